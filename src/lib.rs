@@ -1,0 +1,2 @@
+pub mod authorizer;
+pub mod effect;
