@@ -112,10 +112,10 @@ fn only<'a>(head: &'a Head, name: &str) -> Option<&'a [u8]> {
     values.next().filter(|_| values.next().is_none())
 }
 
-/// Whether this is 16 bytes in base64, canonically: their number of characters, padded, no stray bits.
+/// Whether this is 16 bytes in base64, canonically: padded, no stray bits, so 24 characters.
 fn is_key(key: &[u8]) -> bool {
-    // 18 bytes are what 24 characters may hold.
-    key.len() == 24 && STANDARD.decode_slice(key, &mut [0; 18]) == Ok(16)
+    // 24 characters may hold 18 bytes; more of them do not fit, and are an error too.
+    STANDARD.decode_slice(key, &mut [0; 18]) == Ok(16)
 }
 
 fn accept(key: &[u8]) -> [u8; 28] {
@@ -325,7 +325,8 @@ mod tests {
             "Sec-WebSocket-Key:\r\n",
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=\r\n",
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ\r\n",
-            // 15, 17 and 18 bytes.
+            // 15, 17, 18 and 32 bytes.
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZXRoZSBzYW1wbGUgbm9uY2U=\r\n",
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j\r\n",
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZWU=\r\n",
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZWVl\r\n",

@@ -1537,7 +1537,12 @@ mod tests {
         // Known by the announcement, before anything of it comes.
         assert_eq!(fed_three_ways(Framing::Length(21), b"", 20), large);
         assert_eq!(fed_three_ways(Framing::Length(u64::MAX), b"", 20), large);
-        for bytes in ["15\r\n", "a\r\n0123456789\r\nb\r\n", "ffffffffffffffff\r\n"] {
+        for bytes in [
+            "15\r\n",
+            "a\r\n0123456789\r\nb\r\n",
+            "ffffffffffffffff\r\n",
+            "1\r\na\r\nffffffffffffffff\r\n",
+        ] {
             assert_eq!(
                 fed_three_ways(Framing::Chunked, bytes.as_bytes(), 20),
                 large,
