@@ -42,6 +42,7 @@ use ureq::http::{HeaderMap, header};
 use self::dial::{Dialer, Later};
 pub use self::url::Url;
 use crate::effect::{Answer, Question, Verdict};
+use crate::wire::question::parse_state;
 
 /// How long a connection may rest when the authorizer does not say: see the header.
 const REST: Duration = Duration::from_millis(1500);
@@ -70,7 +71,7 @@ pub struct Settings {
     pub workers: usize,
     /// Questions that may wait for a worker.
     pub queue: usize,
-    /// A PEM file of roots that are trusted besides the system's: what `SSL_CERT_FILE` names.
+    /// A PEM file of roots that are trusted besides the system's: what `SSL_CERT_FILE` names (empty: none).
     pub cert_file: Option<PathBuf>,
 }
 
@@ -387,18 +388,6 @@ impl Line {
             },
         }
     }
-}
-
-fn parse_state(body: &[u8]) -> Option<Box<str>> {
-    #[derive(serde::Deserialize)]
-    struct Said {
-        state: Box<serde_json::value::RawValue>,
-    }
-    if !body.trim_ascii_start().starts_with(b"{") {
-        return None;
-    }
-    let said: Said = serde_json::from_slice(body).ok()?;
-    Some(said.state.get().into())
 }
 
 /// Reads what is left of an answer, so that its connection can be used again. Failing costs the connection only.
@@ -1244,6 +1233,8 @@ mod tests {
             ("application/jsonp", r#"{"state":1}"#, None, false),
             ("", r#"{"state":1}"#, None, false),
             (json, r#"{"other":1}"#, None, false),
+            (json, r#"{"state":null}"#, None, false),
+            (json, r#"{"state":1,"state":2}"#, None, false),
             (json, "[1]", None, false),
             (json, "", None, false),
             (json, r#"{"state":1"#, None, false),

@@ -177,15 +177,15 @@ impl fmt::Debug for Tls {
 }
 
 fn tls_config(cert_file: Option<&Path>) -> io::Result<ClientConfig> {
-    let named = match cert_file {
+    let named = match cert_file.filter(|file| !file.as_os_str().is_empty()) {
         Some(file) => read_certs(file)?,
         None => Vec::new(),
     };
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(named.iter().cloned());
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if cert_file.is_some() {
-        // The line above may have read only what `SSL_CERT_FILE` names; CONTRACT §6 trusts the system's roots, too.
+    if cert_file.is_some() || roots.is_empty() {
+        // The line above has read only what `SSL_CERT_FILE` names; CONTRACT §6 trusts the system's roots, too.
         for dir in openssl_probe::candidate_cert_dirs() {
             let system = rustls_native_certs::load_certs_from_paths(None, Some(dir));
             roots.add_parsable_certificates(system.certs);
