@@ -1028,6 +1028,12 @@ mod tests {
             assert_eq!(rest(&head), Duration::from_millis(millis), "{value}");
         }
         assert_eq!(rest(&HeaderMap::new()), REST);
+
+        let server =
+            Server::always("HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nContent-Length: 0\r\n\r\n");
+        let mut line = Desk::new(&server.url()).authorizer.house.line.make();
+        line.ask(&question(1, false));
+        assert_eq!(line.rest, Duration::from_secs(4));
     }
 
     /// A server that answers when it is told to.

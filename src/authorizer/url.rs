@@ -166,6 +166,7 @@ mod tests {
             (" http://host/", "neither http nor https"),
             ("http://u:secret/x@host:99999/", "the port"),
             ("http://u:sec#ret@host/", "the port"),
+            ("http://u:p@secret@host:0/", "the port"),
             ("http://u:secret@host:x/?k=secret", "the port"),
         ] {
             let error = text.parse::<Url>().unwrap_err();
