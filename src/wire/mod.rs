@@ -4,6 +4,11 @@
 //! Never knows: sockets, the poll, time, threads, logging, or which connection the bytes came from.
 //! One shape throughout: "not yet" is a value, malformed is an error, and no input can make it panic.
 
+pub mod command;
+pub mod frame;
 pub mod handshake;
 pub mod http;
+mod json;
+pub mod message;
 pub mod origins;
+pub mod question;
