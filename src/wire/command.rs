@@ -47,6 +47,11 @@ impl ChannelName {
         ChannelName::check(name).map(|name| ChannelName(name.into()))
     }
 
+    /// A name to keep, of a text that [`ChannelName::check`] has returned.
+    pub fn checked(name: &str) -> ChannelName {
+        ChannelName(name.into())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

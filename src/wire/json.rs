@@ -150,82 +150,84 @@ pub(super) fn read(bytes: &[u8]) -> Result<(&str, Object), NoObject> {
             Err(error) => NoObject::NotJson(error),
         });
     }
-    let mut json = serde_json::Deserializer::from_str(text);
+    let mut object = Object::default();
     let level = Level {
         text,
+        object: &mut object,
         is_args: false,
     };
-    let read = level.deserialize(&mut json).map_err(NoObject::NotJson)?;
+    let mut json = serde_json::Deserializer::from_str(text);
+    level.deserialize(&mut json).map_err(NoObject::NotJson)?;
     json.end().map_err(NoObject::NotJson)?;
-    let args = match read.own.args {
-        Given::Once(_) => read.args.unwrap_or_default(),
+    if object.own.args == Given::Twice {
         // Nor can anybody say whose names these would be.
-        Given::Never | Given::Twice => Names::default(),
-    };
-    let own = read.own;
-    Ok((text, Object { own, args }))
+        object.args = Names::default();
+    }
+    Ok((text, object))
 }
 
-/// One level of reading: the object itself, or the one under its `args`. `Text` is the whole `&str`.
-struct Level<Text> {
+/// One level of reading: the object itself, or the one under its `args`. `Text` is the whole `&str`, `Into` the
+/// `&mut Object` that is filled.
+struct Level<Text, Into> {
     text: Text,
+    object: Into,
     is_args: bool,
 }
 
-/// What one level found.
-struct Read {
-    own: Names,
-    args: Option<Names>,
-    /// Where the last member ends, if there is any.
-    end: Option<usize>,
-}
+impl<'de> DeserializeSeed<'de> for Level<&'de str, &mut Object> {
+    type Value = Option<usize>;
 
-impl<'de> DeserializeSeed<'de> for Level<&'de str> {
-    type Value = Read;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Read, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Option<usize>, D::Error> {
         json.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for Level<&'de str> {
-    type Value = Read;
+impl<'de> Visitor<'de> for Level<&'de str, &mut Object> {
+    /// Where the last member ends, if there is any.
+    type Value = Option<usize>;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Read, A::Error> {
-        let text = self.text;
-        let mut read = Read {
-            own: Names::default(),
-            args: None,
-            end: None,
-        };
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<usize>, A::Error> {
+        let Level {
+            text,
+            object,
+            is_args,
+        } = self;
+        let mut end = None;
         let mut seen = Seen::default();
         while let Some(raw) = map.next_key::<&RawValue>()? {
             let name = unquote(raw.get()).map_err(A::Error::custom)?;
-            let colon = after_white(text, span_in(text, raw).end as usize);
-            let start = after_white(text, colon + 1);
-            let is_object = text.as_bytes().get(start) == Some(&b'{');
-            let value = if is_object && name == "args" && !self.is_args {
-                let args = map.next_value_seed(Level {
-                    text,
-                    is_args: true,
-                })?;
-                read.args = Some(args.own);
-                let brace = after_white(text, args.end.unwrap_or(start + 1));
-                Span::new(start, brace + 1)
-            } else {
-                span_in(text, map.next_value()?)
+            let brace = match &*name {
+                "args" if !is_args => brace_after(text, raw),
+                _ => None,
             };
-            read.end = Some(value.end as usize);
-            read.own.note(&name, value);
+            let value = match brace {
+                Some(start) => {
+                    let last = map.next_value_seed(Level {
+                        text,
+                        object: &mut *object,
+                        is_args: true,
+                    })?;
+                    let brace = after_white(text, last.unwrap_or(start + 1));
+                    Span::new(start, brace + 1)
+                }
+                None => span_in(text, map.next_value()?),
+            };
+            end = Some(value.end as usize);
+            let names = if is_args {
+                &mut object.args
+            } else {
+                &mut object.own
+            };
+            names.note(&name, value);
             if let Some(name) = seen.again(name) {
-                read.own.twice.get_or_insert_with(|| name.into());
+                names.twice.get_or_insert_with(|| name.into());
             }
         }
-        Ok(read)
+        Ok(end)
     }
 }
 
@@ -234,6 +236,13 @@ fn span_in(text: &str, part: &RawValue) -> Span {
     let part = part.get();
     let start = part.as_ptr().addr().wrapping_sub(text.as_ptr().addr());
     Span::new(start, start.wrapping_add(part.len()))
+}
+
+/// The position of the brace that opens the value of `name`, if the value is an object.
+fn brace_after(text: &str, name: &RawValue) -> Option<usize> {
+    let colon = after_white(text, span_in(text, name).end as usize);
+    let start = after_white(text, colon + 1);
+    (text.as_bytes().get(start) == Some(&b'{')).then_some(start)
 }
 
 /// The position of the first byte from `at` on that is no white space of JSON's.

@@ -5,8 +5,10 @@
 //! One shape throughout: "not yet" is a value, malformed is an error, and no input can make it panic.
 
 pub mod command;
+pub mod frame;
 pub mod handshake;
 pub mod http;
 mod json;
+pub mod message;
 pub mod origins;
 pub mod question;
