@@ -4,3 +4,4 @@
 //! Never knows: sockets, mio, time, threads, logging, who is connected.
 
 pub mod frame;
+pub mod message;
