@@ -219,18 +219,22 @@ impl<S: Stream> Connection<S> {
 
     /// Puts a text message of this connection alone into the outbox; `write` appends its payload.
     pub fn tell(&mut self, limits: &Limits, write: impl FnOnce(&mut Vec<u8>)) {
-        if self.outbox.has_room(1, limits.max_queue) {
+        if self.has_room(1, limits) {
             session::push_text(&mut self.outbox, write);
-        } else {
-            self.too_slow = true;
         }
+    }
+
+    /// Whether `more` bytes may be put behind what waits; if not, it is too slow. Nothing follows what found no room, so
+    /// that no message is missed but at the end.
+    fn has_room(&mut self, more: usize, limits: &Limits) -> bool {
+        self.too_slow |= !self.outbox.has_room(more, limits.max_queue);
+        !self.too_slow
     }
 
     /// Sends a part of a shared run, at once if nothing waits before it. Returns false when it has to be ended: it is
     /// broken, or too slow.
     pub fn deliver(&mut self, slice: Slice, runs: &mut Runs, limits: &Limits) -> bool {
-        if !self.outbox.has_room(slice.len(), limits.max_queue) {
-            self.too_slow = true;
+        if !self.has_room(slice.len(), limits) {
             return false;
         }
         match self.outbox.send(&mut self.stream, slice, runs) {
@@ -244,10 +248,8 @@ impl<S: Stream> Connection<S> {
 
     /// Puts a part of a shared run behind what waits, to be sent by [`Connection::flush`].
     pub fn owe(&mut self, slice: Slice, runs: &mut Runs, limits: &Limits) {
-        if self.outbox.has_room(slice.len(), limits.max_queue) {
+        if self.has_room(slice.len(), limits) {
             self.outbox.share(slice, runs);
-        } else {
-            self.too_slow = true;
         }
     }
 
