@@ -180,7 +180,7 @@ impl<S: Stream> Connection<S> {
                     self.session.heard(now);
                     return Filled::Bytes(count);
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && !self.is_mute() => {
                     self.unread = false;
                     return Filled::Nothing;
                 }
@@ -237,13 +237,33 @@ impl<S: Stream> Connection<S> {
         if !self.has_room(slice.len(), limits) {
             return false;
         }
+        if self.is_mute() {
+            return true;
+        }
         match self.outbox.send(&mut self.stream, slice, runs) {
             Sent::Broken => {
-                self.session.fail(Ending::Reset);
+                self.broken(runs);
                 false
             }
             Sent::All | Sent::Blocked => true,
         }
+    }
+
+    /// Nothing can be sent any more. A client that says something and hangs up at once is still heard (CONTRACT §6): what
+    /// has come from it, or waits for a verdict, goes before its end.
+    fn broken(&mut self, runs: &mut Runs) {
+        self.outbox.clear(runs);
+        if self.session.is_open() {
+            self.session.end(Ending::Reset);
+            (self.hung_up, self.unread) = (true, true);
+        } else {
+            self.session.fail(Ending::Reset);
+        }
+    }
+
+    /// It is still heard, but nothing can be sent to it any more.
+    fn is_mute(&self) -> bool {
+        self.session.is_open() && self.session.ending().is_some()
     }
 
     /// Puts a part of a shared run behind what waits, to be sent by [`Connection::flush`].
@@ -255,6 +275,9 @@ impl<S: Stream> Connection<S> {
 
     /// Sends what waits, as far as the kernel takes it, and what follows from its being sent.
     pub fn flush(&mut self, runs: &mut Runs) {
+        if self.is_mute() {
+            return self.outbox.clear(runs);
+        }
         match self.outbox.flush(&mut self.stream, runs) {
             Sent::All => {
                 if self.session.all_sent(!self.unread && self.inbox.is_empty())
@@ -264,7 +287,7 @@ impl<S: Stream> Connection<S> {
                 }
             }
             Sent::Blocked => {}
-            Sent::Broken => self.session.fail(Ending::Reset),
+            Sent::Broken => self.broken(runs),
         }
     }
 }
