@@ -123,7 +123,7 @@ enum Phase {
     Authorizing(Box<Authorizing>),
     Publishing(Box<Publishing>),
     Open {
-        /// The low half of when a byte last came: silence is never as long as 49 days.
+        /// The low half of when a byte last came, or a ping went: silence is never as long as 49 days.
         heard: u32,
         pinged: bool,
         reader: Reader,
@@ -563,13 +563,11 @@ impl Session {
             Phase::Body(arriving) => Some(arriving.since + limits.handshake_timeout),
             Phase::Open {
                 heard,
-                pinged,
                 parked: None,
                 ..
             } if limits.ping_interval > 0 => {
                 let silence = Millis::from((now as u32).wrapping_sub(*heard));
-                let patience = limits.ping_interval * (1 + Millis::from(*pinged));
-                Some(now + patience - silence.min(patience))
+                Some(now + limits.ping_interval.saturating_sub(silence))
             }
             Phase::Authorizing(_) | Phase::Publishing(_) | Phase::Open { .. } => None,
             Phase::Closing { until, .. } => Some(*until),
@@ -579,8 +577,9 @@ impl Session {
     /// The deadline has passed.
     pub fn expire(&mut self, outbox: &mut Outbox, clock: &Clock, limits: &Limits) {
         match &mut self.phase {
-            Phase::Open { pinged, .. } if !*pinged => {
-                *pinged = true;
+            Phase::Open { heard, pinged, .. } if !*pinged => {
+                // The client has the whole interval to answer, however late it is pinged.
+                (*heard, *pinged) = (clock.now as u32, true);
                 if outbox.has_room(frame::PING.len(), limits.max_queue) {
                     outbox.own(|out| out.extend_from_slice(&frame::PING));
                 }
