@@ -75,7 +75,8 @@ impl<S: Stream> Registry<S> {
     pub fn is_quiet(&self) -> bool {
         self.slab.iter().all(|(_, c)| {
             let session = &c.session;
-            session.is_over() || session.is_http() && !session.is_asked() && c.outbox.is_empty()
+            let idle = session.is_http() && !session.is_asked() && !c.has_work();
+            session.is_over() || idle && c.outbox.is_empty()
         })
     }
 
