@@ -42,6 +42,7 @@ def plain(shared):
     """A server without flags, which must outlive the test."""
     assert shared.process.poll() is None, f"wsify ended before this test: {shared.err}"
     yield shared
+    shared.hang_up()
     assert shared.process.poll() is None, f"wsify ended during this test: {shared.err}"
     assert not any("panicked" in line for line in shared.err), shared.err
 

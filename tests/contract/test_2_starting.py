@@ -480,7 +480,7 @@ def test_connections_up_to_the_fd_limit(serve):
     assert 20 <= len(held) < 64
     assert server.call("GET", "/health").status == 200
     held.pop().close()
-    until(lambda: server.knock().response().status == 101, "there is room again")
+    until(server.admits, "there is room again")
 
 
 def test_the_soft_limit_is_raised_to_the_hard_one(serve):

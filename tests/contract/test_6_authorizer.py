@@ -766,4 +766,4 @@ def test_the_gauge_of_waiting_questions_is_no_leak(serve, authorizer):
     for stream in [server.knock() for _ in range(6)]:
         may_retry(stream.response())
     authorizer.on(200, "connect")
-    until(lambda: server.knock().response().status == 101, "the queue has room again")
+    until(server.admits, "the queue has room again")

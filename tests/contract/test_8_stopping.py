@@ -10,7 +10,7 @@ import pytest
 
 from harness.net import DEADLINE, Stream, may_retry, request, until
 from harness.server import KEY, upgrade
-from harness.ws import CLOSE, TEXT, closing, command, upgraded
+from harness.ws import CLOSE, TEXT, closing, command, text, upgraded
 
 JSON = ("Content-Type", "application/json")
 BODY = b'{"channel":"x","content":1}'
@@ -144,20 +144,18 @@ def test_what_is_being_asked_is_answered(serve, authorizer):
 
 
 def test_who_is_not_yet_closed_is_still_served(serve):
+    """At 10 s from one close to the next most of them are still there."""
     server = serve("--drain-timeout", "1m")
-    crowd = {ws.stream.sock: ws for ws in (server.ws().join("x") for _ in range(6))}
+    crowd = [server.ws().join(f"c{i}") for i in range(6)]
     server.signal(signal.SIGTERM)
     draining(server)
-    # Some have been closed by now; at 10 s from one to the next the others stay for a while.
-    ready, _, _ = select.select(list(crowd), [], [], 0)
-    for sock in ready:
-        crowd.pop(sock).is_closed(1012)
-    last = list(crowd.values())
-    assert len(last) >= 2
-    for i in range(3):
-        last[i % 2].say(command("broadcast", "x", str(i)))
-        heard = [ws.next() for ws in last[:2]]
-        assert any(got.opcode == TEXT and got.payload == str(i).encode() for got in heard), heard
+    served = 0
+    for i, ws in enumerate(crowd):
+        ws.stream.pour(text(command("broadcast", f"c{i}", "1")))
+        got = ws.next()
+        assert got.opcode in (TEXT, CLOSE), got
+        served += got.opcode == TEXT and got.payload == b"1"
+    assert served >= 3
 
 
 def test_the_closes_are_spread(serve):

@@ -74,6 +74,7 @@ class Server:
         )
         self.pid = self.process.pid
         self.ends = False  # whether the test means the process to end
+        self.dialled = []  # so that a connection a test does not look at again stays open
         self.out, self.err = [], []
         self.threads = [threading.Thread(target=self.collect, args=(self.process.stderr, self.err), daemon=True)]
         if self.process.stdout:
@@ -82,6 +83,7 @@ class Server:
             thread.start()
         if self.port:
             self.await_start(lambda: self.dial().close())
+            self.hang_up()
 
     def collect(self, pipe, lines):
         for line in pipe:
@@ -144,7 +146,13 @@ class Server:
         except BaseException:
             sock.close()
             raise
-        return Stream(sock)
+        self.dialled.append(Stream(sock))
+        return self.dialled[-1]
+
+    def hang_up(self):
+        """Closes every connection that was made from here."""
+        while self.dialled:
+            self.dialled.pop().close()
 
     def call(self, method, target, headers=(), body=None, **more):
         """One request on a connection of its own."""
@@ -174,6 +182,14 @@ class Server:
         """Asks for an upgrade; the stream is returned before any answer is read."""
         return self.dial().send(upgrade(target, headers, **more))
 
+    def admits(self):
+        """Whether an upgrade would succeed now."""
+        stream = self.knock()
+        try:
+            return stream.response().status == 101
+        finally:
+            stream.close()
+
     def ws(self, target="/ws", headers=(), protocols=None, rcvbuf=None):
         """A WebSocket connection."""
         if protocols is not None:
@@ -195,6 +211,7 @@ class Server:
 
     def finish(self):
         """The end of a test: whatever was done to it, the server must have outlived it."""
+        self.hang_up()
         status = self.process.poll()
         if status is None:
             self.process.kill()
