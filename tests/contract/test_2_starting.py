@@ -477,7 +477,7 @@ def test_connections_up_to_the_fd_limit(serve):
             is_error(response, 503)
             break
         held.append(stream)
-    assert 20 <= len(held) < 64
+    assert 8 <= len(held) < 64
     assert server.call("GET", "/health").status == 200
     held.pop().close()
     until(server.admits, "there is room again")

@@ -227,7 +227,7 @@ def test_the_fd_limit(serve):
     before = server.cpu()
     threading.Event().wait(0.5)
     assert server.cpu() - before < 0.2, "CPU time while there is nothing to do"
-    for stream in crowd[:60]:
+    for stream in crowd[:90]:
         stream.close()
     # Those that waited are let in, and new ones too.
     for stream in crowd[-10:]:
@@ -300,7 +300,7 @@ def test_a_stdout_that_nobody_reads(serve):
 
 def test_a_stdout_that_is_closed(serve):
     pipe = Pipe()
-    server = serve("--log-level", "debug", stdout=pipe.writer)
+    server = serve("--log-level", "debug", "--drain-timeout", "300ms", stdout=pipe.writer)
     pipe.close()
     busy(server)
     ws = server.ws().join("x")
