@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use argh::FromArgs;
 use bytesize::ByteSize;
-use ureq::http::Uri;
 
+use crate::authorizer::Url;
 use crate::log::Level;
 
 /// A flag of the command line, as `--help` and the README show it.
@@ -157,7 +157,7 @@ pub struct Config {
     /// Never empty.
     pub listen_addr: Vec<Listen>,
     /// `None`: everything is allowed.
-    pub authorizer_url: Option<AuthorizerUrl>,
+    pub authorizer_url: Option<Url>,
     pub authorizer_timeout: Duration,
     pub authorizer_workers: usize,
     pub authorizer_queue: usize,
@@ -180,6 +180,8 @@ pub struct Config {
     /// Zero: a stop is immediate.
     pub drain_timeout: Duration,
     pub log_level: Level,
+    /// `SSL_CERT_FILE`: certificates that are trusted besides the system's.
+    pub cert_file: Option<PathBuf>,
 }
 
 /// Where to listen.
@@ -235,32 +237,6 @@ impl fmt::Display for RedisDsn {
         } else {
             write!(f, "{scheme}://{host}:{port}/{db}")
         }
-    }
-}
-
-/// The authorizer's URL: `http` or `https`, with a host. `Display` and `Debug` hide credentials and query.
-#[derive(Clone, PartialEq, Eq)]
-pub struct AuthorizerUrl(String);
-
-impl AuthorizerUrl {
-    /// The whole URL, for the one who calls it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for AuthorizerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.split_once('?') {
-            Some((place, _)) => write!(f, "{}?{HIDDEN}", redacted(place)),
-            None => f.write_str(&redacted(&self.0)),
-        }
-    }
-}
-
-impl fmt::Debug for AuthorizerUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
 
@@ -351,6 +327,8 @@ impl Config {
                 "{output}; accepted are {names}, --help and --version"
             ))
         })?;
+        let cert_file = env("SSL_CERT_FILE").filter(|path| !path.is_empty());
+        let cert_file = cert_file.map(PathBuf::from);
         let set = Settings::gather(given, env)?;
 
         let dsn = set.broker_dsn.checked(redis_dsn)?;
@@ -386,6 +364,7 @@ impl Config {
             },
             drain_timeout: set.drain_timeout.checked(duration_or_zero)?,
             log_level: set.log_level.checked(level)?,
+            cert_file,
         })
     }
 }
@@ -618,27 +597,12 @@ fn digits(text: &str) -> Option<&str> {
     (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then_some(text)
 }
 
-fn authorizer_url(text: &str) -> Result<Option<AuthorizerUrl>, String> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let usable = |uri: &Uri| {
-        let authority = uri.authority()?;
-        let (_, place) = authority
-            .as_str()
-            .rsplit_once('@')
-            .unwrap_or(("", authority.as_str()));
-        let port = place.strip_prefix(authority.host())?;
-        let reachable = match port.strip_prefix(':') {
-            Some(port) => self::port(port)? != 0,
-            None => port.is_empty(),
-        };
-        host_name(authority.host())?;
-        (reachable && matches!(uri.scheme_str(), Some("http" | "https"))).then_some(())
-    };
-    match text.parse::<Uri>() {
-        Ok(uri) if usable(&uri).is_some() => Ok(Some(AuthorizerUrl(text.to_owned()))),
-        _ => Err("http://host[:port][/path] or https://..., or empty for no authorizer".to_owned()),
+fn authorizer_url(text: &str) -> Result<Option<Url>, String> {
+    match text {
+        "" => Ok(None),
+        url => url.parse().map(Some).map_err(|why: String| {
+            format!("http://host[:port][/path] or https://..., or empty for no authorizer ({why})")
+        }),
     }
 }
 
@@ -1052,7 +1016,7 @@ mod tests {
             "http://my_service:9000",
         ] {
             let found = given("authorizer-url", url).unwrap().authorizer_url;
-            assert_eq!(found.unwrap().as_str(), url);
+            assert!(found.is_some(), "{url}");
         }
         assert_eq!(given("authorizer-url", "").unwrap().authorizer_url, None);
         refused(
@@ -1296,7 +1260,7 @@ mod tests {
         );
         let shown = format!("{config:?} {}", config.authorizer_url.as_ref().unwrap());
         assert!(!shown.contains("hunter2"), "{shown}");
-        assert!(shown.contains("https://***@host/path?***"), "{shown}");
+        assert!(shown.contains("https://host/path?token=***"), "{shown}");
         let line = refusal("broadcasting-key", "hunter2\n");
         assert!(!line.contains("hunter2"), "{line}");
         for (flag, url, shown) in [

@@ -36,9 +36,10 @@ const EVENTS: usize = 256;
 const ACCEPTS: usize = 64;
 /// What the kernel may keep of connections that were not accepted yet; it cuts this to its own limit.
 const BACKLOG: i32 = 65_535;
-/// File descriptors kept for listeners, the log, the poll and the like.
-const RESERVED_FDS: usize = 32;
-/// Connections that are no WebSockets for which there is room when all those are taken: probes, backends.
+/// File descriptors kept for the listeners, the log, the poll and the like.
+const RESERVED_FDS: usize = 16;
+/// Connections that are no WebSockets for which there is room when all those are taken: probes, backends. Where there
+/// are few file descriptors, a quarter of them.
 const RESERVED_REQUESTS: usize = 128;
 /// How long accepting rests when the system is out of something, unless a connection ends before.
 const ACCEPT_REST: Millis = 100;
@@ -218,23 +219,23 @@ impl Server {
                 };
                 let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(failed)?);
                 let settings = authorizer::Settings {
-                    url: url.as_str().parse().map_err(|e| {
-                        Stop::failed(format_args!("--authorizer-url cannot be used: {e}"))
-                    })?,
+                    url: url.clone(),
                     timeout: config.authorizer_timeout,
                     workers: config.authorizer_workers,
                     queue: config.authorizer_queue,
-                    cert_file: std::env::var_os("SSL_CERT_FILE").map(PathBuf::from),
+                    cert_file: config.cert_file.clone(),
                 };
                 Some(Authorizer::start(settings, waker).map_err(failed)?)
             }
         };
 
-        let reserved = RESERVED_FDS + authorizer.as_ref().map_or(0, |_| config.authorizer_workers);
+        let reserved = RESERVED_FDS
+            + listeners.len()
+            + authorizer.as_ref().map_or(0, |_| config.authorizer_workers);
         let max_sockets = fds.saturating_sub(reserved).max(fds / 2);
         let room = max_sockets
             .saturating_sub(RESERVED_REQUESTS)
-            .max(max_sockets / 2);
+            .max(max_sockets - max_sockets / 4);
         let max_connections = config.max_connections.unwrap_or(room);
         if max_connections > room {
             log.warn(

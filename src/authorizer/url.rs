@@ -19,11 +19,6 @@ pub struct Url {
 }
 
 impl Url {
-    /// The URL for the log: without credentials, and with `***` for what its query holds.
-    pub fn redacted(&self) -> String {
-        redact_query(&self.uri.to_string())
-    }
-
     pub(super) fn is_https(&self) -> bool {
         self.uri.scheme_str() == Some("https")
     }
@@ -40,23 +35,25 @@ impl Url {
     }
 }
 
+/// For the log: without credentials, and with `***` for what its query holds.
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&redact_query(&self.uri.to_string()))
+    }
+}
+
 impl fmt::Debug for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Url({})", self.redacted())
+        write!(f, "Url({self})")
     }
 }
 
 impl FromStr for Url {
-    /// A line that names the value (redacted), what is wrong with it, and what is accepted.
+    /// What is wrong with the text, which may hold a password and is not repeated.
     type Err = String;
 
     fn from_str(text: &str) -> Result<Url, String> {
-        parse_url(text).map_err(|why| {
-            format!(
-                "\"{}\": {why}; accepted is http://HOST[:PORT][/PATH][?QUERY], or the same with https",
-                redact(text)
-            )
-        })
+        parse_url(text)
     }
 }
 
@@ -106,16 +103,6 @@ fn basic(credentials: &str) -> Result<HeaderValue, String> {
     Ok(value)
 }
 
-/// For telling what is wrong with a text that is no URL: whatever may be a password is before its last `@`.
-fn redact(text: &str) -> String {
-    let (scheme, rest) = match text.split_once("://") {
-        Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        None => (String::new(), text),
-    };
-    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-    format!("{scheme}{}", redact_query(place))
-}
-
 fn redact_query(url: &str) -> String {
     let Some((place, query)) = url.split_once('?') else {
         return url.into();
@@ -146,7 +133,7 @@ mod tests {
             ("http://host/a#b", "http://host/a"),
         ] {
             let url: Url = text.parse().unwrap();
-            assert_eq!(url.redacted(), redacted);
+            assert_eq!(url.to_string(), redacted);
             assert_eq!(format!("{url:?}"), format!("Url({redacted})"));
         }
         for (text, why) in [
@@ -171,7 +158,6 @@ mod tests {
         ] {
             let error = text.parse::<Url>().unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
-            assert!(error.contains("accepted is http://"), "{error}");
             assert!(!error.contains("sec"), "{error}");
         }
     }

@@ -4,8 +4,8 @@ use crate::wire::frame::Violation;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// The client sent a close frame.
-    Closed,
+    /// The client sent a close frame, with this code.
+    Closed(Option<u16>),
     /// The client ended the stream without one.
     Left,
     /// The stream broke.
@@ -31,21 +31,23 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// The close code and its reason (CONTRACT §4), where the server closes a WebSocket.
-    pub fn close(self) -> Option<(u16, &'static str)> {
+    /// The code and reason of the close frame that is sent (CONTRACT §4, §9). A client's code is echoed; one that gave
+    /// none is given none.
+    pub fn close(self) -> (Option<u16>, &'static str) {
         match self {
-            Ending::Violation(violation) => Some((violation.code, violation.reason)),
-            Ending::TooSlow => Some((1008, "it reads too slowly: too much waits to be sent")),
-            Ending::Stopping => Some((1012, "the server is stopping: come back later")),
-            Ending::AuthorizerDown => Some((1013, "the authorizer is down: come back later")),
-            _ => None,
+            Ending::Closed(code) => (code, "goodbye"),
+            Ending::Violation(violation) => (Some(violation.code), violation.reason),
+            Ending::TooSlow => (Some(1008), "it reads too slowly: too much waits to be sent"),
+            Ending::Stopping => (Some(1012), "the server is stopping: come back later"),
+            Ending::AuthorizerDown => (Some(1013), "the authorizer is down: come back later"),
+            _ => (None, ""),
         }
     }
 
     /// One word for logs and metrics.
     pub fn label(self) -> &'static str {
         match self {
-            Ending::Closed => "closed",
+            Ending::Closed(_) => "closed",
             Ending::Left => "left",
             Ending::Reset => "reset",
             Ending::Violation(Violation { code: 1007, .. }) => "invalid_text",

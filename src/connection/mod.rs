@@ -223,11 +223,6 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Begins the end of a WebSocket: says the ending's code and reason, and awaits the client's close.
-    pub fn close(&mut self, ending: Ending, now: Millis) {
-        self.session.close(ending, &mut self.outbox, now);
-    }
-
     /// Sends a part of a shared run, at once if nothing waits before it. Returns false when it has to be ended: it is
     /// broken, or too slow.
     pub fn deliver(&mut self, slice: Slice, runs: &mut Runs, limits: &Limits) -> bool {

@@ -32,8 +32,10 @@ pub enum Event {
     Body(Exchange, Payload),
     /// The body that was asked for is malformed or too long; its end cannot be found.
     BadBody(Exchange, Refusal),
-    /// A message, text or binary.
-    Said(Payload),
+    /// A message, [`Opcode::Text`] or [`Opcode::Binary`].
+    Said(Opcode, Payload),
+    /// The WebSocket is to end, by [`Session::close`]; nothing more is understood until then.
+    Bye(Ending),
 }
 
 /// How far [`Session::next`] came.
@@ -306,41 +308,25 @@ impl Session {
                         used += step.used;
                         match step.item {
                             None => return Step { used, event: None },
-                            Some(Item::Text(payload) | Item::Binary(payload)) => {
-                                return Step {
-                                    used,
-                                    event: Some(Event::Said(shift(payload, at))),
-                                };
+                            Some(Item::Text(payload)) => {
+                                return said(Opcode::Text, payload, at, used);
+                            }
+                            Some(Item::Binary(payload)) => {
+                                return said(Opcode::Binary, payload, at, used);
                             }
                             Some(Item::Ping(range)) => {
                                 let ping = &input[range.start + at..range.end + at];
                                 if outbox.has_room(ping.len(), limits.max_queue) {
                                     outbox.own(|out| frame::push_frame(out, Opcode::Pong, ping));
                                 } else {
-                                    self.close(Ending::TooSlow, outbox, clock.now);
+                                    return bye(Ending::TooSlow, used);
                                 }
                             }
                             Some(Item::Pong) => {}
-                            Some(Item::Close(code)) => {
-                                let echo = frame::close_frame(code, code.map_or("", |_| "goodbye"));
-                                outbox.own(|out| out.extend_from_slice(&echo));
-                                self.end(Ending::Closed);
-                                self.closing(Close::Echo, CLOSING, clock.now);
-                                return Step {
-                                    used: all,
-                                    event: None,
-                                };
-                            }
+                            Some(Item::Close(code)) => return bye(Ending::Closed(code), all),
                         }
                     }
-                    Err(violation) => {
-                        self.close(Ending::Violation(violation), outbox, clock.now);
-                        self.linger(Ending::Violation(violation), clock.now);
-                        return Step {
-                            used: all,
-                            event: None,
-                        };
-                    }
+                    Err(violation) => return bye(Ending::Violation(violation), all),
                 },
                 Phase::Closing {
                     close: Close::Sent,
@@ -493,20 +479,25 @@ impl Session {
         }
     }
 
-    /// Begins the end of a WebSocket: says the ending's code and reason, and awaits the client's close.
+    /// Begins the end of a WebSocket. A close frame of the client's is echoed; otherwise the ending's code and reason
+    /// are said, and the client's close is awaited where it can still be told from garbage.
     pub fn close(&mut self, ending: Ending, outbox: &mut Outbox, now: Millis) {
         let Phase::Open { reader, .. } = &mut self.phase else {
             return;
         };
         let reader = std::mem::take(reader);
-        if let Some((code, reason)) = ending.close() {
-            let frame = frame::close_frame(Some(code), reason);
-            outbox.own(|out| out.extend_from_slice(&frame));
-        }
         self.end(ending);
+        let (code, reason) = ending.close();
+        let frame = frame::close_frame(code, reason);
+        outbox.own(|out| out.extend_from_slice(&frame));
+        let (close, wait) = match ending {
+            Ending::Closed(_) => (Close::Echo, CLOSING),
+            Ending::Violation(_) => (Close::Linger, LINGER),
+            _ => (Close::Sent, CLOSING),
+        };
         self.phase = Phase::Closing {
-            until: now + CLOSING,
-            close: Close::Sent,
+            until: now + wait,
+            close,
             reader,
             finished: false,
         };
@@ -666,6 +657,18 @@ impl Arriving {
         }
         Ok((fed.used, None))
     }
+}
+
+/// A step that ends with a message, whose payload was read `at` bytes behind the input's start.
+fn said(kind: Opcode, payload: Payload, at: usize, used: usize) -> Step {
+    let event = Some(Event::Said(kind, shift(payload, at)));
+    Step { used, event }
+}
+
+/// A step that ends with the WebSocket.
+fn bye(ending: Ending, used: usize) -> Step {
+    let event = Some(Event::Bye(ending));
+    Step { used, event }
 }
 
 /// The same payload, seen from `by` bytes earlier.

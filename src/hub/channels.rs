@@ -88,12 +88,13 @@ impl Joined {
         }
     }
 
-    fn any(&self) -> Option<Place> {
-        match self {
-            Joined::Nowhere => None,
-            Joined::One(place, _) => Some(*place),
-            Joined::Many(map) => map.keys().next().copied(),
-        }
+    fn places(&self) -> impl Iterator<Item = (Place, u32)> {
+        let (one, many) = match self {
+            Joined::Nowhere => (None, None),
+            Joined::One(place, at) => (Some((*place, *at)), None),
+            Joined::Many(map) => (None, Some(map.iter().map(|(place, at)| (*place, *at)))),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
     }
 }
 
@@ -176,34 +177,42 @@ impl Channels {
         }
     }
 
+    /// What `slot` has not had yet of what was published to it anywhere.
+    pub fn owed_everywhere(&self, slot: u32) -> Vec<Slice> {
+        let joined = self.joined.get(slot as usize).into_iter();
+        joined
+            .flat_map(Joined::places)
+            .flat_map(|(place, at)| self.audience(place).owed(at))
+            .collect()
+    }
+
     /// Ends one membership. Leaving a channel one is not in does nothing.
     pub fn leave(&mut self, slot: u32, name: &str, dialect: Dialect, runs: &mut Runs) {
         if let Some((place, at)) = self.membership(slot, name, dialect) {
-            self.remove(slot, place, at, runs);
+            self.joined[slot as usize].take(place);
+            self.remove(place, at, runs);
         }
     }
 
     /// Ends all memberships of `slot`.
     pub fn leave_all(&mut self, slot: u32, runs: &mut Runs) {
-        while let Some(joined) = self.joined.get(slot as usize)
-            && let Some(place) = joined.any()
-            && let Some(at) = joined.at(place)
-        {
-            self.remove(slot, place, at, runs);
+        if let Some(joined) = self.joined.get_mut(slot as usize) {
+            let joined = std::mem::take(joined);
+            for (place, at) in joined.places() {
+                self.remove(place, at, runs);
+            }
         }
     }
 
-    fn remove(&mut self, slot: u32, place: Place, at: u32, runs: &mut Runs) {
+    fn remove(&mut self, place: Place, at: u32, runs: &mut Runs) {
         let Channels {
-            channels,
-            joined,
-            memberships,
-            ..
+            channels, joined, ..
         } = self;
         let audience = &mut channels[place.channel()].audiences[place.0 as usize & 1];
-        audience.remove(at, runs, |other, at| joined[other as usize].put(place, at));
-        joined[slot as usize].take(place);
-        *memberships -= 1;
+        audience.remove(at, runs, |other, at| {
+            joined[other as usize].put(place, at);
+        });
+        self.memberships -= 1;
         self.forget_if_empty(place);
     }
 

@@ -309,13 +309,14 @@ impl<S: Stream> Hub<S> {
                     self.body(id, exchange, &input[range.start + at..range.end + at]);
                 }
                 Some(Event::Body(exchange, Payload::Owned(body))) => self.body(id, exchange, &body),
+                Some(Event::Bye(ending)) => self.close(id, ending),
                 Some(Event::BadBody(exchange, refusal)) => {
                     self.refuse(id, "broadcast", exchange, refusal, true)
                 }
-                Some(Event::Said(Payload::In(range))) => {
+                Some(Event::Said(_, Payload::In(range))) => {
                     self.said(id, &input[range.start + at..range.end + at]);
                 }
-                Some(Event::Said(Payload::Owned(message))) => self.said(id, &message),
+                Some(Event::Said(_, Payload::Owned(message))) => self.said(id, &message),
             }
         }
         used
@@ -328,11 +329,13 @@ impl<S: Stream> Hub<S> {
             return;
         };
         if connection.too_slow {
-            connection.close(Ending::TooSlow, self.clock.now);
+            self.close(id, Ending::TooSlow);
+        } else if connection.stopping && !connection.session.is_parked() {
+            self.close(id, Ending::Stopping);
         }
-        if connection.stopping && !connection.session.is_parked() {
-            connection.close(Ending::Stopping, self.clock.now);
-        }
+        let Some(connection) = self.registry.get(id) else {
+            return;
+        };
         let websocket = connection.session.is_websocket() && !connection.session.is_over();
         if websocket != connection.counted {
             connection.counted = websocket;
@@ -365,11 +368,20 @@ impl<S: Stream> Hub<S> {
         }
     }
 
-    /// Ends a WebSocket for a reason of the server's own.
+    /// Begins the end of a WebSocket. What was published while it was a member goes before the close frame.
     fn close(&mut self, id: ConnId, ending: Ending) {
-        if let Some(connection) = self.registry.get(id) {
-            connection.close(ending, self.clock.now);
+        let Some(connection) = self.registry.get(id) else {
+            return;
+        };
+        if !connection.session.is_open() {
+            return;
         }
+        for slice in self.channels.owed_everywhere(id.slot) {
+            connection.owe(slice, &mut self.runs, &self.settings.limits);
+        }
+        connection
+            .session
+            .close(ending, &mut connection.outbox, self.clock.now);
     }
 
     /// Sends the next slices of what was published, round-robin between audiences.
@@ -534,11 +546,6 @@ impl<S: Stream> Hub<S> {
                     "draining",
                     "the server is stopping: come back later",
                 );
-            } else if connection.session.is_http()
-                && !connection.session.is_asked()
-                && connection.outbox.is_empty()
-            {
-                connection.session.fail(Ending::Stopping);
             }
             self.settle(id);
         }

@@ -272,6 +272,8 @@ fn hear(
         if let Some(message) = &reader.message {
             let (has, owns) = (message.bytes.len(), message.bytes.capacity());
             assert!(has <= max && owns <= has.max(32) * 2, "{has} {owns}");
+            // What was checked is not checked again.
+            assert!(!message.text || has - message.checked < 4);
         }
         let bytes = |payload| match payload {
             Payload::In(range) => inbox[..step.used][range].to_vec(),
