@@ -43,6 +43,8 @@ const RESERVED_FDS: usize = 16;
 const RESERVED_REQUESTS: usize = 128;
 /// How long accepting rests when the system is out of something, unless a connection ends before.
 const ACCEPT_REST: Millis = 100;
+/// How long the authorizer is said to be down at least, so that one which flickers does not flood the log.
+const STEADY: Millis = 5_000;
 /// How long the last log lines are waited for.
 const LOG_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -164,8 +166,9 @@ pub struct Server {
     signals: Signals,
     hub: Hub<Socket>,
     authorizer: Option<Authorizer>,
-    /// The last question was not answered as it should be, and that has been logged.
+    /// What the log last said of the authorizer, and when.
     authorizer_down: bool,
+    authorizer_said: Millis,
     log: Log,
     started: Instant,
     /// When `Clock::date` has to be written anew.
@@ -269,6 +272,7 @@ impl Server {
             hub: Hub::new(settings, Clock::default(), metrics, log.clone()),
             authorizer,
             authorizer_down: false,
+            authorizer_said: 0,
             log,
             started: Instant::now(),
             date_until: 0,
@@ -473,8 +477,10 @@ impl Server {
 
     fn answered(&mut self, answer: Answer) {
         let down = answer.verdict == Verdict::Unavailable;
-        if down != self.authorizer_down {
+        let now = self.hub.clock.now;
+        if down != self.authorizer_down && (down || now >= self.authorizer_said + STEADY) {
             self.authorizer_down = down;
+            self.authorizer_said = now;
             if down {
                 let trouble = answer.trouble.as_deref().unwrap_or("unknown");
                 self.log.error(

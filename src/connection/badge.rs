@@ -1,13 +1,10 @@
 //! What a connection shows whenever the authorizer is asked about it: the query of its upgrade request, and the state
 //! that the authorizer gave it (CONTRACT §6).
 
-/// One allocation for both, and none without an authorizer.
+/// One allocation for both, and none without an authorizer: four bytes that tell where the state begins, the query, the
+/// state.
 #[derive(Debug, Default)]
-pub struct Badge {
-    text: Option<Box<str>>,
-    /// Where the query ends and the state begins.
-    state: u32,
-}
+pub struct Badge(Option<Box<[u8]>>);
 
 impl Badge {
     /// `query` as it was sent, `state` as JSON text.
@@ -16,10 +13,10 @@ impl Badge {
         if query.is_empty() && state.is_empty() {
             return Badge::default();
         }
-        Badge {
-            text: Some([query, state].concat().into()),
-            state: query.len() as u32,
-        }
+        let at = (query.len() as u32).to_ne_bytes();
+        Badge(Some(
+            [&at, query.as_bytes(), state.as_bytes()].concat().into(),
+        ))
     }
 
     pub fn query(&self) -> &str {
@@ -31,9 +28,16 @@ impl Badge {
     }
 
     fn parts(&self) -> (&str, &str) {
-        let text = self.text.as_deref().unwrap_or_default();
-        text.split_at_checked(self.state as usize)
-            .unwrap_or_default()
+        let Some((at, text)) = self.0.as_deref().and_then(|b| b.split_first_chunk()) else {
+            return ("", "");
+        };
+        let (query, state) = text
+            .split_at_checked(u32::from_ne_bytes(*at) as usize)
+            .unwrap_or_default();
+        (
+            str::from_utf8(query).unwrap_or_default(),
+            str::from_utf8(state).unwrap_or_default(),
+        )
     }
 }
 

@@ -36,7 +36,7 @@ impl Ending {
     pub fn close(self) -> (Option<u16>, &'static str) {
         match self {
             Ending::Closed(code) => (code, "goodbye"),
-            Ending::Violation(violation) => (Some(violation.code), violation.reason),
+            Ending::Violation(violation) => (Some(violation.code()), violation.reason()),
             Ending::TooSlow => (Some(1008), "it reads too slowly: too much waits to be sent"),
             Ending::Stopping => (Some(1012), "the server is stopping: come back later"),
             Ending::AuthorizerDown => (Some(1013), "the authorizer is down: come back later"),
@@ -50,8 +50,8 @@ impl Ending {
             Ending::Closed(_) => "closed",
             Ending::Left => "left",
             Ending::Reset => "reset",
-            Ending::Violation(Violation { code: 1007, .. }) => "invalid_text",
-            Ending::Violation(Violation { code: 1009, .. }) => "too_big",
+            Ending::Violation(Violation::BadText | Violation::BadReason) => "invalid_text",
+            Ending::Violation(Violation::TooBig) => "too_big",
             Ending::Violation(_) => "protocol_error",
             Ending::TooSlow => "too_slow",
             Ending::Stopping => "stopping",

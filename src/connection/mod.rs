@@ -91,6 +91,9 @@ pub struct Connection<S> {
     pub badge: Badge,
 }
 
+/// There may be a million of them. (The stream is eight bytes.)
+const _: () = assert!(size_of::<Connection<u64>>() <= 112);
+
 /// What a read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filled {

@@ -9,15 +9,13 @@ pub struct Peer {
     /// IPv4 addresses as IPv6 has them, `::ffff:a.b.c.d`.
     ip: [u8; 16],
     port: u16,
-    unix: bool,
 }
 
 impl Peer {
-    /// Somebody on a unix socket.
+    /// Somebody on a unix socket: the address that nobody else can have.
     pub const UNIX: Peer = Peer {
         ip: [0; 16],
         port: 0,
-        unix: true,
     };
 
     pub fn new(address: SocketAddr) -> Peer {
@@ -28,7 +26,6 @@ impl Peer {
         Peer {
             ip: ip.octets(),
             port: address.port(),
-            unix: false,
         }
     }
 
@@ -38,14 +35,14 @@ impl Peer {
 
     /// Whether it is on this machine: on loopback or a unix socket (CONTRACT §5).
     pub fn is_local(&self) -> bool {
-        self.unix || self.ip().is_loopback()
+        *self == Peer::UNIX || self.ip().is_loopback()
     }
 }
 
 impl fmt::Display for Peer {
     /// `127.0.0.1:51814`, `[::1]:51814` or `unix` (CONTRACT §6).
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self.unix {
+        match *self == Peer::UNIX {
             true => f.write_str("unix"),
             false => SocketAddr::new(self.ip(), self.port).fmt(f),
         }
@@ -74,6 +71,6 @@ mod tests {
             (Peer::UNIX.to_string().as_str(), Peer::UNIX.is_local()),
             ("unix", true)
         );
-        assert_eq!(size_of::<Peer>(), 20);
+        assert_eq!(size_of::<Peer>(), 18);
     }
 }

@@ -123,7 +123,8 @@ enum Phase {
     Authorizing(Box<Authorizing>),
     Publishing(Box<Publishing>),
     Open {
-        heard: Millis,
+        /// The low half of when a byte last came: silence is never as long as 49 days.
+        heard: u32,
         pinged: bool,
         reader: Reader,
         parked: Option<Box<Parked>>,
@@ -135,6 +136,9 @@ enum Phase {
         finished: bool,
     },
 }
+
+/// An idle connection is mostly this; there may be a million of them.
+const _: () = assert!(size_of::<Session>() <= 32);
 
 #[derive(Debug)]
 pub struct Session {
@@ -216,7 +220,7 @@ impl Session {
     /// Bytes have come.
     pub fn heard(&mut self, now: Millis) {
         if let Phase::Open { heard, pinged, .. } = &mut self.phase {
-            (*heard, *pinged) = (now, false);
+            (*heard, *pinged) = (now as u32, false);
         }
     }
 
@@ -449,7 +453,7 @@ impl Session {
     pub fn open(&mut self, upgrade: &Upgrade, outbox: &mut Outbox, clock: &Clock) {
         outbox.own(|out| handshake::switching(out, upgrade, Some(&clock.date)));
         self.phase = Phase::Open {
-            heard: clock.now,
+            heard: clock.now as u32,
             pinged: false,
             reader: Reader::default(),
             parked: None,
@@ -472,7 +476,7 @@ impl Session {
                 pinged,
                 ..
             } => {
-                (*heard, *pinged) = (now, false);
+                (*heard, *pinged) = (now as u32, false);
                 parked.take().map(|parked| *parked)
             }
             _ => None,
@@ -547,7 +551,7 @@ impl Session {
     }
 
     /// When it has to be looked at, if nothing happens before.
-    pub fn deadline(&self, limits: &Limits) -> Option<Millis> {
+    pub fn deadline(&self, now: Millis, limits: &Limits) -> Option<Millis> {
         match &self.phase {
             _ if self.over => None,
             Phase::Request {
@@ -563,7 +567,9 @@ impl Session {
                 parked: None,
                 ..
             } if limits.ping_interval > 0 => {
-                Some(heard + limits.ping_interval * (1 + Millis::from(*pinged)))
+                let silence = Millis::from((now as u32).wrapping_sub(*heard));
+                let patience = limits.ping_interval * (1 + Millis::from(*pinged));
+                Some(now + patience - silence.min(patience))
             }
             Phase::Authorizing(_) | Phase::Publishing(_) | Phase::Open { .. } => None,
             Phase::Closing { until, .. } => Some(*until),

@@ -24,12 +24,16 @@ const SHARED_RUN: usize = 64 * 1024;
 /// taken.
 const CONGESTED: usize = 4 * 1024 * 1024;
 
+/// Packed, as there is one for each membership.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, packed(4))]
 struct Member {
     slot: u32,
     /// Position in the stream at which it joined.
     since: u64,
 }
+
+const _: () = assert!(size_of::<Member>() == 12);
 
 #[derive(Clone, Copy, Debug)]
 struct Batch {

@@ -361,7 +361,9 @@ impl<S: Stream> Hub<S> {
             connection.queued = true;
             self.again.push_back(id);
         }
-        if let Some(at) = connection.session.deadline(&self.settings.limits)
+        if let Some(at) = connection
+            .session
+            .deadline(self.clock.now, &self.settings.limits)
             && (connection.alarm == 0 || Deadlines::step_of(at) < connection.alarm)
         {
             connection.alarm = self.deadlines.insert(id, at);
@@ -456,7 +458,7 @@ impl<S: Stream> Hub<S> {
             connection.alarm = 0;
             if connection
                 .session
-                .deadline(&self.settings.limits)
+                .deadline(self.clock.now, &self.settings.limits)
                 .is_some_and(|at| at <= self.clock.now)
             {
                 connection.session.expire(

@@ -27,11 +27,50 @@ pub const PING: [u8; 2] = [0x80 | Opcode::Ping as u8, 0];
 
 /// What the peer did wrong: the connection ends with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// The close code that answers it.
-    pub code: u16,
+pub enum Violation {
+    ReservedBit,
+    ReservedOpcode,
+    Unmasked,
+    FragmentedControl,
+    LongControl,
+    StrayContinuation,
+    Interleaved,
+    LongLength,
+    HalfCode,
+    BadCode,
+    BadReason,
+    BadText,
+    TooBig,
+}
+
+impl Violation {
+    /// The close code that answers it (RFC 6455 section 7.4.1).
+    pub fn code(self) -> u16 {
+        match self {
+            Violation::BadReason | Violation::BadText => INVALID_TEXT,
+            Violation::TooBig => TOO_BIG,
+            _ => PROTOCOL_ERROR,
+        }
+    }
+
     /// The close reason, at most 123 bytes.
-    pub reason: &'static str,
+    pub fn reason(self) -> &'static str {
+        match self {
+            Violation::ReservedBit => "a reserved bit is set, but no extension was negotiated",
+            Violation::ReservedOpcode => "a reserved opcode",
+            Violation::Unmasked => "a frame that is not masked",
+            Violation::FragmentedControl => "a fragmented control frame",
+            Violation::LongControl => "a control frame over 125 bytes",
+            Violation::StrayContinuation => "a continuation of no message",
+            Violation::Interleaved => "a new message before the last one's end",
+            Violation::LongLength => "a length that is not in its shortest form",
+            Violation::HalfCode => "a close code of one byte",
+            Violation::BadCode => "a close code that may not be sent",
+            Violation::BadReason => "a close reason that is not UTF-8",
+            Violation::BadText => "text that is not UTF-8",
+            Violation::TooBig => "a message over the size limit",
+        }
+    }
 }
 
 /// What a frame is, RFC 6455 section 5.2.
@@ -126,53 +165,44 @@ pub fn parse(bytes: &[u8]) -> Option<Header> {
 ///
 /// `within`: a fragmented message has begun and not ended. `room`: bytes that the message may still grow by.
 pub fn judge(header: &Header, within: bool, room: usize) -> Result<Opcode, Violation> {
-    let broken = |reason| {
-        Err(Violation {
-            code: PROTOCOL_ERROR,
-            reason,
-        })
-    };
     // 5.2: "MUST be 0 unless an extension is negotiated", and none ever is.
     if header.rsv != 0 {
-        return broken("a reserved bit is set, but no extension was negotiated");
+        return Err(Violation::ReservedBit);
     }
     // 5.2: "If an unknown opcode is received, the receiving endpoint MUST _Fail the WebSocket Connection_."
     let Some(opcode) = Opcode::from_bits(header.opcode) else {
-        return broken("a reserved opcode");
+        return Err(Violation::ReservedOpcode);
     };
     // 5.1: "The server MUST close the connection upon receiving a frame that is not masked."
     if !header.masked {
-        return broken("a frame that is not masked");
+        return Err(Violation::Unmasked);
     }
     if opcode.is_control() {
         // 5.5: "All control frames MUST have a payload length of 125 bytes or less and MUST NOT be fragmented."
         if !header.fin {
-            return broken("a fragmented control frame");
+            return Err(Violation::FragmentedControl);
         }
         if usize::from(header.short_len) > MAX_CONTROL {
-            return broken("a control frame over 125 bytes");
+            return Err(Violation::LongControl);
         }
         return Ok(opcode);
     }
     // 5.4: fragments of one message "MUST NOT be interleaved between the fragments of another".
     match (opcode, within) {
-        (Opcode::Continuation, false) => return broken("a continuation of no message"),
+        (Opcode::Continuation, false) => return Err(Violation::StrayContinuation),
         (Opcode::Text | Opcode::Binary, true) => {
-            return broken("a new message before the last one's end");
+            return Err(Violation::Interleaved);
         }
         _ => {}
     }
     // 5.2: "the minimal number of bytes MUST be used to encode the length".
     if !header.is_minimal() {
-        return broken("a length that is not in its shortest form");
+        return Err(Violation::LongLength);
     }
     // 10.4, and CONTRACT section 9 for 2^63 and more, whose "most significant bit MUST be 0" (5.2).
     let most = (room as u64).min(i64::MAX as u64);
     if header.len.is_some_and(|len| len > most) {
-        return Err(Violation {
-            code: TOO_BIG,
-            reason: "a message over the size limit",
-        });
+        return Err(Violation::TooBig);
     }
     Ok(opcode)
 }
@@ -299,8 +329,8 @@ pub fn fuzz(bytes: &[u8]) {
         for within in [false, true] {
             if let Err(violation) = judge(&early, within, 1000) {
                 assert_eq!(
-                    judge(&header, within, 1000).map_err(|late| late.code),
-                    Err(violation.code)
+                    judge(&header, within, 1000).map_err(|late| late.code()),
+                    Err(violation.code())
                 );
             }
         }
@@ -423,7 +453,7 @@ mod tests {
 
     /// What the judge says of a header that has arrived as far as `bytes` go.
     fn verdict(bytes: &[u8], within: bool) -> Result<Opcode, u16> {
-        judge(&parse(bytes).unwrap(), within, ROOM).map_err(|violation| violation.code)
+        judge(&parse(bytes).unwrap(), within, ROOM).map_err(|violation| violation.code())
     }
 
     #[test]
@@ -517,7 +547,7 @@ mod tests {
     fn the_top_bit_of_a_length_is_refused_whatever_the_room() {
         let bytes = [0x82, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0];
         let verdict = judge(&parse(&bytes).unwrap(), false, usize::MAX);
-        assert_eq!(verdict.unwrap_err().code, TOO_BIG);
+        assert_eq!(verdict.unwrap_err().code(), TOO_BIG);
     }
 
     #[test]

@@ -17,13 +17,8 @@
 //! - Text is a `Payload` of bytes that were checked, not a `str`: a range has no type to remember it by. Reconsider when a
 //!   second check of the text is seen in a profile.
 
-use super::frame::{self, INVALID_TEXT, Opcode, PROTOCOL_ERROR, Violation};
+use super::frame::{self, Opcode, Violation};
 use std::ops::Range;
-
-const NOT_UTF8: Violation = Violation {
-    code: INVALID_TEXT,
-    reason: "text that is not UTF-8",
-};
 
 /// What a client said, one at a time.
 #[derive(Debug, PartialEq, Eq)]
@@ -145,7 +140,7 @@ impl Reader {
             {
                 let is_ascii = frame::unmask(payload, mask);
                 if text && !is_ascii && simdutf8::basic::from_utf8(payload).is_err() {
-                    return Err(NOT_UTF8);
+                    return Err(Violation::BadText);
                 }
                 *used = start + len;
                 return Ok(Some(data(text, Payload::In(start..*used))));
@@ -204,7 +199,7 @@ impl Assembly {
             Err(error) if error.error_len().is_none() && !ended => {
                 self.checked += error.valid_up_to();
             }
-            Err(_) => return Err(NOT_UTF8),
+            Err(_) => return Err(Violation::BadText),
         }
         Ok(())
     }
@@ -216,24 +211,15 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
         return if payload.is_empty() {
             Ok(None)
         } else {
-            Err(Violation {
-                code: PROTOCOL_ERROR,
-                reason: "a close code of one byte",
-            })
+            Err(Violation::HalfCode)
         };
     };
     let code = u16::from_be_bytes(*code);
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
-        return Err(Violation {
-            code: PROTOCOL_ERROR,
-            reason: "a close code that may not be sent",
-        });
+        return Err(Violation::BadCode);
     }
     if std::str::from_utf8(reason).is_err() {
-        return Err(Violation {
-            code: INVALID_TEXT,
-            reason: "a close reason that is not UTF-8",
-        });
+        return Err(Violation::BadReason);
     }
     Ok(Some(code))
 }
@@ -337,6 +323,7 @@ pub fn fuzz(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::frame::PROTOCOL_ERROR;
 
     const MAX: usize = 1 << 20;
 
@@ -397,7 +384,7 @@ mod tests {
         ] {
             let (before, violation, _) = hear(&stream, max, || step);
             assert_eq!(before, heard, "{name}");
-            assert_eq!(violation.map(|it| it.code), Some(code), "{name}");
+            assert_eq!(violation.map(|it| it.code()), Some(code), "{name}");
         }
     }
 
@@ -530,7 +517,7 @@ mod tests {
     fn text_that_ends_within_a_character_is_refused_at_its_end() {
         for cut in [&b"\xC3"[..], b"ok\xE2\x82", b"\xF0\x9F\xA6"] {
             let whole = hear(&frame(0x81, cut), MAX, || 1000);
-            assert_eq!(whole.1.map(|it| it.code), Some(1007));
+            assert_eq!(whole.1.map(|it| it.code()), Some(1007));
             breaks(&frame(0x81, cut), MAX, &[], 1007);
             // An empty last fragment ends it with its header.
             breaks(&frames(&[(0x01, cut), (0x80, b"")]), MAX, &[], 1007);
@@ -550,7 +537,7 @@ mod tests {
                 Err(PROTOCOL_ERROR)
             };
             assert_eq!(
-                close_code(&code.to_be_bytes()).map_err(|it| it.code),
+                close_code(&code.to_be_bytes()).map_err(|it| it.code()),
                 expected
             );
         }

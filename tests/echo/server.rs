@@ -77,7 +77,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             connection.flush(&mut runs);
             if connection
                 .session
-                .deadline(&LIMITS)
+                .deadline(clock.now, &LIMITS)
                 .is_some_and(|at| at <= clock.now)
             {
                 connection
