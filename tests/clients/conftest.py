@@ -1,19 +1,10 @@
-"""A tool that is missing skips a test, with its name; where everything is to be tested (CI, WSIFY_TEST_ALL) it fails it."""
+"""The clients that others wrote."""
 
-import os
-import shutil
+from pathlib import Path
 
 import pytest
 
-
-def need(tool, package=None):
-    path = shutil.which(tool)
-    if path:
-        return path
-    missing = f"{tool} is not installed (Debian: apt-get install {package or tool})"
-    if os.environ.get("CI") or os.environ.get("WSIFY_TEST_ALL"):
-        pytest.fail(missing)
-    pytest.skip(missing)
+from harness.tools import absent, need
 
 
 @pytest.fixture
@@ -24,12 +15,8 @@ def curl():
 @pytest.fixture
 def node():
     path = need("node", "nodejs")
-    modules = os.path.join(os.path.dirname(__file__), "node_modules", "ws")
-    if not os.path.isdir(modules):
-        missing = "the ws package is not installed (npm ci in tests/clients)"
-        if os.environ.get("CI") or os.environ.get("WSIFY_TEST_ALL"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+    if not Path(__file__).with_name("node_modules").joinpath("ws").is_dir():
+        absent("the ws package is not installed (npm ci in tests/clients)")
     return path
 
 

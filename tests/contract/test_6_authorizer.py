@@ -2,7 +2,6 @@
 
 import json
 import select
-import shutil
 import socket
 import ssl
 import subprocess
@@ -12,6 +11,7 @@ import pytest
 from harness.authorizer import Authorizer, Reply, with_state
 from harness.net import DEADLINE, Stream, is_error, may_retry, media_type, until
 from harness.server import KEY, free_port, upgrade
+from harness.tools import need
 from harness.ws import PING, PONG, TEXT, assert_error, closing, command, frame, fresh, text, upgraded
 
 # -- the question
@@ -722,8 +722,7 @@ def test_a_slow_verdict_is_no_slow_handshake(serve, authorizer):
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """An authority made for this run, and a certificate of it for localhost."""
-    if not shutil.which("openssl"):
-        pytest.skip("openssl is not installed")
+    need("openssl")
     home = tmp_path_factory.mktemp("tls")
 
     def openssl(*args):

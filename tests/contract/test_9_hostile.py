@@ -264,9 +264,13 @@ class Pipe:
 
 
 def busy(server, turns=20):
+    """Something to log: whatever the server finds worth a line at level debug."""
     for _ in range(turns):
         server.ws().join("x").leaves()
         server.call("GET", "/nothing")
+        for _ in range(50):
+            server.dial().send(request("GET", "/nothing"))
+        server.hang_up()
 
 
 def test_a_stdout_that_nobody_reads(serve):
@@ -315,7 +319,7 @@ def test_a_full_stdout_does_not_stop_the_stop(serve):
     pipe = Pipe()
     try:
         server = serve("--log-level", "debug", "--drain-timeout", "1s", stdout=pipe.writer)
-        busy(server, 60)
+        busy(server)
         server.signal(15)
         assert server.status() == 0
     finally:
