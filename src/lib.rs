@@ -1,4 +1,175 @@
-//! wsify: a WebSocket pub/sub server, driven by a webhook.
+//! wsify: a WebSocket publish/subscribe server that asks a webhook who may do what. What it promises to its users is in
+//! README.md; this page is the map of how it keeps that. An hour here and in the headers of the files should do.
+//!
+//! The hard part is not bytes but interleaving (a verdict of the authorizer, a broadcast, a hang-up and the next frame,
+//! in any order), and never letting one party's work delay another's. So one thread owns everybody, and the part of it
+//! that decides, the [`hub`], knows no poll, thread or clock: a test can own the order of events.
+//!
+//! # Rooms
+//!
+//! ```text
+//! main.rs                  starts: arguments, configuration, log, server; says why it could not
+//! config.rs                arguments and environment, turned once into checked types; nobody else reads either
+//! log.rs                   JSON lines on stdout, written by a thread of its own, so that the loop never waits
+//! metrics.rs               counters, gauges, one histogram, and their Prometheus text
+//! effect.rs                what crosses between the hub and its drivers: ConnId, Question, Verdict, Answer
+//! buffers.rs               bytes that wait: Inbox (in), Outbox (out), Runs (encoded once, shared by many outboxes)
+//!
+//! wire/mod.rs              bytes to values and back, pure: no sockets, time, threads, logging, ConnId
+//! wire/http.rs             one request's head and body, one reply, query strings (RFC 9112)
+//! wire/handshake.rs        may this request upgrade, and with what answer (RFC 6455 4)
+//! wire/origins.rs          the meaning of --allowed-origins, and the CORS headers that follow from it
+//! wire/frame.rs            one frame: read its header, judge it, unmask, encode (RFC 6455 5.2)
+//! wire/message.rs          frames to messages: fragments, UTF-8, sizes, pings, closes (RFC 6455 5.4 to 5.6, 7)
+//! wire/json.rs             one JSON object in one pass: where its values lie, which name came twice
+//! wire/command.rs          a client's message, a POST's body, channel names, the JSON of answers
+//! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
+//!
+//! connection/mod.rs        one connection: stream, session, what waits; all reads and writes of a client's socket
+//! connection/session.rs    its phases: bytes in, events out; answers pings and malformed requests by itself
+//! connection/ending.rs     every way in which it ends: close code, the log's word, the metric's label
+//! connection/peer.rs       who is at the other end, packed
+//! connection/badge.rs      the query and the state that go with each of its questions, packed
+//!
+//! hub/mod.rs               all connections: the doors, the lists of who has to be looked at, the graceful stop
+//! hub/registry.rs          every connection by its name; the one place that knows slots and generations
+//! hub/routes.rs            what each request is answered: /ws, /broadcast, /health, /metrics
+//! hub/commands.rs          join, leave, broadcast
+//! hub/channels.rs          who is in what, both ways
+//! hub/fanout.rs            deliveries under way to one audience: members, batches, the cursor
+//! hub/deadlines.rs         when which connection has to be looked at: a wheel
+//!
+//! authorizer.rs            worker threads: a Question goes out, an Answer comes home; never sees a client
+//! authorizer/dial.rs       a connection to the authorizer: name, TCP, TLS
+//! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
+//!
+//! server.rs                the poll, listeners, signals, the clock, the order of a turn; no rule about a client
+//! ```
+//!
+//! Imports point one way; `tests/map.rs` holds these lines, and the list above, against the source:
+//!
+//! ```text
+//! main -> config, log, server
+//! server -> authorizer, config, connection, effect, hub, log, metrics, wire
+//! hub -> buffers, config, connection, effect, log, metrics, wire
+//! connection -> buffers, wire
+//! authorizer -> effect, wire
+//! config -> authorizer, log
+//! buffers, effect, log, metrics, wire -> nothing
+//! ```
+//!
+//! (Of `config` the hub needs the type of the key; of `authorizer`, `config` needs the type of the URL.)
+//!
+//! # Who owns what
+//!
+//! ```text
+//! Server { poll, listeners, signals, hub, authorizer, log }         and the one receive buffer, 64 KiB
+//!  Hub<S> { settings, clock, registry, channels, runs, deadlines, lists of names, questions, metrics }
+//!   Registry<S> { Slab<Connection<S>>, accepted }
+//!    Connection<S> { stream: S, session, inbox, outbox, peer, badge, dialect, a few marks }
+//!     Session { phase, ending, over }        Outbox: own bytes and slices of runs, in order
+//!   Channels { by_name, Slab<Channel>, joined: by slot }
+//!    Channel { name, audiences: [Audience; 2], publishers who wait }       one audience for each Dialect
+//!     Audience { members, batches, cursor }
+//!   Runs { Slab<Run { bytes, holders }> }
+//!  Authorizer { queue, workers, answers }    the only thing that threads share, with the log's queue
+//! ```
+//!
+//! `S` is a socket in the program, and whatever reads and writes in a test. The words:
+//!
+//! - **ConnId** (slot, generation): a connection's name. Whoever comes back late (an event of the poll, a verdict, a
+//!   deadline) is looked up by it, so that a slot's new tenant is never taken for the old one.
+//! - **Phase**: `Request`, `Body`, `Authorizing`, `Publishing`, `Open`, `Closing`. What belongs to a phase lives in it.
+//!   While a question is open (`Authorizing`, `Publishing`, `Open` with something parked) nothing further is
+//!   understood: bytes wait in the inbox or in the kernel, and the end of the stream behind them.
+//! - **Event** (session to hub): `Request`, `Body`, `BadBody`, `Said`, `Bye`. That is all a connection can tell the
+//!   house.
+//! - **Question** and **Answer**: the only things that leave the loop and come back to it. A **Verdict** (`Allow`,
+//!   `Deny`, `Unavailable`) is an answer and not a `Result`: no is as good an answer as yes.
+//! - **Dialect**: how a member hears a content, `Raw` or `V1` (the subprotocol). A **Place** is one dialect's audience
+//!   of one channel, in 32 bits.
+//! - **Run**: encoded frames in one buffer that grows at its end, named by an index and counted by hand. A **Slice** is
+//!   a stretch of one: what a batch is, and what an outbox holds of it.
+//! - **Ending**: why it is over. The first reason stays.
+//!
+//! # One turn
+//!
+//! [`server`] calls the hub's doors in this order. Each has its limit, and what is left over makes the next poll return
+//! at once.
+//!
+//! ```text
+//!  1 poll            until the next deadline; not at all while hub.has_work() or somebody waits to be accepted
+//!  2 events          256: signals, listeners (only noted), and hub.ready(): one read, 64 requests or messages each
+//!  3 accept          64 from each listener, as long as there are file descriptors
+//!  4 verdicts        all that have come home: hub.verdict()
+//!  5 hub.turns       publishers who need not wait any longer, then 256 of those with work but no edge to come
+//!  6 questions       hub.question() to the authorizer, until there is none
+//!  7 hub.expire      1,024 due deadlines; in a graceful stop, those whose time it is to leave
+//!  8 hub.fan_out     128 sends, round-robin between audiences, 32 each; a large frame counts for more
+//!  9 hub.flush       everybody into whose outbox something was put, once
+//! 10 hub.reap        64 of those that are over: the only place where a connection is dropped
+//! ```
+//!
+//! Sockets are registered once, readable and writable, edge-triggered. A read that did not fill the buffer has drained
+//! the socket, and a write that blocked is told by an edge; whoever stops early for another reason has to stand in a
+//! list: `again` (has work), `relieved` (may publish now), `serving` (an audience with a batch), `dirty` (has something
+//! to be sent), `doomed` (is over). `Hub::settle` is called after whatever was done to a connection, and puts it into
+//! them.
+//!
+//! # Four walks
+//!
+//! 1. **A client's broadcast.** `hub.ready` → `turn` → `connection.fill` reads into the shared buffer → `session.next`:
+//!    frame, judge, unmask where it lies, message → `Event::Said` → `commands::said`: parse, and ask (the command is
+//!    parked with a copy of its message) or, without an authorizer, go on → `perform` → `deliver` → `channels.publish`:
+//!    the frame is encoded once for each dialect, behind the batch that has not begun to go out → later in the turn
+//!    `fan_out` → `serve` → `connection.deliver`: one write for each member, of all that was published to the audience
+//!    in the meantime. Who cannot take it keeps a slice in its outbox; over `--max-queue-size` it is too slow.
+//! 2. **A verdict.** A worker puts an `Answer` on the pile, and the first since the last look wakes the poll →
+//!    `hub.verdict`: nobody of this name → forgotten; `Authorizing` → `101`, or a refusal; parked → done,
+//!    `not_authorized`, or closed with 1013 → `settle` puts it on the again-list, as more bytes may have waited.
+//! 3. **POST /broadcast.** `Event::Request` → `routes::broadcast`: key, type, each an early return → `Event::Body` →
+//!    parsed → `deliver`, and `201`. More than 4 MiB under way to that channel: the phase `Publishing` until `fan_out`
+//!    has relieved it (a client's broadcast is parked for the same reason) → a pipelined request goes on.
+//! 4. **An end.** The client's close, a violation, `too_slow`, `stopping`, the authorizer's silence → `hub.close`: what
+//!    was published while it was a member goes first, then the close frame → `Closing`: until the client's close, or
+//!    the deadline → over → `settle` ends its memberships and dooms it → `reap`: its runs are let go, it is counted and
+//!    dropped, and its slot may have a new tenant.
+//!
+//! # Rules of the house
+//!
+//! - A file's header says what it owns, what it knows and what it never knows, and which decisions bind it: chose,
+//!   over, because, reconsider when.
+//! - "Not yet" is a value, malformed is an error that ends the connection, and no input can make anything panic.
+//!   Reading, judging and encoding are separate functions.
+//! - Whoever has to wait, waits in one place, and in order: one open question for each connection.
+//! - Bytes leave to a client in one place, and a connection dies in one place. Below `server.rs` time is an argument.
+//! - Everything has a limit; its reason stands beside it, and what it leads to is an [`Ending`](connection::Ending) or
+//!   an answer. Memory follows what has come, never what was announced.
+//! - No `unsafe`, no `Rc<RefCell>`, no lifetimes in structs, no trait with one implementor, no callbacks.
+//! - Names are the README's nouns: one word, one meaning. Comments say why.
+//! - Comments cite `CONTRACT §n`, the numbered promises. README.md has them all, under these headings: §2 Flags, §3
+//!   Endpoints, §4 The client's side, §5 The backend's side, §6 The authorizer's side, §8 Flags (stopping), §9 Limits,
+//!   §10 From v3. §7 is redis, which this version does not serve.
+//!
+//! # Decisions that bind the whole
+//!
+//! - **One thread for all clients**, over a runtime with tasks: a broadcast to many is a walk over a dense array, the
+//!   order in a channel comes for nothing, and an idle connection is some hundred bytes. Reconsider when one core is
+//!   not enough: then several processes behind a broker.
+//! - **Threads for the authorizer**, over non-blocking HTTP: calls take milliseconds, TLS and keep-alive come from a
+//!   library, and the loop only sees questions and answers. Reconsider when hundreds have to be in flight.
+//! - **With the memory broker a broadcast is delivered within the hub**, over sending it out and taking it back in:
+//!   nothing waits for a receipt, and what one turn brings makes one batch.
+//! - **Batches grow with the load by themselves**: what is published while one goes out makes the next. No delay is
+//!   ever added.
+//! - **Runs named by an index and counted by hand**, over `Rc<[u8]>`: see [`buffers`].
+//!
+//! # Tests
+//!
+//! At a file's foot: tables of bytes and what they mean, read whole, byte by byte, and with more behind them. In
+//! `tests/`: the command line, this map, the README's tables, and the corpora of `fuzz/` (cargo); the README's promises
+//! one by one over real sockets (`tests/contract`), and clients that others wrote (`tests/clients`). `tests/run` runs
+//! them all.
 
 pub mod authorizer;
 pub mod buffers;
