@@ -511,7 +511,7 @@ impl<S: Stream> Hub<S> {
     /// When [`Hub::expire`] has to be called, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Millis> {
         let drain = self.drain.as_ref().filter(|d| d.told < d.total);
-        let leave = drain.map(|d| d.from + d.spread * (d.told + 1) / d.total.max(1));
+        let leave = drain.map(|d| d.from + (d.spread * d.told).div_ceil(d.total.max(1)));
         [self.deadlines.next_due(), leave]
             .into_iter()
             .flatten()
@@ -561,7 +561,7 @@ impl<S: Stream> Hub<S> {
         let wanted = if passed >= drain.spread {
             drain.total
         } else {
-            drain.total * passed / drain.spread
+            (drain.total * passed / drain.spread + 1).min(drain.total)
         };
         while let Some(drain) = &mut self.drain
             && drain.told < wanted

@@ -11,7 +11,7 @@ import pytest
 
 from harness.net import is_error, request, until
 from harness.server import KEY, upgrade
-from harness.ws import TEXT, command, frame, fresh, text, upgraded
+from harness.ws import CLOSE, TEXT, command, frame, fresh, text, upgraded
 
 JSON = ("Content-Type", "application/json")
 
@@ -65,30 +65,19 @@ def test_who_is_connected_has_all_the_time(serve):
 # -- readers that stop
 
 
-def frames_up_to_the_end(stream):
-    """The whole text messages that come before the stream ends, in whatever way; and the close code, if any."""
-    data = bytearray(stream.buffer)
-    try:
-        while more := stream.sock.recv(1 << 20):
-            data += more
-    except ConnectionResetError:
-        pass
-    messages, at = [], 0
-    while at + 10 <= len(data):
-        opcode, size, head = data[at] & 15, data[at + 1], 2
-        if size == 126:
-            size, head = struct.unpack_from("!H", data, at + 2)[0], 4
-        elif size == 127:
-            size, head = struct.unpack_from("!Q", data, at + 2)[0], 10
-        if at + head + size > len(data):
-            break
-        payload = bytes(data[at + head : at + head + size])
-        if opcode == 8:
-            return messages, struct.unpack("!H", payload[:2])[0]
-        if opcode == TEXT:
-            messages.append(payload)
-        at += head + size
-    return messages, None
+def messages_up_to_the_end(ws):
+    """The whole messages that come before a close, or before the stream ends in whatever way; and the close code."""
+    messages = []
+    while True:
+        try:
+            got = ws.next_frame()
+        except AssertionError as end:
+            assert "says nothing" not in str(end)
+            return messages, None
+        if got.opcode == CLOSE:
+            return messages, struct.unpack("!H", got.payload[:2])[0]
+        if got.opcode == TEXT:
+            messages.append(got.payload)
 
 
 @pytest.mark.parametrize("protocols", [None, "wsify.v1"])
@@ -104,7 +93,7 @@ def test_a_reader_that_stops_is_closed_and_nobody_else_slows_down(serve, protoco
         fast.hears(f'"{i} {pad}"')
         if i % 100 == 0:
             other.is_quiet()
-    messages, code = frames_up_to_the_end(slow.stream)
+    messages, code = messages_up_to_the_end(slow)
     assert len(messages) < total, "15 MB waited for it, where 64 KiB may"
     assert code in (1008, None)
     for i, message in enumerate(messages):
