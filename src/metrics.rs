@@ -29,7 +29,7 @@ pub struct Metrics {
     pub handshakes: Tally<&'static str>,
     /// Clients' commands by name and outcome: `ok`, or the error's code.
     pub commands: Tally<[&'static str; 2]>,
-    /// HTTP answers by endpoint and status; upgrade requests are among `handshakes` instead.
+    /// HTTP answers by endpoint and status; a `101` is no such answer.
     pub answers: Tally<(&'static str, u16)>,
     /// Contents handed to the fan-out, one for each broadcast to a channel with members here.
     pub fanouts: u64,
@@ -76,7 +76,7 @@ impl Metrics {
         Metrics {
             started,
             connections: 0,
-            handshakes: Tally::of(&["accepted", "denied", "unavailable"]),
+            handshakes: Tally::of(&["accepted", "denied", "authorizer_down", "full", "draining"]),
             commands: Tally::of(commands.as_flattened()),
             answers: Tally::of(&[("broadcast", 201)]),
             fanouts: 0,
@@ -122,7 +122,11 @@ impl Metrics {
             text.sample(name, &[("outcome", outcome)], count);
         }
         let name = "wsify_http_responses_total";
-        text.family(name, "counter", "Other requests, by endpoint and status.");
+        text.family(
+            name,
+            "counter",
+            "Answers to requests, by endpoint and status, but for 101.",
+        );
         for ((endpoint, status), count) in self.answers.iter() {
             let labels = [("endpoint", endpoint), ("status", &status.to_string())];
             text.sample(name, &labels, count);
@@ -160,7 +164,7 @@ impl Metrics {
         );
         text.counter(
             "wsify_fanouts_total",
-            "Contents published to a channel with members here.",
+            "Contents published, by clients and backends.",
             self.fanouts,
         );
         text.counter(

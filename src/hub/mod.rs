@@ -5,7 +5,7 @@
 //!
 //! Its doors: [`Hub::accept`], [`Hub::ready`], [`Hub::verdict`], [`Hub::turns`], [`Hub::fan_out`], [`Hub::flush`],
 //! [`Hub::expire`], [`Hub::reap`], [`Hub::drain`]; questions leave by [`Hub::question`]. Whatever was done to a
-//! connection, [`Hub::settle`] draws the consequences.
+//! connection, `Hub::settle` draws the consequences.
 //!
 //! Decision: with the memory broker a broadcast is delivered here at once, over sending it out as an effect and taking it
 //! back in. Because then nothing has to wait for a receipt, and what is read in one turn becomes one run.
