@@ -181,7 +181,12 @@ impl Fanout {
             Some(probes) => probes.turn()?,
             None => Duration::from_secs(1),
         };
-        self.net.turn(timeout)?;
+        self.net.turn(timeout).map_err(|error| {
+            let behind: usize = self.rooms.iter().map(|room| room.behind).sum();
+            io::Error::other(format!(
+                "{error}; {behind} members have not heard everything"
+            ))
+        })?;
         let mut level = 0;
         for at in 0..self.net.ready.len() {
             let ready = self.net.ready[at];
