@@ -41,6 +41,10 @@ pub struct Answer {
     pub verdict: Verdict,
     /// The JSON text that a `connect` was answered with as `state`.
     pub state: Option<Box<str>>,
+    /// Whether the body that might have held a `state` was over the limit, so that it was ignored.
+    pub state_too_long: bool,
+    /// Why the verdict is `Unavailable`, in words for the log ("connection refused", "status 502").
+    pub trouble: Option<String>,
     /// From the question's arrival at the authorizer's queue to its verdict.
     pub took: Duration,
 }

@@ -1,1 +1,19 @@
-fn main() {}
+//! The program: arguments, configuration, server; and one line where it cannot go on. No logic.
+
+use std::process::ExitCode;
+
+use wsify::config::{Config, Stop};
+use wsify::log::Log;
+use wsify::server::Server;
+
+fn main() -> ExitCode {
+    run().unwrap_or_else(Stop::say)
+}
+
+fn run() -> Result<ExitCode, Stop> {
+    let arguments = std::env::args_os().skip(1);
+    let config = Config::read(arguments, |name| std::env::var_os(name))?;
+    let log = Log::to_stdout(config.log_level)
+        .map_err(|e| Stop::failed(format_args!("the log cannot be started: {e}")))?;
+    Server::start(config, log)?.run().map(ExitCode::from)
+}

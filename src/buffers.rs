@@ -1,0 +1,559 @@
+//! Bytes on their way: in (not yet understood) and out (not yet taken by the kernel).
+//!
+//! Owns: [`Inbox`], [`Outbox`], and [`Runs`], the store of encoded bytes that many connections share.
+//! Knows: how much waits, and where it begins. Never knows: what the bytes mean, or whose they are.
+//!
+//! Decision: a shared run is named by its index in [`Runs`] and counted by hand, over `Rc<[u8]>`. Because a run can then
+//! still grow at its end while a slow member holds its beginning, and what one member has to be sent of a channel stays
+//! one piece of twelve bytes, however many messages it is: a thousand stalled members cost the unique bytes, not a
+//! reference for each message. The price, that every holder must let go by hand, is paid in one place ([`Outbox`]) and
+//! checked by the simulation: no connections, no runs. Reconsider when a second kind of holder appears.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Write};
+
+use slab::Slab;
+
+/// What has come from a client and is not yet understood, or has to wait while a question is open.
+///
+/// One machine word while empty, which it is in an idle connection.
+#[derive(Debug, Default)]
+pub struct Inbox(Option<Box<Held>>);
+
+#[derive(Debug, Default)]
+struct Held {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Inbox {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Bytes that wait.
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |h| h.bytes.len() - h.start)
+    }
+
+    /// Puts bytes behind those that wait.
+    pub fn append(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let held = self.0.get_or_insert_default();
+        if held.start > 0 && held.bytes.len() + bytes.len() > held.bytes.capacity() {
+            held.bytes.drain(..held.start);
+            held.start = 0;
+        }
+        held.bytes.extend_from_slice(bytes);
+    }
+
+    /// Takes everything out, to be worked on; what was not understood comes back with [`Inbox::put_back`].
+    pub fn take(&mut self) -> Taken {
+        match self.0.take() {
+            Some(held) => Taken(held),
+            None => Taken(Box::default()),
+        }
+    }
+
+    /// Gives back what [`Inbox::take`] took, less the first `used` bytes.
+    pub fn put_back(&mut self, mut taken: Taken, used: usize) {
+        taken.0.start += used;
+        if taken.0.start < taken.0.bytes.len() {
+            self.0 = Some(taken.0);
+        }
+    }
+}
+
+/// An inbox's bytes while they are worked on.
+#[derive(Debug)]
+pub struct Taken(Box<Held>);
+
+impl Taken {
+    pub fn bytes(&mut self) -> &mut [u8] {
+        let start = self.0.start;
+        self.0.bytes.get_mut(start..).unwrap_or_default()
+    }
+}
+
+/// A stretch of a shared run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    pub run: u32,
+    pub from: u32,
+    pub to: u32,
+}
+
+impl Slice {
+    pub fn len(&self) -> usize {
+        (self.to - self.from) as usize
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.from == self.to
+    }
+}
+
+/// Encoded bytes that many connections share. Grows only at its end; freed when nobody holds it.
+#[derive(Debug, Default)]
+struct Run {
+    bytes: Vec<u8>,
+    holders: u32,
+    /// Tells it from a later run at the same index.
+    serial: u64,
+}
+
+/// Every run that somebody holds, and a few empty buffers for the next ones.
+#[derive(Debug, Default)]
+pub struct Runs {
+    live: Slab<Run>,
+    spare: Vec<Vec<u8>>,
+    begun: u64,
+    /// Bytes that the kernel has taken, of runs and of connections' own; counted here because every send passes by.
+    pub taken: u64,
+}
+
+/// Buffers kept for the next runs: enough for the channels that are busy in one turn, so that a steady state allocates
+/// nothing.
+const SPARE_RUNS: usize = 64;
+/// A larger buffer is given back to the allocator: one huge message must not be remembered by its memory.
+const SPARE_CAPACITY: usize = 256 * 1024;
+
+impl Runs {
+    /// A new, empty run with one holder, and its serial number.
+    pub fn begin(&mut self) -> (u32, u64) {
+        let bytes = self.spare.pop().unwrap_or_default();
+        self.begun += 1;
+        (
+            self.live.insert(Run {
+                bytes,
+                holders: 1,
+                serial: self.begun,
+            }) as u32,
+            self.begun,
+        )
+    }
+
+    /// Holds a run that was let go of, when others have kept it alive and it is shorter than `max`.
+    pub fn hold_again(&mut self, run: u32, serial: u64, max: usize) -> bool {
+        match self.live.get_mut(run as usize) {
+            Some(found) if found.serial == serial && found.bytes.len() < max => {
+                found.holders += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The run's bytes, to be appended to.
+    pub fn bytes_mut(&mut self, run: u32) -> &mut Vec<u8> {
+        &mut self.live[run as usize].bytes
+    }
+
+    /// Length of the run in bytes.
+    pub fn len(&self, run: u32) -> usize {
+        self.live[run as usize].bytes.len()
+    }
+
+    pub fn slice(&self, slice: Slice) -> &[u8] {
+        &self.live[slice.run as usize].bytes[slice.from as usize..slice.to as usize]
+    }
+
+    pub fn hold(&mut self, run: u32) {
+        self.live[run as usize].holders += 1;
+    }
+
+    pub fn release(&mut self, run: u32) {
+        let holders = &mut self.live[run as usize].holders;
+        *holders -= 1;
+        if *holders == 0 {
+            let mut bytes = self.live.remove(run as usize).bytes;
+            if self.spare.len() < SPARE_RUNS && bytes.capacity() <= SPARE_CAPACITY {
+                bytes.clear();
+                self.spare.push(bytes);
+            }
+        }
+    }
+
+    /// Runs that somebody holds.
+    pub fn live(&self) -> usize {
+        self.live.len()
+    }
+}
+
+/// What waits to be sent to one connection, in order. One machine word while empty.
+#[derive(Debug, Default)]
+pub struct Outbox(Option<Box<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    pieces: VecDeque<Piece>,
+    bytes: usize,
+    /// The kernel took less than it was offered; an edge will tell when it takes more.
+    blocked: bool,
+}
+
+#[derive(Debug)]
+enum Piece {
+    /// The connection's own: answers, pongs, closes.
+    Own { bytes: Vec<u8>, sent: usize },
+    /// Part of a shared run; one holder of it.
+    Shared(Slice),
+}
+
+/// What became of an attempt to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// Nothing waits any more.
+    All,
+    /// The kernel is full; an edge will tell.
+    Blocked,
+    /// The connection is broken.
+    Broken,
+}
+
+/// Pieces offered to the kernel in one call.
+const PIECES_PER_WRITE: usize = 32;
+
+impl Outbox {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Bytes that wait.
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |w| w.bytes)
+    }
+
+    /// The kernel would take nothing more; an edge will tell when it does.
+    pub fn is_blocked(&self) -> bool {
+        self.0.as_ref().is_some_and(|w| w.blocked)
+    }
+
+    /// The kernel has room again.
+    pub fn unblock(&mut self) {
+        if let Some(waiting) = &mut self.0 {
+            waiting.blocked = false;
+        }
+    }
+
+    /// Whether `more` bytes may be put behind what waits. What comes to an empty queue is always taken, and a queue that
+    /// the kernel has not yet been offered is not a slow reader's (CONTRACT §2, `--max-queue-size`).
+    pub fn has_room(&self, more: usize, max: usize) -> bool {
+        match &self.0 {
+            Some(waiting) if waiting.blocked => waiting.bytes + more <= max,
+            _ => true,
+        }
+    }
+
+    /// The connection's own bytes, to be appended to by `write`.
+    pub fn own(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let waiting = self.0.get_or_insert_default();
+        if !matches!(waiting.pieces.back(), Some(Piece::Own { .. })) {
+            waiting.pieces.push_back(Piece::Own {
+                bytes: Vec::new(),
+                sent: 0,
+            });
+        }
+        if let Some(Piece::Own { bytes, .. }) = waiting.pieces.back_mut() {
+            let before = bytes.len();
+            write(bytes);
+            waiting.bytes += bytes.len() - before;
+        }
+        if waiting.bytes == 0 {
+            self.0 = None;
+        }
+    }
+
+    /// Puts a part of a shared run behind what waits, and holds the run until it is sent.
+    pub fn share(&mut self, slice: Slice, runs: &mut Runs) {
+        let waiting = self.0.get_or_insert_default();
+        waiting.bytes += slice.len();
+        if let Some(Piece::Shared(last)) = waiting.pieces.back_mut()
+            && last.run == slice.run
+            && last.to == slice.from
+        {
+            last.to = slice.to;
+            return;
+        }
+        runs.hold(slice.run);
+        waiting.pieces.push_back(Piece::Shared(slice));
+    }
+
+    /// Sends `slice` at once when nothing waits before it; what the kernel does not take waits.
+    pub fn send(&mut self, stream: &mut impl Write, slice: Slice, runs: &mut Runs) -> Sent {
+        if !self.is_empty() {
+            self.share(slice, runs);
+            return if self.is_blocked() {
+                Sent::Blocked
+            } else {
+                self.flush(stream, runs)
+            };
+        }
+        let taken = match write_once(|| stream.write(runs.slice(slice))) {
+            Ok(taken) => taken,
+            Err(_) => return Sent::Broken,
+        };
+        runs.taken += taken as u64;
+        if taken == slice.len() {
+            return Sent::All;
+        }
+        self.share(
+            Slice {
+                from: slice.from + taken as u32,
+                ..slice
+            },
+            runs,
+        );
+        self.block();
+        Sent::Blocked
+    }
+
+    /// Offers what waits to the kernel, until nothing waits or the kernel takes no more.
+    pub fn flush(&mut self, stream: &mut impl Write, runs: &mut Runs) -> Sent {
+        let Some(waiting) = &mut self.0 else {
+            return Sent::All;
+        };
+        while waiting.bytes > 0 {
+            let mut parts = [IoSlice::new(&[]); PIECES_PER_WRITE];
+            let mut offered = 0;
+            for (part, piece) in parts.iter_mut().zip(&waiting.pieces) {
+                let bytes = match piece {
+                    Piece::Own { bytes, sent } => &bytes[*sent..],
+                    Piece::Shared(slice) => runs.slice(*slice),
+                };
+                offered += bytes.len();
+                *part = IoSlice::new(bytes);
+            }
+            let used = waiting.pieces.len().min(PIECES_PER_WRITE);
+            let taken = match write_once(|| match &parts[..used] {
+                [one] => stream.write(one),
+                several => stream.write_vectored(several),
+            }) {
+                Ok(taken) => taken,
+                Err(_) => return Sent::Broken,
+            };
+            runs.taken += taken as u64;
+            waiting.sent(taken, runs);
+            if taken < offered {
+                waiting.blocked = true;
+                return Sent::Blocked;
+            }
+        }
+        self.0 = None;
+        Sent::All
+    }
+
+    /// Lets go of everything that waits.
+    pub fn clear(&mut self, runs: &mut Runs) {
+        if let Some(waiting) = self.0.take() {
+            for piece in waiting.pieces {
+                if let Piece::Shared(slice) = piece {
+                    runs.release(slice.run);
+                }
+            }
+        }
+    }
+
+    fn block(&mut self) {
+        if let Some(waiting) = &mut self.0 {
+            waiting.blocked = true;
+        }
+    }
+}
+
+impl Waiting {
+    /// Takes `taken` bytes off the front.
+    fn sent(&mut self, mut taken: usize, runs: &mut Runs) {
+        self.bytes -= taken;
+        while let Some(piece) = self.pieces.front_mut() {
+            let left = match piece {
+                Piece::Own { bytes, sent } => bytes.len() - *sent,
+                Piece::Shared(slice) => slice.len(),
+            };
+            if taken < left {
+                match piece {
+                    Piece::Own { sent, .. } => *sent += taken,
+                    Piece::Shared(slice) => slice.from += taken as u32,
+                }
+                return;
+            }
+            taken -= left;
+            if let Some(Piece::Shared(slice)) = self.pieces.pop_front() {
+                runs.release(slice.run);
+            }
+        }
+    }
+}
+
+/// One write: "would block" is "took nothing", an interruption is tried again.
+fn write_once(mut write: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match write() {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes at most `room` bytes, then would block.
+    struct Sink {
+        room: usize,
+        got: Vec<u8>,
+        calls: usize,
+    }
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.calls += 1;
+            let taken = bytes.len().min(self.room);
+            if taken == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.room -= taken;
+            self.got.extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+
+        fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+            self.write(
+                &parts
+                    .iter()
+                    .flat_map(|p| p.iter().copied())
+                    .collect::<Vec<u8>>(),
+            )
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn sink(room: usize) -> Sink {
+        Sink {
+            room,
+            got: Vec::new(),
+            calls: 0,
+        }
+    }
+
+    fn run(runs: &mut Runs, bytes: &[u8]) -> Slice {
+        let (run, _) = runs.begin();
+        runs.bytes_mut(run).extend_from_slice(bytes);
+        Slice {
+            run,
+            from: 0,
+            to: bytes.len() as u32,
+        }
+    }
+
+    #[test]
+    fn an_idle_connection_owns_two_words() {
+        assert_eq!(size_of::<Inbox>() + size_of::<Outbox>(), 16);
+        assert_eq!(size_of::<Piece>(), 32);
+    }
+
+    #[test]
+    fn an_inbox_gives_back_what_was_not_used() {
+        let mut inbox = Inbox::default();
+        inbox.append(b"abc");
+        inbox.append(b"def");
+        let mut taken = inbox.take();
+        assert_eq!(taken.bytes(), b"abcdef");
+        assert!(inbox.is_empty());
+        inbox.put_back(taken, 4);
+        inbox.append(b"g");
+        assert_eq!(inbox.len(), 3);
+        let mut taken = inbox.take();
+        assert_eq!(taken.bytes(), b"efg");
+        inbox.put_back(taken, 3);
+        assert!(inbox.is_empty());
+    }
+
+    #[test]
+    fn a_run_goes_straight_to_an_empty_queue() {
+        let (mut runs, mut outbox, mut sink) = (Runs::default(), Outbox::default(), sink(100));
+        let slice = run(&mut runs, b"hello");
+        assert_eq!(outbox.send(&mut sink, slice, &mut runs), Sent::All);
+        assert_eq!(sink.got, b"hello");
+        assert!(outbox.is_empty());
+        runs.release(slice.run);
+        assert_eq!(runs.live(), 0);
+    }
+
+    #[test]
+    fn order_holds_between_own_and_shared_bytes() {
+        let (mut runs, mut outbox, mut sink) = (Runs::default(), Outbox::default(), sink(4));
+        let slice = run(&mut runs, b"hello");
+        outbox.own(|out| out.extend_from_slice(b"ack"));
+        assert_eq!(outbox.send(&mut sink, slice, &mut runs), Sent::Blocked);
+        outbox.own(|out| out.extend_from_slice(b"pong"));
+        assert_eq!(outbox.len(), 8);
+        assert!(outbox.is_blocked());
+        sink.room = 100;
+        outbox.unblock();
+        assert_eq!(outbox.flush(&mut sink, &mut runs), Sent::All);
+        assert_eq!(sink.got, b"ackhellopong");
+        runs.release(slice.run);
+        assert_eq!(runs.live(), 0);
+    }
+
+    #[test]
+    fn a_laggard_holds_one_piece_of_a_growing_run() {
+        let (mut runs, mut outbox, mut sink) = (Runs::default(), Outbox::default(), sink(2));
+        let first = run(&mut runs, b"one");
+        assert_eq!(outbox.send(&mut sink, first, &mut runs), Sent::Blocked);
+        for _ in 0..100 {
+            let from = runs.len(first.run) as u32;
+            runs.bytes_mut(first.run).extend_from_slice(b"more");
+            let slice = Slice {
+                run: first.run,
+                from,
+                to: from + 4,
+            };
+            assert_eq!(outbox.send(&mut sink, slice, &mut runs), Sent::Blocked);
+        }
+        assert_eq!(outbox.0.as_ref().unwrap().pieces.len(), 1);
+        assert_eq!(outbox.len(), 401);
+        runs.release(first.run);
+        assert_eq!(runs.live(), 1);
+        outbox.clear(&mut runs);
+        assert_eq!(runs.live(), 0);
+    }
+
+    #[test]
+    fn what_comes_to_an_empty_queue_is_taken() {
+        let (mut runs, mut outbox, mut sink) = (Runs::default(), Outbox::default(), sink(1));
+        assert!(outbox.has_room(1 << 20, 10));
+        let slice = run(&mut runs, b"0123456789ab");
+        outbox.send(&mut sink, slice, &mut runs);
+        assert!(!outbox.has_room(1, 10));
+        assert!(outbox.has_room(1, 12));
+        outbox.clear(&mut runs);
+    }
+
+    #[test]
+    fn many_pieces_leave_in_order() {
+        let (mut runs, mut outbox, mut sink) = (Runs::default(), Outbox::default(), sink(7));
+        let slices: Vec<Slice> = (0..50)
+            .map(|n| run(&mut runs, format!("<{n}>").as_bytes()))
+            .collect();
+        for slice in &slices {
+            outbox.share(*slice, &mut runs);
+            runs.release(slice.run);
+        }
+        while outbox.flush(&mut sink, &mut runs) == Sent::Blocked {
+            sink.room = 7;
+        }
+        let expected: String = (0..50).map(|n| format!("<{n}>")).collect();
+        assert_eq!(sink.got, expected.as_bytes());
+        assert_eq!(runs.live(), 0);
+    }
+}

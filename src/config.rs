@@ -1,0 +1,1283 @@
+//! The command line and the environment, turned once into checked types (CONTRACT §2).
+//!
+//! Owns: every flag's name, variable, default and help, in one table. Knows: what a usable value looks like.
+//! Never knows: what a value is used for. Nobody else reads arguments or variables.
+//!
+//! Decisions
+//! - The table makes argh's struct, the help and the defaults, which pass through the same checks as any other value:
+//!   a default cannot disagree with its documentation. Over argh's own help, which knows neither variables nor
+//!   defaults. Reconsider when argh does.
+//! - Arguments are respelled as `--flag value` before argh sees them, because argh knows neither `--flag=value` nor
+//!   v3's `-flag`. A flag takes what follows it, even when that begins with a dash, and the last of two wins, as with
+//!   v3's parser.
+//! - What may carry a password is hidden in every error line and every `Debug`, because both end up in logs.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use argh::FromArgs;
+use bytesize::ByteSize;
+
+use crate::authorizer::Url;
+use crate::log::Level;
+
+/// A flag of the command line, as `--help` and the README show it.
+#[derive(Clone, Copy, Debug)]
+pub struct Flag {
+    field: &'static str,
+    kind: Kind,
+    /// What stands for the value in the help.
+    pub value: &'static str,
+    /// The value that holds without flag and variable, spelled as a user would; empty is none.
+    pub default: &'static str,
+    /// What it does: lines of text, each with a space before it.
+    pub about: &'static [&'static str],
+}
+
+/// How a flag's value is gathered, and how much of it an error line may show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    One,
+    /// Comma-separated; a repeated flag adds to the list.
+    List,
+    /// May hold credentials, which are hidden.
+    Url,
+    /// Never shown.
+    Secret,
+}
+
+impl Flag {
+    /// The name without dashes: `listen-addr`.
+    pub fn name(&self) -> String {
+        self.field.replace('_', "-")
+    }
+
+    /// The environment variable: `WSIFY_LISTEN_ADDR`.
+    pub fn variable(&self) -> String {
+        format!("WSIFY_{}", self.field.to_uppercase())
+    }
+}
+
+macro_rules! flags {
+    ($($(#[doc = $about:tt])+ $field:ident: $kind:ident $value:literal = $default:literal;)*) => {
+        /// Every flag but `--help` and `--version`, in the order of the help.
+        pub const FLAGS: &[Flag] = &[$(flags!(@one $field $kind $value $default $($about)+)),*];
+
+        /// What was given on the command line, unchecked.
+        #[derive(FromArgs)]
+        struct Arguments {
+            $($(#[doc = $about])+ #[argh(option)] $field: Vec<String>,)*
+        }
+
+        /// Every flag's text and where it came from, unchecked.
+        struct Settings {
+            $($field: Setting,)*
+        }
+
+        impl Settings {
+            fn gather(
+                given: Arguments,
+                env: impl Fn(&str) -> Option<OsString>,
+            ) -> Result<Settings, Stop> {
+                Ok(Settings {
+                    $($field: Setting::gather(
+                        flags!(@one $field $kind $value $default $($about)+),
+                        given.$field,
+                        &env,
+                    )?,)*
+                })
+            }
+        }
+    };
+    (@one $field:ident $kind:ident $value:literal $default:literal $($about:tt)+) => {
+        Flag {
+            field: stringify!($field),
+            kind: Kind::$kind,
+            value: $value,
+            default: $default,
+            about: &[$($about),+],
+        }
+    };
+}
+
+flags! {
+    /// where to listen: :PORT (all interfaces, IPv4 and IPv6), HOST:PORT, [V6]:PORT
+    /// or unix:/path; port 0 is any free one; may be repeated
+    listen_addr: List "ADDR,..." = ":3000";
+    /// the webhook that is asked before every connect, join, leave and broadcast,
+    /// http://... or https://...; without it everything is allowed
+    authorizer_url: Url "URL" = "";
+    /// how long one whole call to the authorizer may take
+    authorizer_timeout: One "DURATION" = "5s";
+    /// worker threads, which is to say calls in flight at most
+    authorizer_workers: One "COUNT" = "32";
+    /// questions that may wait for a worker; one more counts as authorizer down
+    authorizer_queue: One "COUNT" = "10000";
+    /// how servers share their channels: memory (not at all) or redis
+    broker_driver: One "memory|redis" = "memory";
+    /// where redis is: redis://[user:pass@]host[:port][/db], or rediss:// for TLS;
+    /// needed with --broker-driver redis
+    broker_dsn: Url "URL" = "";
+    /// put before every channel name at the broker
+    broker_prefix: One "TEXT" = "";
+    /// what backends show at /broadcast and /metrics; without it only peers on
+    /// loopback or a unix socket may use them
+    broadcasting_key: Secret "KEY" = "";
+    /// origins such as https://app.example.com that a browser may connect from;
+    /// * is any
+    allowed_origins: List "ORIGIN,..." = "*";
+    /// connections at most; 0 is what the limit on open files allows, less a reserve
+    max_connections: One "COUNT" = "0";
+    /// a client's message, or the body of a POST, at most
+    max_message_size: One "SIZE" = "1MiB";
+    /// channels that one connection may be in
+    max_channels: One "COUNT" = "1000";
+    /// bytes that may wait for one slow connection
+    max_queue_size: One "SIZE" = "1MiB";
+    /// from accepting a connection to its complete request
+    handshake_timeout: One "DURATION" = "10s";
+    /// silence after which the server pings; another interval of it ends the
+    /// connection; 0 is never
+    ping_interval: One "DURATION" = "25s";
+    /// how long a graceful stop may take; 0 is not at all
+    drain_timeout: One "DURATION" = "10s";
+    /// the least important lines that are logged
+    log_level: One "error|warn|info|debug" = "info";
+}
+
+/// Everything an operator can set, checked. Field names are the flags'.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Never empty.
+    pub listen_addr: Vec<Listen>,
+    /// `None`: everything is allowed.
+    pub authorizer_url: Option<Url>,
+    pub authorizer_timeout: Duration,
+    pub authorizer_workers: usize,
+    pub authorizer_queue: usize,
+    pub broker: Broker,
+    pub broker_prefix: String,
+    /// `None`: the backend endpoints answer local peers only (CONTRACT §5).
+    pub broadcasting_key: Option<Secret>,
+    /// `*`, `null` or `scheme://host[:port]`, in lower case and without a default port. Never empty.
+    pub allowed_origins: Vec<String>,
+    /// `None`: as many as the limit on file descriptors allows.
+    pub max_connections: Option<usize>,
+    /// Bytes.
+    pub max_message_size: usize,
+    pub max_channels: usize,
+    /// Bytes.
+    pub max_queue_size: usize,
+    pub handshake_timeout: Duration,
+    /// `None`: never.
+    pub ping_interval: Option<Duration>,
+    /// Zero: a stop is immediate.
+    pub drain_timeout: Duration,
+    pub log_level: Level,
+    /// `SSL_CERT_FILE`: certificates that are trusted besides the system's.
+    pub cert_file: Option<PathBuf>,
+}
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// `:PORT`: IPv4 and IPv6.
+    AllInterfaces(u16),
+    /// `HOST:PORT` where HOST is a name, not yet resolved.
+    Host(String, u16),
+    /// `1.2.3.4:PORT`, `[V6]:PORT`.
+    Ip(SocketAddr),
+    /// `unix:/path`.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::AllInterfaces(port) => write!(f, ":{port}"),
+            Listen::Host(host, port) => write!(f, "{host}:{port}"),
+            Listen::Ip(address) => write!(f, "{address}"),
+            Listen::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// The channels' way between servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Broker {
+    Memory,
+    Redis(RedisDsn),
+}
+
+/// Where redis is and who we are there. `Display` shows neither user nor password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisDsn {
+    /// `rediss://`.
+    pub tls: bool,
+    /// A name or an address; an IPv6 one without its brackets.
+    pub host: String,
+    pub port: u16,
+    pub user: Option<String>,
+    pub password: Option<Secret>,
+    pub db: u32,
+}
+
+impl fmt::Display for RedisDsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "rediss" } else { "redis" };
+        let (host, port, db) = (&self.host, self.port, self.db);
+        if host.contains(':') {
+            write!(f, "{scheme}://[{host}]:{port}/{db}")
+        } else {
+            write!(f, "{scheme}://{host}:{port}/{db}")
+        }
+    }
+}
+
+/// A text that no log may show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself, for the one who compares or sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
+const HIDDEN: &str = "***";
+
+/// Why the program ends before its time, or never begins: a text, and the exit status that goes with it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// 0: what was asked for (help, version) is the text. 1: it could not start. 2: it was called wrongly.
+    pub status: u8,
+    /// For stdout when the status is 0, else one line for stderr.
+    pub text: String,
+}
+
+impl Stop {
+    /// It was called rightly, and could not start or go on all the same.
+    pub fn failed(why: impl fmt::Display) -> Stop {
+        Stop {
+            status: 1,
+            text: one_line(why),
+        }
+    }
+
+    /// It was called wrongly.
+    fn misused(why: impl fmt::Display) -> Stop {
+        Stop {
+            status: 2,
+            text: one_line(why),
+        }
+    }
+
+    /// Says it, and yields the exit status. That nobody may be there to read it changes nothing.
+    pub fn say(self) -> ExitCode {
+        let line = format!("{}\n", self.text);
+        let _ = if self.status == 0 {
+            std::io::stdout().write_all(line.as_bytes())
+        } else {
+            std::io::stderr().write_all(line.as_bytes())
+        };
+        ExitCode::from(self.status)
+    }
+}
+
+/// What a user gave may hold line breaks, and worse for a terminal.
+fn one_line(why: impl fmt::Display) -> String {
+    let mut line = "wsify: ".to_owned();
+    for c in why.to_string().chars() {
+        match c {
+            c if c.is_control() => line.extend(c.escape_default()),
+            c => line.push(c),
+        }
+    }
+    line
+}
+
+impl Config {
+    /// Reads the arguments (the program's name not among them) and the variables they may leave to the environment.
+    ///
+    /// Errors: [`Stop`] with status 0 for `--help` and `--version`, and with 2 for an unknown flag or a value that
+    /// cannot be used, in the words of CONTRACT §2.
+    pub fn read(
+        arguments: impl IntoIterator<Item = OsString>,
+        env: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Config, Stop> {
+        let respelled = respell(arguments)?;
+        let respelled: Vec<&str> = respelled.iter().map(String::as_str).collect();
+        let given = Arguments::from_args(&["wsify"], &respelled).map_err(|exit| {
+            let names: Vec<_> = FLAGS.iter().map(|f| format!("--{}", f.name())).collect();
+            let (output, names) = (exit.output.trim(), names.join(", "));
+            Stop::misused(format_args!(
+                "{output}; accepted are {names}, --help and --version"
+            ))
+        })?;
+        let cert_file = env("SSL_CERT_FILE").filter(|path| !path.is_empty());
+        let cert_file = cert_file.map(PathBuf::from);
+        let set = Settings::gather(given, env)?;
+
+        let dsn = set.broker_dsn.checked(redis_dsn)?;
+        let broker = match (set.broker_driver.checked(driver)?, dsn) {
+            (Driver::Memory, _) => Broker::Memory,
+            (Driver::Redis, Some(dsn)) => Broker::Redis(dsn),
+            (Driver::Redis, None) => return Err(set.broker_dsn.refused(REDIS_DSN)),
+        };
+        Ok(Config {
+            listen_addr: set.listen_addr.checked(listen_addresses)?,
+            authorizer_url: set.authorizer_url.checked(authorizer_url)?,
+            authorizer_timeout: set.authorizer_timeout.checked(some_duration)?,
+            // Each worker is a thread.
+            authorizer_workers: set.authorizer_workers.checked(|t| count(t, 1..=1024))?,
+            // A question waits with its JSON, of a few hundred bytes: gigabytes at most.
+            authorizer_queue: set.authorizer_queue.checked(|t| count(t, 1..=10_000_000))?,
+            broker,
+            broker_prefix: set.broker_prefix.checked(|t| Ok(t.to_owned()))?,
+            broadcasting_key: set.broadcasting_key.checked(key)?,
+            allowed_origins: set.allowed_origins.checked(origins)?,
+            // Far more than one machine has ports or memory for.
+            max_connections: match set.max_connections.checked(|t| count(t, 0..=100_000_000))? {
+                0 => None,
+                limit => Some(limit),
+            },
+            max_message_size: set.max_message_size.checked(size)?,
+            max_channels: set.max_channels.checked(|t| count(t, 1..=1_000_000))?,
+            max_queue_size: set.max_queue_size.checked(size)?,
+            handshake_timeout: set.handshake_timeout.checked(some_duration)?,
+            ping_interval: match set.ping_interval.checked(duration_or_zero)? {
+                Duration::ZERO => None,
+                interval => Some(interval),
+            },
+            drain_timeout: set.drain_timeout.checked(duration_or_zero)?,
+            log_level: set.log_level.checked(level)?,
+            cert_file,
+        })
+    }
+}
+
+/// Arguments as argh reads them: `--flag`, `value`, in turn.
+fn respell(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<String>, Stop> {
+    let mut respelled = Vec::new();
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        let argument = utf8(&argument, "an argument")?;
+        let Some(dashed) = argument.strip_prefix('-') else {
+            return Err(stray(&argument));
+        };
+        let undashed = dashed.strip_prefix('-').unwrap_or(dashed);
+        let (name, value) = match undashed.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (undashed, None),
+        };
+        match (name, &value) {
+            ("", _) => return Err(stray(&argument)),
+            ("help" | "h", None) => return Err(help()),
+            ("version", None) => return Err(version()),
+            _ => {}
+        }
+        let value = match value {
+            Some(value) => Some(value),
+            None => match arguments.next() {
+                Some(value) => Some(utf8(&value, &format!("the value of --{name}"))?),
+                None => None,
+            },
+        };
+        if let (None, Some(flag)) = (&value, FLAGS.iter().find(|flag| flag.name() == name)) {
+            return Err(Stop::misused(format_args!(
+                "--{name} has no value: write --{name} {}",
+                flag.value
+            )));
+        }
+        respelled.push(format!("--{name}"));
+        respelled.extend(value);
+    }
+    Ok(respelled)
+}
+
+fn utf8(text: &OsStr, what: &str) -> Result<String, Stop> {
+    // Not shown: it may be a secret, and without UTF-8 there is no telling.
+    let text = text.to_str().map(str::to_owned);
+    text.ok_or_else(|| Stop::misused(format_args!("{what} is not UTF-8")))
+}
+
+fn stray(argument: &str) -> Stop {
+    Stop::misused(format_args!(
+        "{:?} is not a flag: accepted are --flag value and --flag=value; --help lists the flags",
+        redacted(argument)
+    ))
+}
+
+fn version() -> Stop {
+    Stop {
+        status: 0,
+        text: format!("wsify {}", env!("CARGO_PKG_VERSION")),
+    }
+}
+
+fn help() -> Stop {
+    let mut text = format!(
+        "wsify {}\n{}\n\nUsage: wsify [--flag value | --flag=value]...\n",
+        env!("CARGO_PKG_VERSION"),
+        env!("CARGO_PKG_DESCRIPTION"),
+    );
+    for flag in FLAGS {
+        let default = match flag.default {
+            "" => "none",
+            default => default,
+        };
+        text += &format!(
+            "\n  --{} {}\n      {}, default {}\n",
+            flag.name(),
+            flag.value,
+            flag.variable(),
+            default
+        );
+        for line in flag.about {
+            text += &format!("      {}\n", line.trim());
+        }
+    }
+    text += "\n  --help, --version\n\n\
+        Durations: 500ms, 5s, 2m. Sizes: 65536, 64KiB, 1MiB. A flag wins over its variable; an empty variable is none.";
+    Stop { status: 0, text }
+}
+
+/// One flag's text on its way to being checked.
+struct Setting {
+    flag: Flag,
+    /// As the user calls it: `--flag` or `WSIFY_FLAG`.
+    name: String,
+    text: String,
+}
+
+impl Setting {
+    fn gather(
+        flag: Flag,
+        given: Vec<String>,
+        env: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Setting, Stop> {
+        let variable = flag.variable();
+        let (name, text) = if let Some(last) = given.last() {
+            let text = match flag.kind {
+                Kind::List => given.join(","),
+                Kind::One | Kind::Url | Kind::Secret => last.clone(),
+            };
+            (format!("--{}", flag.name()), text)
+        } else if let Some(text) = env(&variable).filter(|text| !text.is_empty()) {
+            let text = utf8(&text, &variable)?;
+            (variable, text)
+        } else {
+            (format!("--{}", flag.name()), flag.default.to_owned())
+        };
+        Ok(Setting { flag, name, text })
+    }
+
+    /// The text as a value, by `check`, which says what it accepts where it refuses.
+    fn checked<T>(&self, check: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Stop> {
+        check(&self.text).map_err(|accepted| self.refused(&accepted))
+    }
+
+    fn refused(&self, accepted: &str) -> Stop {
+        let shown = match self.flag.kind {
+            Kind::One | Kind::List => self.text.clone(),
+            Kind::Url => redacted(&self.text),
+            Kind::Secret => HIDDEN.to_owned(),
+        };
+        Stop::misused(format_args!(
+            "{} cannot be {shown:?}: accepted is {accepted}",
+            self.name
+        ))
+    }
+}
+
+/// A URL without what may be secret in it: user, password, query. Of what is hardly a URL rather too little is shown.
+fn redacted(url: &str) -> String {
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) if scheme.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+            (&url[..scheme.len() + 3], rest)
+        }
+        _ => ("", url),
+    };
+    let (path, query) = match rest.split_once(['?', '#']) {
+        Some((path, _)) => (path, HIDDEN),
+        None => (rest, ""),
+    };
+    if let Some((_, place)) = rest.rsplit_once('@') {
+        return match query {
+            "" => format!("{scheme}{HIDDEN}@{place}"),
+            // Whether the '@' ends a password or stands in the query cannot be told.
+            _ => format!("{scheme}{HIDDEN}"),
+        };
+    }
+    // What follows a colon and is not a port may be a password that has lost its host.
+    let authority = path.split('/').next().unwrap_or_default();
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.bytes().all(|b| b.is_ascii_digit() || b == b']') => {
+            format!("{scheme}{host}:{HIDDEN}")
+        }
+        _ => format!("{scheme}{path}{query}"),
+    }
+}
+
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+}
+
+fn listen_addresses(text: &str) -> Result<Vec<Listen>, String> {
+    let addresses: Option<Vec<_>> = items(text).map(listen_address).collect();
+    addresses.filter(|all| !all.is_empty()).ok_or_else(|| {
+        "a comma-separated list of :PORT, HOST:PORT, [V6]:PORT and unix:/path \
+         (absolute, of at most 107 bytes)"
+            .to_owned()
+    })
+}
+
+fn listen_address(text: &str) -> Option<Listen> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        // A socket's address has room for 108 bytes with the NUL (unix(7)). Relative to what, a service could not tell.
+        let fits = path.starts_with('/') && path.len() <= 107;
+        return fits.then(|| Listen::Unix(PathBuf::from(path)));
+    }
+    if let Some(port) = text.strip_prefix(':') {
+        return self::port(port).map(Listen::AllInterfaces);
+    }
+    // With the brackets, for the sake of a zone ([fe80::1%2]:3000).
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Some(Listen::Ip(address));
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    Some(match host_name(host)? {
+        Host::Ip(ip) => Listen::Ip(SocketAddr::new(ip, self::port(port)?)),
+        Host::Name(name) => Listen::Host(name, self::port(port)?),
+    })
+}
+
+enum Host {
+    Ip(IpAddr),
+    Name(String),
+}
+
+/// A name, an IPv4 address, or an IPv6 address in brackets.
+fn host_name(text: &str) -> Option<Host> {
+    if let Some(inner) = text.strip_prefix('[') {
+        let ip: Ipv6Addr = inner.strip_suffix(']')?.parse().ok()?;
+        return Some(Host::Ip(ip.into()));
+    }
+    if let Ok(ip) = text.parse::<Ipv4Addr>() {
+        return Some(Host::Ip(ip.into()));
+    }
+    let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    // A last label of digits alone is an IPv4 address gone wrong (WHATWG URL §3.5), not a name to look up.
+    let last = text.trim_end_matches('.').rsplit('.').next()?;
+    let numeric = last.bytes().all(|b| b.is_ascii_digit());
+    (text.len() <= 253 && !numeric && text.bytes().all(valid)).then(|| Host::Name(text.to_owned()))
+}
+
+fn port(text: &str) -> Option<u16> {
+    digits(text)?.parse().ok()
+}
+
+/// `text`, if it is digits: the standard library would take a sign as well.
+fn digits(text: &str) -> Option<&str> {
+    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then_some(text)
+}
+
+fn authorizer_url(text: &str) -> Result<Option<Url>, String> {
+    match text {
+        "" => Ok(None),
+        url => url.parse().map(Some).map_err(|why: String| {
+            format!("http://host[:port][/path] or https://..., or empty for no authorizer ({why})")
+        }),
+    }
+}
+
+enum Driver {
+    Memory,
+    Redis,
+}
+
+fn driver(text: &str) -> Result<Driver, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "memory" => Ok(Driver::Memory),
+        "redis" => Ok(Driver::Redis),
+        _ => Err("memory or redis".to_owned()),
+    }
+}
+
+const REDIS_DSN: &str = "redis://[user:pass@]host[:port][/db] or rediss://..., needed with the \
+    redis driver; user and pass percent-encoded";
+
+fn redis_dsn(text: &str) -> Result<Option<RedisDsn>, String> {
+    match text {
+        "" => Ok(None),
+        _ => parse_redis_dsn(text).map(Some).ok_or(REDIS_DSN.to_owned()),
+    }
+}
+
+fn parse_redis_dsn(text: &str) -> Option<RedisDsn> {
+    let (tls, rest) = match text.strip_prefix("redis://") {
+        Some(rest) => (false, rest),
+        None => (true, text.strip_prefix("rediss://")?),
+    };
+    // The last '@': no host or number holds one, and a password that was not encoded may.
+    let (credentials, place) = match rest.rsplit_once('@') {
+        Some((credentials, place)) => (credentials, place),
+        None => ("", rest),
+    };
+    let (user, password) = match credentials.split_once(':') {
+        Some((user, password)) => (user, password),
+        None => (credentials, ""),
+    };
+    let (authority, db) = match place.split_once('/') {
+        Some((authority, "")) => (authority, 0),
+        Some((authority, db)) => (authority, digits(db)?.parse().ok()?),
+        None => (place, 0),
+    };
+    // The colons of an IPv6 address lie within its brackets.
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, self::port(port)?),
+        _ => (authority, 6379),
+    };
+    let host = match host_name(host)? {
+        Host::Ip(ip) => ip.to_string(),
+        Host::Name(name) => name,
+    };
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    Some(RedisDsn {
+        tls,
+        host,
+        port: Some(port).filter(|&port| port != 0)?,
+        user: some(percent_decoded(user)?),
+        password: some(percent_decoded(password)?).map(Secret),
+        db,
+    })
+}
+
+/// RFC 3986 §2.1; unlike in a form, a plus is a plus.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut pieces = text.split('%');
+    let mut decoded = pieces.next()?.as_bytes().to_vec();
+    for piece in pieces {
+        let (hex, rest) = piece.split_at_checked(2)?;
+        let hex = hex.bytes().all(|b| b.is_ascii_hexdigit()).then_some(hex)?;
+        decoded.push(u8::from_str_radix(hex, 16).ok()?);
+        decoded.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(decoded).ok()
+}
+
+fn key(text: &str) -> Result<Option<Secret>, String> {
+    // No header can carry a control character (RFC 9110 §5.5): it is the line break at the end of a secret's file.
+    if text.chars().any(char::is_control) {
+        return Err("a text without line breaks and other control characters".to_owned());
+    }
+    Ok((!text.is_empty()).then(|| Secret(text.to_owned())))
+}
+
+fn origins(text: &str) -> Result<Vec<String>, String> {
+    let origins: Option<Vec<_>> = items(text).map(origin).collect();
+    origins.filter(|all| !all.is_empty()).ok_or_else(|| {
+        "*, or a comma-separated list of origins such as https://app.example.com \
+         (scheme://host[:port], without a path) and null"
+            .to_owned()
+    })
+}
+
+/// As a browser writes it (RFC 6454 §6.2): in lower case, without the scheme's own port.
+fn origin(text: &str) -> Option<String> {
+    let text = text.to_ascii_lowercase();
+    if text == "*" || text == "null" {
+        return Some(text);
+    }
+    let (scheme, place) = text.split_once("://")?;
+    let of_scheme = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
+    if !scheme.starts_with(|c: char| c.is_ascii_lowercase()) || !scheme.bytes().all(of_scheme) {
+        return None;
+    }
+    let (host, port) = match place.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(self::port(port)?)),
+        _ => (place, None),
+    };
+    let host = match host_name(host)? {
+        Host::Ip(IpAddr::V6(ip)) => format!("[{ip}]"),
+        Host::Ip(IpAddr::V4(ip)) => ip.to_string(),
+        Host::Name(name) => name,
+    };
+    Some(match (scheme, port) {
+        (_, None) | ("http", Some(80)) | ("https", Some(443)) => format!("{scheme}://{host}"),
+        (_, Some(port)) => format!("{scheme}://{host}:{port}"),
+    })
+}
+
+fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
+    let number = digits(text).and_then(|digits| digits.parse().ok());
+    number
+        .filter(|number| range.contains(number))
+        .ok_or_else(|| format!("a whole number from {} to {}", range.start(), range.end()))
+}
+
+/// A gigabyte at most: the lengths of a message and of its frame stay within 32 bits, and nobody who wants more for one
+/// client means it. Zero would let nothing through, and is most likely meant as "no limit", which there is not.
+fn size(text: &str) -> Result<usize, String> {
+    const MOST: u64 = 1 << 30;
+    let bytes = text
+        .starts_with(|c: char| c.is_ascii_digit())
+        .then(|| text.parse::<ByteSize>().ok().map(|size| size.as_u64()))
+        .flatten();
+    bytes
+        .filter(|bytes| (1..=MOST).contains(bytes))
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .ok_or_else(|| "a size such as 65536, 64KiB or 1MiB, from 1 to 1GiB".to_owned())
+}
+
+fn some_duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text)
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| "a duration such as 500ms, 5s or 2m, from 1ms to 24h".to_owned())
+}
+
+fn duration_or_zero(text: &str) -> Result<Duration, String> {
+    parse_duration(text)
+        .ok_or_else(|| "0, or a duration such as 500ms, 5s or 2m, from 1ms to 24h".to_owned())
+}
+
+/// Zero, or a millisecond (the least a poll can wait for) to a day (more is taken for a slip).
+fn parse_duration(text: &str) -> Option<Duration> {
+    // Longer ones are no duration of a day, and could add up to more than humantime can hold.
+    let short = Some(text).filter(|text| text.len() <= 20)?;
+    let time = humantime::parse_duration(short).ok()?;
+    let usable = Duration::from_millis(1)..=Duration::from_secs(24 * 60 * 60);
+    (time.is_zero() || usable.contains(&time)).then_some(time)
+}
+
+fn level(text: &str) -> Result<Level, String> {
+    let text = text.to_ascii_lowercase();
+    let level = Level::ALL.into_iter().find(|level| level.name() == text);
+    level.ok_or_else(|| "error, warn, info or debug".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStringExt;
+
+    fn read(arguments: &[&str], env: &[(&str, &str)]) -> Result<Config, Stop> {
+        let lookup = |name: &str| {
+            let found = env.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        Config::read(arguments.iter().map(OsString::from), lookup)
+    }
+
+    fn given(flag: &str, value: &str) -> Result<Config, Stop> {
+        read(&[&format!("--{flag}={value}")], &[])
+    }
+
+    /// The error line for `--flag=value`, whose form it checks.
+    fn refusal(flag: &str, value: &str) -> String {
+        let stop = given(flag, value).expect_err(value);
+        assert_eq!(stop.status, 2, "{stop:?}");
+        assert!(!stop.text.contains('\n'), "{stop:?}");
+        let begin = format!("wsify: --{flag} cannot be ");
+        assert!(stop.text.starts_with(&begin), "{stop:?}");
+        assert!(stop.text.contains(": accepted is "), "{stop:?}");
+        stop.text
+    }
+
+    /// `--flag=value` is refused, in a line that shows the value.
+    fn refused(flag: &str, values: &[&str]) {
+        for value in values {
+            let line = refusal(flag, value);
+            assert!(line.contains(&format!("{value:?}")), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_contract() {
+        let config = read(&[], &[]).unwrap();
+        assert_eq!(config.listen_addr, [Listen::AllInterfaces(3000)]);
+        assert_eq!(config.authorizer_url, None);
+        assert_eq!(config.authorizer_timeout, Duration::from_secs(5));
+        assert_eq!(config.authorizer_workers, 32);
+        assert_eq!(config.authorizer_queue, 10_000);
+        assert_eq!(config.broker, Broker::Memory);
+        assert_eq!(config.broker_prefix, "");
+        assert_eq!(config.broadcasting_key, None);
+        assert_eq!(config.allowed_origins, ["*"]);
+        assert_eq!(config.max_connections, None);
+        assert_eq!(config.max_message_size, 1 << 20);
+        assert_eq!(config.max_channels, 1_000);
+        assert_eq!(config.max_queue_size, 1 << 20);
+        assert_eq!(config.handshake_timeout, Duration::from_secs(10));
+        assert_eq!(config.ping_interval, Some(Duration::from_secs(25)));
+        assert_eq!(config.drain_timeout, Duration::from_secs(10));
+        assert_eq!(config.log_level, Level::Info);
+    }
+
+    #[test]
+    fn a_flag_is_spelled_in_four_ways() {
+        for arguments in [
+            &["--broker-prefix", "p"][..],
+            &["--broker-prefix=p"],
+            &["-broker-prefix", "p"],
+            &["-broker-prefix=p"],
+            // The last of two wins.
+            &["--broker-prefix", "q", "-broker-prefix=p"],
+        ] {
+            let config = read(arguments, &[]).unwrap();
+            assert_eq!(config.broker_prefix, "p", "{arguments:?}");
+        }
+        for (arguments, prefix) in [
+            (&["--broker-prefix=-x=y"][..], "-x=y"),
+            (&["--broker-prefix", "--help"], "--help"),
+            (&["--broker-prefix", "--"], "--"),
+            (&["--broker-prefix="], ""),
+            (&["--broker-prefix", ""], ""),
+        ] {
+            let config = read(arguments, &[]).unwrap();
+            assert_eq!(config.broker_prefix, prefix, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn a_variable_counts_where_there_is_no_flag() {
+        let variables = [
+            ("WSIFY_MAX_CHANNELS", "7"),
+            ("WSIFY_LISTEN_ADDR", ":1, unix:/run/w.sock ,"),
+            ("WSIFY_LOG_LEVEL", ""),
+            ("WSIFY_PORT", "tcp://10.0.0.1:3000"),
+            ("MAX_QUEUE_SIZE", "nonsense"),
+        ];
+        let config = read(&[], &variables).unwrap();
+        assert_eq!(config.max_channels, 7);
+        let unix = Listen::Unix("/run/w.sock".into());
+        assert_eq!(config.listen_addr, [Listen::AllInterfaces(1), unix]);
+        assert_eq!(config.log_level, Level::Info);
+        let config = read(&["--max-channels=8", "-listen-addr=:2"], &variables).unwrap();
+        assert_eq!(config.max_channels, 8);
+        assert_eq!(config.listen_addr, [Listen::AllInterfaces(2)]);
+        // An empty flag is given all the same.
+        let key = [("WSIFY_BROADCASTING_KEY", "k")];
+        let config = read(&["--broadcasting-key="], &key).unwrap();
+        assert_eq!(config.broadcasting_key, None);
+        // A flag's variable is not even looked at.
+        let nonsense = [("WSIFY_MAX_CHANNELS", "nonsense")];
+        assert!(read(&["--max-channels=8"], &nonsense).is_ok());
+        let stop = read(&[], &nonsense).unwrap_err();
+        assert_eq!(
+            stop.text,
+            "wsify: WSIFY_MAX_CHANNELS cannot be \"nonsense\": \
+             accepted is a whole number from 1 to 1000000"
+        );
+    }
+
+    #[test]
+    fn help_and_version_are_no_errors() {
+        for arguments in [&["--help"][..], &["-h"], &["-help"], &["--version"]] {
+            let stop = read(arguments, &[]).unwrap_err();
+            assert_eq!(stop.status, 0, "{arguments:?}");
+        }
+        let stop = read(&["-version"], &[]).unwrap_err();
+        assert_eq!(stop.text, concat!("wsify ", env!("CARGO_PKG_VERSION")));
+        let help = read(&["--max-channels", "1", "--help"], &[]).unwrap_err();
+        for flag in FLAGS {
+            let (name, variable) = (flag.name(), flag.variable());
+            for shown in [&format!("--{name} "), &variable, flag.default, flag.value] {
+                assert!(help.text.contains(shown), "{shown}");
+            }
+        }
+        let wide = help.text.lines().find(|line| line.len() > 120);
+        assert_eq!(wide, None);
+    }
+
+    #[test]
+    fn what_is_no_flag_is_refused_in_one_line() {
+        for (arguments, named) in [
+            (&["--lisen-addr", ":80"][..], "--lisen-addr"),
+            (&["--lisen-addr=secret"], "--lisen-addr"),
+            (&["-x"], "--x"),
+            (&["--help=me"], "--help"),
+            (&["--lis\nten\u{1b}"], r"--lis\nten\u{1b}"),
+            (&["8080"], "\"8080\""),
+            (&["--max-channels", "1", "stray"], "\"stray\""),
+            (&["--"], "\"--\""),
+            (&["-"], "\"-\""),
+            (&["--=1"], "\"--=1\""),
+            (&[""], "\"\""),
+            (&["--log-level"], "error|warn|info|debug"),
+        ] {
+            let stop = read(arguments, &[]).unwrap_err();
+            assert_eq!(stop.status, 2, "{arguments:?}");
+            assert!(stop.text.contains(named), "{stop:?}");
+            assert!(!stop.text.contains('\n'), "{stop:?}");
+            assert!(!stop.text.contains("secret"), "{stop:?}");
+        }
+        let stop = read(&["-playground"], &[]).unwrap_err();
+        assert!(stop.text.contains("--listen-addr, --authorizer-url"));
+    }
+
+    #[test]
+    fn text_that_is_not_utf8_is_refused() {
+        let odd = || OsString::from_vec(b"--broker-prefix=\xff".to_vec());
+        let arguments = [
+            vec![odd()],
+            vec!["--broker-prefix".into(), OsString::from_vec(vec![0xff])],
+        ];
+        for arguments in arguments {
+            let stop = Config::read(arguments, |_| None).unwrap_err();
+            assert_eq!(stop.status, 2);
+            assert!(stop.text.ends_with("is not UTF-8"), "{stop:?}");
+        }
+        let env = |name: &str| (name == "WSIFY_BROADCASTING_KEY").then(odd);
+        let stop = Config::read([], env).unwrap_err();
+        assert_eq!(stop.text, "wsify: WSIFY_BROADCASTING_KEY is not UTF-8");
+    }
+
+    #[test]
+    fn listen_addresses() {
+        let ip = |text: &str| Listen::Ip(text.parse().unwrap());
+        let host = |name: &str, port| Listen::Host(name.to_owned(), port);
+        for (text, expected) in [
+            (":0", Listen::AllInterfaces(0)),
+            (":65535", Listen::AllInterfaces(65535)),
+            ("127.0.0.1:80", ip("127.0.0.1:80")),
+            ("[::1]:80", ip("[::1]:80")),
+            ("[fe80::1%2]:80", ip("[fe80::1%2]:80")),
+            ("localhost:80", host("localhost", 80)),
+            ("my_host.example.com.:80", host("my_host.example.com.", 80)),
+            (
+                "unix:/run/wsify.sock",
+                Listen::Unix("/run/wsify.sock".into()),
+            ),
+        ] {
+            let config = given("listen-addr", text).unwrap();
+            assert_eq!(config.listen_addr, [expected], "{text}");
+            assert_eq!(config.listen_addr[0].to_string(), text);
+        }
+        let config = read(&["-listen-addr", ":1", "--listen-addr=:2,:3"], &[]).unwrap();
+        assert_eq!(config.listen_addr, [1, 2, 3].map(Listen::AllInterfaces));
+        let long = format!("unix:/{}", "x".repeat(107));
+        refused(
+            "listen-addr",
+            &[
+                "",
+                ",",
+                "3000",
+                ":",
+                ":x",
+                ":-1",
+                ":+1",
+                ":65536",
+                "host",
+                "host:",
+                "::1:80",
+                "*:80",
+                "[::1]",
+                "[::1",
+                "[::1]80",
+                "[]:80",
+                "[1.2.3.4]:80",
+                "1.2.3.4.5:80",
+                "1.2.3:80",
+                "256.1.1.1:80",
+                "http://host:80",
+                "ho st:80",
+                "unix:",
+                "unix:run",
+                ":1,x",
+                &long,
+            ],
+        );
+    }
+
+    #[test]
+    fn authorizer_urls() {
+        for url in [
+            "http://localhost",
+            "http://127.0.0.1:8000/auth?x=y",
+            "https://user:pass@auth.example.com/a/b",
+            "HTTP://host/",
+            "http://[::1]:9/",
+            "http://my_service:9000",
+        ] {
+            let found = given("authorizer-url", url).unwrap().authorizer_url;
+            assert!(found.is_some(), "{url}");
+        }
+        assert_eq!(given("authorizer-url", "").unwrap().authorizer_url, None);
+        refused(
+            "authorizer-url",
+            &[
+                "localhost",
+                "localhost:8000",
+                "/auth",
+                "ftp://host/",
+                "http://",
+                "http:///auth",
+                "http://:80/",
+                "http://host:0/",
+                "http://host:99999/",
+                "http://host:/",
+                "http://ho st/",
+                "http://[::1/",
+                " http://h/",
+            ],
+        );
+    }
+
+    #[test]
+    fn redis_dsns() {
+        let dsn = |text: &str| {
+            let dsn = format!("--broker-dsn={text}");
+            match read(&["--broker-driver=redis", &dsn], &[]).unwrap().broker {
+                Broker::Redis(dsn) => dsn,
+                Broker::Memory => panic!("{text}"),
+            }
+        };
+        let plain = dsn("redis://localhost");
+        let bare = RedisDsn {
+            tls: false,
+            host: "localhost".to_owned(),
+            port: 6379,
+            user: None,
+            password: None,
+            db: 0,
+        };
+        assert_eq!(plain, bare);
+        assert_eq!(dsn("redis://localhost:6379/"), bare);
+        assert_eq!(dsn("redis://localhost:6379/0"), bare);
+        let secret = |text: &str| Some(Secret(text.to_owned()));
+        let full = dsn("rediss://us%65r:p%40s+s@[::1]:7000/3");
+        assert_eq!((full.tls, full.port, full.db), (true, 7000, 3));
+        assert_eq!(
+            (full.host.as_str(), full.user.as_deref()),
+            ("::1", Some("user"))
+        );
+        assert_eq!(full.password, secret("p@s+s"));
+        assert_eq!(full.to_string(), "rediss://[::1]:7000/3");
+        let keyed = dsn("redis://:p@ss/w@10.0.0.1");
+        assert_eq!((keyed.user, keyed.password), (None, secret("p@ss/w")));
+        assert_eq!(dsn("redis://name@h").user.as_deref(), Some("name"));
+        for text in [
+            "nonsense",
+            "http://host",
+            "redis:host",
+            "redis://",
+            "redis:///1",
+            "redis://h:0",
+            "redis://h:65536",
+            "redis://h/x",
+            "redis://h/1/2",
+            "redis://h/-1",
+            "redis://%zz@h",
+            "redis://:%e@h",
+            "redis://:%ff@h",
+            "redis://h?db=1",
+            "redis://[::1",
+            "unix:///run/redis.sock",
+        ] {
+            // Whatever the driver.
+            refusal("broker-dsn", text);
+        }
+        let stop = given("broker-driver", "redis").unwrap_err();
+        assert!(
+            stop.text
+                .starts_with("wsify: --broker-dsn cannot be \"\": accepted is redis://")
+        );
+        assert!(given("broker-driver", "Memory").is_ok());
+        refused("broker-driver", &["", "kafka", "redis "]);
+    }
+
+    #[test]
+    fn durations() {
+        let time = |text: &str| given("handshake-timeout", text).unwrap().handshake_timeout;
+        assert_eq!(time("500ms"), Duration::from_millis(500));
+        assert_eq!(time("2m"), Duration::from_secs(120));
+        assert_eq!(time("1m 30s"), Duration::from_secs(90));
+        assert_eq!(time("1.5s"), Duration::from_millis(1500));
+        assert_eq!(time("24h"), Duration::from_secs(86_400));
+        let nonsense = [
+            "",
+            "5",
+            "s",
+            "-5s",
+            "+5s",
+            "5 parsecs",
+            "1ns",
+            "25h",
+            "1y",
+            "18446744073709551616s",
+            "18446744073709551615s1000000000ns",
+        ];
+        for flag in ["authorizer-timeout", "handshake-timeout"] {
+            refused(flag, &nonsense);
+            refused(flag, &["0", "0s"]);
+        }
+        for flag in ["ping-interval", "drain-timeout"] {
+            refused(flag, &nonsense);
+        }
+        for zero in ["0", "0s", "0ms"] {
+            assert_eq!(given("ping-interval", zero).unwrap().ping_interval, None);
+            let drain = given("drain-timeout", zero).unwrap().drain_timeout;
+            assert_eq!(drain, Duration::ZERO);
+        }
+        assert!(refusal("drain-timeout", "x").contains("accepted is 0, or"));
+    }
+
+    #[test]
+    fn sizes_and_counts() {
+        for (text, bytes) in [
+            ("1", 1),
+            ("65536", 65_536),
+            ("64KiB", 65_536),
+            ("64 kib", 65_536),
+            ("1MiB", 1 << 20),
+            ("1.5MiB", 3 << 19),
+            ("1MB", 1_000_000),
+            ("1GiB", 1 << 30),
+        ] {
+            let config = given("max-message-size", text).unwrap();
+            assert_eq!(config.max_message_size, bytes, "{text}");
+            let config = given("max-queue-size", text).unwrap();
+            assert_eq!(config.max_queue_size, bytes, "{text}");
+        }
+        let nonsense = [
+            "",
+            "0",
+            "0KiB",
+            "-1",
+            "+1",
+            "1.5",
+            "KiB",
+            "1XB",
+            "1073741825",
+            "2GiB",
+            "16EiB",
+            "99999999999EiB",
+            "99999999999999999999",
+            "inf",
+            "NaN",
+            "0x10",
+            "1..5KiB",
+        ];
+        refused("max-message-size", &nonsense);
+        refused("max-queue-size", &nonsense);
+
+        let nonsense = ["", "-1", "+1", "1.0", "ten", " 1", "99999999999999999999"];
+        for flag in ["authorizer-workers", "authorizer-queue", "max-channels"] {
+            refused(flag, &nonsense);
+            refused(flag, &["0"]);
+        }
+        refused("max-connections", &nonsense);
+        refused("authorizer-workers", &["1025"]);
+        let config = read(&["--max-connections=1", "--authorizer-workers=1024"], &[]).unwrap();
+        assert_eq!(config.max_connections, Some(1));
+        assert_eq!(config.authorizer_workers, 1024);
+    }
+
+    #[test]
+    fn allowed_origins() {
+        let list = |text: &str| given("allowed-origins", text).unwrap().allowed_origins;
+        assert_eq!(list("*"), ["*"]);
+        assert_eq!(
+            list("https://App.Example.com, http://localhost:8080,null,"),
+            ["https://app.example.com", "http://localhost:8080", "null"]
+        );
+        assert_eq!(
+            list("https://a:443,http://a:80,http://a:443,http://[0:0::1]:1,http://127.0.0.1"),
+            [
+                "https://a",
+                "http://a",
+                "http://a:443",
+                "http://[::1]:1",
+                "http://127.0.0.1"
+            ]
+        );
+        assert_eq!(list("chrome-extension://abc"), ["chrome-extension://abc"]);
+        let repeated = ["--allowed-origins=http://a", "--allowed-origins=http://b"];
+        let config = read(&repeated, &[]).unwrap();
+        assert_eq!(config.allowed_origins, ["http://a", "http://b"]);
+        refused(
+            "allowed-origins",
+            &[
+                "",
+                ",",
+                "app.example.com",
+                "https://",
+                "https://a/",
+                "https://a/b",
+                "https://a b",
+                "https://a:x",
+                "https://a:",
+                "https://u@a",
+                "https://*.example.com",
+                "://a",
+                "1a://b",
+                "file://",
+                "https://a;https://b",
+            ],
+        );
+    }
+
+    #[test]
+    fn log_levels() {
+        for level in Level::ALL {
+            assert_eq!(given("log-level", level.name()).unwrap().log_level, level);
+        }
+        assert_eq!(given("log-level", "WARN").unwrap().log_level, Level::Warn);
+        refused("log-level", &["", "trace", "warning"]);
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        let config = read(
+            &[
+                "--broadcasting-key=hunter2",
+                "--authorizer-url=https://user:hunter2@host/path?token=hunter2",
+                "--broker-driver=redis",
+                "--broker-dsn=redis://:hunter2@host:1/2",
+            ],
+            &[],
+        )
+        .unwrap();
+        assert_eq!(
+            config.broadcasting_key.as_ref().unwrap().expose(),
+            "hunter2"
+        );
+        let shown = format!("{config:?} {}", config.authorizer_url.as_ref().unwrap());
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("https://host/path?token=***"), "{shown}");
+        let line = refusal("broadcasting-key", "hunter2\n");
+        assert!(!line.contains("hunter2"), "{line}");
+        for (flag, url, shown) in [
+            ("authorizer-url", "ftp://u:hunter2@h/p", "ftp://***@h/p"),
+            ("authorizer-url", "ftp://h/p?hunter2", "ftp://h/p***"),
+            ("authorizer-url", "ftp://h/p?x=a@hunter2", "ftp://***"),
+            ("authorizer-url", "u:hunter2@h", "***@h"),
+            ("broker-dsn", "redis://:hun?ter2@h/x", "redis://***"),
+            ("broker-dsn", "redis://:hunter2", "redis://:***"),
+            ("broker-dsn", "u:hunter2@h://x", "***@h://x"),
+            ("broker-dsn", "redis://h:99999", "redis://h:99999"),
+        ] {
+            let line = refusal(flag, url);
+            assert!(line.contains(&format!("{shown:?}")), "{line}");
+            assert!(!line.contains("hunter2"), "{line}");
+        }
+        let stop = read(&["redis://:hunter2@host"], &[]).unwrap_err();
+        assert!(!stop.text.contains("hunter2"), "{stop:?}");
+    }
+}

@@ -1,0 +1,66 @@
+//! Every way in which a connection ends: what the client is told, the log's word and the metric's label.
+
+use crate::wire::frame::Violation;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The client sent a close frame, with this code.
+    Closed(Option<u16>),
+    /// The client ended the stream without one.
+    Left,
+    /// The stream broke.
+    Reset,
+    /// The client broke RFC 6455, sent text that is not UTF-8, or too big a message.
+    Violation(Violation),
+    /// More came for the client than may wait.
+    TooSlow,
+    /// The server is stopping.
+    Stopping,
+    /// The authorizer is down.
+    AuthorizerDown,
+    /// No byte came, not even after a ping.
+    Silent,
+    /// No complete request came in time.
+    HandshakeTimeout,
+    /// No further request came in time.
+    Idle,
+    /// The last request was answered.
+    Answered,
+    /// What came was no HTTP, or the request was malformed.
+    BadRequest,
+}
+
+impl Ending {
+    /// The code and reason of the close frame that is sent (CONTRACT §4, §9). A client's code is echoed; one that gave
+    /// none is given none.
+    pub fn close(self) -> (Option<u16>, &'static str) {
+        match self {
+            Ending::Closed(code) => (code, "goodbye"),
+            Ending::Violation(violation) => (Some(violation.code()), violation.reason()),
+            Ending::TooSlow => (Some(1008), "it reads too slowly: too much waits to be sent"),
+            Ending::Stopping => (Some(1012), "the server is stopping: come back later"),
+            Ending::AuthorizerDown => (Some(1013), "the authorizer is down: come back later"),
+            _ => (None, ""),
+        }
+    }
+
+    /// One word for logs and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Ending::Closed(_) => "closed",
+            Ending::Left => "left",
+            Ending::Reset => "reset",
+            Ending::Violation(Violation::BadText | Violation::BadReason) => "invalid_text",
+            Ending::Violation(Violation::TooBig) => "too_big",
+            Ending::Violation(_) => "protocol_error",
+            Ending::TooSlow => "too_slow",
+            Ending::Stopping => "stopping",
+            Ending::AuthorizerDown => "authorizer_down",
+            Ending::Silent => "silent",
+            Ending::HandshakeTimeout => "handshake_timeout",
+            Ending::Idle => "idle",
+            Ending::Answered => "answered",
+            Ending::BadRequest => "bad_request",
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! One connection: its stream, what waits in both directions, and its session.
+//!
+//! Owns: the stream; [`Connection::fill`] and [`Connection::flush`] (with [`Connection::deliver`]) are all the reads and
+//! writes of a client. Knows: its limits and what time it is told. Never knows: another connection, channels, the
+//! broker, the authorizer.
+//!
+//! Decision: registered once, edge-triggered, over registering anew for each wish. A read that did not fill the buffer
+//! has drained the socket, so it is not followed by one that would block; a write that blocked is told by an edge. The
+//! price is that whoever stops early has to remember that there is more ([`Connection::has_work`]).
+
+mod badge;
+mod ending;
+mod peer;
+mod session;
+
+use std::io::{self, Read, Write};
+
+pub use badge::Badge;
+pub use ending::Ending;
+pub use peer::Peer;
+pub use session::{Authorizing, Event, Exchange, Parked, Publishing, Session, Step};
+
+use crate::buffers::{Inbox, Outbox, Runs, Sent, Slice};
+use crate::wire::handshake::{Dialect, Upgrade};
+use crate::wire::http::Reply;
+
+/// Milliseconds on the server's own clock, which begins at its start and never goes back.
+pub type Millis = u64;
+
+/// What time it is, as the server was told.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    pub now: Millis,
+    /// The text of a Date header (RFC 9110 5.6.7).
+    pub date: String,
+}
+
+/// What carries a connection's bytes: a socket in the program, a scripted pipe in tests.
+pub trait Stream: Read + Write {
+    /// Tells the other side that nothing more will be sent; reading goes on.
+    ///
+    /// # Errors
+    /// As the kernel says; the connection is then of no more use.
+    fn finish(&mut self) -> io::Result<()>;
+}
+
+/// What a connection may take and how long it may take for it (CONTRACT §2).
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// `--handshake-timeout`, in milliseconds.
+    pub handshake_timeout: Millis,
+    /// `--ping-interval`, in milliseconds; 0 is never.
+    pub ping_interval: Millis,
+    /// `--max-message-size`, in bytes.
+    pub max_message: usize,
+    /// `--max-queue-size`, in bytes.
+    pub max_queue: usize,
+}
+
+#[derive(Debug)]
+pub struct Connection<S> {
+    stream: S,
+    /// Which connection this is since the server's start.
+    serial: u64,
+    pub peer: Peer,
+    pub session: Session,
+    pub inbox: Inbox,
+    pub outbox: Outbox,
+    /// The step of the deadline wheel in which this connection's valid entry lies; 0 is none.
+    pub alarm: u32,
+    /// The kernel may have bytes that were not read.
+    unread: bool,
+    /// The other side sends no more than what the kernel has.
+    hung_up: bool,
+    /// More bytes have to come before there is anything to understand.
+    pub starved: bool,
+    /// More came for it than may wait.
+    pub too_slow: bool,
+    /// It is to be closed because the server stops, once the open question is answered.
+    pub stopping: bool,
+    /// It stands in the hub's list of those to be flushed.
+    pub dirty: bool,
+    /// It stands in the hub's list of those with work but no edge to come.
+    pub queued: bool,
+    /// It stands in the hub's list of those to be dropped.
+    pub doomed: bool,
+    /// It counts as a WebSocket.
+    pub counted: bool,
+    /// How it hears what is broadcast.
+    pub dialect: Dialect,
+    pub badge: Badge,
+}
+
+/// There may be a million of them. (The stream is eight bytes.)
+const _: () = assert!(size_of::<Connection<u64>>() <= 112);
+
+/// What a read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// So many bytes at the start of the buffer.
+    Bytes(usize),
+    /// Nothing yet.
+    Nothing,
+    /// The other side sends no more.
+    End,
+    /// The connection is broken.
+    Broken,
+}
+
+impl<S: Stream> Connection<S> {
+    pub fn new(stream: S, peer: Peer, serial: u64, now: Millis) -> Self {
+        Connection {
+            stream,
+            serial,
+            peer,
+            session: Session::new(now),
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+            alarm: 0,
+            unread: false,
+            hung_up: false,
+            starved: true,
+            too_slow: false,
+            stopping: false,
+            dirty: false,
+            queued: false,
+            doomed: false,
+            counted: false,
+            dialect: Dialect::Raw,
+            badge: Badge::default(),
+        }
+    }
+
+    pub fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    /// Unique since the server's start.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Tells this tenant of its slot from others: the low half of its serial number.
+    pub fn generation(&self) -> u32 {
+        self.serial as u32
+    }
+
+    /// The poll said that there is something to read; `closed`: and that it is the last.
+    pub fn readable(&mut self, closed: bool) {
+        self.unread = true;
+        self.hung_up |= closed;
+    }
+
+    /// Whether the kernel may have bytes that were not read.
+    pub fn is_unread(&self) -> bool {
+        self.unread
+    }
+
+    /// Whether bytes would be understood, were there any: not while a question is open, nor while the answers to earlier
+    /// requests wait to be sent.
+    pub fn is_listening(&self) -> bool {
+        self.session.is_listening() && !(self.session.is_http() && self.outbox.is_blocked())
+    }
+
+    /// Whether a turn would do something although no edge will come.
+    pub fn has_work(&self) -> bool {
+        self.is_listening() && (self.unread || !self.starved)
+    }
+
+    /// Reads once into `buffer`. A read that does not fill it has drained the socket.
+    pub fn fill(&mut self, buffer: &mut [u8], now: Millis) -> Filled {
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) => {
+                    self.unread = false;
+                    return Filled::End;
+                }
+                Ok(count) => {
+                    self.unread = count == buffer.len() || self.hung_up;
+                    self.session.heard(now);
+                    return Filled::Bytes(count);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && !self.is_mute() => {
+                    self.unread = false;
+                    return Filled::Nothing;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.unread = false;
+                    return Filled::Broken;
+                }
+            }
+        }
+    }
+
+    /// Understands the next thing in `input`.
+    pub fn next(&mut self, input: &mut [u8], clock: &Clock, limits: &Limits) -> Step {
+        self.session.next(input, &mut self.outbox, clock, limits)
+    }
+
+    /// Answers a request. `closing`: the connection ends after it, whatever the client wishes.
+    pub fn answer(
+        &mut self,
+        exchange: Exchange,
+        reply: &Reply,
+        closing: bool,
+        clock: &Clock,
+        limits: &Limits,
+    ) {
+        self.session
+            .answer(exchange, reply, closing, &mut self.outbox, clock, limits);
+    }
+
+    /// Answers an upgrade with `101`; from now on messages are spoken.
+    pub fn open(&mut self, upgrade: &Upgrade, clock: &Clock) {
+        self.dialect = upgrade.dialect;
+        self.session.open(upgrade, &mut self.outbox, clock);
+    }
+
+    /// Puts a text message of this connection alone into the outbox; `write` appends its payload.
+    pub fn tell(&mut self, limits: &Limits, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.has_room(1, limits) {
+            session::push_text(&mut self.outbox, write);
+        }
+    }
+
+    /// Whether `more` bytes may be put behind what waits; if not, it is too slow. Nothing follows what found no room, so
+    /// that no message is missed but at the end.
+    fn has_room(&mut self, more: usize, limits: &Limits) -> bool {
+        self.too_slow |= !self.outbox.has_room(more, limits.max_queue);
+        !self.too_slow
+    }
+
+    /// Sends a part of a shared run, at once if nothing waits before it. Returns false when it has to be ended: it is
+    /// broken, or too slow.
+    pub fn deliver(&mut self, slice: Slice, runs: &mut Runs, limits: &Limits) -> bool {
+        if !self.has_room(slice.len(), limits) {
+            return false;
+        }
+        if self.is_mute() {
+            return true;
+        }
+        match self.outbox.send(&mut self.stream, slice, runs) {
+            Sent::Broken => {
+                self.broken(runs);
+                false
+            }
+            Sent::All | Sent::Blocked => true,
+        }
+    }
+
+    /// Nothing can be sent any more. A client that says something and hangs up at once is still heard (CONTRACT §6): what
+    /// has come from it, or waits for a verdict, goes before its end.
+    fn broken(&mut self, runs: &mut Runs) {
+        self.outbox.clear(runs);
+        if self.session.is_open() {
+            self.session.end(Ending::Reset);
+            (self.hung_up, self.unread) = (true, true);
+        } else {
+            self.session.fail(Ending::Reset);
+        }
+    }
+
+    /// It is still heard, but nothing can be sent to it any more.
+    fn is_mute(&self) -> bool {
+        self.session.is_open() && self.session.ending().is_some()
+    }
+
+    /// Puts a part of a shared run behind what waits, to be sent by [`Connection::flush`].
+    pub fn owe(&mut self, slice: Slice, runs: &mut Runs, limits: &Limits) {
+        if self.has_room(slice.len(), limits) {
+            self.outbox.share(slice, runs);
+        }
+    }
+
+    /// Sends what waits, as far as the kernel takes it, and what follows from its being sent.
+    pub fn flush(&mut self, runs: &mut Runs) {
+        if self.is_mute() {
+            return self.outbox.clear(runs);
+        }
+        match self.outbox.flush(&mut self.stream, runs) {
+            Sent::All => {
+                if self.session.all_sent(!self.unread && self.inbox.is_empty())
+                    && self.stream.finish().is_err()
+                {
+                    self.session.fail(Ending::Reset);
+                }
+            }
+            Sent::Blocked => {}
+            Sent::Broken => self.broken(runs),
+        }
+    }
+}

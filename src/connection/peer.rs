@@ -1,0 +1,76 @@
+//! Who is at the other end.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// A peer's address, packed: a connection keeps it for its whole life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// IPv4 addresses as IPv6 has them, `::ffff:a.b.c.d`.
+    ip: [u8; 16],
+    port: u16,
+}
+
+impl Peer {
+    /// Somebody on a unix socket: the address that nobody else can have.
+    pub const UNIX: Peer = Peer {
+        ip: [0; 16],
+        port: 0,
+    };
+
+    pub fn new(address: SocketAddr) -> Peer {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        Peer {
+            ip: ip.octets(),
+            port: address.port(),
+        }
+    }
+
+    fn ip(&self) -> IpAddr {
+        Ipv6Addr::from(self.ip).to_canonical()
+    }
+
+    /// Whether it is on this machine: on loopback or a unix socket (CONTRACT §5).
+    pub fn is_local(&self) -> bool {
+        *self == Peer::UNIX || self.ip().is_loopback()
+    }
+}
+
+impl fmt::Display for Peer {
+    /// `127.0.0.1:51814`, `[::1]:51814` or `unix` (CONTRACT §6).
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match *self == Peer::UNIX {
+            true => f.write_str("unix"),
+            false => SocketAddr::new(self.ip(), self.port).fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_as_the_contract_says() {
+        let table = [
+            ("127.0.0.1:51814", "127.0.0.1:51814", true),
+            ("[::ffff:127.0.0.1]:51814", "127.0.0.1:51814", true),
+            ("[::ffff:203.0.113.7]:1", "203.0.113.7:1", false),
+            ("127.9.9.9:2", "127.9.9.9:2", true),
+            ("[::1]:3", "[::1]:3", true),
+            ("[2001:db8::1]:4", "[2001:db8::1]:4", false),
+        ];
+        for (address, shown, local) in table {
+            let peer = Peer::new(address.parse().unwrap());
+            assert_eq!((peer.to_string().as_str(), peer.is_local()), (shown, local));
+        }
+        assert_eq!(
+            (Peer::UNIX.to_string().as_str(), Peer::UNIX.is_local()),
+            ("unix", true)
+        );
+        assert_eq!(size_of::<Peer>(), 18);
+    }
+}

@@ -1,0 +1,692 @@
+//! The session: which phase a connection is in, bytes in and [`Event`]s out.
+//!
+//! Owns: the phase and what belongs to it alone. Knows: HTTP requests follow one another, an upgrade makes a WebSocket of
+//! them, and how either ends. Answers pings, closes and malformed requests by itself. Never knows: what may be said, by
+//! whom, to whom; the stream.
+//!
+//! A request belongs to the hub from its [`Event`] until the hub gives it back by answering it, having its body read, or
+//! asking about it; meanwhile nothing else is understood.
+
+use super::{Clock, Ending, Limits, Millis};
+use crate::buffers::Outbox;
+use crate::wire::command::{Command, Post};
+use crate::wire::frame::{self, Opcode};
+use crate::wire::handshake::{self, Upgrade};
+use crate::wire::http::{self, Body, Framing, Head, Manner, Refusal, Reply, Status};
+use crate::wire::message::{Item, Payload, Reader};
+
+/// How long a connection without a request under way is kept (CONTRACT §3).
+const KEEP_ALIVE: Millis = 75_000;
+/// How long what the client still sends is read and thrown away after the last answer, so that the answer is not lost to
+/// a TCP reset (CONTRACT §3).
+const LINGER: Millis = 2_000;
+/// How long the client may take to answer a close frame, and to read what comes before it.
+const CLOSING: Millis = 5_000;
+
+/// All that a connection can tell the house.
+#[derive(Debug)]
+pub enum Event {
+    /// A request's head has come; its body, if it announces one, has not been looked at.
+    Request(Exchange),
+    /// The body that was asked for has come, wholly.
+    Body(Exchange, Payload),
+    /// The body that was asked for is malformed or too long; its end cannot be found.
+    BadBody(Exchange, Refusal),
+    /// A message, [`Opcode::Text`] or [`Opcode::Binary`].
+    Said(Opcode, Payload),
+    /// The WebSocket is to end, by [`Session::close`]; nothing more is understood until then.
+    Bye(Ending),
+}
+
+/// How far [`Session::next`] came.
+#[derive(Debug)]
+pub struct Step {
+    /// Bytes of the input that are understood, and never to be shown again.
+    pub used: usize,
+    /// `None`: more bytes are needed.
+    pub event: Option<Event>,
+}
+
+/// A request that has not been answered.
+#[derive(Debug)]
+pub struct Exchange {
+    pub head: Box<Head>,
+    /// Since when the whole request is awaited.
+    since: Millis,
+    /// Its body has been read.
+    read: bool,
+}
+
+/// An upgrade about which the authorizer is being asked.
+#[derive(Debug)]
+pub struct Authorizing {
+    pub exchange: Exchange,
+    pub upgrade: Upgrade,
+}
+
+/// A `POST /broadcast` that waits until it can be published.
+#[derive(Debug)]
+pub struct Publishing {
+    pub exchange: Exchange,
+    pub post: Post,
+    pub body: Box<[u8]>,
+}
+
+/// A command that waits: for its verdict, or, once allowed, until it can be published.
+#[derive(Debug)]
+pub struct Parked {
+    pub command: Command,
+    pub message: Box<[u8]>,
+}
+
+/// A body on its way in.
+#[derive(Debug)]
+struct Arriving {
+    since: Millis,
+    body: Body,
+    limit: u64,
+    /// The request; without it, it has been answered, and the body is thrown away.
+    exchange: Option<Exchange>,
+    kept: Vec<u8>,
+    /// The client waits to be told to go on.
+    expected: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// For the first request, since the connection was accepted.
+    First,
+    /// For the next request, since the last was answered.
+    Next,
+    /// For the rest of a request, since its first byte.
+    Rest,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Close {
+    /// The client's close is being echoed; the server then closes first (RFC 6455 7.1.1).
+    Echo,
+    /// A close frame was sent; the client's is awaited.
+    Sent,
+    /// Nothing more will be said: what still comes is thrown away until the client ends the stream.
+    Linger,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Request {
+        since: Millis,
+        wait: Wait,
+        seen: u32,
+    },
+    Body(Box<Arriving>),
+    Authorizing(Box<Authorizing>),
+    Publishing(Box<Publishing>),
+    Open {
+        /// The low half of when a byte last came, or a ping went: silence is never as long as 49 days.
+        heard: u32,
+        pinged: bool,
+        reader: Reader,
+        parked: Option<Box<Parked>>,
+    },
+    Closing {
+        until: Millis,
+        close: Close,
+        reader: Reader,
+        finished: bool,
+    },
+}
+
+/// An idle connection is mostly this; there may be a million of them.
+const _: () = assert!(size_of::<Session>() <= 32);
+
+#[derive(Debug)]
+pub struct Session {
+    phase: Phase,
+    ending: Option<Ending>,
+    over: bool,
+}
+
+impl Session {
+    /// `now` is when the connection was accepted.
+    pub fn new(now: Millis) -> Session {
+        Session {
+            phase: Phase::Request {
+                since: now,
+                wait: Wait::First,
+                seen: 0,
+            },
+            ending: None,
+            over: false,
+        }
+    }
+
+    /// Why it ends, once it does.
+    pub fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+
+    pub fn is_listening(&self) -> bool {
+        match &self.phase {
+            _ if self.over => false,
+            Phase::Authorizing(_)
+            | Phase::Publishing(_)
+            | Phase::Open {
+                parked: Some(_), ..
+            } => false,
+            _ => true,
+        }
+    }
+
+    /// Whether requests and answers are spoken, and not yet messages.
+    pub fn is_http(&self) -> bool {
+        matches!(self.phase, Phase::Request { .. } | Phase::Body(_))
+    }
+
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open { .. })
+    }
+
+    /// Whether it counts as a WebSocket: it is one, or an upgrade is under way.
+    pub fn is_websocket(&self) -> bool {
+        matches!(self.phase, Phase::Authorizing(_) | Phase::Open { .. })
+    }
+
+    /// Whether a command is kept.
+    pub fn is_parked(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Open {
+                parked: Some(_),
+                ..
+            }
+        )
+    }
+
+    /// Whether a request, or a part of one, has come that was not answered.
+    pub fn is_asked(&self) -> bool {
+        match &self.phase {
+            Phase::Request { wait, seen, .. } => *wait == Wait::Rest || *seen > 0,
+            Phase::Body(_) | Phase::Authorizing(_) | Phase::Publishing(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether nothing is left to say or hear.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Bytes have come.
+    pub fn heard(&mut self, now: Millis) {
+        if let Phase::Open { heard, pinged, .. } = &mut self.phase {
+            (*heard, *pinged) = (now as u32, false);
+        }
+    }
+
+    /// Understands the next thing in `input`.
+    pub fn next(
+        &mut self,
+        input: &mut [u8],
+        outbox: &mut Outbox,
+        clock: &Clock,
+        limits: &Limits,
+    ) -> Step {
+        let mut used = 0;
+        loop {
+            let rest = &mut input[used..];
+            let all = used + rest.len();
+            match &mut self.phase {
+                Phase::Request { since, wait, seen } => {
+                    if *wait == Wait::Next && !rest.is_empty() {
+                        (*wait, *since) = (Wait::Rest, clock.now);
+                    }
+                    if !http::worth_parsing(rest, *seen as usize) {
+                        *seen = rest.len() as u32;
+                        return Step { used, event: None };
+                    }
+                    match http::parse_head(rest) {
+                        Ok(Some((head, count))) => {
+                            let exchange = Exchange {
+                                head: Box::new(head),
+                                since: *since,
+                                read: false,
+                            };
+                            *seen = 0;
+                            return Step {
+                                used: used + count,
+                                event: Some(Event::Request(exchange)),
+                            };
+                        }
+                        Ok(None) => {
+                            *seen = rest.len() as u32;
+                            return Step { used, event: None };
+                        }
+                        Err(refusal) => {
+                            self.refuse(refusal, Ending::BadRequest, outbox, clock);
+                            return Step {
+                                used: all,
+                                event: None,
+                            };
+                        }
+                    }
+                }
+                Phase::Body(arriving) => match arriving.feed(rest, outbox) {
+                    Ok((count, None)) => {
+                        return Step {
+                            used: used + count,
+                            event: None,
+                        };
+                    }
+                    Ok((count, Some(payload))) => {
+                        let payload = shift(payload, used);
+                        used += count;
+                        let kept = arriving.exchange.take();
+                        self.phase = Phase::Request {
+                            since: clock.now,
+                            wait: Wait::Next,
+                            seen: 0,
+                        };
+                        if let Some(mut exchange) = kept {
+                            exchange.read = true;
+                            return Step {
+                                used,
+                                event: Some(Event::Body(exchange, payload)),
+                            };
+                        }
+                    }
+                    Err(refusal) => {
+                        let kept = arriving.exchange.take();
+                        self.linger(Ending::BadRequest, clock.now);
+                        let event = kept.map(|exchange| Event::BadBody(exchange, refusal));
+                        return Step { used: all, event };
+                    }
+                },
+                Phase::Open {
+                    reader,
+                    parked: None,
+                    ..
+                } => match reader.next(rest, limits.max_message) {
+                    Ok(step) => {
+                        let at = used;
+                        used += step.used;
+                        match step.item {
+                            None => return Step { used, event: None },
+                            Some(Item::Text(payload)) => {
+                                return said(Opcode::Text, payload, at, used);
+                            }
+                            Some(Item::Binary(payload)) => {
+                                return said(Opcode::Binary, payload, at, used);
+                            }
+                            Some(Item::Ping(range)) => {
+                                let ping = &input[range.start + at..range.end + at];
+                                if outbox.has_room(ping.len(), limits.max_queue) {
+                                    outbox.own(|out| frame::push_frame(out, Opcode::Pong, ping));
+                                } else {
+                                    return bye(Ending::TooSlow, used);
+                                }
+                            }
+                            Some(Item::Pong) => {}
+                            Some(Item::Close(code)) => return bye(Ending::Closed(code), all),
+                        }
+                    }
+                    Err(violation) => return bye(Ending::Violation(violation), all),
+                },
+                Phase::Closing {
+                    close: Close::Sent,
+                    reader,
+                    ..
+                } => match reader.next(rest, limits.max_message) {
+                    Ok(step) => {
+                        used += step.used;
+                        match step.item {
+                            None => return Step { used, event: None },
+                            Some(Item::Close(_)) => {
+                                self.over = true;
+                                return Step {
+                                    used: all,
+                                    event: None,
+                                };
+                            }
+                            Some(_) => {}
+                        }
+                    }
+                    Err(_) => self.linger(Ending::Reset, clock.now),
+                },
+                Phase::Closing { .. } => {
+                    return Step {
+                        used: all,
+                        event: None,
+                    };
+                }
+                // Nothing is understood before the open question is answered.
+                Phase::Authorizing(_) | Phase::Publishing(_) | Phase::Open { .. } => {
+                    return Step { used, event: None };
+                }
+            }
+        }
+    }
+
+    /// Answers a request, which ends with it. `closing`: so does the connection, whatever the client wishes.
+    pub fn answer(
+        &mut self,
+        exchange: Exchange,
+        reply: &Reply,
+        closing: bool,
+        outbox: &mut Outbox,
+        clock: &Clock,
+        limits: &Limits,
+    ) {
+        let head = &exchange.head;
+        let unread = !exchange.read && head.framing.announces_body();
+        let too_long =
+            matches!(head.framing, Framing::Length(length) if length > limits.max_message as u64);
+        let mut manner = head.manner();
+        // The end of a body that is not wanted has to be found, unless nobody knows whether it comes at all.
+        manner.close |= closing || unread && (too_long || head.expects_continue);
+        outbox.own(|out| http::respond(out, reply, manner, Some(&clock.date)));
+        if manner.close {
+            self.linger(Ending::Answered, clock.now);
+        } else if unread {
+            self.phase = Phase::Body(Box::new(Arriving::new(exchange, false, limits)));
+        } else {
+            self.phase = Phase::Request {
+                since: clock.now,
+                wait: Wait::Next,
+                seen: 0,
+            };
+        }
+    }
+
+    /// Has a request's body read, to come back as [`Event::Body`].
+    pub fn read_body(&mut self, exchange: Exchange, limits: &Limits) {
+        self.phase = Phase::Body(Box::new(Arriving::new(exchange, true, limits)));
+    }
+
+    /// Keeps an upgrade until its verdict comes.
+    pub fn authorize(&mut self, authorizing: Authorizing) {
+        self.phase = Phase::Authorizing(Box::new(authorizing));
+    }
+
+    /// The upgrade that was kept, if it still is.
+    pub fn take_authorizing(&mut self) -> Option<Authorizing> {
+        match std::mem::replace(
+            &mut self.phase,
+            Phase::Request {
+                since: 0,
+                wait: Wait::Next,
+                seen: 0,
+            },
+        ) {
+            Phase::Authorizing(authorizing) => Some(*authorizing),
+            other => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+
+    /// Keeps a publication until there is room for it.
+    pub fn publish_later(&mut self, publishing: Publishing) {
+        self.phase = Phase::Publishing(Box::new(publishing));
+    }
+
+    /// The publication that was kept, if one is.
+    pub fn take_publishing(&mut self) -> Option<Publishing> {
+        match std::mem::replace(
+            &mut self.phase,
+            Phase::Request {
+                since: 0,
+                wait: Wait::Next,
+                seen: 0,
+            },
+        ) {
+            Phase::Publishing(publishing) => Some(*publishing),
+            other => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+
+    /// Answers an upgrade with `101`; from now on messages are spoken.
+    pub fn open(&mut self, upgrade: &Upgrade, outbox: &mut Outbox, clock: &Clock) {
+        outbox.own(|out| handshake::switching(out, upgrade, Some(&clock.date)));
+        self.phase = Phase::Open {
+            heard: clock.now as u32,
+            pinged: false,
+            reader: Reader::default(),
+            parked: None,
+        };
+    }
+
+    /// Keeps a command; nothing else is understood until it is taken back.
+    pub fn park(&mut self, waiting: Parked) {
+        if let Phase::Open { parked, .. } = &mut self.phase {
+            *parked = Some(Box::new(waiting));
+        }
+    }
+
+    /// The command that was kept. Silence is counted anew: while it was kept the server did not read.
+    pub fn unpark(&mut self, now: Millis) -> Option<Parked> {
+        match &mut self.phase {
+            Phase::Open {
+                parked,
+                heard,
+                pinged,
+                ..
+            } => {
+                (*heard, *pinged) = (now as u32, false);
+                parked.take().map(|parked| *parked)
+            }
+            _ => None,
+        }
+    }
+
+    /// Begins the end of a WebSocket. A close frame of the client's is echoed; otherwise the ending's code and reason
+    /// are said, and the client's close is awaited where it can still be told from garbage.
+    pub fn close(&mut self, ending: Ending, outbox: &mut Outbox, now: Millis) {
+        let Phase::Open { reader, .. } = &mut self.phase else {
+            return;
+        };
+        let reader = std::mem::take(reader);
+        self.end(ending);
+        let (code, reason) = ending.close();
+        let frame = frame::close_frame(code, reason);
+        outbox.own(|out| out.extend_from_slice(&frame));
+        let (close, wait) = match ending {
+            Ending::Closed(_) => (Close::Echo, CLOSING),
+            Ending::Violation(_) => (Close::Linger, LINGER),
+            _ => (Close::Sent, CLOSING),
+        };
+        self.phase = Phase::Closing {
+            until: now + wait,
+            close,
+            reader,
+            finished: false,
+        };
+    }
+
+    /// It is over at once: nothing more can be said or heard.
+    pub fn fail(&mut self, ending: Ending) {
+        self.end(ending);
+        self.over = true;
+    }
+
+    /// Notes why it ends; the first reason stays.
+    pub fn end(&mut self, ending: Ending) {
+        self.ending.get_or_insert(ending);
+    }
+
+    /// The client has ended the stream. What was answered is still sent to it.
+    pub fn ended(&mut self, outbox: &Outbox, now: Millis) {
+        self.end(Ending::Left);
+        if outbox.is_empty() || !self.is_http() && !matches!(self.phase, Phase::Closing { .. }) {
+            self.over = true;
+        } else if self.is_http() {
+            self.closing(Close::Echo, LINGER, now);
+        }
+    }
+
+    /// Everything in the outbox has been sent. `drained`: and everything that has come was read. Returns whether the
+    /// client is now to be told that nothing more follows.
+    pub fn all_sent(&mut self, drained: bool) -> bool {
+        let Phase::Closing {
+            close, finished, ..
+        } = &mut self.phase
+        else {
+            return false;
+        };
+        match close {
+            Close::Echo if drained => {
+                self.over = true;
+                false
+            }
+            Close::Sent => false,
+            Close::Echo | Close::Linger => {
+                *close = Close::Linger;
+                !std::mem::replace(finished, true)
+            }
+        }
+    }
+
+    /// When it has to be looked at, if nothing happens before.
+    pub fn deadline(&self, now: Millis, limits: &Limits) -> Option<Millis> {
+        match &self.phase {
+            _ if self.over => None,
+            Phase::Request {
+                since,
+                wait: Wait::Next,
+                ..
+            } => Some(since + KEEP_ALIVE),
+            Phase::Request { since, .. } => Some(since + limits.handshake_timeout),
+            Phase::Body(arriving) => Some(arriving.since + limits.handshake_timeout),
+            Phase::Open {
+                heard,
+                parked: None,
+                ..
+            } if limits.ping_interval > 0 => {
+                let silence = Millis::from((now as u32).wrapping_sub(*heard));
+                Some(now + limits.ping_interval.saturating_sub(silence))
+            }
+            Phase::Authorizing(_) | Phase::Publishing(_) | Phase::Open { .. } => None,
+            Phase::Closing { until, .. } => Some(*until),
+        }
+    }
+
+    /// The deadline has passed.
+    pub fn expire(&mut self, outbox: &mut Outbox, clock: &Clock, limits: &Limits) {
+        match &mut self.phase {
+            Phase::Open { heard, pinged, .. } if !*pinged => {
+                // The client has the whole interval to answer, however late it is pinged.
+                (*heard, *pinged) = (clock.now as u32, true);
+                if outbox.has_room(frame::PING.len(), limits.max_queue) {
+                    outbox.own(|out| out.extend_from_slice(&frame::PING));
+                }
+            }
+            Phase::Open { .. } => self.fail(Ending::Silent),
+            Phase::Body(arriving) if arriving.exchange.is_none() => {
+                self.linger(Ending::HandshakeTimeout, clock.now)
+            }
+            Phase::Request {
+                wait: Wait::First | Wait::Rest,
+                ..
+            }
+            | Phase::Body(_) => {
+                let late = "the request was not complete in time: send it at once, or raise --handshake-timeout";
+                let refusal = Refusal::new(Status::RequestTimeout, "request_timeout", late);
+                self.refuse(refusal, Ending::HandshakeTimeout, outbox, clock);
+            }
+            Phase::Request { .. } => self.fail(Ending::Idle),
+            Phase::Closing { .. } => self.over = true,
+            Phase::Authorizing(_) | Phase::Publishing(_) => {}
+        }
+    }
+
+    /// Answers what was no whole request, and ends.
+    fn refuse(&mut self, refusal: Refusal, ending: Ending, outbox: &mut Outbox, clock: &Clock) {
+        outbox.own(|out| http::respond(out, &refusal.reply(), Manner::LAST, Some(&clock.date)));
+        self.linger(ending, clock.now);
+    }
+
+    fn linger(&mut self, ending: Ending, now: Millis) {
+        self.end(ending);
+        self.closing(Close::Linger, LINGER, now);
+    }
+
+    fn closing(&mut self, close: Close, wait: Millis, now: Millis) {
+        self.phase = Phase::Closing {
+            until: now + wait,
+            close,
+            reader: Reader::default(),
+            finished: false,
+        };
+    }
+}
+
+impl Arriving {
+    /// `keep`: the body is wanted; otherwise the request has been answered, and its body is thrown away.
+    fn new(exchange: Exchange, keep: bool, limits: &Limits) -> Arriving {
+        Arriving {
+            since: exchange.since,
+            body: Body::new(exchange.head.framing),
+            limit: limits.max_message as u64,
+            expected: keep && exchange.head.expects_continue,
+            exchange: keep.then_some(exchange),
+            kept: Vec::new(),
+        }
+    }
+
+    /// Takes what belongs to the body; the body, once it is complete.
+    fn feed(
+        &mut self,
+        input: &[u8],
+        outbox: &mut Outbox,
+    ) -> Result<(usize, Option<Payload>), Refusal> {
+        if self.kept.is_empty()
+            && let Some(exchange) = &self.exchange
+            && let Some(whole) = exchange.head.framing.whole(input, self.limit)
+        {
+            return Ok((whole.len(), Some(Payload::In(0..whole.len()))));
+        }
+        let keep = self.exchange.is_some().then_some(&mut self.kept);
+        let fed = self.body.feed(input, keep, self.limit)?;
+        if fed.complete {
+            return Ok((
+                fed.used,
+                Some(Payload::Owned(std::mem::take(&mut self.kept))),
+            ));
+        }
+        if std::mem::take(&mut self.expected) && fed.used == 0 {
+            outbox.own(|out| out.extend_from_slice(http::CONTINUE));
+        }
+        Ok((fed.used, None))
+    }
+}
+
+/// A step that ends with a message, whose payload was read `at` bytes behind the input's start.
+fn said(kind: Opcode, payload: Payload, at: usize, used: usize) -> Step {
+    let event = Some(Event::Said(kind, shift(payload, at)));
+    Step { used, event }
+}
+
+/// A step that ends with the WebSocket.
+fn bye(ending: Ending, used: usize) -> Step {
+    let event = Some(Event::Bye(ending));
+    Step { used, event }
+}
+
+/// The same payload, seen from `by` bytes earlier.
+fn shift(payload: Payload, by: usize) -> Payload {
+    match payload {
+        Payload::In(range) => Payload::In(range.start + by..range.end + by),
+        owned => owned,
+    }
+}
+
+/// Puts a text message into `outbox`; `write` appends its payload.
+pub fn push_text(outbox: &mut Outbox, write: impl FnOnce(&mut Vec<u8>)) {
+    let mut payload = Vec::new();
+    write(&mut payload);
+    outbox.own(|out| frame::push_frame(out, Opcode::Text, &payload));
+}

@@ -1,0 +1,303 @@
+//! Who is in what, both ways.
+//!
+//! Owns: the channels by name, their members by [`Audience`], and each connection's memberships. Knows: slots.
+//! Never knows: connections, frames, who may do what. A channel exists while it has a member, or while a delivery to it
+//! is listed to be looked at.
+
+use std::collections::{HashMap, VecDeque};
+
+use slab::Slab;
+
+use super::fanout::Audience;
+use crate::buffers::{Runs, Slice};
+use crate::effect::ConnId;
+use crate::wire::command::{self, ChannelName};
+use crate::wire::frame::{self, Opcode};
+use crate::wire::handshake::Dialect;
+
+/// One audience of one channel: the channel's index, and in the lowest bit the dialect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Place(u32);
+
+impl Place {
+    fn new(channel: usize, dialect: Dialect) -> Place {
+        Place((channel as u32) << 1 | u32::from(dialect == Dialect::V1))
+    }
+
+    fn channel(self) -> usize {
+        self.0 as usize >> 1
+    }
+}
+
+/// The memberships of one connection: where, and at which place of that audience. Most are in one channel, and that
+/// costs no allocation.
+#[derive(Debug, Default)]
+#[expect(
+    clippy::box_collection,
+    reason = "a map takes 48 bytes, and every connection would pay for them"
+)]
+enum Joined {
+    #[default]
+    Nowhere,
+    One(Place, u32),
+    Many(Box<HashMap<Place, u32>>),
+}
+
+const _: () = assert!(size_of::<Joined>() == 16);
+
+impl Joined {
+    fn at(&self, place: Place) -> Option<u32> {
+        match self {
+            Joined::One(p, at) if *p == place => Some(*at),
+            Joined::Many(map) => map.get(&place).copied(),
+            _ => None,
+        }
+    }
+
+    fn put(&mut self, place: Place, at: u32) {
+        match self {
+            Joined::Nowhere => *self = Joined::One(place, at),
+            Joined::One(p, old) if *p == place => *old = at,
+            Joined::One(p, old) => {
+                *self = Joined::Many(Box::new(HashMap::from([(*p, *old), (place, at)])))
+            }
+            Joined::Many(map) => {
+                map.insert(place, at);
+            }
+        }
+    }
+
+    fn take(&mut self, place: Place) {
+        match self {
+            Joined::One(p, _) if *p == place => *self = Joined::Nowhere,
+            Joined::Many(map) => {
+                map.remove(&place);
+                if map.is_empty() {
+                    *self = Joined::Nowhere;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Joined::Nowhere => 0,
+            Joined::One(..) => 1,
+            Joined::Many(map) => map.len(),
+        }
+    }
+
+    fn places(&self) -> impl Iterator<Item = (Place, u32)> {
+        let (one, many) = match self {
+            Joined::Nowhere => (None, None),
+            Joined::One(place, at) => (Some((*place, *at)), None),
+            Joined::Many(map) => (None, Some(map.iter().map(|(place, at)| (*place, *at)))),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+}
+
+#[derive(Debug)]
+struct Channel {
+    name: ChannelName,
+    audiences: [Audience; 2],
+    /// What stands before a content in the dialect `wsify.v1`; made when it is first needed.
+    prefix: Vec<u8>,
+    /// Publishers who wait until less is on its way to the members.
+    waiting: Vec<ConnId>,
+}
+
+#[derive(Debug, Default)]
+pub struct Channels {
+    by_name: HashMap<ChannelName, u32>,
+    channels: Slab<Channel>,
+    joined: Vec<Joined>,
+    memberships: usize,
+}
+
+impl Channels {
+    /// Channels that exist.
+    pub fn len(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Members of all channels together.
+    pub fn memberships(&self) -> usize {
+        self.memberships
+    }
+
+    /// Channels that the connection in `slot` is in.
+    pub fn joined(&self, slot: u32) -> usize {
+        self.joined.get(slot as usize).map_or(0, Joined::len)
+    }
+
+    pub fn is_member(&self, slot: u32, name: &str, dialect: Dialect) -> bool {
+        self.membership(slot, name, dialect).is_some()
+    }
+
+    fn membership(&self, slot: u32, name: &str, dialect: Dialect) -> Option<(Place, u32)> {
+        let place = Place::new(*self.by_name.get(name)? as usize, dialect);
+        Some((place, self.joined.get(slot as usize)?.at(place)?))
+    }
+
+    /// Makes `slot` a member. Joining twice is joining once.
+    pub fn join(&mut self, slot: u32, name: &str, dialect: Dialect) {
+        if self.is_member(slot, name, dialect) {
+            return;
+        }
+        let index = match self.by_name.get(name) {
+            Some(index) => *index as usize,
+            None => {
+                let name = ChannelName::checked(name);
+                let channel = Channel {
+                    name: name.clone(),
+                    audiences: Default::default(),
+                    prefix: Vec::new(),
+                    waiting: Vec::new(),
+                };
+                let index = self.channels.insert(channel);
+                self.by_name.insert(name, index as u32);
+                index
+            }
+        };
+        let at = self.channels[index].audiences[dialect as usize].add(slot);
+        if self.joined.len() <= slot as usize {
+            self.joined.resize_with(slot as usize + 1, Joined::default);
+        }
+        self.joined[slot as usize].put(Place::new(index, dialect), at);
+        self.memberships += 1;
+    }
+
+    /// What the member in `slot` has not had yet of what was published to it here.
+    pub fn owed(&self, slot: u32, name: &str, dialect: Dialect) -> Vec<Slice> {
+        match self.membership(slot, name, dialect) {
+            Some((place, at)) => self.audience(place).owed(at).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// What `slot` has not had yet of what was published to it anywhere.
+    pub fn owed_everywhere(&self, slot: u32) -> Vec<Slice> {
+        let joined = self.joined.get(slot as usize).into_iter();
+        joined
+            .flat_map(Joined::places)
+            .flat_map(|(place, at)| self.audience(place).owed(at))
+            .collect()
+    }
+
+    /// Ends one membership. Leaving a channel one is not in does nothing.
+    pub fn leave(&mut self, slot: u32, name: &str, dialect: Dialect, runs: &mut Runs) {
+        if let Some((place, at)) = self.membership(slot, name, dialect) {
+            self.joined[slot as usize].take(place);
+            self.remove(place, at, runs);
+        }
+    }
+
+    /// Ends all memberships of `slot`.
+    pub fn leave_all(&mut self, slot: u32, runs: &mut Runs) {
+        if let Some(joined) = self.joined.get_mut(slot as usize) {
+            let joined = std::mem::take(joined);
+            for (place, at) in joined.places() {
+                self.remove(place, at, runs);
+            }
+        }
+    }
+
+    fn remove(&mut self, place: Place, at: u32, runs: &mut Runs) {
+        let Channels {
+            channels, joined, ..
+        } = self;
+        let audience = &mut channels[place.channel()].audiences[place.0 as usize & 1];
+        audience.remove(at, runs, |other, at| {
+            joined[other as usize].put(place, at);
+        });
+        self.memberships -= 1;
+        self.forget_if_empty(place);
+    }
+
+    /// Removes a channel that nobody is in and nobody will look at.
+    pub fn forget_if_empty(&mut self, place: Place) {
+        let Some(channel) = self.channels.get(place.channel()) else {
+            return;
+        };
+        let unused = channel.audiences.iter().all(|a| a.is_empty() && !a.listed);
+        if unused && channel.waiting.is_empty() {
+            let channel = self.channels.remove(place.channel());
+            self.by_name.remove(&channel.name);
+        }
+    }
+
+    pub fn audience(&self, place: Place) -> &Audience {
+        &self.channels[place.channel()].audiences[place.0 as usize & 1]
+    }
+
+    pub fn audience_mut(&mut self, place: Place) -> &mut Audience {
+        &mut self.channels[place.channel()].audiences[place.0 as usize & 1]
+    }
+
+    /// Whether a publisher has to wait until less is on its way to the channel; if so, `publisher` is told by
+    /// [`Channels::relieved`] when.
+    pub fn is_congested(&mut self, name: &str, publisher: ConnId) -> bool {
+        let Some(index) = self.by_name.get(name) else {
+            return false;
+        };
+        let channel = &mut self.channels[*index as usize];
+        let congested = channel.audiences.iter().any(Audience::is_congested);
+        if congested {
+            channel.waiting.push(publisher);
+        }
+        congested
+    }
+
+    /// Publishers who need wait no longer, after a batch has gone out.
+    pub fn relieved(&mut self, place: Place) -> Vec<ConnId> {
+        let channel = &mut self.channels[place.channel()];
+        if channel.waiting.is_empty() || channel.audiences.iter().any(Audience::is_congested) {
+            return Vec::new();
+        }
+        std::mem::take(&mut channel.waiting)
+    }
+
+    /// Publishes to all members: each audience's frame is encoded once. Places that were idle, and have to be served
+    /// now, are put in `serve`.
+    pub fn publish(
+        &mut self,
+        name: &str,
+        content: &[u8],
+        runs: &mut Runs,
+        serve: &mut VecDeque<Place>,
+    ) {
+        let Some(index) = self.by_name.get(name) else {
+            return;
+        };
+        let channel = &mut self.channels[*index as usize];
+        for dialect in [Dialect::Raw, Dialect::V1] {
+            let audience = &mut channel.audiences[dialect as usize];
+            if audience.is_empty() {
+                continue;
+            }
+            match dialect {
+                Dialect::Raw => {
+                    audience.publish(runs, |out| frame::push_frame(out, Opcode::Text, content))
+                }
+                Dialect::V1 => {
+                    if channel.prefix.is_empty() {
+                        channel.prefix = command::v1_prefix(channel.name.as_str());
+                    }
+                    let prefix = &channel.prefix;
+                    audience.publish(runs, |out| {
+                        frame::push_header(out, Opcode::Text, prefix.len() + content.len() + 1);
+                        out.extend_from_slice(prefix);
+                        out.extend_from_slice(content);
+                        out.push(b'}');
+                    });
+                }
+            }
+            if !audience.listed {
+                audience.listed = true;
+                serve.push_back(Place::new(*index as usize, dialect));
+            }
+        }
+    }
+}

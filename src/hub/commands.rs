@@ -1,0 +1,146 @@
+//! join, leave, broadcast (CONTRACT §4).
+//!
+//! Owns: what a command does once it is allowed, and what is answered. Knows: channels. Never knows: how a verdict comes
+//! about.
+
+use super::Hub;
+use crate::connection::{Parked, Stream};
+use crate::effect::{ConnId, Question};
+use crate::wire::command::{self, Code, Command, Verb};
+use crate::wire::{http, question};
+
+impl<S: Stream> Hub<S> {
+    /// A client said something.
+    pub(super) fn said(&mut self, id: ConnId, message: &[u8]) {
+        let command = match command::parse(message) {
+            Ok(command) => command,
+            Err(rejected) => {
+                self.metrics
+                    .commands
+                    .add(["other", rejected.fault.code.as_str()]);
+                if let Some(connection) = self.registry.get(id) {
+                    connection.tell(&self.settings.limits, |out| rejected.push(out));
+                }
+                return;
+            }
+        };
+        if command.verb == Verb::Join && self.has_too_many_channels(id, command.channel(message)) {
+            let why = "this connection is in as many channels as it may be: leave one first";
+            return self.answer_error(id, &command, message, Code::TooManyChannels, why);
+        }
+        if !self.settings.authorizer {
+            return self.perform(id, command, message);
+        }
+        let body = self.command_question(id, &command, message);
+        self.questions.push_back(Question {
+            from: id,
+            wants_state: false,
+            body,
+        });
+        self.park(id, command, message);
+    }
+
+    /// Does what was allowed.
+    pub(super) fn perform(&mut self, id: ConnId, command: Command, message: &[u8]) {
+        let Some(dialect) = self.registry.get(id).map(|c| c.dialect) else {
+            return;
+        };
+        let channel = command.channel(message);
+        match command.verb {
+            Verb::Join => self.channels.join(id.slot, channel, dialect),
+            Verb::Leave => {
+                let owed = self.channels.owed(id.slot, channel, dialect);
+                if let Some(connection) = self.registry.get(id) {
+                    for slice in owed {
+                        connection.owe(slice, &mut self.runs, &self.settings.limits);
+                    }
+                }
+                self.channels
+                    .leave(id.slot, channel, dialect, &mut self.runs);
+            }
+            Verb::Broadcast => {
+                if self.channels.is_congested(channel, id) {
+                    return self.park(id, command, message);
+                }
+                self.deliver(channel, command.content(message));
+            }
+        }
+        self.metrics.commands.add([command.verb.as_str(), "ok"]);
+        if let Some(answer_to) = command.id(message)
+            && let Some(connection) = self.registry.get(id)
+        {
+            connection.tell(&self.settings.limits, |out| {
+                command::push_ok(out, answer_to)
+            });
+        }
+    }
+
+    /// Says that the authorizer said no.
+    pub(super) fn deny(&mut self, id: ConnId, command: &Command, message: &[u8]) {
+        self.answer_error(
+            id,
+            command,
+            message,
+            Code::NotAuthorized,
+            "the authorizer says no",
+        );
+    }
+
+    /// Publishes to the members here. The one way in which anything reaches a channel.
+    pub(super) fn deliver(&mut self, channel: &str, content: &[u8]) {
+        self.metrics.fanouts += 1;
+        self.channels
+            .publish(channel, content, &mut self.runs, &mut self.serving);
+    }
+
+    fn has_too_many_channels(&mut self, id: ConnId, channel: &str) -> bool {
+        let Some(dialect) = self.registry.get(id).map(|c| c.dialect) else {
+            return false;
+        };
+        self.channels.joined(id.slot) >= self.settings.max_channels
+            && !self.channels.is_member(id.slot, channel, dialect)
+    }
+
+    fn park(&mut self, id: ConnId, command: Command, message: &[u8]) {
+        if let Some(connection) = self.registry.get(id) {
+            connection.session.park(Parked {
+                command,
+                message: message.into(),
+            });
+        }
+    }
+
+    fn answer_error(
+        &mut self,
+        id: ConnId,
+        command: &Command,
+        message: &[u8],
+        code: Code,
+        why: &str,
+    ) {
+        let verb = command.verb.as_str();
+        self.metrics.commands.add([verb, code.as_str()]);
+        if let Some(connection) = self.registry.get(id) {
+            let (answer_to, channel) = (command.id(message), command.channel(message));
+            connection.tell(&self.settings.limits, |out| {
+                command::push_error(out, answer_to, code, why, Some(verb), Some(channel));
+            });
+        }
+    }
+
+    /// What the authorizer is asked about a command.
+    fn command_question(&mut self, id: ConnId, command: &Command, message: &[u8]) -> Vec<u8> {
+        let (connection, address) = self.introduce(id);
+        let mut body = Vec::new();
+        if let Some(asking) = self.registry.get(id) {
+            let query = http::query_pairs(asking.badge.query());
+            let (verb, args, state) = (
+                command.verb.as_str(),
+                command.args(message),
+                asking.badge.state(),
+            );
+            question::push_question(&mut body, verb, args, &connection, &address, &query, state);
+        }
+        body
+    }
+}

@@ -1,0 +1,175 @@
+//! When which connection has to be looked at: a wheel of small entries.
+//!
+//! Owns: the wheel. Knows: names and times. Never knows: why somebody has a deadline; a due entry is only a reason to look
+//! at the connection, whose own fields say what is due. So activity costs nothing here: it writes one field there.
+//!
+//! Decision: one wheel of a fixed horizon, over a heap or a hierarchy of wheels. What lies beyond the horizon is put at
+//! its end and looked at again there: one look a minute and connection costs less than any structure that avoids it.
+
+use std::ops::Range;
+
+use crate::connection::Millis;
+use crate::effect::ConnId;
+
+/// Length of a step: no deadline is missed by more.
+const STEP: Millis = 16;
+/// Steps in the wheel: a horizon of 65 s.
+const STEPS: u64 = 4096;
+
+#[derive(Debug)]
+pub struct Deadlines {
+    wheel: Vec<Vec<ConnId>>,
+    /// A bit for each step that has entries.
+    filled: Vec<u64>,
+    /// The first step that has not been emptied yet.
+    next: u64,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Deadlines {
+            wheel: vec![Vec::new(); STEPS as usize],
+            filled: vec![0; STEPS as usize / 64],
+            next: 0,
+        }
+    }
+}
+
+impl Deadlines {
+    /// Has `id` looked at when `at` has passed, or at the horizon. Returns the step, by which a connection knows its
+    /// valid entry from older ones.
+    pub fn insert(&mut self, id: ConnId, at: Millis) -> u32 {
+        let step = (at / STEP + 1).clamp(self.next, self.next + STEPS - 1);
+        let index = (step % STEPS) as usize;
+        self.wheel[index].push(id);
+        self.filled[index / 64] |= 1 << (index % 64);
+        step as u32
+    }
+
+    /// The step in which a deadline at `at` would be looked at, were the horizon endless.
+    pub fn step_of(at: Millis) -> u32 {
+        (at / STEP + 1) as u32
+    }
+
+    /// Moves at most `most` due entries to `due`, each with the step it was put in.
+    pub fn take_due(&mut self, now: Millis, most: usize, due: &mut Vec<(ConnId, u32)>) {
+        let today = now / STEP;
+        let mut left = most;
+        while self.next <= today && left > 0 {
+            let Some(step) = self.first_filled(self.next..today + 1) else {
+                self.next = today + 1;
+                return;
+            };
+            self.next = step;
+            let index = (step % STEPS) as usize;
+            let entries = &mut self.wheel[index];
+            let keep = entries.len().saturating_sub(left);
+            left -= entries.len() - keep;
+            due.extend(entries.drain(keep..).map(|id| (id, step as u32)));
+            if entries.is_empty() {
+                entries.shrink_to(8);
+                self.filled[index / 64] &= !(1 << (index % 64));
+                self.next = step + 1;
+            }
+        }
+    }
+
+    /// When the next entry is due, if there is one.
+    pub fn next_due(&self) -> Option<Millis> {
+        self.first_filled(self.next..self.next + STEPS)
+            .map(|step| step * STEP)
+    }
+
+    fn first_filled(&self, steps: Range<u64>) -> Option<u64> {
+        let mut step = steps.start;
+        let end = steps.end.min(steps.start + STEPS);
+        while step < end {
+            let index = (step % STEPS) as usize;
+            let word = self.filled[index / 64] >> (index % 64);
+            if word != 0 {
+                let found = step + u64::from(word.trailing_zeros());
+                return (found < end).then_some(found);
+            }
+            step += 64 - (index % 64) as u64;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(slot: u32) -> ConnId {
+        ConnId {
+            slot,
+            generation: 1,
+        }
+    }
+
+    fn due(deadlines: &mut Deadlines, now: Millis) -> Vec<u32> {
+        let mut due = Vec::new();
+        deadlines.take_due(now, usize::MAX, &mut due);
+        due.into_iter().map(|(id, _)| id.slot).collect()
+    }
+
+    #[test]
+    fn nobody_is_due_early_and_nobody_is_forgotten() {
+        let mut deadlines = Deadlines::default();
+        for slot in 0..3000 {
+            deadlines.insert(id(slot), Millis::from(slot) * 7);
+        }
+        let mut seen = Vec::new();
+        let mut now = 0;
+        while let Some(next) = deadlines.next_due() {
+            assert!(next >= now);
+            now = next;
+            let today = due(&mut deadlines, now);
+            assert!(!today.is_empty());
+            for slot in &today {
+                let at = Millis::from(*slot) * 7;
+                assert!(at <= now && now <= at + 2 * STEP, "{slot} at {now}");
+            }
+            seen.extend(today);
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (0..3000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn beyond_the_horizon_is_looked_at_at_the_horizon() {
+        let mut deadlines = Deadlines::default();
+        deadlines.insert(id(1), 10_000_000);
+        let at = deadlines.next_due().unwrap();
+        assert_eq!(at, (STEPS - 1) * STEP);
+        assert!(due(&mut deadlines, at - 1).is_empty());
+        assert_eq!(due(&mut deadlines, at), [1]);
+        assert_eq!(deadlines.next_due(), None);
+    }
+
+    #[test]
+    fn a_long_sleep_misses_nobody() {
+        let mut deadlines = Deadlines::default();
+        deadlines.insert(id(1), 5);
+        deadlines.insert(id(2), 60_000);
+        assert_eq!(due(&mut deadlines, 100_000_000), [1, 2]);
+        deadlines.insert(id(3), 7);
+        assert_eq!(due(&mut deadlines, 100_000_000 + STEP), [3]);
+    }
+
+    #[test]
+    fn a_herd_is_taken_in_parts() {
+        let mut deadlines = Deadlines::default();
+        for slot in 0..100 {
+            deadlines.insert(id(slot), 40);
+        }
+        let mut found = Vec::new();
+        for _ in 0..10 {
+            let before = found.len();
+            deadlines.take_due(1000, 10, &mut found);
+            assert_eq!(found.len(), before + 10);
+        }
+        deadlines.take_due(1000, 10, &mut found);
+        assert_eq!(found.len(), 100);
+    }
+}

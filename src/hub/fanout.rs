@@ -1,0 +1,186 @@
+//! Deliveries under way: what was published to one audience of a channel, and who has had it.
+//!
+//! Owns: [`Audience`], the members of a channel that hear it in the same dialect, the batches that go out to them, and
+//! the cursor of the batch that is going out. Knows: slots and stretches of [`Runs`]. Never knows: connections, names.
+//!
+//! What is published until a batch begins to go out forms one contiguous stretch, and a member gets it in one send. What
+//! is published while it goes out makes the next batch: batches grow with the load by themselves, without any delay.
+//!
+//! Members are a dense array in the order of joining, walked by the cursor: those before it have had the first batch,
+//! those behind it have not. Everything published has a position in the audience's stream; a member remembers the
+//! position at which it joined, and gets nothing from before. Who leaves is first given what was published while it was
+//! a member ([`Audience::owed`]): what was accepted reaches everyone who stays connected (CONTRACT §5).
+
+use std::collections::VecDeque;
+
+use crate::buffers::{Runs, Slice};
+
+/// A batch is closed at this size and another begun, so that memory and single sends stay bounded under a flood.
+const BATCH: usize = 1024 * 1024;
+/// A run that slow members still hold goes on being used up to this size: they then hold one stretch of one run, not
+/// one small run for each message.
+const SHARED_RUN: usize = 64 * 1024;
+/// Bytes that may be on their way to one audience; a publisher waits while there are more. What comes to less is always
+/// taken.
+const CONGESTED: usize = 4 * 1024 * 1024;
+
+/// Packed, as there is one for each membership.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, packed(4))]
+struct Member {
+    slot: u32,
+    /// Position in the stream at which it joined.
+    since: u64,
+}
+
+const _: () = assert!(size_of::<Member>() == 12);
+
+#[derive(Clone, Copy, Debug)]
+struct Batch {
+    slice: Slice,
+    /// Position in the stream of the slice's first byte.
+    start: u64,
+}
+
+impl Batch {
+    /// What a member who joined at `since` gets of it.
+    fn part(&self, since: u64) -> Option<Slice> {
+        let skipped = since.saturating_sub(self.start);
+        let skipped = u32::try_from(skipped)
+            .ok()
+            .filter(|s| (*s as usize) < self.slice.len())?;
+        Some(Slice {
+            from: self.slice.from + skipped,
+            ..self.slice
+        })
+    }
+}
+
+/// The members of a channel that hear it in the same dialect.
+#[derive(Debug, Default)]
+pub struct Audience {
+    members: Vec<Member>,
+    /// The first batch is going out; `members[..cursor]` have had it.
+    batches: VecDeque<Batch>,
+    cursor: usize,
+    /// Bytes ever published here.
+    published: u64,
+    /// The run last written to and its serial number: it may still be alive in the hands of slow members.
+    tail: Option<(u32, u64)>,
+    /// Whether it stands in the hub's list of audiences to be served.
+    pub listed: bool,
+}
+
+impl Audience {
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    pub fn is_congested(&self) -> bool {
+        self.batches.iter().map(|b| b.slice.len()).sum::<usize>() > CONGESTED
+    }
+
+    /// Adds a member, who gets what is published from now on. Returns its place.
+    pub fn add(&mut self, slot: u32) -> u32 {
+        self.members.push(Member {
+            slot,
+            since: self.published,
+        });
+        (self.members.len() - 1) as u32
+    }
+
+    /// What the member at `place` has not had yet, in order.
+    pub fn owed(&self, place: u32) -> impl Iterator<Item = Slice> {
+        let place = place as usize;
+        let since = self.members[place].since;
+        let had = usize::from(place < self.cursor);
+        self.batches
+            .iter()
+            .skip(had)
+            .filter_map(move |b| b.part(since))
+    }
+
+    /// Removes the member at `place`. Others move to close the gap, at most one on each side of the cursor; `moved`
+    /// gets each one's slot and new place.
+    pub fn remove(&mut self, place: u32, runs: &mut Runs, mut moved: impl FnMut(u32, u32)) {
+        let mut gap = place as usize;
+        if gap < self.cursor {
+            self.cursor -= 1;
+            self.close_gap(self.cursor, gap, &mut moved);
+            gap = self.cursor;
+        }
+        self.close_gap(self.members.len() - 1, gap, &mut moved);
+        self.members.pop();
+        if self.members.is_empty() {
+            for batch in self.batches.drain(..) {
+                runs.release(batch.slice.run);
+            }
+        }
+    }
+
+    fn close_gap(&mut self, from: usize, gap: usize, moved: &mut impl FnMut(u32, u32)) {
+        if from != gap {
+            self.members[gap] = self.members[from];
+            moved(self.members[gap].slot, gap as u32);
+        }
+    }
+
+    /// Puts a frame, which `encode` appends, behind what was published before.
+    pub fn publish(&mut self, runs: &mut Runs, encode: impl FnOnce(&mut Vec<u8>)) {
+        let going = usize::from(self.cursor > 0);
+        if self.batches.len() <= going
+            || self.batches.back().is_some_and(|b| b.slice.len() >= BATCH)
+        {
+            let run = self.writable_run(runs);
+            let end = runs.len(run) as u32;
+            self.batches.push_back(Batch {
+                slice: Slice {
+                    run,
+                    from: end,
+                    to: end,
+                },
+                start: self.published,
+            });
+        }
+        let Some(batch) = self.batches.back_mut() else {
+            return;
+        };
+        encode(runs.bytes_mut(batch.slice.run));
+        let end = runs.len(batch.slice.run) as u32;
+        self.published += u64::from(end - batch.slice.to);
+        batch.slice.to = end;
+    }
+
+    /// A run to begin a batch in, held for it.
+    fn writable_run(&mut self, runs: &mut Runs) -> u32 {
+        if let Some((run, serial)) = self.tail
+            && runs.hold_again(run, serial, SHARED_RUN)
+        {
+            return run;
+        }
+        let (run, serial) = runs.begin();
+        self.tail = Some((run, serial));
+        run
+    }
+
+    /// The next member to be served, and what it gets. None when the batch has gone out to everyone.
+    pub fn next(&mut self) -> Option<(u32, Slice)> {
+        let batch = self.batches.front()?;
+        while let Some(member) = self.members.get(self.cursor) {
+            self.cursor += 1;
+            if let Some(slice) = batch.part(member.since) {
+                return Some((member.slot, slice));
+            }
+        }
+        None
+    }
+
+    /// Lets go of the batch that has gone out. Returns whether another follows.
+    pub fn finish_batch(&mut self, runs: &mut Runs) -> bool {
+        self.cursor = 0;
+        if let Some(batch) = self.batches.pop_front() {
+            runs.release(batch.slice.run);
+        }
+        !self.batches.is_empty()
+    }
+}

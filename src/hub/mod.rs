@@ -1,0 +1,614 @@
+//! All connections. The hub decides; it never calls out.
+//!
+//! Owns: the registry, the channels, what is under way to their members, and the lists of who has to be looked at.
+//! Knows: its settings, and what time it is told. Never knows: poll, threads, the clock, ureq, redis.
+//!
+//! Its doors: [`Hub::accept`], [`Hub::ready`], [`Hub::verdict`], [`Hub::turns`], [`Hub::fan_out`], [`Hub::flush`],
+//! [`Hub::expire`], [`Hub::reap`], [`Hub::drain`]; questions leave by [`Hub::question`]. Whatever was done to a
+//! connection, [`Hub::settle`] draws the consequences.
+//!
+//! Decision: with the memory broker a broadcast is delivered here at once, over sending it out as an effect and taking it
+//! back in. Because then nothing has to wait for a receipt, and what is read in one turn becomes one run.
+
+mod channels;
+mod commands;
+mod deadlines;
+mod fanout;
+mod registry;
+mod routes;
+
+use std::collections::VecDeque;
+use std::io;
+
+use self::channels::{Channels, Place};
+use self::deadlines::Deadlines;
+use self::registry::Registry;
+use crate::buffers::Runs;
+use crate::config::Secret;
+use crate::connection::{
+    Authorizing, Clock, Ending, Event, Filled, Limits, Millis, Parked, Peer, Stream,
+};
+use crate::effect::{Answer, ConnId, Question, Verdict};
+use crate::log::{Log, Value};
+use crate::metrics::{Gauges, Metrics};
+use crate::wire::message::Payload;
+use crate::wire::origins::Origins;
+
+/// Requests or messages of one connection in one turn: a flood waits for its next turn.
+const EVENTS_PER_TURN: usize = 64;
+/// Connections with work left over that get a turn between two polls.
+const TURNS: usize = 256;
+/// Sends of broadcasts between two polls, and to one audience before the next gets its share. Large frames count for
+/// more.
+const SENDS: usize = 128;
+const SENDS_PER_AUDIENCE: usize = 32;
+/// A send costs one more for each of these bytes.
+const SEND_COST: usize = 16 * 1024;
+/// Deadlines looked at between two polls.
+const DEADLINES: usize = 1024;
+/// Connections dropped between two polls: closing a socket is the dearest thing there is.
+const DROPS: usize = 64;
+/// The part of the drain time in which clients are told to leave; the rest is theirs to do so. In tenths.
+const DRAIN_TENTHS: Millis = 9;
+
+/// What the hub goes by.
+#[derive(Debug)]
+pub struct Settings {
+    pub limits: Limits,
+    /// WebSockets and upgrades under way.
+    pub max_connections: usize,
+    /// Channels that one connection may be in.
+    pub max_channels: usize,
+    /// What backend endpoints ask for.
+    pub key: Option<Secret>,
+    pub origins: Origins,
+    /// Whether there is an authorizer; without one everything is allowed.
+    pub authorizer: bool,
+    /// Tells this process from others in connections' ids, and seeds what is to look random.
+    pub instance: u64,
+}
+
+/// A graceful stop under way.
+#[derive(Debug)]
+struct Drain {
+    from: Millis,
+    /// How long clients are told to leave, one after the other.
+    spread: Millis,
+    /// WebSockets at its begin.
+    total: u64,
+    /// Of these, how many were told.
+    told: u64,
+    /// Where the walk over the slots goes on.
+    slot: u32,
+}
+
+pub struct Hub<S> {
+    settings: Settings,
+    pub clock: Clock,
+    registry: Registry<S>,
+    channels: Channels,
+    runs: Runs,
+    deadlines: Deadlines,
+    /// Audiences with something to be sent.
+    serving: VecDeque<Place>,
+    /// Connections with work but no edge to come.
+    again: VecDeque<ConnId>,
+    /// Publishers who may try again.
+    relieved: Vec<ConnId>,
+    /// Connections with something in the outbox.
+    dirty: Vec<ConnId>,
+    /// Connections to be dropped.
+    doomed: VecDeque<ConnId>,
+    questions: VecDeque<Question>,
+    due: Vec<(ConnId, u32)>,
+    failed: Vec<ConnId>,
+    websockets: usize,
+    drain: Option<Drain>,
+    random: u64,
+    pub metrics: Metrics,
+    /// What only the server knows of the gauges.
+    pub outside: Outside,
+    log: Log,
+}
+
+/// Gauges of those whom the hub does not know.
+#[derive(Debug, Default)]
+pub struct Outside {
+    pub questions_in_flight: u64,
+    pub questions_waiting: u64,
+}
+
+impl<S: Stream> Hub<S> {
+    pub fn new(settings: Settings, clock: Clock, metrics: Metrics, log: Log) -> Hub<S> {
+        Hub {
+            random: settings.instance | 1,
+            settings,
+            clock,
+            registry: Registry::default(),
+            channels: Channels::default(),
+            runs: Runs::default(),
+            deadlines: Deadlines::default(),
+            serving: VecDeque::new(),
+            again: VecDeque::new(),
+            relieved: Vec::new(),
+            dirty: Vec::new(),
+            doomed: VecDeque::new(),
+            questions: VecDeque::new(),
+            due: Vec::new(),
+            failed: Vec::new(),
+            websockets: 0,
+            drain: None,
+            metrics,
+            outside: Outside::default(),
+            log,
+        }
+    }
+
+    /// Takes a new connection in.
+    ///
+    /// # Errors
+    /// There are more than can be named.
+    pub fn accept(&mut self, stream: S, peer: Peer) -> io::Result<ConnId> {
+        let id = self.registry.insert(stream, peer, self.clock.now)?;
+        self.metrics.connections += 1;
+        self.settle(id);
+        Ok(id)
+    }
+
+    /// The stream of a connection, to be registered with the poll.
+    pub fn stream(&mut self, id: ConnId) -> Option<&mut S> {
+        self.registry.get(id).map(|c| c.stream_mut())
+    }
+
+    /// A connection is of no use: it could not be registered.
+    pub fn fail(&mut self, id: ConnId) {
+        if let Some(connection) = self.registry.get(id) {
+            connection.session.fail(Ending::Reset);
+            self.settle(id);
+        }
+    }
+
+    /// The poll had something to say of a connection. `closed`: nothing will come after what there is to read.
+    pub fn ready(
+        &mut self,
+        id: ConnId,
+        readable: bool,
+        closed: bool,
+        writable: bool,
+        buffer: &mut [u8],
+    ) {
+        let Some(connection) = self.registry.get(id) else {
+            return;
+        };
+        if writable && connection.outbox.is_blocked() {
+            connection.outbox.unblock();
+            connection.dirty = true;
+            self.dirty.push(id);
+        }
+        if readable {
+            connection.readable(closed);
+            self.turn(id, buffer);
+        }
+    }
+
+    /// Gives those their turn who have work but no edge to come.
+    pub fn turns(&mut self, buffer: &mut [u8]) {
+        for id in std::mem::take(&mut self.relieved) {
+            self.resume(id);
+        }
+        for _ in 0..self.again.len().min(TURNS) {
+            let Some(id) = self.again.pop_front() else {
+                break;
+            };
+            if let Some(connection) = self.registry.get(id) {
+                connection.queued = false;
+                self.turn(id, buffer);
+            }
+        }
+    }
+
+    /// The authorizer's word. Comes it too late, it is forgotten.
+    pub fn verdict(&mut self, answer: Answer) {
+        let id = answer.to;
+        self.metrics.verdict_time.observe(answer.took);
+        self.metrics.verdicts.add(match answer.verdict {
+            Verdict::Allow => "allow",
+            Verdict::Deny => "deny",
+            Verdict::Unavailable => "unavailable",
+        });
+        let now = self.clock.now;
+        let Some(connection) = self.registry.get(id) else {
+            return;
+        };
+        if let Some(authorizing) = connection.session.take_authorizing() {
+            connection.starved = false;
+            self.authorized(id, authorizing, answer.verdict, answer.state.as_deref());
+        } else if let Some(Parked { command, message }) = connection.session.unpark(now) {
+            connection.starved = false;
+            match answer.verdict {
+                Verdict::Allow => self.perform(id, command, &message),
+                Verdict::Deny => self.deny(id, &command, &message),
+                Verdict::Unavailable => {
+                    self.metrics
+                        .commands
+                        .add([command.verb.as_str(), "unavailable"]);
+                    self.close(id, Ending::AuthorizerDown);
+                }
+            }
+        }
+        self.settle(id);
+    }
+
+    /// The next question for the authorizer.
+    pub fn question(&mut self) -> Option<Question> {
+        self.questions.pop_front()
+    }
+
+    /// One turn of a connection: at most one read, and a bounded number of requests or messages.
+    fn turn(&mut self, id: ConnId, buffer: &mut [u8]) {
+        let Some(connection) = self.registry.get(id) else {
+            return;
+        };
+        if !connection.is_listening() {
+            return;
+        }
+        if !connection.starved {
+            let mut inbox = connection.inbox.take();
+            let used = self.understand(id, inbox.bytes());
+            if let Some(connection) = self.registry.get(id) {
+                connection.inbox.put_back(inbox, used);
+            }
+        } else if connection.is_unread() {
+            match connection.fill(buffer, self.clock.now) {
+                Filled::Bytes(count) => {
+                    self.metrics.received += count as u64;
+                    let fresh = &mut buffer[..count];
+                    if connection.inbox.is_empty() {
+                        let used = self.understand(id, fresh);
+                        if let Some(connection) = self.registry.get(id) {
+                            connection.inbox.append(&fresh[used..]);
+                        }
+                    } else {
+                        connection.inbox.append(fresh);
+                        let mut inbox = connection.inbox.take();
+                        let used = self.understand(id, inbox.bytes());
+                        if let Some(connection) = self.registry.get(id) {
+                            connection.inbox.put_back(inbox, used);
+                        }
+                    }
+                }
+                Filled::Nothing => {}
+                Filled::End => connection.session.ended(&connection.outbox, self.clock.now),
+                Filled::Broken => connection.session.fail(Ending::Reset),
+            }
+        }
+        self.settle(id);
+    }
+
+    /// Understands as much of `input` as there is, or as may be in one turn. Returns how many bytes that was.
+    fn understand(&mut self, id: ConnId, input: &mut [u8]) -> usize {
+        let mut used = 0;
+        for _ in 0..EVENTS_PER_TURN {
+            let Some(connection) = self.registry.get(id) else {
+                return used;
+            };
+            connection.starved = false;
+            if !connection.is_listening() {
+                return used;
+            }
+            let at = used;
+            let step = connection.next(&mut input[at..], &self.clock, &self.settings.limits);
+            used += step.used;
+            match step.event {
+                None => {
+                    connection.starved = true;
+                    return used;
+                }
+                Some(Event::Request(exchange)) => self.request(id, exchange),
+                Some(Event::Body(exchange, Payload::In(range))) => {
+                    self.body(id, exchange, &input[range.start + at..range.end + at]);
+                }
+                Some(Event::Body(exchange, Payload::Owned(body))) => self.body(id, exchange, &body),
+                Some(Event::Bye(ending)) => self.close(id, ending),
+                Some(Event::BadBody(exchange, refusal)) => {
+                    self.refuse(id, "broadcast", exchange, refusal, true)
+                }
+                Some(Event::Said(_, Payload::In(range))) => {
+                    self.said(id, &input[range.start + at..range.end + at]);
+                }
+                Some(Event::Said(_, Payload::Owned(message))) => self.said(id, &message),
+            }
+        }
+        used
+    }
+
+    /// Draws the consequences of whatever was done to a connection: who is to be flushed, looked at again, closed,
+    /// dropped, and when.
+    fn settle(&mut self, id: ConnId) {
+        let Some(connection) = self.registry.get(id) else {
+            return;
+        };
+        if connection.too_slow {
+            self.close(id, Ending::TooSlow);
+        } else if connection.stopping && !connection.session.is_parked() {
+            self.close(id, Ending::Stopping);
+        }
+        let Some(connection) = self.registry.get(id) else {
+            return;
+        };
+        let websocket = connection.session.is_websocket() && !connection.session.is_over();
+        if websocket != connection.counted {
+            connection.counted = websocket;
+            if websocket {
+                self.websockets += 1;
+            } else {
+                self.websockets -= 1;
+                self.channels.leave_all(id.slot, &mut self.runs);
+            }
+        }
+        if !connection.outbox.is_empty() && !connection.outbox.is_blocked() && !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(id);
+        }
+        if connection.session.is_over() {
+            if !connection.doomed {
+                connection.doomed = true;
+                self.doomed.push_back(id);
+            }
+            return;
+        }
+        if connection.has_work() && !connection.queued {
+            connection.queued = true;
+            self.again.push_back(id);
+        }
+        if let Some(at) = connection
+            .session
+            .deadline(self.clock.now, &self.settings.limits)
+            && (connection.alarm == 0 || Deadlines::step_of(at) < connection.alarm)
+        {
+            connection.alarm = self.deadlines.insert(id, at);
+        }
+    }
+
+    /// Begins the end of a WebSocket. What was published while it was a member goes before the close frame.
+    fn close(&mut self, id: ConnId, ending: Ending) {
+        let Some(connection) = self.registry.get(id) else {
+            return;
+        };
+        if !connection.session.is_open() {
+            return;
+        }
+        for slice in self.channels.owed_everywhere(id.slot) {
+            connection.owe(slice, &mut self.runs, &self.settings.limits);
+        }
+        connection
+            .session
+            .close(ending, &mut connection.outbox, self.clock.now);
+    }
+
+    /// Sends the next slices of what was published, round-robin between audiences.
+    pub fn fan_out(&mut self) {
+        let mut left = SENDS;
+        while left > 0 {
+            let Some(place) = self.serving.pop_front() else {
+                return;
+            };
+            let cost = self.serve(place, left.min(SENDS_PER_AUDIENCE));
+            left = left.saturating_sub(cost);
+        }
+    }
+
+    /// Serves one audience until `budget` is used up or its batch has gone out.
+    fn serve(&mut self, place: Place, budget: usize) -> usize {
+        let audience = self.channels.audience_mut(place);
+        let mut cost = 1;
+        let more = loop {
+            if cost > budget {
+                break true;
+            }
+            let Some((slot, slice)) = audience.next() else {
+                break audience.finish_batch(&mut self.runs);
+            };
+            cost += 1 + slice.len() / SEND_COST;
+            self.metrics.deliveries += 1;
+            if let Some(connection) = self.registry.tenant(slot)
+                && !connection.deliver(slice, &mut self.runs, &self.settings.limits)
+            {
+                let generation = connection.generation();
+                self.failed.push(ConnId { slot, generation });
+            }
+        };
+        if more {
+            self.serving.push_back(place);
+        } else {
+            audience.listed = false;
+        }
+        self.relieved.extend(self.channels.relieved(place));
+        self.channels.forget_if_empty(place);
+        while let Some(id) = self.failed.pop() {
+            self.settle(id);
+        }
+        cost
+    }
+
+    /// Flushes each connection into whose outbox something was put, once.
+    pub fn flush(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for id in dirty.drain(..) {
+            if let Some(connection) = self.registry.get(id) {
+                connection.dirty = false;
+                connection.flush(&mut self.runs);
+                self.settle(id);
+            }
+        }
+        // What became dirty meanwhile is flushed next time; usually nothing did, and the list keeps its memory.
+        if self.dirty.is_empty() {
+            self.dirty = dirty;
+        }
+    }
+
+    /// Looks at those whose deadline may have passed, and goes on with a graceful stop.
+    pub fn expire(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.deadlines.take_due(self.clock.now, DEADLINES, &mut due);
+        for (id, step) in due.drain(..) {
+            let Some(connection) = self.registry.get(id).filter(|c| c.alarm == step) else {
+                continue;
+            };
+            connection.alarm = 0;
+            if connection
+                .session
+                .deadline(self.clock.now, &self.settings.limits)
+                .is_some_and(|at| at <= self.clock.now)
+            {
+                connection.session.expire(
+                    &mut connection.outbox,
+                    &self.clock,
+                    &self.settings.limits,
+                );
+            }
+            self.settle(id);
+        }
+        self.due = due;
+        self.tell_to_leave();
+    }
+
+    /// Drops those that are over: the only place where a connection ends.
+    pub fn reap(&mut self) {
+        for _ in 0..self.doomed.len().min(DROPS) {
+            let Some(id) = self.doomed.pop_front() else {
+                return;
+            };
+            let Some(mut connection) = self.registry.remove(id) else {
+                continue;
+            };
+            connection.outbox.clear(&mut self.runs);
+            let ending = connection
+                .session
+                .ending()
+                .map_or("answered", Ending::label);
+            self.metrics.endings.add(ending);
+            self.log.debug(
+                "connection ended",
+                &[
+                    ("connection", Value::Text(&connection.peer.to_string())),
+                    ("reason", Value::Text(ending)),
+                ],
+            );
+        }
+    }
+
+    /// Whether something is left to be done before anything else happens.
+    pub fn has_work(&self) -> bool {
+        !self.again.is_empty()
+            || !self.relieved.is_empty()
+            || !self.serving.is_empty()
+            || !self.dirty.is_empty()
+            || !self.doomed.is_empty()
+            || !self.questions.is_empty()
+    }
+
+    /// When [`Hub::expire`] has to be called, if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        let drain = self.drain.as_ref().filter(|d| d.told < d.total);
+        let leave = drain.map(|d| d.from + d.spread * (d.told + 1) / d.total.max(1));
+        [self.deadlines.next_due(), leave]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Connections of any kind.
+    pub fn connections(&self) -> usize {
+        self.registry.len()
+    }
+
+    /// Begins a graceful stop, which is to be over in `time`.
+    pub fn drain(&mut self, time: Millis) {
+        let total = self.websockets as u64;
+        self.drain = Some(Drain {
+            from: self.clock.now,
+            spread: time * DRAIN_TENTHS / 10,
+            total,
+            told: 0,
+            slot: 0,
+        });
+        for slot in 0..self.registry.slots() {
+            let Some(id) = self.registry.id_of(slot) else {
+                continue;
+            };
+            let Some(connection) = self.registry.get(id) else {
+                continue;
+            };
+            if let Some(Authorizing { exchange, .. }) = connection.session.take_authorizing() {
+                connection.starved = false;
+                self.refuse_upgrade_for_now(
+                    id,
+                    exchange,
+                    "draining",
+                    "the server is stopping: come back later",
+                );
+            }
+            self.settle(id);
+        }
+        self.tell_to_leave();
+    }
+
+    /// Tells as many clients to leave as should have been told by now.
+    fn tell_to_leave(&mut self) {
+        let Some(drain) = &mut self.drain else { return };
+        let passed = self.clock.now - drain.from;
+        let wanted = if passed >= drain.spread {
+            drain.total
+        } else {
+            drain.total * passed / drain.spread
+        };
+        while let Some(drain) = &mut self.drain
+            && drain.told < wanted
+        {
+            let slot = drain.slot;
+            if slot >= self.registry.slots() {
+                drain.told = drain.total;
+                return;
+            }
+            drain.slot += 1;
+            let Some(connection) = self.registry.tenant(slot).filter(|c| c.session.is_open())
+            else {
+                continue;
+            };
+            connection.stopping = true;
+            let id = ConnId {
+                slot,
+                generation: connection.generation(),
+            };
+            drain.told += 1;
+            self.settle(id);
+        }
+    }
+
+    /// Whether nobody is connected any more who would miss the server.
+    pub fn is_drained(&self) -> bool {
+        self.drain.is_some() && self.websockets == 0 && self.registry.is_quiet()
+    }
+
+    fn gauges(&self) -> Gauges {
+        Gauges {
+            websockets: self.websockets as u64,
+            http_connections: (self.registry.len() - self.websockets) as u64,
+            channels: self.channels.len() as u64,
+            memberships: self.channels.memberships() as u64,
+            questions_in_flight: self.outside.questions_in_flight,
+            questions_waiting: self.outside.questions_waiting,
+            broker_up: true,
+            dropped_log_lines: self.log.dropped(),
+        }
+    }
+
+    /// A number that looks random (xorshift64*).
+    fn random(&mut self) -> u64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        self.random.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+}

@@ -1,0 +1,87 @@
+//! Every connection, by its name.
+//!
+//! Owns: the slab and the numbers that make a name unique. Knows: which slot has which tenant.
+//! Never knows: what a connection does. There is no other way to a connection than [`Registry::get`] with a [`ConnId`]
+//! or, for members of a channel (which leave it before their slot is free), [`Registry::tenant`].
+
+use std::io;
+
+use slab::Slab;
+
+use crate::connection::{Connection, Peer, Stream};
+use crate::effect::ConnId;
+
+#[derive(Debug)]
+pub struct Registry<S> {
+    slab: Slab<Connection<S>>,
+    accepted: u64,
+}
+
+impl<S> Default for Registry<S> {
+    fn default() -> Self {
+        Registry {
+            slab: Slab::new(),
+            accepted: 0,
+        }
+    }
+}
+
+impl<S: Stream> Registry<S> {
+    /// Gives a stream a slot and a name.
+    ///
+    /// # Errors
+    /// The stream comes back when no slot is left that a [`ConnId`] could name.
+    pub fn insert(&mut self, stream: S, peer: Peer, now: u64) -> io::Result<ConnId> {
+        let entry = self.slab.vacant_entry();
+        let Ok(slot) = u32::try_from(entry.key()) else {
+            return Err(io::Error::other("more connections than 32 bits can name"));
+        };
+        self.accepted += 1;
+        entry.insert(Connection::new(stream, peer, self.accepted, now));
+        Ok(ConnId {
+            slot,
+            generation: self.accepted as u32,
+        })
+    }
+
+    pub fn get(&mut self, id: ConnId) -> Option<&mut Connection<S>> {
+        self.slab
+            .get_mut(id.slot as usize)
+            .filter(|c| c.generation() == id.generation)
+    }
+
+    /// Whoever lives in `slot`.
+    pub fn tenant(&mut self, slot: u32) -> Option<&mut Connection<S>> {
+        self.slab.get_mut(slot as usize)
+    }
+
+    pub fn id_of(&self, slot: u32) -> Option<ConnId> {
+        self.slab.get(slot as usize).map(|c| ConnId {
+            slot,
+            generation: c.generation(),
+        })
+    }
+
+    pub fn remove(&mut self, id: ConnId) -> Option<Connection<S>> {
+        self.get(id)?;
+        self.slab.try_remove(id.slot as usize)
+    }
+
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Whether every connection waits for a request that has not begun.
+    pub fn is_quiet(&self) -> bool {
+        self.slab.iter().all(|(_, c)| {
+            let session = &c.session;
+            let idle = session.is_http() && !session.is_asked() && !c.has_work();
+            session.is_over() || idle && c.outbox.is_empty()
+        })
+    }
+
+    /// One more than the highest slot in use may be: where a walk over all slots ends.
+    pub fn slots(&self) -> u32 {
+        self.slab.capacity() as u32
+    }
+}

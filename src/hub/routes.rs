@@ -1,0 +1,364 @@
+//! The endpoints: what each request is answered (CONTRACT §3, §5).
+//!
+//! Owns: which paths and methods there are, and who may use the backend's. Knows: requests and replies. Never knows: how
+//! they are written on the wire.
+
+use subtle::ConstantTimeEq;
+
+use super::Hub;
+use crate::connection::{Authorizing, Badge, Exchange, Parked, Peer, Publishing, Stream};
+use crate::effect::{ConnId, Question, Verdict};
+use crate::metrics;
+use crate::wire::command::{self, Fault};
+use crate::wire::handshake::{self, Upgrade};
+use crate::wire::http::{self, Head, Method, Refusal, Reply, Status};
+use crate::wire::question;
+
+/// Headers by which a request shows that it came through a proxy (CONTRACT §5).
+const FORWARDED: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
+
+impl<S: Stream> Hub<S> {
+    /// A request's head has come: it is answered, or asked about, or its body is read.
+    pub(super) fn request(&mut self, id: ConnId, exchange: Exchange) {
+        let head = &exchange.head;
+        let reading = matches!(head.method, Method::Get | Method::Head);
+        match head.path() {
+            _ if head.method == Method::Options => {
+                let reply = self.settings.origins.preflight(head.header("origin"));
+                self.reply(id, "options", exchange, reply);
+            }
+            "/ws" if reading => self.upgrade(id, exchange),
+            "/broadcast" if head.method == Method::Post => self.broadcast(id, exchange),
+            "/health" if reading => {
+                let reply = match self.drain {
+                    Some(_) => Reply::json(Status::Unavailable, br#"{"status":"draining"}"#),
+                    None => Reply::json(Status::Ok, br#"{"status":"ok"}"#),
+                };
+                self.reply(
+                    id,
+                    "health",
+                    exchange,
+                    reply.with("Cache-Control", "no-store"),
+                );
+            }
+            "/metrics" if reading => match self.refuse_backend(id, head) {
+                Some(refusal) => self.refuse(id, "metrics", exchange, refusal, false),
+                None => {
+                    let mut text = String::new();
+                    self.metrics.sent = self.runs.taken;
+                    self.metrics.render(&self.gauges(), &mut text);
+                    let reply = Reply {
+                        content_type: Some(metrics::CONTENT_TYPE),
+                        ..Reply::json(Status::Ok, text.into_bytes())
+                    };
+                    self.reply(id, "metrics", exchange, reply);
+                }
+            },
+            "/ws" | "/health" | "/metrics" => {
+                self.refuse_method(id, exchange, "GET, HEAD, OPTIONS")
+            }
+            "/broadcast" => self.refuse_method(id, exchange, "POST, OPTIONS"),
+            _ => {
+                let message = "there is nothing here: use /ws, /broadcast, /health or /metrics";
+                self.refuse(
+                    id,
+                    "other",
+                    exchange,
+                    Refusal::new(Status::NotFound, "not_found", message),
+                    false,
+                );
+            }
+        }
+    }
+
+    /// `GET /ws`: the handshake, the origin, whether there is room; then the authorizer.
+    fn upgrade(&mut self, id: ConnId, exchange: Exchange) {
+        let head = &exchange.head;
+        let upgrade = match handshake::judge(head) {
+            Ok(upgrade) => upgrade,
+            Err(refusal) => {
+                self.metrics.handshakes.add("malformed");
+                return self.refuse(id, "ws", exchange, refusal, false);
+            }
+        };
+        if !self.settings.origins.admit(head) {
+            self.metrics.handshakes.add("origin");
+            let message = "pages of this origin may not connect: add it to --allowed-origins";
+            let refusal = Refusal::new(Status::Forbidden, "origin_not_allowed", message);
+            return self.refuse(id, "ws", exchange, refusal, false);
+        }
+        if self.drain.is_some() {
+            let message = "the server is stopping: come back later";
+            return self.refuse_upgrade_for_now(id, exchange, "draining", message);
+        }
+        if self.websockets >= self.settings.max_connections {
+            return self.refuse_upgrade_for_now(
+                id,
+                exchange,
+                "full",
+                "the server is full: come back later",
+            );
+        }
+        if !self.settings.authorizer {
+            return self.open(id, &upgrade);
+        }
+        let body = self.connect_question(id, head);
+        if let Some(connection) = self.registry.get(id) {
+            connection
+                .session
+                .authorize(Authorizing { exchange, upgrade });
+        }
+        self.questions.push_back(Question {
+            from: id,
+            wants_state: true,
+            body,
+        });
+    }
+
+    /// The authorizer's word about an upgrade.
+    pub(super) fn authorized(
+        &mut self,
+        id: ConnId,
+        authorizing: Authorizing,
+        verdict: Verdict,
+        state: Option<&str>,
+    ) {
+        let Authorizing { exchange, upgrade } = authorizing;
+        match verdict {
+            Verdict::Allow => {
+                if let Some(connection) = self.registry.get(id) {
+                    connection.badge = Badge::new(exchange.head.query(), state);
+                }
+                self.open(id, &upgrade);
+            }
+            Verdict::Deny => {
+                self.metrics.handshakes.add("denied");
+                let message = "the authorizer says no: connect with what it asks for";
+                let refusal = Refusal::new(Status::Forbidden, "not_authorized", message);
+                self.refuse(id, "ws", exchange, refusal, false);
+            }
+            Verdict::Unavailable => {
+                let message = "the authorizer is down: come back later";
+                self.refuse_upgrade_for_now(id, exchange, "authorizer_down", message);
+            }
+        }
+    }
+
+    fn open(&mut self, id: ConnId, upgrade: &Upgrade) {
+        self.metrics.handshakes.add("accepted");
+        if let Some(connection) = self.registry.get(id) {
+            connection.open(upgrade, &self.clock);
+        }
+        // Counted at once: the next request of this turn must find the room taken.
+        self.settle(id);
+    }
+
+    /// `503` with `Retry-After`.
+    pub(super) fn refuse_upgrade_for_now(
+        &mut self,
+        id: ConnId,
+        exchange: Exchange,
+        code: &'static str,
+        message: &'static str,
+    ) {
+        self.metrics.handshakes.add(code);
+        let seconds = (1 + self.random() % 5).to_string();
+        let refusal = Refusal::new(Status::Unavailable, code, message).with("Retry-After", seconds);
+        self.refuse(id, "ws", exchange, refusal, false);
+    }
+
+    /// `POST /broadcast`: the key, then the type, then the body.
+    fn broadcast(&mut self, id: ConnId, exchange: Exchange) {
+        if let Some(refusal) = self.refuse_backend(id, &exchange.head) {
+            return self.refuse(id, "broadcast", exchange, refusal, false);
+        }
+        if !is_json(&exchange.head) {
+            let message = "the body has another type: send it with Content-Type: application/json";
+            let refusal = Refusal::new(
+                Status::UnsupportedMediaType,
+                "unsupported_media_type",
+                message,
+            );
+            return self.refuse(id, "broadcast", exchange, refusal, false);
+        }
+        if let Some(connection) = self.registry.get(id) {
+            connection
+                .session
+                .read_body(exchange, &self.settings.limits);
+        }
+    }
+
+    /// The body of a `POST /broadcast`.
+    pub(super) fn body(&mut self, id: ConnId, exchange: Exchange, body: &[u8]) {
+        match command::parse_post(body) {
+            Ok(post) if self.channels.is_congested(post.channel(body), id) => {
+                if let Some(connection) = self.registry.get(id) {
+                    connection.session.publish_later(Publishing {
+                        exchange,
+                        post,
+                        body: body.into(),
+                    });
+                }
+            }
+            Ok(post) => {
+                self.deliver(post.channel(body), post.content(body));
+                self.reply(id, "broadcast", exchange, Reply::empty(Status::Created));
+            }
+            Err(Fault { code, message }) => {
+                let refusal = Refusal::new(Status::BadRequest, code.as_str(), message);
+                self.refuse(id, "broadcast", exchange, refusal, false);
+            }
+        }
+    }
+
+    /// A publisher who had to wait tries again.
+    pub(super) fn resume(&mut self, id: ConnId) {
+        let now = self.clock.now;
+        let Some(connection) = self.registry.get(id) else {
+            return;
+        };
+        connection.starved = false;
+        if let Some(Publishing { exchange, body, .. }) = connection.session.take_publishing() {
+            self.body(id, exchange, &body);
+        } else if let Some(Parked { command, message }) = connection.session.unpark(now) {
+            self.perform(id, command, &message);
+        }
+        self.settle(id);
+    }
+
+    /// Why this request may not use a backend endpoint, if it may not (CONTRACT §5).
+    fn refuse_backend(&mut self, id: ConnId, head: &Head) -> Option<Refusal> {
+        let Some(key) = &self.settings.key else {
+            let local = self.registry.get(id).is_some_and(|c| c.peer.is_local());
+            let relayed = FORWARDED.iter().any(|name| head.header(name).is_some());
+            let browser = head.header("origin").is_some();
+            return (!local || relayed || browser).then(|| {
+                let message = "without a key only programs on this machine may do this: set --broadcasting-key \
+                               (or WSIFY_BROADCASTING_KEY) and send it as Authorization: Bearer KEY or ?key=KEY";
+                Refusal::new(Status::Forbidden, "forbidden", message)
+            });
+        };
+        let fits = |given: &[u8]| bool::from(given.ct_eq(key.expose().as_bytes()));
+        let bearer = head
+            .header("authorization")
+            .and_then(bearer)
+            .is_some_and(fits);
+        let query = http::query_pairs(head.query());
+        let query = query
+            .iter()
+            .filter(|(name, _)| name == "key")
+            .flat_map(|(_, values)| values);
+        let allowed = bearer || query.map(|value| value.as_bytes()).any(fits);
+        (!allowed).then(|| {
+            let message =
+                "the key is wrong or missing: send it as Authorization: Bearer KEY or ?key=KEY";
+            Refusal::new(Status::Forbidden, "forbidden", message)
+        })
+    }
+
+    fn refuse_method(&mut self, id: ConnId, exchange: Exchange, allow: &'static str) {
+        let message = "this path has other methods: see Allow";
+        let refusal = Refusal::new(Status::MethodNotAllowed, "method_not_allowed", message)
+            .with("Allow", allow);
+        self.refuse(id, "other", exchange, refusal, false);
+    }
+
+    /// Turns a request down. `closing`: the connection ends with the answer.
+    pub(super) fn refuse(
+        &mut self,
+        id: ConnId,
+        endpoint: &'static str,
+        exchange: Exchange,
+        refusal: Refusal,
+        closing: bool,
+    ) {
+        self.send(id, endpoint, exchange, refusal.reply(), closing);
+    }
+
+    fn reply(&mut self, id: ConnId, endpoint: &'static str, exchange: Exchange, reply: Reply) {
+        self.send(id, endpoint, exchange, reply, false);
+    }
+
+    fn send(
+        &mut self,
+        id: ConnId,
+        endpoint: &'static str,
+        exchange: Exchange,
+        mut reply: Reply,
+        closing: bool,
+    ) {
+        self.metrics.answers.add((endpoint, reply.status.code()));
+        if let Some(origin) = exchange.head.header("origin")
+            && endpoint != "options"
+        {
+            reply
+                .headers
+                .extend(self.settings.origins.cors(Some(origin)));
+        }
+        if let Some(connection) = self.registry.get(id) {
+            let closing = closing || self.drain.is_some();
+            connection.answer(
+                exchange,
+                &reply,
+                closing,
+                &self.clock,
+                &self.settings.limits,
+            );
+        }
+    }
+
+    /// What the authorizer is asked about an upgrade.
+    fn connect_question(&mut self, id: ConnId, head: &Head) -> Vec<u8> {
+        let query = http::query_pairs(head.query());
+        let names: Vec<(String, &[u8])> = head
+            .headers()
+            .map(|(name, value)| (http::canonical_name(name), value))
+            .collect();
+        let mut args = Vec::new();
+        question::push_connect_args(
+            &mut args,
+            names.iter().map(|(name, value)| (name.as_str(), *value)),
+            &query,
+        );
+        let mut body = Vec::new();
+        let (connection, address) = self.introduce(id);
+        question::push_question(
+            &mut body,
+            "connect",
+            &args,
+            &connection,
+            &address,
+            &query,
+            None,
+        );
+        body
+    }
+
+    /// The id and the address under which the authorizer knows a connection.
+    pub(super) fn introduce(&mut self, id: ConnId) -> (String, String) {
+        let (serial, peer) = self
+            .registry
+            .get(id)
+            .map_or((0, Peer::UNIX), |c| (c.serial(), c.peer));
+        (
+            format!("{:016x}-{serial:x}", self.settings.instance),
+            peer.to_string(),
+        )
+    }
+}
+
+/// The credentials of `Authorization: Bearer …` (RFC 6750 2.1), whose scheme may be in any case.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, key) = value.split_at_checked(7)?;
+    scheme
+        .eq_ignore_ascii_case(b"bearer ")
+        .then_some(key.trim_ascii())
+}
+
+/// Whether the body is `application/json`, whatever its parameters.
+fn is_json(head: &Head) -> bool {
+    let kind = head
+        .header("content-type")
+        .and_then(|value| value.split(|&b| b == b';').next());
+    kind.is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"application/json"))
+}

@@ -1,0 +1,698 @@
+//! The loop: poll, accept, signals, and the tick. Hands what the hub asks for to the authorizer, and what comes back to
+//! the hub.
+//!
+//! Owns: the poll, the listeners, the receive buffer, the clock. Knows: readiness. Never knows: a rule about a client.
+//!
+//! Decision: whoever accepts leaves `--max-connections` to the hub, which answers `503`, and only keeps the process from
+//! running out of file descriptors: at that limit new connections wait in the kernel's queue until one is dropped.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use mio::event::{Event, Source};
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use signal_hook_mio::v1_0::Signals;
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+
+use crate::authorizer::{self, Authorizer};
+use crate::config::{Broker, Config, Listen, Stop};
+use crate::connection::{Clock, Limits, Millis, Peer, Stream};
+use crate::effect::{Answer, ConnId, Verdict};
+use crate::hub::{Hub, Settings};
+use crate::log::{Log, Value};
+use crate::metrics::Metrics;
+use crate::wire::origins::Origins;
+
+/// Bytes read at once; every connection's reads go through the one buffer of this size.
+const BUFFER: usize = 64 * 1024;
+/// Events taken from the poll at once: each is at most one read and a bounded number of requests.
+const EVENTS: usize = 256;
+/// Connections accepted from one listener between two polls.
+const ACCEPTS: usize = 64;
+/// What the kernel may keep of connections that were not accepted yet; it cuts this to its own limit.
+const BACKLOG: i32 = 65_535;
+/// File descriptors kept for the listeners, the log, the poll and the like.
+const RESERVED_FDS: usize = 16;
+/// Connections that are no WebSockets for which there is room when all those are taken: probes, backends. Where there
+/// are few file descriptors, a quarter of them.
+const RESERVED_REQUESTS: usize = 128;
+/// How long accepting rests when the system is out of something, unless a connection ends before.
+const ACCEPT_REST: Millis = 100;
+/// How long the authorizer is said to be down at least, so that one which flickers does not flood the log.
+const STEADY: Millis = 5_000;
+/// How long the last log lines are waited for.
+const LOG_PATIENCE: Duration = Duration::from_millis(500);
+
+const LISTENERS: usize = usize::MAX - 1024;
+const SIGNALS: Token = Token(usize::MAX - 1);
+const WAKER: Token = Token(usize::MAX - 2);
+
+/// A client's socket.
+#[derive(Debug)]
+pub enum Socket {
+    Tcp(mio::net::TcpStream),
+    Unix(mio::net::UnixStream),
+}
+
+impl io::Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.read(buffer),
+            Socket::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl io::Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.write(bytes),
+            Socket::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.write_vectored(parts),
+            Socket::Unix(stream) => stream.write_vectored(parts),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Socket {
+    fn finish(&mut self) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.shutdown(std::net::Shutdown::Write),
+            Socket::Unix(stream) => stream.shutdown(std::net::Shutdown::Write),
+        }
+    }
+}
+
+impl Socket {
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Socket::Tcp(stream) => stream,
+            Socket::Unix(stream) => stream,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Door {
+    Tcp(mio::net::TcpListener),
+    Unix {
+        listener: mio::net::UnixListener,
+        _file: SocketFile,
+    },
+}
+
+/// A unix socket's file, removed when the listener is closed, if it is still the same.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == self.identity) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Listener {
+    door: Door,
+    /// There may be connections that were not accepted; no edge will tell.
+    pending: bool,
+    /// Where it listens, as it is shown.
+    address: String,
+}
+
+impl Listener {
+    fn accept(&self) -> io::Result<(Socket, Peer)> {
+        match &self.door {
+            Door::Tcp(listener) => listener
+                .accept()
+                .map(|(s, from)| (Socket::Tcp(s), Peer::new(from))),
+            Door::Unix { listener, .. } => listener
+                .accept()
+                .map(|(s, _)| (Socket::Unix(s), Peer::UNIX)),
+        }
+    }
+
+    fn source(&mut self) -> &mut dyn Source {
+        match &mut self.door {
+            Door::Tcp(listener) => listener,
+            Door::Unix { listener, .. } => listener,
+        }
+    }
+}
+
+/// The server, listening.
+pub struct Server {
+    poll: Poll,
+    listeners: Vec<Listener>,
+    signals: Signals,
+    hub: Hub<Socket>,
+    authorizer: Option<Authorizer>,
+    /// What the log last said of the authorizer, and when.
+    authorizer_down: bool,
+    authorizer_said: Millis,
+    log: Log,
+    started: Instant,
+    /// When `Clock::date` has to be written anew.
+    date_until: Millis,
+    /// Connections of any kind that there are file descriptors for.
+    max_sockets: usize,
+    /// Until when accepting rests.
+    accept_after: Millis,
+    drain_time: Millis,
+    /// When a graceful stop is over, whoever is left.
+    stop_at: Option<Millis>,
+}
+
+/// What the loop goes on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    On,
+    /// Out at once, with this status.
+    Out(u8),
+}
+
+impl Server {
+    /// Opens the listeners and makes everything ready.
+    ///
+    /// # Errors
+    /// [`Stop`] with status 1, saying what could not be had.
+    pub fn start(config: Config, log: Log) -> Result<Server, Stop> {
+        if let Broker::Redis(_) = config.broker {
+            return Err(Stop::failed(
+                "--broker-driver redis is not served by this version: use memory",
+            ));
+        }
+        let fds = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
+        let fds = usize::try_from(fds).unwrap_or(usize::MAX);
+        let poll =
+            Poll::new().map_err(|e| Stop::failed(format_args!("no poll can be had: {e}")))?;
+        let listeners = open_listeners(&config.listen_addr, poll.registry())?;
+
+        let mut signals = Signals::new([signal::TERM, signal::INT])
+            .map_err(|e| Stop::failed(format_args!("signals cannot be heard: {e}")))?;
+        let registered = poll
+            .registry()
+            .register(&mut signals, SIGNALS, Interest::READABLE);
+        registered.map_err(|e| Stop::failed(format_args!("signals cannot be heard: {e}")))?;
+
+        let authorizer = match &config.authorizer_url {
+            None => None,
+            Some(url) => {
+                let failed = |e: io::Error| {
+                    Stop::failed(format_args!("the authorizer's workers cannot start: {e}"))
+                };
+                let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(failed)?);
+                let settings = authorizer::Settings {
+                    url: url.clone(),
+                    timeout: config.authorizer_timeout,
+                    workers: config.authorizer_workers,
+                    queue: config.authorizer_queue,
+                    cert_file: config.cert_file.clone(),
+                };
+                Some(Authorizer::start(settings, waker).map_err(failed)?)
+            }
+        };
+
+        let reserved = RESERVED_FDS
+            + listeners.len()
+            + authorizer.as_ref().map_or(0, |_| config.authorizer_workers);
+        let max_sockets = fds.saturating_sub(reserved).max(fds / 2);
+        let room = max_sockets
+            .saturating_sub(RESERVED_REQUESTS)
+            .max(max_sockets - max_sockets / 4);
+        let max_connections = config.max_connections.unwrap_or(room);
+        if max_connections > room {
+            log.warn(
+                "--max-connections is more than the limit on file descriptors allows: raise it (ulimit -n)",
+                &[("max_connections", Value::Number(max_connections as u64)), ("room", Value::Number(room as u64))],
+            );
+        }
+        let random = getrandom::u64()
+            .map_err(|e| Stop::failed(format_args!("no random number can be had: {e}")))?;
+        let origins = Origins::parse(&config.allowed_origins.join(","))
+            .map_err(|e| Stop::failed(format_args!("--allowed-origins cannot be used: {e}")))?;
+        let settings = Settings {
+            limits: Limits {
+                handshake_timeout: millis(config.handshake_timeout),
+                ping_interval: config.ping_interval.map_or(0, millis),
+                max_message: config.max_message_size,
+                max_queue: config.max_queue_size,
+            },
+            max_connections,
+            max_channels: config.max_channels,
+            key: config.broadcasting_key.clone(),
+            origins,
+            authorizer: authorizer.is_some(),
+            instance: random,
+        };
+        let metrics = Metrics::new(SystemTime::now());
+        let mut server = Server {
+            poll,
+            listeners,
+            signals,
+            hub: Hub::new(settings, Clock::default(), metrics, log.clone()),
+            authorizer,
+            authorizer_down: false,
+            authorizer_said: 0,
+            log,
+            started: Instant::now(),
+            date_until: 0,
+            max_sockets,
+            accept_after: 0,
+            drain_time: millis(config.drain_timeout),
+            stop_at: None,
+        };
+        server.tell_time();
+        server.announce(&config);
+        Ok(server)
+    }
+
+    /// Serves until it is told to stop. Returns the exit status.
+    ///
+    /// # Errors
+    /// [`Stop`] with status 1 when the poll fails, which it should not.
+    pub fn run(mut self) -> Result<u8, Stop> {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut buffer = vec![0; BUFFER];
+        let mut answers = Vec::new();
+        let status = loop {
+            let timeout = self.timeout();
+            match self.poll.poll(&mut events, timeout) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                other => other.map_err(|e| Stop::failed(format_args!("the poll failed: {e}")))?,
+            }
+            self.tell_time();
+            if let Course::Out(status) = self.tick(&events, &mut buffer, &mut answers) {
+                break status;
+            }
+        };
+        self.log.flush(LOG_PATIENCE);
+        Ok(status)
+    }
+
+    /// One turn of the loop: arrivals, work left over, questions, deadlines, fan-out, flush, the end of those that are
+    /// over.
+    fn tick(&mut self, events: &Events, buffer: &mut [u8], answers: &mut Vec<Answer>) -> Course {
+        for event in events {
+            match event.token() {
+                SIGNALS => {
+                    if let Course::Out(status) = self.signalled() {
+                        return Course::Out(status);
+                    }
+                }
+                WAKER => {}
+                Token(token) if token >= LISTENERS => {
+                    if let Some(listener) = self.listeners.get_mut(token - LISTENERS) {
+                        listener.pending = true;
+                    }
+                }
+                token => self.ready(token, event, buffer),
+            }
+        }
+        self.accept();
+        self.take_answers(answers);
+        self.hub.turns(buffer);
+        self.ask();
+        self.hub.expire();
+        self.hub.fan_out();
+        self.hub.flush();
+        let before = self.hub.connections();
+        self.hub.reap();
+        if self.hub.connections() < before {
+            self.accept_after = 0;
+        }
+        match self.stop_at {
+            Some(at) if self.hub.is_drained() || self.hub.clock.now >= at => {
+                self.log.info(
+                    "stopped",
+                    &[(
+                        "connections_left",
+                        Value::Number(self.hub.connections() as u64),
+                    )],
+                );
+                Course::Out(0)
+            }
+            _ => Course::On,
+        }
+    }
+
+    fn ready(&mut self, token: Token, event: &Event, buffer: &mut [u8]) {
+        let closed = event.is_read_closed() || event.is_error();
+        self.hub.ready(
+            id(token),
+            event.is_readable() || closed,
+            closed,
+            event.is_writable(),
+            buffer,
+        );
+    }
+
+    /// How long the poll may sleep.
+    fn timeout(&self) -> Option<Duration> {
+        let now = self.hub.clock.now;
+        let waiting =
+            self.listeners.iter().any(|l| l.pending) && self.hub.connections() < self.max_sockets;
+        if self.hub.has_work() || waiting && self.accept_after <= now {
+            return Some(Duration::ZERO);
+        }
+        let rest = waiting.then_some(self.accept_after);
+        let next = [self.hub.next_deadline(), rest, self.stop_at]
+            .into_iter()
+            .flatten()
+            .min()?;
+        // The clock counts whole milliseconds that have passed, so one more makes sure that it has.
+        let passed = millis(self.started.elapsed());
+        Some(Duration::from_millis(next.saturating_sub(passed)))
+    }
+
+    fn tell_time(&mut self) {
+        let now = millis(self.started.elapsed());
+        self.hub.clock.now = now;
+        if now >= self.date_until {
+            let wall = SystemTime::now();
+            let part = wall
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, |d| d.subsec_millis());
+            self.date_until = now + 1000 - Millis::from(part);
+            self.hub.clock.date = httpdate::fmt_http_date(wall);
+        }
+    }
+
+    /// Takes in a bounded number of those who wait at each listener.
+    fn accept(&mut self) {
+        if self.accept_after > self.hub.clock.now {
+            return;
+        }
+        for at in 0..self.listeners.len() {
+            for _ in 0..ACCEPTS {
+                if !self.listeners[at].pending || self.hub.connections() >= self.max_sockets {
+                    break;
+                }
+                match self.listeners[at].accept() {
+                    Ok((socket, peer)) => self.welcome(socket, peer),
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                        self.listeners[at].pending = false
+                    }
+                    Err(e) if is_of_one_connection(&e) => {}
+                    Err(e) => {
+                        self.accept_after = self.hub.clock.now + ACCEPT_REST;
+                        self.log.warn(
+                            "connections cannot be accepted for now",
+                            &[("error", Value::Shown(&e))],
+                        );
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn welcome(&mut self, socket: Socket, peer: Peer) {
+        let taken = self.hub.accept(socket, peer).and_then(|id| {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let Some(socket) = self.hub.stream(id) else {
+                return Ok(());
+            };
+            let registered = self
+                .poll
+                .registry()
+                .register(socket.source(), token(id), interest);
+            registered.inspect_err(|_| self.hub.fail(id))
+        });
+        if let Err(e) = taken {
+            self.log.warn(
+                "a connection cannot be served",
+                &[("error", Value::Shown(&e))],
+            );
+        }
+    }
+
+    /// Hands the hub's questions to the authorizer.
+    fn ask(&mut self) {
+        while let Some(question) = self.hub.question() {
+            let Some(Err(question)) = self.authorizer.as_ref().map(|a| a.ask(question)) else {
+                continue;
+            };
+            self.answered(Answer {
+                to: question.from,
+                verdict: Verdict::Unavailable,
+                state: None,
+                state_too_long: false,
+                trouble: Some("more questions wait than --authorizer-queue allows".to_owned()),
+                took: Duration::ZERO,
+            });
+        }
+    }
+
+    fn take_answers(&mut self, answers: &mut Vec<Answer>) {
+        let Some(authorizer) = &self.authorizer else {
+            return;
+        };
+        authorizer.answers(answers);
+        self.hub.outside.questions_in_flight = authorizer.in_flight() as u64;
+        self.hub.outside.questions_waiting = authorizer.waiting() as u64;
+        for answer in answers.drain(..) {
+            self.answered(answer);
+        }
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        let down = answer.verdict == Verdict::Unavailable;
+        let now = self.hub.clock.now;
+        if down != self.authorizer_down && (down || now >= self.authorizer_said + STEADY) {
+            self.authorizer_down = down;
+            self.authorizer_said = now;
+            if down {
+                let trouble = answer.trouble.as_deref().unwrap_or("unknown");
+                self.log.error(
+                    "the authorizer is down",
+                    &[("reason", Value::Text(trouble))],
+                );
+            } else {
+                self.log.info("the authorizer answers again", &[]);
+            }
+        }
+        if answer.state_too_long {
+            self.log.warn(
+                "the authorizer's answer to a connect is over 4 KiB: its state is ignored",
+                &[],
+            );
+        }
+        self.hub.verdict(answer);
+    }
+
+    fn signalled(&mut self) -> Course {
+        let signals: Vec<i32> = self.signals.pending().collect();
+        for signal in signals {
+            if self.stop_at.is_some() {
+                self.log.warn(
+                    "a second signal: out at once",
+                    &[("signal", Value::Number(signal as u64))],
+                );
+                return Course::Out(128 + signal as u8);
+            }
+            let fields = [
+                ("signal", Value::Number(signal as u64)),
+                ("connections", Value::Number(self.hub.connections() as u64)),
+                ("drain_ms", Value::Number(self.drain_time)),
+            ];
+            self.log.info(
+                "stopping: clients are told to leave, one after the other",
+                &fields,
+            );
+            self.stop_at = Some(self.hub.clock.now + self.drain_time);
+            self.hub.drain(self.drain_time);
+        }
+        Course::On
+    }
+
+    /// The line at the start, and what an operator should know of who may do what.
+    fn announce(&self, config: &Config) {
+        let addresses: Vec<&str> = self.listeners.iter().map(|l| l.address.as_str()).collect();
+        let authorizer = config.authorizer_url.as_ref().map(|url| url.to_string());
+        let fields = [
+            ("version", Value::Text(env!("CARGO_PKG_VERSION"))),
+            ("addresses", Value::Text(&addresses.join(", "))),
+            ("broker", Value::Text("memory")),
+            (
+                "authorizer",
+                Value::Text(authorizer.as_deref().unwrap_or("none")),
+            ),
+        ];
+        self.log.info("listening", &fields);
+        if authorizer.is_none() {
+            self.log.warn("there is no authorizer: everyone may connect, join, leave and broadcast; set --authorizer-url", &[]);
+        }
+        if config.broadcasting_key.is_none() {
+            let open = "there is no key: /broadcast and /metrics answer programs on this machine only; set --broadcasting-key \
+                        to open them to others";
+            self.log.warn(open, &[]);
+        }
+    }
+}
+
+mod signal {
+    pub const INT: i32 = 2;
+    pub const TERM: i32 = 15;
+}
+
+fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}
+
+fn token(id: ConnId) -> Token {
+    Token((id.generation as usize) << 32 | id.slot as usize)
+}
+
+fn id(token: Token) -> ConnId {
+    ConnId {
+        slot: token.0 as u32,
+        generation: (token.0 >> 32) as u32,
+    }
+}
+
+/// Whether accepting failed because of the one connection only (accept(2), "Error handling").
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionAborted
+            | Kind::ConnectionReset
+            | Kind::Interrupted
+            | Kind::NetworkDown
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+    )
+}
+
+fn open_listeners(wanted: &[Listen], registry: &Registry) -> Result<Vec<Listener>, Stop> {
+    let mut listeners = Vec::new();
+    for listen in wanted {
+        let failed = |e: io::Error| Stop::failed(format_args!("cannot listen on {listen}: {e}"));
+        for mut listener in open(listen).map_err(failed)? {
+            let token = Token(LISTENERS + listeners.len());
+            registry
+                .register(listener.source(), token, Interest::READABLE)
+                .map_err(failed)?;
+            listeners.push(listener);
+        }
+    }
+    Ok(listeners)
+}
+
+/// Opens one wanted address, which may be several: a name's.
+fn open(listen: &Listen) -> io::Result<Vec<Listener>> {
+    match listen {
+        Listen::Unix(path) => Ok(vec![open_unix(path)?]),
+        Listen::Ip(address) => Ok(vec![open_tcp(*address, true)?]),
+        Listen::Host(name, port) => {
+            let mut addresses: Vec<SocketAddr> =
+                (name.as_str(), *port).to_socket_addrs()?.collect();
+            addresses.sort_unstable();
+            addresses.dedup();
+            addresses
+                .into_iter()
+                .map(|address| open_tcp(address, true))
+                .collect()
+        }
+        Listen::AllInterfaces(port) => {
+            let both = open_tcp((Ipv6Addr::UNSPECIFIED, *port).into(), false);
+            match both {
+                Err(e) if is_without_ipv6(&e) => {
+                    Ok(vec![open_tcp((Ipv4Addr::UNSPECIFIED, *port).into(), true)?])
+                }
+                both => Ok(vec![both?]),
+            }
+        }
+    }
+}
+
+/// Whether this machine speaks no IPv6.
+fn is_without_ipv6(error: &io::Error) -> bool {
+    const EAFNOSUPPORT: i32 = 97;
+    error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
+/// `only`: an IPv6 address does not stand for IPv4 as well.
+fn open_tcp(address: SocketAddr, only: bool) -> io::Result<Listener> {
+    let socket = RawSocket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(only)?;
+    }
+    socket.set_reuse_address(true)?;
+    // What is accepted inherits it.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    let listener = mio::net::TcpListener::from_std(socket.into());
+    let address = match listener.local_addr()? {
+        SocketAddr::V6(v6) if !only => format!(":{}", v6.port()),
+        address => address.to_string(),
+    };
+    Ok(Listener {
+        door: Door::Tcp(listener),
+        pending: false,
+        address,
+    })
+}
+
+fn open_unix(path: &Path) -> io::Result<Listener> {
+    remove_stale(path)?;
+    let socket = RawSocket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.bind(&socket2::SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    let metadata = fs::symlink_metadata(path)?;
+    let file = SocketFile {
+        path: path.to_owned(),
+        identity: (metadata.dev(), metadata.ino()),
+    };
+    let listener = mio::net::UnixListener::from_std(socket.into());
+    Ok(Listener {
+        door: Door::Unix {
+            listener,
+            _file: file,
+        },
+        pending: false,
+        address: format!("unix:{}", path.display()),
+    })
+}
+
+/// Removes a socket file on which nobody listens any more.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "there is a file of another kind",
+        ));
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        _ => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}

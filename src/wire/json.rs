@@ -1,0 +1,407 @@
+//! One JSON object, read in one pass: where the values that mean something lie, and whether a name came twice.
+//!
+//! Owns: spans into a text, and the reading and writing of JSON strings.
+//! Knows: the names that this program understands, in a message and in its `args` (CONTRACT §4-§6).
+//! Never knows: what any of them is for, or which of them must be there.
+//!
+//! Chose serde_json's raw values over its `Value`, because contents travel byte for byte, deep nesting must not use
+//! the stack, and the usual message is read without a heap allocation. (serde_json keeps one small stack of its own
+//! for a value nested in two others or more.) Reconsider when a profile shows this reading.
+//!
+//! Chose positions by comparing addresses over a scanner of our own, because serde_json lends text, not positions.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+use std::hash::Hash;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// A part of a text, in bytes. It belongs to the text that it was found in, or to a copy of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    fn new(start: usize, end: usize) -> Span {
+        // `read` takes no text beyond 4 GiB, so neither is cut.
+        Span {
+            start: start as u32,
+            end: end as u32,
+        }
+    }
+
+    /// The part itself; empty when `text` is too short to be the span's own.
+    pub(super) fn of(self, text: &[u8]) -> &[u8] {
+        text.get(self.start as usize..self.end as usize)
+            .unwrap_or_default()
+    }
+
+    pub(super) fn of_str(self, text: &str) -> &str {
+        text.get(self.start as usize..self.end as usize)
+            .unwrap_or_default()
+    }
+
+    /// `part` of this span's own text, `offset` bytes behind its start.
+    pub(super) fn inner(self, offset: usize, len: usize) -> Span {
+        let start = self.start as usize + offset;
+        Span::new(start, start + len)
+    }
+}
+
+/// How often a name was given, and its value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Given {
+    #[default]
+    Never,
+    Once(Span),
+    /// Nobody can say which one is meant.
+    Twice,
+}
+
+impl Given {
+    fn note(&mut self, value: Span) {
+        *self = match self {
+            Given::Never => Given::Once(value),
+            Given::Once(_) | Given::Twice => Given::Twice,
+        };
+    }
+
+    /// The one value; JSON's `null` is a value, too.
+    pub(super) fn once(self) -> Option<Span> {
+        match self {
+            Given::Once(span) => Some(span),
+            Given::Never | Given::Twice => None,
+        }
+    }
+}
+
+/// The names of one object that mean something in one place or another.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    pub(super) command: Given,
+    pub(super) id: Given,
+    pub(super) args: Given,
+    pub(super) channel: Given,
+    pub(super) content: Given,
+    pub(super) state: Given,
+    /// The first name, of any, that came a second time.
+    pub(super) twice: Option<Box<str>>,
+}
+
+impl Names {
+    fn note(&mut self, name: &str, value: Span) {
+        match name {
+            "command" => self.command.note(value),
+            "id" => self.id.note(value),
+            "args" => self.args.note(value),
+            "channel" => self.channel.note(value),
+            "content" => self.content.note(value),
+            "state" => self.state.note(value),
+            _ => {}
+        }
+    }
+}
+
+/// An object, and the object under its `args` (nothing is in it when `args` is no object).
+#[derive(Debug, Default)]
+pub(super) struct Object {
+    pub(super) own: Names,
+    pub(super) args: Names,
+}
+
+/// Why a text is no object.
+#[derive(Debug)]
+pub(super) enum NoObject {
+    /// The first byte that is not UTF-8.
+    NotUtf8(usize),
+    NotJson(serde_json::Error),
+    /// JSON, but of another type.
+    AnotherType,
+    /// Over 4 GiB, which spans cannot count.
+    TooLong,
+}
+
+impl fmt::Display for NoObject {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            NoObject::NotUtf8(at) => write!(f, "it is not UTF-8 at byte {at}"),
+            NoObject::NotJson(error) => write!(f, "it is not JSON: {error}"),
+            NoObject::AnotherType => f.write_str("it is JSON, but not an object"),
+            NoObject::TooLong => f.write_str("it is over 4 GiB"),
+        }
+    }
+}
+
+/// Checks the whole of `bytes` and finds the names that mean something.
+///
+/// A name that came twice, or a value of a wrong type, is no error here: whoever asks may still want to know the rest.
+pub(super) fn read(bytes: &[u8]) -> Result<(&str, Object), NoObject> {
+    if u32::try_from(bytes.len()).is_err() {
+        return Err(NoObject::TooLong);
+    }
+    let text = utf8(bytes).map_err(NoObject::NotUtf8)?;
+    if text.as_bytes().get(after_white(text, 0)) != Some(&b'{') {
+        return Err(match serde_json::from_str::<IgnoredAny>(text) {
+            Ok(_) => NoObject::AnotherType,
+            Err(error) => NoObject::NotJson(error),
+        });
+    }
+    let mut object = Object::default();
+    let level = Level {
+        text,
+        object: &mut object,
+        is_args: false,
+    };
+    let mut json = serde_json::Deserializer::from_str(text);
+    level.deserialize(&mut json).map_err(NoObject::NotJson)?;
+    json.end().map_err(NoObject::NotJson)?;
+    if object.own.args == Given::Twice {
+        // Nor can anybody say whose names these would be.
+        object.args = Names::default();
+    }
+    Ok((text, object))
+}
+
+/// One level of reading: the object itself, or the one under its `args`. `Text` is the whole `&str`, `Into` the
+/// `&mut Object` that is filled.
+struct Level<Text, Into> {
+    text: Text,
+    object: Into,
+    is_args: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Level<&'de str, &mut Object> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Option<usize>, D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Level<&'de str, &mut Object> {
+    /// Where the last member ends, if there is any.
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<usize>, A::Error> {
+        let Level {
+            text,
+            object,
+            is_args,
+        } = self;
+        let mut end = None;
+        let mut seen = Seen::default();
+        while let Some(raw) = map.next_key::<&RawValue>()? {
+            let name = unquote(raw.get()).map_err(A::Error::custom)?;
+            let brace = match &*name {
+                "args" if !is_args => brace_after(text, raw),
+                _ => None,
+            };
+            let value = match brace {
+                Some(start) => {
+                    let last = map.next_value_seed(Level {
+                        text,
+                        object: &mut *object,
+                        is_args: true,
+                    })?;
+                    let brace = after_white(text, last.unwrap_or(start + 1));
+                    Span::new(start, brace + 1)
+                }
+                None => span_in(text, map.next_value()?),
+            };
+            end = Some(value.end as usize);
+            let names = if is_args {
+                &mut object.args
+            } else {
+                &mut object.own
+            };
+            names.note(&name, value);
+            if let Some(name) = seen.again(name) {
+                names.twice.get_or_insert_with(|| name.into());
+            }
+        }
+        Ok(end)
+    }
+}
+
+/// Where `part`, which serde_json lent out of `text`, lies in it.
+fn span_in(text: &str, part: &RawValue) -> Span {
+    let part = part.get();
+    let start = part.as_ptr().addr().wrapping_sub(text.as_ptr().addr());
+    Span::new(start, start.wrapping_add(part.len()))
+}
+
+/// The position of the brace that opens the value of `name`, if the value is an object.
+fn brace_after(text: &str, name: &RawValue) -> Option<usize> {
+    let colon = after_white(text, span_in(text, name).end as usize);
+    let start = after_white(text, colon + 1);
+    (text.as_bytes().get(start) == Some(&b'{')).then_some(start)
+}
+
+/// The position of the first byte from `at` on that is no white space of JSON's.
+fn after_white(text: &str, at: usize) -> usize {
+    let rest = text.as_bytes().get(at..).unwrap_or_default();
+    let white = rest
+        .iter()
+        .take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
+    at + white.count()
+}
+
+/// The names seen so far. A few are compared one by one, which needs no allocation; more are hashed with the
+/// standard library's keyed hash, so that no choice of 100,000 names makes this quadratic.
+struct Seen<Name> {
+    few: [Name; FEW],
+    len: usize,
+    many: HashSet<Name>,
+}
+
+/// Twice the names that a message and its `args` have together.
+const FEW: usize = 8;
+
+impl<Name: Default> Default for Seen<Name> {
+    fn default() -> Self {
+        Seen {
+            few: Default::default(),
+            len: 0,
+            many: HashSet::new(),
+        }
+    }
+}
+
+impl<Name: Eq + Hash + Clone> Seen<Name> {
+    /// Remembers `name`; gives it back if it had been seen before.
+    fn again(&mut self, name: Name) -> Option<Name> {
+        if self.few.iter().take(self.len).any(|seen| *seen == name) {
+            return Some(name);
+        }
+        if let Some(free) = self.few.get_mut(self.len) {
+            *free = name;
+            self.len += 1;
+            return None;
+        }
+        if self.many.contains(&name) {
+            return Some(name);
+        }
+        self.many.insert(name);
+        None
+    }
+}
+
+/// The text that a JSON string means. It is borrowed when nothing in it is escaped.
+///
+/// # Errors
+/// An escaped surrogate without its other half: JSON's grammar allows it, but it is no Unicode text.
+pub(super) fn unquote(raw: &str) -> serde_json::Result<Cow<'_, str>> {
+    match raw.strip_prefix('"').and_then(|r| r.strip_suffix('"')) {
+        Some(plain) if !plain.as_bytes().contains(&b'\\') => Ok(Cow::Borrowed(plain)),
+        _ => serde_json::from_str(raw).map(Cow::Owned),
+    }
+}
+
+/// Appends `text` as a JSON string.
+pub(super) fn push_string(out: &mut Vec<u8>, text: &str) {
+    // Neither a string as JSON nor writing to a `Vec` can fail.
+    let _ = serde_json::to_writer(out, text);
+}
+
+/// Whether the whole of `bytes` is one JSON value (RFC 8259), in UTF-8.
+pub fn is_json(bytes: &[u8]) -> bool {
+    utf8(bytes).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
+}
+
+/// `bytes` as text, or the position of the first byte that is none.
+pub(super) fn utf8(bytes: &[u8]) -> Result<&str, usize> {
+    simdutf8::basic::from_utf8(bytes).or_else(|_| {
+        // The quick check does not say where.
+        std::str::from_utf8(bytes).map_err(|error| error.valid_up_to())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_one_whole_value_in_utf8() {
+        for good in [
+            "null",
+            " 1.50 ",
+            "1e999",
+            r#""\ud800""#,
+            "[]",
+            r#"{"a":1,"a":2}"#,
+            "\t{\"é\":[true,false,null,-0]}\r\n",
+        ] {
+            assert!(is_json(good.as_bytes()), "{good}");
+            assert!(!is_json(format!("{good}x").as_bytes()), "{good}x");
+            assert!(!is_json(format!("{good} 1").as_bytes()), "{good} 1");
+        }
+        for bad in [
+            &b""[..],
+            b" ",
+            b"nul",
+            b"hello",
+            b"01",
+            b"1.",
+            b".5",
+            b"+1",
+            b"[1,]",
+            b"{\"a\"}",
+            b"{a:1}",
+            b"'a'",
+            b"\"\t\"",
+            b"\"\\x\"",
+            b"\"\xff\"",
+            b"\xef\xbb\xbf1",
+            b"[",
+            b"// 1\n1",
+            b"NaN",
+        ] {
+            assert!(!is_json(bad), "{bad:?}");
+        }
+        assert!(!is_json("[".repeat(1 << 20).as_bytes()));
+    }
+
+    #[test]
+    fn values_are_found_where_they_lie() {
+        for (text, value) in [
+            (r#"{"args":{}}"#, "{}"),
+            (r#"{"args" : { } , "x":1}"#, "{ }"),
+            (r#"{"args":{"x":[{}] }}"#, r#"{"x":[{}] }"#),
+            (
+                r#"{"args":{"args":{"args":{}}}}"#,
+                r#"{"args":{"args":{}}}"#,
+            ),
+            (r#"{"x":{"args":1},"args":"}"}"#, r#""}""#),
+            ("{\"é\":\"é\",\"args\":\t-1.0\n}", "-1.0"),
+        ] {
+            let (_, object) = read(text.as_bytes()).unwrap();
+            let span = object.own.args.once().unwrap();
+            assert_eq!(span.of_str(text), value, "{text}");
+            assert_eq!(span.of(text.as_bytes()), value.as_bytes());
+            assert!(span.of(b"{").is_empty());
+        }
+    }
+
+    #[test]
+    fn a_name_is_known_again_among_few_and_many() {
+        for count in [1, FEW - 1, FEW, FEW + 1, 5 * FEW] {
+            let names: Vec<String> = (0..count).map(|i| i.to_string()).collect();
+            for again in &names {
+                let mut seen = Seen::default();
+                for name in &names {
+                    assert_eq!(seen.again(name.as_str()), None);
+                }
+                assert_eq!(seen.again(again.as_str()), Some(again.as_str()));
+                assert_eq!(seen.again("another"), None);
+            }
+        }
+    }
+}

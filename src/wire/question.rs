@@ -1,0 +1,193 @@
+//! What the authorizer is asked, and the state that it may answer with (CONTRACT §6).
+//!
+//! Owns: the JSON of a question. Knows: which parts are the client's word and which are the server's own.
+//! Never knows: how it travels, or what a verdict means.
+//!
+//! Chose to copy the client's `args` byte for byte over writing them anew, because what is allowed must be what is
+//! done: two JSON writers might differ. It is safe as they have been checked to be one JSON object without a name
+//! given twice.
+
+use super::json;
+
+/// Appends a question. `args` is JSON, and so is `state`; the rest is text.
+pub fn push_question(
+    out: &mut Vec<u8>,
+    command: &str,
+    args: &[u8],
+    id: &str,
+    remote_addr: &str,
+    query: &[(String, Vec<String>)],
+    state: Option<&str>,
+) {
+    out.extend_from_slice(br#"{"command":"#);
+    json::push_string(out, command);
+    out.extend_from_slice(br#","args":"#);
+    out.extend_from_slice(args);
+    out.extend_from_slice(br#","connection":{"id":"#);
+    json::push_string(out, id);
+    out.extend_from_slice(br#","remote_addr":"#);
+    json::push_string(out, remote_addr);
+    out.extend_from_slice(br#","query":"#);
+    push_query(out, query);
+    if let Some(state) = state {
+        out.extend_from_slice(br#","state":"#);
+        out.extend_from_slice(state.as_bytes());
+    }
+    out.extend_from_slice(b"}}");
+}
+
+/// Appends the `args` of a `connect`.
+///
+/// `headers` come one by one, as they were sent, under names already in canonical form; they leave sorted by name, as
+/// Go's maps do, the values of one name together and in order. What is not UTF-8 in a value becomes U+FFFD: JSON has
+/// no other bytes.
+pub fn push_connect_args<'h>(
+    out: &mut Vec<u8>,
+    headers: impl Iterator<Item = (&'h str, &'h [u8])>,
+    query: &[(String, Vec<String>)],
+) {
+    let mut headers: Vec<_> = headers.collect();
+    headers.sort_by_key(|(name, _)| *name);
+    let grouped = headers.chunk_by(|(name, _), (next, _)| name == next);
+    out.extend_from_slice(br#"{"headers":"#);
+    push_lists(
+        out,
+        grouped.filter_map(|group| {
+            let (name, _) = group.first()?;
+            let values = group
+                .iter()
+                .map(|(_, value)| String::from_utf8_lossy(value));
+            Some((*name, values))
+        }),
+    );
+    out.extend_from_slice(br#","query":"#);
+    push_query(out, query);
+    out.push(b'}');
+}
+
+fn push_query(out: &mut Vec<u8>, query: &[(String, Vec<String>)]) {
+    push_lists(out, query.iter().map(|(name, values)| (name, values)));
+}
+
+/// Appends an object that has an array of strings under each name.
+fn push_lists(
+    out: &mut Vec<u8>,
+    lists: impl Iterator<Item = (impl AsRef<str>, impl IntoIterator<Item = impl AsRef<str>>)>,
+) {
+    out.push(b'{');
+    for (i, (name, values)) in lists.enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        json::push_string(out, name.as_ref());
+        out.extend_from_slice(b":[");
+        for (i, value) in values.into_iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            json::push_string(out, value.as_ref());
+        }
+        out.push(b']');
+    }
+    out.push(b'}');
+}
+
+/// The JSON text of `state` in the body that a `connect` was answered with.
+///
+/// `None` when there is no state to keep: the body is no JSON object, has no `state`, a `null` one, or a name twice
+/// (nobody can say which one is meant).
+pub fn parse_state(body: &[u8]) -> Option<Box<str>> {
+    let (text, object) = json::read(body).ok()?;
+    let state = object.own.state.once()?.of_str(text);
+    (object.own.twice.is_none() && state != "null").then(|| state.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(push: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = b"before ".to_vec();
+        push(&mut out);
+        String::from_utf8(out.split_off(7)).unwrap()
+    }
+
+    fn query(pairs: &[(&str, &[&str])]) -> Vec<(String, Vec<String>)> {
+        pairs
+            .iter()
+            .map(|(name, values)| {
+                let values = values.iter().map(|value| value.to_string());
+                (name.to_string(), values.collect())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_question_says_who_asks() {
+        let args = br#"{ "channel":"hello", "n":1.00 }"#;
+        let query = query(&[("token", &["a\"bc", ""]), ("x", &[])]);
+        assert_eq!(
+            written(|out| push_question(
+                out,
+                "join",
+                args,
+                "c-1",
+                "203.0.113.7:51814",
+                &query,
+                Some(r#"{"user": 42}"#),
+            )),
+            r#"{"command":"join","args":{ "channel":"hello", "n":1.00 },"connection":{"id":"c-1","remote_addr":"203.0.113.7:51814","query":{"token":["a\"bc",""],"x":[]},"state":{"user": 42}}}"#
+        );
+        assert_eq!(
+            written(|out| push_question(out, "leave", b"{}", "1", "unix", &[], None)),
+            r#"{"command":"leave","args":{},"connection":{"id":"1","remote_addr":"unix","query":{}}}"#
+        );
+    }
+
+    #[test]
+    fn a_connect_shows_every_header_and_parameter() {
+        let headers: [(&str, &[u8]); 5] = [
+            ("X-Forwarded-For", b"10.0.0.1"),
+            ("Host", b"example.com"),
+            ("Cookie", b"a=\"b\""),
+            ("X-Forwarded-For", b"10.0.0.2"),
+            ("User-Agent", b"caf\xe9"),
+        ];
+        let query = query(&[("token", &["abc", "d e"])]);
+        assert_eq!(
+            written(|out| push_connect_args(out, headers.into_iter(), &query)),
+            "{\"headers\":{\"Cookie\":[\"a=\\\"b\\\"\"],\"Host\":[\"example.com\"],\
+             \"User-Agent\":[\"caf\u{fffd}\"],\"X-Forwarded-For\":[\"10.0.0.1\",\"10.0.0.2\"]},\
+             \"query\":{\"token\":[\"abc\",\"d e\"]}}"
+        );
+        assert_eq!(
+            written(|out| push_connect_args(out, std::iter::empty(), &[])),
+            r#"{"headers":{},"query":{}}"#
+        );
+    }
+
+    #[test]
+    fn a_state_is_kept_as_it_was_written() {
+        for (body, state) in [
+            (r#"{"state":{"user": 42}}"#, Some(r#"{"user": 42}"#)),
+            (" { \"x\":1, \"state\" : 1.0 }\n", Some("1.0")),
+            (r#"{"st\u0061te":""}"#, Some(r#""""#)),
+            (r#"{"state":false}"#, Some("false")),
+            (r#"{"state":1,"args":{"a":1,"a":2},"command":7}"#, Some("1")),
+            (r#"{"state":null}"#, None),
+            (r#"{"State":1}"#, None),
+            (r#"{"args":{"state":1}}"#, None),
+            (r#"{"state":1,"state":1}"#, None),
+            (r#"{"state":1,"x":1,"x":1}"#, None),
+            (r#"[{"state":1}]"#, None),
+            (r#"{"state":1"#, None),
+            (r#"{"state":1} x"#, None),
+            ("{}", None),
+            ("ok", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_state(body.as_bytes()).as_deref(), state, "{body}");
+        }
+        assert_eq!(parse_state(b"{\"state\":\"\xff\"}"), None);
+    }
+}

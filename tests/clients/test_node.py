@@ -1,0 +1,55 @@
+"""Node's `ws`: the same tour by another implementation, which checks what it reads in its own way."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.net import DEADLINE
+
+
+@pytest.fixture
+def play(node):
+    def play(scene, server):
+        done = subprocess.run(
+            [node, Path(__file__).with_name("tour.mjs"), scene, f"ws://127.0.0.1:{server.port}/ws"],
+            capture_output=True, text=True, timeout=DEADLINE, check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return play
+
+
+def test_a_tour(play, plain):
+    seen = play("tour", plain)
+    assert seen["extensions"] == "" and seen["protocol"] == "wsify.v1"
+    assert seen["acks"] == [{"id": 1, "ok": True}] * 2
+    assert seen["heard"] == ['[1.0, "é"]', '{"channel":"node","content":[1.0, "é"]}']
+    assert seen["pong"] == "hello"
+    assert seen["fragments"] == "2"
+    assert seen["left"] == {"id": 2, "ok": True}
+    assert seen["error"]["error"]["code"] == "unknown_command"
+    assert seen["closed"]["code"] == 4000
+
+
+@pytest.mark.parametrize("verdict, status", [(403, 403), (404, 403), (500, 503)])
+def test_a_refused_handshake(play, asked, authorizer, verdict, status):
+    authorizer.on(verdict, "connect")
+    seen = play("refused", asked)
+    assert seen["status"] == status
+    assert json.loads(seen["body"])["error"]["message"]
+    assert ("retry" in seen) == (status == 503)
+
+
+def test_a_close_when_the_authorizer_is_down(play, asked, authorizer):
+    authorizer.on(502, "join", "down")
+    seen = play("down", asked)
+    assert seen["code"] == 1013 and seen["reason"]
+
+
+def test_large_messages(play, plain):
+    seen = play("large", plain)
+    assert seen["same"] is True
+    assert seen["closed"]["code"] == 1009 and seen["closed"]["reason"]

@@ -1,0 +1,158 @@
+"""Python's `websockets`: the whole tour as its users would write it, and what a strict client finds in our frames."""
+
+import json
+import signal
+from contextlib import ExitStack
+
+import pytest
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
+from websockets.sync.client import connect
+
+from harness.net import DEADLINE
+
+
+def url(server, path="/ws"):
+    return f"ws://127.0.0.1:{server.port}{path}"
+
+
+def client(server, path="/ws", **more):
+    return connect(url(server, path), proxy=None, open_timeout=DEADLINE, close_timeout=DEADLINE, **more)
+
+
+def ask(ws, **message):
+    ws.send(json.dumps(message))
+    return json.loads(ws.recv(DEADLINE))
+
+
+def test_a_tour(asked, authorizer):
+    authorizer.on(403, "join", "secret")
+    with client(asked, "/ws?token=abc", additional_headers={"X-Who": "python"}) as one, client(asked) as two:
+        assert ask(one, command="join", args={"channel": "hello"}, id=1) == {"id": 1, "ok": True}
+        assert ask(two, command="join", args={"channel": "hello"}, id="a") == {"id": "a", "ok": True}
+        one.send('{"command":"broadcast","args":{"channel":"hello","content":{"n": 1.0}}}')
+        assert one.recv(DEADLINE) == two.recv(DEADLINE) == '{"n": 1.0}'
+        assert ask(one, command="join", args={"channel": "secret"}, id=2)["error"]["code"] == "not_authorized"
+        assert ask(one, command="leave", args={"channel": "hello"}, id=3) == {"id": 3, "ok": True}
+        asked.publish("hello", '"behind"')
+        assert two.recv(DEADLINE) == '"behind"'
+        assert ask(one, command="leave", args={"channel": "hello"}, id=4) == {"id": 4, "ok": True}
+    connect_question = authorizer.about("connect")[0]
+    assert connect_question.args["headers"]["X-Who"] == ["python"]
+    assert connect_question.args["headers"]["User-Agent"][0].startswith("Python")
+    assert connect_question.args["query"] == {"token": ["abc"]}
+
+
+def test_wsify_v1(plain):
+    with client(plain, subprotocols=["other", "wsify.v1"]) as ws:
+        assert ws.subprotocol == "wsify.v1"
+        assert ask(ws, command="join", args={"channel": "python-v1"}, id=1) == {"id": 1, "ok": True}
+        assert ask(ws, command="broadcast", args={"channel": "python-v1", "content": [1]}) == {"channel": "python-v1", "content": [1]}
+
+
+def test_an_unknown_subprotocol_alone(plain):
+    with client(plain, subprotocols=["a-token"]) as ws:
+        assert ws.subprotocol == "a-token"
+
+
+def test_deflate_is_offered_and_declined(plain):
+    """The default of this client is to offer it."""
+    with client(plain, compression="deflate") as ws:
+        assert "permessage-deflate" in ws.request.headers["Sec-WebSocket-Extensions"]
+        assert "Sec-WebSocket-Extensions" not in ws.response.headers
+        assert ask(ws, command="join", args={"channel": "x" * 200}, id=1) == {"id": 1, "ok": True}
+
+
+def test_a_message_of_1_mib(plain):
+    """In fragments, too: an iterable is sent as one message in several frames."""
+    message = '{"command":"broadcast","args":{"channel":"python-mib","content":"'
+    message += "é" * ((2**20 - len(message) - 3) // 2)
+    message = message + "x" * (2**20 - len(message.encode()) - 3) + '"}}'
+    assert len(message.encode()) == 2**20
+    with client(plain) as ws:
+        ask(ws, command="join", args={"channel": "python-mib"}, id=1)
+        for sent in (message, [message[:1000], message[1000:500_000], message[500_000:]]):
+            ws.send(sent)
+            heard = ws.recv(DEADLINE)
+            assert heard == message[message.index('"content":') + 10 : -2]
+
+
+def test_a_ping(plain):
+    with client(plain) as ws:
+        assert ws.ping(b"hello").wait(DEADLINE)
+
+
+def test_keep_alive_of_both_sides(serve):
+    """The client pings by itself and answers the server's pings by itself."""
+    server = serve("--ping-interval", "200ms")
+    with client(server, ping_interval=0.1, ping_timeout=DEADLINE) as ws, client(server, ping_interval=None) as clock:
+        ask(clock, command="join", args={"channel": "c"}, id=1)
+        assert ws.ping().wait(DEADLINE)
+        stop = server.ws()
+        while stop.pings < 4:
+            assert stop.next_frame().opcode == 9
+            stop.pings += 1
+            stop.send(b"\x8a\x80\0\0\0\0")
+        assert ask(clock, command="leave", args={"channel": "c"}, id=2) == {"id": 2, "ok": True}
+
+
+@pytest.mark.parametrize("code, reason", [(1000, ""), (1001, "going"), (4001, "tschüß")])
+def test_a_close_of_the_client(plain, code, reason):
+    with client(plain) as ws:
+        ws.close(code, reason)
+        assert ws.close_code == code
+
+
+def test_1009(plain):
+    with client(plain) as ws:
+        with pytest.raises(ConnectionClosedError) as closed:
+            ws.send(b" " * (2**20 + 1))
+            ws.recv(DEADLINE)
+        assert closed.value.rcvd.code == 1009 and closed.value.rcvd.reason
+
+
+def test_1013(asked, authorizer):
+    authorizer.on(503, "join")
+    with client(asked) as ws:
+        with pytest.raises(ConnectionClosedError) as closed:
+            ask(ws, command="join", args={"channel": "x"})
+        assert closed.value.rcvd.code == 1013 and closed.value.rcvd.reason
+
+
+def test_1012(serve):
+    server = serve("--drain-timeout", "300ms")
+    with client(server) as ws:
+        server.signal(signal.SIGTERM)
+        with pytest.raises((ConnectionClosedError, ConnectionClosedOK)) as closed:
+            ws.recv(DEADLINE)
+        assert closed.value.rcvd.code == 1012 and closed.value.rcvd.reason
+    assert server.status() == 0
+
+
+def test_a_refused_handshake(asked, authorizer):
+    for verdict, status in ((401, 403), (500, 503)):
+        authorizer.on(verdict, "connect")
+        with pytest.raises(InvalidStatus) as refused, client(asked):
+            pass
+        assert refused.value.response.status_code == status
+        assert json.loads(refused.value.response.body)["error"]["message"]
+        assert ("Retry-After" in refused.value.response.headers) == (status == 503)
+
+
+def test_an_origin(serve):
+    server = serve("--allowed-origins", "https://app.example.com")
+    with client(server, origin="https://app.example.com") as ws:
+        assert ask(ws, command="join", args={"channel": "x"}, id=1) == {"id": 1, "ok": True}
+    with pytest.raises(InvalidStatus) as refused, client(server, origin="https://evil.example"):
+        pass
+    assert refused.value.response.status_code == 403
+
+
+def test_a_crowd(plain):
+    with ExitStack() as stack:
+        crowd = [stack.enter_context(client(plain)) for _ in range(30)]
+        for ws in crowd:
+            ask(ws, command="join", args={"channel": "python-crowd"}, id=1)
+        for i in range(20):
+            plain.publish("python-crowd", str(i))
+        for ws in crowd:
+            assert [ws.recv(DEADLINE) for _ in range(20)] == [str(i) for i in range(20)]

@@ -1,0 +1,45 @@
+//! The corpus of every fuzz target, replayed: what once was worth a try stays tried, without a fuzzer or nightly.
+
+use std::{fs, path::Path};
+
+type Target = (&'static str, fn(&[u8]));
+
+/// Each target in `fuzz/fuzz_targets`, and what it calls.
+const TARGETS: [Target; 2] = [
+    ("frame", wsify::wire::frame::fuzz),
+    ("message", wsify::wire::message::fuzz),
+];
+
+/// The names in a directory of `fuzz/`, sorted.
+fn names(directory: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz")
+        .join(directory);
+    let mut names: Vec<String> = fs::read_dir(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn every_file_keeps_the_invariants() {
+    for (target, fuzz) in TARGETS {
+        let files = names(&format!("corpus/{target}"));
+        assert!(!files.is_empty(), "{target} has no corpus");
+        for file in files {
+            // Printed only where the call panics.
+            println!("fuzz/corpus/{target}/{file}");
+            let path = format!("{}/fuzz/corpus/{target}/{file}", env!("CARGO_MANIFEST_DIR"));
+            fuzz(&fs::read(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_target_is_replayed() {
+    let targets = TARGETS.map(|(target, _)| target.to_string());
+    assert_eq!(names("corpus"), targets);
+    assert_eq!(names("fuzz_targets"), targets.map(|target| target + ".rs"));
+}

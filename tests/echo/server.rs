@@ -1,0 +1,133 @@
+//! An echo server on wsify's own connection code, for the Autobahn test suite:
+//!
+//!     cargo run --release --example echo -- 127.0.0.1:9001
+//!
+//! Owns: a poll and a slab of connections; says back what it hears. Everything else (requests, the handshake, frames,
+//! messages, pings, closes, deadlines) is the product's.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token};
+use wsify::buffers::Runs;
+use wsify::connection::{Clock, Connection, Ending, Event, Filled, Limits, Peer};
+use wsify::server::Socket;
+use wsify::wire::frame;
+use wsify::wire::handshake;
+use wsify::wire::message::Payload;
+
+/// The largest messages of the suite have 16 MiB.
+const LIMITS: Limits = Limits {
+    handshake_timeout: 10_000,
+    ping_interval: 0,
+    max_message: 16 << 20,
+    max_queue: 64 << 20,
+};
+const LISTENER: Token = Token(usize::MAX - 1);
+const TICK: Duration = Duration::from_millis(100);
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let address = std::env::args().nth(1).ok_or("usage: echo HOST:PORT")?;
+    let mut poll = Poll::new()?;
+    let mut listener = mio::net::TcpListener::bind(address.parse()?)?;
+    poll.registry()
+        .register(&mut listener, LISTENER, Interest::READABLE)?;
+    println!("listening on {}", listener.local_addr()?);
+
+    let started = Instant::now();
+    let mut events = Events::with_capacity(64);
+    let mut buffer = vec![0; 64 * 1024];
+    let mut clock = Clock::default();
+    let mut runs = Runs::default();
+    let mut connections: HashMap<Token, Connection<Socket>> = HashMap::new();
+    let mut next = 0;
+    loop {
+        poll.poll(&mut events, Some(TICK))?;
+        clock.now = started.elapsed().as_millis() as u64;
+        for event in &events {
+            if event.token() == LISTENER {
+                while let Ok((mut stream, from)) = listener.accept() {
+                    let token = Token(next);
+                    let interest = Interest::READABLE | Interest::WRITABLE;
+                    poll.registry().register(&mut stream, token, interest)?;
+                    let peer = Peer::new(from);
+                    let socket = Socket::Tcp(stream);
+                    connections
+                        .insert(token, Connection::new(socket, peer, next as u64, clock.now));
+                    next += 1;
+                }
+                continue;
+            }
+            let Some(connection) = connections.get_mut(&event.token()) else {
+                continue;
+            };
+            if event.is_writable() {
+                connection.outbox.unblock();
+            }
+            if event.is_readable() || event.is_error() {
+                connection.readable(event.is_read_closed() || event.is_error());
+            }
+        }
+        for connection in connections.values_mut() {
+            while connection.is_unread() && !connection.session.is_over() {
+                turn(connection, &mut buffer, &clock);
+                connection.flush(&mut runs);
+            }
+            connection.flush(&mut runs);
+            if connection
+                .session
+                .deadline(clock.now, &LIMITS)
+                .is_some_and(|at| at <= clock.now)
+            {
+                connection
+                    .session
+                    .expire(&mut connection.outbox, &clock, &LIMITS);
+            }
+        }
+        connections.retain(|_, connection| !connection.session.is_over());
+    }
+}
+
+/// One read, and everything that can be understood then.
+fn turn(connection: &mut Connection<Socket>, buffer: &mut [u8], clock: &Clock) {
+    match connection.fill(buffer, clock.now) {
+        Filled::Bytes(count) => connection.inbox.append(&buffer[..count]),
+        Filled::Nothing => return,
+        Filled::End => return connection.session.ended(&connection.outbox, clock.now),
+        Filled::Broken => return connection.session.fail(Ending::Reset),
+    }
+    let mut inbox = connection.inbox.take();
+    let input = inbox.bytes();
+    let mut used = 0;
+    loop {
+        let step = connection.next(&mut input[used..], clock, &LIMITS);
+        let here = &input[used..];
+        match step.event {
+            None => break used += step.used,
+            Some(Event::Request(exchange)) => match handshake::judge(&exchange.head) {
+                Ok(upgrade) => connection.open(&upgrade, clock),
+                Err(refusal) => {
+                    connection.answer(exchange, &refusal.reply(), true, clock, &LIMITS);
+                }
+            },
+            Some(Event::Said(kind, payload)) => {
+                let message = match &payload {
+                    Payload::In(range) => &here[range.clone()],
+                    Payload::Owned(message) => message,
+                };
+                connection
+                    .outbox
+                    .own(|out| frame::push_frame(out, kind, message));
+            }
+            Some(Event::Bye(ending)) => {
+                connection
+                    .session
+                    .close(ending, &mut connection.outbox, clock.now);
+            }
+            Some(Event::Body(..) | Event::BadBody(..)) => {}
+        }
+        used += step.used;
+    }
+    connection.inbox.put_back(inbox, used);
+}

@@ -1,0 +1,86 @@
+//! What the README says in tables, held against the program: every flag, and every metric.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::time::SystemTime;
+
+use wsify::config::FLAGS;
+use wsify::metrics::{Gauges, Metrics};
+
+fn readme() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// What stands between two markers that no reader sees.
+fn section(name: &str) -> String {
+    let readme = readme();
+    let (_, rest) = readme.split_once(&format!("<!-- {name} -->\n")).unwrap();
+    let (section, _) = rest.split_once(&format!("<!-- end of {name} -->")).unwrap();
+    section.to_owned()
+}
+
+/// A help text as Markdown: what is to be typed as it stands is set as code.
+fn marked(text: &str) -> String {
+    let words = text.split_whitespace().map(|word| {
+        let bare = word.trim_end_matches([',', ';', ':']);
+        match bare.contains([':', '/', '*', '[']) || bare.starts_with("--") {
+            true => format!("`{bare}`{}", &word[bare.len()..]),
+            false => word.to_owned(),
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_table_of_flags_is_that_of_the_program() {
+    let mut table = "| flag | variable | default | meaning |\n|---|---|---|---|\n".to_owned();
+    for flag in FLAGS {
+        let default = match flag.default {
+            "" => "none".to_owned(),
+            default => format!("`{default}`"),
+        };
+        writeln!(
+            table,
+            "| `--{} {}` | `{}` | {default} | {} |",
+            flag.name(),
+            flag.value.replace('|', "\\|"),
+            flag.variable(),
+            marked(&flag.about.join(" ")),
+        )
+        .unwrap();
+    }
+    assert!(
+        section("flags") == table,
+        "the README's table of flags is not that of src/config.rs, which is\n{table}"
+    );
+}
+
+#[test]
+fn the_table_of_metrics_names_each_and_no_other() {
+    let gauges = Gauges {
+        websockets: 0,
+        http_connections: 0,
+        channels: 0,
+        memberships: 0,
+        questions_in_flight: 0,
+        questions_waiting: 0,
+        broker_up: true,
+        dropped_log_lines: 0,
+    };
+    let mut text = String::new();
+    Metrics::new(SystemTime::now()).render(&gauges, &mut text);
+    let exposed: Vec<(&str, &str)> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .collect();
+    let section = section("metrics");
+    let described: Vec<(&str, &str)> = section
+        .lines()
+        .filter_map(|line| {
+            let (name, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+            Some((name, rest.split_once(" |")?.0))
+        })
+        .collect();
+    assert_eq!(described, exposed);
+}
