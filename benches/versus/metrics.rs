@@ -183,10 +183,10 @@ fn heartbeat(bench: &mut Bench) -> Vec<Row> {
         "M11",
         "heartbeats of 10,000",
         0.85,
-        "heartbeat=250",
-        &["--ping-interval", "250ms"],
+        "heartbeat=500",
+        &["--ping-interval", "500ms"],
         "heartbeat members=10000",
-        2500,
+        3000,
         true,
     )]
 }
