@@ -77,8 +77,8 @@
 //!
 //! `S` is a socket in the program, and whatever reads and writes in a test. The words:
 //!
-//! - **ConnId** (slot, generation): a connection's name. Whoever comes back late (an event of the poll, a verdict, a
-//!   deadline) is looked up by it, so that a slot's new tenant is never taken for the old one.
+//! - **ConnId** (slot, generation): a connection's name. Whoever comes back late (an event of the poll, a verdict) is
+//!   looked up by it, so that a slot's new tenant is never taken for the old one.
 //! - **Phase**: `Request`, `Body`, `Authorizing`, `Publishing`, `Open`, `Closing`. What belongs to a phase lives in it.
 //!   While a question is open (`Authorizing`, `Publishing`, `Open` with something parked) nothing further is
 //!   understood: bytes wait in the inbox or in the kernel, and the end of the stream behind them.

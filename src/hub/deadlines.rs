@@ -1,7 +1,8 @@
 //! When which connection has to be looked at: a wheel of small entries.
 //!
-//! Owns: the wheel. Knows: names and times. Never knows: why somebody has a deadline; a due entry is only a reason to look
-//! at the connection, whose own fields say what is due. So activity costs nothing here: it writes one field there.
+//! Owns: the wheel. Knows: slots and times. Never knows: why somebody has a deadline; a due entry is only a reason to look
+//! at the connection, whose own fields say what is due. So activity costs nothing here: it writes one field there. And
+//! whoever lives in a slot now may be looked at in vain because of a former tenant: an entry needs no name.
 //!
 //! Decision: one wheel of a fixed horizon, over a heap or a hierarchy of wheels. What lies beyond the horizon is put at
 //! its end and looked at again there: one look a minute and connection costs less than any structure that avoids it.
@@ -9,7 +10,6 @@
 use std::ops::Range;
 
 use crate::connection::Millis;
-use crate::effect::ConnId;
 
 /// Length of a step: no deadline is missed by more.
 const STEP: Millis = 16;
@@ -18,7 +18,7 @@ const STEPS: u64 = 4096;
 
 #[derive(Debug)]
 pub struct Deadlines {
-    wheel: Vec<Vec<ConnId>>,
+    wheel: Vec<Vec<u32>>,
     /// A bit for each step that has entries.
     filled: Vec<u64>,
     /// The first step that has not been emptied yet.
@@ -36,12 +36,12 @@ impl Default for Deadlines {
 }
 
 impl Deadlines {
-    /// Has `id` looked at when `at` has passed, or at the horizon. Returns the step, by which a connection knows its
+    /// Has `slot` looked at when `at` has passed, or at the horizon. Returns the step, by which a connection knows its
     /// valid entry from older ones.
-    pub fn insert(&mut self, id: ConnId, at: Millis) -> u32 {
+    pub fn insert(&mut self, slot: u32, at: Millis) -> u32 {
         let step = (at / STEP + 1).clamp(self.next, self.next + STEPS - 1);
         let index = (step % STEPS) as usize;
-        self.wheel[index].push(id);
+        self.wheel[index].push(slot);
         self.filled[index / 64] |= 1 << (index % 64);
         step as u32
     }
@@ -52,7 +52,7 @@ impl Deadlines {
     }
 
     /// Moves at most `most` due entries to `due`, each with the step it was put in.
-    pub fn take_due(&mut self, now: Millis, most: usize, due: &mut Vec<(ConnId, u32)>) {
+    pub fn take_due(&mut self, now: Millis, most: usize, due: &mut Vec<(u32, u32)>) {
         let today = now / STEP;
         let mut left = most;
         while self.next <= today && left > 0 {
@@ -65,7 +65,7 @@ impl Deadlines {
             let entries = &mut self.wheel[index];
             let keep = entries.len().saturating_sub(left);
             left -= entries.len() - keep;
-            due.extend(entries.drain(keep..).map(|id| (id, step as u32)));
+            due.extend(entries.drain(keep..).map(|slot| (slot, step as u32)));
             if entries.is_empty() {
                 entries.shrink_to(8);
                 self.filled[index / 64] &= !(1 << (index % 64));
@@ -100,24 +100,17 @@ impl Deadlines {
 mod tests {
     use super::*;
 
-    fn id(slot: u32) -> ConnId {
-        ConnId {
-            slot,
-            generation: 1,
-        }
-    }
-
     fn due(deadlines: &mut Deadlines, now: Millis) -> Vec<u32> {
         let mut due = Vec::new();
         deadlines.take_due(now, usize::MAX, &mut due);
-        due.into_iter().map(|(id, _)| id.slot).collect()
+        due.into_iter().map(|(slot, _)| slot).collect()
     }
 
     #[test]
     fn nobody_is_due_early_and_nobody_is_forgotten() {
         let mut deadlines = Deadlines::default();
         for slot in 0..3000 {
-            deadlines.insert(id(slot), Millis::from(slot) * 7);
+            deadlines.insert(slot, Millis::from(slot) * 7);
         }
         let mut seen = Vec::new();
         let mut now = 0;
@@ -139,7 +132,7 @@ mod tests {
     #[test]
     fn beyond_the_horizon_is_looked_at_at_the_horizon() {
         let mut deadlines = Deadlines::default();
-        deadlines.insert(id(1), 10_000_000);
+        deadlines.insert(1, 10_000_000);
         let at = deadlines.next_due().unwrap();
         assert_eq!(at, (STEPS - 1) * STEP);
         assert!(due(&mut deadlines, at - 1).is_empty());
@@ -150,10 +143,10 @@ mod tests {
     #[test]
     fn a_long_sleep_misses_nobody() {
         let mut deadlines = Deadlines::default();
-        deadlines.insert(id(1), 5);
-        deadlines.insert(id(2), 60_000);
+        deadlines.insert(1, 5);
+        deadlines.insert(2, 60_000);
         assert_eq!(due(&mut deadlines, 100_000_000), [1, 2]);
-        deadlines.insert(id(3), 7);
+        deadlines.insert(3, 7);
         assert_eq!(due(&mut deadlines, 100_000_000 + STEP), [3]);
     }
 
@@ -161,7 +154,7 @@ mod tests {
     fn a_herd_is_taken_in_parts() {
         let mut deadlines = Deadlines::default();
         for slot in 0..100 {
-            deadlines.insert(id(slot), 40);
+            deadlines.insert(slot, 40);
         }
         let mut found = Vec::new();
         for _ in 0..10 {

@@ -100,7 +100,7 @@ pub struct Hub<S> {
     /// Connections to be dropped.
     doomed: VecDeque<ConnId>,
     questions: VecDeque<Question>,
-    due: Vec<(ConnId, u32)>,
+    due: Vec<(u32, u32)>,
     failed: Vec<ConnId>,
     websockets: usize,
     drain: Option<Drain>,
@@ -366,7 +366,7 @@ impl<S: Stream> Hub<S> {
             .deadline(self.clock.now, &self.settings.limits)
             && (connection.alarm == 0 || Deadlines::step_of(at) < connection.alarm)
         {
-            connection.alarm = self.deadlines.insert(id, at);
+            connection.alarm = self.deadlines.insert(id.slot, at);
         }
     }
 
@@ -451,10 +451,11 @@ impl<S: Stream> Hub<S> {
     pub fn expire(&mut self) {
         let mut due = std::mem::take(&mut self.due);
         self.deadlines.take_due(self.clock.now, DEADLINES, &mut due);
-        for (id, step) in due.drain(..) {
-            let Some(connection) = self.registry.get(id).filter(|c| c.alarm == step) else {
+        for (slot, step) in due.drain(..) {
+            let Some(connection) = self.registry.tenant(slot).filter(|c| c.alarm == step) else {
                 continue;
             };
+            let generation = connection.generation();
             connection.alarm = 0;
             if connection
                 .session
@@ -467,7 +468,7 @@ impl<S: Stream> Hub<S> {
                     &self.settings.limits,
                 );
             }
-            self.settle(id);
+            self.settle(ConnId { slot, generation });
         }
         self.due = due;
         self.tell_to_leave();

@@ -2,7 +2,8 @@
 //!
 //! Owns: the slab and the numbers that make a name unique. Knows: which slot has which tenant.
 //! Never knows: what a connection does. There is no other way to a connection than [`Registry::get`] with a [`ConnId`]
-//! or, for members of a channel (which leave it before their slot is free), [`Registry::tenant`].
+//! or, for members of a channel (which leave it before their slot is free) and for the wheel of deadlines (who is looked
+//! at in vain takes no harm), [`Registry::tenant`].
 
 use std::io;
 
