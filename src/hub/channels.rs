@@ -98,6 +98,40 @@ impl Joined {
     }
 }
 
+/// Tables in [`Names`].
+const TABLES: usize = 512;
+
+/// Which name is which channel's. Many small tables, over a large one: a table that has to grow is filled anew in one
+/// go, and a hundred thousand names at once would keep everybody waiting for ten milliseconds.
+#[derive(Debug)]
+struct Names(Box<[HashMap<ChannelName, u32>]>);
+
+impl Default for Names {
+    fn default() -> Self {
+        Names((0..TABLES).map(|_| HashMap::default()).collect())
+    }
+}
+
+impl Names {
+    /// Not keyed, unlike the tables: names that are made to meet in one of them make it as slow as a single one.
+    fn table(name: &str) -> usize {
+        let mix = |sum: usize, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte));
+        name.bytes().fold(0, mix) % TABLES
+    }
+
+    fn get(&self, name: &str) -> Option<u32> {
+        self.0[Names::table(name)].get(name).copied()
+    }
+
+    fn insert(&mut self, name: ChannelName, channel: usize) {
+        self.0[Names::table(name.as_str())].insert(name, channel as u32);
+    }
+
+    fn remove(&mut self, name: &ChannelName) {
+        self.0[Names::table(name.as_str())].remove(name);
+    }
+}
+
 #[derive(Debug)]
 struct Channel {
     name: ChannelName,
@@ -110,7 +144,7 @@ struct Channel {
 
 #[derive(Debug, Default)]
 pub struct Channels {
-    by_name: HashMap<ChannelName, u32>,
+    by_name: Names,
     channels: Slab<Channel>,
     joined: Vec<Joined>,
     memberships: usize,
@@ -137,7 +171,7 @@ impl Channels {
     }
 
     fn membership(&self, slot: u32, name: &str, dialect: Dialect) -> Option<(Place, u32)> {
-        let place = Place::new(*self.by_name.get(name)? as usize, dialect);
+        let place = Place::new(self.by_name.get(name)? as usize, dialect);
         Some((place, self.joined.get(slot as usize)?.at(place)?))
     }
 
@@ -147,7 +181,7 @@ impl Channels {
             return;
         }
         let index = match self.by_name.get(name) {
-            Some(index) => *index as usize,
+            Some(index) => index as usize,
             None => {
                 let name = ChannelName::checked(name);
                 let channel = Channel {
@@ -157,7 +191,7 @@ impl Channels {
                     waiting: Vec::new(),
                 };
                 let index = self.channels.insert(channel);
-                self.by_name.insert(name, index as u32);
+                self.by_name.insert(name, index);
                 index
             }
         };
@@ -242,7 +276,7 @@ impl Channels {
         let Some(index) = self.by_name.get(name) else {
             return false;
         };
-        let channel = &mut self.channels[*index as usize];
+        let channel = &mut self.channels[index as usize];
         let congested = channel.audiences.iter().any(Audience::is_congested);
         if congested {
             channel.waiting.push(publisher);
@@ -271,7 +305,7 @@ impl Channels {
         let Some(index) = self.by_name.get(name) else {
             return;
         };
-        let channel = &mut self.channels[*index as usize];
+        let channel = &mut self.channels[index as usize];
         for dialect in [Dialect::Raw, Dialect::V1] {
             let audience = &mut channel.audiences[dialect as usize];
             if audience.is_empty() {
@@ -296,7 +330,7 @@ impl Channels {
             }
             if !audience.listed {
                 audience.listed = true;
-                serve.push_back(Place::new(*index as usize, dialect));
+                serve.push_back(Place::new(index as usize, dialect));
             }
         }
     }

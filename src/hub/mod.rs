@@ -44,8 +44,8 @@ const SENDS: usize = 128;
 const SENDS_PER_AUDIENCE: usize = 32;
 /// A send costs one more for each of these bytes.
 const SEND_COST: usize = 16 * 1024;
-/// Deadlines looked at between two polls.
-const DEADLINES: usize = 1024;
+/// Deadlines looked at between two polls: as many as sends, since most of them are a ping.
+const DEADLINES: usize = 128;
 /// Connections dropped between two polls: closing a socket is the dearest thing there is.
 const DROPS: usize = 64;
 /// The part of the drain time in which clients are told to leave; the rest is theirs to do so. In tenths.
