@@ -84,11 +84,22 @@ pub struct Connection<S> {
     pub queued: bool,
     /// It stands in the hub's list of those to be dropped.
     pub doomed: bool,
-    /// It counts as a WebSocket.
-    pub counted: bool,
+    /// As what the hub counts it.
+    pub counted: Standing,
     /// How it hears what is broadcast.
     pub dialect: Dialect,
     pub badge: Badge,
+}
+
+/// As what a connection counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It would not miss the server: it is over, or waits for a request that has not begun.
+    Idle,
+    /// A request is under way, or an end.
+    Busy,
+    /// It is a WebSocket, or an upgrade is under way.
+    WebSocket,
 }
 
 /// There may be a million of them. (The stream is eight bytes.)
@@ -125,7 +136,7 @@ impl<S: Stream> Connection<S> {
             dirty: false,
             queued: false,
             doomed: false,
-            counted: false,
+            counted: Standing::Idle,
             dialect: Dialect::Raw,
             badge: Badge::default(),
         }
@@ -165,6 +176,24 @@ impl<S: Stream> Connection<S> {
     /// Whether a turn would do something although no edge will come.
     pub fn has_work(&self) -> bool {
         self.is_listening() && (self.unread || !self.starved)
+    }
+
+    /// As what it counts now.
+    pub fn standing(&self) -> Standing {
+        let session = &self.session;
+        if session.is_over() {
+            Standing::Idle
+        } else if session.is_websocket() {
+            Standing::WebSocket
+        } else if session.is_http()
+            && !session.is_asked()
+            && !self.has_work()
+            && self.outbox.is_empty()
+        {
+            Standing::Idle
+        } else {
+            Standing::Busy
+        }
     }
 
     /// Reads once into `buffer`. A read that does not fill it has drained the socket.

@@ -26,7 +26,7 @@ use self::registry::Registry;
 use crate::buffers::Runs;
 use crate::config::Secret;
 use crate::connection::{
-    Authorizing, Clock, Ending, Event, Filled, Limits, Millis, Parked, Peer, Stream,
+    Authorizing, Clock, Ending, Event, Filled, Limits, Millis, Parked, Peer, Standing, Stream,
 };
 use crate::effect::{Answer, ConnId, Question, Verdict};
 use crate::log::{Log, Value};
@@ -48,6 +48,8 @@ const SEND_COST: usize = 16 * 1024;
 const DEADLINES: usize = 128;
 /// Connections dropped between two polls: closing a socket is the dearest thing there is.
 const DROPS: usize = 64;
+/// Slots that a graceful stop looks at between two polls.
+const WALK: u32 = 4096;
 /// The part of the drain time in which clients are told to leave; the rest is theirs to do so. In tenths.
 const DRAIN_TENTHS: Millis = 9;
 
@@ -78,8 +80,12 @@ struct Drain {
     total: u64,
     /// Of these, how many were told.
     told: u64,
-    /// Where the walk over the slots goes on.
-    slot: u32,
+    /// Slots at its begin: whoever comes later is told at once.
+    slots: u32,
+    /// Where the walk over the slots goes on that refuses upgrades under way.
+    refuse: u32,
+    /// Where the walk over the slots goes on that tells clients to leave.
+    tell: u32,
 }
 
 pub struct Hub<S> {
@@ -103,6 +109,8 @@ pub struct Hub<S> {
     due: Vec<(u32, u32)>,
     failed: Vec<ConnId>,
     websockets: usize,
+    /// Connections that would miss the server, though they are no WebSockets.
+    busy: usize,
     drain: Option<Drain>,
     random: u64,
     pub metrics: Metrics,
@@ -137,6 +145,7 @@ impl<S: Stream> Hub<S> {
             due: Vec::new(),
             failed: Vec::new(),
             websockets: 0,
+            busy: 0,
             drain: None,
             metrics,
             outside: Outside::default(),
@@ -336,14 +345,21 @@ impl<S: Stream> Hub<S> {
         let Some(connection) = self.registry.get(id) else {
             return;
         };
-        let websocket = connection.session.is_websocket() && !connection.session.is_over();
-        if websocket != connection.counted {
-            connection.counted = websocket;
-            if websocket {
-                self.websockets += 1;
-            } else {
-                self.websockets -= 1;
-                self.channels.leave_all(id.slot, &mut self.runs);
+        let standing = connection.standing();
+        let before = std::mem::replace(&mut connection.counted, standing);
+        if standing != before {
+            match before {
+                Standing::Idle => {}
+                Standing::Busy => self.busy -= 1,
+                Standing::WebSocket => {
+                    self.websockets -= 1;
+                    self.channels.leave_all(id.slot, &mut self.runs);
+                }
+            }
+            match standing {
+                Standing::Idle => {}
+                Standing::Busy => self.busy += 1,
+                Standing::WebSocket => self.websockets += 1,
             }
         }
         if !connection.outbox.is_empty() && !connection.outbox.is_blocked() && !connection.dirty {
@@ -471,6 +487,7 @@ impl<S: Stream> Hub<S> {
             self.settle(ConnId { slot, generation });
         }
         self.due = due;
+        self.refuse_upgrades();
         self.tell_to_leave();
     }
 
@@ -507,6 +524,7 @@ impl<S: Stream> Hub<S> {
             || !self.dirty.is_empty()
             || !self.doomed.is_empty()
             || !self.questions.is_empty()
+            || self.drain.as_ref().is_some_and(|d| d.refuse < d.slots)
     }
 
     /// When [`Hub::expire`] has to be called, if nothing happens before.
@@ -532,47 +550,56 @@ impl<S: Stream> Hub<S> {
             spread: time * DRAIN_TENTHS / 10,
             total,
             told: 0,
-            slot: 0,
+            slots: self.registry.slots(),
+            refuse: 0,
+            tell: 0,
         });
-        for slot in 0..self.registry.slots() {
-            let Some(id) = self.registry.id_of(slot) else {
-                continue;
-            };
-            let Some(connection) = self.registry.get(id) else {
-                continue;
-            };
-            if let Some(Authorizing { exchange, .. }) = connection.session.take_authorizing() {
-                connection.starved = false;
-                self.refuse_upgrade_for_now(
-                    id,
-                    exchange,
-                    "draining",
-                    "the server is stopping: come back later",
-                );
-            }
-            self.settle(id);
-        }
+        self.refuse_upgrades();
         self.tell_to_leave();
     }
 
-    /// Tells as many clients to leave as should have been told by now.
+    /// Refuses upgrades about which the authorizer is being asked, those in the next slots.
+    fn refuse_upgrades(&mut self) {
+        let Some(drain) = &mut self.drain else { return };
+        let next = drain.refuse;
+        drain.refuse = drain.slots.min(next + WALK);
+        for slot in next..drain.refuse {
+            let Some(connection) = self.registry.tenant(slot) else {
+                continue;
+            };
+            let generation = connection.generation();
+            if let Some(Authorizing { exchange, .. }) = connection.session.take_authorizing() {
+                connection.starved = false;
+                let id = ConnId { slot, generation };
+                self.refuse_stopping(id, exchange);
+                self.settle(id);
+            }
+        }
+    }
+
+    /// Tells as many clients to leave as should have been told by now, or may be in one turn.
     fn tell_to_leave(&mut self) {
         let Some(drain) = &mut self.drain else { return };
         let passed = self.clock.now - drain.from;
-        let wanted = if passed >= drain.spread {
+        let due = if passed >= drain.spread {
             drain.total
         } else {
             (drain.total * passed / drain.spread + 1).min(drain.total)
         };
+        let due = due.min(drain.told + DEADLINES as u64);
+        let end = drain.slots.min(drain.tell + WALK);
         while let Some(drain) = &mut self.drain
-            && drain.told < wanted
+            && drain.told < due
         {
-            let slot = drain.slot;
-            if slot >= self.registry.slots() {
+            let slot = drain.tell;
+            if slot == drain.slots {
                 drain.told = drain.total;
                 return;
             }
-            drain.slot += 1;
+            if slot == end {
+                return;
+            }
+            drain.tell += 1;
             let Some(connection) = self.registry.tenant(slot).filter(|c| c.session.is_open())
             else {
                 continue;
@@ -589,7 +616,7 @@ impl<S: Stream> Hub<S> {
 
     /// Whether nobody is connected any more who would miss the server.
     pub fn is_drained(&self) -> bool {
-        self.drain.is_some() && self.websockets == 0 && self.registry.is_quiet()
+        self.drain.is_some() && self.websockets + self.busy == 0
     }
 
     fn gauges(&self) -> Gauges {

@@ -56,13 +56,6 @@ impl<S: Stream> Registry<S> {
         self.slab.get_mut(slot as usize)
     }
 
-    pub fn id_of(&self, slot: u32) -> Option<ConnId> {
-        self.slab.get(slot as usize).map(|c| ConnId {
-            slot,
-            generation: c.generation(),
-        })
-    }
-
     pub fn remove(&mut self, id: ConnId) -> Option<Connection<S>> {
         self.get(id)?;
         self.slab.try_remove(id.slot as usize)
@@ -70,15 +63,6 @@ impl<S: Stream> Registry<S> {
 
     pub fn len(&self) -> usize {
         self.slab.len()
-    }
-
-    /// Whether every connection waits for a request that has not begun.
-    pub fn is_quiet(&self) -> bool {
-        self.slab.iter().all(|(_, c)| {
-            let session = &c.session;
-            let idle = session.is_http() && !session.is_asked() && !c.has_work();
-            session.is_over() || idle && c.outbox.is_empty()
-        })
     }
 
     /// One more than the highest slot in use may be: where a walk over all slots ends.

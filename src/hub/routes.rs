@@ -88,8 +88,7 @@ impl<S: Stream> Hub<S> {
             return self.refuse(id, "ws", exchange, refusal, false);
         }
         if self.drain.is_some() {
-            let message = "the server is stopping: come back later";
-            return self.refuse_upgrade_for_now(id, exchange, "draining", message);
+            return self.refuse_stopping(id, exchange);
         }
         if self.websockets >= self.settings.max_connections {
             return self.refuse_upgrade_for_now(
@@ -125,6 +124,7 @@ impl<S: Stream> Hub<S> {
     ) {
         let Authorizing { exchange, upgrade } = authorizing;
         match verdict {
+            Verdict::Allow if self.drain.is_some() => self.refuse_stopping(id, exchange),
             Verdict::Allow => {
                 if let Some(connection) = self.registry.get(id) {
                     connection.badge = Badge::new(exchange.head.query(), state);
@@ -153,8 +153,14 @@ impl<S: Stream> Hub<S> {
         self.settle(id);
     }
 
+    /// Refuses an upgrade because the server stops.
+    pub(super) fn refuse_stopping(&mut self, id: ConnId, exchange: Exchange) {
+        let message = "the server is stopping: come back later";
+        self.refuse_upgrade_for_now(id, exchange, "draining", message);
+    }
+
     /// `503` with `Retry-After`.
-    pub(super) fn refuse_upgrade_for_now(
+    fn refuse_upgrade_for_now(
         &mut self,
         id: ConnId,
         exchange: Exchange,
