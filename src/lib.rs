@@ -104,7 +104,7 @@
 //!  4 verdicts        all that have come home: hub.verdict()
 //!  5 hub.turns       publishers who need not wait any longer, then 256 of those with work but no edge to come
 //!  6 questions       hub.question() to the authorizer, until there is none
-//!  7 hub.expire      128 due deadlines; in a graceful stop, those whose time it is to leave
+//!  7 hub.expire      128 due deadlines; in a graceful stop, 128 whose time it is to leave
 //!  8 hub.fan_out     128 sends, round-robin between audiences, 32 each; a large frame counts for more
 //!  9 hub.flush       everybody into whose outbox something was put, once
 //! 10 hub.reap        64 of those that are over: the only place where a connection is dropped

@@ -1,0 +1,131 @@
+//! What is asked of the allocator in a steady state: nothing (M0).
+//!
+//! The allocator that counts (`allocation_counter`) counts for each thread, so tests may run side by side.
+
+#[path = "../benches/million/puppet.rs"]
+#[expect(dead_code, reason = "the bench needs more of it")]
+mod puppet;
+
+use std::time::SystemTime;
+
+use puppet::{Puppet, TEXT, UPGRADE, frame, say};
+use wsify::connection::{Clock, Limits, Peer};
+use wsify::effect::ConnId;
+use wsify::hub::{Hub, Settings};
+use wsify::log::{Level, Log};
+use wsify::metrics::Metrics;
+use wsify::wire::origins::Origins;
+
+const MEMBERS: u32 = 300;
+const BROADCAST: &str =
+    r#"{"command":"broadcast","args":{"channel":"a","content":"what everybody in it is to hear"}}"#;
+
+struct House {
+    hub: Hub<Puppet>,
+    buffer: Vec<u8>,
+    members: Vec<ConnId>,
+}
+
+impl House {
+    /// With members whose handshake has `header`.
+    fn of_members(header: &str) -> House {
+        let settings = Settings {
+            limits: Limits {
+                handshake_timeout: 10_000,
+                ping_interval: 25_000,
+                max_message: 1 << 20,
+                max_queue: 1 << 20,
+            },
+            max_connections: usize::MAX,
+            max_channels: 1000,
+            key: None,
+            origins: Origins::parse("*").unwrap(),
+            authorizer: false,
+            instance: 1,
+        };
+        let clock = Clock {
+            now: 1_000,
+            date: "Sun, 06 Nov 1994 08:49:37 GMT".to_owned(),
+        };
+        let metrics = Metrics::new(SystemTime::UNIX_EPOCH);
+        let mut house = House {
+            hub: Hub::new(settings, clock, metrics, Log::in_memory(Level::Info)),
+            buffer: vec![0; 64 * 1024],
+            members: Vec::new(),
+        };
+        for number in 0..MEMBERS {
+            let peer = Peer::new(([127, 0, 0, 1], 1).into());
+            let id = house.hub.accept(Puppet::new(number), peer).unwrap();
+            house.hears(id, format!("{UPGRADE}{header}\r\n").as_bytes());
+            let join = r#"{"command":"join","args":{"channel":"a"}}"#;
+            house.hears(id, &frame(TEXT, join));
+            house.members.push(id);
+        }
+        house
+    }
+
+    /// Hears what a client says, and does all that follows from it.
+    fn hears(&mut self, id: ConnId, bytes: &[u8]) {
+        say(&mut self.hub, &mut self.buffer, id, bytes);
+        while self.hub.has_work() {
+            self.hub.turns(&mut self.buffer);
+            self.hub.expire();
+            self.hub.fan_out();
+            self.hub.flush();
+            self.hub.reap();
+        }
+    }
+
+    /// Allocations while the first member says something, not for the first time, and sends to the last one.
+    fn allocations(&mut self, bytes: &[u8]) -> (u64, u32) {
+        for _ in 0..3 {
+            self.hears(self.members[0], bytes);
+        }
+        let last = self.members[MEMBERS as usize - 1];
+        self.hub.stream(last).unwrap().sends = 0;
+        let first = self.members[0];
+        let counted = allocation_counter::measure(|| self.hears(first, bytes));
+        let sends = self.hub.stream(last).unwrap().sends;
+        (counted.count_total, sends)
+    }
+}
+
+const DIALECTS: [&str; 2] = ["", "Sec-WebSocket-Protocol: wsify.v1\r\n"];
+
+#[test]
+fn a_broadcast_takes_none() {
+    for header in DIALECTS {
+        let mut house = House::of_members(header);
+        let one = frame(TEXT, BROADCAST);
+        assert_eq!(house.allocations(&one), (0, 1), "{header}");
+        assert_eq!(house.allocations(&one.repeat(40)), (0, 1), "{header}");
+    }
+}
+
+#[test]
+fn a_command_without_id_takes_none() {
+    let mut house = House::of_members("");
+    for (command, taken) in [
+        (r#"{"command":"join","args":{"channel":"a"}}"#, 0),
+        (r#"{"command":"leave","args":{"channel":"b"}}"#, 0),
+        (r#"{"command":"broadcast","args":{"channel":"b"}}"#, 0),
+        (
+            r#"{"command":"broadcast","args":{"channel":"b","content":{"a":1}}}"#,
+            0,
+        ),
+        // serde_json's own, for a value nested in two others (see `wire/json.rs`).
+        (
+            r#"{"command":"broadcast","args":{"channel":"b","content":[{"a":1}]}}"#,
+            1,
+        ),
+    ] {
+        let message = frame(TEXT, command);
+        assert_eq!(house.allocations(&message), (taken, 0), "{command}");
+    }
+}
+
+#[test]
+fn the_counter_counts() {
+    let counted = allocation_counter::measure(|| drop(std::hint::black_box(Box::new(1))));
+    assert_eq!(counted.count_total, 1);
+}
