@@ -357,8 +357,13 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 
 /// Whether the body is `application/json`, whatever its parameters.
 fn is_json(head: &Head) -> bool {
-    let kind = head
+    const JSON: &[u8] = b"application/json";
+    let Some((kind, rest)) = head
         .header("content-type")
-        .and_then(|value| value.split(|&b| b == b';').next());
-    kind.is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"application/json"))
+        .and_then(|v| v.split_at_checked(JSON.len()))
+    else {
+        return false;
+    };
+    let rest = rest.trim_ascii_start();
+    kind.eq_ignore_ascii_case(JSON) && (rest.is_empty() || rest.starts_with(b";"))
 }

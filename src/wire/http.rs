@@ -927,10 +927,11 @@ pub fn respond(out: &mut Vec<u8>, reply: &Reply, manner: Manner, date: Option<&s
     // A 204 has no content, and must not say how long it is (RFC 9110 8.6).
     let has_content = reply.status != Status::NoContent;
     if has_content {
-        out.extend_from_slice(b"Content-Length: ");
-        // Writing to a Vec cannot fail.
-        let _ = write!(out, "{}", reply.body.len());
-        out.extend_from_slice(b"\r\n");
+        match reply.body.len() {
+            0 => out.extend_from_slice(b"Content-Length: 0\r\n"),
+            // Writing to a Vec cannot fail.
+            len => drop(write!(out, "Content-Length: {len}\r\n")),
+        }
     }
     // Who sends Upgrade must say so in Connection (RFC 9110 7.8).
     let upgrade = reply.headers.iter().any(|(name, _)| *name == "Upgrade");
@@ -956,7 +957,11 @@ pub fn respond(out: &mut Vec<u8>, reply: &Reply, manner: Manner, date: Option<&s
 pub(super) fn field(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
-    out.extend(value.bytes().filter(|&byte| is_text(byte)));
+    if value.bytes().all(is_text) {
+        out.extend_from_slice(value.as_bytes());
+    } else {
+        out.extend(value.bytes().filter(|&byte| is_text(byte)));
+    }
     out.extend_from_slice(b"\r\n");
 }
 
