@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Interest, Poll, Token};
 use wsify::buffers::Runs;
 use wsify::connection::{Clock, Connection, Ending, Event, Filled, Limits, Peer};
-use wsify::server::Socket;
+use wsify::listener::Socket;
 use wsify::wire::frame;
 use wsify::wire::handshake;
 use wsify::wire::message::Payload;
