@@ -304,7 +304,7 @@ impl<S: Stream> Hub<S> {
                     connection.starved = true;
                     return used;
                 }
-                Some(Event::Request(exchange)) => self.request(id, exchange),
+                Some(Event::Request(exchange, head)) => self.request(id, exchange, &head),
                 Some(Event::Body(exchange, Payload::In(range))) => {
                     self.body(id, exchange, &input[range.start + at..range.end + at]);
                 }
