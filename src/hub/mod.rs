@@ -118,6 +118,18 @@ pub struct Outside {
     pub questions_waiting: u64,
 }
 
+/// What the hub holds on to: when everybody has gone, nothing.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holds {
+    pub connections: usize,
+    pub websockets: usize,
+    pub channels: usize,
+    pub memberships: usize,
+    /// Buffers of what was published.
+    pub runs: usize,
+}
+
 impl<S: Stream> Hub<S> {
     pub fn new(settings: Settings, clock: Clock, metrics: Metrics, log: Log) -> Hub<S> {
         Hub {
@@ -589,6 +601,17 @@ impl<S: Stream> Hub<S> {
     /// Whether nobody is connected any more who would miss the server.
     pub fn is_drained(&self) -> bool {
         self.drain.is_some() && self.websockets == 0 && self.registry.is_quiet()
+    }
+
+    #[doc(hidden)]
+    pub fn holds(&self) -> Holds {
+        Holds {
+            connections: self.registry.len(),
+            websockets: self.websockets,
+            channels: self.channels.len(),
+            memberships: self.channels.memberships(),
+            runs: self.runs.live(),
+        }
     }
 
     fn gauges(&self) -> Gauges {
