@@ -17,10 +17,10 @@ use crate::wire::message::{Item, Payload, Reader};
 
 /// How long a connection without a request under way is kept (CONTRACT §3).
 const KEEP_ALIVE: Millis = 75_000;
-/// How long what the client still sends is read and thrown away after the last answer, so that the answer is not lost to
+/// How long what the client still sends is read and thrown away after the last answer was sent, so that the answer is not lost to
 /// a TCP reset (CONTRACT §3).
 const LINGER: Millis = 2_000;
-/// How long the client may take to answer a close frame, and to read what comes before it.
+/// How long the client may take to read the last answer, or to read a close frame and answer it.
 const CLOSING: Millis = 5_000;
 
 /// All that a connection can tell the house.
@@ -508,13 +508,13 @@ impl Session {
         let (code, reason) = ending.close();
         let frame = frame::close_frame(code, reason);
         outbox.own(|out| out.extend_from_slice(&frame));
-        let (close, wait) = match ending {
-            Ending::Closed(_) => (Close::Echo, CLOSING),
-            Ending::Violation(_) => (Close::Linger, LINGER),
-            _ => (Close::Sent, CLOSING),
+        let close = match ending {
+            Ending::Closed(_) => Close::Echo,
+            Ending::Violation(_) => Close::Linger,
+            _ => Close::Sent,
         };
         self.phase = Phase::Closing {
-            until: now + wait,
+            until: now + CLOSING,
             close,
             reader,
             finished: false,
@@ -538,15 +538,30 @@ impl Session {
         if outbox.is_empty() || !self.is_http() && !matches!(self.phase, Phase::Closing { .. }) {
             self.over = true;
         } else if self.is_http() {
-            self.closing(Close::Echo, LINGER, now);
+            self.closing(Close::Echo, now);
         }
+    }
+
+    /// Whether [`Session::all_sent`] would do something, once all is sent.
+    pub fn is_finishing(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Closing {
+                close: Close::Echo | Close::Linger,
+                finished: false,
+                ..
+            }
+        )
     }
 
     /// Everything in the outbox has been sent. `drained`: and everything that has come was read. Returns whether the
     /// client is now to be told that nothing more follows.
-    pub fn all_sent(&mut self, drained: bool) -> bool {
+    pub fn all_sent(&mut self, drained: bool, now: Millis) -> bool {
         let Phase::Closing {
-            close, finished, ..
+            until,
+            close,
+            finished,
+            ..
         } = &mut self.phase
         else {
             return false;
@@ -559,6 +574,9 @@ impl Session {
             Close::Sent => false,
             Close::Echo | Close::Linger => {
                 *close = Close::Linger;
+                if !*finished {
+                    *until = now + LINGER;
+                }
                 !std::mem::replace(finished, true)
             }
         }
@@ -625,12 +643,12 @@ impl Session {
 
     fn linger(&mut self, ending: Ending, now: Millis) {
         self.end(ending);
-        self.closing(Close::Linger, LINGER, now);
+        self.closing(Close::Linger, now);
     }
 
-    fn closing(&mut self, close: Close, wait: Millis, now: Millis) {
+    fn closing(&mut self, close: Close, now: Millis) {
         self.phase = Phase::Closing {
-            until: now + wait,
+            until: now + CLOSING,
             close,
             reader: Reader::default(),
             finished: false,

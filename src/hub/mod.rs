@@ -358,7 +358,8 @@ impl<S: Stream> Hub<S> {
                 self.channels.leave_all(id.slot, &mut self.runs);
             }
         }
-        if !connection.outbox.is_empty() && !connection.outbox.is_blocked() && !connection.dirty {
+        let unsent = !connection.outbox.is_empty() || connection.session.is_finishing();
+        if unsent && !connection.outbox.is_blocked() && !connection.dirty {
             connection.dirty = true;
             self.dirty.push(id);
         }
@@ -449,7 +450,7 @@ impl<S: Stream> Hub<S> {
         for id in dirty.drain(..) {
             if let Some(connection) = self.registry.get(id) {
                 connection.dirty = false;
-                connection.flush(&mut self.runs);
+                connection.flush(&mut self.runs, self.clock.now);
                 self.settle(id);
             }
         }

@@ -72,9 +72,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         for connection in connections.values_mut() {
             while connection.is_unread() && !connection.session.is_over() {
                 turn(connection, &mut buffer, &clock);
-                connection.flush(&mut runs);
+                connection.flush(&mut runs, clock.now);
             }
-            connection.flush(&mut runs);
+            connection.flush(&mut runs, clock.now);
             if connection
                 .session
                 .deadline(clock.now, &LIMITS)
