@@ -43,14 +43,16 @@
 //! authorizer/dial.rs       a connection to the authorizer: name, TCP, TLS
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
 //!
-//! server.rs                the poll, listeners, signals, the clock, the order of a turn; no rule about a client
+//! listener.rs              where clients come in: TCP and unix listeners, and the sockets they yield
+//! server.rs                the poll, accepting, signals, the clock, the order of a turn; no rule about a client
 //! ```
 //!
 //! Imports point one way; `tests/map.rs` holds these lines, and the list above, against the source:
 //!
 //! ```text
 //! main -> config, log, server
-//! server -> authorizer, config, connection, effect, hub, log, metrics, wire
+//! server -> authorizer, config, connection, effect, hub, listener, log, metrics, wire
+//! listener -> config, connection
 //! hub -> buffers, config, connection, effect, log, metrics, wire
 //! connection -> buffers, wire
 //! authorizer -> effect, wire
@@ -177,6 +179,7 @@ pub mod config;
 pub mod connection;
 pub mod effect;
 pub mod hub;
+pub mod listener;
 pub mod log;
 pub mod metrics;
 pub mod server;

@@ -6,24 +6,20 @@
 //! Decision: whoever accepts leaves `--max-connections` to the hub, which answers `503`, and only keeps the process from
 //! running out of file descriptors: at that limit new connections wait in the kernel's queue until one is dropped.
 
-use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use mio::event::{Event, Source};
+use mio::event::Event;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use signal_hook_mio::v1_0::Signals;
-use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use crate::authorizer::{self, Authorizer};
 use crate::config::{Broker, Config, Listen, Stop};
-use crate::connection::{Clock, Limits, Millis, Peer, Stream};
+use crate::connection::{Clock, Limits, Millis, Peer};
 use crate::effect::{Answer, ConnId, Verdict};
 use crate::hub::{Hub, Settings};
+use crate::listener::{self, Listener, Socket};
 use crate::log::{Log, Value};
 use crate::metrics::Metrics;
 use crate::wire::origins::Origins;
@@ -34,8 +30,6 @@ const BUFFER: usize = 64 * 1024;
 const EVENTS: usize = 256;
 /// Connections accepted from one listener between two polls.
 const ACCEPTS: usize = 64;
-/// What the kernel may keep of connections that were not accepted yet; it cuts this to its own limit.
-const BACKLOG: i32 = 65_535;
 /// File descriptors kept for the listeners, the log, the poll and the like.
 const RESERVED_FDS: usize = 16;
 /// Connections that are no WebSockets for which there is room when all those are taken: probes, backends. Where there
@@ -51,113 +45,6 @@ const LOG_PATIENCE: Duration = Duration::from_millis(500);
 const LISTENERS: usize = usize::MAX - 1024;
 const SIGNALS: Token = Token(usize::MAX - 1);
 const WAKER: Token = Token(usize::MAX - 2);
-
-/// A client's socket.
-#[derive(Debug)]
-pub enum Socket {
-    Tcp(mio::net::TcpStream),
-    Unix(mio::net::UnixStream),
-}
-
-impl io::Read for Socket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.read(buffer),
-            Socket::Unix(stream) => stream.read(buffer),
-        }
-    }
-}
-
-impl io::Write for Socket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.write(bytes),
-            Socket::Unix(stream) => stream.write(bytes),
-        }
-    }
-
-    fn write_vectored(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.write_vectored(parts),
-            Socket::Unix(stream) => stream.write_vectored(parts),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Stream for Socket {
-    fn finish(&mut self) -> io::Result<()> {
-        match self {
-            Socket::Tcp(stream) => stream.shutdown(std::net::Shutdown::Write),
-            Socket::Unix(stream) => stream.shutdown(std::net::Shutdown::Write),
-        }
-    }
-}
-
-impl Socket {
-    fn source(&mut self) -> &mut dyn Source {
-        match self {
-            Socket::Tcp(stream) => stream,
-            Socket::Unix(stream) => stream,
-        }
-    }
-}
-
-#[derive(Debug)]
-enum Door {
-    Tcp(mio::net::TcpListener),
-    Unix {
-        listener: mio::net::UnixListener,
-        _file: SocketFile,
-    },
-}
-
-/// A unix socket's file, removed when the listener is closed, if it is still the same.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    identity: (u64, u64),
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == self.identity) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Listener {
-    door: Door,
-    /// There may be connections that were not accepted; no edge will tell.
-    pending: bool,
-    /// Where it listens, as it is shown.
-    address: String,
-}
-
-impl Listener {
-    fn accept(&self) -> io::Result<(Socket, Peer)> {
-        match &self.door {
-            Door::Tcp(listener) => listener
-                .accept()
-                .map(|(s, from)| (Socket::Tcp(s), Peer::new(from))),
-            Door::Unix { listener, .. } => listener
-                .accept()
-                .map(|(s, _)| (Socket::Unix(s), Peer::UNIX)),
-        }
-    }
-
-    fn source(&mut self) -> &mut dyn Source {
-        match &mut self.door {
-            Door::Tcp(listener) => listener,
-            Door::Unix { listener, .. } => listener,
-        }
-    }
-}
 
 /// The server, listening.
 pub struct Server {
@@ -412,7 +299,7 @@ impl Server {
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                         self.listeners[at].pending = false
                     }
-                    Err(e) if is_of_one_connection(&e) => {}
+                    Err(e) if listener::is_of_one_connection(&e) => {}
                     Err(e) => {
                         self.accept_after = self.hub.clock.now + ACCEPT_REST;
                         self.log.warn(
@@ -570,25 +457,11 @@ fn id(token: Token) -> ConnId {
     }
 }
 
-/// Whether accepting failed because of the one connection only (accept(2), "Error handling").
-fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    matches!(
-        error.kind(),
-        Kind::ConnectionAborted
-            | Kind::ConnectionReset
-            | Kind::Interrupted
-            | Kind::NetworkDown
-            | Kind::HostUnreachable
-            | Kind::NetworkUnreachable
-    )
-}
-
 fn open_listeners(wanted: &[Listen], registry: &Registry) -> Result<Vec<Listener>, Stop> {
     let mut listeners = Vec::new();
     for listen in wanted {
         let failed = |e: io::Error| Stop::failed(format_args!("cannot listen on {listen}: {e}"));
-        for mut listener in open(listen).map_err(failed)? {
+        for mut listener in listener::open(listen).map_err(failed)? {
             let token = Token(LISTENERS + listeners.len());
             registry
                 .register(listener.source(), token, Interest::READABLE)
@@ -597,102 +470,4 @@ fn open_listeners(wanted: &[Listen], registry: &Registry) -> Result<Vec<Listener
         }
     }
     Ok(listeners)
-}
-
-/// Opens one wanted address, which may be several: a name's.
-fn open(listen: &Listen) -> io::Result<Vec<Listener>> {
-    match listen {
-        Listen::Unix(path) => Ok(vec![open_unix(path)?]),
-        Listen::Ip(address) => Ok(vec![open_tcp(*address, true)?]),
-        Listen::Host(name, port) => {
-            let mut addresses: Vec<SocketAddr> =
-                (name.as_str(), *port).to_socket_addrs()?.collect();
-            addresses.sort_unstable();
-            addresses.dedup();
-            addresses
-                .into_iter()
-                .map(|address| open_tcp(address, true))
-                .collect()
-        }
-        Listen::AllInterfaces(port) => {
-            let both = open_tcp((Ipv6Addr::UNSPECIFIED, *port).into(), false);
-            match both {
-                Err(e) if is_without_ipv6(&e) => {
-                    Ok(vec![open_tcp((Ipv4Addr::UNSPECIFIED, *port).into(), true)?])
-                }
-                both => Ok(vec![both?]),
-            }
-        }
-    }
-}
-
-/// Whether this machine speaks no IPv6.
-fn is_without_ipv6(error: &io::Error) -> bool {
-    const EAFNOSUPPORT: i32 = 97;
-    error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == io::ErrorKind::AddrNotAvailable
-}
-
-/// `only`: an IPv6 address does not stand for IPv4 as well.
-fn open_tcp(address: SocketAddr, only: bool) -> io::Result<Listener> {
-    let socket = RawSocket::new(
-        Domain::for_address(address),
-        Type::STREAM.nonblocking(),
-        Some(Protocol::TCP),
-    )?;
-    if address.is_ipv6() {
-        socket.set_only_v6(only)?;
-    }
-    socket.set_reuse_address(true)?;
-    // What is accepted inherits it.
-    socket.set_tcp_nodelay(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    let listener = mio::net::TcpListener::from_std(socket.into());
-    let address = match listener.local_addr()? {
-        SocketAddr::V6(v6) if !only => format!(":{}", v6.port()),
-        address => address.to_string(),
-    };
-    Ok(Listener {
-        door: Door::Tcp(listener),
-        pending: false,
-        address,
-    })
-}
-
-fn open_unix(path: &Path) -> io::Result<Listener> {
-    remove_stale(path)?;
-    let socket = RawSocket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
-    socket.bind(&socket2::SockAddr::unix(path)?)?;
-    socket.listen(BACKLOG)?;
-    let metadata = fs::symlink_metadata(path)?;
-    let file = SocketFile {
-        path: path.to_owned(),
-        identity: (metadata.dev(), metadata.ino()),
-    };
-    let listener = mio::net::UnixListener::from_std(socket.into());
-    Ok(Listener {
-        door: Door::Unix {
-            listener,
-            _file: file,
-        },
-        pending: false,
-        address: format!("unix:{}", path.display()),
-    })
-}
-
-/// Removes a socket file on which nobody listens any more.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    let Ok(metadata) = fs::symlink_metadata(path) else {
-        return Ok(());
-    };
-    if !metadata.file_type().is_socket() {
-        return Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "there is a file of another kind",
-        ));
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        _ => Err(io::ErrorKind::AddrInUse.into()),
-    }
 }

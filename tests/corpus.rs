@@ -1,12 +1,27 @@
 //! The corpus of every fuzz target, replayed: what once was worth a try stays tried, without a fuzzer or nightly.
 
+#[allow(dead_code)]
+#[path = "hub/client.rs"]
+mod client;
+#[allow(dead_code)]
+#[path = "hub/house.rs"]
+mod house;
+#[path = "hub/language.rs"]
+mod language;
+#[allow(dead_code)]
+#[path = "hub/pipe.rs"]
+mod pipe;
+
 use std::{fs, path::Path};
 
 type Target = (&'static str, fn(&[u8]));
 
 /// Each target in `fuzz/fuzz_targets`, and what it calls.
-const TARGETS: [Target; 2] = [
+const TARGETS: [Target; 5] = [
+    ("command", wsify::wire::command::fuzz),
     ("frame", wsify::wire::frame::fuzz),
+    ("http", wsify::wire::http::fuzz),
+    ("hub", language::play),
     ("message", wsify::wire::message::fuzz),
 ];
 

@@ -50,6 +50,13 @@ fn every_file_has_its_line() {
 }
 
 #[test]
+fn every_file_begins_with_its_header() {
+    for (name, text) in files() {
+        assert!(text.starts_with("//! "), "{name} has no header");
+    }
+}
+
+#[test]
 fn imports_go_where_the_map_says() {
     let mut allowed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (rooms, others) in map().iter().filter_map(|line| line.split_once(" -> ")) {

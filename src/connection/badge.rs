@@ -7,9 +7,17 @@
 pub struct Badge(Option<Box<[u8]>>);
 
 impl Badge {
-    /// `query` as it was sent, `state` as JSON text.
-    pub fn new(query: &str, state: Option<&str>) -> Badge {
-        let state = state.unwrap_or_default();
+    /// Of a connection that connects: the query as it was sent.
+    pub fn new(query: &str) -> Badge {
+        Badge::of(query, "")
+    }
+
+    /// The same with the state that the authorizer gives it, as JSON text.
+    pub fn with_state(self, state: &str) -> Badge {
+        Badge::of(self.query(), state)
+    }
+
+    fn of(query: &str, state: &str) -> Badge {
         if query.is_empty() && state.is_empty() {
             return Badge::default();
         }
@@ -53,7 +61,8 @@ mod tests {
             ("", Some("{}")),
             ("a=é", Some(r#"{"user":42}"#)),
         ] {
-            let badge = Badge::new(query, state);
+            let badge = Badge::new(query);
+            let badge = state.map_or(Badge::new(query), |state| badge.with_state(state));
             assert_eq!((badge.query(), badge.state()), (query, state));
         }
     }

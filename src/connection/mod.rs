@@ -303,13 +303,15 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Sends what waits, as far as the kernel takes it, and what follows from its being sent.
-    pub fn flush(&mut self, runs: &mut Runs) {
+    pub fn flush(&mut self, runs: &mut Runs, now: Millis) {
         if self.is_mute() {
             return self.outbox.clear(runs);
         }
         match self.outbox.flush(&mut self.stream, runs) {
             Sent::All => {
-                if self.session.all_sent(!self.unread && self.inbox.is_empty())
+                if self
+                    .session
+                    .all_sent(!self.unread && self.inbox.is_empty(), now)
                     && self.stream.finish().is_err()
                 {
                     self.session.fail(Ending::Reset);

@@ -7,7 +7,7 @@
 //! A request belongs to the hub from its [`Event`] until the hub gives it back by answering it, having its body read, or
 //! asking about it; meanwhile nothing else is understood.
 
-use super::{Clock, Ending, Limits, Millis};
+use super::{Badge, Clock, Ending, Limits, Millis};
 use crate::buffers::Outbox;
 use crate::wire::command::{Command, Post};
 use crate::wire::frame::{self, Opcode};
@@ -17,17 +17,17 @@ use crate::wire::message::{Item, Payload, Reader};
 
 /// How long a connection without a request under way is kept (CONTRACT §3).
 const KEEP_ALIVE: Millis = 75_000;
-/// How long what the client still sends is read and thrown away after the last answer, so that the answer is not lost to
+/// How long what the client still sends is read and thrown away after the last answer was sent, so that the answer is not lost to
 /// a TCP reset (CONTRACT §3).
 const LINGER: Millis = 2_000;
-/// How long the client may take to answer a close frame, and to read what comes before it.
+/// How long the client may take to read the last answer, or to read a close frame and answer it.
 const CLOSING: Millis = 5_000;
 
 /// All that a connection can tell the house.
 #[derive(Debug)]
 pub enum Event {
     /// A request's head has come; its body, if it announces one, has not been looked at.
-    Request(Exchange),
+    Request(Exchange, Head),
     /// The body that was asked for has come, wholly.
     Body(Exchange, Payload),
     /// The body that was asked for is malformed or too long; its end cannot be found.
@@ -47,14 +47,32 @@ pub struct Step {
     pub event: Option<Event>,
 }
 
-/// A request that has not been answered.
+/// A request that has not been answered: what of it decides how it will be. The head itself is not kept meanwhile.
 #[derive(Debug)]
 pub struct Exchange {
-    pub head: Box<Head>,
+    manner: Manner,
+    framing: Framing,
+    /// The client waits to be told to send the body.
+    expects_continue: bool,
+    /// The page's origin, of a browser.
+    pub origin: Option<Box<[u8]>>,
     /// Since when the whole request is awaited.
     since: Millis,
     /// Its body has been read.
     read: bool,
+}
+
+impl Exchange {
+    fn new(head: &Head, since: Millis) -> Exchange {
+        Exchange {
+            manner: head.manner(),
+            framing: head.framing,
+            expects_continue: head.expects_continue,
+            origin: head.header("origin").map(Into::into),
+            since,
+            read: false,
+        }
+    }
 }
 
 /// An upgrade about which the authorizer is being asked.
@@ -62,6 +80,8 @@ pub struct Exchange {
 pub struct Authorizing {
     pub exchange: Exchange,
     pub upgrade: Upgrade,
+    /// What it will show with later questions, as far as it is known.
+    pub badge: Badge,
 }
 
 /// A `POST /broadcast` that waits until it can be published.
@@ -247,15 +267,11 @@ impl Session {
                     }
                     match http::parse_head(rest) {
                         Ok(Some((head, count))) => {
-                            let exchange = Exchange {
-                                head: Box::new(head),
-                                since: *since,
-                                read: false,
-                            };
+                            let exchange = Exchange::new(&head, *since);
                             *seen = 0;
                             return Step {
                                 used: used + count,
-                                event: Some(Event::Request(exchange)),
+                                event: Some(Event::Request(exchange, head)),
                             };
                         }
                         Ok(None) => {
@@ -377,13 +393,11 @@ impl Session {
         clock: &Clock,
         limits: &Limits,
     ) {
-        let head = &exchange.head;
-        let unread = !exchange.read && head.framing.announces_body();
-        let too_long =
-            matches!(head.framing, Framing::Length(length) if length > limits.max_message as u64);
-        let mut manner = head.manner();
+        let unread = !exchange.read && exchange.framing.announces_body();
+        let too_long = matches!(exchange.framing, Framing::Length(length) if length > limits.max_message as u64);
+        let mut manner = exchange.manner;
         // The end of a body that is not wanted has to be found, unless nobody knows whether it comes at all.
-        manner.close |= closing || unread && (too_long || head.expects_continue);
+        manner.close |= closing || unread && (too_long || exchange.expects_continue);
         outbox.own(|out| http::respond(out, reply, manner, Some(&clock.date)));
         if manner.close {
             self.linger(Ending::Answered, clock.now);
@@ -494,13 +508,13 @@ impl Session {
         let (code, reason) = ending.close();
         let frame = frame::close_frame(code, reason);
         outbox.own(|out| out.extend_from_slice(&frame));
-        let (close, wait) = match ending {
-            Ending::Closed(_) => (Close::Echo, CLOSING),
-            Ending::Violation(_) => (Close::Linger, LINGER),
-            _ => (Close::Sent, CLOSING),
+        let close = match ending {
+            Ending::Closed(_) => Close::Echo,
+            Ending::Violation(_) => Close::Linger,
+            _ => Close::Sent,
         };
         self.phase = Phase::Closing {
-            until: now + wait,
+            until: now + CLOSING,
             close,
             reader,
             finished: false,
@@ -524,15 +538,30 @@ impl Session {
         if outbox.is_empty() || !self.is_http() && !matches!(self.phase, Phase::Closing { .. }) {
             self.over = true;
         } else if self.is_http() {
-            self.closing(Close::Echo, LINGER, now);
+            self.closing(Close::Echo, now);
         }
+    }
+
+    /// Whether [`Session::all_sent`] would do something, once all is sent.
+    pub fn is_finishing(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Closing {
+                close: Close::Echo | Close::Linger,
+                finished: false,
+                ..
+            }
+        )
     }
 
     /// Everything in the outbox has been sent. `drained`: and everything that has come was read. Returns whether the
     /// client is now to be told that nothing more follows.
-    pub fn all_sent(&mut self, drained: bool) -> bool {
+    pub fn all_sent(&mut self, drained: bool, now: Millis) -> bool {
         let Phase::Closing {
-            close, finished, ..
+            until,
+            close,
+            finished,
+            ..
         } = &mut self.phase
         else {
             return false;
@@ -545,6 +574,9 @@ impl Session {
             Close::Sent => false,
             Close::Echo | Close::Linger => {
                 *close = Close::Linger;
+                if !*finished {
+                    *until = now + LINGER;
+                }
                 !std::mem::replace(finished, true)
             }
         }
@@ -611,12 +643,12 @@ impl Session {
 
     fn linger(&mut self, ending: Ending, now: Millis) {
         self.end(ending);
-        self.closing(Close::Linger, LINGER, now);
+        self.closing(Close::Linger, now);
     }
 
-    fn closing(&mut self, close: Close, wait: Millis, now: Millis) {
+    fn closing(&mut self, close: Close, now: Millis) {
         self.phase = Phase::Closing {
-            until: now + wait,
+            until: now + CLOSING,
             close,
             reader: Reader::default(),
             finished: false,
@@ -629,9 +661,9 @@ impl Arriving {
     fn new(exchange: Exchange, keep: bool, limits: &Limits) -> Arriving {
         Arriving {
             since: exchange.since,
-            body: Body::new(exchange.head.framing),
+            body: Body::new(exchange.framing),
             limit: limits.max_message as u64,
-            expected: keep && exchange.head.expects_continue,
+            expected: keep && exchange.expects_continue,
             exchange: keep.then_some(exchange),
             kept: Vec::new(),
         }
@@ -645,7 +677,7 @@ impl Arriving {
     ) -> Result<(usize, Option<Payload>), Refusal> {
         if self.kept.is_empty()
             && let Some(exchange) = &self.exchange
-            && let Some(whole) = exchange.head.framing.whole(input, self.limit)
+            && let Some(whole) = exchange.framing.whole(input, self.limit)
         {
             return Ok((whole.len(), Some(Payload::In(0..whole.len()))));
         }

@@ -126,6 +126,18 @@ pub struct Outside {
     pub questions_waiting: u64,
 }
 
+/// What the hub holds on to: when everybody has gone, nothing.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holds {
+    pub connections: usize,
+    pub websockets: usize,
+    pub channels: usize,
+    pub memberships: usize,
+    /// Buffers of what was published.
+    pub runs: usize,
+}
+
 impl<S: Stream> Hub<S> {
     pub fn new(settings: Settings, clock: Clock, metrics: Metrics, log: Log) -> Hub<S> {
         Hub {
@@ -313,7 +325,7 @@ impl<S: Stream> Hub<S> {
                     connection.starved = true;
                     return used;
                 }
-                Some(Event::Request(exchange)) => self.request(id, exchange),
+                Some(Event::Request(exchange, head)) => self.request(id, exchange, &head),
                 Some(Event::Body(exchange, Payload::In(range))) => {
                     self.body(id, exchange, &input[range.start + at..range.end + at]);
                 }
@@ -362,7 +374,8 @@ impl<S: Stream> Hub<S> {
                 Standing::WebSocket => self.websockets += 1,
             }
         }
-        if !connection.outbox.is_empty() && !connection.outbox.is_blocked() && !connection.dirty {
+        let unsent = !connection.outbox.is_empty() || connection.session.is_finishing();
+        if unsent && !connection.outbox.is_blocked() && !connection.dirty {
             connection.dirty = true;
             self.dirty.push(id);
         }
@@ -453,7 +466,7 @@ impl<S: Stream> Hub<S> {
         for id in dirty.drain(..) {
             if let Some(connection) = self.registry.get(id) {
                 connection.dirty = false;
-                connection.flush(&mut self.runs);
+                connection.flush(&mut self.runs, self.clock.now);
                 self.settle(id);
             }
         }
@@ -617,6 +630,17 @@ impl<S: Stream> Hub<S> {
     /// Whether nobody is connected any more who would miss the server.
     pub fn is_drained(&self) -> bool {
         self.drain.is_some() && self.websockets + self.busy == 0
+    }
+
+    #[doc(hidden)]
+    pub fn holds(&self) -> Holds {
+        Holds {
+            connections: self.registry.len(),
+            websockets: self.websockets,
+            channels: self.channels.len(),
+            memberships: self.channels.memberships(),
+            runs: self.runs.live(),
+        }
     }
 
     fn gauges(&self) -> Gauges {

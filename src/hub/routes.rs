@@ -19,16 +19,15 @@ const FORWARDED: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
 
 impl<S: Stream> Hub<S> {
     /// A request's head has come: it is answered, or asked about, or its body is read.
-    pub(super) fn request(&mut self, id: ConnId, exchange: Exchange) {
-        let head = &exchange.head;
+    pub(super) fn request(&mut self, id: ConnId, exchange: Exchange, head: &Head) {
         let reading = matches!(head.method, Method::Get | Method::Head);
         match head.path() {
             _ if head.method == Method::Options => {
                 let reply = self.settings.origins.preflight(head.header("origin"));
                 self.reply(id, "options", exchange, reply);
             }
-            "/ws" if reading => self.upgrade(id, exchange),
-            "/broadcast" if head.method == Method::Post => self.broadcast(id, exchange),
+            "/ws" if reading => self.upgrade(id, exchange, head),
+            "/broadcast" if head.method == Method::Post => self.broadcast(id, exchange, head),
             "/health" if reading => {
                 let reply = match self.drain {
                     Some(_) => Reply::json(Status::Unavailable, br#"{"status":"draining"}"#),
@@ -72,8 +71,7 @@ impl<S: Stream> Hub<S> {
     }
 
     /// `GET /ws`: the handshake, the origin, whether there is room; then the authorizer.
-    fn upgrade(&mut self, id: ConnId, exchange: Exchange) {
-        let head = &exchange.head;
+    fn upgrade(&mut self, id: ConnId, exchange: Exchange, head: &Head) {
         let upgrade = match handshake::judge(head) {
             Ok(upgrade) => upgrade,
             Err(refusal) => {
@@ -103,9 +101,11 @@ impl<S: Stream> Hub<S> {
         }
         let body = self.connect_question(id, head);
         if let Some(connection) = self.registry.get(id) {
-            connection
-                .session
-                .authorize(Authorizing { exchange, upgrade });
+            connection.session.authorize(Authorizing {
+                exchange,
+                upgrade,
+                badge: Badge::new(head.query()),
+            });
         }
         self.questions.push_back(Question {
             from: id,
@@ -122,12 +122,19 @@ impl<S: Stream> Hub<S> {
         verdict: Verdict,
         state: Option<&str>,
     ) {
-        let Authorizing { exchange, upgrade } = authorizing;
+        let Authorizing {
+            exchange,
+            upgrade,
+            badge,
+        } = authorizing;
         match verdict {
             Verdict::Allow if self.drain.is_some() => self.refuse_stopping(id, exchange),
             Verdict::Allow => {
                 if let Some(connection) = self.registry.get(id) {
-                    connection.badge = Badge::new(exchange.head.query(), state);
+                    connection.badge = match state {
+                        Some(state) => badge.with_state(state),
+                        None => badge,
+                    };
                 }
                 self.open(id, &upgrade);
             }
@@ -174,11 +181,11 @@ impl<S: Stream> Hub<S> {
     }
 
     /// `POST /broadcast`: the key, then the type, then the body.
-    fn broadcast(&mut self, id: ConnId, exchange: Exchange) {
-        if let Some(refusal) = self.refuse_backend(id, &exchange.head) {
+    fn broadcast(&mut self, id: ConnId, exchange: Exchange, head: &Head) {
+        if let Some(refusal) = self.refuse_backend(id, head) {
             return self.refuse(id, "broadcast", exchange, refusal, false);
         }
-        if !is_json(&exchange.head) {
+        if !is_json(head) {
             let message = "the body has another type: send it with Content-Type: application/json";
             let refusal = Refusal::new(
                 Status::UnsupportedMediaType,
@@ -294,7 +301,7 @@ impl<S: Stream> Hub<S> {
         closing: bool,
     ) {
         self.metrics.answers.add((endpoint, reply.status.code()));
-        if let Some(origin) = exchange.head.header("origin")
+        if let Some(origin) = exchange.origin.as_deref()
             && endpoint != "options"
         {
             reply
@@ -363,8 +370,13 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 
 /// Whether the body is `application/json`, whatever its parameters.
 fn is_json(head: &Head) -> bool {
-    let kind = head
+    const JSON: &[u8] = b"application/json";
+    let Some((kind, rest)) = head
         .header("content-type")
-        .and_then(|value| value.split(|&b| b == b';').next());
-    kind.is_some_and(|kind| kind.trim_ascii().eq_ignore_ascii_case(b"application/json"))
+        .and_then(|v| v.split_at_checked(JSON.len()))
+    else {
+        return false;
+    };
+    let rest = rest.trim_ascii_start();
+    kind.eq_ignore_ascii_case(JSON) && (rest.is_empty() || rest.starts_with(b";"))
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Interest, Poll, Token};
 use wsify::buffers::Runs;
 use wsify::connection::{Clock, Connection, Ending, Event, Filled, Limits, Peer};
-use wsify::server::Socket;
+use wsify::listener::Socket;
 use wsify::wire::frame;
 use wsify::wire::handshake;
 use wsify::wire::message::Payload;
@@ -72,9 +72,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         for connection in connections.values_mut() {
             while connection.is_unread() && !connection.session.is_over() {
                 turn(connection, &mut buffer, &clock);
-                connection.flush(&mut runs);
+                connection.flush(&mut runs, clock.now);
             }
-            connection.flush(&mut runs);
+            connection.flush(&mut runs, clock.now);
             if connection
                 .session
                 .deadline(clock.now, &LIMITS)
@@ -105,7 +105,7 @@ fn turn(connection: &mut Connection<Socket>, buffer: &mut [u8], clock: &Clock) {
         let here = &input[used..];
         match step.event {
             None => break used += step.used,
-            Some(Event::Request(exchange)) => match handshake::judge(&exchange.head) {
+            Some(Event::Request(exchange, head)) => match handshake::judge(&head) {
                 Ok(upgrade) => connection.open(&upgrade, clock),
                 Err(refusal) => {
                     connection.answer(exchange, &refusal.reply(), true, clock, &LIMITS);

@@ -1,0 +1,233 @@
+//! What a client writes and how it reads: requests, masked frames, and answers as lines of a transcript.
+//!
+//! Lines: `101`, `201`, `403 not_authorized, close` (an answer: status, the error's code or the whole body, whether the
+//! connection ends), the text of a message as it is, `ping`, `pong …`, `close CODE`, and `end` once nothing more comes.
+
+use std::net::SocketAddr;
+
+use wsify::connection::Peer;
+use wsify::effect::ConnId;
+
+use super::pipe::Far;
+
+pub const TEXT: u8 = 0x81;
+pub const PING: u8 = 0x89;
+pub const PONG: u8 = 0x8A;
+pub const CLOSE: u8 = 0x88;
+
+/// A client's frame: `first` is FIN, the reserved bits and the opcode.
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [0x37, 0xFA, 0x21, 0x3D];
+    let mut bytes = vec![first];
+    match payload.len() {
+        len @ 0..=125 => bytes.push(0x80 | len as u8),
+        len @ 126..=0xFFFF => {
+            bytes.push(0x80 | 126);
+            bytes.extend((len as u16).to_be_bytes());
+        }
+        len => {
+            bytes.push(0x80 | 127);
+            bytes.extend((len as u64).to_be_bytes());
+        }
+    }
+    bytes.extend(mask);
+    let start = bytes.len();
+    bytes.extend_from_slice(payload);
+    wsify::wire::frame::unmask(&mut bytes[start..], mask);
+    bytes
+}
+
+pub fn text(message: &str) -> Vec<u8> {
+    frame(TEXT, message.as_bytes())
+}
+
+pub fn close(code: u16) -> Vec<u8> {
+    frame(CLOSE, &code.to_be_bytes())
+}
+
+/// An upgrade request; `more` are further header lines, each with its end.
+pub fn upgrade(target: &str, more: &str) -> Vec<u8> {
+    format!(
+        "GET {target} HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
+    )
+    .into_bytes()
+}
+
+pub fn get(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").into_bytes()
+}
+
+pub fn post(body: &str) -> Vec<u8> {
+    format!(
+        "POST /broadcast HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+pub fn join(channel: &str) -> String {
+    format!(r#"{{"command":"join","args":{{"channel":"{channel}"}}}}"#)
+}
+
+pub fn leave(channel: &str) -> String {
+    format!(r#"{{"command":"leave","args":{{"channel":"{channel}"}}}}"#)
+}
+
+pub fn broadcast(channel: &str, content: &str) -> String {
+    format!(r#"{{"command":"broadcast","args":{{"channel":"{channel}","content":{content}}}}}"#)
+}
+
+/// The same command, with an id.
+pub fn with_id(id: u64, command: &str) -> String {
+    command.replacen('{', &format!(r#"{{"id":{id},"#), 1)
+}
+
+/// What the server is told of where the `nth` client comes from: on this machine, its port its number.
+pub fn local(nth: usize) -> Peer {
+    Peer::new(SocketAddr::from(([127, 0, 0, 1], nth as u16)))
+}
+
+pub struct Client {
+    pub far: Far,
+    pub id: ConnId,
+    /// Bytes that have come and are not yet a whole line.
+    inbox: Vec<u8>,
+    websocket: bool,
+    told_end: bool,
+    /// The next answer is one to `HEAD`.
+    pub bodiless: bool,
+    /// Heads of answers, for stories about headers.
+    pub head: String,
+}
+
+impl Client {
+    pub fn new(far: Far, id: ConnId) -> Client {
+        Client {
+            far,
+            id,
+            inbox: Vec::new(),
+            websocket: false,
+            told_end: false,
+            bodiless: false,
+            head: String::new(),
+        }
+    }
+
+    pub fn send(&self, bytes: &[u8]) {
+        self.far.send(bytes);
+    }
+
+    /// Says a text message.
+    pub fn say(&self, message: &str) {
+        self.send(&text(message));
+    }
+
+    pub fn is_websocket(&self) -> bool {
+        self.websocket
+    }
+
+    /// Whether [`Client::hear`] may hear something.
+    pub fn has_news(&self) -> bool {
+        !self.told_end && (self.far.is_ended() || self.far.has_arrived())
+    }
+
+    /// What has come since the last call, line by line.
+    pub fn hear(&mut self) -> Vec<String> {
+        self.inbox.extend(self.far.receive());
+        let mut lines = Vec::new();
+        let mut used = 0;
+        while let Some((count, line)) = self.line(&self.inbox[used..]) {
+            let answer = self.inbox[used..used + count].to_vec();
+            if !self.websocket {
+                self.head = String::from_utf8(answer).expect("a text");
+                self.websocket = line == "101";
+            }
+            used += count;
+            lines.push(line);
+        }
+        self.inbox.drain(..used);
+        if self.far.is_ended() && !self.told_end {
+            self.told_end = true;
+            let whole = self.inbox.is_empty() || self.far.wire().may_be_torn();
+            assert!(whole, "torn, {} bytes from its end", self.inbox.len());
+            lines.push("end".to_owned());
+        }
+        lines
+    }
+
+    /// A header of the last answer.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(": ")?;
+            found.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+
+    fn line(&self, bytes: &[u8]) -> Option<(usize, String)> {
+        if self.websocket {
+            message(bytes)
+        } else {
+            answer(bytes, self.bodiless)
+        }
+    }
+}
+
+/// A server's frame.
+fn message(bytes: &[u8]) -> Option<(usize, String)> {
+    let [first, second, rest @ ..] = bytes else {
+        return None;
+    };
+    let (size, len) = match second {
+        127 => (
+            10,
+            u64::from_be_bytes(rest.first_chunk().copied()?) as usize,
+        ),
+        126 => (4, u16::from_be_bytes(rest.first_chunk().copied()?).into()),
+        len => (2, usize::from(*len)),
+    };
+    assert!(*second < 128, "a server's frames are not masked");
+    let payload = bytes.get(size..size + len)?;
+    let shown = || String::from_utf8(payload.to_vec()).expect("UTF-8");
+    let line = match *first {
+        TEXT => shown(),
+        PING => "ping".to_owned(),
+        PONG => format!("pong {}", shown()),
+        CLOSE => match payload.split_first_chunk() {
+            Some((code, reason)) => {
+                assert!(!reason.is_empty(), "every close carries a reason");
+                format!("close {}", u16::from_be_bytes(*code))
+            }
+            None => "close".to_owned(),
+        },
+        other => panic!("a frame that begins with {other:#x}"),
+    };
+    Some((size + len, line))
+}
+
+/// An HTTP answer.
+fn answer(bytes: &[u8], bodiless: bool) -> Option<(usize, String)> {
+    let end = bytes.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
+    let head = std::str::from_utf8(&bytes[..end]).expect("a text");
+    let header = |name: &str| {
+        head.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    };
+    let mut line = head["HTTP/1.1 ".len()..][..3].to_owned();
+    let mut size = header("Content-Length").map_or(0, |len| len.parse().expect("a number"));
+    if bodiless {
+        size = 0;
+    }
+    let body = std::str::from_utf8(bytes.get(end..end + size)?).expect("a text");
+    if header("Content-Type") == Some("application/json") && size > 0 {
+        let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        match body["error"]["code"].as_str() {
+            Some(code) => line += &format!(" {code}"),
+            None => line += &format!(" {body}"),
+        }
+    }
+    if header("Connection").is_some_and(|value| value.starts_with("close")) {
+        line += ", close";
+    }
+    Some((end + size, line))
+}

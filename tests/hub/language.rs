@@ -1,0 +1,166 @@
+//! A little language of events for the hub: any bytes are a script, for the fuzzer as for the corpus.
+//!
+//! ```text
+//! n        a client connects               (C below: which client, by one byte; X: which of four channels)
+//! u C      it asks for an upgrade          1 C    with the subprotocol wsify.v1
+//! j C X    it joins     l C X  leaves      b C X  broadcasts, each with an id
+//! p C X    it posts     g C    GET /health m C    GET /metrics
+//! r C N …  it sends N bytes as they are    f C F N …  a frame whose first byte is F, with N bytes
+//! c C      it closes    e C    ends its stream    x C  resets it    v C  vanishes
+//! s C N    it takes N*8 more bytes         w C    it takes what comes
+//! a Q      question Q is allowed           d Q    denied            o Q  the authorizer is out
+//! + N      time passes: N*N ms             i N    reads are of N+1 bytes at most
+//! D        a graceful stop begins
+//! ```
+//!
+//! Any other byte is a turn of the loop. At the end everybody is reset, and nothing may be left.
+
+use wsify::effect::Verdict;
+use wsify::hub::Settings;
+
+use super::client::{
+    Client, broadcast, close, frame, get, join, leave, post, text, upgrade, with_id,
+};
+use super::house::{House, settings};
+
+const CHANNELS: [&str; 4] = ["a", "b", "é", "\\u0061"];
+/// A script in which nobody has become anything by then is not worth the time.
+const LONGEST: usize = 2_000;
+
+struct Script<'s> {
+    bytes: &'s [u8],
+    house: House,
+    clients: Vec<Client>,
+}
+
+/// Plays `bytes`, and panics when a promise of the hub's is broken.
+pub fn play(bytes: &[u8]) {
+    let mut settings = Settings {
+        authorizer: bytes.first().is_some_and(|b| b % 2 == 0),
+        max_channels: 3,
+        max_connections: 8,
+        ..settings()
+    };
+    settings.limits.max_queue = 300;
+    settings.limits.max_message = 1_000;
+    let mut script = Script {
+        bytes: &bytes[..bytes.len().min(LONGEST)],
+        house: House::with(settings),
+        clients: Vec::new(),
+    };
+    while !script.bytes.is_empty() {
+        script.event();
+    }
+    script.end();
+}
+
+impl<'s> Script<'s> {
+    fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.bytes.split_first()?;
+        self.bytes = rest;
+        Some(*first)
+    }
+
+    fn client(&mut self) -> Option<&Client> {
+        let at = usize::from(self.byte()?) % self.clients.len().max(1);
+        self.clients.get(at)
+    }
+
+    fn channel(&mut self) -> &'static str {
+        CHANNELS[usize::from(self.byte().unwrap_or_default() % 4)]
+    }
+
+    fn some(&mut self) -> &'s [u8] {
+        let count = usize::from(self.byte().unwrap_or_default()).min(self.bytes.len());
+        let (some, rest) = self.bytes.split_at(count);
+        self.bytes = rest;
+        some
+    }
+
+    /// The next event. `None`: there is nobody to whom it could happen.
+    fn event(&mut self) -> Option<()> {
+        let event = self.byte()?;
+        match event {
+            b'n' => {
+                let client = self.house.client();
+                self.clients.push(client);
+            }
+            b'u' => self.client()?.send(&upgrade("/ws?a=b", "")),
+            b'1' => {
+                let more = "Sec-WebSocket-Protocol: wsify.v1\r\n";
+                self.client()?.send(&upgrade("/ws", more));
+            }
+            b'j' | b'l' | b'b' => {
+                let far = self.client()?.far.clone();
+                let channel = self.channel();
+                let command = match event {
+                    b'j' => join(channel),
+                    b'l' => leave(channel),
+                    _ => broadcast(channel, &format!("\"{}\"", "x".repeat(100))),
+                };
+                far.send(&text(&with_id(7, &command)));
+            }
+            b'p' => {
+                let far = self.client()?.far.clone();
+                let body = format!(r#"{{"channel":"{}","content":[]}}"#, self.channel());
+                far.send(&post(&body));
+            }
+            b'g' => self.client()?.send(&get("/health")),
+            b'm' => self.client()?.send(&get("/metrics")),
+            b'r' => {
+                let far = self.client()?.far.clone();
+                far.send(self.some());
+            }
+            b'f' => {
+                let far = self.client()?.far.clone();
+                let first = self.byte()?;
+                far.send(&frame(first, self.some()));
+            }
+            b'c' => self.client()?.send(&close(1000)),
+            b'e' => self.client()?.far.leave(),
+            b'x' => self.client()?.far.reset(),
+            b'v' => self.client()?.far.vanish(),
+            b's' => {
+                let far = self.client()?.far.clone();
+                far.narrow(usize::from(self.byte()?) * 8);
+            }
+            b'w' => self.client()?.far.widen(1 << 20),
+            b'a' | b'd' | b'o' => {
+                let which = usize::from(self.byte()?) % self.house.questions.len().max(1);
+                let question = self.house.questions.remove(which)?;
+                let verdict = match event {
+                    b'a' => Verdict::Allow,
+                    b'd' => Verdict::Deny,
+                    _ => Verdict::Unavailable,
+                };
+                self.house.send_verdict(&question, verdict, Some("{}"));
+            }
+            b'+' => {
+                let root = u64::from(self.byte()?);
+                self.house.hub.clock.now += root * root;
+            }
+            b'i' => {
+                let size = usize::from(self.byte()?) + 1;
+                self.house.buffer.truncate(size);
+            }
+            b'D' => self.house.hub.drain(10_000),
+            _ => self.house.tick(),
+        }
+        Some(())
+    }
+
+    fn end(mut self) {
+        self.house.run();
+        for client in &self.clients {
+            client.far.widen(1 << 30);
+            client.far.reset();
+        }
+        self.house.run();
+        while let Some(question) = self.house.questions.pop_front() {
+            self.house.send_verdict(&question, Verdict::Allow, None);
+            self.house.run();
+        }
+        self.house.pass(100_000);
+        self.house.assert_empty();
+    }
+}

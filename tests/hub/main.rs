@@ -1,0 +1,10 @@
+//! The hub without sockets: stories, and a simulation.
+//!
+//! A story is one behaviour of CONTRACT.md, played through [`Hub`](wsify::hub::Hub) over [`pipe::Pipe`] by a
+//! [`house::House`], which does what `server.rs` does, with scripted time and verdicts; it reads as a transcript.
+
+mod client;
+mod house;
+mod pipe;
+mod simulation;
+mod stories;

@@ -1,0 +1,279 @@
+//! A stream without a socket, and the far end of it.
+//!
+//! Owns: the bytes on their way, and what the script says of how they are taken. Behaves as an edge-triggered kernel: an
+//! edge comes when there is something new to read, when there is room again after a short write, and when a side ends.
+//! Counts the calls that a kernel would have got.
+
+use std::cell::{Ref, RefCell, RefMut};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Read, Write};
+use std::rc::Rc;
+
+use wsify::connection::Stream;
+
+/// What the poll would say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Edge {
+    pub readable: bool,
+    /// The client sends no more than what is there.
+    pub closed: bool,
+    pub writable: bool,
+}
+
+impl Edge {
+    pub fn any(self) -> bool {
+        self.readable || self.writable
+    }
+}
+
+/// How often the kernel would have been called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    pub reads: usize,
+    /// Of these, those that found nothing.
+    pub idle_reads: usize,
+    pub writes: usize,
+}
+
+/// What lies between the two ends.
+#[derive(Debug)]
+pub struct Wire {
+    up: VecDeque<u8>,
+    down: Vec<u8>,
+    /// Bytes that the client's kernel still takes.
+    room: usize,
+    /// The most that one write takes, however much room there is.
+    pub largest_write: usize,
+    edge: Edge,
+    /// A write was cut short: an edge is due when there is room.
+    cut_short: bool,
+    left: bool,
+    broken: bool,
+    finished: bool,
+    dropped: bool,
+    /// The server has read everything, and that nothing follows.
+    pub read_to_the_end: bool,
+    pub calls: Calls,
+}
+
+impl Wire {
+    /// Bytes that the server has not read.
+    pub fn unread(&self) -> usize {
+        self.up.len()
+    }
+
+    /// Whether the last thing sent may have no end: it broke, the client left, or it did not read.
+    pub fn may_be_torn(&self) -> bool {
+        self.broken || self.left || self.room < usize::MAX / 2 || self.largest_write < usize::MAX
+    }
+}
+
+/// The server's end.
+#[derive(Debug)]
+pub struct Pipe(Rc<RefCell<Wire>>);
+
+/// The client's end.
+#[derive(Clone, Debug)]
+pub struct Far(Rc<RefCell<Wire>>);
+
+pub fn pipe() -> (Pipe, Far) {
+    let wire = Rc::new(RefCell::new(Wire {
+        up: VecDeque::new(),
+        down: Vec::new(),
+        room: usize::MAX,
+        largest_write: usize::MAX,
+        // A fresh socket is writable, and the poll says so.
+        edge: Edge {
+            writable: true,
+            ..Edge::default()
+        },
+        cut_short: false,
+        left: false,
+        broken: false,
+        finished: false,
+        dropped: false,
+        read_to_the_end: false,
+        calls: Calls::default(),
+    }));
+    (Pipe(Rc::clone(&wire)), Far(wire))
+}
+
+impl Far {
+    pub fn wire(&self) -> Ref<'_, Wire> {
+        self.0.borrow()
+    }
+
+    pub fn wire_mut(&self) -> RefMut<'_, Wire> {
+        self.0.borrow_mut()
+    }
+
+    /// Sends bytes. After an end of either side they go nowhere.
+    pub fn send(&self, bytes: &[u8]) {
+        let mut wire = self.0.borrow_mut();
+        if !bytes.is_empty() && !wire.left && !wire.broken && !wire.dropped {
+            wire.up.extend(bytes);
+            wire.edge.readable = true;
+        }
+    }
+
+    /// Ends this side's stream; the other may go on.
+    pub fn leave(&self) {
+        let mut wire = self.0.borrow_mut();
+        wire.left = true;
+        wire.edge.readable = true;
+        wire.edge.closed = true;
+    }
+
+    /// Resets the connection: what was sent can be read, nothing can be written any more.
+    pub fn reset(&self) {
+        let mut wire = self.0.borrow_mut();
+        wire.broken = true;
+        wire.edge = Edge {
+            readable: true,
+            closed: true,
+            writable: true,
+        };
+    }
+
+    /// Resets it without an edge: the server notices when it writes.
+    pub fn vanish(&self) {
+        self.0.borrow_mut().broken = true;
+    }
+
+    /// Lets the kernel take only so many more bytes.
+    pub fn narrow(&self, room: usize) {
+        self.0.borrow_mut().room = room;
+    }
+
+    /// Lets it take so many bytes more than now.
+    pub fn widen(&self, more: usize) {
+        let mut wire = self.0.borrow_mut();
+        wire.room = wire.room.saturating_add(more);
+        if std::mem::take(&mut wire.cut_short) {
+            wire.edge.writable = true;
+        }
+    }
+
+    /// Whether anything came since it was received last.
+    pub fn has_arrived(&self) -> bool {
+        !self.0.borrow().down.is_empty()
+    }
+
+    /// Everything that came since the last call.
+    pub fn receive(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.borrow_mut().down)
+    }
+
+    /// The server will send no more.
+    pub fn is_ended(&self) -> bool {
+        let wire = self.0.borrow();
+        wire.finished || wire.dropped
+    }
+
+    /// The server has let go of the connection.
+    pub fn is_dropped(&self) -> bool {
+        self.0.borrow().dropped
+    }
+
+    /// What the poll would say now, once.
+    pub fn take_edge(&self) -> Edge {
+        std::mem::take(&mut self.0.borrow_mut().edge)
+    }
+
+    pub fn has_edge(&self) -> bool {
+        self.0.borrow().edge.any()
+    }
+
+    /// The calls since the last time this was asked.
+    pub fn take_calls(&self) -> Calls {
+        std::mem::take(&mut self.0.borrow_mut().calls)
+    }
+}
+
+impl Read for Pipe {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut wire = self.0.borrow_mut();
+        wire.calls.reads += 1;
+        if wire.up.is_empty() {
+            wire.calls.idle_reads += 1;
+            wire.read_to_the_end |= wire.broken || wire.left;
+            return match (wire.broken, wire.left) {
+                (true, _) => Err(io::ErrorKind::ConnectionReset.into()),
+                (_, true) => Ok(0),
+                _ => Err(io::ErrorKind::WouldBlock.into()),
+            };
+        }
+        // As a kernel does: a read that does not fill the buffer has taken everything.
+        let count = buffer.len().min(wire.up.len());
+        let (front, back) = wire.up.as_slices();
+        let torn = count.min(front.len());
+        buffer[..torn].copy_from_slice(&front[..torn]);
+        buffer[torn..count].copy_from_slice(&back[..count - torn]);
+        wire.up.drain(..count);
+        Ok(count)
+    }
+}
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut wire = self.0.borrow_mut();
+        assert!(!wire.finished, "a write after the end was told");
+        let offered: usize = parts.iter().map(|part| part.len()).sum();
+        assert!(offered > 0, "a write of nothing");
+        wire.calls.writes += 1;
+        if wire.broken {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let taken = offered.min(wire.room).min(wire.largest_write);
+        wire.room -= taken;
+        if taken < offered {
+            wire.cut_short = true;
+            // What cut it short was not the room: there is more at once, as a kernel's edge would tell.
+            if wire.room > 0 {
+                wire.cut_short = false;
+                wire.edge.writable = true;
+            }
+        }
+        if taken == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let mut left = taken;
+        for part in parts {
+            let here = part.len().min(left);
+            wire.down.extend_from_slice(&part[..here]);
+            left -= here;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Pipe {
+    fn finish(&mut self) -> io::Result<()> {
+        let mut wire = self.0.borrow_mut();
+        assert!(!wire.finished, "the end was told twice");
+        if wire.broken {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        wire.finished = true;
+        if wire.left {
+            // Both sides have ended: a hang-up.
+            wire.edge.readable = true;
+            wire.edge.closed = true;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.0.borrow_mut().dropped = true;
+    }
+}

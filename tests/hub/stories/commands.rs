@@ -1,0 +1,236 @@
+//! What a client says and hears.
+
+use wsify::effect::Verdict;
+use wsify::hub::Settings;
+
+use crate::client::{PING, broadcast, frame, join, leave, text, with_id};
+use crate::house::{House, settings};
+
+fn error(heard: &[String]) -> String {
+    let error: serde_json::Value = serde_json::from_str(&heard[0]).unwrap();
+    assert_eq!(heard.len(), 1);
+    let part = |name: &str| error["error"][name].as_str().unwrap_or("-").to_owned();
+    format!(
+        "{} {} {} {}",
+        error["id"],
+        part("code"),
+        part("command"),
+        part("channel")
+    )
+}
+
+#[test]
+fn success_is_silent_without_an_id_and_answered_with_one() {
+    let mut house = House::open();
+    let mut ann = house.websocket();
+    assert_eq!(house.says(&mut ann, &join("a")), [""; 0]);
+    assert_eq!(house.says(&mut ann, &leave("nowhere")), [""; 0]);
+    assert_eq!(
+        house.says(&mut ann, &with_id(7, &join("b"))),
+        [r#"{"id":7,"ok":true}"#]
+    );
+    let digits = r#"{"id":1.50e2,"command":"leave","args":{"channel":"b"}}"#;
+    assert_eq!(house.says(&mut ann, digits), [r#"{"id":1.50e2,"ok":true}"#]);
+    let null = r#"{"id":null,"command":"leave","args":{"channel":"b"}}"#;
+    assert_eq!(house.says(&mut ann, null), [""; 0]);
+}
+
+#[test]
+fn what_fails_is_always_answered_and_the_connection_stays() {
+    let mut house = House::asking();
+    let mut ann = house.websocket();
+    let table = [
+        ("nonsense", "null bad_message - -"),
+        ("[]", "null bad_message - -"),
+        (
+            r#"{"id":[],"command":"join","args":{"channel":"a"}}"#,
+            "null bad_message join a",
+        ),
+        (
+            r#"{"id":1,"command":"sing","args":{"channel":"a"}}"#,
+            "1 unknown_command sing a",
+        ),
+        (r#"{"id":1,"command":"join"}"#, "1 bad_channel join -"),
+        (
+            r#"{"id":1,"command":"join","args":{"channel":" "}}"#,
+            "1 bad_channel join -",
+        ),
+        (
+            r#"{"id":1,"command":"join","args":{"channel":"a","channel":"b"}}"#,
+            "1 bad_message join -",
+        ),
+    ];
+    for (message, expected) in table {
+        let heard = house.sends(&mut ann, &text(message));
+        assert_eq!(error(&heard), expected, "{message}");
+        assert_eq!(house.asked(), [""; 0], "{message}");
+    }
+    ann.say(&with_id(2, &join(" a ")));
+    house.run();
+    house.answer(Verdict::Deny);
+    assert_eq!(error(&ann.hear()), "2 not_authorized join a");
+    ann.say(&broadcast("a", "1"));
+    house.run();
+    house.answer(Verdict::Deny);
+    assert_eq!(error(&ann.hear()), "null not_authorized broadcast a");
+    assert_eq!(house.hub.holds().channels, 0);
+}
+
+#[test]
+fn the_answer_comes_when_it_has_taken_effect() {
+    let mut house = House::asking();
+    let mut ann = house.websocket();
+    ann.say(&with_id(1, &join("a")));
+    house.run();
+    assert_eq!((ann.hear(), house.hub.holds().memberships), (vec![], 0));
+    house.answer(Verdict::Allow);
+    assert_eq!(ann.hear(), [r#"{"id":1,"ok":true}"#]);
+    assert_eq!(house.hub.holds().memberships, 1);
+}
+
+#[test]
+fn an_authorizer_that_is_down_ends_the_connection_with_1013() {
+    let mut house = House::asking();
+    let mut ann = house.member("a");
+    let mut ben = house.member("a");
+    ann.say(&broadcast("a", "1"));
+    house.run();
+    house.answer(Verdict::Unavailable);
+    assert_eq!(ann.hear(), ["close 1013"]);
+    assert_eq!(ben.hear(), [""; 0], "the command is not done");
+    assert_eq!(house.hub.holds().memberships, 1);
+}
+
+#[test]
+fn one_question_at_a_time_and_the_rest_waits_in_order() {
+    let mut house = House::asking();
+    let mut ann = house.member("a");
+    let mut ben = house.websocket();
+    let said = [
+        text(&with_id(1, &broadcast("a", "1"))),
+        text(&with_id(2, &leave("a"))),
+        text("bad"),
+    ];
+    ann.send(&said.concat());
+    house.run();
+    assert_eq!(house.asked(), ["broadcast a"]);
+    // Others never wait for it.
+    assert_eq!(house.sends(&mut ben, &frame(PING, b"hi")), ["pong hi"]);
+    ben.say(&with_id(3, &join("a")));
+    house.run();
+    assert_eq!(house.asked(), ["broadcast a", "join a"]);
+    let first = house.questions.pop_front().unwrap();
+    house.answer(Verdict::Allow);
+    assert_eq!(ben.hear(), [r#"{"id":3,"ok":true}"#]);
+    house.questions.push_front(first);
+    house.answer(Verdict::Allow);
+    assert_eq!(house.asked(), ["leave a"]);
+    assert_eq!(ann.hear(), [r#"{"id":1,"ok":true}"#, "1"]);
+    house.answer(Verdict::Allow);
+    let heard = ann.hear();
+    assert_eq!(heard[0], r#"{"id":2,"ok":true}"#);
+    assert!(heard[1].contains("bad_message"), "{heard:?}");
+    assert_eq!(ben.hear(), ["1"]);
+}
+
+#[test]
+fn a_ping_waits_while_a_question_is_open() {
+    let mut house = House::asking();
+    let mut ann = house.websocket();
+    ann.send(&[text(&join("a")), frame(PING, b"?")].concat());
+    house.run();
+    assert_eq!(ann.hear(), [""; 0]);
+    house.answer(Verdict::Allow);
+    assert_eq!(ann.hear(), ["pong ?"]);
+}
+
+#[test]
+fn a_message_may_come_in_fragments_with_a_ping_in_between() {
+    let mut house = House::open();
+    let mut ann = house.member("a");
+    let said = broadcast("a", r#""é""#).into_bytes();
+    let torn = said.len() - 4;
+    let pieces = [
+        frame(0x01, &said[..5]),
+        frame(PING, b"between"),
+        frame(0x00, &said[5..torn]),
+        frame(0x80, &said[torn..]),
+    ];
+    assert_eq!(
+        house.sends(&mut ann, &pieces[..2].concat()),
+        ["pong between"]
+    );
+    assert_eq!(house.sends(&mut ann, &pieces[2..].concat()), [r#""é""#]);
+    for byte in pieces.concat() {
+        ann.send(&[byte]);
+        house.run();
+    }
+    assert_eq!(ann.hear(), ["pong between", r#""é""#]);
+    // Binary messages hold JSON too.
+    assert_eq!(house.sends(&mut ann, &frame(0x82, &said)), [r#""é""#]);
+}
+
+#[test]
+fn a_connection_may_be_in_so_many_channels_and_no_more() {
+    let mut house = House::with(Settings {
+        max_channels: 2,
+        authorizer: true,
+        ..settings()
+    });
+    let mut ann = house.websocket();
+    house.says(&mut ann, &join("a"));
+    house.says(&mut ann, &join("b"));
+    let heard = house.sends(&mut ann, &text(&with_id(1, &join("c"))));
+    assert_eq!(error(&heard), "1 too_many_channels join c");
+    assert_eq!(house.asked(), [""; 0]);
+    assert_eq!(
+        house.says(&mut ann, &with_id(2, &join("b"))),
+        [r#"{"id":2,"ok":true}"#]
+    );
+    house.says(&mut ann, &leave("a"));
+    assert_eq!(
+        house.says(&mut ann, &with_id(3, &join("c"))),
+        [r#"{"id":3,"ok":true}"#]
+    );
+}
+
+#[test]
+fn who_broadcasts_and_hangs_up_at_once_is_still_heard() {
+    let mut house = House::asking();
+    let mut ben = house.member("a");
+    let ann = house.websocket();
+    ann.say(&broadcast("a", "1"));
+    ann.say(&broadcast("a", "2"));
+    ann.far.leave();
+    house.run();
+    assert!(!ann.far.is_dropped());
+    house.answer(Verdict::Allow);
+    assert_eq!(ben.hear(), ["1"]);
+    house.answer(Verdict::Allow);
+    assert_eq!(ben.hear(), ["2"]);
+    assert!(ann.far.is_dropped());
+}
+
+#[test]
+fn who_broadcasts_and_vanishes_is_heard_even_if_written_to_meanwhile() {
+    let mut house = House::asking();
+    let mut ben = house.member("a");
+    let ann = house.member("a");
+    ann.say(&broadcast("a", "1"));
+    ann.say(&broadcast("a", "2"));
+    house.run();
+    ann.far.vanish();
+    // What is published meanwhile is written to her, and finds nobody.
+    ben.say(&broadcast("a", "0"));
+    house.run();
+    let hers = house.questions.pop_front().unwrap();
+    house.answer(Verdict::Allow);
+    house.questions.push_front(hers);
+    assert_eq!(ben.hear(), ["0"]);
+    house.answer(Verdict::Allow);
+    assert_eq!(ben.hear(), ["1"]);
+    house.answer(Verdict::Allow);
+    assert_eq!(ben.hear(), ["2"]);
+    assert!(ann.far.is_dropped());
+    assert_eq!(house.hub.holds().memberships, 1);
+}

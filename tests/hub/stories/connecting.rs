@@ -1,0 +1,245 @@
+//! From the first byte to the open WebSocket.
+
+use wsify::effect::Verdict;
+use wsify::hub::Settings;
+
+use crate::client::{self, broadcast, get, join, text, upgrade, with_id};
+use crate::house::{House, settings};
+
+const V1: &str = "Sec-WebSocket-Protocol: wsify.v1\r\n";
+
+#[test]
+fn without_an_authorizer_everybody_is_let_in() {
+    let mut house = House::open();
+    let mut ann = house.upgrading("");
+    assert_eq!(ann.hear(), ["101"]);
+    let accept = ann.header("Sec-WebSocket-Accept");
+    assert_eq!(accept, Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+}
+
+#[test]
+fn whom_the_authorizer_allows_is_let_in() {
+    let mut house = House::asking();
+    let mut ann = house.upgrading("");
+    assert_eq!(house.asked(), ["connect"]);
+    assert_eq!(ann.hear(), [""; 0]);
+    house.answer(Verdict::Allow);
+    assert_eq!(ann.hear(), ["101"]);
+}
+
+#[test]
+fn whom_the_authorizer_denies_gets_403_and_may_try_again() {
+    let mut house = House::asking();
+    let mut ann = house.upgrading("");
+    house.answer(Verdict::Deny);
+    assert_eq!(ann.hear(), ["403 not_authorized"]);
+    ann.send(&upgrade("/ws?token=better", ""));
+    house.run();
+    house.answer(Verdict::Allow);
+    assert_eq!(ann.hear(), ["101"]);
+}
+
+#[test]
+fn while_the_authorizer_is_down_upgrades_get_503_and_when_to_come_back() {
+    let mut house = House::asking();
+    let mut ann = house.upgrading("");
+    house.answer(Verdict::Unavailable);
+    assert_eq!(ann.hear(), ["503 authorizer_down"]);
+    let seconds: u64 = ann.header("Retry-After").unwrap().parse().unwrap();
+    assert!((1..=5).contains(&seconds));
+}
+
+#[test]
+fn every_later_question_says_who_asks() {
+    let mut house = House::asking();
+    let mut ann = house.client();
+    ann.send(&upgrade(
+        "/ws?token=a&token=b+c",
+        "x-forwarded-for: 203.0.113.7\r\n",
+    ));
+    house.run();
+    let body = |house: &House| -> serde_json::Value {
+        serde_json::from_slice(&house.questions[0].body).unwrap()
+    };
+    let connect = body(&house);
+    assert_eq!(
+        connect["args"]["headers"]["X-Forwarded-For"][0],
+        "203.0.113.7"
+    );
+    assert_eq!(connect["args"]["query"]["token"][1], "b c");
+    assert_eq!(connect["connection"]["remote_addr"], "127.0.0.1:0");
+    assert!(connect["connection"].get("state").is_none());
+    assert!(house.questions[0].wants_state);
+    house.answer_with(Verdict::Allow, Some(r#"{"user":42}"#));
+    assert_eq!(ann.hear(), ["101"]);
+
+    ann.say(r#"{"command":"join","args":{"channel":"a","more":1.50}}"#);
+    house.run();
+    let join = body(&house);
+    assert_eq!(join["connection"]["state"]["user"], 42);
+    assert_eq!(join["connection"]["query"]["token"][0], "a");
+    assert_eq!(join["connection"]["id"], connect["connection"]["id"]);
+    let sent = std::str::from_utf8(&house.questions[0].body).unwrap();
+    assert!(
+        sent.contains(r#""args":{"channel":"a","more":1.50}"#),
+        "{sent}"
+    );
+    assert!(!house.questions[0].wants_state);
+}
+
+#[test]
+fn a_verdict_that_comes_late_is_not_taken_for_the_new_tenants() {
+    let mut house = House::asking();
+    let ann = house.upgrading("");
+    let question = house.questions.pop_front().unwrap();
+    // The hub forgets her as if her socket could not be registered; her slot is free.
+    house.hub.fail(ann.id);
+    house.run();
+    let mut ben = house.upgrading("");
+    assert_eq!(ben.id.slot, ann.id.slot);
+    assert_ne!(ben.id, ann.id);
+
+    house.send_verdict(&question, Verdict::Allow, None);
+    house.run();
+    assert_eq!(ben.hear(), [""; 0]);
+    house.answer(Verdict::Deny);
+    assert_eq!(ben.hear(), ["403 not_authorized"]);
+}
+
+#[test]
+fn what_is_sent_behind_the_upgrade_request_is_handled_after_it() {
+    let mut house = House::asking();
+    let mut ann = house.client();
+    let behind = [text(&with_id(1, &join("a"))), text(&broadcast("a", "7"))].concat();
+    ann.send(&[upgrade("/ws", ""), behind].concat());
+    house.run();
+    assert_eq!(house.asked(), ["connect"]);
+    house.answer(Verdict::Allow);
+    assert_eq!(ann.hear(), ["101"]);
+    assert_eq!(house.asked(), ["join a"]);
+    house.answer(Verdict::Allow);
+    assert_eq!(ann.hear(), [r#"{"id":1,"ok":true}"#]);
+    assert_eq!(house.asked(), ["broadcast a"]);
+    house.answer(Verdict::Allow);
+    assert_eq!(ann.hear(), ["7"]);
+}
+
+#[test]
+fn a_request_may_come_byte_by_byte_or_two_at_once() {
+    let mut house = House::open();
+    let mut ann = house.client();
+    for byte in upgrade("/ws", V1) {
+        ann.send(&[byte]);
+        house.run();
+    }
+    assert_eq!(ann.hear(), ["101"]);
+    assert_eq!(ann.header("Sec-WebSocket-Protocol"), Some("wsify.v1"));
+
+    let mut ben = house.client();
+    let both = [get("/health"), upgrade("/ws", "")].concat();
+    assert_eq!(
+        house.sends(&mut ben, &both),
+        [r#"200 {"status":"ok"}"#, "101"]
+    );
+}
+
+#[test]
+fn a_full_house_takes_no_websockets_but_answers_requests() {
+    let mut house = House::with(Settings {
+        max_connections: 2,
+        authorizer: true,
+        ..settings()
+    });
+    let ann = house.websocket();
+    // An upgrade under way counts.
+    let mut ben = house.upgrading("");
+    let mut cat = house.upgrading("");
+    assert_eq!(cat.hear(), ["503 full"]);
+    assert!(cat.header("Retry-After").is_some());
+    assert_eq!(
+        house.sends(&mut cat, &get("/health")),
+        [r#"200 {"status":"ok"}"#]
+    );
+
+    house.answer(Verdict::Deny);
+    assert_eq!(ben.hear(), ["403 not_authorized"]);
+    cat.send(&upgrade("/ws", ""));
+    house.run();
+    house.answer(Verdict::Allow);
+    assert_eq!(cat.hear(), ["101"]);
+
+    // Whoever leaves makes room.
+    ann.far.leave();
+    house.run();
+    ben.send(&upgrade("/ws", ""));
+    house.run();
+    house.answer(Verdict::Allow);
+    assert_eq!(ben.hear(), ["101"]);
+}
+
+#[test]
+fn a_silent_handshake_gets_408() {
+    let mut house = House::open();
+    let mut ann = house.client();
+    let mut ben = house.client();
+    ben.send(b"GET /ws HTTP/1.1\r\nHost: h\r\n");
+    house.pass(9_900);
+    assert_eq!((ann.hear(), ben.hear()), (vec![], vec![]));
+    house.pass(200);
+    for client in [&mut ann, &mut ben] {
+        assert_eq!(client.hear(), ["408 request_timeout, close", "end"]);
+        assert!(!client.far.is_dropped(), "it lingers");
+    }
+    ann.far.leave();
+    house.run();
+    assert!(ann.far.is_dropped());
+    house.pass(2_100);
+    assert!(ben.far.is_dropped());
+    house.assert_empty();
+}
+
+#[test]
+fn a_slow_handshake_gets_408_however_often_a_byte_comes() {
+    let mut house = House::open();
+    let mut ann = house.client();
+    for byte in &upgrade("/ws", "")[..100] {
+        ann.send(&[*byte]);
+        house.pass(100);
+    }
+    house.pass(100);
+    assert_eq!(ann.hear(), ["408 request_timeout, close", "end"]);
+}
+
+#[test]
+fn a_tls_hello_and_other_noise_get_400() {
+    let mut house = House::open();
+    for noise in [
+        &b"\x16\x03\x01"[..],
+        b"GET /ws\x01",
+        b"POST / HTTP/1.1\r\n\r\n",
+    ] {
+        let mut ann = house.client();
+        assert_eq!(
+            house.sends(&mut ann, noise),
+            ["400 bad_request, close", "end"]
+        );
+    }
+}
+
+#[test]
+fn a_forged_connect_is_no_command() {
+    let mut house = House::asking();
+    let mut ann = house.websocket();
+    let forged = r#"{"id":"x","command":"connect","args":{"channel":"a"}}"#;
+    let heard = house.sends(&mut ann, &text(forged));
+    assert!(
+        heard[0].starts_with(r#"{"id":"x","error":{"code":"unknown_command""#),
+        "{heard:?}"
+    );
+    assert_eq!(heard.len(), 1);
+    assert_eq!(house.asked(), [""; 0], "the authorizer hears nothing of it");
+    assert_eq!(
+        house.says(&mut ann, &client::with_id(1, &join("a"))),
+        [r#"{"id":1,"ok":true}"#]
+    );
+}

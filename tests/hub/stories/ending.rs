@@ -1,0 +1,317 @@
+//! How connections end: closes both ways, silence, the server's stop.
+
+use wsify::connection::Limits;
+use wsify::effect::Verdict;
+use wsify::hub::Settings;
+
+use crate::client::{
+    CLOSE, Client, PING, PONG, TEXT, broadcast, close, frame, get, join, text, upgrade, with_id,
+};
+use crate::house::{House, settings};
+
+#[test]
+fn a_clients_close_is_echoed_and_the_server_closes_first() {
+    let mut house = House::open();
+    for (sent, echoed) in [
+        (close(1000), "close 1000"),
+        (close(4321), "close 4321"),
+        (frame(CLOSE, b""), "close"),
+    ] {
+        let mut ann = house.member("a");
+        let behind = text(&with_id(1, &broadcast("a", "1")));
+        assert_eq!(
+            house.sends(&mut ann, &[sent, behind].concat()),
+            [echoed, "end"]
+        );
+        assert!(ann.far.is_dropped());
+    }
+    house.assert_empty();
+}
+
+#[test]
+fn a_close_waits_behind_an_open_question() {
+    let mut house = House::asking();
+    let mut ann = house.websocket();
+    ann.send(&[text(&with_id(1, &join("a"))), close(1000)].concat());
+    house.run();
+    assert_eq!(ann.hear(), [""; 0]);
+    house.answer(Verdict::Allow);
+    assert_eq!(ann.hear(), [r#"{"id":1,"ok":true}"#, "close 1000", "end"]);
+    house.assert_empty();
+}
+
+#[test]
+fn what_breaks_the_rfc_is_closed_with_its_code() {
+    let mut house = House::open();
+    let unmasked = vec![0x81, 0x01, b'x'];
+    let table = [
+        (unmasked, "close 1002"),
+        (frame(0xC1, b"x"), "close 1002"),
+        (frame(0x83, b"x"), "close 1002"),
+        (frame(0x80, b"x"), "close 1002"),
+        (frame(0x09, b"x"), "close 1002"),
+        (frame(PING, &[b'x'; 126]), "close 1002"),
+        (close(1005), "close 1002"),
+        (frame(CLOSE, b"\x03\xE8\xFF"), "close 1007"),
+        (frame(TEXT, b"\xFF"), "close 1007"),
+        (
+            [&[0x81, 0xFF][..], &(1u64 << 63).to_be_bytes()].concat(),
+            "close 1009",
+        ),
+        (
+            [&[0x81, 0xFF][..], &((1u64 << 20) + 1).to_be_bytes()].concat(),
+            "close 1009",
+        ),
+    ];
+    for (sent, expected) in table {
+        let mut ann = house.member("a");
+        let mut ben = house.member("a");
+        let all = [
+            text(&broadcast("a", "1")),
+            sent.clone(),
+            text(&broadcast("a", "2")),
+        ];
+        assert_eq!(
+            house.sends(&mut ann, &all.concat()),
+            ["1", expected, "end"],
+            "{sent:x?}"
+        );
+        assert_eq!(ben.hear(), ["1"]);
+        ben.far.leave();
+        // What still comes is thrown away for a while.
+        assert!(!ann.far.is_dropped());
+        ann.send(&[0; 100_000]);
+        house.run();
+        assert!(!ann.far.is_dropped());
+        house.pass(2_100);
+        assert!(ann.far.is_dropped());
+    }
+    house.assert_empty();
+}
+
+#[test]
+fn who_ends_the_stream_without_a_close_is_gone() {
+    let mut house = House::open();
+    let mut members: Vec<Client> = (0..3).map(|_| house.member("a")).collect();
+    members[0].far.leave();
+    members[1].far.reset();
+    house.run();
+    assert!(members[0].far.is_dropped() && members[1].far.is_dropped());
+    assert_eq!(house.hub.holds().memberships, 1);
+    assert_eq!(house.says(&mut members[2], &broadcast("a", "1")), ["1"]);
+}
+
+#[test]
+fn a_silent_client_is_pinged_and_then_dropped() {
+    let mut house = House::open();
+    let mut ann = house.websocket();
+    let mut ben = house.websocket();
+    house.pass(24_900);
+    assert_eq!(ann.hear(), [""; 0]);
+    house.pass(200);
+    assert_eq!(
+        (ann.hear(), ben.hear()),
+        (vec!["ping".into()], vec!["ping".into()])
+    );
+    ben.send(&frame(PONG, b""));
+    house.pass(24_800);
+    assert!(!ann.far.is_dropped());
+    house.pass(400);
+    assert_eq!(ann.hear(), ["end"]);
+    assert!(ann.far.is_dropped());
+    assert_eq!(ben.hear(), ["ping"]);
+}
+
+#[test]
+fn any_byte_ends_the_silence() {
+    let mut house = House::open();
+    let mut ann = house.websocket();
+    // One long message, a byte at a time.
+    for byte in frame(TEXT, &[b' '; 20]) {
+        house.pass(20_000);
+        ann.send(&[byte]);
+        house.run();
+    }
+    let heard = ann.hear();
+    assert_eq!(heard.len(), 1);
+    assert!(heard[0].contains("bad_message"), "{heard:?}");
+}
+
+#[test]
+fn a_server_that_slept_gives_its_clients_time_to_answer_the_ping() {
+    let mut house = House::open();
+    let mut ann = house.websocket();
+    house.hub.clock.now += 1_000_000;
+    house.run();
+    assert_eq!(ann.hear(), ["ping"]);
+    house.pass(1_000);
+    ann.send(&frame(PONG, b""));
+    house.pass(24_000);
+    assert!(!ann.far.is_dropped());
+}
+
+#[test]
+fn without_a_ping_interval_silence_is_welcome() {
+    let mut house = House::with(Settings {
+        limits: Limits {
+            ping_interval: 0,
+            ..settings().limits
+        },
+        ..settings()
+    });
+    let mut ann = house.member("a");
+    house.pass(1_000_000_000);
+    assert_eq!(ann.hear(), [""; 0]);
+    assert_eq!(house.says(&mut ann, &broadcast("a", "1")), ["1"]);
+}
+
+#[test]
+fn time_in_which_a_verdict_is_pending_is_no_silence() {
+    let mut house = House::asking();
+    let mut ann = house.websocket();
+    ann.say(&with_id(1, &join("a")));
+    house.pass(200_000);
+    assert_eq!(ann.hear(), [""; 0]);
+    house.answer(Verdict::Allow);
+    assert_eq!(ann.hear(), [r#"{"id":1,"ok":true}"#]);
+    house.pass(24_900);
+    assert_eq!(ann.hear(), [""; 0]);
+    house.pass(200);
+    assert_eq!(ann.hear(), ["ping"]);
+}
+
+#[test]
+fn a_close_that_is_not_answered_is_not_waited_for_for_ever() {
+    let mut house = House::asking();
+    let mut ann = house.websocket();
+    let mut ben = house.websocket();
+    for client in [&mut ann, &mut ben] {
+        client.say(&join("a"));
+        house.run();
+        house.answer(Verdict::Unavailable);
+        assert_eq!(client.hear(), ["close 1013"]);
+        // What it says meanwhile is not obeyed.
+        client.say(&join("a"));
+        house.run();
+        assert_eq!(house.asked(), [""; 0]);
+    }
+    ben.send(&close(1013));
+    house.run();
+    assert!(ben.far.is_dropped());
+    house.pass(4_900);
+    assert!(!ann.far.is_dropped());
+    house.pass(200);
+    assert!(ann.far.is_dropped());
+    house.assert_empty();
+}
+
+#[test]
+fn a_stop_tells_the_clients_one_after_the_other() {
+    let mut house = House::open();
+    let mut clients: Vec<Client> = (0..10).map(|_| house.member("a")).collect();
+    assert!(!house.hub.is_drained());
+    house.hub.drain(10_000);
+    let mut told = Vec::new();
+    for _ in 0..10 {
+        house.pass(1_000);
+        let mut now = 0;
+        for client in &mut clients {
+            let heard = client.hear();
+            if heard.first().is_some_and(|line| line == "close 1012") {
+                client.send(&close(1012));
+                now += 1;
+            }
+        }
+        told.push(now);
+    }
+    assert_eq!(told.iter().sum::<usize>(), 10);
+    assert!(told.iter().all(|n| *n <= 2), "{told:?}");
+    house.run();
+    assert!(house.hub.is_drained());
+    house.assert_empty();
+}
+
+#[test]
+fn a_stop_with_nobody_there_is_over_at_once() {
+    let mut house = House::open();
+    house.hub.drain(10_000);
+    assert!(house.hub.is_drained());
+    // Nor does an idle connection hold it up.
+    let mut ann = house.client();
+    house.run();
+    assert!(house.hub.is_drained());
+    ann.send(b"GET ");
+    house.run();
+    assert!(!house.hub.is_drained());
+    let rest = b"/health HTTP/1.1\r\nHost: h\r\n\r\n";
+    assert_eq!(
+        house.sends(&mut ann, rest),
+        [r#"503 {"status":"draining"}, close"#, "end"]
+    );
+}
+
+#[test]
+fn requests_that_wait_for_their_turn_are_answered_before_a_stop_is_over() {
+    let mut house = House::open();
+    let mut ann = house.client();
+    ann.send(&get("/health").repeat(300));
+    house.tick();
+    house.hub.drain(10_000);
+    assert!(!house.hub.is_drained());
+    house.run();
+    let heard = ann.hear();
+    assert_eq!(
+        heard[heard.len() - 2..],
+        [r#"503 {"status":"draining"}, close"#, "end"]
+    );
+}
+
+#[test]
+fn what_is_being_asked_is_answered_before_the_stop() {
+    let mut house = House::asking();
+    let mut ann = house.member("a");
+    let mut ben = house.member("a");
+    let mut cat = house.upgrading("");
+    ann.say(&with_id(1, &broadcast("a", "1")));
+    house.run();
+    house.hub.drain(0);
+    house.run();
+    assert_eq!(cat.hear(), ["503 draining, close", "end"]);
+    assert_eq!(ben.hear(), ["close 1012"]);
+    assert_eq!(ann.hear(), [""; 0]);
+    assert!(!house.hub.is_drained());
+    // The verdict about the upgrade that was refused meanwhile changes nothing.
+    assert_eq!(house.asked(), ["connect", "broadcast a"]);
+    house.answer(Verdict::Allow);
+    house.answer(Verdict::Allow);
+    assert_eq!(cat.hear(), [""; 0]);
+    assert_eq!(ann.hear(), [r#"{"id":1,"ok":true}"#, "1", "close 1012"]);
+    for client in [&ann, &ben, &cat] {
+        client.far.leave();
+    }
+    house.run();
+    assert!(house.hub.is_drained());
+    house.assert_empty();
+}
+
+#[test]
+fn during_a_stop_nobody_is_let_in() {
+    let mut house = House::open();
+    let mut first = house.websocket();
+    let mut ann = house.websocket();
+    house.hub.drain(10_000);
+    let mut ben = house.client();
+    assert_eq!(
+        house.sends(&mut ben, &upgrade("/ws", "")),
+        ["503 draining, close", "end"]
+    );
+    assert!(ben.header("Retry-After").is_some());
+    assert_eq!(first.hear(), ["close 1012"]);
+    // Those who are in go on until it is their turn.
+    assert_eq!(
+        house.says(&mut ann, &with_id(1, &join("a"))),
+        [r#"{"id":1,"ok":true}"#]
+    );
+    house.pass(5_000);
+    assert_eq!(ann.hear(), ["close 1012"]);
+}

@@ -1,0 +1,218 @@
+//! Nobody slows down anybody else.
+
+use wsify::connection::Limits;
+use wsify::hub::Settings;
+
+use crate::client::{Client, PING, broadcast, close, frame, join, leave, post, text, with_id};
+use crate::house::{House, settings};
+
+fn small_queues() -> House {
+    House::with(Settings {
+        limits: Limits {
+            max_queue: 1000,
+            ..settings().limits
+        },
+        ..settings()
+    })
+}
+
+fn content(n: usize) -> String {
+    format!("\"{n:03}{}\"", "x".repeat(95))
+}
+
+#[test]
+fn a_slow_reader_is_closed_with_1008_behind_what_it_was_sent() {
+    let mut house = small_queues();
+    let mut slow = house.member("a");
+    let mut fast = house.member("a");
+    let ann = house.websocket();
+    slow.far.narrow(150);
+    for n in 0..30 {
+        ann.say(&broadcast("a", &content(n)));
+        house.run();
+    }
+    assert_eq!(house.hub.holds().memberships, 1);
+    assert_eq!(fast.hear().len(), 30, "nobody else slows down");
+    // Now it reads: everything up to some message, none missing, and then the close.
+    slow.far.widen(1 << 20);
+    house.run();
+    let heard = slow.hear();
+    assert!(heard.len() > 8, "{}", heard.len());
+    let messages = &heard[..heard.len() - 1];
+    assert!(messages.iter().enumerate().all(|(n, m)| *m == content(n)));
+    assert_eq!(heard.last().unwrap(), "close 1008");
+    slow.send(&close(1008));
+    house.run();
+    assert!(slow.far.is_dropped());
+    assert_eq!(house.hub.holds().runs, 0);
+}
+
+#[test]
+fn a_reader_that_never_reads_is_dropped_and_costs_nothing_then() {
+    let mut house = small_queues();
+    let slow: Vec<Client> = (0..5).map(|_| house.member("a")).collect();
+    let ann = house.websocket();
+    for client in &slow {
+        client.far.narrow(150);
+    }
+    for n in 0..30 {
+        ann.say(&broadcast("a", &content(n)));
+        house.run();
+    }
+    assert!(house.hub.holds().runs > 0);
+    house.pass(5_100);
+    assert!(slow.iter().all(|client| client.far.is_dropped()));
+    assert_eq!(house.hub.holds().runs, 0);
+    assert_eq!(house.hub.holds().connections, 1);
+}
+
+#[test]
+fn a_reader_that_cannot_take_one_message_gets_none_behind_it() {
+    // Whether it is closed, or leaves just then.
+    for leaves in [false, true] {
+        let mut house = small_queues();
+        let crowd: Vec<Client> = (0..200).map(|_| house.member("a")).collect();
+        let mut slow = house.member("a");
+        let ann = house.websocket();
+        let large = format!("\"{}\"", "x".repeat(900));
+        slow.far.narrow(100);
+        ann.say(&broadcast("a", &large));
+        house.run();
+        // The next one is on its way when a small one follows it.
+        ann.say(&broadcast("a", &large));
+        house.tick();
+        ann.say(&broadcast("a", "1"));
+        if leaves {
+            slow.say(&with_id(1, &leave("a")));
+        }
+        house.run();
+        slow.far.widen(1 << 20);
+        house.run();
+        assert_eq!(slow.hear(), [&large[..], "close 1008"]);
+        drop(crowd);
+    }
+}
+
+#[test]
+fn what_comes_to_an_empty_queue_is_always_taken() {
+    let mut house = small_queues();
+    let mut slow = house.member("a");
+    let ann = house.websocket();
+    let large = format!("\"{}\"", "x".repeat(100_000));
+    slow.far.narrow(10);
+    ann.say(&broadcast("a", &large));
+    house.run();
+    for _ in 0..11 {
+        slow.far.widen(10_000);
+        house.run();
+    }
+    assert_eq!(slow.hear(), [large]);
+}
+
+#[test]
+fn who_floods_with_pings_and_does_not_read_is_closed() {
+    let mut house = small_queues();
+    let mut ann = house.websocket();
+    ann.far.narrow(100);
+    for _ in 0..100 {
+        ann.send(&frame(PING, &[b'p'; 100]));
+        house.run();
+    }
+    ann.far.widen(1 << 20);
+    house.run();
+    let heard = ann.hear();
+    assert_eq!(heard.last().unwrap(), "close 1008");
+    assert!(heard.len() < 15, "{}", heard.len());
+}
+
+#[test]
+fn a_flood_gets_its_share_of_each_turn_and_no_more() {
+    let mut house = House::open();
+    let mut flooding = house.websocket();
+    let mut ann = house.websocket();
+    let message = text(&with_id(1, &join("a")));
+    flooding.send(&message.repeat(5_000));
+    house.tick();
+    // 64 messages were obeyed; whoever comes next waits for no more than that.
+    let first = flooding.hear().len();
+    assert!((1..=128).contains(&first), "{first}");
+    ann.send(&frame(PING, b"?"));
+    house.tick();
+    assert_eq!(ann.hear(), ["pong ?"]);
+    let second = flooding.hear().len();
+    assert!((1..=128).contains(&second), "{second}");
+    house.run();
+    assert_eq!(first + second + flooding.hear().len(), 5_000);
+}
+
+#[test]
+fn a_broadcast_to_many_lets_others_pass() {
+    let mut house = House::open();
+    let mut crowd: Vec<Client> = (0..900).map(|_| house.member("crowd")).collect();
+    let mut pair: Vec<Client> = (0..2).map(|_| house.member("pair")).collect();
+    let ann = house.websocket();
+    ann.say(&broadcast("crowd", "1"));
+    house.tick();
+    pair[0].say(&broadcast("pair", "2"));
+    house.tick();
+    assert_eq!(
+        (pair[0].hear(), pair[1].hear()),
+        (vec!["2".into()], vec!["2".into()])
+    );
+    let mut served = || -> usize { crowd.iter_mut().map(|member| member.hear().len()).sum() };
+    let waiting = 900 - served();
+    assert!(waiting > 500, "{waiting}");
+    house.run();
+    assert_eq!(served(), waiting);
+}
+
+#[test]
+fn what_is_published_while_a_broadcast_goes_out_goes_out_as_one() {
+    let mut house = House::open();
+    let mut crowd: Vec<Client> = (0..400).map(|_| house.member("a")).collect();
+    let mut backend = house.client();
+    for member in &crowd {
+        member.far.take_calls();
+    }
+    backend.send(&post(r#"{"channel":"a","content":0}"#));
+    house.tick();
+    for n in 1..20 {
+        backend.send(&post(&format!(r#"{{"channel":"a","content":{n}}}"#)));
+        house.tick();
+    }
+    house.run();
+    assert_eq!(backend.hear().len(), 20);
+    let expected: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    for member in &mut crowd {
+        assert!(member.far.wire().calls.writes < 12);
+        assert_eq!(member.hear(), expected);
+    }
+}
+
+#[test]
+fn any_short_write_and_any_small_buffer_changes_nothing() {
+    let mut house = House::open();
+    house.buffer = vec![0; 5];
+    let mut ann = house.client();
+    ann.far.wire_mut().largest_write = 3;
+    let said = [
+        crate::client::upgrade("/ws", ""),
+        text(&with_id(1, &join("a"))),
+        text(&broadcast("a", "\"é\"")),
+        frame(PING, b"?"),
+        close(1000),
+    ];
+    assert_eq!(
+        house.sends(&mut ann, &said.concat()),
+        [
+            "101",
+            r#"{"id":1,"ok":true}"#,
+            "\"é\"",
+            "pong ?",
+            "close 1000",
+            "end"
+        ]
+    );
+    house.run();
+    assert!(ann.far.is_dropped());
+}

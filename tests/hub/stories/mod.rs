@@ -1,0 +1,7 @@
+mod channels;
+mod commands;
+mod connecting;
+mod counts;
+mod ending;
+mod fairness;
+mod http;
