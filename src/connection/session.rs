@@ -544,14 +544,15 @@ impl Session {
 
     /// Whether [`Session::all_sent`] would do something, once all is sent.
     pub fn is_finishing(&self) -> bool {
-        matches!(
+        let finishing = matches!(
             self.phase,
             Phase::Closing {
                 close: Close::Echo | Close::Linger,
                 finished: false,
                 ..
             }
-        )
+        );
+        finishing && !self.over
     }
 
     /// Everything in the outbox has been sent. `drained`: and everything that has come was read. Returns whether the
