@@ -70,6 +70,37 @@ pub struct Settings {
     pub instance: u64,
 }
 
+/// Entries of a list in [`Doomed`].
+const DOOMED: usize = 1024;
+
+/// Connections to be dropped, in short lists, of which the oldest is worked off first. One long list would have to be
+/// moved where it outgrows its place, and when a crowd leaves at once that takes milliseconds.
+#[derive(Debug, Default)]
+struct Doomed(VecDeque<Vec<ConnId>>);
+
+impl Doomed {
+    fn push(&mut self, id: ConnId) {
+        match self.0.back_mut() {
+            Some(list) if list.len() < DOOMED => list.push(id),
+            _ => self.0.push_back(vec![id]),
+        }
+    }
+
+    fn pop(&mut self) -> Option<ConnId> {
+        let list = self.0.front_mut()?;
+        let id = list.pop();
+        // The last list is kept, so that a steady coming and going allocates nothing.
+        if list.is_empty() && self.0.len() > 1 {
+            self.0.pop_front();
+        }
+        id
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.front().is_none_or(Vec::is_empty)
+    }
+}
+
 /// A graceful stop under way.
 #[derive(Debug)]
 struct Drain {
@@ -104,7 +135,7 @@ pub struct Hub<S> {
     /// Connections with something in the outbox.
     dirty: Vec<ConnId>,
     /// Connections to be dropped.
-    doomed: VecDeque<ConnId>,
+    doomed: Doomed,
     questions: VecDeque<Question>,
     due: Vec<(u32, u32)>,
     failed: Vec<ConnId>,
@@ -152,7 +183,7 @@ impl<S: Stream> Hub<S> {
             again: VecDeque::new(),
             relieved: Vec::new(),
             dirty: Vec::new(),
-            doomed: VecDeque::new(),
+            doomed: Doomed::default(),
             questions: VecDeque::new(),
             due: Vec::new(),
             failed: Vec::new(),
@@ -382,7 +413,7 @@ impl<S: Stream> Hub<S> {
         if connection.session.is_over() {
             if !connection.doomed {
                 connection.doomed = true;
-                self.doomed.push_back(id);
+                self.doomed.push(id);
             }
             return;
         }
@@ -506,8 +537,8 @@ impl<S: Stream> Hub<S> {
 
     /// Drops those that are over: the only place where a connection ends.
     pub fn reap(&mut self) {
-        for _ in 0..self.doomed.len().min(DROPS) {
-            let Some(id) = self.doomed.pop_front() else {
+        for _ in 0..DROPS {
+            let Some(id) = self.doomed.pop() else {
                 return;
             };
             let Some(mut connection) = self.registry.remove(id) else {
