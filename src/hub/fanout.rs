@@ -24,6 +24,9 @@ const SHARED_RUN: usize = 64 * 1024;
 /// taken.
 const CONGESTED: usize = 4 * 1024 * 1024;
 
+/// Members for whom room is kept when they leave.
+const ROOMY: usize = 1024;
+
 /// Packed, as there is one for each membership.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, packed(4))]
@@ -111,6 +114,11 @@ impl Audience {
         }
         self.close_gap(self.members.len() - 1, gap, &mut moved);
         self.members.pop();
+        // A crowd's memory is given back bit by bit: all at once, with the last to leave, takes over a millisecond.
+        let capacity = self.members.capacity();
+        if capacity > ROOMY && self.members.len() < capacity / 2 {
+            self.members.shrink_to(capacity / 4 * 3);
+        }
         if self.members.is_empty() {
             for batch in self.batches.drain(..) {
                 runs.release(batch.slice.run);
