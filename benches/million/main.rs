@@ -10,9 +10,7 @@
 //! is what one connection brings in (accept, handshake and join; a broadcast; a pong; a close); a tick is all the rest of
 //! a turn: deadlines, fan-out, flush, reap. Time is CPU time of this thread, so that other programs count for little;
 //! what the kernel does meanwhile to give memory or move it is in it. Since a longest time is what an unlucky moment makes
-//! of it, everything is done several times over: each operation counts with its shortest time, and the longest of these
-//! is shown, and which it was. What has a cause in the program comes back each time. Memory is that of the first time,
-//! in a process of its own, which has nothing to use again.
+//! of it, everything is done three times, each in a process of its own, and the best figure is shown.
 //!
 //! The table goes to stdout, and as JSON to `target/bench/million.json`. Needs Linux, for the size of its memory.
 
@@ -82,15 +80,27 @@ fn bench(args: &[&str]) -> io::Result<()> {
     let count = count.unwrap_or(CONNECTIONS);
     let mut rows = Vec::new();
     for (name, _) in CROWDS {
-        let mut command = Command::new(std::env::current_exe()?);
-        let output = command
-            .args(["crowd", name, count])
-            .stderr(Stdio::inherit())
-            .output()?;
-        if !output.status.success() {
-            return Err(io::Error::other(format!("{name}: {}", output.status)));
+        let mut best: Vec<Value> = Vec::new();
+        for round in 1..=ROUNDS {
+            eprintln!("{name}, round {round} of {ROUNDS}");
+            let mut command = Command::new(std::env::current_exe()?);
+            let command = command.args(["crowd", name, count]);
+            let output = command.stderr(Stdio::inherit()).output()?;
+            if !output.status.success() {
+                return Err(io::Error::other(format!("{name}: {}", output.status)));
+            }
+            let fresh: Vec<Value> = serde_json::from_slice(&output.stdout)?;
+            if best.is_empty() {
+                best = fresh;
+                continue;
+            }
+            for (best, fresh) in best.iter_mut().zip(fresh) {
+                if fresh["figure"].as_f64() < best["figure"].as_f64() {
+                    *best = fresh;
+                }
+            }
         }
-        rows.extend(serde_json::from_slice::<Vec<Value>>(&output.stdout)?);
+        rows.extend(best);
     }
     print(&rows);
     write(count, &rows)
@@ -101,19 +111,8 @@ fn crowd(name: &str, count: &str) -> io::Result<()> {
     let count = count.parse().map_err(io::Error::other)?;
     let known = CROWDS.into_iter().find(|(known, _)| *known == name);
     let (name, room) = known.ok_or_else(|| io::Error::other("no such crowd"))?;
-    let mut best: Vec<Phase> = Vec::new();
-    for round in 0..ROUNDS {
-        eprintln!("{name}, round {} of {ROUNDS}", round + 1);
-        let phases = Crowd::live(count, room)?;
-        if best.is_empty() {
-            best = phases;
-            continue;
-        }
-        for (best, phase) in best.iter_mut().zip(phases) {
-            best.keep_shorter(phase);
-        }
-    }
-    let rows: Vec<Value> = best.iter().flat_map(|phase| phase.rows(name)).collect();
+    let phases = Crowd::live(count, room)?;
+    let rows: Vec<Value> = phases.iter().flat_map(|phase| phase.rows(name)).collect();
     println!("{}", Value::from(rows));
     Ok(())
 }
@@ -141,20 +140,9 @@ impl Phase {
         }
     }
 
-    fn keep_shorter(&mut self, other: Phase) {
-        for (mine, its) in [
-            (&mut self.operations, other.operations),
-            (&mut self.ticks, other.ticks),
-        ] {
-            for (mine, its) in mine.iter_mut().zip(its) {
-                *mine = its.min(*mine);
-            }
-        }
-    }
-
     fn rows(&self, crowd: &str) -> Vec<Value> {
         let mut rows = Vec::new();
-        let mut row = |what, figure: f64, unit, target: Option<f64>| {
+        let mut row = |what, figure: f64, which: Option<f64>, unit, target: Option<f64>| {
             let verdict = target.map(|target| {
                 if figure <= target {
                     "pass"
@@ -164,29 +152,40 @@ impl Phase {
             });
             rows.push(json!({
                 "members": crowd, "while": self.name, "what": what,
-                "figure": (figure * 10.0).round() / 10.0, "unit": unit, "target": target, "verdict": verdict,
+                "figure": (figure * 10.0).round() / 10.0, "which": which, "unit": unit, "target": target, "verdict": verdict,
             }));
         };
         if let Some(memory) = self.memory {
             // The target is for connections, and these rooms are a hundred thousand channels besides.
             let target = (crowd == CROWDS[0].0).then_some(MEGABYTES);
-            row("memory", memory as f64 / 1e6, "MB", target);
+            row("memory", memory as f64 / 1e6, None, "MB", target);
         }
         if let Some(times) = Times::of(&self.operations) {
-            row("longest operation", times.longest, "us", Some(LONGEST));
-            row("which it was", times.which, "", None);
-            row("mean operation", times.mean, "us", None);
+            row(
+                "longest operation",
+                times.longest,
+                Some(times.which),
+                "us",
+                Some(LONGEST),
+            );
+            row("mean operation", times.mean, None, "us", None);
         }
         if let Some(times) = Times::of(&self.ticks) {
-            row("longest tick", times.longest, "us", Some(LONGEST));
-            row("ticks", times.count, "", None);
+            row(
+                "longest tick",
+                times.longest,
+                Some(times.which),
+                "us",
+                Some(LONGEST),
+            );
+            row("ticks", times.count, None, "", None);
             if self.units > 0 {
                 let each = times.mean * times.count / self.units as f64;
-                row("ticks' time for each", each * 1000.0, "ns", None);
+                row("ticks' time for each", each * 1000.0, None, "ns", None);
             }
         }
         if let Some(herd) = self.herd {
-            row("most due together", herd as f64, "", None);
+            row("most due together", herd as f64, None, "", None);
         }
         rows
     }
@@ -218,9 +217,9 @@ impl Crowd {
         );
         crowd.ids.clear();
         let capacity = count as usize;
-        crowd.phase.operations = vec![0; capacity];
+        crowd.phase.operations = vec![1; capacity];
         crowd.phase.operations.clear();
-        crowd.phase.ticks = vec![0; capacity];
+        crowd.phase.ticks = vec![1; capacity];
         crowd.phase.ticks.clear();
 
         let mut phases = Vec::new();
@@ -364,7 +363,10 @@ impl Crowd {
             for id in ids {
                 self.says(*id, &close);
             }
+            // Sockets would take longer.
+            self.hub.clock.now += 1;
             self.tick();
+            puppet::take_called();
         }
         self.rest();
         self.phase.units = leaving.len() as u64;
@@ -480,7 +482,7 @@ struct Times {
     count: f64,
     mean: f64,
     longest: f64,
-    /// The number of the longest.
+    /// The number of the longest, beginning with 0.
     which: f64,
 }
 
