@@ -169,9 +169,12 @@
 //! # Tests
 //!
 //! At a file's foot: tables of bytes and what they mean, read whole, byte by byte, and with more behind them. In
-//! `tests/`: the command line, this map, the README's tables, and the corpora of `fuzz/` (cargo); the README's promises
-//! one by one over real sockets (`tests/contract`), and clients that others wrote (`tests/clients`). `tests/run` runs
-//! them all.
+//! `tests/`: the command line, this map, the README's tables, the corpora of `fuzz/`, and how often the kernel and the
+//! allocator are called (cargo); the README's promises one by one over real sockets (`tests/contract`), and clients that
+//! others wrote (`tests/clients`). `tests/run` runs them all.
+//!
+//! `cargo bench` measures: `versus` against programs that do only what the kernel demands, `codec` a frame beside other
+//! libraries, `million` the hub with a million connections and no sockets.
 
 pub mod authorizer;
 pub mod buffers;

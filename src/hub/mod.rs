@@ -535,7 +535,7 @@ impl<S: Stream> Hub<S> {
             self.log.debug(
                 "connection ended",
                 &[
-                    ("connection", Value::Text(&connection.peer.to_string())),
+                    ("connection", Value::Shown(&connection.peer)),
                     ("reason", Value::Text(ending)),
                 ],
             );

@@ -295,6 +295,27 @@ fn what_is_being_asked_is_answered_before_the_stop() {
 }
 
 #[test]
+fn a_crowd_that_is_being_asked_about_is_refused_in_parts() {
+    let mut house = House::asking();
+    let crowd: Vec<Client> = (0..5_000).map(|_| house.client()).collect();
+    let mut ann = house.upgrading("");
+    let mut ben = house.upgrading("");
+    house.hub.drain(10_000);
+    assert!(house.has_work());
+    // Before it is their turn.
+    let allowed = house.questions.pop_front().unwrap();
+    house.send_verdict(&allowed, Verdict::Allow, None);
+    house.run();
+    for client in [&mut ann, &mut ben] {
+        assert_eq!(client.hear(), ["503 draining, close", "end"]);
+        client.far.leave();
+    }
+    house.run();
+    assert!(house.hub.is_drained());
+    drop(crowd);
+}
+
+#[test]
 fn during_a_stop_nobody_is_let_in() {
     let mut house = House::open();
     let mut first = house.websocket();
