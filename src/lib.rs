@@ -101,10 +101,10 @@
 //!
 //! ```text
 //!  1 poll            until the next deadline; not at all while hub.has_work() or somebody waits to be accepted
-//!  2 events          256: signals, listeners (only noted), and hub.ready(): one read, 64 requests or messages each
+//!  2 events          256: signals, listeners (only noted), and hub.ready(): one read each, 512 requests or messages, 4,096 of all
 //!  3 accept          64 from each listener, as long as there are file descriptors
 //!  4 verdicts        all that have come home: hub.verdict()
-//!  5 hub.turns       publishers who need not wait any longer, then 256 of those with work but no edge to come
+//!  5 hub.turns       publishers who need not wait any longer, then 256 of those with work but no edge to come, 4,096 messages
 //!  6 questions       hub.question() to the authorizer, until there is none
 //!  7 hub.expire      128 due deadlines; in a graceful stop, 128 whose time it is to leave
 //!  8 hub.fan_out     128 sends, round-robin between audiences, 32 each; a large frame counts for more

@@ -34,8 +34,12 @@ use crate::metrics::{Gauges, Metrics};
 use crate::wire::message::Payload;
 use crate::wire::origins::Origins;
 
-/// Requests or messages of one connection in one turn: a flood waits for its next turn.
-const EVENTS_PER_TURN: usize = 64;
+/// Requests or messages of one connection in one turn: what one read of small messages brings makes one batch, and a
+/// flood waits for its next turn.
+const EVENTS_PER_TURN: usize = 512;
+/// Requests or messages of all connections in one turn of the loop, and again as many of those with work left over: then
+/// whoever comes waits in the again-list.
+const EVENTS: usize = 4096;
 /// Connections with work left over that get a turn between two polls.
 const TURNS: usize = 256;
 /// Sends of broadcasts between two polls, and to one audience before the next gets its share. Large frames count for
@@ -137,6 +141,8 @@ pub struct Hub<S> {
     /// Connections to be dropped.
     doomed: Doomed,
     questions: VecDeque<Question>,
+    /// Requests and messages understood so far, of [`EVENTS`].
+    understood: usize,
     due: Vec<(u32, u32)>,
     failed: Vec<ConnId>,
     websockets: usize,
@@ -185,6 +191,7 @@ impl<S: Stream> Hub<S> {
             dirty: Vec::new(),
             doomed: Doomed::default(),
             questions: VecDeque::new(),
+            understood: 0,
             due: Vec::new(),
             failed: Vec::new(),
             websockets: 0,
@@ -248,6 +255,7 @@ impl<S: Stream> Hub<S> {
         for id in std::mem::take(&mut self.relieved) {
             self.resume(id);
         }
+        self.understood = 0;
         for _ in 0..self.again.len().min(TURNS) {
             let Some(id) = self.again.pop_front() else {
                 break;
@@ -257,6 +265,7 @@ impl<S: Stream> Hub<S> {
                 self.turn(id, buffer);
             }
         }
+        self.understood = 0;
     }
 
     /// The authorizer's word. Comes it too late, it is forgotten.
@@ -303,6 +312,9 @@ impl<S: Stream> Hub<S> {
         };
         if !connection.is_listening() {
             return;
+        }
+        if self.understood >= EVENTS {
+            return self.settle(id);
         }
         if !connection.starved {
             let mut inbox = connection.inbox.take();
@@ -351,6 +363,7 @@ impl<S: Stream> Hub<S> {
             let at = used;
             let step = connection.next(&mut input[at..], &self.clock, &self.settings.limits);
             used += step.used;
+            self.understood += 1;
             match step.event {
                 None => {
                     connection.starved = true;

@@ -254,7 +254,7 @@ fn a_stop_with_nobody_there_is_over_at_once() {
 fn requests_that_wait_for_their_turn_are_answered_before_a_stop_is_over() {
     let mut house = House::open();
     let mut ann = house.client();
-    ann.send(&get("/health").repeat(300));
+    ann.send(&get("/health").repeat(1500));
     house.tick();
     house.hub.drain(10_000);
     assert!(!house.hub.is_drained());
