@@ -42,6 +42,7 @@ use ureq::http::{HeaderMap, header};
 use self::dial::{Dialer, Later};
 pub use self::url::Url;
 use crate::effect::{Answer, Question, Verdict};
+use crate::wire::http;
 use crate::wire::question::parse_state;
 
 /// How long a connection may rest when the authorizer does not say: see the header.
@@ -353,7 +354,11 @@ impl Line {
         };
         self.rest = rest(response.headers());
         let status = response.status().as_u16();
-        let may_hold_state = question.wants_state && is_json(response.headers());
+        let may_hold_state = question.wants_state
+            && response
+                .headers()
+                .get(header::CONTENT_TYPE)
+                .is_some_and(|kind| http::is_json(kind.as_bytes()));
         let body = response.into_body();
         match status {
             200 if may_hold_state => self.with_state(body),
@@ -410,13 +415,6 @@ fn rest(head: &HeaderMap) -> Duration {
         .map_or(REST, |seconds| {
             LONGEST_REST.min(Duration::from_millis(u64::from(seconds) * 800))
         })
-}
-
-fn is_json(head: &HeaderMap) -> bool {
-    head.get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next())
-        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
 /// Why there is no answer, for the log. Never with the URL, which may hold a secret.

@@ -321,10 +321,9 @@ impl Channels {
                     }
                     let prefix = &channel.prefix;
                     audience.publish(runs, |out| {
-                        frame::push_header(out, Opcode::Text, prefix.len() + content.len() + 1);
-                        out.extend_from_slice(prefix);
-                        out.extend_from_slice(content);
-                        out.push(b'}');
+                        let size = prefix.len() + content.len() + command::V1_SUFFIX.len();
+                        frame::push_header(out, Opcode::Text, size);
+                        command::push_v1(out, prefix, content);
                     });
                 }
             }

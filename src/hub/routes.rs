@@ -185,7 +185,7 @@ impl<S: Stream> Hub<S> {
         if let Some(refusal) = self.refuse_backend(id, head) {
             return self.refuse(id, "broadcast", exchange, refusal, false);
         }
-        if !is_json(head) {
+        if !head.header("content-type").is_some_and(http::is_json) {
             let message = "the body has another type: send it with Content-Type: application/json";
             let refusal = Refusal::new(
                 Status::UnsupportedMediaType,
@@ -366,17 +366,4 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     scheme
         .eq_ignore_ascii_case(b"bearer ")
         .then_some(key.trim_ascii())
-}
-
-/// Whether the body is `application/json`, whatever its parameters.
-fn is_json(head: &Head) -> bool {
-    const JSON: &[u8] = b"application/json";
-    let Some((kind, rest)) = head
-        .header("content-type")
-        .and_then(|v| v.split_at_checked(JSON.len()))
-    else {
-        return false;
-    };
-    let rest = rest.trim_ascii_start();
-    kind.eq_ignore_ascii_case(JSON) && (rest.is_empty() || rest.starts_with(b";"))
 }

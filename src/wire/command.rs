@@ -39,14 +39,6 @@ impl ChannelName {
         }
     }
 
-    /// A name to keep.
-    ///
-    /// # Errors
-    /// As [`ChannelName::check`].
-    pub fn new(name: &str) -> Result<ChannelName, BadChannel> {
-        ChannelName::check(name).map(|name| ChannelName(name.into()))
-    }
-
     /// A name to keep, of a text that [`ChannelName::check`] has returned.
     pub fn checked(name: &str) -> ChannelName {
         ChannelName(name.into())
@@ -494,9 +486,9 @@ pub fn v1_prefix(channel: &str) -> Vec<u8> {
 /// What stands behind it.
 pub const V1_SUFFIX: &[u8] = b"}";
 
-/// Appends what a member that speaks `wsify.v1` gets. `content` is JSON.
-pub fn push_v1(out: &mut Vec<u8>, channel: &str, content: &[u8]) {
-    out.extend_from_slice(&v1_prefix(channel));
+/// Appends what a member that speaks `wsify.v1` gets. `prefix` is the channel's [`v1_prefix`], `content` is JSON.
+pub fn push_v1(out: &mut Vec<u8>, prefix: &[u8], content: &[u8]) {
+    out.extend_from_slice(prefix);
     out.extend_from_slice(content);
     out.extend_from_slice(V1_SUFFIX);
 }
@@ -547,7 +539,7 @@ pub fn fuzz(bytes: &[u8]) {
             }
 
             let mut told = Vec::new();
-            push_v1(&mut told, channel, content);
+            push_v1(&mut told, &v1_prefix(channel), content);
             assert!(json::is_json(&told));
             told.clear();
             push_ok(&mut told, command.id(bytes).unwrap_or("0"));
@@ -1000,7 +992,6 @@ mod tests {
         ] {
             let checked = ChannelName::check(&name);
             assert_eq!(checked.map(str::len), expected, "{name:?}");
-            assert_eq!(ChannelName::new(&name).map(|n| n.as_str().len()), expected);
 
             let mut escaped = String::new();
             for unit in name.encode_utf16() {
@@ -1028,7 +1019,7 @@ mod tests {
 
     #[test]
     fn a_channel_name_is_found_by_its_text() {
-        let name = ChannelName::new(" hello ").unwrap();
+        let name = ChannelName::checked(ChannelName::check(" hello ").unwrap());
         let map = HashMap::from([(name.clone(), 1)]);
         assert_eq!(map.get("hello"), Some(&1));
         assert_eq!(map.get(" hello "), None);
@@ -1200,7 +1191,7 @@ mod tests {
             r#"{"error":{"code":"unavailable","message":"later"}}"#
         );
         assert_eq!(
-            written(&|out| push_v1(out, "a\"b", br#"{"x": 1.0}"#)),
+            written(&|out| push_v1(out, &v1_prefix("a\"b"), br#"{"x": 1.0}"#)),
             r#"{"channel":"a\"b","content":{"x": 1.0}}"#
         );
         assert_eq!(

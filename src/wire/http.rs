@@ -990,6 +990,16 @@ pub fn query_pairs(raw: &str) -> Vec<(String, Vec<String>)> {
     pairs
 }
 
+/// Whether a Content-Type is `application/json`, whatever its parameters (RFC 9110 8.3.1).
+pub fn is_json(content_type: &[u8]) -> bool {
+    const JSON: &[u8] = b"application/json";
+    let Some((kind, rest)) = content_type.split_at_checked(JSON.len()) else {
+        return false;
+    };
+    let rest = rest.trim_ascii_start();
+    kind.eq_ignore_ascii_case(JSON) && (rest.is_empty() || rest.starts_with(b";"))
+}
+
 /// A header's name as Go's `textproto.CanonicalMIMEHeaderKey` writes it: `user-agent` is `User-Agent`; what is no
 /// token is left as it is.
 pub fn canonical_name(name: &str) -> String {
