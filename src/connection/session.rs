@@ -157,6 +157,17 @@ enum Phase {
     },
 }
 
+impl Phase {
+    /// The last request was answered at `since`.
+    fn next_request(since: Millis) -> Phase {
+        Phase::Request {
+            since,
+            wait: Wait::Next,
+            seen: 0,
+        }
+    }
+}
+
 /// An idle connection is mostly this; there may be a million of them.
 const _: () = assert!(size_of::<Session>() <= 32);
 
@@ -298,11 +309,7 @@ impl Session {
                         let payload = shift(payload, used);
                         used += count;
                         let kept = arriving.exchange.take();
-                        self.phase = Phase::Request {
-                            since: clock.now,
-                            wait: Wait::Next,
-                            seen: 0,
-                        };
+                        self.phase = Phase::next_request(clock.now);
                         if let Some(mut exchange) = kept {
                             exchange.read = true;
                             return Step {
@@ -404,11 +411,7 @@ impl Session {
         } else if unread {
             self.phase = Phase::Body(Box::new(Arriving::new(exchange, false, limits)));
         } else {
-            self.phase = Phase::Request {
-                since: clock.now,
-                wait: Wait::Next,
-                seen: 0,
-            };
+            self.phase = Phase::next_request(clock.now);
         }
     }
 
@@ -424,14 +427,7 @@ impl Session {
 
     /// The upgrade that was kept, if it still is.
     pub fn take_authorizing(&mut self) -> Option<Authorizing> {
-        match std::mem::replace(
-            &mut self.phase,
-            Phase::Request {
-                since: 0,
-                wait: Wait::Next,
-                seen: 0,
-            },
-        ) {
+        match std::mem::replace(&mut self.phase, Phase::next_request(0)) {
             Phase::Authorizing(authorizing) => Some(*authorizing),
             other => {
                 self.phase = other;
@@ -447,14 +443,7 @@ impl Session {
 
     /// The publication that was kept, if one is.
     pub fn take_publishing(&mut self) -> Option<Publishing> {
-        match std::mem::replace(
-            &mut self.phase,
-            Phase::Request {
-                since: 0,
-                wait: Wait::Next,
-                seen: 0,
-            },
-        ) {
+        match std::mem::replace(&mut self.phase, Phase::next_request(0)) {
             Phase::Publishing(publishing) => Some(*publishing),
             other => {
                 self.phase = other;

@@ -317,11 +317,7 @@ impl<S: Stream> Hub<S> {
             return self.settle(id);
         }
         if !connection.starved {
-            let mut inbox = connection.inbox.take();
-            let used = self.understand(id, inbox.bytes());
-            if let Some(connection) = self.registry.get(id) {
-                connection.inbox.put_back(inbox, used);
-            }
+            self.understand_inbox(id);
         } else if connection.is_unread() {
             match connection.fill(buffer, self.clock.now) {
                 Filled::Bytes(count) => {
@@ -334,11 +330,7 @@ impl<S: Stream> Hub<S> {
                         }
                     } else {
                         connection.inbox.append(fresh);
-                        let mut inbox = connection.inbox.take();
-                        let used = self.understand(id, inbox.bytes());
-                        if let Some(connection) = self.registry.get(id) {
-                            connection.inbox.put_back(inbox, used);
-                        }
+                        self.understand_inbox(id);
                     }
                 }
                 Filled::Nothing => {}
@@ -347,6 +339,18 @@ impl<S: Stream> Hub<S> {
             }
         }
         self.settle(id);
+    }
+
+    /// Understands what waits in the inbox.
+    fn understand_inbox(&mut self, id: ConnId) {
+        let Some(connection) = self.registry.get(id) else {
+            return;
+        };
+        let mut inbox = connection.inbox.take();
+        let used = self.understand(id, inbox.bytes());
+        if let Some(connection) = self.registry.get(id) {
+            connection.inbox.put_back(inbox, used);
+        }
     }
 
     /// Understands as much of `input` as there is, or as may be in one turn. Returns how many bytes that was.
