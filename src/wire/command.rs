@@ -123,8 +123,8 @@ impl Text {
         Ok(match &name {
             Cow::Owned(_) => Text::Decoded(trimmed.into()),
             Cow::Borrowed(name) => {
-                let quote_and_white = 1 + name.len() - name.trim_start().len();
-                Text::Raw(span.inner(quote_and_white, trimmed.len()))
+                let white = name.len().saturating_sub(name.trim_start().len());
+                Text::Raw(span.quoted(white, trimmed.len()))
             }
         })
     }
@@ -495,6 +495,7 @@ pub fn push_v1(out: &mut Vec<u8>, prefix: &[u8], content: &[u8]) {
 
 /// Feeds `bytes` to every reader of JSON from outside, and panics when a promise of theirs is broken. For fuzzing.
 #[doc(hidden)]
+#[expect(clippy::indexing_slicing, reason = "it is meant to panic")]
 pub fn fuzz(bytes: &[u8]) {
     use super::question::{parse_state, push_question};
     use serde_json::Value;

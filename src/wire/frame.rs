@@ -139,15 +139,16 @@ pub fn parse(bytes: &[u8]) -> Option<Header> {
     let ([first, second], rest) = bytes.split_first_chunk()?;
     let masked = second & 0x80 != 0;
     let short_len = second & 0x7F;
-    let (len_size, len) = match short_len {
-        127 => (8, rest.first_chunk().map(|b| u64::from_be_bytes(*b))),
-        126 => (2, rest.first_chunk().map(|b| u16::from_be_bytes(*b).into())),
-        n => (0, Some(n.into())),
+    let (unmasked, len) = match short_len {
+        127 => (10, rest.first_chunk().map(|b| u64::from_be_bytes(*b))),
+        126 => (4, rest.first_chunk().map(|b| u16::from_be_bytes(*b).into())),
+        n => (2_usize, Some(n.into())),
     };
-    let (mask_size, mask) = if masked {
-        (4, rest.get(len_size..).and_then(<[u8]>::first_chunk))
+    let (size, mask) = if masked {
+        let mask = bytes.get(unmasked..).and_then(<[u8]>::first_chunk);
+        (unmasked.saturating_add(4), mask)
     } else {
-        (0, len.and(Some(&[0; 4])))
+        (unmasked, len.and(Some(&[0; 4])))
     };
     Some(Header {
         fin: first & 0x80 != 0,
@@ -157,7 +158,7 @@ pub fn parse(bytes: &[u8]) -> Option<Header> {
         short_len,
         len,
         mask: mask.copied(),
-        size: 2 + len_size + mask_size,
+        size,
     })
 }
 
@@ -251,40 +252,26 @@ fn unmask_run(bytes: &mut [u8], mask: [u8; 4]) -> bool {
 
 /// The mask for what follows `count` bytes.
 pub fn advance(mask: [u8; 4], count: usize) -> [u8; 4] {
-    // Not `rotate_left` of the array: that is three calls of memmove.
+    // Not `rotate_left` of the array: that is three calls of memmove. Whole turns change nothing.
     u32::from_le_bytes(mask)
-        .rotate_right(8 * (count % 4) as u32)
+        .rotate_right((count as u32).wrapping_mul(8))
         .to_le_bytes()
 }
 
-/// The header of a server's frame (final, not masked) for a payload of `len` bytes, and how many of the ten bytes it
-/// takes.
-pub fn encode_header(opcode: Opcode, len: usize) -> ([u8; 10], usize) {
-    let mut bytes = [0; 10];
-    bytes[0] = 0x80 | opcode as u8;
-    let size = match len {
-        0..=125 => {
-            bytes[1] = len as u8;
-            2
-        }
+/// Appends the header of a server's frame (final, not masked); its payload of `len` bytes is to follow.
+pub fn push_header(out: &mut Vec<u8>, opcode: Opcode, len: usize) {
+    let first = 0x80 | opcode as u8;
+    match len {
+        0..=125 => out.extend_from_slice(&[first, len as u8]),
         126..=0xFFFF => {
-            bytes[1] = 126;
-            bytes[2..4].copy_from_slice(&(len as u16).to_be_bytes());
-            4
+            let [high, low] = (len as u16).to_be_bytes();
+            out.extend_from_slice(&[first, 126, high, low]);
         }
         _ => {
-            bytes[1] = 127;
-            bytes[2..].copy_from_slice(&(len as u64).to_be_bytes());
-            10
+            out.extend_from_slice(&[first, 127]);
+            out.extend_from_slice(&(len as u64).to_be_bytes());
         }
-    };
-    (bytes, size)
-}
-
-/// Appends the header of a server's frame; its payload of `len` bytes is to follow.
-pub fn push_header(out: &mut Vec<u8>, opcode: Opcode, len: usize) {
-    let (bytes, size) = encode_header(opcode, len);
-    out.extend_from_slice(&bytes[..size]);
+    }
 }
 
 /// Appends a server's whole frame.
@@ -299,19 +286,23 @@ pub fn close_frame(code: Option<u16>, reason: &str) -> Vec<u8> {
     let mut payload = Vec::with_capacity(MAX_CONTROL);
     if let Some(code) = code {
         payload.extend_from_slice(&code.to_be_bytes());
-        let cut = (0..=reason.len().min(MAX_CONTROL - 2))
+        let fitting = (0..=reason.len().min(MAX_CONTROL - 2))
             .rev()
-            .find(|&at| reason.is_char_boundary(at))
-            .unwrap_or(0);
-        payload.extend_from_slice(&reason.as_bytes()[..cut]);
+            .find_map(|end| reason.get(..end));
+        payload.extend_from_slice(fitting.unwrap_or_default().as_bytes());
     }
-    let mut frame = Vec::with_capacity(2 + payload.len());
+    let mut frame = Vec::with_capacity(2 + MAX_CONTROL);
     push_frame(&mut frame, Opcode::Close, &payload);
     frame
 }
 
 /// What must hold for any bytes; the fuzz target and the replayed corpus call it. Panics where it does not.
 #[doc(hidden)]
+#[expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "it is meant to panic"
+)]
 pub fn fuzz(bytes: &[u8]) {
     let Some(header) = parse(bytes) else {
         assert!(bytes.len() < 2);
@@ -346,8 +337,9 @@ pub fn fuzz(bytes: &[u8]) {
         && header.rsv == 0
         && !header.masked
     {
-        let (ours, size) = encode_header(opcode, len as usize);
-        assert_eq!(header.is_minimal(), ours[..size] == bytes[..header.size]);
+        let mut ours = Vec::new();
+        push_header(&mut ours, opcode, len as usize);
+        assert_eq!(header.is_minimal(), ours == bytes[..header.size]);
     }
 
     // Unmasking is what the RFC says, wherever the payload was torn.

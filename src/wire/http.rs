@@ -183,7 +183,8 @@ impl Head {
 
     fn slice(&self, span: Span) -> &[u8] {
         let (at, len) = (usize::from(span.at), usize::from(span.len));
-        self.bytes.get(at..at + len).unwrap_or_default()
+        let rest = self.bytes.get(at..).unwrap_or_default();
+        rest.get(..len).unwrap_or_default()
     }
 
     fn text(&self, span: Span) -> &str {
@@ -383,24 +384,19 @@ impl<'a> Target<'a> {
     }
 
     fn split(target: &'a str) -> Target<'a> {
-        let (path, query) = match memchr::memchr(b'?', target.as_bytes()) {
-            Some(at) => (target.get(..at), target.get(at + 1..)),
-            None => (Some(target), None),
-        };
-        Target {
-            path: path.unwrap_or_default(),
-            query: query.unwrap_or_default(),
-        }
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        Target { path, query }
     }
 }
 
 /// `host[:port]` (RFC 3986 3.2) in its parts, if it is valid; the host may be empty, as in `Host:` (RFC 9110 7.2).
 pub(super) fn split_authority(authority: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
-    let end = if authority.first() == Some(&b'[') {
-        let end = memchr::memchr(b']', authority)? + 1;
-        let literal = str::from_utf8(authority.get(1..end - 1)?).ok()?;
+    let end = if let [b'[', inside @ ..] = authority {
+        let end = memchr::memchr(b']', inside)?;
+        let literal = str::from_utf8(inside.get(..end)?).ok()?;
         literal.parse::<Ipv6Addr>().ok()?;
-        end
+        // The brackets are the host's.
+        end.checked_add(2)?
     } else {
         let end = memchr::memchr(b':', authority).unwrap_or(authority.len());
         valid_name(authority.get(..end)?).then_some(end)?
@@ -448,7 +444,7 @@ struct Told {
 
 impl Told {
     fn by(headers: &[httparse::Header], version: Version) -> Result<Told, Refusal> {
-        let mut hosts = 0;
+        let mut hosts = 0_usize;
         let mut length = None;
         let mut codings = None;
         let (mut close, mut keep_alive, mut expects_continue) = (false, false, false);
@@ -458,7 +454,7 @@ impl Told {
             // The lengths of the names that matter here differ, so that most headers cost one comparison.
             match name.len() {
                 4 if name.eq_ignore_ascii_case("host") => {
-                    hosts += 1;
+                    hosts = hosts.saturating_add(1);
                     if split_authority(value).is_none() {
                         return Err(bad_request(format!(
                             "the Host \"{}\" is malformed: send host or host:port",
@@ -497,8 +493,9 @@ impl Told {
                     let codings: &mut Codings = codings.get_or_insert_default();
                     for coding in elements(value) {
                         codings.last_is_chunked = coding.eq_ignore_ascii_case(b"chunked");
-                        codings.chunked += usize::from(codings.last_is_chunked);
-                        codings.all += 1;
+                        let chunked = usize::from(codings.last_is_chunked);
+                        codings.chunked = codings.chunked.saturating_add(chunked);
+                        codings.all = codings.all.saturating_add(1);
                     }
                 }
                 _ => {}
@@ -557,7 +554,7 @@ fn content_length(value: &[u8]) -> Result<u64, Refusal> {
     }
     Ok(value.iter().fold(0u64, |sum, digit| {
         sum.saturating_mul(10)
-            .saturating_add(u64::from(digit - b'0'))
+            .saturating_add(u64::from(digit.wrapping_sub(b'0')))
     }))
 }
 
@@ -655,7 +652,7 @@ impl Body {
                         keep.extend_from_slice(content);
                     }
                     rest = after;
-                    let left = left - content.len() as u64;
+                    let left = left.saturating_sub(content.len() as u64);
                     self.next = match self.next {
                         Next::Content(_) => Next::Content(left),
                         _ if left == 0 => Next::ChunkCr,
@@ -669,7 +666,7 @@ impl Body {
             }
         };
         Ok(Fed {
-            used: input.len() - rest.len(),
+            used: input.len().saturating_sub(rest.len()),
             complete,
         })
     }
@@ -701,7 +698,7 @@ impl Body {
             _ => return Err(self.malformed(byte)),
         };
         if let Next::Gap(_) | Next::Extension(_) | Next::TrailerName | Next::TrailerValue = next {
-            self.aside += 1;
+            self.aside = self.aside.saturating_add(1);
             if self.aside > MAX_ASIDE {
                 return Err(bad_request(
                     "the body's chunk extensions and trailers are over 16 KiB: leave them out",
@@ -715,7 +712,7 @@ impl Body {
         let value = char::from(byte).to_digit(16).unwrap_or_default();
         match self.next {
             Next::Size { digits, size } => Next::Size {
-                digits: digits + 1,
+                digits: digits.saturating_add(1),
                 size: size << 4 | u64::from(value),
             },
             other => other,
@@ -1021,6 +1018,12 @@ pub fn canonical_name(name: &str) -> String {
 
 /// What must hold for any bytes; the fuzz target and the replayed corpus call it. Panics where it does not.
 #[doc(hidden)]
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "it is meant to panic"
+)]
 pub fn fuzz(bytes: &[u8]) {
     let whole = parse_head(bytes);
     // However it is cut, a head is the same head, and what is refused is refused.
@@ -1075,6 +1078,11 @@ pub fn fuzz(bytes: &[u8]) {
 }
 
 /// However a body is cut, it is the same body.
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    reason = "it is meant to panic"
+)]
 fn fuzz_body(framing: Framing, bytes: &[u8]) {
     const LIMIT: u64 = 1000;
     let read = |size: usize| {
@@ -1104,6 +1112,11 @@ fn fuzz_body(framing: Framing, bytes: &[u8]) {
 }
 
 /// What is sent is one reply, whatever was asked for.
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    reason = "it is meant to panic"
+)]
 fn fuzz_reply(bytes: &[u8]) {
     let mut headers = [httparse::EMPTY_HEADER; 20];
     let mut reply = httparse::Response::new(&mut headers);

@@ -45,10 +45,12 @@ impl Span {
             .unwrap_or_default()
     }
 
-    /// `part` of this span's own text, `offset` bytes behind its start.
-    pub(super) fn inner(self, offset: usize, len: usize) -> Span {
-        let start = self.start as usize + offset;
-        Span::new(start, start + len)
+    /// Of a span that is a string without escapes: the `len` bytes that lie `offset` behind its opening quote.
+    pub(super) fn quoted(self, offset: usize, len: usize) -> Span {
+        let start = (self.start as usize)
+            .saturating_add(1)
+            .saturating_add(offset);
+        Span::new(start, start.saturating_add(len))
     }
 }
 
@@ -211,8 +213,9 @@ impl<'de> Visitor<'de> for Level<&'de str, &mut Object> {
                         object: &mut *object,
                         is_args: true,
                     })?;
-                    let brace = after_white(text, last.unwrap_or(start + 1));
-                    Span::new(start, brace + 1)
+                    let inside = last.unwrap_or(start.saturating_add(1));
+                    let brace = after_white(text, inside);
+                    Span::new(start, brace.saturating_add(1))
                 }
                 None => span_in(text, map.next_value()?),
             };
@@ -241,7 +244,7 @@ fn span_in(text: &str, part: &RawValue) -> Span {
 /// The position of the brace that opens the value of `name`, if the value is an object.
 fn brace_after(text: &str, name: &RawValue) -> Option<usize> {
     let colon = after_white(text, span_in(text, name).end as usize);
-    let start = after_white(text, colon + 1);
+    let start = after_white(text, colon.saturating_add(1));
     (text.as_bytes().get(start) == Some(&b'{')).then_some(start)
 }
 
@@ -251,7 +254,7 @@ fn after_white(text: &str, at: usize) -> usize {
     let white = rest
         .iter()
         .take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
-    at + white.count()
+    at.saturating_add(white.count())
 }
 
 /// The names seen so far. A few are compared one by one, which needs no allocation; more are hashed with the
@@ -283,7 +286,7 @@ impl<Name: Eq + Hash + Clone> Seen<Name> {
         }
         if let Some(free) = self.few.get_mut(self.len) {
             *free = name;
-            self.len += 1;
+            self.len = self.len.saturating_add(1);
             return None;
         }
         if self.many.contains(&name) {

@@ -96,7 +96,8 @@ impl Reader {
         loop {
             let mut assembled = 0;
             if let Some(message) = &mut self.message {
-                *used += message.take(&mut input[*used..])?;
+                let rest = input.get_mut(*used..).unwrap_or_default();
+                *used = used.saturating_add(message.take(rest)?);
                 if message.left > 0 {
                     return Ok(None);
                 }
@@ -106,7 +107,7 @@ impl Reader {
                 return Ok(Some(data(message.text, Payload::Owned(message.bytes))));
             }
 
-            let rest = &mut input[*used..];
+            let rest = input.get_mut(*used..).unwrap_or_default();
             let Some(header) = frame::parse(rest) else {
                 return Ok(None);
             };
@@ -117,17 +118,19 @@ impl Reader {
             };
             // Judged to be at most `room`, or 125.
             let len = len as usize;
-            let start = *used + header.size;
-            let payload = rest[header.size..].get_mut(..len);
+            let start = used.saturating_add(header.size);
+            let end = start.saturating_add(len);
+            let payload = rest.get_mut(header.size..);
+            let payload = payload.and_then(|payload| payload.get_mut(..len));
 
             if opcode.is_control() {
                 let Some(payload) = payload else {
                     return Ok(None);
                 };
                 frame::unmask(payload, mask);
-                *used = start + len;
+                *used = end;
                 return Ok(Some(match opcode {
-                    Opcode::Ping => Item::Ping(start..*used),
+                    Opcode::Ping => Item::Ping(start..end),
                     Opcode::Pong => Item::Pong,
                     _ => Item::Close(close_code(payload)?),
                 }));
@@ -142,8 +145,8 @@ impl Reader {
                 if text && !is_ascii && simdutf8::basic::from_utf8(payload).is_err() {
                     return Err(Violation::BadText);
                 }
-                *used = start + len;
-                return Ok(Some(data(text, Payload::In(start..*used))));
+                *used = end;
+                return Ok(Some(data(text, Payload::In(start..end))));
             }
 
             let message = self
@@ -180,10 +183,10 @@ impl Assembly {
     /// Takes in what is there of the frame at hand. Returns how many bytes that was.
     fn take(&mut self, input: &mut [u8]) -> Result<usize, Violation> {
         let count = self.left.min(input.len());
-        let piece = &mut input[..count];
+        let piece = input.get_mut(..count).unwrap_or_default();
         frame::unmask(piece, self.mask);
         self.mask = frame::advance(self.mask, count);
-        self.left -= count;
+        self.left = self.left.saturating_sub(count);
         self.bytes.extend_from_slice(piece);
         if self.text {
             self.check()?;
@@ -194,10 +197,11 @@ impl Assembly {
     /// RFC 6455 section 8.1, as early as can be: what no further byte can mend is refused now.
     fn check(&mut self) -> Result<(), Violation> {
         let ended = self.last && self.left == 0;
-        match simdutf8::compat::from_utf8(&self.bytes[self.checked..]) {
+        let unchecked = self.bytes.get(self.checked..).unwrap_or_default();
+        match simdutf8::compat::from_utf8(unchecked) {
             Ok(_) => self.checked = self.bytes.len(),
             Err(error) if error.error_len().is_none() && !ended => {
-                self.checked += error.valid_up_to();
+                self.checked = self.checked.saturating_add(error.valid_up_to());
             }
             Err(_) => return Err(Violation::BadText),
         }
@@ -236,6 +240,11 @@ enum Heard {
 
 /// Reads `stream` as a connection does, in pieces whose sizes `piece` chooses. Returns what was heard, the violation
 /// that ended it, and how many bytes were never used.
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "it is meant to panic"
+)]
 fn hear(
     stream: &[u8],
     max: usize,
@@ -333,11 +342,13 @@ mod tests {
     }
 
     fn masked(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
-        let (mut header, size) = frame::encode_header(Opcode::Text, payload.len());
+        let mut header = Vec::new();
+        frame::push_header(&mut header, Opcode::Text, payload.len());
         header[0] = first;
         header[1] |= 0x80;
-        let mut bytes = [&header[..size], &mask, payload].concat();
-        frame::unmask(&mut bytes[size + 4..], mask);
+        header.extend(mask);
+        let mut bytes = [&header, payload].concat();
+        frame::unmask(&mut bytes[header.len()..], mask);
         bytes
     }
 

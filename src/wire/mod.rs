@@ -2,7 +2,19 @@
 //!
 //! Owns: nothing but the values it makes. Knows: HTTP/1.1, WebSocket and JSON as they stand on the wire.
 //! Never knows: sockets, the poll, time, threads, logging, or which connection the bytes came from.
-//! One shape throughout: "not yet" is a value, malformed is an error, and no input can make it panic.
+//! One shape throughout: "not yet" is a value, malformed is an error, and no input can make it panic: what could is
+//! refused by the lints below, everywhere but in what is meant to panic, the tests and the `fuzz` functions.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
 
 pub mod command;
 pub mod frame;
