@@ -9,6 +9,21 @@
 //! reference for each message. The price, that every holder must let go by hand, is paid in one place ([`Outbox`]) and
 //! checked by the simulation: no connections, no runs. Reconsider when a second kind of holder appears.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "what is counted is in memory; a wrong account is to be seen by tests, not to be hidden"
+)]
+
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 
@@ -146,28 +161,36 @@ impl Runs {
         }
     }
 
-    /// The run's bytes, to be appended to.
-    pub fn bytes_mut(&mut self, run: u32) -> &mut Vec<u8> {
-        &mut self.live[run as usize].bytes
+    /// Has `write` append to the run's bytes.
+    pub fn append(&mut self, run: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(run) = self.live.get_mut(run as usize) {
+            write(&mut run.bytes);
+        }
     }
 
     /// Length of the run in bytes.
     pub fn len(&self, run: u32) -> usize {
-        self.live[run as usize].bytes.len()
+        self.live.get(run as usize).map_or(0, |run| run.bytes.len())
     }
 
     pub fn slice(&self, slice: Slice) -> &[u8] {
-        &self.live[slice.run as usize].bytes[slice.from as usize..slice.to as usize]
+        let run = self.live.get(slice.run as usize);
+        run.and_then(|run| run.bytes.get(slice.from as usize..slice.to as usize))
+            .unwrap_or_default()
     }
 
     pub fn hold(&mut self, run: u32) {
-        self.live[run as usize].holders += 1;
+        if let Some(run) = self.live.get_mut(run as usize) {
+            run.holders += 1;
+        }
     }
 
     pub fn release(&mut self, run: u32) {
-        let holders = &mut self.live[run as usize].holders;
-        *holders -= 1;
-        if *holders == 0 {
+        let Some(found) = self.live.get_mut(run as usize) else {
+            return;
+        };
+        found.holders -= 1;
+        if found.holders == 0 {
             let mut bytes = self.live.remove(run as usize).bytes;
             if self.spare.len() < SPARE_RUNS && bytes.capacity() <= SPARE_CAPACITY {
                 bytes.clear();
@@ -320,14 +343,15 @@ impl Outbox {
             let mut offered = 0;
             for (part, piece) in parts.iter_mut().zip(&waiting.pieces) {
                 let bytes = match piece {
-                    Piece::Own { bytes, sent } => &bytes[*sent..],
+                    Piece::Own { bytes, sent } => bytes.get(*sent..).unwrap_or_default(),
                     Piece::Shared(slice) => runs.slice(*slice),
                 };
                 offered += bytes.len();
                 *part = IoSlice::new(bytes);
             }
             let used = waiting.pieces.len().min(PIECES_PER_WRITE);
-            let taken = match write_once(|| match &parts[..used] {
+            let parts = parts.get(..used).unwrap_or_default();
+            let taken = match write_once(|| match parts {
                 [one] => stream.write(one),
                 several => stream.write_vectored(several),
             }) {
@@ -446,7 +470,7 @@ mod tests {
 
     fn run(runs: &mut Runs, bytes: &[u8]) -> Slice {
         let (run, _) = runs.begin();
-        runs.bytes_mut(run).extend_from_slice(bytes);
+        runs.append(run, |out| out.extend_from_slice(bytes));
         Slice {
             run,
             from: 0,
@@ -512,7 +536,7 @@ mod tests {
         assert_eq!(outbox.send(&mut sink, first, &mut runs), Sent::Blocked);
         for _ in 0..100 {
             let from = runs.len(first.run) as u32;
-            runs.bytes_mut(first.run).extend_from_slice(b"more");
+            runs.append(first.run, |out| out.extend_from_slice(b"more"));
             let slice = Slice {
                 run: first.run,
                 from,

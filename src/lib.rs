@@ -141,8 +141,9 @@
 //!
 //! - A file's header says what it owns, what it knows and what it never knows, and which decisions bind it: chose,
 //!   over, because, reconsider when.
-//! - "Not yet" is a value, malformed is an error that ends the connection, and no input can make anything panic.
-//!   Reading, judging and encoding are separate functions.
+//! - "Not yet" is a value, malformed is an error that ends the connection, and no input can make anything panic: where
+//!   input comes by (`wire`, `connection`, `hub`, `buffers`) lints refuse to unwrap, to index, and to compute what could
+//!   overflow. Reading, judging and encoding are separate functions.
 //! - Whoever has to wait, waits in one place, and in order: one open question for each connection.
 //! - Bytes leave to a client in one place, and a connection dies in one place. Below `server.rs` time is an argument.
 //! - Everything has a limit; its reason stands beside it, and what it leads to is an [`Ending`](connection::Ending) or

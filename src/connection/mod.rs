@@ -8,6 +8,17 @@
 //! has drained the socket, so it is not followed by one that would block; a write that blocked is told by an edge. The
 //! price is that whoever stops early has to remember that there is more ([`Connection::has_work`]).
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 mod badge;
 mod ending;
 mod peer;

@@ -265,8 +265,8 @@ impl Session {
     ) -> Step {
         let mut used = 0;
         loop {
-            let rest = &mut input[used..];
-            let all = used + rest.len();
+            let all = input.len();
+            let rest = input.get_mut(used..).unwrap_or_default();
             match &mut self.phase {
                 Phase::Request { since, wait, seen } => {
                     if *wait == Wait::Next && !rest.is_empty() {
@@ -281,7 +281,7 @@ impl Session {
                             let exchange = Exchange::new(&head, *since);
                             *seen = 0;
                             return Step {
-                                used: used + count,
+                                used: used.saturating_add(count),
                                 event: Some(Event::Request(exchange, head)),
                             };
                         }
@@ -301,13 +301,13 @@ impl Session {
                 Phase::Body(arriving) => match arriving.feed(rest, outbox) {
                     Ok((count, None)) => {
                         return Step {
-                            used: used + count,
+                            used: used.saturating_add(count),
                             event: None,
                         };
                     }
                     Ok((count, Some(payload))) => {
                         let payload = shift(payload, used);
-                        used += count;
+                        used = used.saturating_add(count);
                         let kept = arriving.exchange.take();
                         self.phase = Phase::next_request(clock.now);
                         if let Some(mut exchange) = kept {
@@ -332,7 +332,7 @@ impl Session {
                 } => match reader.next(rest, limits.max_message) {
                     Ok(step) => {
                         let at = used;
-                        used += step.used;
+                        used = used.saturating_add(step.used);
                         match step.item {
                             None => return Step { used, event: None },
                             Some(Item::Text(payload)) => {
@@ -342,7 +342,7 @@ impl Session {
                                 return said(Opcode::Binary, payload, at, used);
                             }
                             Some(Item::Ping(range)) => {
-                                let ping = &input[range.start + at..range.end + at];
+                                let ping = rest.get(range).unwrap_or_default();
                                 if outbox.has_room(ping.len(), limits.max_queue) {
                                     outbox.own(|out| frame::push_frame(out, Opcode::Pong, ping));
                                 } else {
@@ -361,7 +361,7 @@ impl Session {
                     ..
                 } => match reader.next(rest, limits.max_message) {
                     Ok(step) => {
-                        used += step.used;
+                        used = used.saturating_add(step.used);
                         match step.item {
                             None => return Step { used, event: None },
                             Some(Item::Close(_)) => {
@@ -503,7 +503,7 @@ impl Session {
             _ => Close::Sent,
         };
         self.phase = Phase::Closing {
-            until: now + CLOSING,
+            until: now.saturating_add(CLOSING),
             close,
             reader,
             finished: false,
@@ -565,7 +565,7 @@ impl Session {
             Close::Echo | Close::Linger => {
                 *close = Close::Linger;
                 if !*finished {
-                    *until = now + LINGER;
+                    *until = now.saturating_add(LINGER);
                 }
                 !std::mem::replace(finished, true)
             }
@@ -580,16 +580,17 @@ impl Session {
                 since,
                 wait: Wait::Next,
                 ..
-            } => Some(since + KEEP_ALIVE),
-            Phase::Request { since, .. } => Some(since + limits.handshake_timeout),
-            Phase::Body(arriving) => Some(arriving.since + limits.handshake_timeout),
+            } => Some(since.saturating_add(KEEP_ALIVE)),
+            Phase::Request { since, .. } => Some(since.saturating_add(limits.handshake_timeout)),
+            Phase::Body(arriving) => Some(arriving.since.saturating_add(limits.handshake_timeout)),
             Phase::Open {
                 heard,
                 parked: None,
                 ..
             } if limits.ping_interval > 0 => {
                 let silence = Millis::from((now as u32).wrapping_sub(*heard));
-                Some(now + limits.ping_interval.saturating_sub(silence))
+                let left = limits.ping_interval.saturating_sub(silence);
+                Some(now.saturating_add(left))
             }
             Phase::Authorizing(_) | Phase::Publishing(_) | Phase::Open { .. } => None,
             Phase::Closing { until, .. } => Some(*until),
@@ -638,7 +639,7 @@ impl Session {
 
     fn closing(&mut self, close: Close, now: Millis) {
         self.phase = Phase::Closing {
-            until: now + CLOSING,
+            until: now.saturating_add(CLOSING),
             close,
             reader: Reader::default(),
             finished: false,
@@ -701,7 +702,9 @@ fn bye(ending: Ending, used: usize) -> Step {
 /// The same payload, seen from `by` bytes earlier.
 fn shift(payload: Payload, by: usize) -> Payload {
     match payload {
-        Payload::In(range) => Payload::In(range.start + by..range.end + by),
+        Payload::In(range) => {
+            Payload::In(range.start.saturating_add(by)..range.end.saturating_add(by))
+        }
         owned => owned,
     }
 }

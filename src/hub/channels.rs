@@ -4,6 +4,11 @@
 //! Never knows: connections, frames, who may do what. A channel exists while it has a member, or while a delivery to it
 //! is listed to be looked at.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "what is counted is in memory; a wrong account is to be seen by tests, not to be hidden"
+)]
+
 use std::collections::{HashMap, VecDeque};
 
 use slab::Slab;
@@ -26,6 +31,13 @@ impl Place {
 
     fn channel(self) -> usize {
         self.0 as usize >> 1
+    }
+
+    fn dialect(self) -> Dialect {
+        match self.0 & 1 {
+            0 => Dialect::Raw,
+            _ => Dialect::V1,
+        }
     }
 }
 
@@ -120,15 +132,19 @@ impl Names {
     }
 
     fn get(&self, name: &str) -> Option<u32> {
-        self.0[Names::table(name)].get(name).copied()
+        self.0.get(Names::table(name))?.get(name).copied()
     }
 
     fn insert(&mut self, name: ChannelName, channel: usize) {
-        self.0[Names::table(name.as_str())].insert(name, channel as u32);
+        if let Some(table) = self.0.get_mut(Names::table(name.as_str())) {
+            table.insert(name, channel as u32);
+        }
     }
 
     fn remove(&mut self, name: &ChannelName) {
-        self.0[Names::table(name.as_str())].remove(name);
+        if let Some(table) = self.0.get_mut(Names::table(name.as_str())) {
+            table.remove(name);
+        }
     }
 }
 
@@ -140,6 +156,33 @@ struct Channel {
     prefix: Vec<u8>,
     /// Publishers who wait until less is on its way to the members.
     waiting: Vec<ConnId>,
+}
+
+impl Channel {
+    fn new(name: ChannelName) -> Channel {
+        Channel {
+            name,
+            audiences: Default::default(),
+            prefix: Vec::new(),
+            waiting: Vec::new(),
+        }
+    }
+
+    fn audience(&self, dialect: Dialect) -> &Audience {
+        let [raw, v1] = &self.audiences;
+        match dialect {
+            Dialect::Raw => raw,
+            Dialect::V1 => v1,
+        }
+    }
+
+    fn audience_mut(&mut self, dialect: Dialect) -> &mut Audience {
+        let [raw, v1] = &mut self.audiences;
+        match dialect {
+            Dialect::Raw => raw,
+            Dialect::V1 => v1,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -184,31 +227,29 @@ impl Channels {
             Some(index) => index as usize,
             None => {
                 let name = ChannelName::checked(name);
-                let channel = Channel {
-                    name: name.clone(),
-                    audiences: Default::default(),
-                    prefix: Vec::new(),
-                    waiting: Vec::new(),
-                };
-                let index = self.channels.insert(channel);
+                let index = self.channels.insert(Channel::new(name.clone()));
                 self.by_name.insert(name, index);
                 index
             }
         };
-        let at = self.channels[index].audiences[dialect as usize].add(slot);
         if self.joined.len() <= slot as usize {
             self.joined.resize_with(slot as usize + 1, Joined::default);
         }
-        self.joined[slot as usize].put(Place::new(index, dialect), at);
-        self.memberships += 1;
+        if let Some(channel) = self.channels.get_mut(index)
+            && let Some(joined) = self.joined.get_mut(slot as usize)
+        {
+            let at = channel.audience_mut(dialect).add(slot);
+            joined.put(Place::new(index, dialect), at);
+            self.memberships += 1;
+        }
     }
 
     /// What the member in `slot` has not had yet of what was published to it here.
     pub fn owed(&self, slot: u32, name: &str, dialect: Dialect) -> Vec<Slice> {
-        match self.membership(slot, name, dialect) {
-            Some((place, at)) => self.audience(place).owed(at).collect(),
-            None => Vec::new(),
-        }
+        let membership = self.membership(slot, name, dialect).into_iter();
+        membership
+            .flat_map(|(place, at)| self.owed_at(place, at))
+            .collect()
     }
 
     /// What `slot` has not had yet of what was published to it anywhere.
@@ -216,14 +257,21 @@ impl Channels {
         let joined = self.joined.get(slot as usize).into_iter();
         joined
             .flat_map(Joined::places)
-            .flat_map(|(place, at)| self.audience(place).owed(at))
+            .flat_map(|(place, at)| self.owed_at(place, at))
             .collect()
+    }
+
+    fn owed_at(&self, place: Place, at: u32) -> impl Iterator<Item = Slice> {
+        let channel = self.channels.get(place.channel()).into_iter();
+        channel.flat_map(move |channel| channel.audience(place.dialect()).owed(at))
     }
 
     /// Ends one membership. Leaving a channel one is not in does nothing.
     pub fn leave(&mut self, slot: u32, name: &str, dialect: Dialect, runs: &mut Runs) {
         if let Some((place, at)) = self.membership(slot, name, dialect) {
-            self.joined[slot as usize].take(place);
+            if let Some(joined) = self.joined.get_mut(slot as usize) {
+                joined.take(place);
+            }
             self.remove(place, at, runs);
         }
     }
@@ -242,9 +290,14 @@ impl Channels {
         let Channels {
             channels, joined, ..
         } = self;
-        let audience = &mut channels[place.channel()].audiences[place.0 as usize & 1];
+        let Some(channel) = channels.get_mut(place.channel()) else {
+            return;
+        };
+        let audience = channel.audience_mut(place.dialect());
         audience.remove(at, runs, |other, at| {
-            joined[other as usize].put(place, at);
+            if let Some(joined) = joined.get_mut(other as usize) {
+                joined.put(place, at);
+            }
         });
         self.memberships -= 1;
         self.forget_if_empty(place);
@@ -262,21 +315,17 @@ impl Channels {
         }
     }
 
-    pub fn audience(&self, place: Place) -> &Audience {
-        &self.channels[place.channel()].audiences[place.0 as usize & 1]
-    }
-
-    pub fn audience_mut(&mut self, place: Place) -> &mut Audience {
-        &mut self.channels[place.channel()].audiences[place.0 as usize & 1]
+    pub fn audience_mut(&mut self, place: Place) -> Option<&mut Audience> {
+        let channel = self.channels.get_mut(place.channel())?;
+        Some(channel.audience_mut(place.dialect()))
     }
 
     /// Whether a publisher has to wait until less is on its way to the channel; if so, `publisher` is told by
     /// [`Channels::relieved`] when.
     pub fn is_congested(&mut self, name: &str, publisher: ConnId) -> bool {
-        let Some(index) = self.by_name.get(name) else {
+        let Some((_, channel)) = self.named_mut(name) else {
             return false;
         };
-        let channel = &mut self.channels[index as usize];
         let congested = channel.audiences.iter().any(Audience::is_congested);
         if congested {
             channel.waiting.push(publisher);
@@ -284,9 +333,16 @@ impl Channels {
         congested
     }
 
+    fn named_mut(&mut self, name: &str) -> Option<(usize, &mut Channel)> {
+        let index = self.by_name.get(name)? as usize;
+        Some((index, self.channels.get_mut(index)?))
+    }
+
     /// Publishers who need wait no longer, after a batch has gone out.
     pub fn relieved(&mut self, place: Place) -> Vec<ConnId> {
-        let channel = &mut self.channels[place.channel()];
+        let Some(channel) = self.channels.get_mut(place.channel()) else {
+            return Vec::new();
+        };
         if channel.waiting.is_empty() || channel.audiences.iter().any(Audience::is_congested) {
             return Vec::new();
         }
@@ -302,12 +358,16 @@ impl Channels {
         runs: &mut Runs,
         serve: &mut VecDeque<Place>,
     ) {
-        let Some(index) = self.by_name.get(name) else {
+        let Some((index, channel)) = self.named_mut(name) else {
             return;
         };
-        let channel = &mut self.channels[index as usize];
-        for dialect in [Dialect::Raw, Dialect::V1] {
-            let audience = &mut channel.audiences[dialect as usize];
+        let Channel {
+            name,
+            audiences: [raw, v1],
+            prefix,
+            ..
+        } = channel;
+        for (dialect, audience) in [(Dialect::Raw, raw), (Dialect::V1, v1)] {
             if audience.is_empty() {
                 continue;
             }
@@ -316,10 +376,9 @@ impl Channels {
                     audience.publish(runs, |out| frame::push_frame(out, Opcode::Text, content))
                 }
                 Dialect::V1 => {
-                    if channel.prefix.is_empty() {
-                        channel.prefix = command::v1_prefix(channel.name.as_str());
+                    if prefix.is_empty() {
+                        *prefix = command::v1_prefix(name.as_str());
                     }
-                    let prefix = &channel.prefix;
                     audience.publish(runs, |out| {
                         let size = prefix.len() + content.len() + command::V1_SUFFIX.len();
                         frame::push_header(out, Opcode::Text, size);
@@ -329,7 +388,7 @@ impl Channels {
             }
             if !audience.listed {
                 audience.listed = true;
-                serve.push_back(Place::new(index as usize, dialect));
+                serve.push_back(Place::new(index, dialect));
             }
         }
     }

@@ -88,7 +88,7 @@ impl<S: Stream> Hub<S> {
 
     /// Publishes to the members here. The one way in which anything reaches a channel.
     pub(super) fn deliver(&mut self, channel: &str, content: &[u8]) {
-        self.metrics.fanouts += 1;
+        self.metrics.fanouts = self.metrics.fanouts.saturating_add(1);
         self.channels
             .publish(channel, content, &mut self.runs, &mut self.serving);
     }

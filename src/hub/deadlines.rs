@@ -7,6 +7,12 @@
 //! Decision: one wheel of a fixed horizon, over a heap or a hierarchy of wheels. What lies beyond the horizon is put at
 //! its end and looked at again there: one look a minute and connection costs less than any structure that avoids it.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "steps count from the server's start, and each index is a remainder of the wheel's size"
+)]
+
 use std::ops::Range;
 
 use crate::connection::Millis;

@@ -10,6 +10,17 @@
 //! Decision: with the memory broker a broadcast is delivered here at once, over sending it out as an effect and taking it
 //! back in. Because then nothing has to wait for a receipt, and what is read in one turn becomes one run.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 mod channels;
 mod commands;
 mod deadlines;
@@ -31,7 +42,6 @@ use crate::connection::{
 use crate::effect::{Answer, ConnId, Question, Verdict};
 use crate::log::{Log, Value};
 use crate::metrics::{Gauges, Metrics};
-use crate::wire::message::Payload;
 use crate::wire::origins::Origins;
 
 /// Requests or messages of one connection in one turn: what one read of small messages brings makes one batch, and a
@@ -123,6 +133,26 @@ struct Drain {
     tell: u32,
 }
 
+impl Drain {
+    /// How many should have been told by now, or may be in one turn.
+    fn due(&self, now: Millis) -> u64 {
+        let passed = now.saturating_sub(self.from);
+        let share = self.total.saturating_mul(passed).checked_div(self.spread);
+        let due = match share {
+            Some(share) if passed < self.spread => share.saturating_add(1),
+            _ => self.total,
+        };
+        due.min(self.total)
+            .min(self.told.saturating_add(DEADLINES as u64))
+    }
+
+    /// When the next is to be told.
+    fn next(&self) -> Millis {
+        let share = self.spread.saturating_mul(self.told);
+        self.from.saturating_add(share.div_ceil(self.total.max(1)))
+    }
+}
+
 pub struct Hub<S> {
     settings: Settings,
     pub clock: Clock,
@@ -209,7 +239,7 @@ impl<S: Stream> Hub<S> {
     /// There are more than can be named.
     pub fn accept(&mut self, stream: S, peer: Peer) -> io::Result<ConnId> {
         let id = self.registry.insert(stream, peer, self.clock.now)?;
-        self.metrics.connections += 1;
+        self.metrics.connections = self.metrics.connections.saturating_add(1);
         self.settle(id);
         Ok(id)
     }
@@ -321,12 +351,13 @@ impl<S: Stream> Hub<S> {
         } else if connection.is_unread() {
             match connection.fill(buffer, self.clock.now) {
                 Filled::Bytes(count) => {
-                    self.metrics.received += count as u64;
-                    let fresh = &mut buffer[..count];
+                    self.metrics.received = self.metrics.received.saturating_add(count as u64);
+                    let fresh = buffer.get_mut(..count).unwrap_or_default();
                     if connection.inbox.is_empty() {
                         let used = self.understand(id, fresh);
                         if let Some(connection) = self.registry.get(id) {
-                            connection.inbox.append(&fresh[used..]);
+                            let rest = fresh.get(used..).unwrap_or_default();
+                            connection.inbox.append(rest);
                         }
                     } else {
                         connection.inbox.append(fresh);
@@ -364,28 +395,22 @@ impl<S: Stream> Hub<S> {
             if !connection.is_listening() {
                 return used;
             }
-            let at = used;
-            let step = connection.next(&mut input[at..], &self.clock, &self.settings.limits);
-            used += step.used;
-            self.understood += 1;
+            let rest = input.get_mut(used..).unwrap_or_default();
+            let step = connection.next(rest, &self.clock, &self.settings.limits);
+            used = used.saturating_add(step.used);
+            self.understood = self.understood.saturating_add(1);
             match step.event {
                 None => {
                     connection.starved = true;
                     return used;
                 }
                 Some(Event::Request(exchange, head)) => self.request(id, exchange, &head),
-                Some(Event::Body(exchange, Payload::In(range))) => {
-                    self.body(id, exchange, &input[range.start + at..range.end + at]);
-                }
-                Some(Event::Body(exchange, Payload::Owned(body))) => self.body(id, exchange, &body),
+                Some(Event::Body(exchange, payload)) => self.body(id, exchange, payload.of(rest)),
                 Some(Event::Bye(ending)) => self.close(id, ending),
                 Some(Event::BadBody(exchange, refusal)) => {
                     self.refuse(id, "broadcast", exchange, refusal, true)
                 }
-                Some(Event::Said(_, Payload::In(range))) => {
-                    self.said(id, &input[range.start + at..range.end + at]);
-                }
-                Some(Event::Said(_, Payload::Owned(message))) => self.said(id, &message),
+                Some(Event::Said(_, payload)) => self.said(id, payload.of(rest)),
             }
         }
         used
@@ -393,6 +418,10 @@ impl<S: Stream> Hub<S> {
 
     /// Draws the consequences of whatever was done to a connection: who is to be flushed, looked at again, closed,
     /// dropped, and when.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "whoever is no longer counted was counted: what is wrong here is to be seen by tests, not to be hidden"
+    )]
     fn settle(&mut self, id: ConnId) {
         let Some(connection) = self.registry.get(id) else {
             return;
@@ -477,8 +506,10 @@ impl<S: Stream> Hub<S> {
 
     /// Serves one audience until `budget` is used up or its batch has gone out.
     fn serve(&mut self, place: Place, budget: usize) -> usize {
-        let audience = self.channels.audience_mut(place);
-        let mut cost = 1;
+        let Some(audience) = self.channels.audience_mut(place) else {
+            return 1;
+        };
+        let mut cost = 1_usize;
         let more = loop {
             if cost > budget {
                 break true;
@@ -486,8 +517,10 @@ impl<S: Stream> Hub<S> {
             let Some((slot, slice)) = audience.next() else {
                 break audience.finish_batch(&mut self.runs);
             };
-            cost += 1 + slice.len() / SEND_COST;
-            self.metrics.deliveries += 1;
+            cost = cost
+                .saturating_add(1)
+                .saturating_add(slice.len() / SEND_COST);
+            self.metrics.deliveries = self.metrics.deliveries.saturating_add(1);
             if let Some(connection) = self.registry.tenant(slot)
                 && !connection.deliver(slice, &mut self.runs, &self.settings.limits)
             {
@@ -591,7 +624,7 @@ impl<S: Stream> Hub<S> {
     /// When [`Hub::expire`] has to be called, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Millis> {
         let drain = self.drain.as_ref().filter(|d| d.told < d.total);
-        let leave = drain.map(|d| d.from + (d.spread * d.told).div_ceil(d.total.max(1)));
+        let leave = drain.map(|d| d.next());
         [self.deadlines.next_due(), leave]
             .into_iter()
             .flatten()
@@ -608,7 +641,7 @@ impl<S: Stream> Hub<S> {
         let total = self.websockets as u64;
         self.drain = Some(Drain {
             from: self.clock.now,
-            spread: time * DRAIN_TENTHS / 10,
+            spread: time.saturating_mul(DRAIN_TENTHS) / 10,
             total,
             told: 0,
             slots: self.registry.slots(),
@@ -623,7 +656,7 @@ impl<S: Stream> Hub<S> {
     fn refuse_upgrades(&mut self) {
         let Some(drain) = &mut self.drain else { return };
         let next = drain.refuse;
-        drain.refuse = drain.slots.min(next + WALK);
+        drain.refuse = drain.slots.min(next.saturating_add(WALK));
         for slot in next..drain.refuse {
             let Some(connection) = self.registry.tenant(slot) else {
                 continue;
@@ -641,14 +674,8 @@ impl<S: Stream> Hub<S> {
     /// Tells as many clients to leave as should have been told by now, or may be in one turn.
     fn tell_to_leave(&mut self) {
         let Some(drain) = &mut self.drain else { return };
-        let passed = self.clock.now - drain.from;
-        let due = if passed >= drain.spread {
-            drain.total
-        } else {
-            (drain.total * passed / drain.spread + 1).min(drain.total)
-        };
-        let due = due.min(drain.told + DEADLINES as u64);
-        let end = drain.slots.min(drain.tell + WALK);
+        let due = drain.due(self.clock.now);
+        let end = drain.slots.min(drain.tell.saturating_add(WALK));
         while let Some(drain) = &mut self.drain
             && drain.told < due
         {
@@ -660,7 +687,7 @@ impl<S: Stream> Hub<S> {
             if slot == end {
                 return;
             }
-            drain.tell += 1;
+            drain.tell = drain.tell.saturating_add(1);
             let Some(connection) = self.registry.tenant(slot).filter(|c| c.session.is_open())
             else {
                 continue;
@@ -670,14 +697,14 @@ impl<S: Stream> Hub<S> {
                 slot,
                 generation: connection.generation(),
             };
-            drain.told += 1;
+            drain.told = drain.told.saturating_add(1);
             self.settle(id);
         }
     }
 
     /// Whether nobody is connected any more who would miss the server.
     pub fn is_drained(&self) -> bool {
-        self.drain.is_some() && self.websockets + self.busy == 0
+        self.drain.is_some() && self.websockets == 0 && self.busy == 0
     }
 
     #[doc(hidden)]
@@ -694,7 +721,7 @@ impl<S: Stream> Hub<S> {
     fn gauges(&self) -> Gauges {
         Gauges {
             websockets: self.websockets as u64,
-            http_connections: (self.registry.len() - self.websockets) as u64,
+            http_connections: self.registry.len().saturating_sub(self.websockets) as u64,
             channels: self.channels.len() as u64,
             memberships: self.channels.memberships() as u64,
             questions_in_flight: self.outside.questions_in_flight,

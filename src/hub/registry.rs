@@ -37,7 +37,7 @@ impl<S: Stream> Registry<S> {
         let Ok(slot) = u32::try_from(entry.key()) else {
             return Err(io::Error::other("more connections than 32 bits can name"));
         };
-        self.accepted += 1;
+        self.accepted = self.accepted.wrapping_add(1);
         entry.insert(Connection::new(stream, peer, self.accepted, now));
         Ok(ConnId {
             slot,

@@ -175,7 +175,7 @@ impl<S: Stream> Hub<S> {
         message: &'static str,
     ) {
         self.metrics.handshakes.add(code);
-        let seconds = (1 + self.random() % 5).to_string();
+        let seconds = (self.random() % 5).saturating_add(1).to_string();
         let refusal = Refusal::new(Status::Unavailable, code, message).with("Retry-After", seconds);
         self.refuse(id, "ws", exchange, refusal, false);
     }

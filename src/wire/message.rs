@@ -42,6 +42,16 @@ pub enum Payload {
     Owned(Vec<u8>),
 }
 
+impl Payload {
+    /// The bytes themselves, `input` being what they were found in.
+    pub fn of<'p>(&'p self, input: &'p [u8]) -> &'p [u8] {
+        match self {
+            Payload::In(range) => input.get(range.clone()).unwrap_or_default(),
+            Payload::Owned(bytes) => bytes,
+        }
+    }
+}
+
 /// How far [`Reader::next`] came.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Step {
