@@ -127,6 +127,16 @@ pub struct Runs {
     begun: u64,
     /// Bytes that the kernel has taken, of runs and of connections' own; counted here because every send passes by.
     pub taken: u64,
+    /// What waits in all outboxes together, as far as they have been counted: see [`Outbox::count`].
+    pub waiting: Waits,
+}
+
+/// What waits to be sent, of many connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waits {
+    pub bytes: usize,
+    /// Outboxes whose kernel would take nothing more.
+    pub blocked: usize,
 }
 
 /// Buffers kept for the next runs: enough for the channels that are busy in one turn, so that a steady state allocates
@@ -215,6 +225,8 @@ struct Waiting {
     bytes: usize,
     /// The kernel took less than it was offered; an edge will tell when it takes more.
     blocked: bool,
+    /// What of this the sum in [`Runs`] knows.
+    counted: Waits,
 }
 
 #[derive(Debug)]
@@ -273,7 +285,9 @@ impl Outbox {
     /// The connection's own bytes, to be appended to by `write`.
     pub fn own(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let waiting = self.0.get_or_insert_default();
-        if !matches!(waiting.pieces.back(), Some(Piece::Own { .. })) {
+        // A piece that has begun to go out grows no more: whoever always has something to say would never see its front
+        // freed.
+        if !matches!(waiting.pieces.back(), Some(Piece::Own { sent: 0, .. })) {
             waiting.pieces.push_back(Piece::Own {
                 bytes: Vec::new(),
                 sent: 0,
@@ -286,6 +300,20 @@ impl Outbox {
         }
         if waiting.bytes == 0 {
             self.0 = None;
+        }
+    }
+
+    /// Brings the sum in [`Runs`] up to date. To be called where something was put in or unblocked without them.
+    pub fn count(&mut self, runs: &mut Runs) {
+        if let Some(waiting) = &mut self.0 {
+            waiting.count(runs);
+        }
+    }
+
+    /// Nothing waits any more.
+    fn emptied(&mut self, runs: &mut Runs) {
+        if let Some(waiting) = self.0.take() {
+            runs.waiting.replace(waiting.counted, Waits::default());
         }
     }
 
@@ -309,6 +337,7 @@ impl Outbox {
         if !self.is_empty() {
             self.share(slice, runs);
             return if self.is_blocked() {
+                self.count(runs);
                 Sent::Blocked
             } else {
                 self.flush(stream, runs)
@@ -329,7 +358,7 @@ impl Outbox {
             },
             runs,
         );
-        self.block();
+        self.block(runs);
         Sent::Blocked
     }
 
@@ -362,32 +391,52 @@ impl Outbox {
             waiting.sent(taken, runs);
             if taken < offered {
                 waiting.blocked = true;
+                waiting.count(runs);
                 return Sent::Blocked;
             }
         }
-        self.0 = None;
+        self.emptied(runs);
         Sent::All
     }
 
     /// Lets go of everything that waits.
     pub fn clear(&mut self, runs: &mut Runs) {
-        if let Some(waiting) = self.0.take() {
-            for piece in waiting.pieces {
+        if let Some(waiting) = &mut self.0 {
+            for piece in waiting.pieces.drain(..) {
                 if let Piece::Shared(slice) = piece {
                     runs.release(slice.run);
                 }
             }
         }
+        self.emptied(runs);
     }
 
-    fn block(&mut self) {
+    fn block(&mut self, runs: &mut Runs) {
         if let Some(waiting) = &mut self.0 {
             waiting.blocked = true;
+            waiting.count(runs);
         }
     }
 }
 
+impl Waits {
+    /// One connection's part of the sum is another one now.
+    fn replace(&mut self, old: Waits, new: Waits) {
+        self.bytes = self.bytes - old.bytes + new.bytes;
+        self.blocked = self.blocked - old.blocked + new.blocked;
+    }
+}
+
 impl Waiting {
+    fn count(&mut self, runs: &mut Runs) {
+        let now = Waits {
+            bytes: self.bytes,
+            blocked: usize::from(self.blocked),
+        };
+        runs.waiting.replace(self.counted, now);
+        self.counted = now;
+    }
+
     /// Takes `taken` bytes off the front.
     fn sent(&mut self, mut taken: usize, runs: &mut Runs) {
         self.bytes -= taken;

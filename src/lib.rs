@@ -11,7 +11,8 @@
 //! main.rs                  starts: arguments, configuration, log, server; says why it could not
 //! config.rs                arguments and environment, turned once into checked types; nobody else reads either
 //! log.rs                   JSON lines on stdout, written by a thread of its own, so that the loop never waits
-//! metrics.rs               counters, gauges, one histogram, and their Prometheus text
+//! metrics.rs               counters, gauges, histograms, and their Prometheus text
+//! process.rs               what the kernel says of this process, read when /metrics is asked for
 //! effect.rs                what crosses between the hub and its drivers: ConnId, Question, Verdict, Answer
 //! buffers.rs               bytes that wait: Inbox (in), Outbox (out), Runs (encoded once, shared by many outboxes)
 //!
@@ -53,10 +54,11 @@
 //! main -> config, log, server
 //! server -> authorizer, config, connection, effect, hub, listener, log, metrics, wire
 //! listener -> config, connection
-//! hub -> buffers, config, connection, effect, log, metrics, wire
+//! hub -> buffers, config, connection, effect, log, metrics, process, wire
 //! connection -> buffers, wire
 //! authorizer -> effect, wire
 //! config -> authorizer, log
+//! process -> metrics
 //! buffers, effect, log, metrics, wire -> nothing
 //! ```
 //!
@@ -186,5 +188,6 @@ pub mod hub;
 pub mod listener;
 pub mod log;
 pub mod metrics;
+pub mod process;
 pub mod server;
 pub mod wire;

@@ -12,6 +12,8 @@
 //! - Families whose labels are known beforehand start with them at zero, since a rate over a series that begins at 1
 //!   misses the first event.
 //! - `process_*` keep the names that every Prometheus client gives them, so that dashboards find them.
+//! - The longest turn is that of the last minute or two, over one since the start: a stall at three in the morning would
+//!   hide all that came after it.
 
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
@@ -45,10 +47,15 @@ pub struct Metrics {
     pub verdicts: Tally<&'static str>,
     /// From a question's arrival in the queue to its verdict.
     pub verdict_time: Histogram,
+    /// From the turn in which a batch was begun to the end of that in which the last member had it.
+    pub fanout_time: Histogram,
+    /// Turns of the loop, without the time in which it slept.
+    pub turn_time: Histogram,
+    pub longest_turn: Longest,
 }
 
 /// What is so at the moment of asking.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gauges {
     /// Connections that have been upgraded.
     pub websockets: u64,
@@ -58,13 +65,35 @@ pub struct Gauges {
     pub channels: u64,
     /// Members of all channels, a connection counting once for each that it is in.
     pub memberships: u64,
+    /// Bytes that wait to be sent, of all connections together; what many of them share counts for each.
+    pub queued_bytes: u64,
+    /// Connections whose other side has to read before more can be sent.
+    pub laggards: u64,
     /// Questions that a worker is asking.
     pub questions_in_flight: u64,
     /// Questions that wait for a worker.
     pub questions_waiting: u64,
     pub broker_up: bool,
+    /// Times that the broker was lost and found again.
+    pub broker_reconnections: u64,
     /// Lines that the log could not be rid of.
     pub dropped_log_lines: u64,
+    pub longest_turn: Duration,
+    pub process: Process,
+}
+
+/// What the kernel says of this process. What it does not say is left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Process {
+    /// In user and system mode, since the start.
+    pub cpu: Option<Duration>,
+    /// Bytes.
+    pub resident_memory: Option<u64>,
+    /// Bytes.
+    pub virtual_memory: Option<u64>,
+    pub threads: Option<u64>,
+    pub open_fds: Option<u64>,
+    pub max_fds: Option<u64>,
 }
 
 impl Metrics {
@@ -76,7 +105,15 @@ impl Metrics {
         Metrics {
             started,
             connections: 0,
-            handshakes: Tally::of(&["accepted", "denied", "authorizer_down", "full", "draining"]),
+            handshakes: Tally::of(&[
+                "accepted",
+                "denied",
+                "authorizer_down",
+                "full",
+                "draining",
+                "malformed",
+                "origin",
+            ]),
             commands: Tally::of(commands.as_flattened()),
             answers: Tally::of(&[("broadcast", 201)]),
             fanouts: 0,
@@ -86,7 +123,15 @@ impl Metrics {
             endings: Tally::of(&[]),
             verdicts: Tally::of(&["allow", "deny", "unavailable"]),
             verdict_time: Histogram::new(VERDICT_TIMES),
+            fanout_time: Histogram::new(FANOUT_TIMES),
+            turn_time: Histogram::new(TURN_TIMES),
+            longest_turn: Longest::default(),
         }
+    }
+
+    /// So many contents were handed to a member.
+    pub fn delivered(&mut self, contents: u32) {
+        self.deliveries = self.deliveries.saturating_add(u64::from(contents));
     }
 
     /// Appends all metrics to `out`, in the Prometheus text format.
@@ -101,6 +146,7 @@ impl Metrics {
             "When the process began, since 1970.",
             started.unwrap_or_default().as_secs_f64(),
         );
+        text.process(&now.process);
 
         let name = "wsify_connections";
         text.family(name, "gauge", "Connections now, by what they are.");
@@ -172,6 +218,21 @@ impl Metrics {
             "Contents handed to members: a broadcast to N members counts N.",
             self.deliveries,
         );
+        text.histogram(
+            "wsify_fanout_duration_seconds",
+            "From publishing to the turn in which the last member's send was made, by batch.",
+            &self.fanout_time,
+        );
+        text.gauge(
+            "wsify_queued_bytes",
+            "Bytes that wait to be sent, of all connections together.",
+            now.queued_bytes,
+        );
+        text.gauge(
+            "wsify_laggards",
+            "Connections whose other side has to read before more can be sent.",
+            now.laggards,
+        );
 
         let name = "wsify_authorizer_verdicts_total";
         text.family(name, "counter", "Answers of the authorizer, by verdict.");
@@ -200,6 +261,21 @@ impl Metrics {
             u8::from(now.broker_up),
         );
         text.counter(
+            "wsify_broker_reconnections_total",
+            "Times that the broker was lost and found again.",
+            now.broker_reconnections,
+        );
+        text.histogram(
+            "wsify_loop_turn_duration_seconds",
+            "Turns of the loop, without the time in which it slept.",
+            &self.turn_time,
+        );
+        text.gauge(
+            "wsify_loop_turn_longest_seconds",
+            "The longest turn of the last one to two minutes.",
+            now.longest_turn.as_secs_f64(),
+        );
+        text.counter(
             "wsify_log_lines_dropped_total",
             "Log lines lost because nobody read them in time.",
             now.dropped_log_lines,
@@ -216,6 +292,15 @@ impl<K: Copy + PartialEq> Tally<K> {
     /// Counters of zero for `keys`, which are found the faster the further in front they stand.
     fn of(keys: &[K]) -> Tally<K> {
         Tally(keys.iter().map(|&key| (key, 0)).collect())
+    }
+
+    /// Begins at zero for `keys` that are not there.
+    pub fn know(&mut self, keys: &[K]) {
+        for &key in keys {
+            if !self.0.iter().any(|(known, _)| *known == key) {
+                self.0.push((key, 0));
+            }
+        }
     }
 
     /// Counts one more. A key that was not there begins at zero. Keys must be few: none may come from a client.
@@ -255,6 +340,74 @@ const VERDICT_TIMES: &[Duration] = &[
     Duration::from_secs(10),
 ];
 
+/// A fan-out's time: of one turn for a room, seconds for a hall.
+const FANOUT_TIMES: &[Duration] = &[
+    Duration::from_micros(100),
+    Duration::from_micros(250),
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2_500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2_500),
+    Duration::from_secs(10),
+];
+
+/// A turn's time: tens of microseconds, up to what others would notice.
+const TURN_TIMES: &[Duration] = &[
+    Duration::from_micros(10),
+    Duration::from_micros(25),
+    Duration::from_micros(50),
+    Duration::from_micros(100),
+    Duration::from_micros(250),
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2_500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(100),
+    Duration::from_secs(1),
+];
+
+/// The longest of the last minute or two: of this minute and the one before it.
+#[derive(Debug, Default)]
+pub struct Longest {
+    minute: u64,
+    this: Duration,
+    last: Duration,
+}
+
+impl Longest {
+    /// `now` is on any clock that began with the process.
+    pub fn observe(&mut self, now: Duration, duration: Duration) {
+        let minute = now.as_secs() / 60;
+        if minute != self.minute {
+            self.last = match minute.saturating_sub(self.minute) {
+                1 => self.this,
+                _ => Duration::ZERO,
+            };
+            (self.minute, self.this) = (minute, Duration::ZERO);
+        }
+        self.this = self.this.max(duration);
+    }
+
+    /// As it is seen at `now`.
+    pub fn at(&self, now: Duration) -> Duration {
+        match (now.as_secs() / 60).saturating_sub(self.minute) {
+            0 => self.this.max(self.last),
+            1 => self.this,
+            _ => Duration::ZERO,
+        }
+    }
+}
+
 /// Durations, counted by the first bound that they do not exceed.
 #[derive(Debug)]
 pub struct Histogram {
@@ -280,6 +433,16 @@ impl Histogram {
             *count += 1;
         }
         self.sum = self.sum.saturating_add(duration);
+    }
+
+    /// Durations observed.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// All of them together.
+    pub fn sum(&self) -> Duration {
+        self.sum
     }
 }
 
@@ -320,6 +483,44 @@ impl Text {
         self.sample(name, &[], value);
     }
 
+    fn process(&mut self, process: &Process) {
+        if let Some(cpu) = process.cpu {
+            self.family(
+                "process_cpu_seconds_total",
+                "counter",
+                "CPU time used, in user and system mode.",
+            );
+            self.sample("process_cpu_seconds_total", &[], cpu.as_secs_f64());
+        }
+        for (name, help, value) in [
+            (
+                "process_resident_memory_bytes",
+                "Memory in RAM.",
+                process.resident_memory,
+            ),
+            (
+                "process_virtual_memory_bytes",
+                "Address space.",
+                process.virtual_memory,
+            ),
+            ("process_threads", "Threads.", process.threads),
+            (
+                "process_open_fds",
+                "Open file descriptors.",
+                process.open_fds,
+            ),
+            (
+                "process_max_fds",
+                "File descriptors that may be open.",
+                process.max_fds,
+            ),
+        ] {
+            if let Some(value) = value {
+                self.gauge(name, help, value);
+            }
+        }
+    }
+
     fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
         self.family(name, "histogram", help);
         let bounds = histogram.bounds.iter().map(|b| b.as_secs_f64().to_string());
@@ -345,10 +546,22 @@ mod tests {
         http_connections: 2,
         channels: 5,
         memberships: 8,
+        queued_bytes: 9,
+        laggards: 10,
         questions_in_flight: 1,
         questions_waiting: 4,
         broker_up: true,
+        broker_reconnections: 6,
         dropped_log_lines: 7,
+        longest_turn: Duration::from_millis(11),
+        process: Process {
+            cpu: Some(Duration::from_millis(1_250)),
+            resident_memory: Some(12),
+            virtual_memory: Some(13),
+            threads: Some(14),
+            open_fds: None,
+            max_fds: Some(15),
+        },
     };
 
     /// Every sample of a text that keeps the format's rules, by name with labels. Panics where it does not.
@@ -443,6 +656,15 @@ mod tests {
                 ("wsify_authorizer_questions_waiting", 4.0),
                 ("wsify_broker_up", 1.0),
                 ("wsify_log_lines_dropped_total", 7.0),
+                ("wsify_queued_bytes", 9.0),
+                ("wsify_laggards", 10.0),
+                ("wsify_broker_reconnections_total", 6.0),
+                ("wsify_loop_turn_longest_seconds", 0.011),
+                ("process_cpu_seconds_total", 1.25),
+                ("process_resident_memory_bytes", 12.0),
+                ("process_virtual_memory_bytes", 13.0),
+                ("process_threads", 14.0),
+                ("process_max_fds", 15.0),
             ]
             .map(|(name, value)| (name, value.to_string())),
         );
@@ -460,6 +682,7 @@ mod tests {
             assert!(gauge || *value == 0.0, "{name} begins at {value}");
         }
         assert!(samples.contains_key("wsify_commands_total{command=\"join\",outcome=\"ok\"}"));
+        assert!(!samples.contains_key("process_open_fds"), "it is not known");
     }
 
     #[test]
@@ -524,7 +747,30 @@ mod tests {
         assert_eq!(bounds.map(bucket), [2.0, 3.0, 3.0, 4.0, 4.0, 5.0, 6.0]);
         assert_eq!(samples[&format!("{name}_count")], 6.0);
         assert_eq!(samples[&format!("{name}_sum")], 20.032002);
-        assert!(VERDICT_TIMES.is_sorted());
+        for bounds in [VERDICT_TIMES, FANOUT_TIMES, TURN_TIMES] {
+            assert!(bounds.is_sorted());
+        }
+    }
+
+    #[test]
+    fn the_longest_is_forgotten_after_a_minute_or_two() {
+        let at = Duration::from_secs;
+        let mut longest = Longest::default();
+        longest.observe(at(10), at(5));
+        longest.observe(at(50), at(2));
+        assert_eq!([at(59), at(61), at(119)].map(|t| longest.at(t)), [at(5); 3]);
+        assert_eq!(
+            longest.at(at(120)),
+            at(0),
+            "nobody took a turn for a minute"
+        );
+        longest.observe(at(70), at(1));
+        assert_eq!(longest.at(at(119)), at(5));
+        assert_eq!(longest.at(at(120)), at(1));
+        longest.observe(at(130), at(3));
+        assert_eq!(longest.at(at(130)), at(3));
+        longest.observe(at(600), at(1));
+        assert_eq!(longest.at(at(600)), at(1));
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub struct Server {
     authorizer_said: Millis,
     log: Log,
     started: Instant,
+    /// On the clock that began with `started`: when the last turn ended.
+    turn_ended: Duration,
     /// When `Clock::date` has to be written anew.
     date_until: Millis,
     /// Connections of any kind that there are file descriptors for.
@@ -162,6 +164,7 @@ impl Server {
             authorizer_said: 0,
             log,
             started: Instant::now(),
+            turn_ended: Duration::ZERO,
             date_until: 0,
             max_sockets,
             accept_after: 0,
@@ -191,6 +194,8 @@ impl Server {
             if let Course::Out(status) = self.tick(&events, &mut buffer, &mut answers) {
                 break status;
             }
+            self.turn_ended = self.started.elapsed();
+            self.hub.turn_over(self.turn_ended);
         };
         self.log.flush(LOG_PATIENCE);
         Ok(status)
@@ -267,13 +272,15 @@ impl Server {
             .flatten()
             .min()?;
         // The clock counts whole milliseconds that have passed, so one more makes sure that it has.
-        let passed = millis(self.started.elapsed());
+        let passed = millis(self.turn_ended);
         Some(Duration::from_millis(next.saturating_sub(passed)))
     }
 
     fn tell_time(&mut self) {
-        let now = millis(self.started.elapsed());
+        let elapsed = self.started.elapsed();
+        let now = millis(elapsed);
         self.hub.clock.now = now;
+        self.hub.clock.micros = elapsed.as_micros() as u64;
         if now >= self.date_until {
             let wall = SystemTime::now();
             let part = wall

@@ -46,6 +46,7 @@ impl House {
         let clock = Clock {
             now: 1_000,
             date: "Sun, 06 Nov 1994 08:49:37 GMT".to_owned(),
+            ..Clock::default()
         };
         let metrics = Metrics::new(SystemTime::UNIX_EPOCH);
         let mut house = House {

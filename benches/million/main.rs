@@ -420,6 +420,7 @@ fn hub() -> Hub<Puppet> {
     let clock = Clock {
         now: 0,
         date: "Sun, 06 Nov 1994 08:49:37 GMT".to_owned(),
+        ..Clock::default()
     };
     let metrics = Metrics::new(SystemTime::UNIX_EPOCH);
     Hub::new(settings, clock, metrics, Log::in_memory(Level::Error))

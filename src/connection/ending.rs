@@ -44,6 +44,24 @@ impl Ending {
         }
     }
 
+    /// Every label.
+    pub const LABELS: [&str; 14] = [
+        "closed",
+        "left",
+        "silent",
+        "reset",
+        "answered",
+        "idle",
+        "too_slow",
+        "too_big",
+        "invalid_text",
+        "protocol_error",
+        "bad_request",
+        "handshake_timeout",
+        "authorizer_down",
+        "stopping",
+    ];
+
     /// One word for logs and metrics.
     pub fn label(self) -> &'static str {
         match self {
@@ -62,5 +80,35 @@ impl Ending {
             Ending::Answered => "answered",
             Ending::BadRequest => "bad_request",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_label_is_listed() {
+        let endings = [
+            Ending::Closed(None),
+            Ending::Left,
+            Ending::Reset,
+            Ending::Violation(Violation::BadText),
+            Ending::Violation(Violation::TooBig),
+            Ending::Violation(Violation::Unmasked),
+            Ending::TooSlow,
+            Ending::Stopping,
+            Ending::AuthorizerDown,
+            Ending::Silent,
+            Ending::HandshakeTimeout,
+            Ending::Idle,
+            Ending::Answered,
+            Ending::BadRequest,
+        ];
+        assert_eq!(
+            HashSet::from(endings.map(Ending::label)),
+            Ending::LABELS.into()
+        );
     }
 }

@@ -42,6 +42,8 @@ pub type Millis = u64;
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     pub now: Millis,
+    /// The same in microseconds, for what is measured and not waited for. Told when a turn begins.
+    pub micros: u64,
     /// The text of a Date header (RFC 9110 5.6.7).
     pub date: String,
 }

@@ -350,11 +350,12 @@ impl Channels {
     }
 
     /// Publishes to all members: each audience's frame is encoded once. Places that were idle, and have to be served
-    /// now, are put in `serve`.
+    /// now, are put in `serve`. `now` is in microseconds.
     pub fn publish(
         &mut self,
         name: &str,
         content: &[u8],
+        now: u64,
         runs: &mut Runs,
         serve: &mut VecDeque<Place>,
     ) {
@@ -372,14 +373,14 @@ impl Channels {
                 continue;
             }
             match dialect {
-                Dialect::Raw => {
-                    audience.publish(runs, |out| frame::push_frame(out, Opcode::Text, content))
-                }
+                Dialect::Raw => audience.publish(now, runs, |out| {
+                    frame::push_frame(out, Opcode::Text, content)
+                }),
                 Dialect::V1 => {
                     if prefix.is_empty() {
                         *prefix = command::v1_prefix(name.as_str());
                     }
-                    audience.publish(runs, |out| {
+                    audience.publish(now, runs, |out| {
                         let size = prefix.len() + content.len() + command::V1_SUFFIX.len();
                         frame::push_header(out, Opcode::Text, size);
                         command::push_v1(out, prefix, content);

@@ -7,7 +7,7 @@ use super::Hub;
 use crate::connection::{Parked, Stream};
 use crate::effect::{ConnId, Question};
 use crate::wire::command::{self, Code, Command, Verb};
-use crate::wire::{http, question};
+use crate::wire::{frame, http, question};
 
 impl<S: Stream> Hub<S> {
     /// A client said something.
@@ -52,6 +52,8 @@ impl<S: Stream> Hub<S> {
                 let owed = self.channels.owed(id.slot, channel, dialect);
                 if let Some(connection) = self.registry.get(id) {
                     for slice in owed {
+                        let messages = frame::count(self.runs.slice(slice));
+                        self.metrics.delivered(messages);
                         connection.owe(slice, &mut self.runs, &self.settings.limits);
                     }
                 }
@@ -89,8 +91,13 @@ impl<S: Stream> Hub<S> {
     /// Publishes to the members here. The one way in which anything reaches a channel.
     pub(super) fn deliver(&mut self, channel: &str, content: &[u8]) {
         self.metrics.fanouts = self.metrics.fanouts.saturating_add(1);
-        self.channels
-            .publish(channel, content, &mut self.runs, &mut self.serving);
+        self.channels.publish(
+            channel,
+            content,
+            self.clock.micros,
+            &mut self.runs,
+            &mut self.serving,
+        );
     }
 
     fn has_too_many_channels(&mut self, id: ConnId, channel: &str) -> bool {

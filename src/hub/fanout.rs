@@ -19,6 +19,7 @@
 use std::collections::VecDeque;
 
 use crate::buffers::{Runs, Slice};
+use crate::wire::frame;
 
 /// A batch is closed at this size and another begun, so that memory and single sends stay bounded under a flood.
 const BATCH: usize = 1024 * 1024;
@@ -48,6 +49,9 @@ struct Batch {
     slice: Slice,
     /// Position in the stream of the slice's first byte.
     start: u64,
+    /// When its first message was published: the low half of the clock's microseconds.
+    since: u32,
+    messages: u32,
 }
 
 impl Batch {
@@ -143,7 +147,7 @@ impl Audience {
     }
 
     /// Puts a frame, which `encode` appends, behind what was published before.
-    pub fn publish(&mut self, runs: &mut Runs, encode: impl FnOnce(&mut Vec<u8>)) {
+    pub fn publish(&mut self, now: u64, runs: &mut Runs, encode: impl FnOnce(&mut Vec<u8>)) {
         let going = usize::from(self.cursor > 0);
         if self.batches.len() <= going
             || self.batches.back().is_some_and(|b| b.slice.len() >= BATCH)
@@ -157,6 +161,8 @@ impl Audience {
                     to: end,
                 },
                 start: self.published,
+                since: now as u32,
+                messages: 0,
             });
         }
         let Some(batch) = self.batches.back_mut() else {
@@ -166,6 +172,7 @@ impl Audience {
         let end = runs.len(batch.slice.run) as u32;
         self.published += u64::from(end - batch.slice.to);
         batch.slice.to = end;
+        batch.messages += 1;
     }
 
     /// A run to begin a batch in, held for it.
@@ -180,16 +187,26 @@ impl Audience {
         run
     }
 
-    /// The next member to be served, and what it gets. None when the batch has gone out to everyone.
-    pub fn next(&mut self) -> Option<(u32, Slice)> {
+    /// The next member to be served, what it gets, and how many messages that is. None when the batch has gone out to
+    /// everyone.
+    pub fn next(&mut self, runs: &Runs) -> Option<(u32, Slice, u32)> {
         let batch = self.batches.front()?;
         while let Some(member) = self.members.get(self.cursor) {
             self.cursor += 1;
             if let Some(slice) = batch.part(member.since) {
-                return Some((member.slot, slice));
+                let messages = match slice.from == batch.slice.from {
+                    true => batch.messages,
+                    false => frame::count(runs.slice(slice)),
+                };
+                return Some((member.slot, slice, messages));
             }
         }
         None
+    }
+
+    /// When the batch that is going out was begun.
+    pub fn since(&self) -> Option<u32> {
+        self.batches.front().map(|batch| batch.since)
     }
 
     /// Lets go of the batch that has gone out. Returns whether another follows.

@@ -4,11 +4,14 @@
 //! Knows: its settings, and what time it is told. Never knows: poll, threads, the clock, ureq, redis.
 //!
 //! Its doors: [`Hub::accept`], [`Hub::ready`], [`Hub::verdict`], [`Hub::turns`], [`Hub::fan_out`], [`Hub::flush`],
-//! [`Hub::expire`], [`Hub::reap`], [`Hub::drain`]; questions leave by [`Hub::question`]. Whatever was done to a
+//! [`Hub::expire`], [`Hub::reap`], [`Hub::drain`], [`Hub::turn_over`]; questions leave by [`Hub::question`]. Whatever was done to a
 //! connection, `Hub::settle` draws the consequences.
 //!
 //! Decision: with the memory broker a broadcast is delivered here at once, over sending it out as an effect and taking it
 //! back in. Because then nothing has to wait for a receipt, and what is read in one turn becomes one run.
+//!
+//! Decision: the metrics of the process are read while `/metrics` is answered ([`process`]), over an effect, a phase to
+//! wait in and a way back: the one exception to not calling out, as nothing that is decided here hangs on them.
 
 #![cfg_attr(
     not(test),
@@ -30,6 +33,7 @@ mod routes;
 
 use std::collections::VecDeque;
 use std::io;
+use std::time::Duration;
 
 use self::channels::{Channels, Place};
 use self::deadlines::Deadlines;
@@ -42,6 +46,8 @@ use crate::connection::{
 use crate::effect::{Answer, ConnId, Question, Verdict};
 use crate::log::{Log, Value};
 use crate::metrics::{Gauges, Metrics};
+use crate::process;
+use crate::wire::frame;
 use crate::wire::origins::Origins;
 
 /// Requests or messages of one connection in one turn: what one read of small messages brings makes one batch, and a
@@ -175,6 +181,8 @@ pub struct Hub<S> {
     understood: usize,
     due: Vec<(u32, u32)>,
     failed: Vec<ConnId>,
+    /// When the batches were begun that have gone out in this turn.
+    gone_out: Vec<u32>,
     websockets: usize,
     /// Connections that would miss the server, though they are no WebSockets.
     busy: usize,
@@ -187,10 +195,23 @@ pub struct Hub<S> {
 }
 
 /// Gauges of those whom the hub does not know.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outside {
     pub questions_in_flight: u64,
     pub questions_waiting: u64,
+    pub broker_up: bool,
+    pub broker_reconnections: u64,
+}
+
+impl Default for Outside {
+    fn default() -> Self {
+        Outside {
+            questions_in_flight: 0,
+            questions_waiting: 0,
+            broker_up: true,
+            broker_reconnections: 0,
+        }
+    }
 }
 
 /// What the hub holds on to: when everybody has gone, nothing.
@@ -203,10 +224,15 @@ pub struct Holds {
     pub memberships: usize,
     /// Buffers of what was published.
     pub runs: usize,
+    /// Bytes that wait to be sent.
+    pub queued_bytes: usize,
+    /// Connections whose other side has to read before more can be sent.
+    pub laggards: usize,
 }
 
 impl<S: Stream> Hub<S> {
-    pub fn new(settings: Settings, clock: Clock, metrics: Metrics, log: Log) -> Hub<S> {
+    pub fn new(settings: Settings, clock: Clock, mut metrics: Metrics, log: Log) -> Hub<S> {
+        metrics.endings.know(&Ending::LABELS);
         Hub {
             random: settings.instance | 1,
             settings,
@@ -224,6 +250,7 @@ impl<S: Stream> Hub<S> {
             understood: 0,
             due: Vec::new(),
             failed: Vec::new(),
+            gone_out: Vec::new(),
             websockets: 0,
             busy: 0,
             drain: None,
@@ -451,6 +478,7 @@ impl<S: Stream> Hub<S> {
                 Standing::WebSocket => self.websockets += 1,
             }
         }
+        connection.outbox.count(&mut self.runs);
         let unsent = !connection.outbox.is_empty() || connection.session.is_finishing();
         if unsent && !connection.outbox.is_blocked() && !connection.dirty {
             connection.dirty = true;
@@ -485,6 +513,7 @@ impl<S: Stream> Hub<S> {
             return;
         }
         for slice in self.channels.owed_everywhere(id.slot) {
+            self.metrics.delivered(frame::count(self.runs.slice(slice)));
             connection.owe(slice, &mut self.runs, &self.settings.limits);
         }
         connection
@@ -514,13 +543,14 @@ impl<S: Stream> Hub<S> {
             if cost > budget {
                 break true;
             }
-            let Some((slot, slice)) = audience.next() else {
+            let Some((slot, slice, messages)) = audience.next(&self.runs) else {
+                self.gone_out.extend(audience.since());
                 break audience.finish_batch(&mut self.runs);
             };
             cost = cost
                 .saturating_add(1)
                 .saturating_add(slice.len() / SEND_COST);
-            self.metrics.deliveries = self.metrics.deliveries.saturating_add(1);
+            self.metrics.delivered(messages);
             if let Some(connection) = self.registry.tenant(slot)
                 && !connection.deliver(slice, &mut self.runs, &self.settings.limits)
             {
@@ -607,6 +637,20 @@ impl<S: Stream> Hub<S> {
                     ("reason", Value::Text(ending)),
                 ],
             );
+        }
+    }
+
+    /// A turn is over that began when [`Clock::micros`] says; `end` is on the same clock. All that has gone out in it is
+    /// taken to have done so at its end.
+    pub fn turn_over(&mut self, end: Duration) {
+        let micros = end.as_micros() as u64;
+        let took = Duration::from_micros(micros.saturating_sub(self.clock.micros));
+        self.metrics.turn_time.observe(took);
+        self.metrics.longest_turn.observe(end, took);
+        for since in self.gone_out.drain(..) {
+            let took = (micros as u32).wrapping_sub(since);
+            let took = Duration::from_micros(took.into());
+            self.metrics.fanout_time.observe(took);
         }
     }
 
@@ -715,6 +759,8 @@ impl<S: Stream> Hub<S> {
             channels: self.channels.len(),
             memberships: self.channels.memberships(),
             runs: self.runs.live(),
+            queued_bytes: self.runs.waiting.bytes,
+            laggards: self.runs.waiting.blocked,
         }
     }
 
@@ -724,10 +770,18 @@ impl<S: Stream> Hub<S> {
             http_connections: self.registry.len().saturating_sub(self.websockets) as u64,
             channels: self.channels.len() as u64,
             memberships: self.channels.memberships() as u64,
+            queued_bytes: self.runs.waiting.bytes as u64,
+            laggards: self.runs.waiting.blocked as u64,
             questions_in_flight: self.outside.questions_in_flight,
             questions_waiting: self.outside.questions_waiting,
-            broker_up: true,
+            broker_up: self.outside.broker_up,
+            broker_reconnections: self.outside.broker_reconnections,
             dropped_log_lines: self.log.dropped(),
+            longest_turn: self
+                .metrics
+                .longest_turn
+                .at(Duration::from_micros(self.clock.micros)),
+            process: process::now(),
         }
     }
 

@@ -29,10 +29,15 @@ impl<S: Stream> Hub<S> {
             "/ws" if reading => self.upgrade(id, exchange, head),
             "/broadcast" if head.method == Method::Post => self.broadcast(id, exchange, head),
             "/health" if reading => {
-                let reply = match self.drain {
-                    Some(_) => Reply::json(Status::Unavailable, br#"{"status":"draining"}"#),
-                    None => Reply::json(Status::Ok, br#"{"status":"ok"}"#),
+                let (status, body): (_, &[u8]) = match self.drain {
+                    Some(_) => (Status::Unavailable, br#"{"status":"draining"}"#),
+                    None if !self.outside.broker_up => (
+                        Status::Unavailable,
+                        br#"{"status":"degraded","broker":"down"}"#,
+                    ),
+                    None => (Status::Ok, br#"{"status":"ok"}"#),
                 };
+                let reply = Reply::json(status, body);
                 self.reply(
                     id,
                     "health",

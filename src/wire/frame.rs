@@ -280,6 +280,24 @@ pub fn push_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
+/// How many frames of a server's stand in `bytes`, which hold nothing else.
+pub fn count(mut bytes: &[u8]) -> u32 {
+    let mut frames: u32 = 0;
+    while let [_, short, rest @ ..] = bytes {
+        let (length, payload) = match (short, rest) {
+            (126, [a, b, payload @ ..]) => (u16::from_be_bytes([*a, *b]).into(), payload),
+            (127, [a, b, c, d, e, f, g, h, payload @ ..]) => (
+                u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]) as usize,
+                payload,
+            ),
+            _ => (usize::from(*short), rest),
+        };
+        frames = frames.saturating_add(1);
+        bytes = payload.get(length..).unwrap_or_default();
+    }
+    frames
+}
+
 /// A server's close frame (RFC 6455 section 5.5.1). A reason that does not fit is cut between two characters; without
 /// a code there is no room for a reason either.
 pub fn close_frame(code: Option<u16>, reason: &str) -> Vec<u8> {
@@ -376,6 +394,16 @@ mod tests {
         bits.chunks(8)
             .map(|byte| byte.iter().fold(0, |sum, bit| sum << 1 | bit))
             .collect()
+    }
+
+    #[test]
+    fn a_servers_frames_are_counted() {
+        let mut bytes = Vec::new();
+        for (nth, size) in [0, 1, 125, 126, 65_535, 65_536, 2].into_iter().enumerate() {
+            assert_eq!(count(&bytes), nth as u32);
+            push_frame(&mut bytes, Opcode::Text, &vec![127; size]);
+        }
+        assert_eq!(count(&bytes), 7);
     }
 
     #[test]

@@ -68,6 +68,7 @@ impl House {
         let clock = Clock {
             now: 1_000,
             date: "Sun, 06 Nov 1994 08:49:37 GMT".to_owned(),
+            ..Clock::default()
         };
         let metrics = Metrics::new(SystemTime::UNIX_EPOCH);
         House {
@@ -188,6 +189,7 @@ impl House {
     /// One turn of the loop. `arrives` says for which connections the poll has its edge in this turn already.
     pub fn tick_some(&mut self, mut arrives: impl FnMut() -> bool) {
         self.ticks += 1;
+        self.hub.clock.micros = self.hub.clock.now * 1000;
         self.wires.retain(|(_, far)| !far.is_dropped());
         for (id, far) in &self.wires {
             if far.has_edge() && arrives() {
@@ -212,6 +214,8 @@ impl House {
         self.hub.fan_out();
         self.hub.flush();
         self.hub.reap();
+        self.hub
+            .turn_over(Duration::from_millis(self.hub.clock.now));
     }
 
     pub fn tick(&mut self) {

@@ -5,3 +5,4 @@ mod counts;
 mod ending;
 mod fairness;
 mod http;
+mod metrics;
