@@ -25,6 +25,7 @@
 //! - **Nothing waits for the workers at the end**: a dropped `Authorizer` tells the idle ones, the busy ones find out.
 
 mod dial;
+mod fuzz;
 mod url;
 
 use std::collections::VecDeque;
@@ -40,6 +41,8 @@ use ureq::config::{AutoHeaderValue, Config};
 use ureq::http::{HeaderMap, header};
 
 use self::dial::{Dialer, Later};
+#[doc(hidden)]
+pub use self::fuzz::fuzz;
 pub use self::url::Url;
 use crate::effect::{Answer, Question, Verdict};
 use crate::wire::http;

@@ -17,12 +17,15 @@ use std::{fs, path::Path};
 type Target = (&'static str, fn(&[u8]));
 
 /// Each target in `fuzz/fuzz_targets`, and what it calls.
-const TARGETS: [Target; 5] = [
+const TARGETS: [Target; 8] = [
+    ("answer", wsify::authorizer::fuzz),
     ("command", wsify::wire::command::fuzz),
     ("frame", wsify::wire::frame::fuzz),
+    ("handshake", wsify::wire::handshake::fuzz),
     ("http", wsify::wire::http::fuzz),
     ("hub", language::play),
     ("message", wsify::wire::message::fuzz),
+    ("origins", wsify::wire::origins::fuzz),
 ];
 
 /// The names in a directory of `fuzz/`, sorted.
