@@ -25,7 +25,7 @@ use argh::FromArgs;
 use bytesize::ByteSize;
 
 use crate::authorizer::Url;
-use crate::log::Level;
+use crate::log::{Format, Level};
 
 /// A flag of the command line, as `--help` and the README show it.
 #[derive(Clone, Copy, Debug)]
@@ -149,6 +149,11 @@ flags! {
     drain_timeout: One "DURATION" = "10s";
     /// the least important lines that are logged
     log_level: One "error|warn|info|debug" = "info";
+    /// how log lines look; without it text at a terminal, and json elsewhere
+    log_format: One "json|text" = "";
+    /// whose end is logged: nobody's, that of those at fault (theirs or ours), or
+    /// everybody's; all counts messages and bytes of each, which costs 40 bytes
+    access_log: One "off|errors|all" = "errors";
 }
 
 /// Everything an operator can set, checked. Field names are the flags'.
@@ -180,6 +185,11 @@ pub struct Config {
     /// Zero: a stop is immediate.
     pub drain_timeout: Duration,
     pub log_level: Level,
+    /// `None`: by whether stdout is a terminal.
+    pub log_format: Option<Format>,
+    /// Whether a terminal may be shown colours: unless `NO_COLOR` is set or `TERM` is `dumb`.
+    pub colours: bool,
+    pub access_log: AccessLog,
     /// `SSL_CERT_FILE`: certificates that are trusted besides the system's.
     pub cert_file: Option<PathBuf>,
 }
@@ -213,6 +223,14 @@ impl fmt::Display for Listen {
 pub enum Broker {
     Memory,
     Redis(RedisDsn),
+}
+
+/// Whose end is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    Off,
+    Errors,
+    All,
 }
 
 /// Where redis is and who we are there. `Display` shows neither user nor password.
@@ -329,6 +347,8 @@ impl Config {
         })?;
         let cert_file = env("SSL_CERT_FILE").filter(|path| !path.is_empty());
         let cert_file = cert_file.map(PathBuf::from);
+        let is = |name, value: &str| env(name).is_some_and(|set| set == *value);
+        let colours = env("NO_COLOR").is_none_or(|set| set.is_empty()) && !is("TERM", "dumb");
         let set = Settings::gather(given, env)?;
 
         let dsn = set.broker_dsn.checked(redis_dsn)?;
@@ -364,6 +384,9 @@ impl Config {
             },
             drain_timeout: set.drain_timeout.checked(duration_or_zero)?,
             log_level: set.log_level.checked(level)?,
+            log_format: set.log_format.checked(log_format)?,
+            colours,
+            access_log: set.access_log.checked(access_log)?,
             cert_file,
         })
     }
@@ -769,6 +792,24 @@ fn level(text: &str) -> Result<Level, String> {
     let text = text.to_ascii_lowercase();
     let level = Level::ALL.into_iter().find(|level| level.name() == text);
     level.ok_or_else(|| "error, warn, info or debug".to_owned())
+}
+
+fn log_format(text: &str) -> Result<Option<Format>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let text = text.to_ascii_lowercase();
+    let format = Format::ALL.into_iter().find(|format| format.name() == text);
+    format.map(Some).ok_or_else(|| "json or text".to_owned())
+}
+
+fn access_log(text: &str) -> Result<AccessLog, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "off" => Ok(AccessLog::Off),
+        "errors" => Ok(AccessLog::Errors),
+        "all" => Ok(AccessLog::All),
+        _ => Err("off, errors or all".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -1240,6 +1281,34 @@ mod tests {
         }
         assert_eq!(given("log-level", "WARN").unwrap().log_level, Level::Warn);
         refused("log-level", &["", "trace", "warning"]);
+    }
+
+    #[test]
+    fn how_and_what_is_logged() {
+        assert_eq!(read(&[], &[]).unwrap().log_format, None);
+        for format in Format::ALL {
+            let config = given("log-format", format.name()).unwrap();
+            assert_eq!(config.log_format, Some(format));
+        }
+        refused("log-format", &["xml", "auto"]);
+        for (text, access_log) in [
+            ("off", AccessLog::Off),
+            ("errors", AccessLog::Errors),
+            ("ALL", AccessLog::All),
+        ] {
+            assert_eq!(given("access-log", text).unwrap().access_log, access_log);
+        }
+        assert_eq!(read(&[], &[]).unwrap().access_log, AccessLog::Errors);
+        refused("access-log", &["", "none", "error"]);
+        for (env, colours) in [
+            (&[] as &[_], true),
+            (&[("NO_COLOR", "")], true),
+            (&[("NO_COLOR", "1")], false),
+            (&[("TERM", "dumb")], false),
+            (&[("TERM", "xterm")], true),
+        ] {
+            assert_eq!(read(&[], env).unwrap().colours, colours, "{env:?}");
+        }
     }
 
     #[test]

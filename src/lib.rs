@@ -10,7 +10,7 @@
 //! ```text
 //! main.rs                  starts: arguments, configuration, log, server; says why it could not
 //! config.rs                arguments and environment, turned once into checked types; nobody else reads either
-//! log.rs                   JSON lines on stdout, written by a thread of its own, so that the loop never waits
+//! log.rs                   lines on stdout, JSON or text, written by a thread of its own, so that the loop never waits
 //! metrics.rs               counters, gauges, histograms, and their Prometheus text
 //! process.rs               what the kernel says of this process, read when /metrics is asked for
 //! effect.rs                what crosses between the hub and its drivers: ConnId, Question, Verdict, Answer
@@ -33,6 +33,7 @@
 //! connection/badge.rs      the query and the state that go with each of its questions, packed
 //!
 //! hub/mod.rs               all connections: the doors, the lists of who has to be looked at, the graceful stop
+//! hub/access.rs            the access log: whose end and which refusals are told of, and what they had said and heard
 //! hub/registry.rs          every connection by its name; the one place that knows slots and generations
 //! hub/routes.rs            what each request is answered: /ws, /broadcast, /health, /metrics
 //! hub/commands.rs          join, leave, broadcast

@@ -1,4 +1,4 @@
-//! The log: JSON lines on stdout that never block the loop (CONTRACT §9).
+//! The log: lines on stdout, as JSON or as text for people, that never block the loop (CONTRACT §9).
 //!
 //! Owns: the lines that wait to be written, and the thread that writes them. Knows: levels, and that a reader may be
 //! slow or gone. Never knows: what the lines are about.
@@ -11,10 +11,12 @@
 //! - Once a line is dropped all are, until the writer returns: so the gap is in one place, and the line that tells of
 //!   it stands in that place.
 //! - serde_json writes every text, so no input can break out of its line.
+//! - Text is for a terminal, which obeys what it is shown: everything that is not plainly visible is escaped, in fields
+//!   and in messages, whether or not there is a terminal.
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -43,6 +45,33 @@ impl Level {
     }
 }
 
+/// How lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    Text,
+}
+
+impl Format {
+    pub const ALL: [Format; 2] = [Format::Json, Format::Text];
+
+    /// The name in `--log-format`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Json => "json",
+            Format::Text => "text",
+        }
+    }
+}
+
+/// How they look down to the last detail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Style {
+    Json,
+    Plain,
+    Coloured,
+}
+
 /// A field's value. `Shown` is written out only when the line is.
 #[derive(Clone, Copy)]
 pub enum Value<'a> {
@@ -60,6 +89,7 @@ const CAPACITY: usize = 1 << 20;
 #[derive(Clone)]
 pub struct Log {
     level: Level,
+    style: Style,
     shared: Arc<Shared>,
 }
 
@@ -92,30 +122,47 @@ impl Shared {
 }
 
 impl Log {
-    /// A log on stdout for lines of `level` and above.
+    /// A log on stdout for lines of `level` and above. Without a `format` it is text at a terminal and JSON elsewhere.
+    /// `colours`: where there is a terminal.
     ///
     /// Errors: the thread cannot be started, or there is no file descriptor left for it.
-    pub fn to_stdout(level: Level) -> io::Result<Log> {
+    pub fn to_stdout(level: Level, format: Option<Format>, colours: bool) -> io::Result<Log> {
         // A descriptor of its own, because `io::stdout` buffers lines and locks.
         let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        Log::to(level, CAPACITY, stdout)
+        let style = match (format, stdout.is_terminal()) {
+            (Some(Format::Json), _) | (None, false) => Style::Json,
+            (Some(Format::Text), false) => Style::Plain,
+            (Some(Format::Text) | None, true) if colours => Style::Coloured,
+            (Some(Format::Text) | None, true) => Style::Plain,
+        };
+        Log::to(level, style, CAPACITY, stdout)
     }
 
     /// A log that nothing is read from but by [`Log::take`]: for tests, and for those who embed the hub.
     pub fn in_memory(level: Level) -> Log {
         Log {
             level,
+            style: Style::Json,
             shared: Arc::new(Shared::new(CAPACITY)),
         }
     }
 
-    fn to(level: Level, capacity: usize, sink: impl Write + Send + 'static) -> io::Result<Log> {
+    fn to(
+        level: Level,
+        style: Style,
+        capacity: usize,
+        sink: impl Write + Send + 'static,
+    ) -> io::Result<Log> {
         let shared = Arc::new(Shared::new(capacity));
         let writers = Arc::clone(&shared);
         thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || write_forever(&writers, sink))?;
-        Ok(Log { level, shared })
+            .spawn(move || write_forever(&writers, style, sink))?;
+        Ok(Log {
+            level,
+            style,
+            shared,
+        })
     }
 
     /// Whether a line of `level` is written at all: for callers to whom its fields cost something.
@@ -143,7 +190,7 @@ impl Log {
         if !self.enabled(level) {
             return;
         }
-        let line = encoded(level, message, fields);
+        let line = encoded(self.style, level, message, fields);
         let mut queue = self.shared.lock();
         if queue.gap > 0 || queue.waiting.len() + line.len() > self.shared.capacity {
             queue.gap += 1;
@@ -200,15 +247,114 @@ impl Shared {
     }
 }
 
-fn encoded(level: Level, message: &str, fields: &[(&str, Value)]) -> Vec<u8> {
+fn encoded(style: Style, level: Level, message: &str, fields: &[(&str, Value)]) -> Vec<u8> {
     // RFC 3339 here begins in 1970, whatever the clock says.
     let now = SystemTime::now().max(SystemTime::UNIX_EPOCH);
+    let time = humantime::format_rfc3339_millis(now);
+    match style {
+        Style::Json => as_json(&time, level, message, fields),
+        Style::Plain => as_text(&time, level, message, fields, ["", "", ""]),
+        Style::Coloured => {
+            let colour = match level {
+                Level::Error => "\x1b[31m",
+                Level::Warn => "\x1b[33m",
+                Level::Info => "\x1b[32m",
+                Level::Debug => "\x1b[34m",
+            };
+            as_text(
+                &time,
+                level,
+                message,
+                fields,
+                ["\x1b[2m", colour, "\x1b[0m"],
+            )
+        }
+    }
+}
+
+/// `2026-01-01T00:00:00.000Z WARN  a message  name=value other="another value"`. What is `faint`, and the level in its
+/// `colour`, end with a `reset`.
+fn as_text(
+    time: &dyn fmt::Display,
+    level: Level,
+    message: &str,
+    fields: &[(&str, Value)],
+    [faint, colour, reset]: [&str; 3],
+) -> Vec<u8> {
+    let mut line = String::with_capacity(256);
+    let name = level.name().to_uppercase();
+    // Writing to memory cannot fail; a `Display` that does cuts its own field short.
+    let _ = fmt::write(
+        &mut line,
+        format_args!("{faint}{time}{reset} {colour}{name:<5}{reset} "),
+    );
+    push_visible(&mut line, message);
+    for (nth, (name, value)) in fields.iter().enumerate() {
+        line.push_str(if nth == 0 { "  " } else { " " });
+        line.push_str(faint);
+        push_visible(&mut line, name);
+        line.push('=');
+        line.push_str(reset);
+        match value {
+            Value::Number(number) => line.push_str(&number.to_string()),
+            Value::Flag(flag) => line.push_str(&flag.to_string()),
+            Value::Text(text) => push_value(&mut line, text),
+            Value::Shown(shown) => {
+                let mut text = String::new();
+                let _ = fmt::write(&mut text, format_args!("{shown}"));
+                push_value(&mut line, &text);
+            }
+        }
+    }
+    line.push('\n');
+    line.into_bytes()
+}
+
+/// A value, between quotes where it could be mistaken for something else.
+fn push_value(line: &mut String, text: &str) {
+    let plain = |c: char| !matches!(c, ' ' | '"' | '=' | '\\') && is_visible(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return line.push_str(text);
+    }
+    line.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => line.extend(['\\', c]),
+            c if is_visible(c) => line.push(c),
+            c => line.extend(c.escape_default()),
+        }
+    }
+    line.push('"');
+}
+
+fn push_visible(line: &mut String, text: &str) {
+    for c in text.chars() {
+        match is_visible(c) {
+            true => line.push(c),
+            false => line.extend(c.escape_default()),
+        }
+    }
+}
+
+/// Not a control character, by which a terminal could be told anything, and none of those that change the order of what
+/// is seen, or are not seen at all.
+fn is_visible(c: char) -> bool {
+    let hidden = matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
+    !c.is_control() && !hidden
+}
+
+fn as_json(
+    time: &dyn fmt::Display,
+    level: Level,
+    message: &str,
+    fields: &[(&str, Value)],
+) -> Vec<u8> {
     let mut line = Vec::with_capacity(256);
     // Writing to memory cannot fail; a `Display` that does cuts its own field short.
     let _ = write!(
         line,
-        r#"{{"time":"{}","level":"{}","message":"#,
-        humantime::format_rfc3339_millis(now),
+        r#"{{"time":"{time}","level":"{}","message":"#,
         level.name()
     );
     let _ = serde_json::to_writer(&mut line, message);
@@ -228,7 +374,7 @@ fn encoded(level: Level, message: &str, fields: &[(&str, Value)]) -> Vec<u8> {
 }
 
 /// The writer thread. It ends with the process.
-fn write_forever(shared: &Shared, mut sink: impl Write) {
+fn write_forever(shared: &Shared, style: Style, mut sink: impl Write) {
     let mut batch = Vec::new();
     // Dropped lines that no line has told of yet.
     let mut untold = 0;
@@ -254,6 +400,7 @@ fn write_forever(shared: &Shared, mut sink: impl Write) {
         let lines = batch.len();
         if untold > 0 {
             batch.extend(encoded(
+                style,
                 Level::Warn,
                 "log lines were dropped: nobody read them in time, or they could not be written",
                 &[("dropped", Value::Number(untold))],
@@ -332,7 +479,8 @@ mod tests {
 
     fn scripted(capacity: usize) -> (Log, Sender<Step>, Receiver<Vec<u8>>) {
         let ((tell, steps), (taken, took)) = (channel(), channel());
-        let log = Log::to(Level::Info, capacity, Scripted { steps, taken }).unwrap();
+        let sink = Scripted { steps, taken };
+        let log = Log::to(Level::Info, Style::Json, capacity, sink).unwrap();
         (log, tell, took)
     }
 
@@ -374,6 +522,50 @@ mod tests {
         assert_eq!(time.len(), "2026-01-01T00:00:00.000Z".len());
         let age = humantime::parse_rfc3339(time).unwrap().elapsed();
         assert!(age.is_ok_and(|age| age < PATIENCE), "{time}");
+    }
+
+    #[test]
+    fn text_is_for_the_eye_and_tells_a_terminal_nothing() {
+        let hostile = "\x1b[2J\u{9b}31m\r\n\u{202e}x\u{7f}";
+        let rows: [(&str, &str); 8] = [
+            ("plain", "plain"),
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("é中", "é中"),
+            ("", r#""""#),
+            ("two words", r#""two words""#),
+            ("a=b", r#""a=b""#),
+            (r#"a"\"#, r#""a\"\\""#),
+            (hostile, r#""\u{1b}[2J\u{9b}31m\r\n\u{202e}x\u{7f}""#),
+        ];
+        let at = &"2026-01-01T00:00:00.000Z";
+        for (value, shown) in rows {
+            for value in [Value::Text(value), Value::Shown(&value)] {
+                let fields = [
+                    ("a", Value::Number(1)),
+                    ("b", value),
+                    ("c", Value::Flag(true)),
+                ];
+                let line = as_text(at, Level::Warn, "it said", &fields, [""; 3]);
+                let line = String::from_utf8(line).unwrap();
+                assert_eq!(line, format!("{at} WARN  it said  a=1 b={shown} c=true\n"));
+            }
+        }
+        let line = encoded(
+            Style::Coloured,
+            Level::Error,
+            hostile,
+            &[(hostile, Value::Number(1))],
+        );
+        let line = String::from_utf8(line).unwrap();
+        let bare = ["\x1b[2m", "\x1b[31m", "\x1b[0m"]
+            .iter()
+            .fold(line.clone(), |line, colour| line.replace(colour, ""));
+        let (bare, end) = bare.split_at(bare.len() - 1);
+        assert!(line.len() > bare.len() && end == "\n");
+        assert!(
+            bare.contains("Z ERROR ") && !bare.chars().any(char::is_control),
+            "{bare}"
+        );
     }
 
     #[test]
@@ -431,7 +623,7 @@ mod tests {
             log.info("more", &[("n", Value::Number(n)), ("wide", wide)]);
         }
         let room = 1_000 - log.shared.lock().waiting.len();
-        assert!(room > encoded(Level::Info, "short", &[]).len());
+        assert!(room > encoded(Style::Json, Level::Info, "short", &[]).len());
         log.info("short", &[]);
         let dropped = log.dropped();
         assert!(1 < dropped && dropped < 50);

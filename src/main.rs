@@ -13,7 +13,7 @@ fn main() -> ExitCode {
 fn run() -> Result<ExitCode, Stop> {
     let arguments = std::env::args_os().skip(1);
     let config = Config::read(arguments, |name| std::env::var_os(name))?;
-    let log = Log::to_stdout(config.log_level)
+    let log = Log::to_stdout(config.log_level, config.log_format, config.colours)
         .map_err(|e| Stop::failed(format_args!("the log cannot be started: {e}")))?;
     Server::start(config, log)?.run().map(ExitCode::from)
 }

@@ -151,6 +151,7 @@ impl Server {
             key: config.broadcasting_key.clone(),
             origins,
             authorizer: authorizer.is_some(),
+            access_log: config.access_log,
             instance: random,
         };
         let metrics = Metrics::new(SystemTime::now());

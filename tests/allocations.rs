@@ -9,6 +9,7 @@ mod puppet;
 use std::time::SystemTime;
 
 use puppet::{Puppet, TEXT, UPGRADE, frame, say};
+use wsify::config::AccessLog;
 use wsify::connection::{Clock, Limits, Peer};
 use wsify::effect::ConnId;
 use wsify::hub::{Hub, Settings};
@@ -41,6 +42,7 @@ impl House {
             key: None,
             origins: Origins::parse("*").unwrap(),
             authorizer: false,
+            access_log: AccessLog::Errors,
             instance: 1,
         };
         let clock = Clock {

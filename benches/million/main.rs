@@ -26,6 +26,7 @@ use std::time::SystemTime;
 use puppet::{CLOSE, PONG, Puppet, TEXT, frame, say};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
+use wsify::config::AccessLog;
 use wsify::connection::{Clock, Limits, Millis, Peer};
 use wsify::effect::ConnId;
 use wsify::hub::{Hub, Settings};
@@ -415,6 +416,7 @@ fn hub() -> Hub<Puppet> {
         key: None,
         origins: Origins::parse("*").expect("any origin"),
         authorizer: false,
+        access_log: AccessLog::Errors,
         instance: 1,
     };
     let clock = Clock {

@@ -259,11 +259,14 @@ impl<S: Stream> Connection<S> {
         self.session.open(upgrade, &mut self.outbox, clock);
     }
 
-    /// Puts a text message of this connection alone into the outbox; `write` appends its payload.
-    pub fn tell(&mut self, limits: &Limits, write: impl FnOnce(&mut Vec<u8>)) {
-        if self.has_room(1, limits) {
+    /// Puts a text message of this connection alone into the outbox, if there is room; `write` appends its payload.
+    /// Returns whether there was.
+    pub fn tell(&mut self, limits: &Limits, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let room = self.has_room(1, limits);
+        if room {
             session::push_text(&mut self.outbox, write);
         }
+        room
     }
 
     /// Whether `more` bytes may be put behind what waits; if not, it is too slow. Nothing follows what found no room, so

@@ -12,16 +12,14 @@ use crate::wire::{frame, http, question};
 impl<S: Stream> Hub<S> {
     /// A client said something.
     pub(super) fn said(&mut self, id: ConnId, message: &[u8]) {
+        self.access.said(id.slot);
         let command = match command::parse(message) {
             Ok(command) => command,
             Err(rejected) => {
                 self.metrics
                     .commands
                     .add(["other", rejected.fault.code.as_str()]);
-                if let Some(connection) = self.registry.get(id) {
-                    connection.tell(&self.settings.limits, |out| rejected.push(out));
-                }
-                return;
+                return self.tell(id, |out| rejected.push(out));
             }
         };
         if command.verb == Verb::Join && self.has_too_many_channels(id, command.channel(message)) {
@@ -54,6 +52,7 @@ impl<S: Stream> Hub<S> {
                     for slice in owed {
                         let messages = frame::count(self.runs.slice(slice));
                         self.metrics.delivered(messages);
+                        self.access.told(id.slot, messages);
                         connection.owe(slice, &mut self.runs, &self.settings.limits);
                     }
                 }
@@ -68,12 +67,17 @@ impl<S: Stream> Hub<S> {
             }
         }
         self.metrics.commands.add([command.verb.as_str(), "ok"]);
-        if let Some(answer_to) = command.id(message)
-            && let Some(connection) = self.registry.get(id)
+        if let Some(answer_to) = command.id(message) {
+            self.tell(id, |out| command::push_ok(out, answer_to));
+        }
+    }
+
+    /// Puts a text message on its way to one connection; `write` appends its payload.
+    fn tell(&mut self, id: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(connection) = self.registry.get(id)
+            && connection.tell(&self.settings.limits, write)
         {
-            connection.tell(&self.settings.limits, |out| {
-                command::push_ok(out, answer_to)
-            });
+            self.access.told(id.slot, 1);
         }
     }
 
@@ -127,12 +131,10 @@ impl<S: Stream> Hub<S> {
     ) {
         let verb = command.verb.as_str();
         self.metrics.commands.add([verb, code.as_str()]);
-        if let Some(connection) = self.registry.get(id) {
-            let (answer_to, channel) = (command.id(message), command.channel(message));
-            connection.tell(&self.settings.limits, |out| {
-                command::push_error(out, answer_to, code, why, Some(verb), Some(channel));
-            });
-        }
+        let (answer_to, channel) = (command.id(message), command.channel(message));
+        self.tell(id, |out| {
+            command::push_error(out, answer_to, code, why, Some(verb), Some(channel));
+        });
     }
 
     /// What the authorizer is asked about a command.

@@ -24,6 +24,7 @@
     )
 )]
 
+mod access;
 mod channels;
 mod commands;
 mod deadlines;
@@ -35,16 +36,17 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
+use self::access::{Access, Subject};
 use self::channels::{Channels, Place};
 use self::deadlines::Deadlines;
-use self::registry::Registry;
+use self::registry::{Name, Registry};
 use crate::buffers::Runs;
-use crate::config::Secret;
+use crate::config::{AccessLog, Secret};
 use crate::connection::{
     Authorizing, Clock, Ending, Event, Filled, Limits, Millis, Parked, Peer, Standing, Stream,
 };
 use crate::effect::{Answer, ConnId, Question, Verdict};
-use crate::log::{Log, Value};
+use crate::log::Log;
 use crate::metrics::{Gauges, Metrics};
 use crate::process;
 use crate::wire::frame;
@@ -86,6 +88,7 @@ pub struct Settings {
     pub origins: Origins,
     /// Whether there is an authorizer; without one everything is allowed.
     pub authorizer: bool,
+    pub access_log: AccessLog,
     /// Tells this process from others in connections' ids, and seeds what is to look random.
     pub instance: u64,
 }
@@ -191,6 +194,7 @@ pub struct Hub<S> {
     pub metrics: Metrics,
     /// What only the server knows of the gauges.
     pub outside: Outside,
+    access: Access,
     log: Log,
 }
 
@@ -235,6 +239,7 @@ impl<S: Stream> Hub<S> {
         metrics.endings.know(&Ending::LABELS);
         Hub {
             random: settings.instance | 1,
+            access: Access::new(settings.access_log, log.clone()),
             settings,
             clock,
             registry: Registry::default(),
@@ -267,6 +272,7 @@ impl<S: Stream> Hub<S> {
     pub fn accept(&mut self, stream: S, peer: Peer) -> io::Result<ConnId> {
         let id = self.registry.insert(stream, peer, self.clock.now)?;
         self.metrics.connections = self.metrics.connections.saturating_add(1);
+        self.access.accepted(id.slot, self.clock.now);
         self.settle(id);
         Ok(id)
     }
@@ -379,6 +385,7 @@ impl<S: Stream> Hub<S> {
             match connection.fill(buffer, self.clock.now) {
                 Filled::Bytes(count) => {
                     self.metrics.received = self.metrics.received.saturating_add(count as u64);
+                    self.access.read(id.slot, count);
                     let fresh = buffer.get_mut(..count).unwrap_or_default();
                     if connection.inbox.is_empty() {
                         let used = self.understand(id, fresh);
@@ -513,7 +520,9 @@ impl<S: Stream> Hub<S> {
             return;
         }
         for slice in self.channels.owed_everywhere(id.slot) {
-            self.metrics.delivered(frame::count(self.runs.slice(slice)));
+            let messages = frame::count(self.runs.slice(slice));
+            self.metrics.delivered(messages);
+            self.access.told(id.slot, messages);
             connection.owe(slice, &mut self.runs, &self.settings.limits);
         }
         connection
@@ -551,12 +560,15 @@ impl<S: Stream> Hub<S> {
                 .saturating_add(1)
                 .saturating_add(slice.len() / SEND_COST);
             self.metrics.delivered(messages);
+            let before = self.runs.taken;
             if let Some(connection) = self.registry.tenant(slot)
                 && !connection.deliver(slice, &mut self.runs, &self.settings.limits)
             {
                 let generation = connection.generation();
                 self.failed.push(ConnId { slot, generation });
             }
+            let sent = self.runs.taken.saturating_sub(before);
+            self.access.delivered(slot, messages, sent);
         };
         if more {
             self.serving.push_back(place);
@@ -577,7 +589,10 @@ impl<S: Stream> Hub<S> {
         for id in dirty.drain(..) {
             if let Some(connection) = self.registry.get(id) {
                 connection.dirty = false;
+                let before = self.runs.taken;
                 connection.flush(&mut self.runs, self.clock.now);
+                let sent = self.runs.taken.saturating_sub(before);
+                self.access.sent(id.slot, sent);
                 self.settle(id);
             }
         }
@@ -611,6 +626,7 @@ impl<S: Stream> Hub<S> {
             self.settle(ConnId { slot, generation });
         }
         self.due = due;
+        self.access.expire(self.clock.now);
         self.refuse_upgrades();
         self.tell_to_leave();
     }
@@ -625,18 +641,20 @@ impl<S: Stream> Hub<S> {
                 continue;
             };
             connection.outbox.clear(&mut self.runs);
-            let ending = connection
-                .session
-                .ending()
-                .map_or("answered", Ending::label);
-            self.metrics.endings.add(ending);
-            self.log.debug(
-                "connection ended",
-                &[
-                    ("connection", Value::Shown(&connection.peer)),
-                    ("reason", Value::Text(ending)),
-                ],
-            );
+            let session = &connection.session;
+            let ending = session.ending().unwrap_or(Ending::Answered);
+            self.metrics.endings.add(ending.label());
+            let name = Name {
+                instance: self.settings.instance,
+                serial: connection.serial(),
+            };
+            let who = Subject {
+                slot: id.slot,
+                name: &name,
+                peer: connection.peer,
+            };
+            let unused = session.is_http() && !session.is_asked();
+            self.access.ended(&who, ending, unused, self.clock.now);
         }
     }
 
@@ -669,10 +687,14 @@ impl<S: Stream> Hub<S> {
     pub fn next_deadline(&self) -> Option<Millis> {
         let drain = self.drain.as_ref().filter(|d| d.told < d.total);
         let leave = drain.map(|d| d.next());
-        [self.deadlines.next_due(), leave]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.deadlines.next_due(),
+            leave,
+            self.access.next_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Connections of any kind.

@@ -5,12 +5,26 @@
 //! or, for members of a channel (which leave it before their slot is free) and for the wheel of deadlines (who is looked
 //! at in vain takes no harm), [`Registry::tenant`].
 
+use std::fmt;
 use std::io;
 
 use slab::Slab;
 
 use crate::connection::{Connection, Peer, Stream};
 use crate::effect::ConnId;
+
+/// The name under which the world knows a connection (CONTRACT §6): unique across processes and restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name {
+    pub instance: u64,
+    pub serial: u64,
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{:016x}-{:x}", self.instance, self.serial)
+    }
+}
 
 #[derive(Debug)]
 pub struct Registry<S> {

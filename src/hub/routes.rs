@@ -6,6 +6,8 @@
 use subtle::ConstantTimeEq;
 
 use super::Hub;
+use super::access::Subject;
+use super::registry::Name;
 use crate::connection::{Authorizing, Badge, Exchange, Parked, Peer, Publishing, Stream};
 use crate::effect::{ConnId, Question, Verdict};
 use crate::metrics;
@@ -290,6 +292,15 @@ impl<S: Stream> Hub<S> {
         refusal: Refusal,
         closing: bool,
     ) {
+        let (name, peer) = self.subject(id);
+        let who = Subject {
+            slot: id.slot,
+            name: &name,
+            peer,
+        };
+        let status = refusal.status.code();
+        self.access
+            .refused(&who, endpoint, status, refusal.code, self.clock.now);
         self.send(id, endpoint, exchange, refusal.reply(), closing);
     }
 
@@ -352,16 +363,20 @@ impl<S: Stream> Hub<S> {
         body
     }
 
-    /// The id and the address under which the authorizer knows a connection.
-    pub(super) fn introduce(&mut self, id: ConnId) -> (String, String) {
+    /// A connection's name and who is at its other end.
+    pub(super) fn subject(&mut self, id: ConnId) -> (Name, Peer) {
+        let instance = self.settings.instance;
         let (serial, peer) = self
             .registry
             .get(id)
             .map_or((0, Peer::UNIX), |c| (c.serial(), c.peer));
-        (
-            format!("{:016x}-{serial:x}", self.settings.instance),
-            peer.to_string(),
-        )
+        (Name { instance, serial }, peer)
+    }
+
+    /// The id and the address under which the authorizer knows a connection.
+    pub(super) fn introduce(&mut self, id: ConnId) -> (String, String) {
+        let (name, peer) = self.subject(id);
+        (name.to_string(), peer.to_string())
     }
 }
 

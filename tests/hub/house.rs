@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
+use wsify::config::AccessLog;
 use wsify::connection::{Clock, Limits, Millis, Peer};
 use wsify::effect::{Answer, ConnId, Question, Verdict};
 use wsify::hub::{Hub, Settings};
@@ -45,6 +46,7 @@ pub fn settings() -> Settings {
         key: None,
         origins: Origins::parse("*").expect("any origin"),
         authorizer: false,
+        access_log: AccessLog::All,
         instance: 1,
     }
 }
@@ -64,7 +66,11 @@ impl House {
     }
 
     pub fn with(settings: Settings) -> House {
-        let log = Log::in_memory(Level::Debug);
+        House::with_level(settings, Level::Debug)
+    }
+
+    pub fn with_level(settings: Settings, level: Level) -> House {
+        let log = Log::in_memory(level);
         let clock = Clock {
             now: 1_000,
             date: "Sun, 06 Nov 1994 08:49:37 GMT".to_owned(),
@@ -255,6 +261,13 @@ impl House {
         }
         self.hub.clock.now = until;
         self.run();
+    }
+
+    /// The log since the last call: each line's message, and its fields but for the time.
+    pub fn logged(&self) -> Vec<serde_json::Value> {
+        let lines = self.log.take();
+        let line = |line| serde_json::from_str(line).expect("a JSON line");
+        lines.lines().map(line).collect()
     }
 
     /// Holds that nothing is left of anybody.

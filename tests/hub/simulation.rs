@@ -893,7 +893,7 @@ impl Sim {
             if line["message"] != "connection ended" && line["msg"] != "connection ended" {
                 continue;
             }
-            let address = line["connection"].as_str().expect("an address");
+            let address = line["remote_addr"].as_str().expect("an address");
             let (_, port) = address.rsplit_once(':').expect("a port");
             let at: usize = port.parse().expect("a number");
             let reason = line["reason"].as_str().expect("a word").to_owned();

@@ -1,0 +1,216 @@
+//! Whose end the log tells of, and what it says.
+
+use serde_json::{Value, json};
+use wsify::config::AccessLog;
+use wsify::effect::Verdict;
+use wsify::hub::Settings;
+
+use crate::client::{broadcast, close, frame, get, join, text, upgrade, with_id};
+use crate::house::{House, settings};
+
+fn house(access_log: AccessLog) -> House {
+    House::with(Settings {
+        access_log,
+        ..settings()
+    })
+}
+
+/// The lines of level `info`, as `message reason`.
+fn told(house: &House) -> Vec<String> {
+    let lines = house.logged();
+    let lines = lines.iter().filter(|line| line["level"] == "info");
+    let word = |value: &Value| value.as_str().unwrap().to_owned();
+    lines
+        .map(|line| format!("{}: {}", word(&line["message"]), word(&line["reason"])))
+        .collect()
+}
+
+#[test]
+fn a_line_says_how_long_it_was_and_how_much_was_said() {
+    let mut house = house(AccessLog::All);
+    let ann = house.member("a");
+    let ben = house.websocket();
+    let request = upgrade("/ws", "").len();
+    let joining = text(&join("a")).len();
+    house.logged();
+    ben.say(&broadcast("a", "1"));
+    ben.say(&broadcast("a", "2"));
+    let asking = text(&with_id(1, &join("a")));
+    ann.send(&asking);
+    house.run();
+    house.hub.clock.now += 1_234;
+    ann.send(&close(4_001));
+    house.run();
+    let heard = ann.far.receive();
+    let line = &house.logged()[0];
+    assert_eq!(line["message"], "connection ended");
+    assert_eq!(line["level"], "info");
+    // Two contents and an answer; the close frame is none.
+    let bytes_in = request + joining + asking.len() + close(4_001).len();
+    for (name, value) in [
+        ("connection", json!("0000000000000001-1")),
+        ("remote_addr", json!("127.0.0.1:0")),
+        ("reason", json!("closed")),
+        ("code", json!(4_001)),
+        ("duration_ms", json!(1_234)),
+        ("messages_in", json!(2)),
+        ("messages_out", json!(3)),
+        ("bytes_in", json!(bytes_in)),
+    ] {
+        assert_eq!(line[name], value, "{name} of {line}");
+    }
+    let answer = line["bytes_out"].as_u64().unwrap() - heard.len() as u64;
+    assert!((100..200).contains(&answer), "the 101 has {answer} bytes");
+
+    // The next tenant of the slot begins anew.
+    let mut next = house.client();
+    house.sends(&mut next, &get("/health"));
+    next.far.leave();
+    house.run();
+    let line = &house.logged()[0];
+    assert_eq!(
+        [&line["reason"], &line["messages_in"], &line["duration_ms"]],
+        [&json!("left"), &json!(0), &json!(0)]
+    );
+}
+
+/// What happens to one house after another, and what each says of it by default.
+#[test]
+fn by_default_only_faults_are_told_of() {
+    let quiet: [fn(&mut House); 5] = [
+        |house| house.websocket().send(&close(1000)),
+        |house| house.websocket().far.leave(),
+        |house| {
+            let mut client = house.client();
+            house.sends(&mut client, &get("/health"));
+            client.far.leave();
+        },
+        // Somebody looks whether there is somebody.
+        |house| house.client().far.reset(),
+        |house| {
+            let _stays = house.websocket();
+            house.hub.drain(10);
+            house.pass(20_000);
+        },
+    ];
+    for (nth, happens) in quiet.iter().enumerate() {
+        let mut house = house(AccessLog::Errors);
+        happens(&mut house);
+        house.run();
+        assert_eq!(told(&house), [""; 0], "the {nth}th");
+        house.assert_empty();
+    }
+    type Happens = fn(&mut House);
+    let faults: [(Happens, &str); 7] = [
+        (
+            |house| house.websocket().far.reset(),
+            "connection ended: reset",
+        ),
+        (
+            |house| house.websocket().send(&frame(0xC1, b"{}")),
+            "connection ended: protocol_error",
+        ),
+        (
+            |house| house.client().send(b"GET\r\n\r\n"),
+            "connection ended: bad_request",
+        ),
+        (
+            |house| {
+                let _slow = house.client();
+                house.pass(20_000);
+            },
+            "connection ended: handshake_timeout",
+        ),
+        (
+            |house| {
+                let _gone = house.websocket();
+                house.pass(60_000);
+            },
+            "connection ended: silent",
+        ),
+        (
+            |house| house.client().send(&get("/nothing")),
+            "request refused: not_found",
+        ),
+        (
+            |house| {
+                house.hub.drain(60_000);
+                house.client().send(&upgrade("/ws", ""));
+            },
+            "request refused: draining",
+        ),
+    ];
+    for (happens, expected) in faults {
+        let mut house = house(AccessLog::Errors);
+        happens(&mut house);
+        house.pass(10_000);
+        assert_eq!(told(&house).first().map(String::as_str), Some(expected));
+        let mut silent = self::house(AccessLog::Off);
+        happens(&mut silent);
+        silent.pass(10_000);
+        assert_eq!(silent.logged().len(), 0, "{expected}");
+    }
+}
+
+#[test]
+fn a_refused_upgrade_says_who_and_why() {
+    let mut house = House::with(Settings {
+        authorizer: true,
+        access_log: AccessLog::Errors,
+        ..settings()
+    });
+    let _ann = house.upgrading("");
+    house.answer(Verdict::Deny);
+    let lines = house.logged();
+    assert_eq!(lines.len(), 1);
+    for (name, value) in [
+        ("message", json!("request refused")),
+        ("connection", json!("0000000000000001-1")),
+        ("remote_addr", json!("127.0.0.1:0")),
+        ("endpoint", json!("ws")),
+        ("status", json!(403)),
+        ("reason", json!("not_authorized")),
+    ] {
+        assert_eq!(lines[0][name], value, "{name} of {}", lines[0]);
+    }
+}
+
+#[test]
+fn a_crowd_of_faults_is_a_hundred_lines_and_a_number() {
+    let mut house = House::with_level(
+        Settings {
+            access_log: AccessLog::Errors,
+            ..settings()
+        },
+        wsify::log::Level::Info,
+    );
+    let crowd: Vec<_> = (0..250).map(|_| house.websocket()).collect();
+    for client in &crowd {
+        client.far.reset();
+    }
+    house.run();
+    assert_eq!(house.logged().len(), 100);
+    house.pass(1_000);
+    let lines = house.logged();
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0]["left_out"], 150);
+    house.websocket().far.reset();
+    house.run();
+    assert_eq!(told(&house), ["connection ended: reset"]);
+    assert_eq!(house.hub.metrics.endings.get("reset"), 251);
+}
+
+#[test]
+fn messages_are_counted_for_the_first_slots_only_unless_all_are_told_of() {
+    for (access_log, counted) in [(AccessLog::Errors, false), (AccessLog::All, true)] {
+        let mut house = house(access_log);
+        let _crowd: Vec<_> = (0..4096).map(|_| house.client()).collect();
+        let late = house.websocket();
+        house.hub.clock.now += 5;
+        late.far.reset();
+        house.run();
+        let line = &house.logged()[0];
+        assert_eq!(line["duration_ms"], 5);
+        assert_eq!(line["bytes_in"].is_u64(), counted, "{line}");
+    }
+}
