@@ -134,6 +134,9 @@ flags! {
     allowed_origins: List "ORIGIN,..." = "*";
     /// connections at most; 0 is what the limit on open files allows, less a reserve
     max_connections: One "COUNT" = "0";
+    /// connections at most from one address, all those of an IPv6 /64 being one; 0 is
+    /// no limit of its own
+    max_connections_per_ip: One "COUNT" = "0";
     /// a client's message, or the body of a POST, at most
     max_message_size: One "SIZE" = "1MiB";
     /// channels that one connection may be in
@@ -174,6 +177,8 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// `None`: as many as the limit on file descriptors allows.
     pub max_connections: Option<usize>,
+    /// 0: no limit of its own.
+    pub max_connections_per_ip: usize,
     /// Bytes.
     pub max_message_size: usize,
     pub max_channels: usize,
@@ -374,6 +379,9 @@ impl Config {
                 0 => None,
                 limit => Some(limit),
             },
+            max_connections_per_ip: set
+                .max_connections_per_ip
+                .checked(|t| count(t, 0..=100_000_000))?,
             max_message_size: set.max_message_size.checked(size)?,
             max_channels: set.max_channels.checked(|t| count(t, 1..=1_000_000))?,
             max_queue_size: set.max_queue_size.checked(size)?,
@@ -861,6 +869,7 @@ mod tests {
         assert_eq!(config.broadcasting_key, None);
         assert_eq!(config.allowed_origins, ["*"]);
         assert_eq!(config.max_connections, None);
+        assert_eq!(config.max_connections_per_ip, 0);
         assert_eq!(config.max_message_size, 1 << 20);
         assert_eq!(config.max_channels, 1_000);
         assert_eq!(config.max_queue_size, 1 << 20);
@@ -1224,6 +1233,7 @@ mod tests {
             refused(flag, &["0"]);
         }
         refused("max-connections", &nonsense);
+        refused("max-connections-per-ip", &nonsense);
         refused("authorizer-workers", &["1025"]);
         let config = read(&["--max-connections=1", "--authorizer-workers=1024"], &[]).unwrap();
         assert_eq!(config.max_connections, Some(1));

@@ -37,6 +37,7 @@
 //! hub/registry.rs          every connection by its name; the one place that knows slots and generations
 //! hub/routes.rs            what each request is answered: /ws, /broadcast, /health, /metrics
 //! hub/commands.rs          join, leave, broadcast
+//! hub/addresses.rs         how many WebSockets there are from one address
 //! hub/channels.rs          who is in what, both ways
 //! hub/fanout.rs            deliveries under way to one audience: members, batches, the cursor
 //! hub/deadlines.rs         when which connection has to be looked at: a wheel

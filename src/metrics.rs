@@ -110,6 +110,7 @@ impl Metrics {
                 "denied",
                 "authorizer_down",
                 "full",
+                "too_many_connections",
                 "draining",
                 "malformed",
                 "origin",

@@ -147,6 +147,7 @@ impl Server {
                 max_queue: config.max_queue_size,
             },
             max_connections,
+            max_connections_per_ip: config.max_connections_per_ip,
             max_channels: config.max_channels,
             key: config.broadcasting_key.clone(),
             origins,

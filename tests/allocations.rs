@@ -38,6 +38,7 @@ impl House {
                 max_queue: 1 << 20,
             },
             max_connections: usize::MAX,
+        max_connections_per_ip: 0,
             max_channels: 1000,
             key: None,
             origins: Origins::parse("*").unwrap(),

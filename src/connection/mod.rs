@@ -28,7 +28,7 @@ use std::io::{self, Read, Write};
 
 pub use badge::Badge;
 pub use ending::Ending;
-pub use peer::Peer;
+pub use peer::{Network, Peer};
 pub use session::{Authorizing, Event, Exchange, Parked, Publishing, Session, Step};
 
 use crate::buffers::{Inbox, Outbox, Runs, Sent, Slice};

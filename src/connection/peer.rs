@@ -29,6 +29,18 @@ impl Peer {
         }
     }
 
+    /// What counts as one address. `None`: it has none.
+    pub fn network(&self) -> Option<Network> {
+        if *self == Peer::UNIX {
+            return None;
+        }
+        let mut octets = self.ip;
+        if let IpAddr::V6(_) = self.ip() {
+            octets[8..].fill(0);
+        }
+        Some(Network(octets))
+    }
+
     fn ip(&self) -> IpAddr {
         Ipv6Addr::from(self.ip).to_canonical()
     }
@@ -38,6 +50,11 @@ impl Peer {
         *self == Peer::UNIX || self.ip().is_loopback()
     }
 }
+
+/// An IPv4 address, or the 64 bits of an IPv6 address that name a network: one customer has at least that many addresses
+/// (RFC 6177 2), and would otherwise be as many clients as it likes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Network([u8; 16]);
 
 impl fmt::Display for Peer {
     /// `127.0.0.1:51814`, `[::1]:51814` or `unix` (CONTRACT §6).
@@ -72,5 +89,21 @@ mod tests {
             ("unix", true)
         );
         assert_eq!(size_of::<Peer>(), 18);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let network = |address: &str| Peer::new(address.parse().unwrap()).network();
+        for (one, other, same) in [
+            ("203.0.113.7:1", "203.0.113.7:2", true),
+            ("203.0.113.7:1", "[::ffff:203.0.113.7]:2", true),
+            ("203.0.113.7:1", "203.0.113.8:1", false),
+            ("[2001:db8::1]:1", "[2001:db8::ffff:0:0:1]:2", true),
+            ("[2001:db8::1]:1", "[2001:db8:0:1::1]:1", false),
+            ("[::1]:1", "127.0.0.1:1", false),
+        ] {
+            assert_eq!(network(one) == network(other), same, "{one} {other}");
+        }
+        assert_eq!(Peer::UNIX.network(), None);
     }
 }

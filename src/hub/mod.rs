@@ -25,6 +25,7 @@
 )]
 
 mod access;
+mod addresses;
 mod channels;
 mod commands;
 mod deadlines;
@@ -37,6 +38,7 @@ use std::io;
 use std::time::Duration;
 
 use self::access::{Access, Subject};
+use self::addresses::Addresses;
 use self::channels::{Channels, Place};
 use self::deadlines::Deadlines;
 use self::registry::{Name, Registry};
@@ -81,6 +83,8 @@ pub struct Settings {
     pub limits: Limits,
     /// WebSockets and upgrades under way.
     pub max_connections: usize,
+    /// The same from one address; 0 is no limit.
+    pub max_connections_per_ip: usize,
     /// Channels that one connection may be in.
     pub max_channels: usize,
     /// What backend endpoints ask for.
@@ -167,6 +171,7 @@ pub struct Hub<S> {
     pub clock: Clock,
     registry: Registry<S>,
     channels: Channels,
+    addresses: Addresses,
     runs: Runs,
     deadlines: Deadlines,
     /// Audiences with something to be sent.
@@ -226,6 +231,8 @@ pub struct Holds {
     pub websockets: usize,
     pub channels: usize,
     pub memberships: usize,
+    /// Addresses that are remembered.
+    pub addresses: usize,
     /// Buffers of what was published.
     pub runs: usize,
     /// Bytes that wait to be sent.
@@ -240,6 +247,7 @@ impl<S: Stream> Hub<S> {
         Hub {
             random: settings.instance | 1,
             access: Access::new(settings.access_log, log.clone()),
+            addresses: Addresses::new(settings.max_connections_per_ip),
             settings,
             clock,
             registry: Registry::default(),
@@ -476,13 +484,17 @@ impl<S: Stream> Hub<S> {
                 Standing::Busy => self.busy -= 1,
                 Standing::WebSocket => {
                     self.websockets -= 1;
+                    self.addresses.leave(id.slot);
                     self.channels.leave_all(id.slot, &mut self.runs);
                 }
             }
             match standing {
                 Standing::Idle => {}
                 Standing::Busy => self.busy += 1,
-                Standing::WebSocket => self.websockets += 1,
+                Standing::WebSocket => {
+                    self.websockets += 1;
+                    self.addresses.enter(id.slot, connection.peer.network());
+                }
             }
         }
         connection.outbox.count(&mut self.runs);
@@ -780,6 +792,7 @@ impl<S: Stream> Hub<S> {
             websockets: self.websockets,
             channels: self.channels.len(),
             memberships: self.channels.memberships(),
+            addresses: self.addresses.len(),
             runs: self.runs.live(),
             queued_bytes: self.runs.waiting.bytes,
             laggards: self.runs.waiting.blocked,

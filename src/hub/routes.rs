@@ -96,12 +96,17 @@ impl<S: Stream> Hub<S> {
             return self.refuse_stopping(id, exchange);
         }
         if self.websockets >= self.settings.max_connections {
-            return self.refuse_upgrade_for_now(
-                id,
-                exchange,
-                "full",
-                "the server is full: come back later",
+            let message = "the server is full: come back later";
+            return self.refuse_upgrade_for_now(id, exchange, "full", message);
+        }
+        let network = self.registry.get(id).and_then(|c| c.peer.network());
+        if !self.addresses.has_room(network) {
+            let (code, message) = (
+                "too_many_connections",
+                "there are as many connections from your address as there may be: close one, or come back later",
             );
+            let refusal = Refusal::new(Status::TooManyRequests, code, message);
+            return self.refuse_upgrade_by(id, exchange, refusal);
         }
         if !self.settings.authorizer {
             return self.open(id, &upgrade);
@@ -181,10 +186,21 @@ impl<S: Stream> Hub<S> {
         code: &'static str,
         message: &'static str,
     ) {
-        self.metrics.handshakes.add(code);
+        let refusal = Refusal::new(Status::Unavailable, code, message);
+        self.refuse_upgrade_by(id, exchange, refusal);
+    }
+
+    /// Refuses what may be granted later: with `Retry-After`.
+    fn refuse_upgrade_by(&mut self, id: ConnId, exchange: Exchange, refusal: Refusal) {
+        self.metrics.handshakes.add(refusal.code);
         let seconds = (self.random() % 5).saturating_add(1).to_string();
-        let refusal = Refusal::new(Status::Unavailable, code, message).with("Retry-After", seconds);
-        self.refuse(id, "ws", exchange, refusal, false);
+        self.refuse(
+            id,
+            "ws",
+            exchange,
+            refusal.with("Retry-After", seconds),
+            false,
+        );
     }
 
     /// `POST /broadcast`: the key, then the type, then the body.

@@ -149,6 +149,16 @@ class Server:
         self.dialled.append(Stream(sock))
         return self.dialled[-1]
 
+    def dial_unix(self, path):
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.connect(str(path))
+        except BaseException:
+            sock.close()
+            raise
+        self.dialled.append(Stream(sock))
+        return self.dialled[-1]
+
     def hang_up(self):
         """Closes every connection that was made from here."""
         while self.dialled:

@@ -42,6 +42,7 @@ pub fn settings() -> Settings {
             max_queue: 1 << 20,
         },
         max_connections: 10_000,
+        max_connections_per_ip: 0,
         max_channels: 1000,
         key: None,
         origins: Origins::parse("*").expect("any origin"),

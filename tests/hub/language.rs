@@ -39,6 +39,7 @@ pub fn play(bytes: &[u8]) {
         authorizer: bytes.first().is_some_and(|b| b % 2 == 0),
         max_channels: 3,
         max_connections: 8,
+        max_connections_per_ip: 6,
         ..settings()
     };
     settings.limits.max_queue = 300;

@@ -1,5 +1,6 @@
 //! From the first byte to the open WebSocket.
 
+use wsify::connection::Peer;
 use wsify::effect::Verdict;
 use wsify::hub::Settings;
 
@@ -141,6 +142,57 @@ fn a_request_may_come_byte_by_byte_or_two_at_once() {
         house.sends(&mut ben, &both),
         [r#"200 {"status":"ok"}"#, "101"]
     );
+}
+
+#[test]
+fn an_address_takes_no_more_room_than_it_may() {
+    let mut house = House::with(Settings {
+        max_connections_per_ip: 2,
+        authorizer: true,
+        ..settings()
+    });
+    let peer = |address: &str| Peer::new(address.parse().unwrap());
+    let knock = |house: &mut House, peer| {
+        let client = house.client_from(peer);
+        client.send(&upgrade("/ws", ""));
+        house.run();
+        client
+    };
+    let mut ann = knock(&mut house, peer("[2001:db8::1]:1"));
+    house.answer(Verdict::Allow);
+    assert_eq!(ann.hear(), ["101"]);
+    // An upgrade under way counts, and so does a neighbour.
+    let mut ben = knock(&mut house, peer("[2001:db8::2:0:0:0]:2"));
+    let mut cat = knock(&mut house, peer("[2001:db8::3]:3"));
+    assert_eq!(cat.hear(), ["429 too_many_connections"]);
+    let seconds: u64 = cat.header("Retry-After").unwrap().parse().unwrap();
+    assert!((1..=5).contains(&seconds));
+    // Requests do not count, nor do others.
+    let health = house.sends(&mut cat, &get("/health"));
+    assert_eq!(health, [r#"200 {"status":"ok"}"#]);
+    for other in ["[2001:db8:0:1::1]:1", "203.0.113.7:1", "203.0.113.7:2"] {
+        let mut other = knock(&mut house, peer(other));
+        assert_eq!(other.hear(), [""; 0]);
+    }
+    for _ in 0..4 {
+        assert_eq!(knock(&mut house, Peer::UNIX).hear(), [""; 0]);
+    }
+    assert_eq!(house.hub.holds().addresses, 3);
+
+    // Whoever is refused or leaves makes room.
+    house.answer(Verdict::Deny);
+    assert_eq!(ben.hear(), ["403 not_authorized"]);
+    cat.send(&upgrade("/ws", ""));
+    house.run();
+    assert_eq!(cat.hear(), [""; 0]);
+    ann.far.reset();
+    house.run();
+    let mut dan = knock(&mut house, peer("[2001:db8::4]:4"));
+    while !house.questions.is_empty() {
+        house.answer(Verdict::Allow);
+    }
+    assert_eq!(cat.hear(), ["101"]);
+    assert_eq!(dan.hear(), ["101"]);
 }
 
 #[test]
