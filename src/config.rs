@@ -141,6 +141,8 @@ flags! {
     max_message_size: One "SIZE" = "1MiB";
     /// channels that one connection may be in
     max_channels: One "COUNT" = "1000";
+    /// messages that one connection may send in a second, and at once; 0 is no limit
+    max_message_rate: One "COUNT" = "0";
     /// bytes that may wait for one slow connection
     max_queue_size: One "SIZE" = "1MiB";
     /// from accepting a connection to its complete request
@@ -182,6 +184,8 @@ pub struct Config {
     /// Bytes.
     pub max_message_size: usize,
     pub max_channels: usize,
+    /// In a second; 0: no limit.
+    pub max_message_rate: u64,
     /// Bytes.
     pub max_queue_size: usize,
     pub handshake_timeout: Duration,
@@ -384,6 +388,8 @@ impl Config {
                 .checked(|t| count(t, 0..=100_000_000))?,
             max_message_size: set.max_message_size.checked(size)?,
             max_channels: set.max_channels.checked(|t| count(t, 1..=1_000_000))?,
+            // Nobody sends more in a second than the server can read.
+            max_message_rate: set.max_message_rate.checked(|t| count(t, 0..=1_000_000))? as u64,
             max_queue_size: set.max_queue_size.checked(size)?,
             handshake_timeout: set.handshake_timeout.checked(some_duration)?,
             ping_interval: match set.ping_interval.checked(duration_or_zero)? {
@@ -872,6 +878,7 @@ mod tests {
         assert_eq!(config.max_connections_per_ip, 0);
         assert_eq!(config.max_message_size, 1 << 20);
         assert_eq!(config.max_channels, 1_000);
+        assert_eq!(config.max_message_rate, 0);
         assert_eq!(config.max_queue_size, 1 << 20);
         assert_eq!(config.handshake_timeout, Duration::from_secs(10));
         assert_eq!(config.ping_interval, Some(Duration::from_secs(25)));
@@ -1234,6 +1241,8 @@ mod tests {
         }
         refused("max-connections", &nonsense);
         refused("max-connections-per-ip", &nonsense);
+        refused("max-message-rate", &nonsense);
+        refused("max-message-rate", &["1000001"]);
         refused("authorizer-workers", &["1025"]);
         let config = read(&["--max-connections=1", "--authorizer-workers=1024"], &[]).unwrap();
         assert_eq!(config.max_connections, Some(1));

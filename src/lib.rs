@@ -40,6 +40,7 @@
 //! hub/addresses.rs         how many WebSockets there are from one address
 //! hub/channels.rs          who is in what, both ways
 //! hub/fanout.rs            deliveries under way to one audience: members, batches, the cursor
+//! hub/rates.rs             how many messages a connection may send in a second
 //! hub/deadlines.rs         when which connection has to be looked at: a wheel
 //!
 //! authorizer.rs            worker threads: a Question goes out, an Answer comes home; never sees a client

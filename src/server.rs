@@ -149,6 +149,7 @@ impl Server {
             max_connections,
             max_connections_per_ip: config.max_connections_per_ip,
             max_channels: config.max_channels,
+            max_message_rate: config.max_message_rate,
             key: config.broadcasting_key.clone(),
             origins,
             authorizer: authorizer.is_some(),

@@ -6,16 +6,28 @@
 use super::Hub;
 use crate::connection::{Parked, Stream};
 use crate::effect::{ConnId, Question};
-use crate::wire::command::{self, Code, Command, Verb};
+use crate::wire::command::{self, Code, Command, Fault, Verb};
 use crate::wire::{frame, http, question};
+
+const TOO_FAST: &str = "this connection has said more in a second than it may: send less often";
 
 impl<S: Stream> Hub<S> {
     /// A client said something.
     pub(super) fn said(&mut self, id: ConnId, message: &[u8]) {
         self.access.said(id.slot);
+        let admitted = self.rates.admit(id.slot, self.clock.now);
         let command = match command::parse(message) {
-            Ok(command) => command,
-            Err(rejected) => {
+            Ok(command) if admitted => command,
+            Ok(command) => {
+                return self.answer_error(id, &command, message, Code::RateLimited, TOO_FAST);
+            }
+            Err(mut rejected) => {
+                if !admitted {
+                    rejected.fault = Fault {
+                        code: Code::RateLimited,
+                        message: TOO_FAST.into(),
+                    };
+                }
                 self.metrics
                     .commands
                     .add(["other", rejected.fault.code.as_str()]);

@@ -30,6 +30,7 @@ mod channels;
 mod commands;
 mod deadlines;
 mod fanout;
+mod rates;
 mod registry;
 mod routes;
 
@@ -41,6 +42,7 @@ use self::access::{Access, Subject};
 use self::addresses::Addresses;
 use self::channels::{Channels, Place};
 use self::deadlines::Deadlines;
+use self::rates::Rates;
 use self::registry::{Name, Registry};
 use crate::buffers::Runs;
 use crate::config::{AccessLog, Secret};
@@ -87,6 +89,8 @@ pub struct Settings {
     pub max_connections_per_ip: usize,
     /// Channels that one connection may be in.
     pub max_channels: usize,
+    /// Messages that one connection may send in a second; 0 is no limit.
+    pub max_message_rate: u64,
     /// What backend endpoints ask for.
     pub key: Option<Secret>,
     pub origins: Origins,
@@ -172,6 +176,7 @@ pub struct Hub<S> {
     registry: Registry<S>,
     channels: Channels,
     addresses: Addresses,
+    rates: Rates,
     runs: Runs,
     deadlines: Deadlines,
     /// Audiences with something to be sent.
@@ -248,6 +253,7 @@ impl<S: Stream> Hub<S> {
             random: settings.instance | 1,
             access: Access::new(settings.access_log, log.clone()),
             addresses: Addresses::new(settings.max_connections_per_ip),
+            rates: Rates::new(settings.max_message_rate),
             settings,
             clock,
             registry: Registry::default(),
@@ -279,6 +285,7 @@ impl<S: Stream> Hub<S> {
     /// There are more than can be named.
     pub fn accept(&mut self, stream: S, peer: Peer) -> io::Result<ConnId> {
         let id = self.registry.insert(stream, peer, self.clock.now)?;
+        self.rates.begin(id.slot);
         self.metrics.connections = self.metrics.connections.saturating_add(1);
         self.access.accepted(id.slot, self.clock.now);
         self.settle(id);

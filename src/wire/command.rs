@@ -180,6 +180,7 @@ pub enum Code {
     TooManyChannels,
     NotAuthorized,
     Unavailable,
+    RateLimited,
 }
 
 impl Code {
@@ -191,6 +192,7 @@ impl Code {
             Code::TooManyChannels => "too_many_channels",
             Code::NotAuthorized => "not_authorized",
             Code::Unavailable => "unavailable",
+            Code::RateLimited => "rate_limited",
         }
     }
 }

@@ -4,6 +4,7 @@ import re
 
 from harness.net import is_error, request, until
 from harness.server import upgrade
+from harness.ws import assert_error, command, text
 
 
 def refused(stream, status, code):
@@ -56,3 +57,35 @@ def test_without_the_limit_an_address_has_what_there_is(plain):
     for _ in range(50):
         plain.ws()
     assert plain.dial().send(request("GET", "/health")).response().status == 200
+
+
+# -- --max-message-rate
+
+
+def test_messages_have_their_rate(serve, authorizer):
+    server = serve("--max-message-rate", "3", auth=authorizer)
+    ws, other, member = server.ws(), server.ws(), server.ws().join("x")
+    ws.send(b"".join(text(command("broadcast", "x", str(i), id=i)) for i in range(100)))
+    answers = [ws.answer(i) for i in range(100)]
+    done = [answer["id"] for answer in answers if "ok" in answer]
+    # Three at once, and what the time that this took brings, which is not half a minute.
+    assert done[:3] == [0, 1, 2] and len(done) < 100, done
+    for answer in answers:
+        if "error" in answer:
+            assert_error(answer, "rate_limited", answer["id"])
+            assert (answer["error"]["command"], answer["error"]["channel"]) == ("broadcast", "x")
+    # What was refused reached nobody, neither the authorizer nor the members.
+    member.hears(*map(str, done)).is_quiet()
+    assert [q.args["content"] for q in authorizer.about("broadcast")] == done
+    # Others have a rate of their own, and the connection stays and is soon heard again.
+    other.does("broadcast", "x", "99")
+    member.hears("99")
+    until(lambda: "ok" in ws.ask(command("leave", "x", id="later"), "later"), "it may speak again")
+
+
+def test_without_the_limit_there_is_no_rate(plain):
+    ws = plain.ws()
+    for i in range(2000):
+        ws.say(command("leave", "x", id=i))
+    for i in range(2000):
+        assert ws.answer(i) == {"id": i, "ok": True}

@@ -43,6 +43,7 @@ pub fn settings() -> Settings {
         },
         max_connections: 10_000,
         max_connections_per_ip: 0,
+        max_message_rate: 0,
         max_channels: 1000,
         key: None,
         origins: Origins::parse("*").expect("any origin"),

@@ -40,6 +40,7 @@ pub fn play(bytes: &[u8]) {
         max_channels: 3,
         max_connections: 8,
         max_connections_per_ip: 6,
+        max_message_rate: 20,
         ..settings()
     };
     settings.limits.max_queue = 300;

@@ -36,6 +36,54 @@ fn success_is_silent_without_an_id_and_answered_with_one() {
 }
 
 #[test]
+fn whoever_says_too_much_in_a_second_is_told_and_stays() {
+    let mut house = House::with(Settings {
+        max_message_rate: 2,
+        authorizer: true,
+        ..settings()
+    });
+    let mut ann = house.websocket();
+    let mut ben = house.websocket();
+    assert_eq!(house.says(&mut ann, &join("a")), [""; 0]);
+    assert_eq!(
+        error(&house.says(&mut ann, "nonsense")),
+        "null bad_message - -"
+    );
+    // Neither is asked about, and both are told as much as can be read.
+    ann.say(&broadcast("a", "1"));
+    ann.say(r#"{"id":7,"command":"sing"}"#);
+    ann.send(&frame(PING, b"and pings are no messages"));
+    house.run();
+    assert_eq!(house.asked(), [""; 0]);
+    let heard = ann.hear();
+    assert_eq!(error(&heard[..1]), "null rate_limited broadcast a");
+    assert_eq!(error(&heard[1..2]), "7 rate_limited sing -");
+    assert_eq!(heard[2..], ["pong and pings are no messages"]);
+    // It is each one's own affair.
+    assert_eq!(house.says(&mut ben, &broadcast("a", "2")), [""; 0]);
+    assert_eq!(ann.hear(), ["2"]);
+    // Half a second brings one.
+    house.pass(499);
+    assert_eq!(
+        error(&house.says(&mut ann, &leave("a"))),
+        "null rate_limited leave a"
+    );
+    house.pass(1);
+    assert_eq!(
+        house.says(&mut ann, &with_id(1, &leave("a"))),
+        [r#"{"id":1,"ok":true}"#]
+    );
+    // The next tenant of her slot begins anew.
+    ann.far.reset();
+    house.run();
+    let mut cat = house.websocket();
+    assert_eq!(cat.id.slot, ann.id.slot);
+    for _ in 0..2 {
+        assert_eq!(house.says(&mut cat, &join("a")), [""; 0]);
+    }
+}
+
+#[test]
 fn what_fails_is_always_answered_and_the_connection_stays() {
     let mut house = House::asking();
     let mut ann = house.websocket();
