@@ -35,7 +35,7 @@ impl Peer {
             return None;
         }
         let mut octets = self.ip;
-        if let IpAddr::V6(_) = self.ip() {
+        if self.ip().is_ipv6() {
             octets[8..].fill(0);
         }
         Some(Network(octets))
