@@ -242,6 +242,15 @@ pub enum AccessLog {
     All,
 }
 
+impl fmt::Display for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Broker::Memory => f.write_str("memory"),
+            Broker::Redis(dsn) => dsn.fmt(f),
+        }
+    }
+}
+
 /// Where redis is and who we are there. `Display` shows neither user nor password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisDsn {

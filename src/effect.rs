@@ -2,8 +2,13 @@
 //!
 //! Owns: nothing. Knows: how a connection is named, what may be asked and answered.
 //! Never knows: who carries a value across, or when.
+//!
+//! Each `Ask`, `Publish` and `Subscribe` is answered once, whatever becomes of it: whoever waits for the answer has no
+//! deadline of its own.
 
 use std::time::Duration;
+
+use crate::wire::command::ChannelName;
 
 /// A connection's name inside the process. Whoever comes back late (an event, a verdict, a receipt) is looked up
 /// by it: a slot's new tenant has another generation and is never mistaken for the old one.
@@ -11,6 +16,47 @@ use std::time::Duration;
 pub struct ConnId {
     pub slot: u32,
     pub generation: u32,
+}
+
+/// What the hub wants from outside. Rare things only: what is delivered to members never leaves the hub.
+#[derive(Debug)]
+pub enum Effect {
+    Ask(Question),
+    Publish(Publication),
+    Subscribe(Subscription),
+    Unsubscribe(ChannelName),
+}
+
+/// What the broker is to publish; answered with a [`Receipt`].
+#[derive(Debug)]
+pub struct Publication {
+    pub from: ConnId,
+    pub channel: ChannelName,
+    /// JSON, as it was sent.
+    pub content: Box<[u8]>,
+}
+
+/// A channel whose messages the broker is to bring; answered with a [`Receipt`].
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    pub id: SubscriptionId,
+    pub channel: ChannelName,
+}
+
+/// A subscription's name inside the process: a channel that is left and joined again has another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubscriptionId {
+    pub channel: u32,
+    pub serial: u64,
+}
+
+/// What became of what the broker was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// It has done it.
+    Confirmed,
+    /// It would not, or it is not known whether it did.
+    Failed,
 }
 
 /// What the authorizer is asked (CONTRACT §6).

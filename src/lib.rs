@@ -13,7 +13,7 @@
 //! log.rs                   lines on stdout, JSON or text, written by a thread of its own, so that the loop never waits
 //! metrics.rs               counters, gauges, histograms, and their Prometheus text
 //! process.rs               what the kernel says of this process, read when /metrics is asked for
-//! effect.rs                what crosses between the hub and its drivers: ConnId, Question, Verdict, Answer
+//! effect.rs                what crosses between the hub and its drivers: ConnId, Effect, Answer, Receipt
 //! buffers.rs               bytes that wait: Inbox (in), Outbox (out), Runs (encoded once, shared by many outboxes)
 //!
 //! wire/mod.rs              bytes to values and back, pure: no sockets, time, threads, logging, ConnId
@@ -25,6 +25,7 @@
 //! wire/json.rs             one JSON object in one pass: where its values lie, which name came twice
 //! wire/command.rs          a client's message, a POST's body, channel names, the JSON of answers
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
+//! wire/resp.rs             commands to redis, and its replies
 //!
 //! connection/mod.rs        one connection: stream, session, what waits; all reads and writes of a client's socket
 //! connection/session.rs    its phases: bytes in, events out; answers pings and malformed requests by itself
@@ -39,6 +40,8 @@
 //! hub/commands.rs          join, leave, broadcast
 //! hub/addresses.rs         how many WebSockets there are from one address
 //! hub/channels.rs          who is in what, both ways
+//! hub/broker.rs            the doors for a broker that is shared with other servers
+//! hub/subscriptions.rs     which channels that broker has been asked for
 //! hub/fanout.rs            deliveries under way to one audience: members, batches, the cursor
 //! hub/rates.rs             how many messages a connection may send in a second
 //! hub/deadlines.rs         when which connection has to be looked at: a wheel
@@ -48,6 +51,10 @@
 //! authorizer/fuzz.rs       an authorizer that says anything, for fuzzing
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
 //!
+//! redis.rs                 the broker: one link publishes, one listens, receipts come home in order
+//! redis/link.rs            one connection to it: name, TCP, TLS, bytes, back-off
+//! tls.rs                   which certificates are trusted, the authorizer's and redis'
+//!
 //! listener.rs              where clients come in: TCP and unix listeners, and the sockets they yield
 //! server.rs                the poll, accepting, signals, the clock, the order of a turn; no rule about a client
 //! ```
@@ -56,14 +63,16 @@
 //!
 //! ```text
 //! main -> config, log, server
-//! server -> authorizer, config, connection, effect, hub, listener, log, metrics, wire
+//! server -> authorizer, config, connection, effect, hub, listener, log, metrics, redis, tls, wire
 //! listener -> config, connection
 //! hub -> buffers, config, connection, effect, log, metrics, process, wire
 //! connection -> buffers, wire
-//! authorizer -> effect, wire
+//! redis -> buffers, config, connection, effect, hub, log, wire
+//! authorizer -> effect, tls, wire
 //! config -> authorizer, log
+//! effect -> wire
 //! process -> metrics
-//! buffers, effect, log, metrics, wire -> nothing
+//! buffers, log, metrics, tls, wire -> nothing
 //! ```
 //!
 //! (Of `config` the hub needs the type of the key; of `authorizer`, `config` needs the type of the URL.)
@@ -71,13 +80,13 @@
 //! # Who owns what
 //!
 //! ```text
-//! Server { poll, listeners, signals, hub, authorizer, log }         and the one receive buffer, 64 KiB
-//!  Hub<S> { settings, clock, registry, channels, runs, deadlines, lists of names, questions, metrics }
+//! Server { poll, listeners, signals, hub, authorizer, redis, log }         and the one receive buffer, 64 KiB
+//!  Hub<S> { settings, clock, registry, channels, runs, deadlines, lists of names, effects, metrics }
 //!   Registry<S> { Slab<Connection<S>>, accepted }
 //!    Connection<S> { stream: S, session, inbox, outbox, peer, badge, dialect, a few marks }
 //!     Session { phase, ending, over }        Outbox: own bytes and slices of runs, in order
 //!   Channels { by_name, Slab<Channel>, joined: by slot }
-//!    Channel { name, audiences: [Audience; 2], publishers who wait }       one audience for each Dialect
+//!    Channel { name, audiences: [Audience; 2], who waits for it }          one audience for each Dialect
 //!     Audience { members, batches, cursor }
 //!   Runs { Slab<Run { bytes, holders }> }
 //!  Authorizer { queue, workers, answers }    the only thing that threads share, with the log's queue
@@ -92,8 +101,9 @@
 //!   understood: bytes wait in the inbox or in the kernel, and the end of the stream behind them.
 //! - **Event** (session to hub): `Request`, `Body`, `BadBody`, `Said`, `Bye`. That is all a connection can tell the
 //!   house.
-//! - **Question** and **Answer**: the only things that leave the loop and come back to it. A **Verdict** (`Allow`,
-//!   `Deny`, `Unavailable`) is an answer and not a `Result`: no is as good an answer as yes.
+//! - **Effect**: what the hub wants from outside. A `Question` to the authorizer comes home as an **Answer** with a
+//!   **Verdict** (`Allow`, `Deny`, `Unavailable`), which is no `Result`: no is as good an answer as yes. What is published
+//!   and subscribed at redis comes home as a **Receipt**. Each comes exactly once.
 //! - **Dialect**: how a member hears a content, `Raw` or `V1` (the subprotocol). A **Place** is one dialect's audience
 //!   of one channel, in 32 bits.
 //! - **Run**: encoded frames in one buffer that grows at its end, named by an index and counted by hand. A **Slice** is
@@ -109,9 +119,10 @@
 //!  1 poll            until the next deadline; not at all while hub.has_work() or somebody waits to be accepted
 //!  2 events          256: signals, listeners (only noted), and hub.ready(): one read each, 512 requests or messages, 4,096 of all
 //!  3 accept          64 from each listener, as long as there are file descriptors
-//!  4 verdicts        all that have come home: hub.verdict()
-//!  5 hub.turns       publishers who need not wait any longer, then 256 of those with work but no edge to come, 4,096 messages
-//!  6 questions       hub.question() to the authorizer, until there is none
+//!  4 verdicts        all that have come home: hub.verdict(); redis.turn(): 256 KiB and 1,024 messages, 1,024 receipts
+//!  5 hub.turns       256 who need not wait for a channel any longer, 512 channels to be subscribed again, then 256 of those
+//!                    with work but no edge to come, 4,096 messages
+//!  6 effects         hub.effect() to the authorizer and to redis, until there is none
 //!  7 hub.expire      128 due deadlines; in a graceful stop, 128 whose time it is to leave
 //!  8 hub.fan_out     128 sends, round-robin between audiences, 32 each; a large frame counts for more
 //!  9 hub.flush       everybody into whose outbox something was put, once
@@ -120,7 +131,7 @@
 //!
 //! Sockets are registered once, readable and writable, edge-triggered. A read that did not fill the buffer has drained
 //! the socket, and a write that blocked is told by an edge; whoever stops early for another reason has to stand in a
-//! list: `again` (has work), `relieved` (may publish now), `serving` (an audience with a batch), `dirty` (has something
+//! list: `again` (has work), `released` (has waited for a channel), `serving` (an audience with a batch), `dirty` (has something
 //! to be sent), `doomed` (is over). `Hub::settle` is called after whatever was done to a connection, and puts it into
 //! them.
 //!
@@ -137,7 +148,10 @@
 //!    `not_authorized`, or closed with 1013 → `settle` puts it on the again-list, as more bytes may have waited.
 //! 3. **POST /broadcast.** `Event::Request` → `routes::broadcast`: key, type, each an early return → `Event::Body` →
 //!    parsed → `deliver`, and `201`. More than 4 MiB under way to that channel: the phase `Publishing` until `fan_out`
-//!    has relieved it (a client's broadcast is parked for the same reason) → a pipelined request goes on.
+//!    has sent some of it (a client's broadcast is parked for the same reason) → a pipelined request goes on.
+//!    With redis, 1 and 3 go out instead: `Effect::Publish`, parked or `Publishing` until `hub.receipt` → `ok` or `201`,
+//!    `unavailable` or `503`. The content comes back as any other: `redis.turn` → `hub.arrived` → `deliver`. A join waits
+//!    likewise, for `hub.subscribed`.
 //! 4. **An end.** The client's close, a violation, `too_slow`, `stopping`, the authorizer's silence → `hub.close`: what
 //!    was published while it was a member goes first, then the close frame → `Closing`: until the client's close, or
 //!    the deadline → over → `settle` ends its memberships and dooms it → `reap`: its runs are let go, it is counted and
@@ -158,7 +172,7 @@
 //! - Names are the README's nouns: one word, one meaning. Comments say why.
 //! - Comments cite `CONTRACT §n`, the numbered promises. README.md has them all, under these headings: §2 Flags, §3
 //!   Endpoints, §4 The client's side, §5 The backend's side, §6 The authorizer's side, §8 Flags (stopping), §9 Limits,
-//!   §10 From v3. §7 is redis, which this version does not serve.
+//!   §10 From v3, §7 Many servers.
 //!
 //! # Decisions that bind the whole
 //!
@@ -193,5 +207,7 @@ pub mod listener;
 pub mod log;
 pub mod metrics;
 pub mod process;
+pub mod redis;
 pub mod server;
+pub mod tls;
 pub mod wire;

@@ -41,6 +41,8 @@ pub struct Metrics {
     pub received: u64,
     /// Written to clients and backends, in bytes.
     pub sent: u64,
+    /// Messages that the broker brought, by what became of them.
+    pub broker_messages: Tally<&'static str>,
     /// Ended connections by the reason's label.
     pub endings: Tally<&'static str>,
     /// Verdicts by name.
@@ -121,6 +123,7 @@ impl Metrics {
             deliveries: 0,
             received: 0,
             sent: 0,
+            broker_messages: Tally::of(&["delivered", "not_json", "unknown"]),
             endings: Tally::of(&[]),
             verdicts: Tally::of(&["allow", "deny", "unavailable"]),
             verdict_time: Histogram::new(VERDICT_TIMES),
@@ -266,6 +269,15 @@ impl Metrics {
             "Times that the broker was lost and found again.",
             now.broker_reconnections,
         );
+        let name = "wsify_broker_messages_total";
+        text.family(
+            name,
+            "counter",
+            "Messages that the broker brought, by what became of them.",
+        );
+        for (outcome, count) in self.broker_messages.iter() {
+            text.sample(name, &[("outcome", outcome)], count);
+        }
         text.histogram(
             "wsify_loop_turn_duration_seconds",
             "Turns of the loop, without the time in which it slept.",

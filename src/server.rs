@@ -1,5 +1,5 @@
-//! The loop: poll, accept, signals, and the tick. Hands what the hub asks for to the authorizer, and what comes back to
-//! the hub.
+//! The loop: poll, accept, signals, and the tick. Hands what the hub asks for to the authorizer and the broker, and what
+//! comes back to the hub.
 //!
 //! Owns: the poll, the listeners, the receive buffer, the clock. Knows: readiness. Never knows: a rule about a client.
 //!
@@ -15,13 +15,15 @@ use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::authorizer::{self, Authorizer};
-use crate::config::{Broker, Config, Listen, Stop};
+use crate::config::{Broker, Config, Listen, RedisDsn, Stop};
 use crate::connection::{Clock, Limits, Millis, Peer};
-use crate::effect::{Answer, ConnId, Verdict};
+use crate::effect::{Answer, ConnId, Effect, Question, Verdict};
 use crate::hub::{Hub, Settings};
 use crate::listener::{self, Listener, Socket};
 use crate::log::{Log, Value};
 use crate::metrics::Metrics;
+use crate::redis::{self, Redis};
+use crate::tls;
 use crate::wire::origins::Origins;
 
 /// Bytes read at once; every connection's reads go through the one buffer of this size.
@@ -32,6 +34,8 @@ const EVENTS: usize = 256;
 const ACCEPTS: usize = 64;
 /// File descriptors kept for the listeners, the log, the poll and the like.
 const RESERVED_FDS: usize = 16;
+/// And for redis: two links, and what the lookup of its name takes.
+const BROKER_FDS: usize = 8;
 /// Connections that are no WebSockets for which there is room when all those are taken: probes, backends. Where there
 /// are few file descriptors, a quarter of them.
 const RESERVED_REQUESTS: usize = 128;
@@ -45,6 +49,8 @@ const LOG_PATIENCE: Duration = Duration::from_millis(500);
 const LISTENERS: usize = usize::MAX - 1024;
 const SIGNALS: Token = Token(usize::MAX - 1);
 const WAKER: Token = Token(usize::MAX - 2);
+const PUBLISHES: Token = Token(usize::MAX - 3);
+const LISTENS: Token = Token(usize::MAX - 4);
 
 /// The server, listening.
 pub struct Server {
@@ -53,6 +59,8 @@ pub struct Server {
     signals: Signals,
     hub: Hub<Socket>,
     authorizer: Option<Authorizer>,
+    /// `None`: what is published here is for the clients here.
+    redis: Option<Redis>,
     /// What the log last said of the authorizer, and when.
     authorizer_down: bool,
     authorizer_said: Millis,
@@ -85,11 +93,6 @@ impl Server {
     /// # Errors
     /// [`Stop`] with status 1, saying what could not be had.
     pub fn start(config: Config, log: Log) -> Result<Server, Stop> {
-        if let Broker::Redis(_) = config.broker {
-            return Err(Stop::failed(
-                "--broker-driver redis is not served by this version: use memory",
-            ));
-        }
         let fds = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
         let fds = usize::try_from(fds).unwrap_or(usize::MAX);
         let poll =
@@ -103,13 +106,15 @@ impl Server {
             .register(&mut signals, SIGNALS, Interest::READABLE);
         registered.map_err(|e| Stop::failed(format_args!("signals cannot be heard: {e}")))?;
 
+        let waker = Waker::new(poll.registry(), WAKER)
+            .map_err(|e| Stop::failed(format_args!("the poll cannot be woken: {e}")))?;
+        let waker = Arc::new(waker);
         let authorizer = match &config.authorizer_url {
             None => None,
             Some(url) => {
                 let failed = |e: io::Error| {
                     Stop::failed(format_args!("the authorizer's workers cannot start: {e}"))
                 };
-                let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(failed)?);
                 let settings = authorizer::Settings {
                     url: url.clone(),
                     timeout: config.authorizer_timeout,
@@ -117,13 +122,14 @@ impl Server {
                     queue: config.authorizer_queue,
                     cert_file: config.cert_file.clone(),
                 };
-                Some(Authorizer::start(settings, waker).map_err(failed)?)
+                Some(Authorizer::start(settings, Arc::clone(&waker)).map_err(failed)?)
             }
         };
 
         let reserved = RESERVED_FDS
             + listeners.len()
-            + authorizer.as_ref().map_or(0, |_| config.authorizer_workers);
+            + authorizer.as_ref().map_or(0, |_| config.authorizer_workers)
+            + usize::from(config.broker != Broker::Memory) * BROKER_FDS;
         let max_sockets = fds.saturating_sub(reserved).max(fds / 2);
         let room = max_sockets
             .saturating_sub(RESERVED_REQUESTS)
@@ -157,11 +163,20 @@ impl Server {
             instance: random,
         };
         let metrics = Metrics::new(SystemTime::now());
+        let mut hub = Hub::new(settings, Clock::default(), metrics, log.clone());
+        let redis = match &config.broker {
+            Broker::Memory => None,
+            Broker::Redis(dsn) => {
+                hub.share();
+                Some(start_redis(dsn, &config, waker, random, &log)?)
+            }
+        };
         let mut server = Server {
             poll,
             listeners,
             signals,
-            hub: Hub::new(settings, Clock::default(), metrics, log.clone()),
+            hub,
+            redis,
             authorizer,
             authorizer_down: false,
             authorizer_said: 0,
@@ -215,6 +230,11 @@ impl Server {
                     }
                 }
                 WAKER => {}
+                PUBLISHES | LISTENS => {
+                    if let Some(redis) = &mut self.redis {
+                        redis.ready(event.token() == LISTENS, event);
+                    }
+                }
                 Token(token) if token >= LISTENERS => {
                     if let Some(listener) = self.listeners.get_mut(token - LISTENERS) {
                         listener.pending = true;
@@ -225,8 +245,11 @@ impl Server {
         }
         self.accept();
         self.take_answers(answers);
+        if let Some(redis) = &mut self.redis {
+            redis.turn(&mut self.hub, self.poll.registry(), buffer);
+        }
         self.hub.turns(buffer);
-        self.ask();
+        self.take_effects();
         self.hub.expire();
         self.hub.fan_out();
         self.hub.flush();
@@ -266,11 +289,13 @@ impl Server {
         let now = self.hub.clock.now;
         let waiting =
             self.listeners.iter().any(|l| l.pending) && self.hub.connections() < self.max_sockets;
-        if self.hub.has_work() || waiting && self.accept_after <= now {
+        let broker_waits = self.redis.as_ref().is_some_and(Redis::has_work);
+        if self.hub.has_work() || broker_waits || waiting && self.accept_after <= now {
             return Some(Duration::ZERO);
         }
         let rest = waiting.then_some(self.accept_after);
-        let next = [self.hub.next_deadline(), rest, self.stop_at]
+        let broker = self.redis.as_ref().and_then(Redis::next_deadline);
+        let next = [self.hub.next_deadline(), broker, rest, self.stop_at]
             .into_iter()
             .flatten()
             .min()?;
@@ -343,21 +368,36 @@ impl Server {
         }
     }
 
-    /// Hands the hub's questions to the authorizer.
-    fn ask(&mut self) {
-        while let Some(question) = self.hub.question() {
-            let Some(Err(question)) = self.authorizer.as_ref().map(|a| a.ask(question)) else {
-                continue;
-            };
-            self.answered(Answer {
-                to: question.from,
-                verdict: Verdict::Unavailable,
-                state: None,
-                state_too_long: false,
-                trouble: Some("more questions wait than --authorizer-queue allows".to_owned()),
-                took: Duration::ZERO,
-            });
+    /// Hands what the hub wants from outside to those who do it.
+    fn take_effects(&mut self) {
+        let now = self.hub.clock.now;
+        while let Some(effect) = self.hub.effect() {
+            match (effect, &mut self.redis) {
+                (Effect::Ask(question), _) => self.ask(question),
+                (Effect::Publish(publication), Some(redis)) => redis.publish(&publication, now),
+                (Effect::Subscribe(subscription), Some(redis)) => redis.want(subscription, now),
+                (Effect::Unsubscribe(channel), Some(redis)) => redis.unwant(channel, now),
+                // The memory broker is asked for nothing.
+                (_, None) => {}
+            }
         }
+        if let Some(redis) = &mut self.redis {
+            redis.flush(now);
+        }
+    }
+
+    fn ask(&mut self, question: Question) {
+        let Some(Err(question)) = self.authorizer.as_ref().map(|a| a.ask(question)) else {
+            return;
+        };
+        self.answered(Answer {
+            to: question.from,
+            verdict: Verdict::Unavailable,
+            state: None,
+            state_too_long: false,
+            trouble: Some("more questions wait than --authorizer-queue allows".to_owned()),
+            took: Duration::ZERO,
+        });
     }
 
     fn take_answers(&mut self, answers: &mut Vec<Answer>) {
@@ -429,7 +469,7 @@ impl Server {
         let fields = [
             ("version", Value::Text(env!("CARGO_PKG_VERSION"))),
             ("addresses", Value::Text(&addresses.join(", "))),
-            ("broker", Value::Text("memory")),
+            ("broker", Value::Shown(&config.broker)),
             (
                 "authorizer",
                 Value::Text(authorizer.as_deref().unwrap_or("none")),
@@ -465,6 +505,32 @@ fn id(token: Token) -> ConnId {
         slot: token.0 as u32,
         generation: (token.0 >> 32) as u32,
     }
+}
+
+fn start_redis(
+    dsn: &RedisDsn,
+    config: &Config,
+    waker: Arc<Waker>,
+    seed: u64,
+    log: &Log,
+) -> Result<Redis, Stop> {
+    let failed =
+        |e: io::Error| Stop::failed(format_args!("--broker-dsn {dsn} cannot be used: {e}"));
+    let tls = match dsn.tls {
+        true => {
+            let shared = tls::client_config(config.cert_file.as_deref(), "redis");
+            Some(Arc::new(shared.map_err(failed)?))
+        }
+        false => None,
+    };
+    let settings = redis::Settings {
+        dsn: dsn.clone(),
+        prefix: config.broker_prefix.clone(),
+        tls,
+        tokens: [PUBLISHES, LISTENS],
+        seed,
+    };
+    Redis::new(settings, waker, log.clone(), 0).map_err(failed)
 }
 
 fn open_listeners(wanted: &[Listen], registry: &Registry) -> Result<Vec<Listener>, Stop> {

@@ -1,6 +1,6 @@
 //! How a connection to the authorizer is made: its name looked up, TCP, TLS.
 //!
-//! Owns: the roots that are trusted, the TLS sessions that may be resumed, the lookup under way.
+//! Owns: the TLS sessions that may be resumed, the lookup under way.
 //! Knows: ureq's connector interface, rustls. Never knows: a question, or what HTTP is spoken.
 //!
 //! Decisions
@@ -8,9 +8,7 @@
 //!   question, on a thread of its own each: slow, and a name server's hiccup would reach questions that need no new
 //!   connection. Reconsider when ureq resolves lazily.
 //! - **TLS is set up here instead of by ureq**, because all workers then share one configuration (roots read once,
-//!   sessions resumed), and because of self-signed certificates: what `openssl req -x509` makes is a CA and the
-//!   server's certificate at once, which webpki refuses even where `SSL_CERT_FILE` names that very certificate.
-//!   OpenSSL, Go and curl accept it. Reconsider when webpki does.
+//!   sessions resumed), and because of self-signed certificates (see [`crate::tls`]).
 //! - Both need ureq's `unversioned` interface, which may change in a minor version: `Cargo.lock` pins it.
 
 use std::fmt;
@@ -21,14 +19,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore,
-    SignatureScheme, StreamOwned,
-};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
@@ -39,6 +31,7 @@ use ureq::unversioned::transport::{
 
 use super::url::Url;
 use super::{STACK, lock};
+use crate::tls::client_config;
 
 /// ureq has no room for more addresses of one name.
 const ADDRESSES: usize = 16;
@@ -58,7 +51,7 @@ impl Dialer {
     /// For an `https` URL: there is no certificate in that file, or none at all.
     pub(super) fn new(url: &Url, cert_file: Option<&Path>) -> io::Result<Dialer> {
         let tls = match url.is_https() {
-            true => Some(Arc::new(tls_config(cert_file)?)),
+            true => Some(Arc::new(client_config(cert_file, "an https authorizer")?)),
             false => None,
         };
         Ok(Dialer {
@@ -174,123 +167,6 @@ impl fmt::Debug for Tls {
             .field(&self.stream.sock.inner())
             .finish()
     }
-}
-
-fn tls_config(cert_file: Option<&Path>) -> io::Result<ClientConfig> {
-    let named = match cert_file.filter(|file| !file.as_os_str().is_empty()) {
-        Some(file) => read_certs(file)?,
-        None => Vec::new(),
-    };
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(named.iter().cloned());
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if cert_file.is_some() || roots.is_empty() {
-        // The line above has read only what `SSL_CERT_FILE` names; CONTRACT §6 trusts the system's roots, too.
-        for dir in openssl_probe::candidate_cert_dirs() {
-            let system = rustls_native_certs::load_certs_from_paths(None, Some(dir));
-            roots.add_parsable_certificates(system.certs);
-        }
-    }
-    if roots.is_empty() {
-        return Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            "no root certificate to check an https authorizer with: install the system's (package \
-             ca-certificates) or name a PEM file in SSL_CERT_FILE",
-        ));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let webpki =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .build()
-            .map_err(io::Error::other)?;
-    let verifier = Verifier { webpki, named };
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    Ok(config)
-}
-
-/// What `SSL_CERT_FILE` names: somebody counts on it, so it must hold something.
-fn read_certs(file: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    let read = rustls_native_certs::load_certs_from_paths(Some(file), None);
-    if read.certs.is_empty() {
-        let why = read.errors.first().map(ToString::to_string);
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!(
-                "SSL_CERT_FILE: no certificate in \"{}\" ({}): name a PEM file with at least one",
-                file.display(),
-                why.as_deref().unwrap_or("it is not PEM"),
-            ),
-        ));
-    }
-    Ok(read.certs)
-}
-
-/// webpki's judgement, but for one case: a server that shows a certificate which `SSL_CERT_FILE` names itself.
-#[derive(Debug)]
-struct Verifier {
-    webpki: Arc<WebPkiServerVerifier>,
-    named: Vec<CertificateDer<'static>>,
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let judged = self.webpki.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
-        match judged {
-            // webpki has checked the dates before it finds this.
-            Err(error) if is_ca_used_as_end_entity(&error) && self.named.contains(end_entity) => {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            judged => judged,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.webpki.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.webpki.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.webpki.supported_verify_schemes()
-    }
-}
-
-fn is_ca_used_as_end_entity(error: &rustls::Error) -> bool {
-    let rustls::Error::InvalidCertificate(CertificateError::Other(error)) = error else {
-        return false;
-    };
-    error.0.downcast_ref::<webpki::Error>() == Some(&webpki::Error::CaUsedAsEndEntity)
 }
 
 /// ureq resolves before it knows whether it needs a connection; the [`Dialer`] does it then.
@@ -583,7 +459,9 @@ mod tests {
             ("/nowhere/ca.pem", "No such file"),
             ("Cargo.toml", "not PEM"),
         ] {
-            let refused = tls_config(Some(Path::new(file))).unwrap_err().to_string();
+            let refused = client_config(Some(Path::new(file)), "x")
+                .unwrap_err()
+                .to_string();
             assert!(refused.contains(file) && refused.contains(why), "{refused}");
         }
     }

@@ -29,7 +29,7 @@ use std::io::{self, Read, Write};
 pub use badge::Badge;
 pub use ending::Ending;
 pub use peer::{Network, Peer};
-pub use session::{Authorizing, Event, Exchange, Parked, Publishing, Session, Step};
+pub use session::{Authorizing, Awaits, Event, Exchange, Parked, Publishing, Session, Step};
 
 use crate::buffers::{Inbox, Outbox, Runs, Sent, Slice};
 use crate::wire::handshake::{Dialect, Upgrade};

@@ -9,7 +9,7 @@
 
 use super::{Badge, Clock, Ending, Limits, Millis};
 use crate::buffers::Outbox;
-use crate::wire::command::{Command, Post};
+use crate::wire::command::Command;
 use crate::wire::frame::{self, Opcode};
 use crate::wire::handshake::{self, Upgrade};
 use crate::wire::http::{self, Body, Framing, Head, Manner, Refusal, Reply, Status};
@@ -84,17 +84,30 @@ pub struct Authorizing {
     pub badge: Badge,
 }
 
-/// A `POST /broadcast` that waits until it can be published.
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaits {
+    /// The authorizer's word.
+    Verdict,
+    /// Its channel: room for what it publishes, or the broker's word that the channel is subscribed.
+    Channel,
+    /// The broker's word that it has published.
+    Receipt,
+}
+
+/// A `POST /broadcast` that waits.
 #[derive(Debug)]
 pub struct Publishing {
+    pub awaits: Awaits,
     pub exchange: Exchange,
-    pub post: Post,
+    /// Empty once it is with the broker.
     pub body: Box<[u8]>,
 }
 
-/// A command that waits: for its verdict, or, once allowed, until it can be published.
+/// A command that waits.
 #[derive(Debug)]
 pub struct Parked {
+    pub awaits: Awaits,
     pub command: Command,
     pub message: Box<[u8]>,
 }
@@ -436,15 +449,15 @@ impl Session {
         }
     }
 
-    /// Keeps a publication until there is room for it.
+    /// Keeps a publication until what it awaits has come.
     pub fn publish_later(&mut self, publishing: Publishing) {
         self.phase = Phase::Publishing(Box::new(publishing));
     }
 
-    /// The publication that was kept, if one is.
-    pub fn take_publishing(&mut self) -> Option<Publishing> {
+    /// The publication that was kept, if one is that `awaits` this.
+    pub fn take_publishing(&mut self, awaits: Awaits) -> Option<Publishing> {
         match std::mem::replace(&mut self.phase, Phase::next_request(0)) {
-            Phase::Publishing(publishing) => Some(*publishing),
+            Phase::Publishing(publishing) if publishing.awaits == awaits => Some(*publishing),
             other => {
                 self.phase = other;
                 None
@@ -470,20 +483,21 @@ impl Session {
         }
     }
 
-    /// The command that was kept. Silence is counted anew: while it was kept the server did not read.
-    pub fn unpark(&mut self, now: Millis) -> Option<Parked> {
-        match &mut self.phase {
-            Phase::Open {
-                parked,
-                heard,
-                pinged,
-                ..
-            } => {
-                (*heard, *pinged) = (now as u32, false);
-                parked.take().map(|parked| *parked)
-            }
-            _ => None,
-        }
+    /// The command that was kept, if one is that `awaits` this. Silence is counted anew: while it was kept the server did
+    /// not read.
+    pub fn unpark(&mut self, awaits: Awaits, now: Millis) -> Option<Parked> {
+        let Phase::Open {
+            parked,
+            heard,
+            pinged,
+            ..
+        } = &mut self.phase
+        else {
+            return None;
+        };
+        let ready = parked.take_if(|parked| parked.awaits == awaits)?;
+        (*heard, *pinged) = (now as u32, false);
+        Some(*ready)
     }
 
     /// Begins the end of a WebSocket. A close frame of the client's is echoed; otherwise the ending's code and reason

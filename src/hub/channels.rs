@@ -1,8 +1,8 @@
 //! Who is in what, both ways.
 //!
 //! Owns: the channels by name, their members by [`Audience`], and each connection's memberships. Knows: slots.
-//! Never knows: connections, frames, who may do what. A channel exists while it has a member, or while a delivery to it
-//! is listed to be looked at.
+//! Never knows: connections, frames, who may do what. A channel exists while it has a member, somebody who waits for it,
+//! or a delivery that is listed to be looked at.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -14,6 +14,7 @@ use std::collections::{HashMap, VecDeque};
 use slab::Slab;
 
 use super::fanout::Audience;
+use super::subscriptions::{Link, Subscribed};
 use crate::buffers::{Runs, Slice};
 use crate::effect::ConnId;
 use crate::wire::command::{self, ChannelName};
@@ -149,13 +150,29 @@ impl Names {
 }
 
 #[derive(Debug)]
-struct Channel {
-    name: ChannelName,
+pub(super) struct Channel {
+    pub name: ChannelName,
     audiences: [Audience; 2],
     /// What stands before a content in the dialect `wsify.v1`; made when it is first needed.
     prefix: Vec<u8>,
-    /// Publishers who wait until less is on its way to the members.
-    waiting: Vec<ConnId>,
+    /// Who waits: publishers until less is on its way to the members, those who join until it is subscribed.
+    pub waiting: Vec<ConnId>,
+    /// Lists of those who have waited, and have not been told.
+    releasing: u32,
+    pub subscribed: Subscribed,
+}
+
+/// Those who waited for a channel and may try again, in the order in which they came.
+#[derive(Debug)]
+pub struct Released {
+    channel: usize,
+    ids: std::vec::IntoIter<ConnId>,
+}
+
+impl Released {
+    pub fn next(&mut self) -> Option<ConnId> {
+        self.ids.next()
+    }
 }
 
 impl Channel {
@@ -165,6 +182,8 @@ impl Channel {
             audiences: Default::default(),
             prefix: Vec::new(),
             waiting: Vec::new(),
+            releasing: 0,
+            subscribed: Subscribed::default(),
         }
     }
 
@@ -188,9 +207,10 @@ impl Channel {
 #[derive(Debug, Default)]
 pub struct Channels {
     by_name: Names,
-    channels: Slab<Channel>,
+    pub(super) channels: Slab<Channel>,
     joined: Vec<Joined>,
     memberships: usize,
+    pub link: Link,
 }
 
 impl Channels {
@@ -223,15 +243,7 @@ impl Channels {
         if self.is_member(slot, name, dialect) {
             return;
         }
-        let index = match self.by_name.get(name) {
-            Some(index) => index as usize,
-            None => {
-                let name = ChannelName::checked(name);
-                let index = self.channels.insert(Channel::new(name.clone()));
-                self.by_name.insert(name, index);
-                index
-            }
-        };
+        let index = self.open(name);
         if self.joined.len() <= slot as usize {
             self.joined.resize_with(slot as usize + 1, Joined::default);
         }
@@ -242,6 +254,17 @@ impl Channels {
             joined.put(Place::new(index, dialect), at);
             self.memberships += 1;
         }
+    }
+
+    /// The channel's index; it is made if there is none.
+    pub(super) fn open(&mut self, name: &str) -> usize {
+        if let Some(index) = self.by_name.get(name) {
+            return index as usize;
+        }
+        let name = ChannelName::checked(name);
+        let index = self.channels.insert(Channel::new(name.clone()));
+        self.by_name.insert(name, index);
+        index
     }
 
     /// What the member in `slot` has not had yet of what was published to it here.
@@ -300,18 +323,19 @@ impl Channels {
             }
         });
         self.memberships -= 1;
-        self.forget_if_empty(place);
+        self.forget_if_empty(place.channel());
     }
 
     /// Removes a channel that nobody is in and nobody will look at.
-    pub fn forget_if_empty(&mut self, place: Place) {
-        let Some(channel) = self.channels.get(place.channel()) else {
+    fn forget_if_empty(&mut self, index: usize) {
+        let Some(channel) = self.channels.get(index) else {
             return;
         };
         let unused = channel.audiences.iter().all(|a| a.is_empty() && !a.listed);
-        if unused && channel.waiting.is_empty() {
-            let channel = self.channels.remove(place.channel());
+        if unused && channel.waiting.is_empty() && channel.releasing == 0 {
+            let channel = self.channels.remove(index);
             self.by_name.remove(&channel.name);
+            self.unsubscribe(&channel);
         }
     }
 
@@ -320,8 +344,14 @@ impl Channels {
         Some(channel.audience_mut(place.dialect()))
     }
 
-    /// Whether a publisher has to wait until less is on its way to the channel; if so, `publisher` is told by
-    /// [`Channels::relieved`] when.
+    /// Whether so much is on its way to the channel that nothing more is to be published to it.
+    pub fn is_full(&mut self, name: &str) -> bool {
+        self.named_mut(name)
+            .is_some_and(|(_, channel)| channel.audiences.iter().any(Audience::is_congested))
+    }
+
+    /// Whether a publisher has to wait until less is on its way to the channel; if so, `publisher` is released when there
+    /// is.
     pub fn is_congested(&mut self, name: &str, publisher: ConnId) -> bool {
         let Some((_, channel)) = self.named_mut(name) else {
             return false;
@@ -338,15 +368,39 @@ impl Channels {
         Some((index, self.channels.get_mut(index)?))
     }
 
-    /// Publishers who need wait no longer, after a batch has gone out.
-    pub fn relieved(&mut self, place: Place) -> Vec<ConnId> {
-        let Some(channel) = self.channels.get_mut(place.channel()) else {
-            return Vec::new();
-        };
-        if channel.waiting.is_empty() || channel.audiences.iter().any(Audience::is_congested) {
-            return Vec::new();
+    /// A batch has gone out, or the audience is empty: who waits because of it need wait no longer, and the channel may be
+    /// of no more use.
+    pub fn served(&mut self, place: Place) -> Option<Released> {
+        let channel = self.channels.get(place.channel())?;
+        if !channel.audiences.iter().any(Audience::is_congested) {
+            let released = self.release(place.channel());
+            if released.is_some() {
+                return released;
+            }
         }
-        std::mem::take(&mut channel.waiting)
+        self.forget_if_empty(place.channel());
+        None
+    }
+
+    /// Those who wait for a channel, to be told; then [`Channels::released`] is to be called.
+    pub fn release(&mut self, index: usize) -> Option<Released> {
+        let channel = self.channels.get_mut(index)?;
+        if channel.waiting.is_empty() {
+            return None;
+        }
+        channel.releasing += 1;
+        Some(Released {
+            channel: index,
+            ids: std::mem::take(&mut channel.waiting).into_iter(),
+        })
+    }
+
+    /// They all have been told.
+    pub fn released(&mut self, done: &Released) {
+        if let Some(channel) = self.channels.get_mut(done.channel) {
+            channel.releasing -= 1;
+        }
+        self.forget_if_empty(done.channel);
     }
 
     /// Publishes to all members: each audience's frame is encoded once. Places that were idle, and have to be served

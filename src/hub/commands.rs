@@ -4,8 +4,9 @@
 //! about.
 
 use super::Hub;
-use crate::connection::{Parked, Stream};
-use crate::effect::{ConnId, Question};
+use super::subscriptions::Standing;
+use crate::connection::{Awaits, Parked, Stream};
+use crate::effect::{ConnId, Effect, Question, Receipt};
 use crate::wire::command::{self, Code, Command, Fault, Verb};
 use crate::wire::{frame, http, question};
 
@@ -38,16 +39,25 @@ impl<S: Stream> Hub<S> {
             let why = "this connection is in as many channels as it may be: leave one first";
             return self.answer_error(id, &command, message, Code::TooManyChannels, why);
         }
+        if command.verb == Verb::Broadcast && !self.is_broker_up() {
+            return self.answer_error(
+                id,
+                &command,
+                message,
+                Code::Unavailable,
+                super::broker::DOWN,
+            );
+        }
         if !self.settings.authorizer {
             return self.perform(id, command, message);
         }
         let body = self.command_question(id, &command, message);
-        self.questions.push_back(Question {
+        self.effects.push_back(Effect::Ask(Question {
             from: id,
             wants_state: false,
             body,
-        });
-        self.park(id, command, message);
+        }));
+        self.park(id, Awaits::Verdict, command, message);
     }
 
     /// Does what was allowed.
@@ -57,7 +67,14 @@ impl<S: Stream> Hub<S> {
         };
         let channel = command.channel(message);
         match command.verb {
-            Verb::Join => self.channels.join(id.slot, channel, dialect),
+            Verb::Join => match self.channels.standing(channel, id) {
+                Standing::Ready => self.channels.join(id.slot, channel, dialect),
+                Standing::Waiting => return self.park(id, Awaits::Channel, command, message),
+                Standing::Refused => {
+                    let why = "the broker refuses this channel: join another";
+                    return self.answer_error(id, &command, message, Code::Unavailable, why);
+                }
+            },
             Verb::Leave => {
                 let owed = self.channels.owed(id.slot, channel, dialect);
                 if let Some(connection) = self.registry.get(id) {
@@ -73,11 +90,33 @@ impl<S: Stream> Hub<S> {
             }
             Verb::Broadcast => {
                 if self.channels.is_congested(channel, id) {
-                    return self.park(id, command, message);
+                    return self.park(id, Awaits::Channel, command, message);
+                }
+                if self.channels.link.is_shared() {
+                    self.publish(id, channel, command.content(message));
+                    return self.park(id, Awaits::Receipt, command, message);
                 }
                 self.deliver(channel, command.content(message));
             }
         }
+        self.done(id, &command, message);
+    }
+
+    /// The broker has published, or not.
+    pub(super) fn published(&mut self, id: ConnId, parked: &Parked, receipt: Receipt) {
+        let Parked {
+            command, message, ..
+        } = parked;
+        match receipt {
+            Receipt::Confirmed => self.done(id, command, message),
+            Receipt::Failed => {
+                self.answer_error(id, command, message, Code::Unavailable, super::broker::LOST)
+            }
+        }
+    }
+
+    /// Says that it is done.
+    fn done(&mut self, id: ConnId, command: &Command, message: &[u8]) {
         self.metrics.commands.add([command.verb.as_str(), "ok"]);
         if let Some(answer_to) = command.id(message) {
             self.tell(id, |out| command::push_ok(out, answer_to));
@@ -124,9 +163,10 @@ impl<S: Stream> Hub<S> {
             && !self.channels.is_member(id.slot, channel, dialect)
     }
 
-    fn park(&mut self, id: ConnId, command: Command, message: &[u8]) {
+    fn park(&mut self, id: ConnId, awaits: Awaits, command: Command, message: &[u8]) {
         if let Some(connection) = self.registry.get(id) {
             connection.session.park(Parked {
+                awaits,
                 command,
                 message: message.into(),
             });

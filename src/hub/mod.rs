@@ -4,8 +4,8 @@
 //! Knows: its settings, and what time it is told. Never knows: poll, threads, the clock, ureq, redis.
 //!
 //! Its doors: [`Hub::accept`], [`Hub::ready`], [`Hub::verdict`], [`Hub::turns`], [`Hub::fan_out`], [`Hub::flush`],
-//! [`Hub::expire`], [`Hub::reap`], [`Hub::drain`], [`Hub::turn_over`]; questions leave by [`Hub::question`]. Whatever was done to a
-//! connection, `Hub::settle` draws the consequences.
+//! [`Hub::expire`], [`Hub::reap`], [`Hub::drain`], [`Hub::turn_over`], and the broker's (broker.rs); what it wants from outside leaves by
+//! [`Hub::effect`]. Whatever was done to a connection, `Hub::settle` draws the consequences.
 //!
 //! Decision: with the memory broker a broadcast is delivered here at once, over sending it out as an effect and taking it
 //! back in. Because then nothing has to wait for a receipt, and what is read in one turn becomes one run.
@@ -26,6 +26,7 @@
 
 mod access;
 mod addresses;
+mod broker;
 mod channels;
 mod commands;
 mod deadlines;
@@ -33,6 +34,7 @@ mod fanout;
 mod rates;
 mod registry;
 mod routes;
+mod subscriptions;
 
 use std::collections::VecDeque;
 use std::io;
@@ -40,16 +42,17 @@ use std::time::Duration;
 
 use self::access::{Access, Subject};
 use self::addresses::Addresses;
-use self::channels::{Channels, Place};
+use self::channels::{Channels, Place, Released};
 use self::deadlines::Deadlines;
 use self::rates::Rates;
 use self::registry::{Name, Registry};
 use crate::buffers::Runs;
 use crate::config::{AccessLog, Secret};
 use crate::connection::{
-    Authorizing, Clock, Ending, Event, Filled, Limits, Millis, Parked, Peer, Standing, Stream,
+    Authorizing, Awaits, Clock, Ending, Event, Filled, Limits, Millis, Parked, Peer, Standing,
+    Stream,
 };
-use crate::effect::{Answer, ConnId, Question, Verdict};
+use crate::effect::{Answer, ConnId, Effect, Verdict};
 use crate::log::Log;
 use crate::metrics::{Gauges, Metrics};
 use crate::process;
@@ -183,13 +186,15 @@ pub struct Hub<S> {
     serving: VecDeque<Place>,
     /// Connections with work but no edge to come.
     again: VecDeque<ConnId>,
-    /// Publishers who may try again.
-    relieved: Vec<ConnId>,
+    /// Who has waited for a channel, and may try again.
+    released: VecDeque<Released>,
     /// Connections with something in the outbox.
     dirty: Vec<ConnId>,
     /// Connections to be dropped.
     doomed: Doomed,
-    questions: VecDeque<Question>,
+    effects: VecDeque<Effect>,
+    /// The broker takes what is published.
+    publishing: bool,
     /// Requests and messages understood so far, of [`EVENTS`].
     understood: usize,
     due: Vec<(u32, u32)>,
@@ -209,23 +214,11 @@ pub struct Hub<S> {
 }
 
 /// Gauges of those whom the hub does not know.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Outside {
     pub questions_in_flight: u64,
     pub questions_waiting: u64,
-    pub broker_up: bool,
     pub broker_reconnections: u64,
-}
-
-impl Default for Outside {
-    fn default() -> Self {
-        Outside {
-            questions_in_flight: 0,
-            questions_waiting: 0,
-            broker_up: true,
-            broker_reconnections: 0,
-        }
-    }
 }
 
 /// What the hub holds on to: when everybody has gone, nothing.
@@ -262,10 +255,11 @@ impl<S: Stream> Hub<S> {
             deadlines: Deadlines::default(),
             serving: VecDeque::new(),
             again: VecDeque::new(),
-            relieved: Vec::new(),
+            released: VecDeque::new(),
             dirty: Vec::new(),
             doomed: Doomed::default(),
-            questions: VecDeque::new(),
+            effects: VecDeque::new(),
+            publishing: true,
             understood: 0,
             due: Vec::new(),
             failed: Vec::new(),
@@ -330,9 +324,17 @@ impl<S: Stream> Hub<S> {
 
     /// Gives those their turn who have work but no edge to come.
     pub fn turns(&mut self, buffer: &mut [u8]) {
-        for id in std::mem::take(&mut self.relieved) {
-            self.resume(id);
+        for _ in 0..TURNS {
+            let Some(released) = self.released.front_mut() else {
+                break;
+            };
+            if let Some(id) = released.next() {
+                self.resume(id);
+            } else if let Some(done) = self.released.pop_front() {
+                self.channels.released(&done);
+            }
         }
+        self.channels.restore();
         self.understood = 0;
         for _ in 0..self.again.len().min(TURNS) {
             let Some(id) = self.again.pop_front() else {
@@ -362,7 +364,10 @@ impl<S: Stream> Hub<S> {
         if let Some(authorizing) = connection.session.take_authorizing() {
             connection.starved = false;
             self.authorized(id, authorizing, answer.verdict, answer.state.as_deref());
-        } else if let Some(Parked { command, message }) = connection.session.unpark(now) {
+        } else if let Some(parked) = connection.session.unpark(Awaits::Verdict, now) {
+            let Parked {
+                command, message, ..
+            } = parked;
             connection.starved = false;
             match answer.verdict {
                 Verdict::Allow => self.perform(id, command, &message),
@@ -378,9 +383,11 @@ impl<S: Stream> Hub<S> {
         self.settle(id);
     }
 
-    /// The next question for the authorizer.
-    pub fn question(&mut self) -> Option<Question> {
-        self.questions.pop_front()
+    /// What is wanted next from outside.
+    pub fn effect(&mut self) -> Option<Effect> {
+        self.effects
+            .pop_front()
+            .or_else(|| self.channels.link.change())
     }
 
     /// One turn of a connection: at most one read, and a bounded number of requests or messages.
@@ -594,8 +601,7 @@ impl<S: Stream> Hub<S> {
         } else {
             audience.listed = false;
         }
-        self.relieved.extend(self.channels.relieved(place));
-        self.channels.forget_if_empty(place);
+        self.released.extend(self.channels.served(place));
         while let Some(id) = self.failed.pop() {
             self.settle(id);
         }
@@ -694,11 +700,12 @@ impl<S: Stream> Hub<S> {
     /// Whether something is left to be done before anything else happens.
     pub fn has_work(&self) -> bool {
         !self.again.is_empty()
-            || !self.relieved.is_empty()
+            || !self.released.is_empty()
             || !self.serving.is_empty()
             || !self.dirty.is_empty()
             || !self.doomed.is_empty()
-            || !self.questions.is_empty()
+            || !self.effects.is_empty()
+            || self.channels.link.has_work()
             || self.drain.as_ref().is_some_and(|d| d.refuse < d.slots)
     }
 
@@ -816,7 +823,7 @@ impl<S: Stream> Hub<S> {
             laggards: self.runs.waiting.blocked as u64,
             questions_in_flight: self.outside.questions_in_flight,
             questions_waiting: self.outside.questions_waiting,
-            broker_up: self.outside.broker_up,
+            broker_up: self.is_broker_up(),
             broker_reconnections: self.outside.broker_reconnections,
             dropped_log_lines: self.log.dropped(),
             longest_turn: self

@@ -8,8 +8,8 @@ use subtle::ConstantTimeEq;
 use super::Hub;
 use super::access::Subject;
 use super::registry::Name;
-use crate::connection::{Authorizing, Badge, Exchange, Parked, Peer, Publishing, Stream};
-use crate::effect::{ConnId, Question, Verdict};
+use crate::connection::{Authorizing, Awaits, Badge, Exchange, Peer, Publishing, Stream};
+use crate::effect::{ConnId, Effect, Question, Receipt, Verdict};
 use crate::metrics;
 use crate::wire::command::{self, Fault};
 use crate::wire::handshake::{self, Upgrade};
@@ -33,7 +33,7 @@ impl<S: Stream> Hub<S> {
             "/health" if reading => {
                 let (status, body): (_, &[u8]) = match self.drain {
                     Some(_) => (Status::Unavailable, br#"{"status":"draining"}"#),
-                    None if !self.outside.broker_up => (
+                    None if !self.is_broker_up() => (
                         Status::Unavailable,
                         br#"{"status":"degraded","broker":"down"}"#,
                     ),
@@ -119,11 +119,11 @@ impl<S: Stream> Hub<S> {
                 badge: Badge::new(head.query()),
             });
         }
-        self.questions.push_back(Question {
+        self.effects.push_back(Effect::Ask(Question {
             from: id,
             wants_state: true,
             body,
-        });
+        }));
     }
 
     /// The authorizer's word about an upgrade.
@@ -227,18 +227,19 @@ impl<S: Stream> Hub<S> {
     /// The body of a `POST /broadcast`.
     pub(super) fn body(&mut self, id: ConnId, exchange: Exchange, body: &[u8]) {
         match command::parse_post(body) {
+            Ok(_) if !self.is_broker_up() => {
+                self.answer_broadcast(id, exchange, Err(super::broker::DOWN));
+            }
             Ok(post) if self.channels.is_congested(post.channel(body), id) => {
-                if let Some(connection) = self.registry.get(id) {
-                    connection.session.publish_later(Publishing {
-                        exchange,
-                        post,
-                        body: body.into(),
-                    });
-                }
+                self.publish_later(id, Awaits::Channel, exchange, body.into());
+            }
+            Ok(post) if self.channels.link.is_shared() => {
+                self.publish(id, post.channel(body), post.content(body));
+                self.publish_later(id, Awaits::Receipt, exchange, Box::default());
             }
             Ok(post) => {
                 self.deliver(post.channel(body), post.content(body));
-                self.reply(id, "broadcast", exchange, Reply::empty(Status::Created));
+                self.answer_broadcast(id, exchange, Ok(()));
             }
             Err(Fault { code, message }) => {
                 let refusal = Refusal::new(Status::BadRequest, code.as_str(), message);
@@ -247,17 +248,64 @@ impl<S: Stream> Hub<S> {
         }
     }
 
-    /// A publisher who had to wait tries again.
+    fn publish_later(&mut self, id: ConnId, awaits: Awaits, exchange: Exchange, body: Box<[u8]>) {
+        if let Some(connection) = self.registry.get(id) {
+            connection.session.publish_later(Publishing {
+                awaits,
+                exchange,
+                body,
+            });
+        }
+    }
+
+    /// What became of a `POST /broadcast`.
+    fn answer_broadcast(
+        &mut self,
+        id: ConnId,
+        exchange: Exchange,
+        published: Result<(), &'static str>,
+    ) {
+        match published {
+            Ok(()) => self.reply(id, "broadcast", exchange, Reply::empty(Status::Created)),
+            Err(why) => {
+                let refusal = Refusal::new(Status::Unavailable, "unavailable", why);
+                self.refuse(id, "broadcast", exchange, refusal, false);
+            }
+        }
+    }
+
+    /// What became of what was published for this connection.
+    pub fn receipt(&mut self, id: ConnId, receipt: Receipt) {
+        let now = self.clock.now;
+        let Some(connection) = self.registry.get(id) else {
+            return;
+        };
+        connection.starved = false;
+        if let Some(publishing) = connection.session.take_publishing(Awaits::Receipt) {
+            let published = match receipt {
+                Receipt::Confirmed => Ok(()),
+                Receipt::Failed => Err(super::broker::LOST),
+            };
+            self.answer_broadcast(id, publishing.exchange, published);
+        } else if let Some(parked) = connection.session.unpark(Awaits::Receipt, now) {
+            self.published(id, &parked, receipt);
+        }
+        self.settle(id);
+    }
+
+    /// Who has waited for a channel tries again.
     pub(super) fn resume(&mut self, id: ConnId) {
         let now = self.clock.now;
         let Some(connection) = self.registry.get(id) else {
             return;
         };
         connection.starved = false;
-        if let Some(Publishing { exchange, body, .. }) = connection.session.take_publishing() {
+        if let Some(Publishing { exchange, body, .. }) =
+            connection.session.take_publishing(Awaits::Channel)
+        {
             self.body(id, exchange, &body);
-        } else if let Some(Parked { command, message }) = connection.session.unpark(now) {
-            self.perform(id, command, &message);
+        } else if let Some(parked) = connection.session.unpark(Awaits::Channel, now) {
+            self.perform(id, parked.command, &parked.message);
         }
         self.settle(id);
     }

@@ -1,6 +1,6 @@
 //! Bytes to values and back, pure.
 //!
-//! Owns: nothing but the values it makes. Knows: HTTP/1.1, WebSocket and JSON as they stand on the wire.
+//! Owns: nothing but the values it makes. Knows: HTTP/1.1, WebSocket, JSON and the redis protocol as they stand on the wire.
 //! Never knows: sockets, the poll, time, threads, logging, or which connection the bytes came from.
 //! One shape throughout: "not yet" is a value, malformed is an error, and no input can make it panic: what could is
 //! refused by the lints below, everywhere but in what is meant to panic, the tests and the `fuzz` functions.
@@ -20,7 +20,8 @@ pub mod command;
 pub mod frame;
 pub mod handshake;
 pub mod http;
-mod json;
+pub mod json;
 pub mod message;
 pub mod origins;
 pub mod question;
+pub mod resp;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use wsify::config::AccessLog;
 use wsify::connection::{Clock, Limits, Millis, Peer};
-use wsify::effect::{Answer, ConnId, Question, Verdict};
+use wsify::effect::{Answer, ConnId, Effect, Question, Verdict};
 use wsify::hub::{Hub, Settings};
 use wsify::log::{Level, Log};
 use wsify::metrics::Metrics;
@@ -215,8 +215,11 @@ impl House {
             self.hub.verdict(answer);
         }
         self.hub.turns(&mut self.buffer);
-        while let Some(question) = self.hub.question() {
-            self.questions.push_back(question);
+        while let Some(effect) = self.hub.effect() {
+            match effect {
+                Effect::Ask(question) => self.questions.push_back(question),
+                other => panic!("nobody is there for {other:?}"),
+            }
         }
         self.hub.expire();
         self.hub.fan_out();

@@ -1,0 +1,67 @@
+//! The hub's doors for a broker that is shared with other servers (CONTRACT §7).
+//!
+//! Owns: what clients and backends are told while it is down. Knows: whether it takes what is published, and whether it
+//! brings what others publish. Never knows: redis.
+//!
+//! Decision: publishing is refused unless both are so, and every channel with members here is subscribed; over taking it
+//! whenever the broker takes it. Because what is acknowledged reaches the members here as well, and what they cannot
+//! hear they would miss silently.
+
+use super::Hub;
+use crate::connection::Stream;
+use crate::effect::{ConnId, Effect, Publication, Receipt, SubscriptionId};
+use crate::wire::command::ChannelName;
+
+pub(super) const DOWN: &str = "the broker is down: nothing was published; try again later";
+pub(super) const LOST: &str =
+    "the broker did not confirm: nothing is known to have been published; try again later";
+
+impl<S: Stream> Hub<S> {
+    /// There is a broker, shared with other servers. It is down until it is said to be up.
+    pub fn share(&mut self) {
+        self.publishing = false;
+        self.channels.link.share();
+    }
+
+    /// Whether the broker takes what is published.
+    pub fn set_publishing(&mut self, up: bool) {
+        self.publishing = up;
+    }
+
+    /// Whether the broker brings what is subscribed; nothing is when it begins to.
+    pub fn set_listening(&mut self, up: bool) {
+        self.channels.link.set(up);
+    }
+
+    /// Whether everything published reaches everybody, here and there.
+    pub fn is_broker_up(&self) -> bool {
+        self.publishing && self.channels.link.is_complete()
+    }
+
+    /// What became of a subscription.
+    pub fn subscribed(&mut self, id: SubscriptionId, receipt: Receipt) {
+        if self.channels.subscribed(id, receipt) {
+            self.released
+                .extend(self.channels.release(id.channel as usize));
+        }
+    }
+
+    /// Something was published, here or elsewhere: JSON. Returns false when it cannot be taken yet, because too much is
+    /// on its way to the members.
+    pub fn arrived(&mut self, channel: &str, content: &[u8]) -> bool {
+        if self.channels.is_full(channel) {
+            return false;
+        }
+        self.deliver(channel, content);
+        true
+    }
+
+    /// Hands something to the broker, for a connection that waits for the receipt.
+    pub(super) fn publish(&mut self, from: ConnId, channel: &str, content: &[u8]) {
+        self.effects.push_back(Effect::Publish(Publication {
+            from,
+            channel: ChannelName::checked(channel),
+            content: content.into(),
+        }));
+    }
+}

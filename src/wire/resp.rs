@@ -1,0 +1,296 @@
+//! What redis is told and what it says: RESP2 commands and replies.
+//!
+//! Owns: which replies mean something to a publisher or a subscriber. Knows: the protocol, through a codec. Never knows:
+//! which command a reply answers.
+//!
+//! Chose the codec of `redis-protocol` over our own, for one value at a time: arrays are taken apart here, because the
+//! codec follows nested ones on the stack, however deep, and a subscriber is sent none. Chose version 2 of the protocol
+//! over 3: every redis speaks it, and its relatives do.
+
+use std::ops::Range;
+
+use redis_protocol::resp2::decode::decode_range;
+use redis_protocol::resp2::encode::encode_borrowed;
+use redis_protocol::resp2::types::{BorrowedFrame, RangeFrame};
+
+/// Items of an array. Of those that are understood none has more than three.
+const MAX_ITEMS: usize = 8;
+/// A line: a reply that is no bulk string, or the length of one. Error messages are the longest.
+const MAX_LINE: usize = 64 * 1024;
+
+/// A reply, or a message that nobody asked for. Ranges lie in the bytes that were read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It is done: OK, PONG, a number, a string.
+    Done,
+    /// It is not, and why.
+    Error(Range<usize>),
+    /// One channel is subscribed.
+    Subscribed,
+    /// One channel is no longer subscribed.
+    Unsubscribed,
+    Message {
+        channel: Range<usize>,
+        content: Range<usize>,
+    },
+}
+
+/// What came is no reply that could be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+/// Reads the reply at the start of `bytes`, and how long it is. `None`: more bytes are needed.
+///
+/// # Errors
+/// It is not the protocol, or something that no publisher or subscriber is told.
+pub fn read(bytes: &[u8]) -> Result<Option<(Reply, usize)>, Malformed> {
+    if bytes.first() != Some(&b'*') {
+        let Some((item, used)) = read_item(bytes, 0)? else {
+            return Ok(None);
+        };
+        let reply = match item {
+            RangeFrame::Error((from, to)) => Reply::Error(from..to),
+            _ => Reply::Done,
+        };
+        return Ok(Some((reply, used)));
+    }
+    let Some((count, mut used)) = read_count(bytes)? else {
+        return Ok(None);
+    };
+    let mut items = [const { RangeFrame::Null }; MAX_ITEMS];
+    for place in items.get_mut(..count).ok_or(Malformed)? {
+        let Some((item, end)) = read_item(bytes, used)? else {
+            return Ok(None);
+        };
+        (*place, used) = (item, end);
+    }
+    let text = |(from, to): (usize, usize)| bytes.get(from..to).unwrap_or_default();
+    let reply = match &items {
+        [RangeFrame::BulkString(kind), rest @ ..] => match (text(*kind), rest) {
+            (
+                b"message",
+                [
+                    RangeFrame::BulkString((from, to)),
+                    RangeFrame::BulkString((start, end)),
+                    ..,
+                ],
+            ) => Reply::Message {
+                channel: *from..*to,
+                content: *start..*end,
+            },
+            (b"subscribe", _) => Reply::Subscribed,
+            (b"unsubscribe", _) => Reply::Unsubscribed,
+            // What a subscriber's PING is answered with.
+            (b"pong", _) => Reply::Done,
+            _ => return Err(Malformed),
+        },
+        _ => return Err(Malformed),
+    };
+    Ok(Some((reply, used)))
+}
+
+/// The head of an array: how many items follow, and where.
+fn read_count(bytes: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
+    let line = bytes.get(..16.min(bytes.len())).unwrap_or_default();
+    let Some(end) = memchr::memchr(b'\n', line) else {
+        return if line.len() < 16 {
+            Ok(None)
+        } else {
+            Err(Malformed)
+        };
+    };
+    let digits = line.get(1..end).and_then(|d| d.strip_suffix(b"\r"));
+    let digits = digits.and_then(|d| str::from_utf8(d).ok());
+    let count: usize = digits.and_then(|d| d.parse().ok()).ok_or(Malformed)?;
+    let starts = end.saturating_add(1);
+    (count <= MAX_ITEMS)
+        .then_some(Some((count, starts)))
+        .ok_or(Malformed)
+}
+
+/// One value that is no array, `at` bytes behind the start, and where it ends.
+fn read_item(bytes: &[u8], at: usize) -> Result<Option<(RangeFrame, usize)>, Malformed> {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let line = rest.get(..MAX_LINE.min(rest.len())).unwrap_or_default();
+    match rest.first() {
+        None => return Ok(None),
+        Some(b'*') => return Err(Malformed),
+        Some(_) if memchr::memchr(b'\n', line).is_none() => {
+            // The codec would look for its end again and again.
+            return if line.len() < MAX_LINE {
+                Ok(None)
+            } else {
+                Err(Malformed)
+            };
+        }
+        Some(_) => {}
+    }
+    let Some((item, used)) = decode_range(rest).map_err(|_| Malformed)? else {
+        return Ok(None);
+    };
+    if !rest.get(..used).is_some_and(|item| item.ends_with(b"\r\n")) {
+        return Err(Malformed);
+    }
+    let shift = |(from, to): (usize, usize)| (from.saturating_add(at), to.saturating_add(at));
+    let item = match item {
+        RangeFrame::Error(range) => RangeFrame::Error(shift(range)),
+        RangeFrame::BulkString(range) => RangeFrame::BulkString(shift(range)),
+        other => other,
+    };
+    Ok(Some((item, used.saturating_add(at))))
+}
+
+/// Appends a command, of its name and its arguments.
+pub fn push_command(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    let parts: Vec<_> = parts.iter().map(|p| BorrowedFrame::BulkString(p)).collect();
+    let command = BorrowedFrame::Array(&parts);
+    let start = out.len();
+    out.resize(start.saturating_add(command.encode_len(false)), 0);
+    let place = out.get_mut(start..).unwrap_or_default();
+    let written = encode_borrowed(place, &command, false);
+    debug_assert!(
+        written.is_ok(),
+        "there is exactly as much room as it asked for"
+    );
+}
+
+/// Feeds `bytes` to the reader, and panics when a promise of its is broken. For fuzzing.
+#[doc(hidden)]
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "it is meant to panic"
+)]
+pub fn fuzz(bytes: &[u8]) {
+    let mut rest = bytes;
+    while let Ok(Some((reply, used))) = read(rest) {
+        assert!(used > 0 && used <= rest.len());
+        if let Reply::Message { channel, content } = &reply {
+            let parts = [
+                b"message".as_slice(),
+                &rest[channel.clone()],
+                &rest[content.clone()],
+            ];
+            let mut again = Vec::new();
+            push_command(&mut again, &parts);
+            let whole = again.len();
+            assert!(
+                matches!(read(&again), Ok(Some((Reply::Message { channel, content }, length)))
+                    if length == whole && again[channel.clone()] == *parts[1] && again[content.clone()] == *parts[2]),
+                "what was written cannot be read"
+            );
+        }
+        // Nothing less than the whole of it means anything, and what follows changes nothing.
+        assert_eq!(read(&rest[..used - 1]), Ok(None));
+        assert_eq!(read(&rest[..used]), Ok(Some((reply, used))));
+        rest = &rest[used..];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reply whole, cut anywhere, and with more behind it.
+    fn reads(bytes: &[u8]) -> Result<Reply, Malformed> {
+        for cut in 0..bytes.len() {
+            match read(&bytes[..cut]) {
+                Ok(None) => {}
+                Err(Malformed) => return Err(Malformed),
+                Ok(Some(early)) => panic!("{early:?} after {cut} bytes"),
+            }
+        }
+        let (reply, used) = read(bytes)?.expect("it is whole");
+        assert_eq!(used, bytes.len());
+        let more = [bytes, b"+OK\r\n"].concat();
+        assert_eq!(read(&more), Ok(Some((reply.clone(), used))));
+        Ok(reply)
+    }
+
+    #[test]
+    fn replies() {
+        for (bytes, reply) in [
+            (&b"+OK\r\n"[..], Reply::Done),
+            (b"+PONG\r\n", Reply::Done),
+            (b":3\r\n", Reply::Done),
+            (b"$4\r\nping\r\n", Reply::Done),
+            (b"$-1\r\n", Reply::Done),
+            (b"*2\r\n$4\r\npong\r\n$0\r\n\r\n", Reply::Done),
+            (b"-ERR no\r\n", Reply::Error(1..7)),
+            (
+                b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n",
+                Reply::Subscribed,
+            ),
+            (
+                b"*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n",
+                Reply::Unsubscribed,
+            ),
+            (
+                b"*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n",
+                Reply::Unsubscribed,
+            ),
+            (
+                b"*3\r\n$7\r\nmessage\r\n$2\r\na\n\r\n$4\r\n\r\n\r\n\r\n",
+                Reply::Message {
+                    channel: 21..23,
+                    content: 29..33,
+                },
+            ),
+            (
+                b"*3\r\n$7\r\nmessage\r\n$0\r\n\r\n$0\r\n\r\n",
+                Reply::Message {
+                    channel: 21..21,
+                    content: 27..27,
+                },
+            ),
+        ] {
+            assert_eq!(reads(bytes), Ok(reply), "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_is_no_reply() {
+        for bytes in [
+            &b"HTTP/1.1 400 Bad Request\r\n"[..],
+            b"*-1\r\n",
+            b"*0\r\n",
+            b"*9\r\n",
+            b"*1000000000\r\n",
+            b"*99999999999999999999999\r\n",
+            b"*+1\r\n+a\r\n",
+            b"*3\n",
+            b"*1\r\n$4\r\nwhat\r\n",
+            b"*2\r\n$7\r\nmessage\r\n$1\r\na\r\n",
+            b"*1\r\n*1\r\n+a\r\n",
+            b"*1\r\n*1\r\n*1\r\n*1\r\n",
+            b"$-2\r\n",
+            b"$x\r\n",
+            b"$1\r\nabc\r\n",
+            b":1.5\r\n",
+        ] {
+            assert_eq!(reads(bytes), Err(Malformed), "{}", bytes.escape_ascii());
+        }
+        // Neither the stack nor the time that it takes grows with what somebody without manners sends.
+        assert_eq!(read(&b"*1\r\n".repeat(1_000_000)), Err(Malformed));
+        assert_eq!(read(&b"+".repeat(MAX_LINE - 1)), Ok(None));
+        assert_eq!(read(&b"+".repeat(MAX_LINE)), Err(Malformed));
+    }
+
+    #[test]
+    fn what_is_only_announced_is_awaited() {
+        for bytes in [
+            &b"$9223372036854775807\r\nabc"[..],
+            b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1073741824\r\n{",
+        ] {
+            assert_eq!(read(bytes), Ok(None));
+        }
+    }
+
+    #[test]
+    fn commands() {
+        let mut out = b"before".to_vec();
+        push_command(&mut out, &[b"PUBLISH", "é".as_bytes(), b"", b"{\r\n}"]);
+        let expected = "before*4\r\n$7\r\nPUBLISH\r\n$2\r\né\r\n$0\r\n\r\n$4\r\n{\r\n}\r\n";
+        assert_eq!(out, expected.as_bytes());
+    }
+}
