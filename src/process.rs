@@ -9,6 +9,8 @@
 use std::fs;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit};
+
 use crate::metrics::Process;
 
 /// Open files that may be counted one by one while everybody waits: two milliseconds.
@@ -26,7 +28,9 @@ pub fn now() -> Process {
         virtual_memory: field(&status, "VmSize:").map(|kib| kib * 1024),
         threads: field(&status, "Threads:"),
         open_fds: open_fds(),
-        max_fds: rlimit::Resource::NOFILE.get_soft().ok(),
+        max_fds: getrlimit(Resource::RLIMIT_NOFILE)
+            .ok()
+            .map(|(soft, _)| soft),
     }
 }
 

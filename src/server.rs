@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::authorizer::{self, Authorizer};
@@ -93,8 +94,7 @@ impl Server {
     /// # Errors
     /// [`Stop`] with status 1, saying what could not be had.
     pub fn start(config: Config, log: Log) -> Result<Server, Stop> {
-        let fds = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
-        let fds = usize::try_from(fds).unwrap_or(usize::MAX);
+        let fds = usize::try_from(raise_fd_limit()).unwrap_or(usize::MAX);
         let poll =
             Poll::new().map_err(|e| Stop::failed(format_args!("no poll can be had: {e}")))?;
         let listeners = open_listeners(&config.listen_addr, poll.registry())?;
@@ -490,6 +490,16 @@ impl Server {
 mod signal {
     pub const INT: i32 = 2;
     pub const TERM: i32 = 15;
+}
+
+/// Raises the soft limit on file descriptors to the hard one (CONTRACT §2). Returns what then holds.
+fn raise_fd_limit() -> u64 {
+    // The least that any system has, should it not be told.
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => soft,
+    }
 }
 
 fn millis(duration: Duration) -> Millis {
