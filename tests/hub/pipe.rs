@@ -44,6 +44,11 @@ pub struct Wire {
     room: usize,
     /// The most that one write takes, however much room there is.
     pub largest_write: usize,
+    /// Each how many calls one is interrupted; 0 is never.
+    pub interrupted: usize,
+    just_interrupted: bool,
+    /// Each how many writes nothing is taken though there is room; 0 is never.
+    pub refused: usize,
     edge: Edge,
     /// A write was cut short: an edge is due when there is room.
     cut_short: bool,
@@ -57,6 +62,14 @@ pub struct Wire {
 }
 
 impl Wire {
+    /// Whether this call is interrupted; never two in a row.
+    fn interrupts(&mut self) -> bool {
+        let calls = self.calls.reads + self.calls.writes;
+        let due = self.interrupted > 0 && calls.is_multiple_of(self.interrupted);
+        self.just_interrupted = due && !self.just_interrupted;
+        self.just_interrupted
+    }
+
     /// Bytes that the server has not read.
     pub fn unread(&self) -> usize {
         self.up.len()
@@ -82,6 +95,9 @@ pub fn pipe() -> (Pipe, Far) {
         down: Vec::new(),
         room: usize::MAX,
         largest_write: usize::MAX,
+        interrupted: 0,
+        just_interrupted: false,
+        refused: 0,
         // A fresh socket is writable, and the poll says so.
         edge: Edge {
             writable: true,
@@ -154,6 +170,13 @@ impl Far {
         }
     }
 
+    /// Has the poll say something though nothing is new.
+    pub fn nudge(&self) {
+        let mut wire = self.0.borrow_mut();
+        wire.edge.readable = true;
+        wire.edge.writable = true;
+    }
+
     /// Whether anything came since it was received last.
     pub fn has_arrived(&self) -> bool {
         !self.0.borrow().down.is_empty()
@@ -194,6 +217,9 @@ impl Read for Pipe {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut wire = self.0.borrow_mut();
         wire.calls.reads += 1;
+        if wire.interrupts() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         if wire.up.is_empty() {
             wire.calls.idle_reads += 1;
             wire.read_to_the_end |= wire.broken || wire.left;
@@ -225,10 +251,15 @@ impl Write for Pipe {
         let offered: usize = parts.iter().map(|part| part.len()).sum();
         assert!(offered > 0, "a write of nothing");
         wire.calls.writes += 1;
+        if wire.interrupts() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         if wire.broken {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let taken = offered.min(wire.room).min(wire.largest_write);
+        let refused = wire.refused > 0 && wire.calls.writes.is_multiple_of(wire.refused);
+        let largest = if refused { 0 } else { wire.largest_write };
+        let taken = offered.min(wire.room).min(largest);
         wire.room -= taken;
         if taken < offered {
             wire.cut_short = true;

@@ -1,40 +1,43 @@
-//! Random clients, chunkings, short writes, edges, verdicts and time, held against a naive model.
+//! Random clients, kernels, verdicts and times, held against a naive model.
 //!
 //! What holds, whatever happens:
 //!
-//! 1. Of each channel every member gets a contiguous stretch of one and the same sequence, in either dialect, each
-//!    content byte for byte.
-//! 2. The stretch begins behind the answer to the join and ends before the answer to the leave. Nothing is in it that
-//!    was known to be published before the join was sent, and nothing is missing that was published before the leave
-//!    was sent, or, while one stays, at all.
-//! 3. What a member publishes itself is in its stretch exactly when it said so between its join and its leave.
-//! 4. What was answered as published, by `ok` or `201`, or allowed without an id, is in the sequence exactly once; what
-//!    was denied is not.
-//! 5. Everything said is answered in order, with what the verdict, the limits and its form make of it; nothing is
-//!    answered before its verdict.
-//! 6. One question at a time about each connection, about its next command; a verdict about nobody changes nothing.
-//! 7. Who said something whole and left, closed or broke off is still heard.
-//! 8. A reader is closed as too slow only if it was slow, as silent only if it was silent.
-//! 9. After a stop everybody has been told with 1012; when all have gone, nothing is left: no connection, membership,
-//!    channel, run.
-//! 10. The loop never spins.
+//! 1. Order: of each channel every member hears a stretch of one and the same sequence, each content byte for byte.
+//! 2. Bounds: it begins behind the join's answer, ends before the leave's, and in between nothing is missing.
+//! 3. Oneself: what a member publishes is in its own stretch exactly when it said so between its join and its leave.
+//! 4. Once: what was answered as published, by `ok` or `201`, is there exactly once; what was denied is not.
+//! 5. Answers: everything said is answered in order, as verdict, limits and form will have it, and not before its verdict.
+//! 6. Questions: one at a time about each connection, about its next command, with its own id, query and state.
+//! 7. Strangers: a verdict about nobody changes nothing.
+//! 8. Last words: who said something whole and left, closed or broke off is still heard.
+//! 9. Blame: only the slow end as too slow, the silent as silent, and who broke the protocol as having broken it.
+//! 10. Limits: there are never more WebSockets than may be, and nobody is in more channels; refused is who finds it full.
+//! 11. Stopping: after a stop everybody has been told with 1012.
+//! 12. Nothing stays: when all have gone there is no connection, membership, channel or run.
+//! 13. Rest: a loop in which nothing happens comes to rest.
 //!
-//! `WSIFY_SEED=123 cargo test simulation` repeats one seed, `WSIFY_SEEDS=10000` tries more.
+//! `WSIFY_SEEDS=10000 cargo test --profile checked simulation` tries more, `WSIFY_SEED=123 cargo test simulation` one. That it would find something is shown by `tests/mutants.rs`.
+
+mod knobs;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::panic::{catch_unwind, resume_unwind};
+use std::panic::catch_unwind;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use wsify::connection::Limits;
 use wsify::effect::{ConnId, Question, Verdict};
-use wsify::hub::Settings;
 
+use self::knobs::{Dice, Knobs, LARGE};
 use crate::client::{
-    CLOSE, Client, PING, PONG, broadcast, close, frame, join, leave, post, text, upgrade, with_id,
+    CLOSE, Client, PING, PONG, TEXT, broadcast, close, frame, get, join, leave, post, text,
+    upgrade, with_id,
 };
-use crate::house::{House, settings};
+use crate::house::House;
 
 const SEEDS: u64 = 300;
+
+/// After so many that fail no more are tried.
+const FAILURES: usize = 5;
 
 #[test]
 fn simulation() {
@@ -49,32 +52,34 @@ fn simulation() {
     };
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let next = AtomicU64::new(from);
+    let sum = Mutex::new(Sum::default());
+    let failed = Mutex::new(Vec::new());
     let play = || {
-        let mut sum = Sum::default();
-        loop {
+        while failed.lock().unwrap().len() < FAILURES {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= from + count {
-                return sum;
+                return;
             }
             match catch_unwind(|| Sim::play(seed)) {
-                Ok(one) => sum.add(&one),
-                Err(panic) => {
-                    eprintln!("seed {seed}: WSIFY_SEED={seed} cargo test simulation");
-                    resume_unwind(panic);
+                Ok(one) => sum.lock().unwrap().add(&one),
+                Err(_) => {
+                    eprintln!("seed {seed}, {:?}", Knobs::draw(&mut Dice(seed)));
+                    failed.lock().unwrap().push(seed);
                 }
             }
         }
     };
-    let mut sum = Sum::default();
     std::thread::scope(|scope| {
-        let players: Vec<_> = (0..threads.min(count)).map(|_| scope.spawn(play)).collect();
-        for player in players {
-            match player.join() {
-                Ok(one) => sum.add(&one),
-                Err(panic) => resume_unwind(panic),
-            }
+        for _ in 0..threads.min(count) {
+            scope.spawn(play);
         }
     });
+    let failed = failed.into_inner().unwrap();
+    if let Some(seed) = failed.iter().min() {
+        let tried = next.into_inner().min(from + count) - from;
+        panic!("{failed:?} of {tried} seeds fail; again: WSIFY_SEED={seed} cargo test simulation");
+    }
+    let sum = sum.into_inner().unwrap();
     println!("{count} seeds: {sum:?}");
     // That a simulation finds nothing says something only if it does something.
     if count >= SEEDS {
@@ -87,6 +92,9 @@ fn simulation() {
             "silent",
             "stopping",
             "authorizer_down",
+            "protocol_error",
+            "invalid_text",
+            "too_big",
         ] {
             assert!(seen(reason), "nobody ended as {reason}");
         }
@@ -118,30 +126,6 @@ impl Sum {
     }
 }
 
-/// A generator that is told its seed (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, sides: usize) -> usize {
-        (self.next() % sides.max(1) as u64) as usize
-    }
-
-    fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-
-    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len())]
-    }
-}
-
 /// What an actor has said, or asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum What {
@@ -151,9 +135,13 @@ enum What {
     Ping(String),
     Bad,
     Close(u16),
+    /// What ends the connection with this code.
+    Violation(u16),
     /// By HTTP.
     Post(usize, usize),
     BadPost,
+    HugePost,
+    Health,
 }
 
 #[derive(Debug)]
@@ -186,12 +174,16 @@ enum Stage {
     Asking,
     Open,
     Backend,
+    /// Its upgrade was refused.
+    Refused,
     /// It does no more.
     Done,
 }
 
 struct Actor {
     client: Client,
+    /// When it came, in steps.
+    arrived: usize,
     stage: Stage,
     /// The authorizer is to let it in: it has said things behind its upgrade request.
     sure: bool,
@@ -200,6 +192,12 @@ struct Actor {
     slow: bool,
     /// Answers no pings.
     silent: bool,
+    /// As what it ends when it breaks the protocol.
+    bad: Option<&'static str>,
+    /// Under which id the authorizer knows it.
+    introduced: Option<String>,
+    /// What the authorizer is to be told about it.
+    state: Option<String>,
     outgoing: Vec<u8>,
     queued: usize,
     transmitted: usize,
@@ -231,30 +229,31 @@ struct Published {
 
 struct Sim {
     dice: Dice,
+    knobs: Knobs,
     house: House,
-    authorizer: bool,
-    max_channels: usize,
-    channels: usize,
-    large: usize,
-    ping_interval: u64,
     actors: Vec<Actor>,
     by_id: HashMap<ConnId, usize>,
+    /// Questions that the authorizer does not answer in its time.
+    lost: Vec<Question>,
     published: Vec<Published>,
     /// Of each channel, what its witnesses have heard.
     truth: Vec<Vec<usize>>,
     step: usize,
-    /// A long time has passed since the last turn.
-    slept: bool,
+    /// So many turns since a long time has passed are to bring every edge.
+    slept: usize,
+    /// When there last were more clients than WebSockets may be.
+    crowded: Option<usize>,
     stopping: bool,
     most_actors: usize,
     next_id: u64,
     sum: Sum,
 }
 
+/// Members of each channel who hear everything from the beginning to the end, one in each dialect.
 const WITNESSES: usize = 2;
 
-/// Contents of up to this size are so large that a channel can be congested.
-const LARGE: usize = 400_000;
+/// Who may come later, or try to.
+const GUESTS: usize = 40;
 
 /// Turns after which a loop that has always something to do is taken for one that spins.
 const REST: usize = 20_000;
@@ -267,11 +266,7 @@ impl Sim {
     fn play(seed: u64) -> Sum {
         let mut sim = Sim::new(seed);
         sim.open_witnesses();
-        let steps = match sim.actors.len() + sim.large {
-            0..100 => sim.dice.of(&[30, 100, 150]),
-            _ => sim.dice.of(&[20, 40]),
-        };
-        for _ in 0..steps {
+        for _ in 0..sim.knobs.steps {
             sim.act();
             sim.tick();
         }
@@ -282,7 +277,7 @@ impl Sim {
             sim.act();
             sim.tick();
         }
-        if sim.dice.chance(50) {
+        if sim.knobs.stops {
             sim.stop();
         }
         sim.all_leave();
@@ -293,66 +288,33 @@ impl Sim {
 
     fn new(seed: u64) -> Sim {
         let mut dice = Dice(seed);
-        let authorizer = dice.chance(60);
-        let large = if dice.chance(2) {
-            LARGE
-        } else {
-            dice.of(&[1, 60, 60, 2_000])
-        };
-        let max_channels = dice.of(&[1, 2, 1000]);
-        let ping_interval = dice.of(&[0, 5_000, 25_000]);
-        let max_queue = match large {
-            LARGE => 64 << 20,
-            large => dice.of(&[large * 3 + 300, large * 10 + 1000, 1 << 20]),
-        };
-        let mut house = House::with(Settings {
-            limits: Limits {
-                ping_interval,
-                max_queue,
-                ..settings().limits
-            },
-            authorizer,
-            max_channels,
-            ..settings()
-        });
-        house.buffer = match large {
-            0..100 => vec![0; dice.of(&[7, 200, 65_536])],
-            100..10_000 => vec![0; dice.of(&[1_000, 65_536])],
-            _ => vec![0; 4 << 20],
-        };
-        let channels = dice.of(&[1, 2, 4]);
+        let knobs = Knobs::draw(&mut dice);
+        let regulars = knobs.channels * WITNESSES + knobs.crowd;
+        let mut house = House::with(knobs.settings(regulars));
+        house.buffer = vec![0; knobs.read_buffer];
         Sim {
             dice,
             house,
-            authorizer,
-            max_channels,
-            channels,
-            large,
-            ping_interval,
             actors: Vec::new(),
             by_id: HashMap::new(),
+            lost: Vec::new(),
             published: Vec::new(),
-            truth: vec![Vec::new(); channels],
+            truth: vec![Vec::new(); knobs.channels],
             step: 0,
-            slept: false,
+            slept: 0,
+            crowded: None,
             stopping: false,
-            most_actors: 0,
+            most_actors: regulars + GUESTS,
             next_id: 0,
             sum: Sum::default(),
+            knobs,
         }
     }
 
-    /// Of each channel one member in each dialect, who hears everything from the beginning to the end; and, sometimes, a
-    /// crowd, so that a broadcast takes many turns.
+    /// The witnesses; and, sometimes, a crowd, so that a broadcast takes many turns.
     fn open_witnesses(&mut self) {
-        let witnesses = self.channels * WITNESSES;
-        let crowd = if self.large < 100 && self.dice.chance(8) {
-            150
-        } else {
-            0
-        };
-        self.most_actors = witnesses + crowd + 40;
-        for nth in 0..witnesses + crowd {
+        let witnesses = self.knobs.channels * WITNESSES;
+        for nth in 0..witnesses + self.knobs.crowd {
             let at = self.arrive(true, nth % 2 == 1);
             let actor = &mut self.actors[at];
             if std::mem::take(&mut actor.slow) {
@@ -369,27 +331,36 @@ impl Sim {
 
     /// One of those who hear everything.
     fn is_witness(&self, at: usize) -> bool {
-        at < self.channels * WITNESSES
+        at < self.knobs.channels * WITNESSES
     }
 
     fn arrive(&mut self, sure: bool, v1: bool) -> usize {
         let client = self.house.client();
         let at = self.actors.len();
         self.by_id.insert(client.id, at);
-        let slow = self.dice.chance(20);
+        {
+            let mut wire = client.far.wire_mut();
+            wire.interrupted = self.knobs.interrupted;
+            wire.refused = self.knobs.refused;
+        }
+        let slow = self.dice.chance(self.knobs.slow);
         if slow && self.dice.chance(50) {
             client.far.narrow(self.dice.below(200) + 1);
         } else if slow {
-            let most = 1 + self.dice.below(50) + self.large / 10;
+            let most = 1 + self.dice.below(50) + self.knobs.large / 10;
             client.far.wire_mut().largest_write = most;
         }
         let mut actor = Actor {
             client,
+            arrived: self.step,
             stage: Stage::Asking,
             sure,
             v1,
             slow,
-            silent: self.dice.chance(20),
+            silent: self.dice.chance(self.knobs.silent),
+            bad: None,
+            introduced: None,
+            state: None,
             outgoing: Vec::new(),
             queued: 0,
             transmitted: 0,
@@ -438,6 +409,19 @@ impl Sim {
             What::Ping(payload) => frame(PING, payload.as_bytes()),
             What::Bad => text(r#"{"command":"join","args":[]}"#),
             What::Close(code) => close(*code),
+            What::Violation(1007) => frame(TEXT, b"\xC3("),
+            What::Violation(1009) => {
+                // The header alone; what it announces never comes.
+                let more = vec![b' '; self.knobs.max_message + 1];
+                frame(TEXT, &more)[..14].to_vec()
+            }
+            What::Violation(_) => frame(0xB1, b""),
+            What::HugePost => {
+                let more = " ".repeat(self.knobs.max_message + 1);
+                let whole = post(&more);
+                whole[..whole.len() - more.len()].to_vec()
+            }
+            What::Health => get("/health"),
             What::Post(channel, n) => post(&format!(
                 r#"{{"channel":"{}","content":{}}}"#,
                 name(*channel),
@@ -460,7 +444,7 @@ impl Sim {
 
     /// A message, whole or in fragments.
     fn torn(&mut self, message: &[u8]) -> Vec<u8> {
-        if message.len() > 1000 || self.dice.chance(85) {
+        if message.len() > 1000 || !self.dice.chance(self.knobs.torn) {
             return frame(0x81, message);
         }
         let cut = self.dice.below(message.len());
@@ -473,9 +457,9 @@ impl Sim {
     }
 
     fn publish(&mut self) -> (usize, usize) {
-        let channel = self.dice.below(self.channels);
+        let channel = self.dice.below(self.knobs.channels);
         let n = self.published.len();
-        let size = self.dice.below(self.large);
+        let size = self.dice.below(self.knobs.large);
         let content = format!(r#"{{"c":{channel},"n":{n},"x":"{}"}}"#, "x".repeat(size));
         self.published.push(Published {
             channel,
@@ -490,7 +474,7 @@ impl Sim {
 
     /// Somebody does something.
     fn act(&mut self) {
-        if self.large == LARGE && self.dice.chance(10) {
+        if self.knobs.large == LARGE && self.dice.chance(10) {
             // So much at once that publishers have to wait.
             for _ in 0..40 {
                 let (at, (channel, n)) = (self.dice.below(self.actors.len()), self.publish());
@@ -515,28 +499,42 @@ impl Sim {
                 }
             }
         }
-        if self.dice.chance(30) {
+        if self.dice.chance(self.knobs.leaving) {
             let at = self.dice.below(self.actors.len());
             if !self.is_witness(at) {
                 self.end_somehow(at);
             }
         }
+        for _ in 0..self.dice.of(&[1, 5]) {
+            if self.dice.chance(self.knobs.nudged) {
+                let at = self.dice.below(self.actors.len());
+                self.actors[at].client.far.nudge();
+            }
+        }
         self.transmit();
         // Verdicts come home in any order, some late, and some to nobody.
-        while !self.house.questions.is_empty() && self.dice.chance(60) {
+        while !self.house.questions.is_empty() && self.dice.chance(self.knobs.prompt) {
             let at = self.dice.below(self.house.questions.len());
             let question = self.house.questions.remove(at).expect("a question");
+            if self.dice.chance(self.knobs.lost) {
+                self.lost.push(question);
+                continue;
+            }
+            let (down, no) = (self.knobs.unavailable, self.knobs.denied);
             let verdict = match self.dice.below(100) {
-                0..3 => Verdict::Unavailable,
-                3..15 => Verdict::Deny,
+                roll if roll < down => Verdict::Unavailable,
+                roll if roll < down + no => Verdict::Deny,
                 _ => Verdict::Allow,
             };
             self.decide(question, verdict);
         }
-        if self.dice.chance(10) {
+        if self.dice.chance(5) {
+            self.give_up_lost();
+        }
+        if self.dice.chance(self.knobs.strange) {
             let nobody = ConnId {
                 slot: self.dice.below(20) as u32,
-                generation: 1_000_000,
+                generation: self.actors.len() as u32 + 1,
             };
             let question = Question {
                 from: nobody,
@@ -545,14 +543,17 @@ impl Sim {
             };
             self.house.send_verdict(&question, Verdict::Allow, None);
         }
-        if self.dice.chance(20) {
-            let most = match self.ping_interval {
-                0 => 15_000,
-                interval => interval * 8 / 10,
-            };
-            let most = self.dice.of(&[20, 500, most as usize]);
+        if self.dice.chance(self.knobs.sleeping) {
+            let most = self.dice.of(&[20, 500, self.knobs.longest_sleep]);
             self.house.hub.clock.now += self.dice.below(most) as u64;
-            self.slept = most > 500;
+            self.slept = usize::from(most > 500);
+        }
+    }
+
+    /// The authorizer's time for what it never answered is up.
+    fn give_up_lost(&mut self) {
+        for question in std::mem::take(&mut self.lost) {
+            self.decide(question, Verdict::Unavailable);
         }
     }
 
@@ -564,26 +565,40 @@ impl Sim {
         }
         let with = self.dice.chance(60);
         match actor.stage {
-            Stage::Done => {}
+            Stage::Done | Stage::Refused => {}
             Stage::Asking if !actor.sure => {}
             Stage::Backend => {
                 for _ in 0..self.dice.of(&[1, 1, 5]) {
-                    if self.dice.chance(10) {
-                        self.say(at, What::BadPost, false);
-                    } else {
-                        let (channel, n) = self.publish();
-                        self.say(at, What::Post(channel, n), false);
+                    let roll = self.dice.below(100);
+                    let (bad, huge) = (self.knobs.bad * 2, self.knobs.violating * 2);
+                    let what = match roll {
+                        roll if roll < bad => What::BadPost,
+                        roll if roll < bad + 5 => What::Health,
+                        roll if roll < bad + 5 + huge => What::HugePost,
+                        _ => {
+                            let (channel, n) = self.publish();
+                            What::Post(channel, n)
+                        }
+                    };
+                    let last = what == What::HugePost;
+                    self.say(at, what, false);
+                    if last {
+                        self.actors[at].leaving = true;
+                        break;
                     }
                 }
             }
             Stage::Asking | Stage::Open => {
+                if !witness && self.dice.chance(self.knobs.violating) {
+                    return self.violate(at);
+                }
                 for _ in 0..self.dice.of(&[1, 1, 1, 4]) {
-                    let channel = self.dice.below(self.channels);
+                    let channel = self.dice.below(self.knobs.channels);
                     let what = match self.dice.below(100) {
-                        0..5 => What::Bad,
-                        5..12 => What::Ping(self.step.to_string()),
-                        12..35 if !witness => What::Join(channel),
-                        35..50 if !witness => What::Leave(channel),
+                        roll if roll < self.knobs.bad => What::Bad,
+                        15..22 => What::Ping(self.step.to_string()),
+                        22..40 if !witness => What::Join(channel),
+                        40..55 if !witness => What::Leave(channel),
                         _ => {
                             let (channel, n) = self.publish();
                             What::Broadcast(channel, n)
@@ -620,6 +635,17 @@ impl Sim {
         }
     }
 
+    fn violate(&mut self, at: usize) {
+        let (code, reason) = self.dice.of(&[
+            (1002, "protocol_error"),
+            (1007, "invalid_text"),
+            (1009, "too_big"),
+        ]);
+        self.say(at, What::Violation(code), false);
+        self.actors[at].bad = Some(reason);
+        self.actors[at].leaving = true;
+    }
+
     fn close(&mut self, at: usize, code: u16) {
         self.say(at, What::Close(code), false);
         self.actors[at].leaving = true;
@@ -631,17 +657,18 @@ impl Sim {
             if self.actors[at].outgoing.is_empty() && !self.actors[at].slow {
                 continue;
             }
-            let most = match self.dice.below(10) {
-                0 => 0,
-                1 => 1,
-                2 => self.dice.below(40),
-                _ => usize::MAX,
+            let most = match self.dice.chance(self.knobs.chunked) {
+                true => {
+                    let some = self.dice.below(40);
+                    self.dice.of(&[0, 1, some])
+                }
+                false => usize::MAX,
             };
             let witness = self.is_witness(at);
             let widens = self
                 .dice
                 .chance(30)
-                .then(|| self.dice.below(500 + self.large));
+                .then(|| self.dice.below(500 + self.knobs.large));
             let actor = &mut self.actors[at];
             actor.transmit(if witness { usize::MAX } else { most });
             if let Some(more) = widens
@@ -655,11 +682,18 @@ impl Sim {
     fn tick(&mut self) {
         self.step += 1;
         // Who has answered a ping is not to wait for a second sleep to be heard.
-        let lazy = self.dice.chance(20) && !std::mem::take(&mut self.slept);
+        let alive = self.actors.iter().filter(|a| a.reason.is_none());
+        if alive.filter(|a| a.stage != Stage::Backend).count() > self.most_websockets() {
+            self.crowded = Some(self.step);
+        }
+        let alert = self.slept > 0;
+        self.slept = self.slept.saturating_sub(1);
+        let lazy = self.dice.chance(self.knobs.lazy) && !alert;
         let dice = &mut self.dice;
         let open = self.house.questions.len();
         self.house.tick_some(|| !lazy || dice.chance(60));
         self.match_questions(open);
+        assert!(self.house.hub.holds().websockets <= self.most_websockets());
         for at in 0..self.actors.len() {
             self.hear(at);
         }
@@ -674,12 +708,18 @@ impl Sim {
             let body: serde_json::Value = serde_json::from_slice(&question.body).expect("JSON");
             let command = body["command"].as_str().expect("a command");
             if command == "connect" {
+                let id = body["connection"]["id"].as_str().expect("an id");
+                assert!(actor.introduced.replace(id.to_owned()).is_none());
                 continue;
             }
             assert_eq!(body["connection"]["query"]["a"][0], "b");
+            let id = body["connection"]["id"].as_str().expect("an id");
+            assert_eq!(actor.introduced.as_deref(), Some(id));
+            let state = actor.state.as_deref().map(serde_json::Value::from);
+            assert_eq!(body["connection"].get("state"), state.as_ref());
             let next = loop {
                 let said = &actor.log[actor.asked];
-                let full = actor.asked_joined.len() >= self.max_channels;
+                let full = actor.asked_joined.len() >= self.knobs.max_channels;
                 match said.what {
                     What::Join(channel) if full && !actor.asked_joined.contains(&channel) => {}
                     What::Join(_) | What::Leave(_) | What::Broadcast(..) => break said,
@@ -700,13 +740,11 @@ impl Sim {
             assert_eq!(body["args"]["channel"], name(channel));
         }
         let mut about: Vec<ConnId> = self.house.questions.iter().map(|q| q.from).collect();
-        about.sort_unstable_by_key(|id| id.slot);
+        about.extend(self.lost.iter().map(|q| q.from));
+        let count = about.len();
+        about.sort_unstable_by_key(|id| (id.slot, id.generation));
         about.dedup();
-        assert_eq!(
-            about.len(),
-            self.house.questions.len(),
-            "one question at a time"
-        );
+        assert_eq!(about.len(), count, "one question at a time");
     }
 
     fn decide(&mut self, question: Question, verdict: Verdict) {
@@ -733,7 +771,13 @@ impl Sim {
                 }
             }
         }
-        self.house.send_verdict(&question, verdict, None);
+        let gives = connects && verdict == Verdict::Allow && self.dice.chance(self.knobs.states);
+        if gives {
+            self.actors[at].state = Some(format!("actor {at}"));
+        }
+        let state = gives.then(|| format!(r#""actor {at}""#));
+        self.house
+            .send_verdict(&question, verdict, state.as_deref());
     }
 
     fn hear(&mut self, at: usize) {
@@ -764,19 +808,24 @@ impl Sim {
             actor.stage = match line {
                 "101" => Stage::Open,
                 refused => {
-                    assert!(
-                        !actor.sure || refused.starts_with("503 draining"),
-                        "{refused}"
-                    );
-                    assert!(
-                        refused.starts_with("403") || refused.starts_with("503"),
-                        "{refused}"
-                    );
+                    let expected = match refused.trim_end_matches(", close") {
+                        "503 draining" => self.stopping,
+                        "503 full" => self.crowded.is_some_and(|step| step >= actor.arrived),
+                        "403 not_authorized" | "503 authorizer_down" => !actor.sure,
+                        _ => false,
+                    };
+                    assert!(expected, "{refused}");
                     actor.leaving = true;
+                    actor.fall_silent();
                     actor.client.far.leave();
-                    Stage::Done
+                    Stage::Refused
                 }
             };
+            return;
+        }
+        // What it had said behind its upgrade request is no HTTP.
+        if actor.stage == Stage::Refused {
+            assert!(line.starts_with("400"), "{line}");
             return;
         }
         if line == "ping" {
@@ -803,6 +852,10 @@ impl Sim {
             Some(content) => self.got(at, content),
             None => self.answered(at, line),
         }
+    }
+
+    fn most_websockets(&self) -> usize {
+        self.knobs.channels * WITNESSES + self.knobs.crowd + self.knobs.guests
     }
 
     /// A member gets something that was published.
@@ -850,7 +903,8 @@ impl Sim {
         // During a stop an answer is a connection's last.
         let line = match line.strip_suffix(", close") {
             Some(line) => {
-                assert!(self.stopping);
+                let huge = actor.log.get(actor.answered).map(|s| &s.what) == Some(&What::HugePost);
+                assert!(self.stopping || huge);
                 (actor.stage, actor.leaving) = (Stage::Done, true);
                 actor.fall_silent();
                 actor.client.far.leave();
@@ -859,7 +913,7 @@ impl Sim {
             None => line,
         };
         let index = actor.answered;
-        let expected = actor.expected(index, self.authorizer, self.max_channels);
+        let expected = actor.expected(index, &self.knobs);
         let said = &actor.log[index];
         let prefix = said
             .id
@@ -870,6 +924,10 @@ impl Sim {
             Outcome::Error(code) => {
                 line.starts_with(&format!("{prefix}\"error\":{{\"code\":\"{code}\""))
             }
+            Outcome::Health if self.stopping && line.starts_with("503") => {
+                line == r#"503 {"status":"draining"}"#
+            }
+            Outcome::Health => line == r#"200 {"status":"ok"}"#,
             Outcome::Pending | Outcome::Silent => false,
         };
         assert!(right, "{line} answers {said:?}");
@@ -879,9 +937,9 @@ impl Sim {
 
     /// Goes past what has succeeded in silence, as far as that is known.
     fn skip_silent(&mut self, at: usize) {
-        let (step, authorizer, max) = (self.step, self.authorizer, self.max_channels);
+        let step = self.step;
         let actor = &mut self.actors[at];
-        while actor.expected(actor.answered, authorizer, max) == Outcome::Silent {
+        while actor.expected(actor.answered, &self.knobs) == Outcome::Silent {
             let index = actor.answered;
             actor.take_effect(index, step, "", &mut self.published);
         }
@@ -902,7 +960,9 @@ impl Sim {
             match reason.as_str() {
                 "too_slow" => assert!(actor.slow),
                 "silent" => assert!(actor.silent || actor.slow || actor.leaving),
-                "protocol_error" | "too_big" | "invalid_text" => panic!("nobody is that bad"),
+                "protocol_error" | "too_big" | "invalid_text" => {
+                    assert_eq!(actor.bad, Some(reason.as_str()));
+                }
                 _ => {}
             }
             assert!(actor.reason.replace(reason).is_none(), "it ended twice");
@@ -927,6 +987,7 @@ impl Sim {
     /// Everything said is transmitted, every question answered, everybody reads; until nothing happens any more.
     fn come_to_rest(&mut self) {
         for _ in 0..REST {
+            self.give_up_lost();
             while let Some(question) = self.house.questions.pop_front() {
                 let deny = self.dice.chance(10);
                 self.decide(question, if deny { Verdict::Deny } else { Verdict::Allow });
@@ -994,17 +1055,13 @@ impl Sim {
             let heard = actor.log.iter().take_while(|said| {
                 said.end <= actor.transmitted
                     && said.verdict != Some(Verdict::Unavailable)
-                    && !matches!(said.what, What::Close(_))
+                    && !matches!(said.what, What::Close(_) | What::Violation(_))
             });
             for said in heard {
                 let What::Broadcast(_, n) = said.what else {
                     continue;
                 };
-                let verdict = if self.authorizer {
-                    said.verdict
-                } else {
-                    Some(Verdict::Allow)
-                };
+                let verdict = said.verdict(&self.knobs);
                 let is = published.contains(&n);
                 assert!(verdict.is_some(), "{at}: nobody asked about {said:?}");
                 assert_eq!(verdict == Some(Verdict::Allow), is, "{at}: {said:?}");
@@ -1139,6 +1196,16 @@ enum Outcome {
     Ok,
     Error(&'static str),
     Line(String),
+    Health,
+}
+
+impl Said {
+    fn verdict(&self, knobs: &Knobs) -> Option<Verdict> {
+        match knobs.authorizer {
+            true => self.verdict,
+            false => Some(Verdict::Allow),
+        }
+    }
 }
 
 impl Actor {
@@ -1163,23 +1230,22 @@ impl Actor {
         self.transmitted += count;
     }
 
-    fn expected(&self, index: usize, authorizer: bool, max_channels: usize) -> Outcome {
+    fn expected(&self, index: usize, knobs: &Knobs) -> Outcome {
         let Some(said) = self.log.get(index) else {
             return Outcome::Pending;
         };
-        if said.end > self.transmitted {
+        // A violation is seen at its first wrong byte.
+        if said.end > self.transmitted && !matches!(said.what, What::Violation(_)) {
             return Outcome::Pending;
         }
-        let full = self.joined.len() >= max_channels;
-        let verdict = if authorizer {
-            said.verdict
-        } else {
-            Some(Verdict::Allow)
-        };
+        let full = self.joined.len() >= knobs.max_channels;
+        let verdict = said.verdict(knobs);
         match &said.what {
             What::Ping(payload) => Outcome::Line(format!("pong {payload}")),
             What::Bad => Outcome::Error("bad_message"),
-            What::Close(code) => Outcome::Line(format!("close {code}")),
+            What::Close(code) | What::Violation(code) => Outcome::Line(format!("close {code}")),
+            What::HugePost => Outcome::Line("413 body_too_large".to_owned()),
+            What::Health => Outcome::Health,
             What::Post(..) => Outcome::Line("201".to_owned()),
             What::BadPost => Outcome::Line("400 bad_channel".to_owned()),
             What::Join(channel) if full && !self.joined.contains(channel) => {
@@ -1229,7 +1295,7 @@ impl Actor {
                 let stretch = stretch.expect("it had joined");
                 (stretch.to, stretch.left) = (Some(index), Some(step));
             }
-            What::Close(_) => {
+            What::Close(_) | What::Violation(_) => {
                 self.client.far.leave();
                 self.stage = Stage::Done;
             }

@@ -1,0 +1,194 @@
+//! What differs between seeds.
+//!
+//! Owns: the dice, and what is drawn before a seed is played. Each trouble is left out of some seeds and overdone in
+//! others: what a rare thing does is seen best where it is frequent, and some things are only seen where others are absent.
+
+use wsify::connection::Limits;
+use wsify::hub::Settings;
+
+use crate::house::settings;
+
+/// A generator that is told its seed (splitmix64).
+pub struct Dice(pub u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ z >> 31
+    }
+
+    pub fn below(&mut self, sides: usize) -> usize {
+        (self.next() % sides.max(1) as u64) as usize
+    }
+
+    pub fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+
+    pub fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+
+    /// How often, in percent, something happens that `usual`ly does so often.
+    fn percent(&mut self, usual: usize) -> usize {
+        self.of(&[0, usual, usual, (usual * 3).min(80)])
+    }
+}
+
+/// Contents of up to this size are so large that a channel can be congested.
+pub const LARGE: usize = 400_000;
+
+/// Shares are in percent: of clients, of steps, or of whatever it happens to.
+#[derive(Debug)]
+pub struct Knobs {
+    // The server.
+    pub authorizer: bool,
+    pub max_channels: usize,
+    pub max_queue: usize,
+    pub max_message: usize,
+    pub ping_interval: u64,
+    /// WebSockets that there may be besides those who are there from the beginning.
+    pub guests: usize,
+    pub read_buffer: usize,
+
+    // The scene.
+    pub channels: usize,
+    /// Contents have up to so many bytes.
+    pub large: usize,
+    /// Members who only listen.
+    pub crowd: usize,
+    pub steps: usize,
+
+    // The kernel.
+    /// Each how many calls one is interrupted; 0 is never.
+    pub interrupted: usize,
+    /// Each how many writes the kernel takes nothing though it had room; 0 is never.
+    pub refused: usize,
+    /// Turns in which some edges come later.
+    pub lazy: usize,
+    /// Edges that tell nothing new.
+    pub nudged: usize,
+
+    // Clients.
+    /// Sends that bring a part, or nothing yet.
+    pub chunked: usize,
+    /// Messages in fragments.
+    pub torn: usize,
+    /// Clients that read when they like.
+    pub slow: usize,
+    /// Clients that answer no pings.
+    pub silent: usize,
+    /// Messages that are none of the protocol's.
+    pub bad: usize,
+    /// Messages that end the connection.
+    pub violating: usize,
+    /// Steps in which somebody goes.
+    pub leaving: usize,
+
+    // Verdicts.
+    /// How many of the open questions are answered in one step.
+    pub prompt: usize,
+    pub denied: usize,
+    pub unavailable: usize,
+    /// Questions whose answer never comes, until the authorizer's time is up.
+    pub lost: usize,
+    /// Upgrades that are given a state.
+    pub states: usize,
+    /// Steps with a verdict about nobody.
+    pub strange: usize,
+
+    // Time.
+    /// Steps in which time passes.
+    pub sleeping: usize,
+    /// The longest that passes at once.
+    pub longest_sleep: usize,
+    /// Whether it ends with a graceful stop.
+    pub stops: bool,
+}
+
+impl Knobs {
+    pub fn draw(dice: &mut Dice) -> Knobs {
+        let large = match dice.chance(2) {
+            true => LARGE,
+            false => dice.of(&[1, 60, 60, 2_000]),
+        };
+        let crowd = if large < 100 && dice.chance(8) {
+            150
+        } else {
+            0
+        };
+        let ping_interval = dice.of(&[0, 5_000, 25_000]);
+        let max_queue = match large {
+            LARGE => 64 << 20,
+            large => dice.of(&[large * 3 + 300, large * 10 + 1000, 1 << 20]),
+        };
+        Knobs {
+            authorizer: dice.chance(60),
+            max_channels: dice.of(&[1, 2, 1000]),
+            max_queue,
+            max_message: match large {
+                LARGE => 1 << 20,
+                large => dice.of(&[large + 200, 1 << 20]),
+            },
+            ping_interval,
+            guests: dice.of(&[2, 6, 1000, 1000]),
+            read_buffer: match large {
+                0..100 => dice.of(&[7, 200, 65_536]),
+                100..10_000 => dice.of(&[1_000, 65_536]),
+                _ => 4 << 20,
+            },
+            channels: dice.of(&[1, 2, 4]),
+            large,
+            crowd,
+            steps: match crowd + large {
+                0..100 => dice.of(&[30, 100, 150]),
+                _ => dice.of(&[20, 40]),
+            },
+            interrupted: dice.of(&[0, 0, 2, 7]),
+            // Whoever has a short queue would be slow at once.
+            refused: match max_queue >> 20 {
+                0 => 0,
+                _ => dice.of(&[0, 3, 10]),
+            },
+            lazy: dice.percent(20),
+            nudged: dice.percent(5),
+            chunked: dice.percent(30),
+            torn: dice.percent(15),
+            slow: dice.percent(20),
+            silent: dice.percent(20),
+            bad: dice.percent(5),
+            violating: dice.percent(1),
+            leaving: dice.percent(25),
+            prompt: dice.of(&[20, 60, 60, 95]),
+            denied: dice.percent(12),
+            unavailable: dice.percent(3),
+            lost: dice.percent(3),
+            states: dice.percent(50),
+            strange: dice.percent(10),
+            sleeping: dice.percent(20),
+            longest_sleep: match ping_interval {
+                0 => dice.of(&[15_000, 15_000, 200_000]),
+                interval => interval as usize * 8 / 10,
+            },
+            stops: dice.chance(50),
+        }
+    }
+
+    /// `regulars`: who are there from the beginning.
+    pub fn settings(&self, regulars: usize) -> Settings {
+        Settings {
+            limits: Limits {
+                ping_interval: self.ping_interval,
+                max_queue: self.max_queue,
+                max_message: self.max_message,
+                ..settings().limits
+            },
+            authorizer: self.authorizer,
+            max_channels: self.max_channels,
+            max_connections: regulars + self.guests,
+            ..settings()
+        }
+    }
+}
