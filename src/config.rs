@@ -10,6 +10,7 @@
 //! - Arguments are respelled as `--flag value` before argh sees them, because argh knows neither `--flag=value` nor
 //!   v3's `-flag`. A flag takes what follows it, even when that begins with a dash, and the last of two wins, as with
 //!   v3's parser.
+//! - A slip is told what it may have meant, by strsim's edit distance, and is a wrong call all the same: nothing is guessed.
 //! - What may carry a password is hidden in every error line and every `Debug`, because both end up in logs.
 
 use std::ffi::{OsStr, OsString};
@@ -31,6 +32,8 @@ use crate::log::{Format, Level};
 #[derive(Clone, Copy, Debug)]
 pub struct Flag {
     field: &'static str,
+    /// The heading under which the help has it.
+    pub group: &'static str,
     kind: Kind,
     /// What stands for the value in the help.
     pub value: &'static str,
@@ -65,19 +68,28 @@ impl Flag {
 }
 
 macro_rules! flags {
-    ($($(#[doc = $about:tt])+ $field:ident: $kind:ident $value:literal = $default:literal;)*) => {
+    ($([$group:literal] $(
+        $(#[doc = $about:tt])+ $field:ident: $kind:ident $value:literal = $default:literal;
+    )+)+) => {
         /// Every flag but `--help` and `--version`, in the order of the help.
-        pub const FLAGS: &[Flag] = &[$(flags!(@one $field $kind $value $default $($about)+)),*];
+        pub const FLAGS: &[Flag] = &[$($(Flag {
+            field: stringify!($field),
+            group: $group,
+            kind: Kind::$kind,
+            value: $value,
+            default: $default,
+            about: &[$($about),+],
+        }),+),+];
 
         /// What was given on the command line, unchecked.
         #[derive(FromArgs)]
         struct Arguments {
-            $($(#[doc = $about])+ #[argh(option)] $field: Vec<String>,)*
+            $($($(#[doc = $about])+ #[argh(option)] $field: Vec<String>,)+)+
         }
 
         /// Every flag's text and where it came from, unchecked.
         struct Settings {
-            $($field: Setting,)*
+            $($($field: Setting,)+)+
         }
 
         impl Settings {
@@ -85,31 +97,25 @@ macro_rules! flags {
                 given: Arguments,
                 env: impl Fn(&str) -> Option<OsString>,
             ) -> Result<Settings, Stop> {
+                let mut flags = FLAGS.iter();
+                let mut gather = |given| match flags.next() {
+                    Some(flag) => Setting::gather(*flag, given, &env),
+                    None => unreachable!("FLAGS and Settings come from one table"),
+                };
                 Ok(Settings {
-                    $($field: Setting::gather(
-                        flags!(@one $field $kind $value $default $($about)+),
-                        given.$field,
-                        &env,
-                    )?,)*
+                    $($($field: gather(given.$field)?,)+)+
                 })
             }
-        }
-    };
-    (@one $field:ident $kind:ident $value:literal $default:literal $($about:tt)+) => {
-        Flag {
-            field: stringify!($field),
-            kind: Kind::$kind,
-            value: $value,
-            default: $default,
-            about: &[$($about),+],
         }
     };
 }
 
 flags! {
+["Where it listens"]
     /// where to listen: :PORT (all interfaces, IPv4 and IPv6), HOST:PORT, [V6]:PORT
     /// or unix:/path; port 0 is any free one; may be repeated
     listen_addr: List "ADDR,..." = ":3000";
+["The authorizer"]
     /// the webhook that is asked before every connect, join, leave and broadcast,
     /// http://... or https://...; without it everything is allowed
     authorizer_url: Url "URL" = "";
@@ -119,6 +125,7 @@ flags! {
     authorizer_workers: One "COUNT" = "32";
     /// questions that may wait for a worker; one more counts as authorizer down
     authorizer_queue: One "COUNT" = "10000";
+["The broker"]
     /// how servers share their channels: memory (not at all) or redis
     broker_driver: One "memory|redis" = "memory";
     /// where redis is: redis://[user:pass@]host[:port][/db], or rediss:// for TLS;
@@ -126,12 +133,14 @@ flags! {
     broker_dsn: Url "URL" = "";
     /// put before every channel name at the broker
     broker_prefix: One "TEXT" = "";
+["Who is let in"]
     /// what backends show at /broadcast and /metrics; without it only peers on
     /// loopback or a unix socket may use them
     broadcasting_key: Secret "KEY" = "";
     /// origins such as https://app.example.com that a browser may connect from;
     /// * is any
     allowed_origins: List "ORIGIN,..." = "*";
+["Limits"]
     /// connections at most; 0 is what the limit on open files allows, less a reserve
     max_connections: One "COUNT" = "0";
     /// connections at most from one address, all those of an IPv6 /64 being one; 0 is
@@ -145,6 +154,7 @@ flags! {
     max_message_rate: One "COUNT" = "0";
     /// bytes that may wait for one slow connection
     max_queue_size: One "SIZE" = "1MiB";
+["Time"]
     /// from accepting a connection to its complete request
     handshake_timeout: One "DURATION" = "10s";
     /// silence after which the server pings; another interval of it ends the
@@ -152,6 +162,7 @@ flags! {
     ping_interval: One "DURATION" = "25s";
     /// how long a graceful stop may take; 0 is not at all
     drain_timeout: One "DURATION" = "10s";
+["Logs"]
     /// the least important lines that are logged
     log_level: One "error|warn|info|debug" = "info";
     /// how log lines look; without it text at a terminal, and json elsewhere
@@ -357,10 +368,10 @@ impl Config {
         let respelled = respell(arguments)?;
         let respelled: Vec<&str> = respelled.iter().map(String::as_str).collect();
         let given = Arguments::from_args(&["wsify"], &respelled).map_err(|exit| {
-            let names: Vec<_> = FLAGS.iter().map(|f| format!("--{}", f.name())).collect();
-            let (output, names) = (exit.output.trim(), names.join(", "));
             Stop::misused(format_args!(
-                "{output}; accepted are {names}, --help and --version"
+                "{}; accepted are {}",
+                exit.output.trim(),
+                names().join(", ")
             ))
         })?;
         let cert_file = env("SSL_CERT_FILE").filter(|path| !path.is_empty());
@@ -442,6 +453,9 @@ fn respell(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<String>,
                 None => None,
             },
         };
+        if !FLAGS.iter().any(|flag| flag.name() == name) {
+            return Err(unknown(name));
+        }
         if let (None, Some(flag)) = (&value, FLAGS.iter().find(|flag| flag.name() == name)) {
             return Err(Stop::misused(format_args!(
                 "--{name} has no value: write --{name} {}",
@@ -474,31 +488,81 @@ fn version() -> Stop {
     }
 }
 
+/// Every flag as it is typed, with the two that take no value.
+fn names() -> Vec<String> {
+    let flags = FLAGS.iter().map(Flag::name);
+    let all = flags.chain(["help".to_owned(), "version".to_owned()]);
+    all.map(|name| format!("--{name}")).collect()
+}
+
+fn unknown(name: &str) -> Stop {
+    let (name, names) = (format!("--{name}"), names());
+    let all = names.join(", ");
+    match meant(&name, names.iter().map(String::as_str)) {
+        Some(word) => Stop::misused(format_args!(
+            "{name} is no flag: did you mean {word}? Accepted are {all}"
+        )),
+        None => Stop::misused(format_args!("{name} is no flag: accepted are {all}")),
+    }
+}
+
+/// The one of the `words` of which what was written is most likely a slip.
+fn meant<'a>(written: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let written = written.to_ascii_lowercase();
+    // A third of the letters: more is another word. A swap of two neighbours counts once.
+    let bound = |word: &str| word.trim_start_matches('-').len().div_ceil(3);
+    // Nothing near is that long, and the distance takes time and memory by the product of the lengths.
+    let words = words.into_iter().filter(|_| written.len() <= 64);
+    let near = words
+        .map(|word| (strsim::damerau_levenshtein(&written, word), word))
+        .filter(|&(distance, word)| distance <= bound(word))
+        .min_by_key(|&(distance, _)| distance);
+    near.map(|(_, word)| word)
+}
+
+/// Columns of the help, as a terminal has them at least.
+const COLUMNS: usize = 80;
+
 fn help() -> Stop {
     let mut text = format!(
         "wsify {}\n{}\n\nUsage: wsify [--flag value | --flag=value]...\n",
         env!("CARGO_PKG_VERSION"),
         env!("CARGO_PKG_DESCRIPTION"),
     );
+    let mut group = "";
     for flag in FLAGS {
+        if flag.group != group {
+            group = flag.group;
+            text += &format!("\n{group}\n");
+        }
         let default = match flag.default {
             "" => "none",
             default => default,
         };
-        text += &format!(
-            "\n  --{} {}\n      {}, default {}\n",
-            flag.name(),
-            flag.value,
-            flag.variable(),
-            default
-        );
-        for line in flag.about {
-            text += &format!("      {}\n", line.trim());
-        }
+        text += &format!("\n  --{} {}\n", flag.name(), flag.value);
+        push_wrapped(&mut text, &flag.about.join(" "));
+        text += &format!("      [default {default}; {}]\n", flag.variable());
     }
-    text += "\n  --help, --version\n\n\
-        Durations: 500ms, 5s, 2m. Sizes: 65536, 64KiB, 1MiB. A flag wins over its variable; an empty variable is none.";
+    text += "\nOthers\n\n  --help, --version\n\n\
+        Durations: 500ms, 5s, 2m. Sizes: 65536, 64KiB, 1MiB. A flag wins over its\n\
+        variable; an empty variable is none.";
     Stop { status: 0, text }
+}
+
+/// Appends `words` in lines of the help, indented.
+fn push_wrapped(text: &mut String, words: &str) {
+    let mut line = "     ".to_owned();
+    for word in words.split_whitespace() {
+        if line.len() + 1 + word.len() > COLUMNS {
+            *text += &line;
+            text.push('\n');
+            line.truncate(5);
+        }
+        line.push(' ');
+        line += word;
+    }
+    *text += &line;
+    text.push('\n');
 }
 
 /// One flag's text on its way to being checked.
@@ -542,8 +606,15 @@ impl Setting {
             Kind::Url => redacted(&self.text),
             Kind::Secret => HIDDEN.to_owned(),
         };
+        let choices = self
+            .flag
+            .value
+            .split('|')
+            .filter(|_| self.flag.value.contains('|'));
+        let hint = meant(&self.text, choices);
+        let hint = hint.map_or(String::new(), |word| format!("; did you mean {word}?"));
         Stop::misused(format_args!(
-            "{} cannot be {shown:?}: accepted is {accepted}",
+            "{} cannot be {shown:?}: accepted is {accepted}{hint}",
             self.name
         ))
     }
@@ -967,8 +1038,19 @@ mod tests {
                 assert!(help.text.contains(shown), "{shown}");
             }
         }
-        let wide = help.text.lines().find(|line| line.len() > 120);
+        let wide = help.text.lines().find(|line| line.len() > 80);
         assert_eq!(wide, None);
+        let headings: Vec<_> = help
+            .text
+            .lines()
+            .filter(|line| FLAGS.iter().any(|flag| flag.group == *line))
+            .collect();
+        let mut groups: Vec<_> = FLAGS.iter().map(|flag| flag.group).collect();
+        groups.dedup();
+        assert_eq!(
+            headings, groups,
+            "each heading once, in the order of the table"
+        );
     }
 
     #[test]
@@ -993,8 +1075,35 @@ mod tests {
             assert!(!stop.text.contains('\n'), "{stop:?}");
             assert!(!stop.text.contains("secret"), "{stop:?}");
         }
-        let stop = read(&["-playground"], &[]).unwrap_err();
+        let stop = read(&["-sausages"], &[]).unwrap_err();
         assert!(stop.text.contains("--listen-addr, --authorizer-url"));
+    }
+
+    #[test]
+    fn a_slip_is_told_what_it_may_have_meant() {
+        for (arguments, meant) in [
+            (&["--lisen-addr", ":80"][..], Some("--listen-addr")),
+            (&["-max-conections=5"], Some("--max-connections")),
+            (&["--Drain-Timeout=5s"], Some("--drain-timeout")),
+            (&["--hlep"], Some("--help")),
+            (&["--verison"], Some("--version")),
+            (&["--sausages"], None),
+            (&["--port=80"], None),
+            (&["--x"], None),
+            (&["--log-level=wran"], Some("warn")),
+            (&["--log-level=DEBUGG"], Some("debug")),
+            (&["--log-level=purple"], None),
+            (&["--broker-driver=reddis"], Some("redis")),
+            (&["--broker-driver=kafka"], None),
+            (&["--max-channels=max-channel"], None),
+        ] {
+            let stop = read(arguments, &[]).unwrap_err();
+            let hint = stop.text.split_once(" did you mean ");
+            let hint = hint.and_then(|(_, rest)| rest.split_once('?'));
+            assert_eq!(hint.map(|(word, _)| word), meant, "{stop:?}");
+        }
+        let long = format!("--{}", "x".repeat(1_000_000));
+        assert_eq!(read(&[&long], &[]).unwrap_err().status, 2);
     }
 
     #[test]

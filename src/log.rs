@@ -93,6 +93,7 @@ const CAPACITY: usize = 1 << 20;
 pub struct Log {
     level: Level,
     style: Style,
+    at_terminal: bool,
     shared: Arc<Shared>,
 }
 
@@ -132,13 +133,15 @@ impl Log {
     pub fn to_stdout(level: Level, format: Option<Format>, colours: bool) -> io::Result<Log> {
         // A descriptor of its own, because `io::stdout` buffers lines and locks.
         let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        let style = match (format, stdout.is_terminal()) {
+        let at_terminal = stdout.is_terminal();
+        let style = match (format, at_terminal) {
             (Some(Format::Json), _) | (None, false) => Style::Json,
             (Some(Format::Text), false) => Style::Plain,
             (Some(Format::Text) | None, true) if colours => Style::Coloured,
             (Some(Format::Text) | None, true) => Style::Plain,
         };
-        Log::to(level, style, CAPACITY, stdout)
+        let log = Log::to(level, style, CAPACITY, stdout)?;
+        Ok(Log { at_terminal, ..log })
     }
 
     /// A log that nothing is read from but by [`Log::take`]: for tests, and for those who embed the hub.
@@ -146,6 +149,7 @@ impl Log {
         Log {
             level,
             style: Style::Json,
+            at_terminal: false,
             shared: Arc::new(Shared::new(CAPACITY)),
         }
     }
@@ -169,6 +173,7 @@ impl Log {
         Ok(Log {
             level,
             style,
+            at_terminal: false,
             shared,
         })
     }
@@ -194,17 +199,28 @@ impl Log {
         self.line(Level::Debug, message, fields);
     }
 
+    /// Something to read for whoever sits at the terminal, as it stands; nothing where stdout is none.
+    pub fn tell(&self, text: &str) {
+        if self.at_terminal {
+            self.push(text.as_bytes());
+        }
+    }
+
     fn line(&self, level: Level, message: &str, fields: &[(&str, Value)]) {
         if !self.enabled(level) {
             return;
         }
-        let line = encoded(self.style, level, message, fields);
+        self.push(&encoded(self.style, level, message, fields));
+    }
+
+    /// Queues whole lines, or drops them where too much waits.
+    fn push(&self, line: &[u8]) {
         let mut queue = self.shared.lock();
         if queue.gap > 0 || queue.waiting.len() + line.len() > self.shared.capacity {
             queue.gap += 1;
             queue.dropped += 1;
         } else {
-            queue.waiting.extend_from_slice(&line);
+            queue.waiting.extend_from_slice(line);
         }
         // The writer looks for more before it sleeps: one wake-up per batch is enough.
         if queue.waiting.len() <= line.len() {

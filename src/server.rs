@@ -25,6 +25,7 @@ use crate::log::{Log, Value};
 use crate::metrics::Metrics;
 use crate::redis::{self, Redis};
 use crate::tls;
+use crate::welcome;
 use crate::wire::origins::Origins;
 
 /// Bytes read at once; every connection's reads go through the one buffer of this size.
@@ -483,6 +484,14 @@ impl Server {
             let open = "there is no key: /broadcast and /metrics answer programs on this machine only; set --broadcasting-key \
                         to open them to others";
             self.log.warn(open, &[]);
+        }
+        if let Some(first) = addresses.first() {
+            let text = welcome::text(
+                first,
+                config.broadcasting_key.is_some(),
+                authorizer.is_some(),
+            );
+            self.log.tell(&text);
         }
     }
 }

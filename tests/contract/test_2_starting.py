@@ -1,12 +1,17 @@
 """CONTRACT sections 1 and 2: flags, environment, addresses, errors at start, and what the start says."""
 
+import os
+import pty
 import re
+import select
 import socket
+import subprocess
+import time
 
 import pytest
 
 from harness.net import DEADLINE, Stream, is_error, request, until
-from harness.server import KEY, ROOT, free_port, run, upgrade
+from harness.server import KEY, ROOT, binary, environment, free_port, run, upgrade
 from harness.ws import command, fresh, upgraded
 
 FLAGS = [
@@ -495,3 +500,52 @@ def test_a_peer_that_goes_away_within_an_answer(serve):
     for _ in range(20):
         server.dial().send(request("GET", "/health") * 200).reset()
     server.ws().join(fresh())
+
+
+# -- for people
+
+
+def at_a_terminal(*flags, env=None):
+    """(the process, what it said at a terminal until it said how to try it)"""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [binary(), *flags], env=environment(env), stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, close_fds=True
+    )
+    os.close(theirs)
+    said = b""
+    try:
+        deadline = time.monotonic() + DEADLINE
+        while b"from the backend" not in said and time.monotonic() < deadline:
+            if select.select([ours], [], [], 0.1)[0]:
+                said += os.read(ours, 65536)
+    finally:
+        os.close(ours)
+    return process, said.decode().replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize("where", ["tcp", "unix"])
+def test_at_a_terminal_it_says_what_to_try_and_that_works(where, tmp_path):
+    port = free_port()
+    address = f"127.0.0.1:{port}" if where == "tcp" else f"unix:{tmp_path}/it's.sock"
+    env = {"WSIFY_BROADCASTING_KEY": "s3cret"}
+    process, said = at_a_terminal("--listen-addr", address, env=env)
+    try:
+        assert "s3cret" not in said
+        if where == "tcp":
+            assert f"wscat -c ws://127.0.0.1:{port}/ws " in said, said
+        else:
+            assert "wscat -c 'ws+unix://" in said, said
+        command = said[said.index("  curl ") :]
+        done = subprocess.run(
+            command.replace("curl ", "curl -s -o /dev/null -w '%{http_code}' ", 1), shell=True, env=environment(env),
+            capture_output=True, text=True, timeout=DEADLINE,
+        )
+        assert done.stdout == "201", (command, done)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_without_a_terminal_it_says_nothing_of_that(serve):
+    server = serve()
+    assert not any("curl" in line or "wscat" in line for line in said(server))
