@@ -210,6 +210,13 @@ pub struct Config {
     /// Whether a terminal may be shown colours: unless `NO_COLOR` is set or `TERM` is `dumb`.
     pub colours: bool,
     pub access_log: AccessLog,
+    /// `LISTEN_FDS`: sockets that a service manager has opened for this process, from descriptor 3 on; they replace
+    /// `listen_addr` where there are any.
+    pub listen_fds: usize,
+    /// `NOTIFY_SOCKET`: where a service manager wants to hear how it goes.
+    pub notify_socket: Option<OsString>,
+    /// `WATCHDOG_USEC`: the silence after which it takes this process for dead.
+    pub watchdog: Option<Duration>,
     /// `SSL_CERT_FILE`: certificates that are trusted besides the system's.
     pub cert_file: Option<PathBuf>,
 }
@@ -356,6 +363,9 @@ fn one_line(why: impl fmt::Display) -> String {
     line
 }
 
+/// Sockets of a service manager: more than these are not looked at.
+const MOST_LISTEN_FDS: u64 = 64;
+
 impl Config {
     /// Reads the arguments (the program's name not among them) and the variables they may leave to the environment.
     ///
@@ -376,6 +386,14 @@ impl Config {
         })?;
         let cert_file = env("SSL_CERT_FILE").filter(|path| !path.is_empty());
         let cert_file = cert_file.map(PathBuf::from);
+        let notify_socket = env("NOTIFY_SOCKET").filter(|address| !address.is_empty());
+        let number = |name| env(name)?.to_str().and_then(digits)?.parse::<u64>().ok();
+        let us = Some(u64::from(std::process::id()));
+        // Whoever is started by what a service manager started inherits these as well (sd_listen_fds(3)).
+        let listen_fds = number("LISTEN_FDS").filter(|_| number("LISTEN_PID") == us);
+        let watchdog = number("WATCHDOG_USEC").filter(|&time| {
+            time > 0 && (env("WATCHDOG_PID").is_none() || number("WATCHDOG_PID") == us)
+        });
         let is = |name, value: &str| env(name).is_some_and(|set| set == *value);
         let colours = env("NO_COLOR").is_none_or(|set| set.is_empty()) && !is("TERM", "dumb");
         let set = Settings::gather(given, env)?;
@@ -421,6 +439,9 @@ impl Config {
             log_format: set.log_format.checked(log_format)?,
             colours,
             access_log: set.access_log.checked(access_log)?,
+            listen_fds: listen_fds.map_or(0, |count| count.min(MOST_LISTEN_FDS) as usize),
+            notify_socket,
+            watchdog: watchdog.map(Duration::from_micros),
             cert_file,
         })
     }
@@ -1446,6 +1467,39 @@ mod tests {
         ] {
             assert_eq!(read(&[], env).unwrap().colours, colours, "{env:?}");
         }
+    }
+
+    #[test]
+    fn what_a_service_manager_says() {
+        let us = std::process::id().to_string();
+        let found = |env: &[(&str, &str)]| {
+            let config = read(&[], env).unwrap();
+            (config.listen_fds, config.notify_socket, config.watchdog)
+        };
+        assert_eq!(found(&[]), (0, None, None));
+        let all = [
+            ("LISTEN_PID", us.as_str()),
+            ("LISTEN_FDS", "2"),
+            ("NOTIFY_SOCKET", "@x"),
+            ("WATCHDOG_PID", us.as_str()),
+            ("WATCHDOG_USEC", "30000000"),
+        ];
+        let time = Some(Duration::from_secs(30));
+        assert_eq!(found(&all), (2, Some("@x".into()), time));
+        assert_eq!(found(&[("WATCHDOG_USEC", "30000000")]).2, time);
+        for env in [
+            &[("LISTEN_FDS", "2")][..],
+            &[("LISTEN_FDS", "2"), ("LISTEN_PID", "1")],
+            &[("LISTEN_FDS", "-2"), ("LISTEN_PID", &us)],
+            &[("NOTIFY_SOCKET", "")],
+            &[("WATCHDOG_USEC", "0")],
+            &[("WATCHDOG_USEC", "soon")],
+            &[("WATCHDOG_USEC", "1"), ("WATCHDOG_PID", "1")],
+        ] {
+            assert_eq!(found(env), (0, None, None), "{env:?}");
+        }
+        let many = [("LISTEN_FDS", "4000000000"), ("LISTEN_PID", us.as_str())];
+        assert_eq!(found(&many).0, 64);
     }
 
     #[test]

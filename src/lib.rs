@@ -56,6 +56,7 @@
 //! tls.rs                   which certificates are trusted, the authorizer's and redis'
 //!
 //! listener.rs              where clients come in: TCP and unix listeners, and the sockets they yield
+//! systemd.rs               what a service manager is told: ready, alive, stopping
 //! welcome.rs               what a person who starts it at a terminal may try next
 //! server.rs                the poll, accepting, signals, the clock, the order of a turn; no rule about a client
 //! ```
@@ -64,7 +65,7 @@
 //!
 //! ```text
 //! main -> config, log, server
-//! server -> authorizer, config, connection, effect, hub, listener, log, metrics, redis, tls, welcome, wire
+//! server -> authorizer, config, connection, effect, hub, listener, log, metrics, redis, systemd, tls, welcome, wire
 //! listener -> config, connection
 //! hub -> buffers, config, connection, effect, log, metrics, process, wire
 //! connection -> buffers, wire
@@ -73,7 +74,7 @@
 //! config -> authorizer, log
 //! effect -> wire
 //! process -> metrics
-//! buffers, log, metrics, tls, welcome, wire -> nothing
+//! buffers, log, metrics, systemd, tls, welcome, wire -> nothing
 //! ```
 //!
 //! (Of `config` the hub needs the type of the key; of `authorizer`, `config` needs the type of the URL.)
@@ -210,6 +211,7 @@ pub mod metrics;
 pub mod process;
 pub mod redis;
 pub mod server;
+pub mod systemd;
 pub mod tls;
 pub mod welcome;
 pub mod wire;

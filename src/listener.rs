@@ -4,14 +4,18 @@
 //! [`Stream`]. Knows: the kernel's sockets. Never knows: the poll's order, the hub, a client.
 //!
 //! Decision: `socket2` opens the listeners, over mio's own `bind`: that has a backlog of 128, at which a rush of clients
-//! is refused.
+//! is refused. What a service manager has opened gets that backlog, too, and its file is left to it.
 
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use listenfd::ListenFd;
 use mio::event::Source;
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
@@ -80,7 +84,8 @@ enum Door {
     Tcp(mio::net::TcpListener),
     Unix {
         listener: mio::net::UnixListener,
-        _file: SocketFile,
+        /// Where it is ours.
+        _file: Option<SocketFile>,
     },
 }
 
@@ -202,6 +207,65 @@ fn open_tcp(address: SocketAddr, only: bool) -> io::Result<Listener> {
     })
 }
 
+/// Takes over the `count` sockets that a service manager has opened.
+///
+/// Errors: the first that cannot be used, and why.
+pub fn inherit(count: usize) -> Result<Vec<Listener>, String> {
+    let mut passed = ListenFd::from_env();
+    (0..count.min(passed.len()))
+        .map(|nth| take_over(&mut passed, nth).map_err(|e| format!("descriptor {}: {e}", 3 + nth)))
+        .collect()
+}
+
+fn take_over(passed: &mut ListenFd, nth: usize) -> io::Result<Listener> {
+    let taken = match passed.take_tcp_listener(nth) {
+        Ok(listener) => listener.map(RawSocket::from),
+        Err(_) => passed
+            .take_unix_listener(nth)
+            .map_err(|_| io::Error::other("it is neither a TCP socket nor a unix stream socket"))?
+            .map(RawSocket::from),
+    };
+    let Some(socket) = taken else {
+        return Err(io::Error::other("it is not there"));
+    };
+    if !socket.is_listener()? {
+        return Err(io::Error::other(
+            "it does not listen: a .socket unit needs ListenStream= and Accept=no",
+        ));
+    }
+    socket.set_nonblocking(true)?;
+    socket.set_cloexec(true)?;
+    socket.listen(BACKLOG)?;
+    if let Some(address) = socket.local_addr()?.as_socket() {
+        let both =
+            matches!(address, SocketAddr::V6(v6) if v6.ip().is_unspecified() && !socket.only_v6()?);
+        socket.set_tcp_nodelay(true)?;
+        return Ok(Listener {
+            door: Door::Tcp(mio::net::TcpListener::from_std(socket.into())),
+            pending: false,
+            address: match both {
+                true => format!(":{}", address.port()),
+                false => address.to_string(),
+            },
+        });
+    }
+    let listener = UnixListener::from(OwnedFd::from(socket));
+    let address = listener.local_addr()?;
+    let address = match (address.as_pathname(), address.as_abstract_name()) {
+        (Some(path), _) => format!("unix:{}", path.display()),
+        (None, Some(name)) => format!("unix:@{}", name.escape_ascii()),
+        (None, None) => "unix:".to_owned(),
+    };
+    Ok(Listener {
+        door: Door::Unix {
+            listener: mio::net::UnixListener::from_std(listener),
+            _file: None,
+        },
+        pending: false,
+        address,
+    })
+}
+
 fn open_unix(path: &Path) -> io::Result<Listener> {
     remove_stale(path)?;
     let socket = RawSocket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
@@ -216,7 +280,7 @@ fn open_unix(path: &Path) -> io::Result<Listener> {
     Ok(Listener {
         door: Door::Unix {
             listener,
-            _file: file,
+            _file: Some(file),
         },
         pending: false,
         address: format!("unix:{}", path.display()),

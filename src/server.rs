@@ -16,7 +16,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::authorizer::{self, Authorizer};
-use crate::config::{Broker, Config, Listen, RedisDsn, Stop};
+use crate::config::{Broker, Config, RedisDsn, Stop};
 use crate::connection::{Clock, Limits, Millis, Peer};
 use crate::effect::{Answer, ConnId, Effect, Question, Verdict};
 use crate::hub::{Hub, Settings};
@@ -24,6 +24,7 @@ use crate::listener::{self, Listener, Socket};
 use crate::log::{Log, Value};
 use crate::metrics::Metrics;
 use crate::redis::{self, Redis};
+use crate::systemd::Manager;
 use crate::tls;
 use crate::welcome;
 use crate::wire::origins::Origins;
@@ -66,6 +67,7 @@ pub struct Server {
     /// What the log last said of the authorizer, and when.
     authorizer_down: bool,
     authorizer_said: Millis,
+    manager: Manager,
     log: Log,
     started: Instant,
     /// On the clock that began with `started`: when the last turn ended.
@@ -98,7 +100,7 @@ impl Server {
         let fds = usize::try_from(raise_fd_limit()).unwrap_or(usize::MAX);
         let poll =
             Poll::new().map_err(|e| Stop::failed(format_args!("no poll can be had: {e}")))?;
-        let listeners = open_listeners(&config.listen_addr, poll.registry())?;
+        let listeners = open_listeners(&config, poll.registry())?;
 
         let mut signals = Signals::new([signal::TERM, signal::INT])
             .map_err(|e| Stop::failed(format_args!("signals cannot be heard: {e}")))?;
@@ -172,6 +174,7 @@ impl Server {
                 Some(start_redis(dsn, &config, waker, random, &log)?)
             }
         };
+        let manager = find_manager(&config, &log);
         let mut server = Server {
             poll,
             listeners,
@@ -181,6 +184,7 @@ impl Server {
             authorizer,
             authorizer_down: false,
             authorizer_said: 0,
+            manager,
             log,
             started: Instant::now(),
             turn_ended: Duration::ZERO,
@@ -192,6 +196,12 @@ impl Server {
         };
         server.tell_time();
         server.announce(&config);
+        if let Err(e) = server.manager.ready() {
+            server.log.warn(
+                "the service manager does not take the word that the server is ready",
+                &[("error", Value::Shown(&e))],
+            );
+        }
         Ok(server)
     }
 
@@ -215,6 +225,8 @@ impl Server {
             }
             self.turn_ended = self.started.elapsed();
             self.hub.turn_over(self.turn_ended);
+            let (now, there) = (self.hub.clock.now, self.hub.connections());
+            self.manager.turn(now, there);
         };
         self.log.flush(LOG_PATIENCE);
         Ok(status)
@@ -296,10 +308,16 @@ impl Server {
         }
         let rest = waiting.then_some(self.accept_after);
         let broker = self.redis.as_ref().and_then(Redis::next_deadline);
-        let next = [self.hub.next_deadline(), broker, rest, self.stop_at]
-            .into_iter()
-            .flatten()
-            .min()?;
+        let next = [
+            self.hub.next_deadline(),
+            broker,
+            self.manager.next_deadline(),
+            rest,
+            self.stop_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()?;
         // The clock counts whole milliseconds that have passed, so one more makes sure that it has.
         let passed = millis(self.turn_ended);
         Some(Duration::from_millis(next.saturating_sub(passed)))
@@ -459,6 +477,7 @@ impl Server {
             );
             self.stop_at = Some(self.hub.clock.now + self.drain_time);
             self.hub.drain(self.drain_time);
+            self.manager.stopping(self.drain_time);
         }
         Course::On
     }
@@ -477,6 +496,10 @@ impl Server {
             ),
         ];
         self.log.info("listening", &fields);
+        if config.listen_fds > 0 {
+            let passed = "its sockets are the service manager's: --listen-addr is not used";
+            self.log.info(passed, &[]);
+        }
         if authorizer.is_none() {
             self.log.warn("there is no authorizer: everyone may connect, join, leave and broadcast; set --authorizer-url", &[]);
         }
@@ -552,17 +575,45 @@ fn start_redis(
     Redis::new(settings, waker, log.clone(), 0).map_err(failed)
 }
 
-fn open_listeners(wanted: &[Listen], registry: &Registry) -> Result<Vec<Listener>, Stop> {
+fn open_listeners(config: &Config, registry: &Registry) -> Result<Vec<Listener>, Stop> {
     let mut listeners = Vec::new();
-    for listen in wanted {
-        let failed = |e: io::Error| Stop::failed(format_args!("cannot listen on {listen}: {e}"));
-        for mut listener in listener::open(listen).map_err(failed)? {
-            let token = Token(LISTENERS + listeners.len());
-            registry
-                .register(listener.source(), token, Interest::READABLE)
-                .map_err(failed)?;
-            listeners.push(listener);
+    if config.listen_fds > 0 {
+        let failed = |e| {
+            Stop::failed(format_args!(
+                "a socket of the service manager cannot be used: {e}"
+            ))
+        };
+        listeners = listener::inherit(config.listen_fds).map_err(failed)?;
+    } else {
+        for listen in &config.listen_addr {
+            let failed = |e| Stop::failed(format_args!("cannot listen on {listen}: {e}"));
+            listeners.extend(listener::open(listen).map_err(failed)?);
         }
     }
+    for (nth, listener) in listeners.iter_mut().enumerate() {
+        registry
+            .register(
+                listener.source(),
+                Token(LISTENERS + nth),
+                Interest::READABLE,
+            )
+            .map_err(|e| {
+                Stop::failed(format_args!("cannot listen on {}: {e}", listener.address))
+            })?;
+    }
     Ok(listeners)
+}
+
+/// What a service manager wants to hear from us, if there is one. One that cannot be reached is no reason not to serve.
+fn find_manager(config: &Config, log: &Log) -> Manager {
+    let Some(address) = &config.notify_socket else {
+        return Manager::default();
+    };
+    Manager::new(address, config.watchdog).unwrap_or_else(|e| {
+        log.warn(
+            "the service manager cannot be told how it goes: NOTIFY_SOCKET leads nowhere",
+            &[("error", Value::Shown(&e))],
+        );
+        Manager::default()
+    })
 }

@@ -1,0 +1,174 @@
+"""CONTRACT section 8 under a service manager: readiness, the watchdog, and sockets that it passes on."""
+
+import os
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from harness.net import DEADLINE, Stream, request, until
+from harness.server import binary, environment, free_port
+
+
+class Ear:
+    """The service manager's end of NOTIFY_SOCKET."""
+
+    def __init__(self, address):
+        self.name = address
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(address.replace("@", "\0", 1))
+        self.socket.settimeout(DEADLINE)
+
+    def hears(self, part):
+        """Reads on until a message with that line, and returns it."""
+        while True:
+            message = self.socket.recv(4096).decode()
+            if part in message.split("\n"):
+                return message
+
+    def is_quiet(self):
+        self.socket.setblocking(False)
+        try:
+            while self.socket.recv(4096):
+                pass
+        except BlockingIOError:
+            return
+        finally:
+            self.socket.settimeout(DEADLINE)
+
+
+@pytest.fixture(params=["path", "abstract"])
+def ear(request, tmp_path):
+    ear = Ear(str(tmp_path / "notify") if request.param == "path" else f"@wsify-{os.getpid()}-{tmp_path.name}")
+    yield ear
+    ear.socket.close()
+
+
+def test_it_says_that_it_is_ready_how_many_are_there_and_that_it_stops(serve, ear):
+    server = serve("--drain-timeout", "2s", env={"NOTIFY_SOCKET": ear.name})
+    ear.hears("READY=1")
+    server.ws()
+    ear.hears("STATUS=1 connections")
+    server.signal(signal.SIGTERM)
+    assert "EXTEND_TIMEOUT_USEC=7000000" in ear.hears("STOPPING=1")
+    assert server.status() == 0
+
+
+def test_it_listens_when_it_says_that_it_is_ready(tmp_path, ear):
+    path = tmp_path / "s"
+    process = subprocess.Popen(
+        [binary(), "--listen-addr", f"unix:{path}"], env=environment({"NOTIFY_SOCKET": ear.name}), stdout=subprocess.DEVNULL
+    )
+    try:
+        ear.hears("READY=1")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_loop_feeds_the_watchdog_and_a_hung_one_does_not(serve, ear):
+    server = serve(env={"NOTIFY_SOCKET": ear.name, "WATCHDOG_USEC": "400000"})
+    for _ in range(3):
+        ear.hears("WATCHDOG=1")
+    server.process.send_signal(signal.SIGSTOP)
+    until(lambda: " T" in open(f"/proc/{server.pid}/stat").read(), "it is stopped")
+    ear.is_quiet()  # what was said before
+    ear.socket.settimeout(1)
+    with pytest.raises(TimeoutError):
+        ear.hears("WATCHDOG=1")
+    ear.socket.settimeout(DEADLINE)
+    server.process.send_signal(signal.SIGCONT)
+    ear.hears("WATCHDOG=1")
+
+
+def test_a_watchdog_of_another_process_is_not_fed(serve, ear):
+    server = serve(env={"NOTIFY_SOCKET": ear.name, "WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"})
+    ear.hears("READY=1")
+    server.ws()
+    assert "WATCHDOG=1" not in ear.hears("STATUS=1 connections")
+    ear.is_quiet()
+
+
+def test_a_manager_that_is_not_there_changes_nothing(serve):
+    server = serve(env={"NOTIFY_SOCKET": "/no/such/socket"})
+    server.logged("NOTIFY_SOCKET")
+    server.ws().join("x")
+
+
+# -- sockets that are passed on
+
+
+def start(listeners, *flags, pid=None, env=None):
+    """wsify with these sockets as its descriptors from 3 on, as systemd passes them."""
+    # The shell puts its own process id, which is then wsify's.
+    moves = " ".join(f"{3 + n}<&{100 + n} {100 + n}<&-" for n in range(len(listeners)))
+    script = f"export LISTEN_PID={pid or '$$'} LISTEN_FDS={len(listeners)}; exec {binary()} {' '.join(flags)} {moves}"
+
+    def place():
+        for n, listener in enumerate(listeners):
+            os.dup2(listener.fileno(), 100 + n)
+
+    # bash and not sh: dash knows only descriptors of one digit.
+    return subprocess.Popen(
+        ["bash", "-c", script], env=environment(env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+        preexec_fn=place, close_fds=False, text=True,
+    )
+
+
+def health(family, address):
+    sock = socket.socket(family)
+    sock.settimeout(DEADLINE)
+    sock.connect(address)
+    stream = Stream(sock).send(request("GET", "/health"))
+    assert stream.response().json() == {"status": "ok"}
+    stream.close()
+
+
+def test_sockets_of_the_manager_replace_the_addresses(tmp_path):
+    tcp, unix, path = socket.create_server(("127.0.0.1", 0)), socket.socket(socket.AF_UNIX), tmp_path / "s"
+    unix.bind(str(path))
+    unix.listen()
+    unused = free_port()
+    process = start([tcp, unix], "--listen-addr", f"127.0.0.1:{unused}")
+    try:
+        # They listen already: who comes early waits.
+        health(socket.AF_INET, tcp.getsockname())
+        health(socket.AF_UNIX, str(path))
+        with pytest.raises(OSError):
+            socket.create_connection(("127.0.0.1", unused), timeout=DEADLINE)
+        assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+    finally:
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, err
+    assert f"127.0.0.1:{tcp.getsockname()[1]}, unix:{path}" in out, out
+    assert path.exists(), "the file is the manager's"
+
+
+def test_sockets_of_another_process_are_left_alone():
+    tcp, own = socket.create_server(("127.0.0.1", 0)), free_port()
+    process = start([tcp], "--listen-addr", f"127.0.0.1:{own}", pid=1)
+    try:
+
+        def listens():
+            try:
+                health(socket.AF_INET, ("127.0.0.1", own))
+                return True
+            except OSError:
+                return False
+
+        until(listens, "wsify listens on its own address")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_what_is_passed_and_is_no_listener_ends_the_start():
+    with socket.socket() as idle, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams, open("/dev/null") as file:
+        for passed in (idle, datagrams, file):
+            process = start([passed])
+            _, err = process.communicate(timeout=DEADLINE)
+            assert process.returncode == 1 and err.count("\n") == 1 and "descriptor 3" in err, err
