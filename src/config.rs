@@ -27,6 +27,7 @@ use bytesize::ByteSize;
 
 use crate::authorizer::Url;
 use crate::log::{Format, Level};
+use crate::wire::forwarded::Proxies;
 
 /// A flag of the command line, as `--help` and the README show it.
 #[derive(Clone, Copy, Debug)]
@@ -140,6 +141,9 @@ flags! {
     /// origins such as https://app.example.com that a browser may connect from;
     /// * is any
     allowed_origins: List "ORIGIN,..." = "*";
+    /// proxies whose X-Forwarded-For is believed, with commas between them: addresses,
+    /// networks such as 10.0.0.0/8, or unix for who comes by a unix socket
+    trusted_proxies: List "CIDR,..." = "";
 ["Limits"]
     /// connections at most; 0 is what the limit on open files allows, less a reserve
     max_connections: One "COUNT" = "0";
@@ -188,6 +192,8 @@ pub struct Config {
     pub broadcasting_key: Option<Secret>,
     /// `*`, `null` or `scheme://host[:port]`, in lower case and without a default port. Never empty.
     pub allowed_origins: Vec<String>,
+    /// Empty: nobody is believed.
+    pub trusted_proxies: Proxies,
     /// `None`: as many as the limit on file descriptors allows.
     pub max_connections: Option<usize>,
     /// 0: no limit of its own.
@@ -416,6 +422,7 @@ impl Config {
             broker_prefix: set.broker_prefix.checked(|t| Ok(t.to_owned()))?,
             broadcasting_key: set.broadcasting_key.checked(key)?,
             allowed_origins: set.allowed_origins.checked(origins)?,
+            trusted_proxies: set.trusted_proxies.checked(proxies)?,
             // Far more than one machine has ports or memory for.
             max_connections: match set.max_connections.checked(|t| count(t, 0..=100_000_000))? {
                 0 => None,
@@ -862,6 +869,15 @@ fn origin(text: &str) -> Option<String> {
     })
 }
 
+fn proxies(text: &str) -> Result<Proxies, String> {
+    Proxies::parse(text).map_err(|entry| {
+        format!(
+            "a comma-separated list of addresses, networks such as 10.0.0.0/8 or 2001:db8::/32, and unix \
+             ({entry:?} is none of these)"
+        )
+    })
+}
+
 fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
     let number = digits(text).and_then(|digits| digits.parse().ok());
     number
@@ -975,6 +991,7 @@ mod tests {
         assert_eq!(config.broker_prefix, "");
         assert_eq!(config.broadcasting_key, None);
         assert_eq!(config.allowed_origins, ["*"]);
+        assert_eq!(config.trusted_proxies, Proxies::default());
         assert_eq!(config.max_connections, None);
         assert_eq!(config.max_connections_per_ip, 0);
         assert_eq!(config.max_message_size, 1 << 20);
@@ -1429,6 +1446,23 @@ mod tests {
                 "file://",
                 "https://a;https://b",
             ],
+        );
+    }
+
+    #[test]
+    fn trusted_proxies() {
+        let list = |text: &str| given("trusted-proxies", text).unwrap().trusted_proxies;
+        let peer = |text: &str| Some(text.parse().unwrap());
+        let some = list("10.0.0.0/8, ::1");
+        assert!(some.trusts(peer("10.1.2.3")) && some.trusts(peer("::1")));
+        assert!(some.trusts(None) && !some.trusts(peer("127.0.0.1")));
+        assert!(list("unix").trusts(None) && !list("").trusts(None));
+        let repeated = ["--trusted-proxies=10.0.0.1", "--trusted-proxies=10.0.0.2"];
+        let config = read(&repeated, &[]).unwrap();
+        assert!(config.trusted_proxies.trusts(peer("10.0.0.1")));
+        refused(
+            "trusted-proxies",
+            &["10.0.0.0/33", "localhost", "*", "10.0.0.1,x", "10.0.0.1:80"],
         );
     }
 

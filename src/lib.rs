@@ -20,6 +20,7 @@
 //! wire/http.rs             one request's head and body, one reply, query strings (RFC 9112)
 //! wire/handshake.rs        may this request upgrade, and with what answer (RFC 6455 4)
 //! wire/origins.rs          the meaning of --allowed-origins, and the CORS headers that follow from it
+//! wire/forwarded.rs        for whom a proxy asks: X-Forwarded-For, and --trusted-proxies
 //! wire/frame.rs            one frame: read its header, judge it, unmask, encode (RFC 6455 5.2)
 //! wire/message.rs          frames to messages: fragments, UTF-8, sizes, pings, closes (RFC 6455 5.4 to 5.6, 7)
 //! wire/json.rs             one JSON object in one pass: where its values lie, which name came twice
@@ -71,13 +72,14 @@
 //! connection -> buffers, wire
 //! redis -> buffers, config, connection, effect, hub, log, wire
 //! authorizer -> effect, tls, wire
-//! config -> authorizer, log
+//! config -> authorizer, log, wire
 //! effect -> wire
 //! process -> metrics
 //! buffers, log, metrics, systemd, tls, welcome, wire -> nothing
 //! ```
 //!
-//! (Of `config` the hub needs the type of the key; of `authorizer`, `config` needs the type of the URL.)
+//! (Of `config` the hub needs the type of the key; of `authorizer`, `config` needs the type of the URL, and of `wire` that
+//! of the proxies.)
 //!
 //! # Who owns what
 //!

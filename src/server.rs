@@ -161,6 +161,7 @@ impl Server {
             max_message_rate: config.max_message_rate,
             key: config.broadcasting_key.clone(),
             origins,
+            proxies: config.trusted_proxies.clone(),
             authorizer: authorizer.is_some(),
             access_log: config.access_log,
             instance: random,

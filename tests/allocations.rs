@@ -15,6 +15,7 @@ use wsify::effect::ConnId;
 use wsify::hub::{Hub, Settings};
 use wsify::log::{Level, Log};
 use wsify::metrics::Metrics;
+use wsify::wire::forwarded::Proxies;
 use wsify::wire::origins::Origins;
 
 const MEMBERS: u32 = 300;
@@ -43,6 +44,7 @@ impl House {
             max_channels: 1000,
             key: None,
             origins: Origins::parse("*").unwrap(),
+            proxies: Proxies::default(),
             authorizer: false,
             access_log: AccessLog::Errors,
             instance: 1,

@@ -32,6 +32,7 @@ use wsify::effect::ConnId;
 use wsify::hub::{Hub, Settings};
 use wsify::log::{Level, Log};
 use wsify::metrics::Metrics;
+use wsify::wire::forwarded::Proxies;
 use wsify::wire::origins::Origins;
 
 const CONNECTIONS: &str = "1000000";
@@ -417,6 +418,7 @@ fn hub() -> Hub<Puppet> {
         max_channels: 1000,
         key: None,
         origins: Origins::parse("*").expect("any origin"),
+        proxies: Proxies::default(),
         authorizer: false,
         access_log: AccessLog::Errors,
         instance: 1,

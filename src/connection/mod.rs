@@ -75,6 +75,7 @@ pub struct Connection<S> {
     stream: S,
     /// Which connection this is since the server's start.
     serial: u64,
+    /// Who is at the other end; once it is a WebSocket, for whom a proxy there speaks.
     pub peer: Peer,
     pub session: Session,
     pub inbox: Inbox,
@@ -169,6 +170,11 @@ impl<S: Stream> Connection<S> {
         self.serial as u32
     }
 
+    /// Who is served as a WebSocket, or will be.
+    pub fn client(&self) -> Peer {
+        self.session.upgrading().unwrap_or(self.peer)
+    }
+
     /// The poll said that there is something to read; `closed`: and that it is the last.
     pub fn readable(&mut self, closed: bool) {
         self.unread = true;
@@ -237,7 +243,8 @@ impl<S: Stream> Connection<S> {
 
     /// Understands the next thing in `input`.
     pub fn next(&mut self, input: &mut [u8], clock: &Clock, limits: &Limits) -> Step {
-        self.session.next(input, &mut self.outbox, clock, limits)
+        self.session
+            .next(input, &self.peer, &mut self.outbox, clock, limits)
     }
 
     /// Answers a request. `closing`: the connection ends after it, whatever the client wishes.
@@ -254,7 +261,8 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Answers an upgrade with `101`; from now on messages are spoken.
-    pub fn open(&mut self, upgrade: &Upgrade, clock: &Clock) {
+    pub fn open(&mut self, from: Peer, upgrade: &Upgrade, clock: &Clock) {
+        self.peer = from;
         self.dialect = upgrade.dialect;
         self.session.open(upgrade, &mut self.outbox, clock);
     }

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 pub struct Peer {
     /// IPv4 addresses as IPv6 has them, `::ffff:a.b.c.d`.
     ip: [u8; 16],
+    /// 0: nobody told it.
     port: u16,
 }
 
@@ -29,25 +30,23 @@ impl Peer {
         }
     }
 
+    /// `None`: it has none, on a unix socket.
+    pub fn ip(&self) -> Option<IpAddr> {
+        (*self != Peer::UNIX).then(|| Ipv6Addr::from(self.ip).to_canonical())
+    }
+
     /// What counts as one address. `None`: it has none.
     pub fn network(&self) -> Option<Network> {
-        if *self == Peer::UNIX {
-            return None;
-        }
         let mut octets = self.ip;
-        if self.ip().is_ipv6() {
+        if self.ip()?.is_ipv6() {
             octets[8..].fill(0);
         }
         Some(Network(octets))
     }
 
-    fn ip(&self) -> IpAddr {
-        Ipv6Addr::from(self.ip).to_canonical()
-    }
-
     /// Whether it is on this machine: on loopback or a unix socket (CONTRACT §5).
     pub fn is_local(&self) -> bool {
-        *self == Peer::UNIX || self.ip().is_loopback()
+        self.ip().is_none_or(|ip| ip.is_loopback())
     }
 }
 
@@ -57,11 +56,12 @@ impl Peer {
 pub struct Network([u8; 16]);
 
 impl fmt::Display for Peer {
-    /// `127.0.0.1:51814`, `[::1]:51814` or `unix` (CONTRACT §6).
+    /// `127.0.0.1:51814`, `[::1]:51814` or `unix` (CONTRACT §6); the address alone where a proxy did not tell the port.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match *self == Peer::UNIX {
-            true => f.write_str("unix"),
-            false => SocketAddr::new(self.ip(), self.port).fmt(f),
+        match self.ip() {
+            None => f.write_str("unix"),
+            Some(ip) if self.port == 0 => ip.fmt(f),
+            Some(ip) => SocketAddr::new(ip, self.port).fmt(f),
         }
     }
 }
@@ -79,6 +79,8 @@ mod tests {
             ("127.9.9.9:2", "127.9.9.9:2", true),
             ("[::1]:3", "[::1]:3", true),
             ("[2001:db8::1]:4", "[2001:db8::1]:4", false),
+            ("203.0.113.7:0", "203.0.113.7", false),
+            ("[2001:db8::1]:0", "2001:db8::1", false),
         ];
         for (address, shown, local) in table {
             let peer = Peer::new(address.parse().unwrap());

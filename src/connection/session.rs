@@ -7,7 +7,7 @@
 //! A request belongs to the hub from its [`Event`] until the hub gives it back by answering it, having its body read, or
 //! asking about it; meanwhile nothing else is understood.
 
-use super::{Badge, Clock, Ending, Limits, Millis};
+use super::{Badge, Clock, Ending, Limits, Millis, Peer};
 use crate::buffers::Outbox;
 use crate::wire::command::Command;
 use crate::wire::frame::{self, Opcode};
@@ -50,6 +50,8 @@ pub struct Step {
 /// A request that has not been answered: what of it decides how it will be. The head itself is not kept meanwhile.
 #[derive(Debug)]
 pub struct Exchange {
+    /// Who sent it: the peer, or for whom a proxy asks.
+    pub from: Peer,
     manner: Manner,
     framing: Framing,
     /// The client waits to be told to send the body.
@@ -63,8 +65,9 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    fn new(head: &Head, since: Millis) -> Exchange {
+    fn new(from: Peer, head: &Head, since: Millis) -> Exchange {
         Exchange {
+            from,
             manner: head.manner(),
             framing: head.framing,
             expects_continue: head.expects_continue,
@@ -236,6 +239,14 @@ impl Session {
         matches!(self.phase, Phase::Authorizing(_) | Phase::Open { .. })
     }
 
+    /// Who sent the upgrade request about which the authorizer is being asked.
+    pub fn upgrading(&self) -> Option<Peer> {
+        match &self.phase {
+            Phase::Authorizing(authorizing) => Some(authorizing.exchange.from),
+            _ => None,
+        }
+    }
+
     /// Whether a command is kept.
     pub fn is_parked(&self) -> bool {
         matches!(
@@ -272,6 +283,7 @@ impl Session {
     pub fn next(
         &mut self,
         input: &mut [u8],
+        peer: &Peer,
         outbox: &mut Outbox,
         clock: &Clock,
         limits: &Limits,
@@ -291,7 +303,7 @@ impl Session {
                     }
                     match http::parse_head(rest) {
                         Ok(Some((head, count))) => {
-                            let exchange = Exchange::new(&head, *since);
+                            let exchange = Exchange::new(*peer, &head, *since);
                             *seen = 0;
                             return Step {
                                 used: used.saturating_add(count),

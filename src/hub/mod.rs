@@ -56,6 +56,7 @@ use crate::effect::{Answer, ConnId, Effect, Verdict};
 use crate::log::Log;
 use crate::metrics::{Gauges, Metrics};
 use crate::process;
+use crate::wire::forwarded::Proxies;
 use crate::wire::frame;
 use crate::wire::origins::Origins;
 
@@ -97,6 +98,8 @@ pub struct Settings {
     /// What backend endpoints ask for.
     pub key: Option<Secret>,
     pub origins: Origins,
+    /// Who is believed about the addresses of others.
+    pub proxies: Proxies,
     /// Whether there is an authorizer; without one everything is allowed.
     pub authorizer: bool,
     pub access_log: AccessLog,
@@ -507,7 +510,7 @@ impl<S: Stream> Hub<S> {
                 Standing::Busy => self.busy += 1,
                 Standing::WebSocket => {
                     self.websockets += 1;
-                    self.addresses.enter(id.slot, connection.peer.network());
+                    self.addresses.enter(id.slot, connection.client().network());
                 }
             }
         }

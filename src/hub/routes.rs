@@ -21,7 +21,13 @@ const FORWARDED: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
 
 impl<S: Stream> Hub<S> {
     /// A request's head has come: it is answered, or asked about, or its body is read.
-    pub(super) fn request(&mut self, id: ConnId, exchange: Exchange, head: &Head) {
+    pub(super) fn request(&mut self, id: ConnId, mut exchange: Exchange, head: &Head) {
+        let proxies = &self.settings.proxies;
+        if proxies.trusts(exchange.from.ip())
+            && let Some(client) = proxies.client(head.list("x-forwarded-for"))
+        {
+            exchange.from = Peer::new(client);
+        }
         let reading = matches!(head.method, Method::Get | Method::Head);
         match head.path() {
             _ if head.method == Method::Options => {
@@ -99,8 +105,7 @@ impl<S: Stream> Hub<S> {
             let message = "the server is full: come back later";
             return self.refuse_upgrade_for_now(id, exchange, "full", message);
         }
-        let network = self.registry.get(id).and_then(|c| c.peer.network());
-        if !self.addresses.has_room(network) {
+        if !self.addresses.has_room(exchange.from.network()) {
             let (code, message) = (
                 "too_many_connections",
                 "there are as many connections from your address as there may be: close one, or come back later",
@@ -109,9 +114,8 @@ impl<S: Stream> Hub<S> {
             return self.refuse_upgrade_by(id, exchange, refusal);
         }
         if !self.settings.authorizer {
-            return self.open(id, &upgrade);
+            return self.open(id, exchange.from, &upgrade);
         }
-        let body = self.connect_question(id, head);
         if let Some(connection) = self.registry.get(id) {
             connection.session.authorize(Authorizing {
                 exchange,
@@ -119,6 +123,7 @@ impl<S: Stream> Hub<S> {
                 badge: Badge::new(head.query()),
             });
         }
+        let body = self.connect_question(id, head);
         self.effects.push_back(Effect::Ask(Question {
             from: id,
             wants_state: true,
@@ -148,7 +153,7 @@ impl<S: Stream> Hub<S> {
                         None => badge,
                     };
                 }
-                self.open(id, &upgrade);
+                self.open(id, exchange.from, &upgrade);
             }
             Verdict::Deny => {
                 self.metrics.handshakes.add("denied");
@@ -163,10 +168,10 @@ impl<S: Stream> Hub<S> {
         }
     }
 
-    fn open(&mut self, id: ConnId, upgrade: &Upgrade) {
+    fn open(&mut self, id: ConnId, from: Peer, upgrade: &Upgrade) {
         self.metrics.handshakes.add("accepted");
         if let Some(connection) = self.registry.get(id) {
-            connection.open(upgrade, &self.clock);
+            connection.open(from, upgrade, &self.clock);
         }
         // Counted at once: the next request of this turn must find the room taken.
         self.settle(id);
@@ -356,11 +361,11 @@ impl<S: Stream> Hub<S> {
         refusal: Refusal,
         closing: bool,
     ) {
-        let (name, peer) = self.subject(id);
+        let (name, _) = self.subject(id);
         let who = Subject {
             slot: id.slot,
             name: &name,
-            peer,
+            peer: exchange.from,
         };
         let status = refusal.status.code();
         self.access
@@ -433,7 +438,7 @@ impl<S: Stream> Hub<S> {
         let (serial, peer) = self
             .registry
             .get(id)
-            .map_or((0, Peer::UNIX), |c| (c.serial(), c.peer));
+            .map_or((0, Peer::UNIX), |c| (c.serial(), c.client()));
         (Name { instance, serial }, peer)
     }
 

@@ -17,6 +17,7 @@
 )]
 
 pub mod command;
+pub mod forwarded;
 pub mod frame;
 pub mod handshake;
 pub mod http;

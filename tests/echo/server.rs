@@ -106,7 +106,7 @@ fn turn(connection: &mut Connection<Socket>, buffer: &mut [u8], clock: &Clock) {
         match step.event {
             None => break used += step.used,
             Some(Event::Request(exchange, head)) => match handshake::judge(&head) {
-                Ok(upgrade) => connection.open(&upgrade, clock),
+                Ok(upgrade) => connection.open(exchange.from, &upgrade, clock),
                 Err(refusal) => {
                     connection.answer(exchange, &refusal.reply(), true, clock, &LIMITS);
                 }

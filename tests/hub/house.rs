@@ -12,6 +12,7 @@ use wsify::effect::{Answer, ConnId, Effect, Question, Verdict};
 use wsify::hub::{Hub, Settings};
 use wsify::log::{Level, Log};
 use wsify::metrics::Metrics;
+use wsify::wire::forwarded::Proxies;
 use wsify::wire::origins::Origins;
 
 use super::client::{Client, local, upgrade};
@@ -47,6 +48,7 @@ pub fn settings() -> Settings {
         max_channels: 1000,
         key: None,
         origins: Origins::parse("*").expect("any origin"),
+        proxies: Proxies::default(),
         authorizer: false,
         access_log: AccessLog::All,
         instance: 1,

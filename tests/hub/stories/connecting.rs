@@ -3,6 +3,7 @@
 use wsify::connection::Peer;
 use wsify::effect::Verdict;
 use wsify::hub::Settings;
+use wsify::wire::forwarded::Proxies;
 
 use crate::client::{self, broadcast, get, join, text, upgrade, with_id};
 use crate::house::{House, settings};
@@ -68,7 +69,7 @@ fn every_later_question_says_who_asks() {
         "203.0.113.7"
     );
     assert_eq!(connect["args"]["query"]["token"][1], "b c");
-    assert_eq!(connect["connection"]["remote_addr"], "127.0.0.1:0");
+    assert_eq!(connect["connection"]["remote_addr"], "127.0.0.1");
     assert!(connect["connection"].get("state").is_none());
     assert!(house.questions[0].wants_state);
     house.answer_with(Verdict::Allow, Some(r#"{"user":42}"#));
@@ -193,6 +194,74 @@ fn an_address_takes_no_more_room_than_it_may() {
     }
     assert_eq!(cat.hear(), ["101"]);
     assert_eq!(dan.hear(), ["101"]);
+}
+
+#[test]
+fn a_trusted_proxy_says_for_whom_it_asks() {
+    let mut house = House::with(Settings {
+        proxies: Proxies::parse("10.0.0.0/8").unwrap(),
+        max_connections_per_ip: 1,
+        authorizer: true,
+        ..settings()
+    });
+    let asked = |house: &House| {
+        let last = house.questions.back().unwrap();
+        let question: serde_json::Value = serde_json::from_slice(&last.body).unwrap();
+        question["connection"]["remote_addr"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let forwarded = |hops: &str| upgrade("/ws", &format!("X-Forwarded-For: {hops}\r\n"));
+    let proxy = Peer::new("10.0.0.1:1000".parse().unwrap());
+
+    let mut ann = house.client_from(proxy);
+    // All lines are one list, and the client's own part of it is not believed.
+    ann.send(&upgrade(
+        "/ws",
+        "X-Forwarded-For: 1.2.3.4\r\nx-forwarded-for: 203.0.113.7:5,10.9.9.9\r\n",
+    ));
+    house.run();
+    assert_eq!(asked(&house), "203.0.113.7:5");
+    // Another by the same proxy is another address; the same once more is one too many.
+    let mut ben = house.client_from(proxy);
+    assert_eq!(
+        house.sends(&mut ben, &forwarded("203.0.113.7")),
+        ["429 too_many_connections"]
+    );
+    assert_eq!(house.sends(&mut ben, &forwarded("203.0.113.8")), [""; 0]);
+    assert_eq!(asked(&house), "203.0.113.8");
+    house.answer(Verdict::Allow);
+    assert_eq!(ann.hear(), ["101"]);
+
+    // Whoever is refused leaves the proxy's connection to the next client.
+    house.answer(Verdict::Deny);
+    assert_eq!(ben.hear(), ["403 not_authorized"]);
+    assert_eq!(house.sends(&mut ben, &forwarded("2001:db8::7")), [""; 0]);
+    assert_eq!(asked(&house), "2001:db8::7");
+    house.answer(Verdict::Allow);
+    assert_eq!(ben.hear(), ["101"]);
+    assert_eq!(house.hub.holds().addresses, 2);
+    // Later questions say so too.
+    ben.say(&join("a"));
+    house.run();
+    assert_eq!(asked(&house), "2001:db8::7");
+    house.answer(Verdict::Allow);
+
+    // From anybody else the header means nothing, and the proxy may ask for itself.
+    for (peer, hops, shown) in [
+        ("192.0.2.1:9", "203.0.113.9", "192.0.2.1:9"),
+        ("10.0.0.1:1001", "unknown", "10.0.0.1:1001"),
+    ] {
+        let cat = house.client_from(Peer::new(peer.parse().unwrap()));
+        cat.send(&forwarded(hops));
+        house.run();
+        assert_eq!(asked(&house), shown);
+    }
+    ann.far.reset();
+    ben.far.reset();
+    house.run();
+    assert_eq!(house.hub.holds().addresses, 2);
 }
 
 #[test]
