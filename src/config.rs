@@ -9,7 +9,7 @@
 //!   defaults. Reconsider when argh does.
 //! - Arguments are respelled as `--flag value` before argh sees them, because argh knows neither `--flag=value` nor
 //!   v3's `-flag`. A flag takes what follows it, even when that begins with a dash, and the last of two wins, as with
-//!   v3's parser.
+//!   v3's parser. A switch takes it only when it does not.
 //! - A slip is told what it may have meant, by strsim's edit distance, and is a wrong call all the same: nothing is guessed.
 //! - What may carry a password is hidden in every error line and every `Debug`, because both end up in logs.
 
@@ -54,6 +54,8 @@ enum Kind {
     Url,
     /// Never shown.
     Secret,
+    /// true or false; alone it means true.
+    Switch,
 }
 
 impl Flag {
@@ -144,6 +146,9 @@ flags! {
     /// proxies whose X-Forwarded-For is believed, with commas between them: addresses,
     /// networks such as 10.0.0.0/8, or unix for who comes by a unix socket
     trusted_proxies: List "CIDR,..." = "";
+    /// whether trusted proxies and those on a unix socket begin with a header of the
+    /// PROXY protocol, version 1 or 2; --proxy-protocol alone means true
+    proxy_protocol: Switch "true|false" = "false";
 ["Limits"]
     /// connections at most; 0 is what the limit on open files allows, less a reserve
     max_connections: One "COUNT" = "0";
@@ -194,6 +199,7 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// Empty: nobody is believed.
     pub trusted_proxies: Proxies,
+    pub proxy_protocol: bool,
     /// `None`: as many as the limit on file descriptors allows.
     pub max_connections: Option<usize>,
     /// 0: no limit of its own.
@@ -423,6 +429,7 @@ impl Config {
             broadcasting_key: set.broadcasting_key.checked(key)?,
             allowed_origins: set.allowed_origins.checked(origins)?,
             trusted_proxies: set.trusted_proxies.checked(proxies)?,
+            proxy_protocol: set.proxy_protocol.checked(switch)?,
             // Far more than one machine has ports or memory for.
             max_connections: match set.max_connections.checked(|t| count(t, 0..=100_000_000))? {
                 0 => None,
@@ -457,7 +464,7 @@ impl Config {
 /// Arguments as argh reads them: `--flag`, `value`, in turn.
 fn respell(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<String>, Stop> {
     let mut respelled = Vec::new();
-    let mut arguments = arguments.into_iter();
+    let mut arguments = arguments.into_iter().peekable();
     while let Some(argument) = arguments.next() {
         let argument = utf8(&argument, "an argument")?;
         let Some(dashed) = argument.strip_prefix('-') else {
@@ -474,17 +481,23 @@ fn respell(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<String>,
             ("version", None) => return Err(version()),
             _ => {}
         }
+        let flag = FLAGS.iter().find(|flag| flag.name() == name);
+        let next = arguments.peek().map(|next| next.as_encoded_bytes());
+        let alone = next.is_none_or(|next| next.starts_with(b"-"));
         let value = match value {
             Some(value) => Some(value),
+            None if flag.is_some_and(|flag| flag.kind == Kind::Switch) && alone => {
+                Some("true".to_owned())
+            }
             None => match arguments.next() {
                 Some(value) => Some(utf8(&value, &format!("the value of --{name}"))?),
                 None => None,
             },
         };
-        if !FLAGS.iter().any(|flag| flag.name() == name) {
+        if flag.is_none() {
             return Err(unknown(name));
         }
-        if let (None, Some(flag)) = (&value, FLAGS.iter().find(|flag| flag.name() == name)) {
+        if let (None, Some(flag)) = (&value, flag) {
             return Err(Stop::misused(format_args!(
                 "--{name} has no value: write --{name} {}",
                 flag.value
@@ -611,7 +624,7 @@ impl Setting {
         let (name, text) = if let Some(last) = given.last() {
             let text = match flag.kind {
                 Kind::List => given.join(","),
-                Kind::One | Kind::Url | Kind::Secret => last.clone(),
+                Kind::One | Kind::Url | Kind::Secret | Kind::Switch => last.clone(),
             };
             (format!("--{}", flag.name()), text)
         } else if let Some(text) = env(&variable).filter(|text| !text.is_empty()) {
@@ -630,7 +643,7 @@ impl Setting {
 
     fn refused(&self, accepted: &str) -> Stop {
         let shown = match self.flag.kind {
-            Kind::One | Kind::List => self.text.clone(),
+            Kind::One | Kind::List | Kind::Switch => self.text.clone(),
             Kind::Url => redacted(&self.text),
             Kind::Secret => HIDDEN.to_owned(),
         };
@@ -869,6 +882,12 @@ fn origin(text: &str) -> Option<String> {
     })
 }
 
+fn switch(text: &str) -> Result<bool, String> {
+    text.to_ascii_lowercase()
+        .parse()
+        .map_err(|_| "true or false".to_owned())
+}
+
 fn proxies(text: &str) -> Result<Proxies, String> {
     Proxies::parse(text).map_err(|entry| {
         format!(
@@ -992,6 +1011,7 @@ mod tests {
         assert_eq!(config.broadcasting_key, None);
         assert_eq!(config.allowed_origins, ["*"]);
         assert_eq!(config.trusted_proxies, Proxies::default());
+        assert!(!config.proxy_protocol);
         assert_eq!(config.max_connections, None);
         assert_eq!(config.max_connections_per_ip, 0);
         assert_eq!(config.max_message_size, 1 << 20);
@@ -1464,6 +1484,29 @@ mod tests {
             "trusted-proxies",
             &["10.0.0.0/33", "localhost", "*", "10.0.0.1,x", "10.0.0.1:80"],
         );
+    }
+
+    #[test]
+    fn a_switch_may_stand_alone() {
+        for (arguments, on) in [
+            (&["--proxy-protocol"][..], true),
+            (&["-proxy-protocol"], true),
+            (&["--proxy-protocol", "--max-channels", "3"], true),
+            (&["--proxy-protocol", "true"], true),
+            (&["--proxy-protocol=TRUE"], true),
+            (&["--proxy-protocol", "false"], false),
+            (&["--proxy-protocol=false"], false),
+            (&["--proxy-protocol", "--proxy-protocol=false"], false),
+        ] {
+            let config = read(arguments, &[]).unwrap();
+            assert_eq!(config.proxy_protocol, on, "{arguments:?}");
+        }
+        assert!(
+            read(&[], &[("WSIFY_PROXY_PROTOCOL", "true")])
+                .unwrap()
+                .proxy_protocol
+        );
+        refused("proxy-protocol", &["", "yes", "1", "v2"]);
     }
 
     #[test]

@@ -21,6 +21,7 @@
 //! wire/handshake.rs        may this request upgrade, and with what answer (RFC 6455 4)
 //! wire/origins.rs          the meaning of --allowed-origins, and the CORS headers that follow from it
 //! wire/forwarded.rs        for whom a proxy asks: X-Forwarded-For, and --trusted-proxies
+//! wire/proxy_protocol.rs   what a proxy says of its client before anything else (PROXY protocol 1 and 2)
 //! wire/frame.rs            one frame: read its header, judge it, unmask, encode (RFC 6455 5.2)
 //! wire/message.rs          frames to messages: fragments, UTF-8, sizes, pings, closes (RFC 6455 5.4 to 5.6, 7)
 //! wire/json.rs             one JSON object in one pass: where its values lie, which name came twice
@@ -103,7 +104,7 @@
 //! - **Phase**: `Request`, `Body`, `Authorizing`, `Publishing`, `Open`, `Closing`. What belongs to a phase lives in it.
 //!   While a question is open (`Authorizing`, `Publishing`, `Open` with something parked) nothing further is
 //!   understood: bytes wait in the inbox or in the kernel, and the end of the stream behind them.
-//! - **Event** (session to hub): `Request`, `Body`, `BadBody`, `Said`, `Bye`. That is all a connection can tell the
+//! - **Event** (session to hub): `Introduced`, `Request`, `Body`, `BadBody`, `Said`, `Bye`. That is all a connection can tell the
 //!   house.
 //! - **Effect**: what the hub wants from outside. A `Question` to the authorizer comes home as an **Answer** with a
 //!   **Verdict** (`Allow`, `Deny`, `Unavailable`), which is no `Result`: no is as good an answer as yes. What is published

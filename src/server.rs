@@ -27,6 +27,7 @@ use crate::redis::{self, Redis};
 use crate::systemd::Manager;
 use crate::tls;
 use crate::welcome;
+use crate::wire::forwarded::Proxies;
 use crate::wire::origins::Origins;
 
 /// Bytes read at once; every connection's reads go through the one buffer of this size.
@@ -162,6 +163,7 @@ impl Server {
             key: config.broadcasting_key.clone(),
             origins,
             proxies: config.trusted_proxies.clone(),
+            proxy_protocol: config.proxy_protocol,
             authorizer: authorizer.is_some(),
             access_log: config.access_log,
             instance: random,
@@ -500,6 +502,14 @@ impl Server {
         if config.listen_fds > 0 {
             let passed = "its sockets are the service manager's: --listen-addr is not used";
             self.log.info(passed, &[]);
+        }
+        let unix = |listen: &Listen| matches!(listen, Listen::Unix(_));
+        if config.proxy_protocol
+            && config.trusted_proxies == Proxies::default()
+            && !config.listen_addr.iter().any(unix)
+        {
+            let idle = "--proxy-protocol has no effect: no proxy is trusted; set --trusted-proxies";
+            self.log.warn(idle, &[]);
         }
         if authorizer.is_none() {
             self.log.warn("there is no authorizer: everyone may connect, join, leave and broadcast; set --authorizer-url", &[]);

@@ -45,6 +45,7 @@ impl House {
             key: None,
             origins: Origins::parse("*").unwrap(),
             proxies: Proxies::default(),
+            proxy_protocol: false,
             authorizer: false,
             access_log: AccessLog::Errors,
             instance: 1,

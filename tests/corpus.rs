@@ -17,15 +17,17 @@ use std::{fs, path::Path};
 type Target = (&'static str, fn(&[u8]));
 
 /// Each target in `fuzz/fuzz_targets`, and what it calls.
-const TARGETS: [Target; 8] = [
+const TARGETS: [Target; 10] = [
     ("answer", wsify::authorizer::fuzz),
     ("command", wsify::wire::command::fuzz),
+    ("forwarded", wsify::wire::forwarded::fuzz),
     ("frame", wsify::wire::frame::fuzz),
     ("handshake", wsify::wire::handshake::fuzz),
     ("http", wsify::wire::http::fuzz),
     ("hub", language::play),
     ("message", wsify::wire::message::fuzz),
     ("origins", wsify::wire::origins::fuzz),
+    ("proxy_protocol", wsify::wire::proxy_protocol::fuzz),
 ];
 
 /// The names in a directory of `fuzz/`, sorted.

@@ -419,6 +419,7 @@ fn hub() -> Hub<Puppet> {
         key: None,
         origins: Origins::parse("*").expect("any origin"),
         proxies: Proxies::default(),
+        proxy_protocol: false,
         authorizer: false,
         access_log: AccessLog::Errors,
         instance: 1,

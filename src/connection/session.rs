@@ -7,6 +7,8 @@
 //! A request belongs to the hub from its [`Event`] until the hub gives it back by answering it, having its body read, or
 //! asking about it; meanwhile nothing else is understood.
 
+use std::net::SocketAddr;
+
 use super::{Badge, Clock, Ending, Limits, Millis, Peer};
 use crate::buffers::Outbox;
 use crate::wire::command::Command;
@@ -14,6 +16,7 @@ use crate::wire::frame::{self, Opcode};
 use crate::wire::handshake::{self, Upgrade};
 use crate::wire::http::{self, Body, Framing, Head, Manner, Refusal, Reply, Status};
 use crate::wire::message::{Item, Payload, Reader};
+use crate::wire::proxy_protocol;
 
 /// How long a connection without a request under way is kept (CONTRACT §3).
 const KEEP_ALIVE: Millis = 75_000;
@@ -26,6 +29,8 @@ const CLOSING: Millis = 5_000;
 /// All that a connection can tell the house.
 #[derive(Debug)]
 pub enum Event {
+    /// The proxy at the other end has said for whom it speaks, if it knows.
+    Introduced(Option<SocketAddr>),
     /// A request's head has come; its body, if it announces one, has not been looked at.
     Request(Exchange, Head),
     /// The body that was asked for has come, wholly.
@@ -130,6 +135,8 @@ struct Arriving {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wait {
+    /// For the header of the PROXY protocol, since the connection was accepted.
+    Proxy,
     /// For the first request, since the connection was accepted.
     First,
     /// For the next request, since the last was answered.
@@ -192,6 +199,8 @@ pub struct Session {
     phase: Phase,
     ending: Option<Ending>,
     over: bool,
+    /// A proxy at the other end speaks for others, by the PROXY protocol.
+    relayed: bool,
 }
 
 impl Session {
@@ -205,7 +214,21 @@ impl Session {
             },
             ending: None,
             over: false,
+            relayed: false,
         }
+    }
+
+    /// Nothing is understood before a header of the PROXY protocol.
+    pub fn expect_proxy(&mut self) {
+        self.relayed = true;
+        if let Phase::Request { wait, .. } = &mut self.phase {
+            *wait = Wait::Proxy;
+        }
+    }
+
+    /// Whether what comes is said for others, whoever they are.
+    pub fn is_relayed(&self) -> bool {
+        self.relayed
     }
 
     /// Why it ends, once it does.
@@ -293,6 +316,26 @@ impl Session {
             let all = input.len();
             let rest = input.get_mut(used..).unwrap_or_default();
             match &mut self.phase {
+                Phase::Request {
+                    wait: wait @ Wait::Proxy,
+                    ..
+                } => match proxy_protocol::parse(rest) {
+                    Ok(Some((client, count))) => {
+                        *wait = Wait::First;
+                        return Step {
+                            used: used.saturating_add(count),
+                            event: Some(Event::Introduced(client)),
+                        };
+                    }
+                    Ok(None) => return Step { used, event: None },
+                    Err(refusal) => {
+                        self.refuse(refusal, Ending::BadRequest, outbox, clock);
+                        return Step {
+                            used: all,
+                            event: None,
+                        };
+                    }
+                },
                 Phase::Request { since, wait, seen } => {
                     if *wait == Wait::Next && !rest.is_empty() {
                         (*wait, *since) = (Wait::Rest, clock.now);
@@ -638,7 +681,7 @@ impl Session {
                 self.linger(Ending::HandshakeTimeout, clock.now)
             }
             Phase::Request {
-                wait: Wait::First | Wait::Rest,
+                wait: Wait::Proxy | Wait::First | Wait::Rest,
                 ..
             }
             | Phase::Body(_) => {

@@ -100,6 +100,8 @@ pub struct Settings {
     pub origins: Origins,
     /// Who is believed about the addresses of others.
     pub proxies: Proxies,
+    /// Whether they begin with a header of the PROXY protocol, and those on a unix socket too.
+    pub proxy_protocol: bool,
     /// Whether there is an authorizer; without one everything is allowed.
     pub authorizer: bool,
     pub access_log: AccessLog,
@@ -282,6 +284,13 @@ impl<S: Stream> Hub<S> {
     /// There are more than can be named.
     pub fn accept(&mut self, stream: S, peer: Peer) -> io::Result<ConnId> {
         let id = self.registry.insert(stream, peer, self.clock.now)?;
+        let trusted = peer == Peer::UNIX || self.settings.proxies.trusts(peer.ip());
+        if self.settings.proxy_protocol
+            && trusted
+            && let Some(connection) = self.registry.get(id)
+        {
+            connection.session.expect_proxy();
+        }
         self.rates.begin(id.slot);
         self.metrics.connections = self.metrics.connections.saturating_add(1);
         self.access.accepted(id.slot, self.clock.now);
@@ -462,6 +471,11 @@ impl<S: Stream> Hub<S> {
                 None => {
                     connection.starved = true;
                     return used;
+                }
+                Some(Event::Introduced(client)) => {
+                    if let Some(client) = client {
+                        connection.peer = Peer::new(client);
+                    }
                 }
                 Some(Event::Request(exchange, head)) => self.request(id, exchange, &head),
                 Some(Event::Body(exchange, payload)) => self.body(id, exchange, payload.of(rest)),

@@ -318,7 +318,8 @@ impl<S: Stream> Hub<S> {
     /// Why this request may not use a backend endpoint, if it may not (CONTRACT §5).
     fn refuse_backend(&mut self, id: ConnId, head: &Head) -> Option<Refusal> {
         let Some(key) = &self.settings.key else {
-            let local = self.registry.get(id).is_some_and(|c| c.peer.is_local());
+            let connection = self.registry.get(id);
+            let local = connection.is_some_and(|c| c.peer.is_local() && !c.session.is_relayed());
             let relayed = FORWARDED.iter().any(|name| head.header(name).is_some());
             let browser = head.header("origin").is_some();
             return (!local || relayed || browser).then(|| {

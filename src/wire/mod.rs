@@ -24,5 +24,6 @@ pub mod http;
 pub mod json;
 pub mod message;
 pub mod origins;
+pub mod proxy_protocol;
 pub mod question;
 pub mod resp;

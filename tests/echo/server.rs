@@ -125,7 +125,7 @@ fn turn(connection: &mut Connection<Socket>, buffer: &mut [u8], clock: &Clock) {
                     .session
                     .close(ending, &mut connection.outbox, clock.now);
             }
-            Some(Event::Body(..) | Event::BadBody(..)) => {}
+            Some(Event::Introduced(_) | Event::Body(..) | Event::BadBody(..)) => {}
         }
         used += step.used;
     }

@@ -49,6 +49,7 @@ pub fn settings() -> Settings {
         key: None,
         origins: Origins::parse("*").expect("any origin"),
         proxies: Proxies::default(),
+        proxy_protocol: false,
         authorizer: false,
         access_log: AccessLog::All,
         instance: 1,

@@ -265,6 +265,115 @@ fn a_trusted_proxy_says_for_whom_it_asks() {
 }
 
 #[test]
+fn a_trusted_proxy_begins_with_a_proxy_header() {
+    let mut house = House::with(Settings {
+        proxies: Proxies::parse("10.0.0.0/8,127.0.0.1").unwrap(),
+        proxy_protocol: true,
+        authorizer: true,
+        ..settings()
+    });
+    let peer = |address: &str| Peer::new(address.parse().unwrap());
+    let table: [(Peer, &[u8], &str, &str); 8] = [
+        (
+            peer("10.0.0.1:1"),
+            b"PROXY TCP4 203.0.113.7 10.0.0.2 5 443\r\n",
+            "",
+            "203.0.113.7:5",
+        ),
+        (
+            Peer::UNIX,
+            b"PROXY TCP6 2001:db8::7 ::1 5 443\r\n",
+            "",
+            "[2001:db8::7]:5",
+        ),
+        (Peer::UNIX, b"PROXY UNKNOWN\r\n", "", "unix"),
+        (
+            peer("127.0.0.1:1"),
+            b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+            "",
+            "127.0.0.1:1",
+        ),
+        // Behind it another proxy, which is trusted or not.
+        (
+            peer("10.0.0.1:1"),
+            b"PROXY TCP4 10.0.0.3 10.0.0.2 5 443\r\n",
+            "203.0.113.9",
+            "203.0.113.9",
+        ),
+        (
+            peer("10.0.0.1:1"),
+            b"PROXY TCP4 203.0.113.7 10.0.0.2 5 443\r\n",
+            "203.0.113.9",
+            "203.0.113.7:5",
+        ),
+        // Nobody else has to, or may.
+        (peer("192.0.2.1:1"), b"", "", "192.0.2.1:1"),
+        (peer("192.0.2.1:1"), b"", "203.0.113.9", "192.0.2.1:1"),
+    ];
+    for (peer, header, hops, shown) in table {
+        let more = match hops {
+            "" => String::new(),
+            hops => format!("X-Forwarded-For: {hops}\r\n"),
+        };
+        let bytes = [header, &upgrade("/ws", &more)].concat();
+        for piece in [1, bytes.len()] {
+            let mut ann = house.client_from(peer);
+            for piece in bytes.chunks(piece) {
+                ann.send(piece);
+                house.run();
+            }
+            let question: serde_json::Value =
+                serde_json::from_slice(&house.questions[0].body).unwrap();
+            assert_eq!(question["connection"]["remote_addr"], shown);
+            house.answer(Verdict::Allow);
+            assert_eq!(ann.hear(), ["101"]);
+        }
+    }
+    // A header that is missing or malformed; one from somebody who is not trusted; one that does not come.
+    let line = b"PROXY TCP4 203.0.113.7 10.0.0.2 5 443\r\n";
+    let mut ann = house.client_from(peer("10.0.0.1:1"));
+    assert_eq!(house.sends(&mut ann, b"G"), ["400 bad_proxy_header, close"]);
+    let mut ben = house.client_from(Peer::UNIX);
+    assert_eq!(
+        house.sends(&mut ben, b"PROXY TCP5 \r\n"),
+        ["400 bad_proxy_header, close"]
+    );
+    let mut cat = house.client_from(peer("192.0.2.1:1"));
+    let twice = [&line[..], &upgrade("/ws", "")].concat();
+    assert_eq!(house.sends(&mut cat, &twice), ["400 bad_request, close"]);
+    let mut dan = house.client_from(peer("10.0.0.1:1"));
+    house.pass(9_000);
+    assert_eq!(house.sends(&mut dan, &line[..20]), [""; 0]);
+    house.pass(1_000);
+    assert_eq!(dan.hear(), ["408 request_timeout, close"]);
+}
+
+#[test]
+fn whoever_comes_by_a_proxy_is_not_on_this_machine() {
+    let mut house = House::with(Settings {
+        proxies: Proxies::parse("127.0.0.1").unwrap(),
+        proxy_protocol: true,
+        ..settings()
+    });
+    let header = b"PROXY TCP4 127.0.0.1 127.0.0.1 5 443\r\n";
+    let mut ann = house.client();
+    assert_eq!(
+        house.sends(&mut ann, &[&header[..], &get("/metrics")].concat()),
+        ["403 forbidden"]
+    );
+    let mut ben = house.client_from(Peer::UNIX);
+    assert_eq!(
+        house.sends(
+            &mut ben,
+            &[b"PROXY UNKNOWN\r\n", &get("/metrics")[..]].concat()
+        ),
+        ["403 forbidden"]
+    );
+    let health = house.sends(&mut ben, &get("/health"));
+    assert_eq!(health, [r#"200 {"status":"ok"}"#]);
+}
+
+#[test]
 fn a_full_house_takes_no_websockets_but_answers_requests() {
     let mut house = House::with(Settings {
         max_connections: 2,

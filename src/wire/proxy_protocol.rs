@@ -1,0 +1,303 @@
+//! The PROXY protocol, versions 1 and 2: what a proxy says of its client before anything else (HAProxy's
+//! doc/proxy-protocol.txt, cited by section).
+//!
+//! Owns: how the header is told and read. Knows: bytes. Never knows: whether its sender is believed.
+//!
+//! Decisions
+//! - Whoever has to send a header and sends something else is refused: a receiver must not guess (section 2).
+//! - A header that tells no address of the internet (LOCAL, UNKNOWN, UNSPEC, a unix socket's, a datagram's) is read, and
+//!   the connection keeps the address that it has, as with HAProxy and nginx. Extensions (TLVs) are skipped.
+//! - At most [`MAX_HEADER`] bytes, over the 64 KiB that version 2 can announce: real ones have some hundred, nginx takes as
+//!   many, and they wait in memory until they are whole.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::forwarded::known;
+use super::http::{Refusal, Status};
+
+/// Bytes that a header may take.
+pub const MAX_HEADER: usize = 4096;
+/// The longest line of version 1, its CR LF included (2.1).
+const MAX_LINE: usize = 107;
+
+/// How a header of version 2 begins (2.2).
+const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+const LINE: &[u8; 6] = b"PROXY ";
+
+/// Reads a header from the start of `bytes`: the client's address, if it tells one, and how many bytes it took; or `None`
+/// if it is not all there yet.
+///
+/// # Errors
+/// `400` for what is no header. After it the connection is of no use.
+pub fn parse(bytes: &[u8]) -> Result<Option<(Option<SocketAddr>, usize)>, Refusal> {
+    if begins(bytes, LINE) {
+        line(bytes)
+    } else if begins(bytes, SIGNATURE) {
+        binary(bytes)
+    } else {
+        Err(refusal("does not begin with a PROXY header"))
+    }
+}
+
+/// Whether `bytes` begins with `start`, as far as it has come.
+fn begins(bytes: &[u8], start: &[u8]) -> bool {
+    bytes.iter().zip(start).all(|(byte, wanted)| byte == wanted)
+}
+
+fn refusal(what: &str) -> Refusal {
+    let message = format!(
+        "this connection {what}: a trusted proxy has to send one (send-proxy or send-proxy-v2 in HAProxy, \
+         proxy_protocol in nginx), or take it out of --trusted-proxies"
+    );
+    Refusal::new(Status::BadRequest, "bad_proxy_header", message)
+}
+
+/// Version 1: `PROXY TCP4 203.0.113.7 192.0.2.1 51814 443` (2.1).
+fn line(bytes: &[u8]) -> Result<Option<(Option<SocketAddr>, usize)>, Refusal> {
+    let within = bytes.get(..MAX_LINE).unwrap_or(bytes);
+    let Some(end) = memchr::memmem::find(within, b"\r\n") else {
+        return match within.len() {
+            MAX_LINE => Err(refusal("begins with a PROXY line that is too long")),
+            _ => Ok(None),
+        };
+    };
+    let line = within.get(LINE.len()..end).unwrap_or_default();
+    let client = if line == b"UNKNOWN" || line.starts_with(b"UNKNOWN ") {
+        None
+    } else {
+        let client = told(line).ok_or_else(|| refusal("begins with a malformed PROXY line"))?;
+        known(client)
+    };
+    Ok(Some((client, end.saturating_add(2))))
+}
+
+fn told(line: &[u8]) -> Option<SocketAddr> {
+    let words: Vec<&str> = str::from_utf8(line).ok()?.split(' ').collect();
+    match words[..] {
+        ["TCP4", from, to, from_port, to_port] => {
+            to.parse::<Ipv4Addr>().ok().and(port(to_port))?;
+            Some((from.parse::<Ipv4Addr>().ok()?, port(from_port)?).into())
+        }
+        ["TCP6", from, to, from_port, to_port] => {
+            to.parse::<Ipv6Addr>().ok().and(port(to_port))?;
+            Some((from.parse::<Ipv6Addr>().ok()?, port(from_port)?).into())
+        }
+        _ => None,
+    }
+}
+
+fn port(text: &str) -> Option<u16> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let canonical = text == "0" || !text.starts_with('0');
+    (digits && canonical).then(|| text.parse().ok()).flatten()
+}
+
+/// Version 2 (2.2).
+fn binary(bytes: &[u8]) -> Result<Option<(Option<SocketAddr>, usize)>, Refusal> {
+    let Some((&[.., command, family, high, low], rest)) = bytes.split_first_chunk::<16>() else {
+        return Ok(None);
+    };
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    let whole = length.saturating_add(16);
+    if whole > MAX_HEADER {
+        return Err(refusal("begins with a PROXY header that is too long"));
+    }
+    let Some(told) = rest.get(..length) else {
+        return Ok(None);
+    };
+    let malformed = || refusal("begins with a malformed PROXY header");
+    let client = match (command, family) {
+        // LOCAL: the proxy speaks for itself, whatever follows.
+        (0x20, _) => None,
+        (0x21, 0x11) => {
+            let (ip, rest) = told.split_first_chunk::<4>().ok_or_else(malformed)?;
+            let (_, rest) = rest.split_first_chunk::<4>().ok_or_else(malformed)?;
+            known((*ip, source_port(rest).ok_or_else(malformed)?).into())
+        }
+        (0x21, 0x21) => {
+            let (ip, rest) = told.split_first_chunk::<16>().ok_or_else(malformed)?;
+            let (_, rest) = rest.split_first_chunk::<16>().ok_or_else(malformed)?;
+            known((*ip, source_port(rest).ok_or_else(malformed)?).into())
+        }
+        // UNSPEC, datagrams, unix sockets.
+        (0x21, 0x00..=0x02 | 0x10 | 0x12 | 0x20 | 0x22 | 0x30..=0x32) => None,
+        _ => return Err(malformed()),
+    };
+    Ok(Some((client, whole)))
+}
+
+/// The first of the two ports that `bytes` begin with.
+fn source_port(bytes: &[u8]) -> Option<u16> {
+    let ports = bytes.first_chunk::<4>()?;
+    Some(u16::from_be_bytes([ports[0], ports[1]]))
+}
+
+/// What must hold for any bytes; the fuzz target and the replayed corpus call it. Panics where it does not.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    let whole = parse(bytes);
+    // What is decided early is decided for good.
+    for end in 0..bytes.len() {
+        let early = parse(bytes.get(..end).unwrap_or_default());
+        assert!(
+            early == Ok(None) || early == whole,
+            "{end} bytes {early:?}, all {whole:?}"
+        );
+    }
+    match whole {
+        Ok(Some((client, used))) => {
+            assert!(used <= bytes.len() && used <= MAX_HEADER);
+            assert!(client.is_none_or(|client| !client.ip().is_unspecified()));
+        }
+        Ok(None) => assert!(bytes.len() < MAX_HEADER),
+        Err(refusal) => assert_eq!(refusal.status, Status::BadRequest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header of version 2.
+    fn v2(command: u8, family: u8, told: &[u8]) -> Vec<u8> {
+        let length = (told.len() as u16).to_be_bytes();
+        [SIGNATURE, [command, family].as_slice(), &length, told].concat()
+    }
+
+    const V4: &[u8] = &[203, 0, 113, 7, 192, 0, 2, 1, 0xCA, 0x66, 0x01, 0xBB];
+    /// A type, a length of 3, and so many bytes.
+    const TLV: &[u8] = &[0x04, 0, 3, 1, 2, 3];
+
+    fn v6() -> Vec<u8> {
+        let ip = |text: &str| text.parse::<Ipv6Addr>().unwrap().octets();
+        let ports = [0, 9, 1, 0xBB];
+        [ip("2001:db8::1").as_slice(), &ip("2001:db8::2"), &ports].concat()
+    }
+
+    /// `None` is a header that is refused.
+    fn judge(bytes: &[u8], wanted: Option<Option<&str>>) {
+        fuzz(bytes);
+        let wanted = wanted.map(|client| client.map(|c| c.parse().unwrap()));
+        // Whole, and with more behind it.
+        for more in [&b""[..], b"GET /ws HTTP/1.1\r\n", b"\r\n"] {
+            match (parse(&[bytes, more].concat()), wanted) {
+                (Ok(found), Some(wanted)) => assert_eq!(found, Some((wanted, bytes.len()))),
+                (Err(refusal), None) => assert_eq!(refusal.code, "bad_proxy_header"),
+                (found, _) => panic!("{}: {found:?}", bytes.escape_ascii()),
+            }
+        }
+        // Byte by byte: not a byte too early, and what is wrong is wrong by its end.
+        for end in 0..bytes.len() {
+            match parse(&bytes[..end]) {
+                Ok(None) => {}
+                Err(_) if wanted.is_none() => break,
+                found => panic!("{}: {found:?}", bytes[..end].escape_ascii()),
+            }
+        }
+    }
+
+    #[test]
+    fn lines() {
+        for (text, client) in [
+            (
+                "TCP4 203.0.113.7 192.0.2.1 51814 443",
+                Some("203.0.113.7:51814"),
+            ),
+            (
+                "TCP4 255.255.255.255 255.255.255.255 65535 65535",
+                Some("255.255.255.255:65535"),
+            ),
+            ("TCP4 203.0.113.7 192.0.2.1 0 0", Some("203.0.113.7:0")),
+            (
+                "TCP6 2001:db8::1 2001:db8::2 51814 443",
+                Some("[2001:db8::1]:51814"),
+            ),
+            ("TCP6 ::ffff:203.0.113.7 ::1 1 2", Some("203.0.113.7:1")),
+            ("UNKNOWN", None),
+            ("UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535", None),
+            ("TCP4 0.0.0.0 192.0.2.1 1 2", None),
+            ("TCP6 :: ::1 0 0", None),
+        ] {
+            judge(format!("PROXY {text}\r\n").as_bytes(), Some(client));
+        }
+        judge(b"PROXY UNKNOWN \xff\0\n\r\r\n", Some(None));
+        for text in [
+            "TCP4 203.0.113.7 192.0.2.1 51814",
+            "TCP4 203.0.113.7 192.0.2.1 51814 443 ",
+            "TCP4  203.0.113.7 192.0.2.1 51814 443",
+            "TCP4 203.0.113.7 192.0.2.1 65536 443",
+            "TCP4 203.0.113.7 192.0.2.1 +1 443",
+            "TCP4 203.0.113.7 192.0.2.1 01 443",
+            "TCP4 203.0.113.7 192.0.2.1 1 x",
+            "TCP4 203.0.113.07 192.0.2.1 1 2",
+            "TCP4 203.0.113.7 192.0.2 1 2",
+            "TCP4 2001:db8::1 2001:db8::2 1 2",
+            "TCP6 203.0.113.7 192.0.2.1 1 2",
+            "TCP6 [2001:db8::1] ::1 1 2",
+            "UDP4 203.0.113.7 192.0.2.1 1 2",
+            "tcp4 203.0.113.7 192.0.2.1 1 2",
+            "UNKNOWNS",
+            "",
+            "TCP4 203.0.113.7 192.0.2.1 1 2\nGET / HTTP/1.1",
+        ] {
+            judge(format!("PROXY {text}\r\n").as_bytes(), None);
+        }
+        // The longest line there may be, and one byte more.
+        let line = |fill: usize| format!("PROXY UNKNOWN {}\r\n", "x".repeat(fill));
+        judge(line(MAX_LINE - 16).as_bytes(), Some(None));
+        judge(line(MAX_LINE - 15).as_bytes(), None);
+    }
+
+    #[test]
+    fn headers_of_version_2() {
+        let long = vec![0; MAX_HEADER - 16];
+        let with_tlv = |told: &[u8]| [told, TLV, TLV].concat();
+        for (bytes, client) in [
+            (v2(0x21, 0x11, V4), Some("203.0.113.7:51814")),
+            (v2(0x21, 0x11, &with_tlv(V4)), Some("203.0.113.7:51814")),
+            (v2(0x21, 0x21, &v6()), Some("[2001:db8::1]:9")),
+            (v2(0x21, 0x21, &with_tlv(&v6())), Some("[2001:db8::1]:9")),
+            // LOCAL, whatever it tells; UNSPEC; datagrams; unix sockets.
+            (v2(0x20, 0x00, b""), None),
+            (v2(0x20, 0x11, V4), None),
+            (v2(0x20, 0xFF, TLV), None),
+            (v2(0x21, 0x00, TLV), None),
+            (v2(0x21, 0x12, V4), None),
+            (v2(0x21, 0x22, &v6()), None),
+            (v2(0x21, 0x31, &[0; 216]), None),
+            (v2(0x21, 0x11, &[0; 12]), None),
+            (v2(0x20, 0x00, &long), None),
+        ] {
+            judge(&bytes, Some(client));
+        }
+        for bytes in [
+            v2(0x11, 0x11, V4),
+            v2(0x31, 0x11, V4),
+            v2(0x22, 0x11, V4),
+            v2(0x21, 0x13, V4),
+            v2(0x21, 0x41, V4),
+            v2(0x21, 0x11, &V4[..11]),
+            v2(0x21, 0x21, &v6()[..35]),
+            v2(0x20, 0x00, &[&long[..], b"x"].concat()),
+        ] {
+            judge(&bytes, None);
+        }
+    }
+
+    #[test]
+    fn what_is_no_header_is_known_by_its_first_byte_that_differs() {
+        for bytes in [
+            &b"GET /ws HTTP/1.1\r\n"[..],
+            b"PROXX",
+            b"\r\n\r\n\0\r\nQUIT\r",
+            b"\r\nGET",
+            b"proxy ",
+            b"\x16\x03\x01",
+            b"\0",
+        ] {
+            fuzz(bytes);
+            assert!(parse(bytes).is_err(), "{}", bytes.escape_ascii());
+        }
+        assert_eq!(parse(b""), Ok(None));
+    }
+}
