@@ -693,7 +693,7 @@ impl<S: Stream> Hub<S> {
             let who = Subject {
                 slot: id.slot,
                 name: &name,
-                peer: connection.peer,
+                peer: connection.client(),
             };
             let unused = session.is_http() && !session.is_asked();
             self.access.ended(&who, ending, unused, self.clock.now);

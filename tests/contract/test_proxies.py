@@ -87,6 +87,7 @@ def test_the_cap_counts_clients_and_not_the_proxy(serve):
     server.ws(headers=forwarded("203.0.113.2"))
     stream = server.knock(headers=forwarded("203.0.113.1"))
     is_error(stream.response(), 429)
+    server.logged('"remote_addr":"203.0.113.1",.*"reason":"too_many_connections"')
     # The proxy's connection is kept, and the next request on it is another client's.
     assert stream.send(upgrade(headers=forwarded("203.0.113.3"))).response().status == 101
     first.leaves()
