@@ -83,9 +83,9 @@ pub fn with_id(id: u64, command: &str) -> String {
     command.replacen('{', &format!(r#"{{"id":{id},"#), 1)
 }
 
-/// What the server is told of where the `nth` client comes from: on this machine, its port its number.
+/// What the server is told of where the `nth` client comes from: on this machine, its port one more than its number.
 pub fn local(nth: usize) -> Peer {
-    Peer::new(SocketAddr::from(([127, 0, 0, 1], nth as u16)))
+    Peer::new(SocketAddr::from(([127, 0, 0, 1], nth as u16 + 1)))
 }
 
 pub struct Client {

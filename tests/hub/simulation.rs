@@ -953,7 +953,7 @@ impl Sim {
             }
             let address = line["remote_addr"].as_str().expect("an address");
             let (_, port) = address.rsplit_once(':').expect("a port");
-            let at: usize = port.parse().expect("a number");
+            let at = port.parse::<usize>().expect("a number") - 1;
             let reason = line["reason"].as_str().expect("a word").to_owned();
             *self.sum.endings.entry(reason.clone()).or_default() += 1;
             let actor = &mut self.actors[at];

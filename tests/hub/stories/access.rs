@@ -49,7 +49,7 @@ fn a_line_says_how_long_it_was_and_how_much_was_said() {
     let bytes_in = request + joining + asking.len() + close(4_001).len();
     for (name, value) in [
         ("connection", json!("0000000000000001-1")),
-        ("remote_addr", json!("127.0.0.1:0")),
+        ("remote_addr", json!("127.0.0.1:1")),
         ("reason", json!("closed")),
         ("code", json!(4_001)),
         ("duration_ms", json!(1_234)),
@@ -166,7 +166,7 @@ fn a_refused_upgrade_says_who_and_why() {
     for (name, value) in [
         ("message", json!("request refused")),
         ("connection", json!("0000000000000001-1")),
-        ("remote_addr", json!("127.0.0.1:0")),
+        ("remote_addr", json!("127.0.0.1:1")),
         ("endpoint", json!("ws")),
         ("status", json!(403)),
         ("reason", json!("not_authorized")),

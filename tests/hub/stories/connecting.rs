@@ -69,7 +69,7 @@ fn every_later_question_says_who_asks() {
         "203.0.113.7"
     );
     assert_eq!(connect["args"]["query"]["token"][1], "b c");
-    assert_eq!(connect["connection"]["remote_addr"], "127.0.0.1");
+    assert_eq!(connect["connection"]["remote_addr"], "127.0.0.1:1");
     assert!(connect["connection"].get("state").is_none());
     assert!(house.questions[0].wants_state);
     house.answer_with(Verdict::Allow, Some(r#"{"user":42}"#));
@@ -332,20 +332,26 @@ fn a_trusted_proxy_begins_with_a_proxy_header() {
     // A header that is missing or malformed; one from somebody who is not trusted; one that does not come.
     let line = b"PROXY TCP4 203.0.113.7 10.0.0.2 5 443\r\n";
     let mut ann = house.client_from(peer("10.0.0.1:1"));
-    assert_eq!(house.sends(&mut ann, b"G"), ["400 bad_proxy_header, close"]);
+    assert_eq!(
+        house.sends(&mut ann, b"G"),
+        ["400 bad_proxy_header, close", "end"]
+    );
     let mut ben = house.client_from(Peer::UNIX);
     assert_eq!(
         house.sends(&mut ben, b"PROXY TCP5 \r\n"),
-        ["400 bad_proxy_header, close"]
+        ["400 bad_proxy_header, close", "end"]
     );
     let mut cat = house.client_from(peer("192.0.2.1:1"));
     let twice = [&line[..], &upgrade("/ws", "")].concat();
-    assert_eq!(house.sends(&mut cat, &twice), ["400 bad_request, close"]);
+    assert_eq!(
+        house.sends(&mut cat, &twice),
+        ["400 bad_request, close", "end"]
+    );
     let mut dan = house.client_from(peer("10.0.0.1:1"));
     house.pass(9_000);
     assert_eq!(house.sends(&mut dan, &line[..20]), [""; 0]);
     house.pass(1_000);
-    assert_eq!(dan.hear(), ["408 request_timeout, close"]);
+    assert_eq!(dan.hear(), ["408 request_timeout, close", "end"]);
 }
 
 #[test]
