@@ -125,6 +125,8 @@ pub struct Runs {
     live: Slab<Run>,
     spare: Vec<Vec<u8>>,
     begun: u64,
+    /// Bytes in all that somebody holds.
+    pub held: usize,
     /// Bytes that the kernel has taken, of runs and of connections' own; counted here because every send passes by.
     pub taken: u64,
     /// What waits in all outboxes together, as far as they have been counted: see [`Outbox::count`].
@@ -135,6 +137,8 @@ pub struct Runs {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waits {
     pub bytes: usize,
+    /// Of these, those that are nobody else's.
+    pub own: usize,
     /// Outboxes whose kernel would take nothing more.
     pub blocked: usize,
 }
@@ -174,7 +178,9 @@ impl Runs {
     /// Has `write` append to the run's bytes.
     pub fn append(&mut self, run: u32, write: impl FnOnce(&mut Vec<u8>)) {
         if let Some(run) = self.live.get_mut(run as usize) {
+            let before = run.bytes.len();
             write(&mut run.bytes);
+            self.held += run.bytes.len() - before;
         }
     }
 
@@ -202,6 +208,7 @@ impl Runs {
         found.holders -= 1;
         if found.holders == 0 {
             let mut bytes = self.live.remove(run as usize).bytes;
+            self.held -= bytes.len();
             if self.spare.len() < SPARE_RUNS && bytes.capacity() <= SPARE_CAPACITY {
                 bytes.clear();
                 self.spare.push(bytes);
@@ -223,6 +230,8 @@ pub struct Outbox(Option<Box<Waiting>>);
 struct Waiting {
     pieces: VecDeque<Piece>,
     bytes: usize,
+    /// Of these, the connection's own.
+    own: usize,
     /// The kernel took less than it was offered; an edge will tell when it takes more.
     blocked: bool,
     /// What of this the sum in [`Runs`] knows.
@@ -297,6 +306,7 @@ impl Outbox {
             let before = bytes.len();
             write(bytes);
             waiting.bytes += bytes.len() - before;
+            waiting.own += bytes.len() - before;
         }
         if waiting.bytes == 0 {
             self.0 = None;
@@ -423,6 +433,7 @@ impl Waits {
     /// One connection's part of the sum is another one now.
     fn replace(&mut self, old: Waits, new: Waits) {
         self.bytes = self.bytes - old.bytes + new.bytes;
+        self.own = self.own - old.own + new.own;
         self.blocked = self.blocked - old.blocked + new.blocked;
     }
 }
@@ -431,6 +442,7 @@ impl Waiting {
     fn count(&mut self, runs: &mut Runs) {
         let now = Waits {
             bytes: self.bytes,
+            own: self.own,
             blocked: usize::from(self.blocked),
         };
         runs.waiting.replace(self.counted, now);
@@ -447,14 +459,18 @@ impl Waiting {
             };
             if taken < left {
                 match piece {
-                    Piece::Own { sent, .. } => *sent += taken,
+                    Piece::Own { sent, .. } => {
+                        *sent += taken;
+                        self.own -= taken;
+                    }
                     Piece::Shared(slice) => slice.from += taken as u32,
                 }
                 return;
             }
             taken -= left;
-            if let Some(Piece::Shared(slice)) = self.pieces.pop_front() {
-                runs.release(slice.run);
+            match self.pieces.pop_front() {
+                Some(Piece::Shared(slice)) => runs.release(slice.run),
+                _ => self.own -= left,
             }
         }
     }

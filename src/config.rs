@@ -163,6 +163,9 @@ flags! {
     max_message_rate: One "COUNT" = "0";
     /// bytes that may wait for one slow connection
     max_queue_size: One "SIZE" = "1MiB";
+    /// bytes that may wait in all: for slow connections, and for the rest of messages
+    /// and bodies; when it is short, whoever holds most of it is ended
+    max_total_queue_size: One "SIZE" = "1GiB";
 ["Time"]
     /// from accepting a connection to its complete request
     handshake_timeout: One "DURATION" = "10s";
@@ -211,6 +214,8 @@ pub struct Config {
     pub max_message_rate: u64,
     /// Bytes.
     pub max_queue_size: usize,
+    /// Bytes.
+    pub max_total_queue_size: usize,
     pub handshake_timeout: Duration,
     /// `None`: never.
     pub ping_interval: Option<Duration>,
@@ -443,6 +448,7 @@ impl Config {
             // Nobody sends more in a second than the server can read.
             max_message_rate: set.max_message_rate.checked(|t| count(t, 0..=1_000_000))? as u64,
             max_queue_size: set.max_queue_size.checked(size)?,
+            max_total_queue_size: set.max_total_queue_size.checked(total_size)?,
             handshake_timeout: set.handshake_timeout.checked(some_duration)?,
             ping_interval: match set.ping_interval.checked(duration_or_zero)? {
                 Duration::ZERO => None,
@@ -907,15 +913,24 @@ fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
 /// A gigabyte at most: the lengths of a message and of its frame stay within 32 bits, and nobody who wants more for one
 /// client means it. Zero would let nothing through, and is most likely meant as "no limit", which there is not.
 fn size(text: &str) -> Result<usize, String> {
-    const MOST: u64 = 1 << 30;
+    size_up_to(text, 1 << 30)
+        .ok_or_else(|| "a size such as 65536, 64KiB or 1MiB, from 1 to 1GiB".to_owned())
+}
+
+/// Of memory: a terabyte at most.
+fn total_size(text: &str) -> Result<usize, String> {
+    size_up_to(text, 1 << 40)
+        .ok_or_else(|| "a size such as 65536, 64MiB or 1GiB, from 1 to 1TiB".to_owned())
+}
+
+fn size_up_to(text: &str, most: u64) -> Option<usize> {
     let bytes = text
         .starts_with(|c: char| c.is_ascii_digit())
         .then(|| text.parse::<ByteSize>().ok().map(|size| size.as_u64()))
         .flatten();
     bytes
-        .filter(|bytes| (1..=MOST).contains(bytes))
+        .filter(|bytes| (1..=most).contains(bytes))
         .and_then(|bytes| usize::try_from(bytes).ok())
-        .ok_or_else(|| "a size such as 65536, 64KiB or 1MiB, from 1 to 1GiB".to_owned())
 }
 
 fn some_duration(text: &str) -> Result<Duration, String> {
@@ -1018,6 +1033,7 @@ mod tests {
         assert_eq!(config.max_channels, 1_000);
         assert_eq!(config.max_message_rate, 0);
         assert_eq!(config.max_queue_size, 1 << 20);
+        assert_eq!(config.max_total_queue_size, 1 << 30);
         assert_eq!(config.handshake_timeout, Duration::from_secs(10));
         assert_eq!(config.ping_interval, Some(Duration::from_secs(25)));
         assert_eq!(config.drain_timeout, Duration::from_secs(10));
@@ -1409,6 +1425,9 @@ mod tests {
         ];
         refused("max-message-size", &nonsense);
         refused("max-queue-size", &nonsense);
+        let total = given("max-total-queue-size", "64GiB").unwrap();
+        assert_eq!(total.max_total_queue_size, 64 << 30);
+        refused("max-total-queue-size", &["", "0", "-1", "2TiB", "x"]);
 
         let nonsense = ["", "-1", "+1", "1.0", "ten", " 1", "99999999999999999999"];
         for flag in ["authorizer-workers", "authorizer-queue", "max-channels"] {

@@ -41,6 +41,7 @@
 //! hub/routes.rs            what each request is answered: /ws, /broadcast, /health, /metrics
 //! hub/commands.rs          join, leave, broadcast
 //! hub/addresses.rs         how many WebSockets there are from one address
+//! hub/backlog.rs           how much waits in all, and how much more may
 //! hub/channels.rs          who is in what, both ways
 //! hub/broker.rs            the doors for a broker that is shared with other servers
 //! hub/subscriptions.rs     which channels that broker has been asked for

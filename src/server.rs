@@ -158,6 +158,7 @@ impl Server {
             },
             max_connections,
             max_connections_per_ip: config.max_connections_per_ip,
+            max_total_queue: config.max_total_queue_size,
             max_channels: config.max_channels,
             max_message_rate: config.max_message_rate,
             key: config.broadcasting_key.clone(),
@@ -503,10 +504,10 @@ impl Server {
             let passed = "its sockets are the service manager's: --listen-addr is not used";
             self.log.info(passed, &[]);
         }
-        let unix = |listen: &Listen| matches!(listen, Listen::Unix(_));
+        let unix = |listener: &Listener| listener.address.starts_with("unix:");
         if config.proxy_protocol
             && config.trusted_proxies == Proxies::default()
-            && !config.listen_addr.iter().any(unix)
+            && !self.listeners.iter().any(unix)
         {
             let idle = "--proxy-protocol has no effect: no proxy is trusted; set --trusted-proxies";
             self.log.warn(idle, &[]);

@@ -18,6 +18,8 @@ pub enum Ending {
     Stopping,
     /// The authorizer is down.
     AuthorizerDown,
+    /// More waits in all than may, and much of it is this connection's.
+    Overloaded,
     /// No byte came, not even after a ping.
     Silent,
     /// No complete request came in time.
@@ -40,12 +42,16 @@ impl Ending {
             Ending::TooSlow => (Some(1008), "it reads too slowly: too much waits to be sent"),
             Ending::Stopping => (Some(1012), "the server is stopping: come back later"),
             Ending::AuthorizerDown => (Some(1013), "the authorizer is down: come back later"),
+            Ending::Overloaded => (
+                Some(1013),
+                "there is no room for your message: come back later",
+            ),
             _ => (None, ""),
         }
     }
 
     /// Every label.
-    pub const LABELS: [&str; 14] = [
+    pub const LABELS: [&str; 15] = [
         "closed",
         "left",
         "silent",
@@ -53,6 +59,7 @@ impl Ending {
         "answered",
         "idle",
         "too_slow",
+        "overloaded",
         "too_big",
         "invalid_text",
         "protocol_error",
@@ -74,6 +81,7 @@ impl Ending {
             Ending::TooSlow => "too_slow",
             Ending::Stopping => "stopping",
             Ending::AuthorizerDown => "authorizer_down",
+            Ending::Overloaded => "overloaded",
             Ending::Silent => "silent",
             Ending::HandshakeTimeout => "handshake_timeout",
             Ending::Idle => "idle",
@@ -100,6 +108,7 @@ mod tests {
             Ending::TooSlow,
             Ending::Stopping,
             Ending::AuthorizerDown,
+            Ending::Overloaded,
             Ending::Silent,
             Ending::HandshakeTimeout,
             Ending::Idle,

@@ -192,6 +192,16 @@ impl<S: Stream> Connection<S> {
         self.session.is_listening() && !(self.session.is_http() && self.outbox.is_blocked())
     }
 
+    /// Bytes that have come from it and wait.
+    pub fn waiting(&self) -> usize {
+        self.inbox.len().saturating_add(self.session.held())
+    }
+
+    /// Lets go of what waits, and ends; a WebSocket is closed instead.
+    pub fn overload(&mut self, clock: &Clock) {
+        self.session.overload(&mut self.outbox, clock);
+    }
+
     /// Whether a turn would do something although no edge will come.
     pub fn has_work(&self) -> bool {
         self.is_listening() && (self.unread || !self.starved)

@@ -270,6 +270,20 @@ impl Session {
         }
     }
 
+    /// Bytes that have come and wait: of a message or a body that is not complete, or that has to wait.
+    pub fn held(&self) -> usize {
+        match &self.phase {
+            Phase::Body(arriving) => arriving.kept.len(),
+            Phase::Publishing(publishing) => publishing.body.len(),
+            Phase::Open { reader, parked, .. } => {
+                let parked = parked.as_ref().map_or(0, |parked| parked.message.len());
+                reader.held().saturating_add(parked)
+            }
+            Phase::Closing { reader, .. } => reader.held(),
+            Phase::Request { .. } | Phase::Authorizing(_) => 0,
+        }
+    }
+
     /// Whether a command is kept.
     pub fn is_parked(&self) -> bool {
         matches!(
@@ -561,14 +575,17 @@ impl Session {
         let Phase::Open { reader, .. } = &mut self.phase else {
             return;
         };
-        let reader = std::mem::take(reader);
+        let reader = match ending {
+            Ending::Overloaded => Reader::default(),
+            _ => std::mem::take(reader),
+        };
         self.end(ending);
         let (code, reason) = ending.close();
         let frame = frame::close_frame(code, reason);
         outbox.own(|out| out.extend_from_slice(&frame));
         let close = match ending {
             Ending::Closed(_) => Close::Echo,
-            Ending::Violation(_) => Close::Linger,
+            Ending::Violation(_) | Ending::Overloaded => Close::Linger,
             _ => Close::Sent,
         };
         self.phase = Phase::Closing {
@@ -577,6 +594,22 @@ impl Session {
             reader,
             finished: false,
         };
+    }
+
+    /// Nothing more of what has come is kept; who waits for an answer is told to come back.
+    pub fn overload(&mut self, outbox: &mut Outbox, clock: &Clock) {
+        match &self.phase {
+            Phase::Closing { .. } => self.over = true,
+            Phase::Body(arriving) if arriving.exchange.is_none() => {
+                self.linger(Ending::Overloaded, clock.now);
+            }
+            _ => {
+                let message = "there is no room for your request: come back later";
+                let refusal = Refusal::new(Status::Unavailable, "overloaded", message);
+                let refusal = refusal.with("Retry-After", "5");
+                self.refuse(refusal, Ending::Overloaded, outbox, clock);
+            }
+        }
     }
 
     /// It is over at once: nothing more can be said or heard.

@@ -254,6 +254,7 @@ fn is_fault(ending: Ending) -> bool {
         | Ending::Violation(_)
         | Ending::TooSlow
         | Ending::AuthorizerDown
+        | Ending::Overloaded
         | Ending::Silent
         | Ending::HandshakeTimeout
         | Ending::BadRequest => true,

@@ -26,6 +26,7 @@
 
 mod access;
 mod addresses;
+mod backlog;
 mod broker;
 mod channels;
 mod commands;
@@ -42,18 +43,19 @@ use std::time::Duration;
 
 use self::access::{Access, Subject};
 use self::addresses::Addresses;
+use self::backlog::Backlog;
 use self::channels::{Channels, Place, Released};
 use self::deadlines::Deadlines;
 use self::rates::Rates;
 use self::registry::{Name, Registry};
-use crate::buffers::Runs;
+use crate::buffers::{Inbox, Runs};
 use crate::config::{AccessLog, Secret};
 use crate::connection::{
     Authorizing, Awaits, Clock, Ending, Event, Filled, Limits, Millis, Parked, Peer, Standing,
     Stream,
 };
 use crate::effect::{Answer, ConnId, Effect, Verdict};
-use crate::log::Log;
+use crate::log::{Log, Value};
 use crate::metrics::{Gauges, Metrics};
 use crate::process;
 use crate::wire::forwarded::Proxies;
@@ -80,6 +82,8 @@ const DEADLINES: usize = 128;
 const DROPS: usize = 64;
 /// Slots that a graceful stop looks at between two polls.
 const WALK: u32 = 4096;
+/// How long too much is said to wait at least, so that a crowd which comes and goes does not flood the log.
+const STEADY: Millis = 5_000;
 /// The part of the drain time in which clients are told to leave; the rest is theirs to do so. In tenths.
 const DRAIN_TENTHS: Millis = 9;
 
@@ -91,6 +95,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// The same from one address; 0 is no limit.
     pub max_connections_per_ip: usize,
+    /// Bytes that may wait in all, in both directions.
+    pub max_total_queue: usize,
     /// Channels that one connection may be in.
     pub max_channels: usize,
     /// Messages that one connection may send in a second; 0 is no limit.
@@ -184,6 +190,11 @@ pub struct Hub<S> {
     registry: Registry<S>,
     channels: Channels,
     addresses: Addresses,
+    backlog: Backlog,
+    /// The log has said that the server is full.
+    said_full: bool,
+    /// When the log has said that too much waits.
+    said_overloaded: Option<Millis>,
     rates: Rates,
     runs: Runs,
     deadlines: Deadlines,
@@ -238,6 +249,8 @@ pub struct Holds {
     pub addresses: usize,
     /// Buffers of what was published.
     pub runs: usize,
+    /// Bytes that wait, in both directions; what is shared counts once.
+    pub waiting: usize,
     /// Bytes that wait to be sent.
     pub queued_bytes: usize,
     /// Connections whose other side has to read before more can be sent.
@@ -250,6 +263,9 @@ impl<S: Stream> Hub<S> {
         Hub {
             random: settings.instance | 1,
             access: Access::new(settings.access_log, log.clone()),
+            backlog: Backlog::new(settings.max_total_queue, settings.limits.max_queue),
+            said_full: false,
+            said_overloaded: None,
             addresses: Addresses::new(settings.max_connections_per_ip),
             rates: Rates::new(settings.max_message_rate),
             settings,
@@ -500,10 +516,20 @@ impl<S: Stream> Hub<S> {
             return;
         };
         if connection.too_slow {
-            self.close(id, Ending::TooSlow);
+            if !self
+                .backlog
+                .is_short_for(connection.outbox.len(), &self.runs)
+            {
+                self.close(id, Ending::TooSlow);
+            } else if !connection.session.is_over() {
+                // What waits for it is let go at once, which a close frame behind it would not do.
+                connection.session.fail(Ending::TooSlow);
+                self.say_overloaded();
+            }
         } else if connection.stopping && !connection.session.is_parked() {
             self.close(id, Ending::Stopping);
         }
+        self.weigh(id);
         let Some(connection) = self.registry.get(id) else {
             return;
         };
@@ -515,6 +541,14 @@ impl<S: Stream> Hub<S> {
                 Standing::Busy => self.busy -= 1,
                 Standing::WebSocket => {
                     self.websockets -= 1;
+                    // Not at the first place that is free: a server that stays nearly full would fill the log.
+                    if self.said_full
+                        && self.websockets.saturating_mul(10)
+                            < self.settings.max_connections.saturating_mul(9)
+                    {
+                        self.said_full = false;
+                        self.log.info("the server is no longer full", &[]);
+                    }
                     self.addresses.leave(id.slot);
                     self.channels.leave_all(id.slot, &mut self.runs);
                 }
@@ -554,6 +588,49 @@ impl<S: Stream> Hub<S> {
         }
     }
 
+    /// How much may wait for one connection now; and whether there is room again.
+    fn look_for_room(&mut self) {
+        self.settings.limits.max_queue = self.backlog.queue(&self.runs);
+        let said = self.said_overloaded.map(|at| at.saturating_add(STEADY));
+        if said.is_some_and(|at| at <= self.clock.now) && self.backlog.is_relaxed(&self.runs) {
+            self.said_overloaded = None;
+            self.log
+                .info("there is room again for what has to wait", &[]);
+        }
+    }
+
+    /// Notes how much of it waits, and ends it when that is too much for what is left of the room.
+    fn weigh(&mut self, id: ConnId) {
+        let Some(connection) = self.registry.get(id) else {
+            return;
+        };
+        let waiting = connection.waiting();
+        self.backlog.note(id.slot, waiting);
+        if waiting == 0 || waiting <= self.backlog.room_in() {
+            return;
+        }
+        match connection.session.is_open() {
+            true => self.close(id, Ending::Overloaded),
+            false => connection.overload(&self.clock),
+        }
+        if let Some(connection) = self.registry.get(id) {
+            connection.inbox = Inbox::default();
+            self.backlog.note(id.slot, connection.waiting());
+        }
+        self.say_overloaded();
+    }
+
+    /// Says that too much waits, once, until there is room again.
+    fn say_overloaded(&mut self) {
+        if self.said_overloaded.is_none() {
+            self.said_overloaded = Some(self.clock.now);
+            self.log.warn(
+                "too much waits: connections that hold much of it are ended; see --max-total-queue-size",
+                &[("bytes", Value::Number(self.backlog.total(&self.runs) as u64))],
+            );
+        }
+    }
+
     /// Begins the end of a WebSocket. What was published while it was a member goes before the close frame.
     fn close(&mut self, id: ConnId, ending: Ending) {
         let Some(connection) = self.registry.get(id) else {
@@ -575,6 +652,7 @@ impl<S: Stream> Hub<S> {
 
     /// Sends the next slices of what was published, round-robin between audiences.
     pub fn fan_out(&mut self) {
+        self.look_for_room();
         let mut left = SENDS;
         while left > 0 {
             let Some(place) = self.serving.pop_front() else {
@@ -683,6 +761,7 @@ impl<S: Stream> Hub<S> {
                 continue;
             };
             connection.outbox.clear(&mut self.runs);
+            self.backlog.note(id.slot, 0);
             let session = &connection.session;
             let ending = session.ending().unwrap_or(Ending::Answered);
             self.metrics.endings.add(ending.label());
@@ -825,6 +904,7 @@ impl<S: Stream> Hub<S> {
             memberships: self.channels.memberships(),
             addresses: self.addresses.len(),
             runs: self.runs.live(),
+            waiting: self.backlog.total(&self.runs),
             queued_bytes: self.runs.waiting.bytes,
             laggards: self.runs.waiting.blocked,
         }

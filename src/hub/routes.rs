@@ -10,6 +10,7 @@ use super::access::Subject;
 use super::registry::Name;
 use crate::connection::{Authorizing, Awaits, Badge, Exchange, Peer, Publishing, Stream};
 use crate::effect::{ConnId, Effect, Question, Receipt, Verdict};
+use crate::log::Value;
 use crate::metrics;
 use crate::wire::command::{self, Fault};
 use crate::wire::handshake::{self, Upgrade};
@@ -102,6 +103,11 @@ impl<S: Stream> Hub<S> {
             return self.refuse_stopping(id, exchange);
         }
         if self.websockets >= self.settings.max_connections {
+            if !std::mem::replace(&mut self.said_full, true) {
+                let most = Value::Number(self.settings.max_connections as u64);
+                let full = "the server is full: upgrades get 503 until a connection ends; see --max-connections";
+                self.log.warn(full, &[("connections", most)]);
+            }
             let message = "the server is full: come back later";
             return self.refuse_upgrade_for_now(id, exchange, "full", message);
         }

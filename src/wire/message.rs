@@ -97,6 +97,11 @@ impl Reader {
         Ok(Step { used, item })
     }
 
+    /// Bytes of the message that has begun.
+    pub fn held(&self) -> usize {
+        self.message.as_ref().map_or(0, |m| m.bytes.len())
+    }
+
     fn item(
         &mut self,
         input: &mut [u8],

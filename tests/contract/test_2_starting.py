@@ -17,7 +17,8 @@ from harness.ws import command, fresh, upgraded
 FLAGS = [
     "listen-addr", "authorizer-url", "authorizer-timeout", "authorizer-workers", "authorizer-queue", "broker-driver", "broker-dsn",
     "broker-prefix", "broadcasting-key", "allowed-origins", "max-connections", "max-message-size", "max-channels", "max-queue-size",
-    "handshake-timeout", "ping-interval", "drain-timeout", "log-level",
+    "handshake-timeout", "ping-interval", "drain-timeout", "log-level", "trusted-proxies", "proxy-protocol", "max-connections-per-ip",
+    "max-message-rate", "max-total-queue-size",
 ]
 
 
@@ -239,6 +240,8 @@ VARIABLES = [
     ("AUTHORIZER_TIMEOUT", "abc"), ("AUTHORIZER_WORKERS", "abc"), ("AUTHORIZER_QUEUE", "abc"), ("BROKER_DRIVER", "abc"), ("MAX_CONNECTIONS", "abc"),
     ("MAX_MESSAGE_SIZE", "abc"), ("MAX_CHANNELS", "abc"), ("MAX_QUEUE_SIZE", "abc"), ("HANDSHAKE_TIMEOUT", "abc"), ("PING_INTERVAL", "abc"),
     ("DRAIN_TIMEOUT", "abc"), ("LOG_LEVEL", "abc"), ("AUTHORIZER_URL", "abc"), ("BROKER_DSN", "abc"), ("LISTEN_ADDR", "abc"),
+    ("TRUSTED_PROXIES", "abc"), ("PROXY_PROTOCOL", "abc"), ("MAX_CONNECTIONS_PER_IP", "abc"), ("MAX_MESSAGE_RATE", "abc"),
+    ("MAX_TOTAL_QUEUE_SIZE", "abc"),
 ]
 
 
@@ -272,6 +275,11 @@ WRONG = [
     *[("max-message-size", v) for v in ("abc", "-1", "1XB", "MiB", "-1MiB")],
     *[("max-channels", v) for v in ("abc", "-1", "1.5")],
     *[("max-queue-size", v) for v in ("abc", "-1", "1XB")],
+    *[("trusted-proxies", v) for v in ("abc", "10.0.0.0/33", "10.0.0.1:80", "*", "::1,10.0.0")],
+    *[("proxy-protocol", v) for v in ("abc", "1", "v2")],
+    *[("max-connections-per-ip", v) for v in ("abc", "-1", "1.5")],
+    *[("max-message-rate", v) for v in ("abc", "-1", "1.5", "10/s")],
+    *[("max-total-queue-size", v) for v in ("abc", "-1", "1XB", "0")],
     *[("handshake-timeout", v) for v in ("abc", "-1s", "5x")],
     *[("ping-interval", v) for v in ("abc", "-1s", "5x")],
     *[("drain-timeout", v) for v in ("abc", "-1s", "5x")],

@@ -1,10 +1,11 @@
 """The limits that README.md names and the contract does not, over real sockets."""
 
+import json
 import re
 
 from harness.net import is_error, request, until
 from harness.server import upgrade
-from harness.ws import assert_error, command, text
+from harness.ws import TEXT, assert_error, command, frame, text
 
 
 def refused(stream, status, code):
@@ -89,3 +90,84 @@ def test_without_the_limit_there_is_no_rate(plain):
         ws.say(command("leave", "x", id=i))
     for i in range(2000):
         assert ws.answer(i) == {"id": i, "ok": True}
+
+
+# -- --max-total-queue-size
+
+
+def test_what_waits_for_slow_readers_has_a_limit_in_all(serve):
+    """Eight that read nothing, each in a channel of its own, might hold some 50 MB, less what the kernel takes; all of them
+    together may hold 4."""
+    server = serve("--max-total-queue-size", "4MiB", "--max-queue-size", "64MiB")
+    slow = [server.ws(rcvbuf=4096).join(f"own-{i}") for i in range(8)]
+    fast = server.ws().join("fast")
+    before = server.memory()[0]
+    content = json.dumps("x" * 900_000)
+    for turn in range(12):
+        for i in range(len(slow)):
+            server.publish(f"own-{i}", content)
+        server.publish("fast", str(turn))
+        fast.hears(str(turn))
+    assert server.memory()[0] - before < 24 << 20
+    assert server.metric(r'^wsify_connections_ended_total\{reason="too_slow"\}') > 0
+    server.logged("too much waits.*--max-total-queue-size")
+    # When they have gone, there is room again, and the log says so.
+    for ws in slow:
+        ws.reset()
+    until(lambda: server.call("GET", "/health") and any("there is room again" in line for line in list(server.out)), "the log says so")
+    server.publish("fast", content)
+    fast.hears(content)
+
+
+def test_what_has_begun_to_come_has_a_limit_in_all(serve):
+    """Messages and bodies that never end: the longest are ended, and others are heard meanwhile."""
+    server = serve("--max-total-queue-size", "4MiB", "--handshake-timeout", "1m")
+    other = server.ws().join("x")
+    before = server.memory()[0]
+    begun = frame(TEXT, b" " * 1_000_000, key=b"abcd")[:900_000]
+    crowd = [server.ws() for _ in range(40)]
+    for ws in crowd:
+        ws.stream.pour(begun)
+    other.is_quiet()
+    bodies = request("POST", "/broadcast", [("Content-Type", "application/json"), ("Content-Length", "1000000")]) + b" " * 900_000
+    posts = [server.dial().pour(bodies) for _ in range(10)]
+    ended = lambda reason: server.metric(rf'^wsify_connections_ended_total\{{reason="{reason}"\}}')
+    until(lambda: ended("overloaded") >= 30, "those who hold too much are ended")
+    assert server.memory()[0] - before < 24 << 20
+    # A message that comes at once, or holds little, is heard as ever.
+    for i in range(10):
+        other.broadcast("y", str(i)).is_quiet()
+    assert server.post(b'{"channel":"x","content":7}').status == 201
+    other.hears("7")
+    assert len(crowd) + len(posts) == 50
+
+
+def test_who_is_ended_for_it_is_told(serve):
+    server = serve("--max-total-queue-size", "100KiB")
+    ws, stream = server.ws(), server.dial()
+    ws.send(frame(TEXT, b" " * 200_000, key=b"abcd")[:90_000])
+    assert ws.close_frame()[0] == 1013
+    stream.send(request("POST", "/broadcast", [("Content-Type", "application/json"), ("Content-Length", "200000")]) + b" " * 90_000)
+    response = stream.response("POST")
+    is_error(response, 503, "overloaded")
+    assert response.header("Retry-After") and response.closes()
+
+
+# -- a full server
+
+
+def test_a_full_server_says_so_once(serve):
+    """It takes the next as soon as one has gone; the log waits until a tenth has."""
+    server = serve("--max-connections", "20")
+    crowd = [server.ws() for _ in range(20)]
+    for _ in range(3):
+        refused(server.knock(), 503, "full")
+        crowd.pop().leaves()
+        until(server.admits, "one has gone, and another may come")
+        crowd.append(server.ws())
+    server.logged("the server is full")
+    assert sum("the server is full" in line for line in server.out) == 1
+    assert not any("no longer full" in line for line in server.out)
+    while len(crowd) > 17:
+        crowd.pop().leaves()
+    server.logged("no longer full")

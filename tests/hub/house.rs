@@ -45,6 +45,7 @@ pub fn settings() -> Settings {
         max_connections: 10_000,
         max_connections_per_ip: 0,
         max_message_rate: 0,
+        max_total_queue: 1 << 30,
         max_channels: 1000,
         key: None,
         origins: Origins::parse("*").expect("any origin"),

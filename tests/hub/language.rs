@@ -41,6 +41,7 @@ pub fn play(bytes: &[u8]) {
         max_connections: 8,
         max_connections_per_ip: 6,
         max_message_rate: 20,
+        max_total_queue: 3_000,
         ..settings()
     };
     settings.limits.max_queue = 300;

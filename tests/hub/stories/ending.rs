@@ -5,7 +5,8 @@ use wsify::effect::Verdict;
 use wsify::hub::Settings;
 
 use crate::client::{
-    CLOSE, Client, PING, PONG, TEXT, broadcast, close, frame, get, join, text, upgrade, with_id,
+    CLOSE, Client, PING, PONG, TEXT, broadcast, close, frame, get, join, post, text, upgrade,
+    with_id,
 };
 use crate::house::{House, settings};
 
@@ -335,4 +336,65 @@ fn during_a_stop_nobody_is_let_in() {
     );
     house.pass(5_000);
     assert_eq!(ann.hear(), ["close 1012"]);
+}
+
+#[test]
+fn when_too_much_waits_those_who_hold_most_are_ended() {
+    let mut house = House::with(Settings {
+        max_total_queue: 20_000,
+        ..settings()
+    });
+    let begun = |len: usize| frame(TEXT, &[b' '; 50_000])[..len].to_vec();
+    let mut ann = house.websocket();
+    let mut ben = house.websocket();
+    let mut cat = house.websocket();
+    // Each may hold as much as is free.
+    assert_eq!(house.sends(&mut ann, &begun(3_000)), [""; 0]);
+    assert_eq!(house.sends(&mut ben, &begun(3_000)), [""; 0]);
+    assert_eq!(house.sends(&mut cat, &begun(3_000)), ["close 1013", "end"]);
+    let mut dan = house.client();
+    let post = &post(&" ".repeat(5_000))[..3_500];
+    assert_eq!(
+        house.sends(&mut dan, post),
+        ["503 overloaded, close", "end"]
+    );
+    assert!(house.log.take().contains("too much waits"));
+    // Who holds little is left alone.
+    let mut eve = house.websocket();
+    assert_eq!(house.sends(&mut eve, &begun(500)), [""; 0]);
+    assert_eq!(house.sends(&mut ann, b"  "), [""; 0]);
+    assert_eq!(house.hub.holds().waiting, 6_478);
+    ann.far.reset();
+    ben.far.reset();
+    house.pass(5_000);
+    eve.send(b" ");
+    house.run();
+    assert!(house.log.take().contains("there is room again"));
+    eve.far.reset();
+    house.run();
+    house.assert_empty();
+}
+
+#[test]
+fn when_too_much_waits_the_slowest_readers_are_ended() {
+    let mut house = House::with(Settings {
+        max_total_queue: 1 << 21,
+        ..settings()
+    });
+    let mut fast = house.member("a");
+    let slow = house.member("a");
+    let mut other = house.member("b");
+    let content = format!("\"{}\"", "x".repeat(300_000));
+    slow.far.narrow(0);
+    fast.far.widen(1 << 30);
+    for _ in 0..4 {
+        let mut ann = house.websocket();
+        assert_eq!(house.says(&mut ann, &broadcast("a", &content)), [""; 0]);
+        assert_eq!(fast.hear(), [content.as_str()]);
+        assert!(house.hub.holds().waiting <= 1 << 21);
+    }
+    assert_eq!(house.says(&mut other, &broadcast("b", "1")), ["1"]);
+    house.pass(10_000);
+    assert_eq!(house.log.take().matches("too_slow").count(), 1);
+    assert_eq!(house.hub.holds().waiting, 0);
 }
