@@ -3,8 +3,8 @@
 //! Owns: what a command does once it is allowed, and what is answered. Knows: channels. Never knows: how a verdict comes
 //! about.
 
-use super::Hub;
 use super::subscriptions::Standing;
+use super::{Hub, broker};
 use crate::connection::{Awaits, Parked, Stream};
 use crate::effect::{ConnId, Effect, Question, Receipt};
 use crate::wire::command::{self, Code, Command, Fault, Verb};
@@ -39,14 +39,9 @@ impl<S: Stream> Hub<S> {
             let why = "this connection is in as many channels as it may be: leave one first";
             return self.answer_error(id, &command, message, Code::TooManyChannels, why);
         }
+        // Without asking: what the authorizer says would change nothing (CONTRACT §4).
         if command.verb == Verb::Broadcast && !self.is_broker_up() {
-            return self.answer_error(
-                id,
-                &command,
-                message,
-                Code::Unavailable,
-                super::broker::DOWN,
-            );
+            return self.answer_error(id, &command, message, Code::Unavailable, broker::DOWN);
         }
         if !self.settings.authorizer {
             return self.perform(id, command, message);
@@ -89,6 +84,10 @@ impl<S: Stream> Hub<S> {
                     .leave(id.slot, channel, dialect, &mut self.runs);
             }
             Verb::Broadcast => {
+                if !self.is_broker_up() {
+                    let why = broker::DOWN;
+                    return self.answer_error(id, &command, message, Code::Unavailable, why);
+                }
                 if self.channels.is_congested(channel, id) {
                     return self.park(id, Awaits::Channel, command, message);
                 }
@@ -110,7 +109,7 @@ impl<S: Stream> Hub<S> {
         match receipt {
             Receipt::Confirmed => self.done(id, command, message),
             Receipt::Failed => {
-                self.answer_error(id, command, message, Code::Unavailable, super::broker::LOST)
+                self.answer_error(id, command, message, Code::Unavailable, broker::LOST)
             }
         }
     }

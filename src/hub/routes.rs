@@ -5,9 +5,9 @@
 
 use subtle::ConstantTimeEq;
 
-use super::Hub;
 use super::access::Subject;
 use super::registry::Name;
+use super::{Hub, broker};
 use crate::connection::{Authorizing, Awaits, Badge, Exchange, Peer, Publishing, Stream};
 use crate::effect::{ConnId, Effect, Question, Receipt, Verdict};
 use crate::log::Value;
@@ -239,7 +239,7 @@ impl<S: Stream> Hub<S> {
     pub(super) fn body(&mut self, id: ConnId, exchange: Exchange, body: &[u8]) {
         match command::parse_post(body) {
             Ok(_) if !self.is_broker_up() => {
-                self.answer_broadcast(id, exchange, Err(super::broker::DOWN));
+                self.answer_broadcast(id, exchange, Err(broker::DOWN));
             }
             Ok(post) if self.channels.is_congested(post.channel(body), id) => {
                 self.publish_later(id, Awaits::Channel, exchange, body.into());
@@ -295,7 +295,7 @@ impl<S: Stream> Hub<S> {
         if let Some(publishing) = connection.session.take_publishing(Awaits::Receipt) {
             let published = match receipt {
                 Receipt::Confirmed => Ok(()),
-                Receipt::Failed => Err(super::broker::LOST),
+                Receipt::Failed => Err(broker::LOST),
             };
             self.answer_broadcast(id, publishing.exchange, published);
         } else if let Some(parked) = connection.session.unpark(Awaits::Receipt, now) {

@@ -29,7 +29,7 @@ pub struct Subscribed {
 enum State {
     #[default]
     Asked,
-    /// Asked for by the walk, which is not over before it is answered.
+    /// Asked for during the walk: what there was before is not restored until it is answered.
     Restoring,
     Live,
     Refused,
@@ -47,7 +47,7 @@ pub struct Link {
     asked: u64,
     /// Where the walk goes on.
     walk: Option<usize>,
-    /// Subscriptions that the walk has asked for and that are not answered.
+    /// Subscriptions that were asked for during the walk and are not answered.
     restoring: usize,
     changes: VecDeque<Effect>,
 }
@@ -119,16 +119,24 @@ impl Channels {
             known => {
                 channel.waiting.push(who);
                 if known.is_none() {
-                    self.ask(index, State::Asked);
+                    self.ask(index);
                 }
                 Standing::Waiting
             }
         }
     }
 
-    fn ask(&mut self, index: usize, state: State) {
+    fn ask(&mut self, index: usize) {
         let Some(channel) = self.channels.get_mut(index) else {
             return;
+        };
+        let state = match self.link.walk {
+            // Whoever joins now may have found members whom the walk has not come to.
+            Some(_) => {
+                self.link.restoring = self.link.restoring.saturating_add(1);
+                State::Restoring
+            }
+            None => State::Asked,
         };
         self.link.asked = self.link.asked.saturating_add(1);
         channel.subscribed = Subscribed {
@@ -185,8 +193,7 @@ impl Channels {
             if let Some(channel) = self.channels.get(index)
                 && self.link.state(channel.subscribed).is_none()
             {
-                self.link.restoring = self.link.restoring.saturating_add(1);
-                self.ask(index, State::Restoring);
+                self.ask(index);
             }
         }
         self.link.walk = (end < self.channels.capacity()).then_some(end);

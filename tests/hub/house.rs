@@ -28,6 +28,8 @@ pub struct House {
     wires: Vec<(ConnId, Far)>,
     /// Questions that were not answered, oldest first.
     pub questions: VecDeque<Question>,
+    /// What a broker was asked for, oldest first.
+    pub effects: VecDeque<Effect>,
     /// Verdicts on their way.
     answers: Vec<Answer>,
     clients: usize,
@@ -89,6 +91,7 @@ impl House {
             buffer: vec![0; 64 * 1024],
             wires: Vec::new(),
             questions: VecDeque::new(),
+            effects: VecDeque::new(),
             answers: Vec::new(),
             clients: 0,
             ticks: 0,
@@ -222,7 +225,7 @@ impl House {
         while let Some(effect) = self.hub.effect() {
             match effect {
                 Effect::Ask(question) => self.questions.push_back(question),
-                other => panic!("nobody is there for {other:?}"),
+                other => self.effects.push_back(other),
             }
         }
         self.hub.expire();

@@ -1,4 +1,5 @@
 mod access;
+mod broker;
 mod channels;
 mod commands;
 mod connecting;

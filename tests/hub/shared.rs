@@ -1,0 +1,511 @@
+//! A simulation of channels shared through a broker: random clients and backends, what redis does in any interleaving with
+//! them, foreign messages, links that break and come back at any moment, and receipts of what broke with them late and in
+//! any order.
+//!
+//! What holds, whatever happens:
+//!
+//! 1. Of what the broker brings for a channel, every member hears a contiguous stretch, in that order, that begins behind
+//!    the answer to its join and ends before the answer to its leave.
+//! 2. Nothing is missing in it of what was brought after that answer and before the leave was said, or at all.
+//! 3. What was answered with `ok` or `201` has been brought, if somebody here was a member all the while.
+//! 4. After the answer to a join given while the broker listens, and whenever the broker is said to be up, redis has the
+//!    channels of all members subscribed: what anybody publishes then is brought.
+//! 5. `unavailable` is answered only if a link was away meanwhile.
+//! 6. Everything said is answered once, in order. When all is quiet redis has exactly the channels subscribed that have
+//!    members here, and when all have gone, none; and nothing is left in the hub.
+//!
+//! `WSIFY_SEED=123 cargo test shared` repeats one seed, `WSIFY_SEEDS=10000` tries more.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use wsify::effect::Verdict;
+
+use crate::broker::Broker;
+use crate::client::{Client, broadcast, close, join, leave, post, with_id};
+use crate::house::House;
+
+const SEEDS: u64 = 300;
+const STEPS: usize = 1_000;
+const CHANNELS: usize = 3;
+const MOST_CLIENTS: usize = 8;
+
+#[test]
+fn shared() {
+    let number = |name: &str| {
+        let text = std::env::var(name).ok()?;
+        Some(text.parse::<u64>().expect("a number"))
+    };
+    let seeds = match number("WSIFY_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("WSIFY_SEEDS").unwrap_or(SEEDS),
+    };
+    let all = seeds.end - seeds.start >= SEEDS;
+    let mut sum = Sum::default();
+    for seed in seeds {
+        // Shown only where it fails.
+        println!("WSIFY_SEED={seed} cargo test shared");
+        sum = Sim::play(seed, sum);
+    }
+    println!("{sum:?}");
+    // That a simulation finds nothing says something only if it does something.
+    if all {
+        assert!(sum.heard > 20_000 && sum.confirmed > 5_000 && sum.unavailable > 3_000);
+        assert!(sum.checked > 15_000 && sum.breaks > 800);
+    }
+}
+
+/// What was played.
+#[derive(Debug, Default)]
+struct Sum {
+    heard: usize,
+    confirmed: usize,
+    unavailable: usize,
+    breaks: usize,
+    /// Members for whom a subscription had to be there.
+    checked: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Join(usize),
+    Leave(usize),
+    Publish(usize),
+}
+
+#[derive(Debug)]
+struct Said {
+    what: What,
+    id: u64,
+    at: usize,
+}
+
+/// The time between the answer to a join and the answer to a leave.
+#[derive(Debug)]
+struct Stretch {
+    join_said: usize,
+    joined: usize,
+    /// The broker listened when the join was answered, for the so-many-eth time.
+    listening: Option<usize>,
+    leave_said: Option<usize>,
+    /// Where what was heard last stands in what was brought.
+    heard: Vec<usize>,
+}
+
+struct Actor {
+    client: Client,
+    backend: bool,
+    said: VecDeque<Said>,
+    stretches: HashMap<usize, Stretch>,
+    gone: bool,
+}
+
+#[derive(Debug)]
+struct Message {
+    channel: usize,
+    said: usize,
+    brought: Option<usize>,
+}
+
+struct Sim {
+    dice: u64,
+    house: House,
+    broker: Broker,
+    actors: Vec<Actor>,
+    messages: Vec<Message>,
+    /// Of each channel: what was brought, and when.
+    brought: Vec<Vec<(usize, usize)>>,
+    /// How often the listening link has come up.
+    epoch: usize,
+    /// When a link was last away.
+    trouble: usize,
+    step: usize,
+    next_id: u64,
+    sum: Sum,
+}
+
+fn name(channel: usize) -> String {
+    format!("channel {channel}")
+}
+
+fn number(content: &str) -> usize {
+    content.parse().expect("a message's number")
+}
+
+impl Sim {
+    fn play(seed: u64, sum: Sum) -> Sum {
+        let mut house = match seed % 3 {
+            0 => House::asking(),
+            _ => House::open(),
+        };
+        let broker = Broker::up(&mut house);
+        let mut sim = Sim {
+            dice: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+            house,
+            broker,
+            actors: Vec::new(),
+            messages: Vec::new(),
+            brought: vec![Vec::new(); CHANNELS],
+            epoch: 0,
+            trouble: 0,
+            step: 0,
+            next_id: 0,
+            sum,
+        };
+        for _ in 0..STEPS {
+            sim.step += 1;
+            sim.act();
+        }
+        sim.come_to_rest();
+        sim.judge();
+        sim.all_leave();
+        sim.sum
+    }
+
+    fn below(&mut self, sides: usize) -> usize {
+        self.dice ^= self.dice >> 12;
+        self.dice ^= self.dice << 25;
+        self.dice ^= self.dice >> 27;
+        let random = self.dice.wrapping_mul(0x2545_F491_4F6C_DD1D);
+        (random >> 33) as usize % sides.max(1)
+    }
+
+    fn act(&mut self) {
+        match self.below(100) {
+            0..3 => self.arrive(),
+            3..25 => self.say(),
+            25..27 => self.leave(),
+            27..42 => self.tick(),
+            42..52 => {
+                self.broker.execute_change();
+            }
+            52..62 => {
+                if let Some((_, content)) = self.broker.execute_publication() {
+                    self.executed(number(&content));
+                }
+            }
+            62..66 => {
+                let channel = self.below(CHANNELS);
+                let n = self.message(channel);
+                self.broker.foreign(&name(channel), &n.to_string());
+                self.executed(n);
+            }
+            66..86 => self.bring(),
+            86..92 => {
+                let which = self.below(100);
+                self.broker.fail(&mut self.house, which);
+            }
+            92..97 => {
+                let deny = self.below(8) == 0;
+                if !self.house.questions.is_empty() {
+                    let verdict = if deny { Verdict::Deny } else { Verdict::Allow };
+                    self.house.answer(verdict);
+                    self.tick();
+                }
+            }
+            _ => {
+                let up = self.broker.publishing && self.broker.listening;
+                if !up || self.below(6) == 0 {
+                    self.links();
+                }
+            }
+        }
+        if !self.broker.listening || !self.broker.publishing || !self.house.hub.is_broker_up() {
+            self.trouble = self.step;
+        }
+    }
+
+    /// A link breaks or comes back.
+    fn links(&mut self) {
+        let (broker, house) = (&mut self.broker, &mut self.house);
+        match (broker.publishing, broker.listening) {
+            (false, _) => broker.mend_publishing(house),
+            (_, false) => {
+                self.epoch += 1;
+                broker.mend_listening(house);
+            }
+            _ => {
+                self.sum.breaks += 1;
+                match self.below(3) {
+                    0 => self.broker.break_publishing(&mut self.house),
+                    _ => self.broker.break_listening(&mut self.house),
+                }
+            }
+        }
+        self.trouble = self.step;
+    }
+
+    fn arrive(&mut self) {
+        if self.actors.iter().filter(|a| !a.gone).count() >= MOST_CLIENTS {
+            return;
+        }
+        let backend = self.below(4) == 0;
+        let mut client = self.house.client();
+        if !backend {
+            client.send(&crate::client::upgrade("/ws", ""));
+            loop {
+                self.tick();
+                match client.hear().first().map(String::as_str) {
+                    Some("101") => break,
+                    Some(other) => panic!("{other}"),
+                    None if self.house.questions.is_empty() => {}
+                    None => self.house.answer(Verdict::Allow),
+                }
+            }
+        }
+        self.actors.push(Actor {
+            client,
+            backend,
+            said: VecDeque::new(),
+            stretches: HashMap::new(),
+            gone: false,
+        });
+    }
+
+    fn message(&mut self, channel: usize) -> usize {
+        self.messages.push(Message {
+            channel,
+            said: self.step,
+            brought: None,
+        });
+        self.messages.len() - 1
+    }
+
+    fn say(&mut self) {
+        let at = self.below(self.actors.len());
+        let channel = self.below(CHANNELS);
+        let choice = self.below(10);
+        if self
+            .actors
+            .get(at)
+            .is_none_or(|a| a.gone || a.said.len() > 5)
+        {
+            return;
+        }
+        let backend = self.actors[at].backend;
+        let what = match choice {
+            _ if backend => What::Publish(self.message(channel)),
+            0..4 => What::Join(channel),
+            4..6 => What::Leave(channel),
+            _ => What::Publish(self.message(channel)),
+        };
+        self.next_id += 1;
+        let id = self.next_id;
+        let actor = &mut self.actors[at];
+        let command = match what {
+            What::Join(channel) => join(&name(channel)),
+            What::Leave(channel) => {
+                if let Some(stretch) = actor.stretches.get_mut(&channel) {
+                    stretch.leave_said.get_or_insert(self.step);
+                }
+                leave(&name(channel))
+            }
+            What::Publish(n) => broadcast(&name(channel), &n.to_string()),
+        };
+        match (backend, what) {
+            (true, What::Publish(n)) => {
+                let body = format!(r#"{{"channel":"{}","content":{n}}}"#, name(channel));
+                actor.client.send(&post(&body));
+            }
+            _ => actor.client.say(&with_id(id, &command)),
+        }
+        actor.said.push_back(Said {
+            what,
+            id,
+            at: self.step,
+        });
+    }
+
+    fn leave(&mut self) {
+        let at = self.below(self.actors.len());
+        let how = self.below(4);
+        if let Some(actor) = self.actors.get_mut(at).filter(|a| !a.gone) {
+            actor.gone = true;
+            match how {
+                0 => actor.client.send(&close(1000)),
+                1 => actor.client.far.leave(),
+                2 => actor.client.far.vanish(),
+                _ => actor.client.far.reset(),
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        self.house.tick();
+        self.broker.take(&mut self.house);
+        for at in 0..self.actors.len() {
+            if !self.actors[at].gone {
+                for line in self.actors[at].client.hear() {
+                    self.hears(at, &line);
+                }
+            }
+        }
+    }
+
+    /// redis has published: who has to be subscribed is.
+    fn executed(&mut self, n: usize) {
+        let channel = self.messages[n].channel;
+        let up = self.house.hub.is_broker_up();
+        for actor in self.actors.iter().filter(|a| !a.gone) {
+            let Some(stretch) = actor.stretches.get(&channel) else {
+                continue;
+            };
+            let listened = stretch.listening == Some(self.epoch) && self.broker.listening;
+            if stretch.leave_said.is_none() && (up || listened) {
+                let is = self.broker.subscribed.contains(&name(channel));
+                assert!(is, "{channel} is not subscribed: {stretch:?}");
+                self.sum.checked += 1;
+            }
+        }
+    }
+
+    fn bring(&mut self) {
+        if let Some((_, content)) = self.broker.bring(&mut self.house) {
+            let n = number(&content);
+            let message = &mut self.messages[n];
+            assert!(message.brought.replace(self.step).is_none());
+            self.brought[message.channel].push((n, self.step));
+        }
+    }
+
+    fn hears(&mut self, at: usize, line: &str) {
+        if let Ok(n) = line.parse::<usize>()
+            && !self.actors[at].backend
+        {
+            let channel = self.messages[n].channel;
+            let place = self.brought[channel].iter().position(|(m, _)| *m == n);
+            let place = place.expect("it was brought");
+            let (_, brought) = self.brought[channel][place];
+            let stretch = self.actors[at].stretches.get_mut(&channel);
+            let stretch = stretch.expect("a member hears it");
+            let expected = stretch.heard.last().map_or(place, |last| last + 1);
+            assert_eq!(place, expected, "{at} misses something: {stretch:?}");
+            assert!(brought >= stretch.join_said);
+            stretch.heard.push(place);
+            self.sum.heard += 1;
+            return;
+        }
+        let said = self.actors[at].said.pop_front();
+        let said = said.unwrap_or_else(|| panic!("nobody asked: {line}"));
+        let prefix = format!(r#"{{"id":{},"#, said.id);
+        let line = match line {
+            "201" => "ok",
+            "503 unavailable" => "unavailable",
+            line => {
+                let rest = line.strip_prefix(&prefix);
+                let rest = rest.unwrap_or_else(|| panic!("{line} answers {said:?}"));
+                let codes = ["unavailable", "not_authorized"];
+                let code = codes.into_iter().find(|code| rest.contains(code));
+                code.unwrap_or_else(|| {
+                    assert_eq!(rest, r#""ok":true}"#);
+                    "ok"
+                })
+            }
+        };
+        match (said.what, line) {
+            (_, "not_authorized") => {}
+            (What::Publish(_), "unavailable") => {
+                assert!(self.trouble >= said.at, "nothing was wrong: {said:?}");
+                self.sum.unavailable += 1;
+            }
+            (What::Publish(n), _) => {
+                self.sum.confirmed += 1;
+                let message = &self.messages[n];
+                let heard = self.actors.iter().any(|other| {
+                    let stretch = other.stretches.get(&message.channel);
+                    stretch.is_some_and(|s| {
+                        s.joined < message.said && s.leave_said.is_none() && !other.gone
+                    })
+                });
+                assert!(message.brought.is_some() || !heard, "{n} is lost");
+            }
+            (_, "unavailable") => panic!("nobody refuses {said:?}"),
+            (What::Join(channel), _) => {
+                let stretch = Stretch {
+                    join_said: said.at,
+                    joined: self.step,
+                    listening: self.broker.listening.then_some(self.epoch),
+                    leave_said: None,
+                    heard: Vec::new(),
+                };
+                let actor = &mut self.actors[at];
+                let behind = actor.said.iter().find_map(|s| match s.what {
+                    What::Leave(c) if c == channel => Some(s.at),
+                    _ => None,
+                });
+                let stretch = actor.stretches.entry(channel).or_insert(stretch);
+                stretch.leave_said = behind;
+            }
+            (What::Leave(channel), _) => {
+                if let Some(stretch) = self.actors[at].stretches.remove(&channel) {
+                    self.is_complete(at, channel, &stretch, stretch.leave_said);
+                }
+            }
+        }
+    }
+
+    /// All that was brought in the meantime was heard.
+    fn is_complete(&self, at: usize, channel: usize, stretch: &Stretch, until: Option<usize>) {
+        for (place, (n, brought)) in self.brought[channel].iter().enumerate() {
+            if *brought > stretch.joined && until.is_none_or(|until| *brought < until) {
+                assert!(
+                    stretch.heard.contains(&place),
+                    "{at} misses {n}: {stretch:?}"
+                );
+            }
+        }
+    }
+
+    /// Both links come back, and everything takes its course.
+    fn come_to_rest(&mut self) {
+        for _ in 0..100_000 {
+            self.step += 1;
+            while !self.broker.publishing || !self.broker.listening {
+                self.links();
+            }
+            if !self.house.questions.is_empty() {
+                self.house.answer(Verdict::Allow);
+            }
+            self.tick();
+            self.broker.execute_change();
+            if let Some((_, content)) = self.broker.execute_publication() {
+                self.executed(number(&content));
+            }
+            self.broker.fail(&mut self.house, 0);
+            self.bring();
+            if self.broker.is_quiet() && !self.house.has_work() && self.house.questions.is_empty() {
+                return;
+            }
+        }
+        panic!("it does not come to rest");
+    }
+
+    fn judge(&mut self) {
+        self.tick();
+        assert!(self.house.hub.is_broker_up());
+        let mut members = BTreeSet::new();
+        for (at, actor) in self.actors.iter().enumerate().filter(|(_, a)| !a.gone) {
+            assert!(actor.said.is_empty(), "{at}: {:?}", actor.said);
+            for (channel, stretch) in &actor.stretches {
+                members.insert(name(*channel));
+                self.is_complete(at, *channel, stretch, None);
+            }
+        }
+        for actor in self.actors.iter().filter(|a| a.gone) {
+            actor.client.far.reset();
+        }
+        self.come_to_rest();
+        assert_eq!(self.broker.subscribed, members);
+    }
+
+    fn all_leave(&mut self) {
+        for actor in &mut self.actors {
+            actor.gone = true;
+            actor.client.far.reset();
+        }
+        self.come_to_rest();
+        self.house.pass(100_000);
+        self.come_to_rest();
+        assert!(self.broker.subscribed.is_empty());
+        self.house.assert_empty();
+    }
+}

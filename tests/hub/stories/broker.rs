@@ -1,0 +1,363 @@
+//! Channels shared with other servers (CONTRACT §7).
+
+use wsify::effect::Verdict;
+use wsify::hub::Settings;
+
+use crate::broker::Broker;
+use crate::client::{Client, broadcast, get, join, leave, post, with_id};
+use crate::house::{House, settings};
+
+const DEGRADED: &str = r#"503 {"broker":"down","status":"degraded"}"#;
+const HEALTHY: &str = r#"200 {"status":"ok"}"#;
+
+fn ok(id: u64) -> String {
+    format!(r#"{{"id":{id},"ok":true}}"#)
+}
+
+/// A member whose join was answered.
+fn member(house: &mut House, broker: &mut Broker, channel: &str) -> Client {
+    let mut client = house.websocket();
+    client.say(&with_id(1, &join(channel)));
+    broker.settle(house);
+    assert_eq!(client.hear(), [ok(1)]);
+    client
+}
+
+/// What it hears, `code id` for an error.
+fn heard(client: &mut Client) -> Vec<String> {
+    let short = |line: String| match serde_json::from_str::<serde_json::Value>(&line) {
+        Ok(value) if value["error"]["code"].is_string() => {
+            let code = value["error"]["code"].as_str().unwrap().to_owned();
+            format!("{code} {}", value["id"])
+        }
+        _ => line,
+    };
+    client.hear().into_iter().map(short).collect()
+}
+
+#[test]
+fn a_broadcast_is_answered_when_it_has_come_back() {
+    let mut house = House::open();
+    let mut broker = Broker::up(&mut house);
+    let mut ann = member(&mut house, &mut broker, "a");
+    ann.say(&with_id(2, &broadcast("a", "1.50")));
+    ann.say(&with_id(3, &leave("a")));
+    broker.run(&mut house);
+    assert_eq!(ann.hear(), [""; 0]);
+    broker.execute_publication();
+    broker.run(&mut house);
+    assert_eq!(ann.hear(), [""; 0]);
+    assert!(broker.bring(&mut house).is_some());
+    broker.run(&mut house);
+    assert_eq!(ann.hear(), ["1.50"]);
+    broker.bring(&mut house);
+    broker.run(&mut house);
+    assert_eq!(ann.hear(), [ok(2), ok(3)]);
+    broker.settle(&mut house);
+    assert!(broker.subscribed.is_empty());
+}
+
+#[test]
+fn so_is_a_post_and_what_is_pipelined_behind_it_waits() {
+    let mut house = House::open();
+    let mut broker = Broker::up(&mut house);
+    let mut ann = member(&mut house, &mut broker, "a");
+    let mut backend = house.client();
+    backend.send(&[post(r#"{"channel":"a","content":[1]}"#), get("/health")].concat());
+    broker.run(&mut house);
+    assert_eq!(backend.hear(), [""; 0]);
+    broker.settle(&mut house);
+    assert_eq!(backend.hear(), ["201", HEALTHY]);
+    assert_eq!(ann.hear(), ["[1]"]);
+    // Nobody here is in that one: it is published all the same.
+    backend.send(&post(r#"{"channel":"elsewhere","content":2}"#));
+    broker.run(&mut house);
+    let published = broker.execute_publication();
+    assert_eq!(published, Some(("elsewhere".into(), "2".into())));
+    broker.settle(&mut house);
+    assert_eq!(backend.hear(), ["201"]);
+}
+
+#[test]
+fn joins_wait_for_one_confirmation_and_hear_nothing_before_it_is_answered() {
+    let mut house = House::open();
+    let mut broker = Broker::up(&mut house);
+    let mut crowd: Vec<Client> = (0..700).map(|_| house.websocket()).collect();
+    for client in &crowd {
+        client.say(&with_id(1, &join("a")));
+        // What is said meanwhile waits.
+        client.say(&with_id(2, &join("b")));
+    }
+    broker.run(&mut house);
+    assert!(crowd.iter_mut().all(|client| client.hear().is_empty()));
+    assert!(broker.execute_change());
+    assert!(!broker.execute_change(), "one subscription for all");
+    broker.foreign("a", "0");
+    broker.bring(&mut house);
+    // They have not been told yet: whoever hears it has heard the answer before.
+    broker.bring(&mut house);
+    broker.settle(&mut house);
+    broker.foreign("a", "1");
+    broker.settle(&mut house);
+    for client in &mut crowd {
+        let mut heard = client.hear();
+        assert_eq!(heard[0], ok(1));
+        heard.retain(|line| line != "0");
+        assert_eq!(heard, [ok(1), ok(2), "1".into()]);
+    }
+}
+
+#[test]
+fn a_channel_left_and_joined_again_waits_for_its_own_confirmation() {
+    let mut house = House::open();
+    let mut broker = Broker::up(&mut house);
+    let mut ann = house.websocket();
+    let mut ben = house.websocket();
+    ann.say(&with_id(1, &join("a")));
+    broker.run(&mut house);
+    broker.execute_change();
+    broker.bring(&mut house);
+    ann.say(&with_id(2, &leave("a")));
+    broker.run(&mut house);
+    assert_eq!(ann.hear(), [ok(1), ok(2)]);
+    // redis has not unsubscribed it yet, and would bring a message.
+    ben.say(&with_id(3, &join("a")));
+    broker.run(&mut house);
+    assert!(broker.subscribed.contains("a"));
+    assert_eq!(ben.hear(), [""; 0]);
+    broker.execute_change();
+    assert!(!broker.subscribed.contains("a"));
+    broker.run(&mut house);
+    assert_eq!(ben.hear(), [""; 0]);
+    broker.settle(&mut house);
+    assert_eq!(ben.hear(), [ok(3)]);
+    assert!(broker.subscribed.contains("a"));
+}
+
+#[test]
+fn who_ends_while_its_join_waits_leaves_nothing_behind() {
+    let mut settings = settings();
+    settings.limits.max_queue = 100;
+    let mut house = House::with(settings);
+    let mut broker = Broker::up(&mut house);
+    let mut ann = member(&mut house, &mut broker, "b");
+    ann.say(&with_id(2, &join("a")));
+    broker.run(&mut house);
+    // It is too slow for what comes to another channel.
+    ann.far.narrow(10);
+    for _ in 0..2 {
+        broker.foreign("b", &format!("\"{}\"", "x".repeat(80)));
+        broker.bring(&mut house);
+        broker.run(&mut house);
+    }
+    ann.far.widen(1 << 20);
+    broker.run(&mut house);
+    assert_eq!(ann.hear().last().unwrap(), "close 1008");
+    ann.far.leave();
+    broker.settle(&mut house);
+    house.assert_empty();
+    assert!(broker.subscribed.is_empty());
+}
+
+#[test]
+fn while_the_broker_is_down_joins_succeed_and_broadcasts_do_not() {
+    let mut house = House::asking();
+    let mut broker = Broker::up(&mut house);
+    let mut ann = house.websocket();
+    let mut probe = house.client();
+    broker.break_listening(&mut house);
+    assert_eq!(house.sends(&mut probe, &get("/health")), [DEGRADED]);
+    assert_eq!(house.says(&mut ann, &with_id(1, &join("a"))), [ok(1)]);
+    ann.say(&with_id(2, &broadcast("a", "1")));
+    broker.run(&mut house);
+    assert_eq!(house.asked(), [""; 0], "nobody is asked in vain");
+    assert_eq!(heard(&mut ann), ["unavailable 2"]);
+    probe.send(&post(r#"{"channel":"a","content":1}"#));
+    broker.run(&mut house);
+    assert_eq!(probe.hear(), ["503 unavailable"]);
+
+    // It is not back before every channel is.
+    broker.mend_listening(&mut house);
+    broker.run(&mut house);
+    assert!(broker.execute_change());
+    assert_eq!(house.sends(&mut probe, &get("/health")), [DEGRADED]);
+    broker.bring(&mut house);
+    assert_eq!(house.sends(&mut probe, &get("/health")), [HEALTHY]);
+    broker.foreign("a", "2");
+    broker.settle(&mut house);
+    assert_eq!(ann.hear(), ["2"]);
+
+    // The publishing link alone: what others publish is heard.
+    broker.break_publishing(&mut house);
+    broker.foreign("a", "3");
+    broker.settle(&mut house);
+    assert_eq!(ann.hear(), ["3"]);
+    ann.say(&with_id(4, &broadcast("a", "4")));
+    broker.run(&mut house);
+    assert_eq!(heard(&mut ann), ["unavailable 4"]);
+}
+
+#[test]
+fn a_broker_that_goes_while_the_authorizer_is_asked() {
+    let mut house = House::asking();
+    let mut broker = Broker::up(&mut house);
+    let mut ann = house.websocket();
+    ann.say(&with_id(1, &broadcast("a", "1")));
+    broker.run(&mut house);
+    broker.break_publishing(&mut house);
+    house.answer(Verdict::Allow);
+    broker.run(&mut house);
+    assert_eq!(heard(&mut ann), ["unavailable 1"]);
+}
+
+#[test]
+fn what_is_outstanding_when_a_link_breaks_is_unavailable() {
+    let mut house = House::open();
+    let mut broker = Broker::up(&mut house);
+    let mut ann = member(&mut house, &mut broker, "a");
+    let mut backend = house.client();
+    for breaks in [Broker::break_publishing, Broker::break_listening] {
+        for published in [false, true] {
+            ann.say(&with_id(2, &broadcast("a", "1")));
+            backend.send(&post(r#"{"channel":"elsewhere","content":1}"#));
+            broker.run(&mut house);
+            if published {
+                while broker.execute_publication().is_some() {}
+            }
+            breaks(&mut broker, &mut house);
+            broker.settle(&mut house);
+            // What came on the other link counts.
+            let came = published && broker.listening;
+            match came {
+                true => assert_eq!(ann.hear(), ["1".into(), ok(2)]),
+                false => assert_eq!(heard(&mut ann), ["unavailable 2"]),
+            }
+            let answer = if came { "201" } else { "503 unavailable" };
+            assert_eq!(backend.hear(), [answer]);
+            broker.mend_publishing(&mut house);
+            broker.mend_listening(&mut house);
+            broker.settle(&mut house);
+        }
+    }
+}
+
+#[test]
+fn a_join_whose_confirmation_is_lost_is_answered_at_once_and_subscribed_later() {
+    let mut house = House::open();
+    let mut broker = Broker::up(&mut house);
+    let mut ann = house.websocket();
+    ann.say(&with_id(1, &join("a")));
+    broker.run(&mut house);
+    broker.break_listening(&mut house);
+    // The link is back before the hub is told of what was lost with it.
+    broker.mend_listening(&mut house);
+    broker.run(&mut house);
+    broker.fail(&mut house, 0);
+    broker.run(&mut house);
+    assert_eq!(ann.hear(), [""; 0]);
+    broker.settle(&mut house);
+    assert_eq!(ann.hear(), [ok(1)]);
+    assert!(broker.subscribed.contains("a"));
+
+    ann.say(&with_id(2, &join("b")));
+    broker.run(&mut house);
+    broker.break_listening(&mut house);
+    broker.settle(&mut house);
+    assert_eq!(ann.hear(), [ok(2)]);
+    broker.mend_listening(&mut house);
+    broker.settle(&mut house);
+    assert_eq!(broker.subscribed.len(), 2);
+}
+
+#[test]
+fn a_channel_that_the_broker_refuses_cannot_be_joined() {
+    let mut house = House::open();
+    let mut broker = Broker::up(&mut house);
+    let mut ann = house.websocket();
+    ann.say(&with_id(1, &join("a")));
+    broker.run(&mut house);
+    broker.refuse_change();
+    broker.settle(&mut house);
+    assert_eq!(heard(&mut ann), ["unavailable 1"]);
+    assert_eq!(house.hub.holds().channels, 0);
+    // It is asked for anew.
+    ann.say(&with_id(2, &join("a")));
+    broker.settle(&mut house);
+    assert_eq!(ann.hear(), [ok(2)]);
+}
+
+#[test]
+fn messages_for_channels_that_nobody_is_in_are_nobodys() {
+    let mut house = House::open();
+    let mut broker = Broker::up(&mut house);
+    let mut ann = member(&mut house, &mut broker, "a");
+    assert!(house.hub.arrived("b", b"1"));
+    broker.settle(&mut house);
+    assert_eq!(ann.hear(), [""; 0]);
+}
+
+#[test]
+fn too_much_for_one_channel_is_not_taken_before_it_has_gone_out() {
+    let mut house = House::with(Settings {
+        limits: wsify::connection::Limits {
+            max_queue: 64 << 20,
+            ..settings().limits
+        },
+        ..settings()
+    });
+    let mut broker = Broker::up(&mut house);
+    let mut ann = member(&mut house, &mut broker, "a");
+    let content = format!("\"{}\"", "x".repeat(1 << 20));
+    let taken = (0..10)
+        .take_while(|_| house.hub.arrived("a", content.as_bytes()))
+        .count();
+    assert!((4..=5).contains(&taken), "{taken} MiB");
+    broker.settle(&mut house);
+    assert!(house.hub.arrived("a", content.as_bytes()));
+    broker.settle(&mut house);
+    assert_eq!(ann.hear().len(), taken + 1);
+}
+
+#[test]
+fn a_stop_waits_for_what_is_outstanding() {
+    let mut house = House::open();
+    let mut broker = Broker::up(&mut house);
+    let mut ann = house.websocket();
+    let mut backend = house.client();
+    ann.say(&with_id(1, &broadcast("a", "1")));
+    backend.send(&post(r#"{"channel":"a","content":1}"#));
+    broker.run(&mut house);
+    house.hub.drain(1_000);
+    house.pass(900);
+    assert!(!house.hub.is_drained());
+    assert_eq!(ann.hear(), [""; 0]);
+    broker.settle(&mut house);
+    assert_eq!(ann.hear(), [ok(1), "close 1012".into()]);
+    assert_eq!(backend.hear(), ["201, close", "end"]);
+}
+
+#[test]
+fn ten_thousand_channels_are_restored_in_slices() {
+    let mut house = House::with(Settings {
+        max_channels: 10_000,
+        ..settings()
+    });
+    let mut broker = Broker::up(&mut house);
+    let ann = house.websocket();
+    for nth in 0..10_000 {
+        ann.say(&join(&nth.to_string()));
+    }
+    broker.settle(&mut house);
+    assert_eq!(broker.subscribed.len(), 10_000);
+    broker.break_listening(&mut house);
+    broker.settle(&mut house);
+    broker.mend_listening(&mut house);
+    while house.has_work() {
+        house.tick();
+        assert!(house.effects.len() <= 512);
+        broker.take(&mut house);
+    }
+    broker.settle(&mut house);
+    assert_eq!(broker.subscribed.len(), 10_000);
+    assert!(house.hub.is_broker_up());
+}
