@@ -112,6 +112,21 @@ fn a_broadcast_takes_none() {
 }
 
 #[test]
+fn a_payload_is_copied_once() {
+    let mut house = House::of_members("");
+    house.allocations(&frame(TEXT, BROADCAST));
+    let said = BROADCAST.replace("everybody", &"x".repeat(60_000));
+    let message = frame(TEXT, &said);
+    let first = house.members[0];
+    // No buffer of this size is there before, so each copy takes one.
+    let counted = allocation_counter::measure(|| house.hears(first, &message));
+    assert!(
+        (60_000..120_000).contains(&counted.bytes_total),
+        "{counted:?}"
+    );
+}
+
+#[test]
 fn a_command_without_id_takes_none() {
     let mut house = House::of_members("");
     for (command, taken) in [

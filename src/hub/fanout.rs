@@ -218,3 +218,161 @@ impl Audience {
         !self.batches.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::wire::frame::Opcode;
+
+    /// What a member must hear, and what it has heard.
+    #[derive(Default)]
+    struct Heard {
+        due: Vec<u32>,
+        got: Vec<u32>,
+    }
+
+    /// An audience beside a naive model of it. A slot is never used twice.
+    #[derive(Default)]
+    struct House {
+        audience: Audience,
+        runs: Runs,
+        places: BTreeMap<u32, u32>,
+        heard: BTreeMap<u32, Heard>,
+        said: u32,
+    }
+
+    impl House {
+        fn join(&mut self) {
+            let slot = self.heard.len() as u32;
+            self.places.insert(slot, self.audience.add(slot));
+            self.heard.insert(slot, Heard::default());
+        }
+
+        /// `size`: of the payload, so that batches may be split by it.
+        fn publish(&mut self, size: usize) {
+            if self.places.is_empty() {
+                return;
+            }
+            self.said += 1;
+            let mut payload = vec![0; size.max(4)];
+            payload[..4].copy_from_slice(&self.said.to_be_bytes());
+            self.audience.publish(0, &mut self.runs, |out| {
+                frame::push_frame(out, Opcode::Text, &payload);
+            });
+            for slot in self.places.keys() {
+                self.heard.get_mut(slot).unwrap().due.push(self.said);
+            }
+        }
+
+        /// Gives the next member what it gets; false when nothing is under way.
+        fn send(&mut self) -> bool {
+            if let Some((slot, slice, messages)) = self.audience.next(&self.runs) {
+                assert!(self.places.contains_key(&slot), "{slot} is no member");
+                assert_eq!(self.hears(slot, slice), messages);
+                return true;
+            }
+            self.audience.finish_batch(&mut self.runs)
+        }
+
+        fn hears(&mut self, slot: u32, slice: Slice) -> u32 {
+            let mut bytes = self.runs.slice(slice);
+            let got = &mut self.heard.get_mut(&slot).unwrap().got;
+            let before = got.len();
+            while let Some(header) = frame::parse(bytes) {
+                let payload = &bytes[header.size..][..header.len.unwrap() as usize];
+                got.push(u32::from_be_bytes(*payload.first_chunk().unwrap()));
+                bytes = &bytes[header.size + payload.len()..];
+            }
+            (got.len() - before) as u32
+        }
+
+        /// Somebody leaves, having had what was published before, or is cut off.
+        fn go(&mut self, slot: u32, leaves: bool) {
+            let place = self.places.remove(&slot).unwrap();
+            if leaves {
+                for slice in self.audience.owed(place).collect::<Vec<_>>() {
+                    self.hears(slot, slice);
+                }
+                let heard = &self.heard[&slot];
+                assert_eq!(heard.got, heard.due, "{slot} leaves");
+            }
+            let (audience, places) = (&mut self.audience, &mut self.places);
+            audience.remove(place, &mut self.runs, |other, at| {
+                places.insert(other, at).expect("a member moves");
+            });
+            let heard = &self.heard[&slot];
+            assert!(heard.due.starts_with(&heard.got), "{slot} is cut off");
+        }
+
+        /// All that is under way goes out: then everybody has heard everything, once and in order.
+        fn end(mut self) {
+            while self.send() {}
+            for slot in self.places.keys() {
+                let heard = &self.heard[slot];
+                assert_eq!(heard.got, heard.due, "{slot}");
+            }
+            let members: Vec<u32> = self.places.keys().copied().collect();
+            members.into_iter().for_each(|slot| self.go(slot, true));
+            assert_eq!(self.runs.live(), 0);
+        }
+    }
+
+    #[test]
+    fn whatever_happens_at_any_point_of_a_fan_out() {
+        const MEMBERS: u32 = 5;
+        // Two batches: one goes out, and one waits behind it.
+        for (sends, second, who, what) in (0..=MEMBERS * 2 + 1).flat_map(|sends| {
+            (0..=sends).flat_map(move |second| {
+                (0..MEMBERS).flat_map(move |who| (0..4).map(move |what| (sends, second, who, what)))
+            })
+        }) {
+            let mut house = House::default();
+            (0..MEMBERS).for_each(|_| house.join());
+            house.publish(0);
+            for at in 0..=sends {
+                if at == second {
+                    house.publish(0);
+                }
+                if at < sends {
+                    house.send();
+                }
+            }
+            match what {
+                0 => house.join(),
+                1 => house.publish(0),
+                2 => house.go(who, true),
+                _ => house.go(who, false),
+            }
+            house.publish(0);
+            house.end();
+        }
+    }
+
+    #[test]
+    fn many_things_happen_during_many_fan_outs() {
+        for seed in 1..=100_u64 {
+            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut below = |limit: usize| {
+                state ^= state >> 12;
+                state ^= state << 25;
+                state ^= state >> 27;
+                (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % limit
+            };
+            let mut house = House::default();
+            for _ in 0..400 {
+                let member = below(house.places.len().max(1));
+                let member = house.places.keys().nth(member).copied();
+                match (below(12), member) {
+                    (0 | 1, _) => house.join(),
+                    (2, Some(slot)) => house.go(slot, true),
+                    (3, Some(slot)) => house.go(slot, false),
+                    (4..=6, _) => house.publish([0, 4, 200, 100_000][below(4)]),
+                    _ => _ = house.send(),
+                }
+            }
+            house.end();
+        }
+    }
+}
