@@ -131,8 +131,9 @@
 //!  6 effects         hub.effect() to the authorizer and to redis, until there is none
 //!  7 hub.expire      128 due deadlines; in a graceful stop, 128 whose time it is to leave
 //!  8 hub.fan_out     128 sends, round-robin between audiences, 32 each; a large frame counts for more
-//!  9 hub.flush       everybody into whose outbox something was put, once
-//! 10 hub.reap        64 of those that are over: the only place where a connection is dropped
+//!  9 hub.make_room   somebody waits to be accepted, and there are no file descriptors: some who have no request make way
+//! 10 hub.flush       everybody into whose outbox something was put, once
+//! 11 hub.reap        64 of those that are over: the only place where a connection is dropped
 //! ```
 //!
 //! Sockets are registered once, readable and writable, edge-triggered. A read that did not fill the buffer has drained

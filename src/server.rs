@@ -4,8 +4,11 @@
 //! Owns: the poll, the listeners, the receive buffer, the clock. Knows: readiness. Never knows: a rule about a client.
 //!
 //! Decision: whoever accepts leaves `--max-connections` to the hub, which answers `503`, and only keeps the process from
-//! running out of file descriptors: at that limit new connections wait in the kernel's queue until one is dropped.
+//! running out of file descriptors: at that limit new connections wait in the kernel's queue while the hub ends some that
+//! have no request, over answering `503` from one descriptor in reserve: who waits may be a probe of `/health`, and
+//! who sits there may be silent.
 
+use std::fmt::Display;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -43,9 +46,11 @@ const BROKER_FDS: usize = 8;
 /// Connections that are no WebSockets for which there is room when all those are taken: probes, backends. Where there
 /// are few file descriptors, a quarter of them.
 const RESERVED_REQUESTS: usize = 128;
-/// How long accepting rests when the system is out of something, unless a connection ends before.
+/// How long accepting rests when the system is out of something, or nobody has a place to give, unless a connection ends
+/// before.
 const ACCEPT_REST: Millis = 100;
-/// How long the authorizer is said to be down at least, so that one which flickers does not flood the log.
+/// How long the authorizer is said to be down at least, so that one which flickers does not flood the log; and how long
+/// nothing is said of connections that cannot be served, once something was.
 const STEADY: Millis = 5_000;
 /// How long the last log lines are waited for.
 const LOG_PATIENCE: Duration = Duration::from_millis(500);
@@ -77,8 +82,12 @@ pub struct Server {
     date_until: Millis,
     /// Connections of any kind that there are file descriptors for.
     max_sockets: usize,
+    /// Of these, how many are no WebSockets at least.
+    guests: usize,
     /// Until when accepting rests.
     accept_after: Millis,
+    /// Until when the log says nothing more of connections that cannot be accepted or served.
+    unserved_said: Millis,
     drain_time: Millis,
     /// When a graceful stop is over, whoever is left.
     stop_at: Option<Millis>,
@@ -138,13 +147,14 @@ impl Server {
         let room = max_sockets
             .saturating_sub(RESERVED_REQUESTS)
             .max(max_sockets - max_sockets / 4);
-        let max_connections = config.max_connections.unwrap_or(room);
-        if max_connections > room {
+        let wanted = config.max_connections.unwrap_or(room);
+        if wanted > room {
             log.warn(
-                "--max-connections is more than the limit on file descriptors allows: raise it (ulimit -n)",
-                &[("max_connections", Value::Number(max_connections as u64)), ("room", Value::Number(room as u64))],
+                "--max-connections is more than the limit on file descriptors allows, which is what counts: raise it (ulimit -n)",
+                &[("max_connections", Value::Number(wanted as u64)), ("room", Value::Number(room as u64))],
             );
         }
+        let max_connections = wanted.min(room);
         let random = getrandom::u64()
             .map_err(|e| Stop::failed(format_args!("no random number can be had: {e}")))?;
         let origins = Origins::parse(&config.allowed_origins.join(","))
@@ -194,7 +204,9 @@ impl Server {
             turn_ended: Duration::ZERO,
             date_until: 0,
             max_sockets,
+            guests: max_sockets - room,
             accept_after: 0,
+            unserved_said: 0,
             drain_time: millis(config.drain_timeout),
             stop_at: None,
         };
@@ -269,6 +281,7 @@ impl Server {
         self.take_effects();
         self.hub.expire();
         self.hub.fan_out();
+        self.make_room(buffer);
         self.hub.flush();
         let before = self.hub.connections();
         self.hub.reap();
@@ -304,8 +317,7 @@ impl Server {
     /// How long the poll may sleep.
     fn timeout(&self) -> Option<Duration> {
         let now = self.hub.clock.now;
-        let waiting =
-            self.listeners.iter().any(|l| l.pending) && self.hub.connections() < self.max_sockets;
+        let waiting = self.listeners.iter().any(|l| l.pending);
         let broker_waits = self.redis.as_ref().is_some_and(Redis::has_work);
         if self.hub.has_work() || broker_waits || waiting && self.accept_after <= now {
             return Some(Duration::ZERO);
@@ -333,7 +345,7 @@ impl Server {
         self.hub.clock.now = now;
         self.hub.clock.micros = elapsed.as_micros() as u64;
         if now >= self.date_until {
-            let wall = SystemTime::now();
+            let wall = SystemTime::now().max(SystemTime::UNIX_EPOCH);
             let part = wall
                 .duration_since(SystemTime::UNIX_EPOCH)
                 .map_or(0, |d| d.subsec_millis());
@@ -360,10 +372,7 @@ impl Server {
                     Err(e) if listener::is_of_one_connection(&e) => {}
                     Err(e) => {
                         self.accept_after = self.hub.clock.now + ACCEPT_REST;
-                        self.log.warn(
-                            "connections cannot be accepted for now",
-                            &[("error", Value::Shown(&e))],
-                        );
+                        self.unserved("connections cannot be accepted for now", &e);
                         return;
                     }
                 }
@@ -384,10 +393,34 @@ impl Server {
             registered.inspect_err(|_| self.hub.fail(id))
         });
         if let Err(e) = taken {
-            self.log.warn(
-                "a connection cannot be served",
-                &[("error", Value::Shown(&e))],
-            );
+            self.unserved("a connection cannot be served", &e);
+        }
+    }
+
+    /// Somebody waits at the door, and all file descriptors are taken: the hub gives places away, in one turn no more
+    /// than a quarter of those that are always there, so that a newcomer has some turns for its request.
+    fn make_room(&mut self, buffer: &mut [u8]) {
+        let now = self.hub.clock.now;
+        let full = self.hub.connections() >= self.max_sockets;
+        if !full || self.accept_after > now || !self.listeners.iter().any(|l| l.pending) {
+            return;
+        }
+        if !self
+            .hub
+            .make_room((self.guests / 4).clamp(1, ACCEPTS), buffer)
+        {
+            self.accept_after = now + ACCEPT_REST;
+        }
+        let full = "the limit on file descriptors is reached: connections without a request are ended to make room for others; raise it (ulimit -n)";
+        let open = format!("{} connections are open", self.hub.connections());
+        self.unserved(full, &open);
+    }
+
+    fn unserved(&mut self, message: &str, reason: &dyn Display) {
+        let now = self.hub.clock.now;
+        if now >= self.unserved_said {
+            self.unserved_said = now + STEADY;
+            self.log.warn(message, &[("reason", Value::Shown(reason))]);
         }
     }
 

@@ -26,6 +26,8 @@ pub enum Ending {
     HandshakeTimeout,
     /// No further request came in time.
     Idle,
+    /// It had no request, or not a whole one, and somebody else needed its place.
+    NoRoom,
     /// The last request was answered.
     Answered,
     /// What came was no HTTP, or the request was malformed.
@@ -51,13 +53,14 @@ impl Ending {
     }
 
     /// Every label.
-    pub const LABELS: [&str; 15] = [
+    pub const LABELS: [&str; 16] = [
         "closed",
         "left",
         "silent",
         "reset",
         "answered",
         "idle",
+        "no_room",
         "too_slow",
         "overloaded",
         "too_big",
@@ -85,6 +88,7 @@ impl Ending {
             Ending::Silent => "silent",
             Ending::HandshakeTimeout => "handshake_timeout",
             Ending::Idle => "idle",
+            Ending::NoRoom => "no_room",
             Ending::Answered => "answered",
             Ending::BadRequest => "bad_request",
         }
@@ -112,6 +116,7 @@ mod tests {
             Ending::Silent,
             Ending::HandshakeTimeout,
             Ending::Idle,
+            Ending::NoRoom,
             Ending::Answered,
             Ending::BadRequest,
         ];

@@ -29,7 +29,7 @@ use std::io::{self, Read, Write};
 pub use badge::Badge;
 pub use ending::Ending;
 pub use peer::{Network, Peer};
-pub use session::{Authorizing, Awaits, Event, Exchange, Parked, Publishing, Session, Step};
+pub use session::{Authorizing, Awaits, Claim, Event, Exchange, Parked, Publishing, Session, Step};
 
 use crate::buffers::{Inbox, Outbox, Runs, Sent, Slice};
 use crate::wire::handshake::{Dialect, Upgrade};
@@ -223,6 +223,21 @@ impl<S: Stream> Connection<S> {
         } else {
             Standing::Busy
         }
+    }
+
+    /// How much it would lose with its place.
+    pub fn claim(&self, now: Millis) -> Claim {
+        match self.session.claim(now) {
+            Claim::None if self.has_work() || !self.outbox.is_empty() => Claim::Begun,
+            claim => claim,
+        }
+    }
+
+    /// Gives its place to somebody else. What its client is told goes out at once, or not at all.
+    pub fn make_way(&mut self, retry_after: String, runs: &mut Runs, clock: &Clock) {
+        self.session.make_way(retry_after, &mut self.outbox, clock);
+        self.flush(runs, clock.now);
+        self.session.fail(Ending::NoRoom);
     }
 
     /// Reads once into `buffer`. A read that does not fill it has drained the socket.

@@ -25,6 +25,9 @@ const KEEP_ALIVE: Millis = 75_000;
 const LINGER: Millis = 2_000;
 /// How long the client may take to read the last answer, or to read a close frame and answer it.
 const CLOSING: Millis = 5_000;
+/// How long a connection has for its next request, and for hearing the last answer, however many wait for its place: what
+/// a slow line needs, and little enough for those who wait.
+const GRACE: Millis = 250;
 
 /// All that a connection can tell the house.
 #[derive(Debug)]
@@ -194,6 +197,17 @@ impl Phase {
 /// An idle connection is mostly this; there may be a million of them.
 const _: () = assert!(size_of::<Session>() <= 32);
 
+/// How much a connection would lose with its place, should somebody else need one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Nothing: no request has begun, or all has been said, and not just now.
+    None,
+    /// A request that has begun, or an answer on its way.
+    Begun,
+    /// It is a WebSocket, or something is being done for it, or it is [new](GRACE).
+    Firm,
+}
+
 #[derive(Debug)]
 pub struct Session {
     phase: Phase,
@@ -301,6 +315,22 @@ impl Session {
             Phase::Request { wait, seen, .. } => *wait == Wait::Rest || *seen > 0,
             Phase::Body(_) | Phase::Authorizing(_) | Phase::Publishing(_) => true,
             _ => false,
+        }
+    }
+
+    pub fn claim(&self, now: Millis) -> Claim {
+        let (claim, since) = match &self.phase {
+            Phase::Request { since, .. } if self.is_asked() => (Claim::Begun, *since),
+            Phase::Request { since, .. } => (Claim::None, *since),
+            Phase::Body(arriving) => (Claim::Begun, arriving.since),
+            Phase::Closing { until, .. } => (Claim::None, until.saturating_sub(LINGER)),
+            Phase::Authorizing(_) | Phase::Publishing(_) | Phase::Open { .. } => {
+                return Claim::Firm;
+            }
+        };
+        match self.over || now < since.saturating_add(GRACE) {
+            true => Claim::Firm,
+            false => claim,
         }
     }
 
@@ -616,6 +646,23 @@ impl Session {
     pub fn fail(&mut self, ending: Ending) {
         self.end(ending);
         self.over = true;
+    }
+
+    /// Somebody else needs its place. Who waits for an answer, or has had none yet, is told to come back in `retry_after`
+    /// seconds. What it is told has to be flushed at once; then it is over.
+    pub fn make_way(&mut self, retry_after: String, outbox: &mut Outbox, clock: &Clock) {
+        let waits = match &self.phase {
+            Phase::Request { wait, .. } => self.is_asked() || *wait == Wait::First,
+            Phase::Body(arriving) => arriving.exchange.is_some(),
+            _ => false,
+        };
+        // An answer that is being sent is not mixed with another.
+        if waits && outbox.is_empty() {
+            let full = "the server is full: come back later, and send the request at once";
+            let refusal = Refusal::new(Status::Unavailable, "full", full);
+            let refusal = refusal.with("Retry-After", retry_after);
+            self.refuse(refusal, Ending::NoRoom, outbox, clock);
+        }
     }
 
     /// Notes why it ends; the first reason stays.

@@ -247,9 +247,12 @@ fn put<T: Copy>(table: &mut Vec<T>, slot: usize, value: T) {
 /// Whether an ending is somebody's fault: the client's, the network's, the authorizer's.
 fn is_fault(ending: Ending) -> bool {
     match ending {
-        Ending::Closed(_) | Ending::Left | Ending::Stopping | Ending::Idle | Ending::Answered => {
-            false
-        }
+        Ending::Closed(_)
+        | Ending::Left
+        | Ending::Stopping
+        | Ending::Idle
+        | Ending::NoRoom
+        | Ending::Answered => false,
         Ending::Reset
         | Ending::Violation(_)
         | Ending::TooSlow

@@ -49,12 +49,12 @@ impl Deadlines {
         let index = (step % STEPS) as usize;
         self.wheel[index].push(slot);
         self.filled[index / 64] |= 1 << (index % 64);
-        step as u32
+        name(step)
     }
 
-    /// The step in which a deadline at `at` would be looked at, were the horizon endless.
-    pub fn step_of(at: Millis) -> u32 {
-        (at / STEP + 1) as u32
+    /// Whether a deadline at `at` would be looked at before the step that is called `alarm`.
+    pub fn is_before(at: Millis, alarm: u32) -> bool {
+        (name(at / STEP + 1).wrapping_sub(alarm) as i32) < 0
     }
 
     /// Moves at most `most` due entries to `due`, each with the step it was put in.
@@ -71,7 +71,7 @@ impl Deadlines {
             let entries = &mut self.wheel[index];
             let keep = entries.len().saturating_sub(left);
             left -= entries.len() - keep;
-            due.extend(entries.drain(keep..).map(|slot| (slot, step as u32)));
+            due.extend(entries.drain(keep..).map(|slot| (slot, name(step))));
             if entries.is_empty() {
                 entries.shrink_to(8);
                 self.filled[index / 64] &= !(1 << (index % 64));
@@ -100,6 +100,12 @@ impl Deadlines {
         }
         None
     }
+}
+
+/// A step's name: its low half, so that after two years names come again; 0 is none. Whoever is looked at twice because
+/// two steps have one name takes no harm.
+fn name(step: u64) -> u32 {
+    (step as u32).max(1)
 }
 
 #[cfg(test)]
@@ -154,6 +160,24 @@ mod tests {
         assert_eq!(due(&mut deadlines, 100_000_000), [1, 2]);
         deadlines.insert(3, 7);
         assert_eq!(due(&mut deadlines, 100_000_000 + STEP), [3]);
+    }
+
+    #[test]
+    fn names_come_again_after_two_years() {
+        let again = (1 << 32) * STEP;
+        for at in again - 5 * STEP..again + 5 * STEP {
+            let mut deadlines = Deadlines::default();
+            due(&mut deadlines, at - 10 * STEP);
+            let alarm = deadlines.insert(1, at);
+            assert_ne!(alarm, 0);
+            assert!(Deadlines::is_before(at - 3 * STEP, alarm));
+            assert!(!Deadlines::is_before(at + 3 * STEP, alarm));
+            let mut found = Vec::new();
+            deadlines.take_due(at - STEP, usize::MAX, &mut found);
+            assert_eq!(found, []);
+            deadlines.take_due(at + 2 * STEP, usize::MAX, &mut found);
+            assert_eq!(found, [(1, alarm)]);
+        }
     }
 
     #[test]

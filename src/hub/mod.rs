@@ -4,11 +4,16 @@
 //! Knows: its settings, and what time it is told. Never knows: poll, threads, the clock, ureq, redis.
 //!
 //! Its doors: [`Hub::accept`], [`Hub::ready`], [`Hub::verdict`], [`Hub::turns`], [`Hub::fan_out`], [`Hub::flush`],
-//! [`Hub::expire`], [`Hub::reap`], [`Hub::drain`], [`Hub::turn_over`], and the broker's (broker.rs); what it wants from outside leaves by
-//! [`Hub::effect`]. Whatever was done to a connection, `Hub::settle` draws the consequences.
+//! [`Hub::expire`], [`Hub::make_room`], [`Hub::reap`], [`Hub::drain`], [`Hub::turn_over`], and the broker's (broker.rs);
+//! what it wants from outside leaves by [`Hub::effect`]. Whatever was done to a connection, `Hub::settle` draws the
+//! consequences.
 //!
 //! Decision: with the memory broker a broadcast is delivered here at once, over sending it out as an effect and taking it
 //! back in. Because then nothing has to wait for a receipt, and what is read in one turn becomes one run.
+//!
+//! Decision: whose place is given away is found by a hand that goes round the slots, over a list of those who have no
+//! request. A newcomer takes the slot that was left behind the hand, so it is looked at last, which is what a list by age
+//! would do; and nothing has to be kept of anybody while there is room.
 //!
 //! Decision: the metrics of the process are read while `/metrics` is answered ([`process`]), over an effect, a phase to
 //! wait in and a way back: the one exception to not calling out, as nothing that is decided here hangs on them.
@@ -51,8 +56,8 @@ use self::registry::{Name, Registry};
 use crate::buffers::{Inbox, Runs};
 use crate::config::{AccessLog, Secret};
 use crate::connection::{
-    Authorizing, Awaits, Clock, Ending, Event, Filled, Limits, Millis, Parked, Peer, Standing,
-    Stream,
+    Authorizing, Awaits, Claim, Clock, Ending, Event, Filled, Limits, Millis, Parked, Peer,
+    Standing, Stream,
 };
 use crate::effect::{Answer, ConnId, Effect, Verdict};
 use crate::log::{Log, Value};
@@ -80,7 +85,7 @@ const SEND_COST: usize = 16 * 1024;
 const DEADLINES: usize = 128;
 /// Connections dropped between two polls: closing a socket is the dearest thing there is.
 const DROPS: usize = 64;
-/// Slots that a graceful stop looks at between two polls.
+/// Slots that a graceful stop, or whoever looks for a place, looks at between two polls.
 const WALK: u32 = 4096;
 /// How long too much is said to wait at least, so that a crowd which comes and goes does not flood the log.
 const STEADY: Millis = 5_000;
@@ -221,6 +226,9 @@ pub struct Hub<S> {
     /// Connections that would miss the server, though they are no WebSockets.
     busy: usize,
     drain: Option<Drain>,
+    /// The slot where the search for a place goes on, and how many were searched since one was found.
+    hand: u32,
+    in_vain: u32,
     random: u64,
     pub metrics: Metrics,
     /// What only the server knows of the gauges.
@@ -288,6 +296,8 @@ impl<S: Stream> Hub<S> {
             websockets: 0,
             busy: 0,
             drain: None,
+            hand: 0,
+            in_vain: 0,
             metrics,
             outside: Outside::default(),
             log,
@@ -582,7 +592,7 @@ impl<S: Stream> Hub<S> {
         if let Some(at) = connection
             .session
             .deadline(self.clock.now, &self.settings.limits)
-            && (connection.alarm == 0 || Deadlines::step_of(at) < connection.alarm)
+            && (connection.alarm == 0 || Deadlines::is_before(at, connection.alarm))
         {
             connection.alarm = self.deadlines.insert(id.slot, at);
         }
@@ -749,6 +759,70 @@ impl<S: Stream> Hub<S> {
         self.access.expire(self.clock.now);
         self.refuse_upgrades();
         self.tell_to_leave();
+    }
+
+    /// Others wait at the door, and there is no place: ends at most `wanted` of those who have no request, or, where there
+    /// are none, one whose request is not complete. Returns whether it is worth going on: false when everybody was looked
+    /// at in vain.
+    pub fn make_room(&mut self, wanted: usize, buffer: &mut [u8]) -> bool {
+        let slots = self.registry.slots();
+        let mut left = wanted;
+        let mut begun = None;
+        for _ in 0..slots.min(WALK) {
+            if left == 0 {
+                return true;
+            }
+            let slot = self.hand;
+            self.hand = slot
+                .checked_add(1)
+                .filter(|next| *next < slots)
+                .unwrap_or(0);
+            self.in_vain = self.in_vain.saturating_add(1);
+            let Some(connection) = self.registry.tenant(slot) else {
+                continue;
+            };
+            let id = ConnId {
+                slot,
+                generation: connection.generation(),
+            };
+            let mut claim = connection.claim(self.clock.now);
+            if claim == Claim::None {
+                // Its request may have come, and the poll has not told yet.
+                connection.readable(false);
+                self.turn(id, buffer);
+                let now = self.clock.now;
+                claim = self.registry.get(id).map_or(Claim::Firm, |c| c.claim(now));
+            }
+            match claim {
+                Claim::None => {
+                    self.give_away(id);
+                    left = left.saturating_sub(1);
+                }
+                Claim::Begun => begun = begun.or(Some(id)),
+                Claim::Firm => {}
+            }
+        }
+        if left == wanted
+            && let Some(id) = begun
+        {
+            self.give_away(id);
+            self.hand = id.slot.saturating_add(1);
+        }
+        if self.in_vain < slots {
+            return true;
+        }
+        self.in_vain = 0;
+        false
+    }
+
+    /// Gives the place of a connection away, once it is dropped.
+    fn give_away(&mut self, id: ConnId) {
+        let retry_after = self.retry_after();
+        if let Some(connection) = self.registry.get(id) {
+            connection.make_way(retry_after, &mut self.runs, &self.clock);
+            self.in_vain = 0;
+            self.settle(id);
+        }
     }
 
     /// Drops those that are over: the only place where a connection ends.
@@ -929,6 +1003,11 @@ impl<S: Stream> Hub<S> {
                 .at(Duration::from_micros(self.clock.micros)),
             process: process::now(),
         }
+    }
+
+    /// In how many seconds somebody is to come back: at random, so that not all do so at once.
+    fn retry_after(&mut self) -> String {
+        (self.random() % 5).saturating_add(1).to_string()
     }
 
     /// A number that looks random (xorshift64*).

@@ -204,14 +204,8 @@ impl<S: Stream> Hub<S> {
     /// Refuses what may be granted later: with `Retry-After`.
     fn refuse_upgrade_by(&mut self, id: ConnId, exchange: Exchange, refusal: Refusal) {
         self.metrics.handshakes.add(refusal.code);
-        let seconds = (self.random() % 5).saturating_add(1).to_string();
-        self.refuse(
-            id,
-            "ws",
-            exchange,
-            refusal.with("Retry-After", seconds),
-            false,
-        );
+        let refusal = refusal.with("Retry-After", self.retry_after());
+        self.refuse(id, "ws", exchange, refusal, false);
     }
 
     /// `POST /broadcast`: the key, then the type, then the body.

@@ -8,3 +8,5 @@ mod ending;
 mod fairness;
 mod http;
 mod metrics;
+mod room;
+mod years;
