@@ -44,7 +44,7 @@ use self::dial::{Dialer, Later};
 #[doc(hidden)]
 pub use self::fuzz::fuzz;
 pub use self::url::Url;
-use crate::effect::{Answer, Question, Verdict};
+use crate::effect::{Answer, ConnId, Question, Verdict};
 use crate::wire::http;
 use crate::wire::question::parse_state;
 
@@ -62,6 +62,8 @@ const DRAIN_TIME: Duration = Duration::from_millis(250);
 const HEAD_LIMIT: usize = 16 * 1024;
 /// ureq's two buffers per connection; the head has to fit into one.
 const BUFFER: usize = 2 * HEAD_LIMIT;
+/// Tells the authorizer that a question comes from `wsify --check`, and that nobody waits to be let in.
+const PROBE: &str = "X-Wsify-Probe";
 /// A worker's stack: most of what it needs is TLS.
 const STACK: usize = 512 * 1024;
 
@@ -327,9 +329,35 @@ impl Heard {
     }
 }
 
+/// Asks one question here and now, marked as a probe. Returns the verdict, what is the matter if it is `Unavailable`,
+/// and how long it took.
+///
+/// # Errors
+/// The settings cannot be used.
+pub fn probe(settings: Settings, body: Vec<u8>) -> io::Result<(Verdict, Option<String>, Duration)> {
+    let maker = LineMaker::new(settings.url, settings.timeout, settings.cert_file)?;
+    let mut line = Line {
+        probes: true,
+        ..maker.make()
+    };
+    let question = Question {
+        from: ConnId {
+            slot: 0,
+            generation: 0,
+        },
+        wants_state: true,
+        body,
+    };
+    let asked = Instant::now();
+    let heard = line.ask(&question);
+    Ok((heard.verdict, heard.trouble, asked.elapsed()))
+}
+
 /// A worker's one connection to the authorizer, kept alive between its calls.
 struct Line {
     agent: ureq::Agent,
+    /// Whether its questions are marked as nobody's.
+    probes: bool,
     url: Url,
     timeout: Duration,
     /// How long the connection may rest before the next call.
@@ -346,6 +374,9 @@ impl Line {
             .header(header::CONTENT_TYPE, "application/json");
         if let Some(credentials) = &self.url.credentials {
             request = request.header(header::AUTHORIZATION, credentials.clone());
+        }
+        if self.probes {
+            request = request.header(PROBE, "1");
         }
         if !question.wants_state {
             let config = request.config().timeout_recv_body(Some(DRAIN_TIME));
@@ -480,6 +511,7 @@ impl LineMaker {
     fn make(&self) -> Line {
         Line {
             agent: ureq::Agent::with_parts(self.config.clone(), self.dialer.clone(), Later),
+            probes: false,
             url: self.url.clone(),
             timeout: self.timeout,
             rest: REST,
@@ -490,7 +522,6 @@ impl LineMaker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::effect::ConnId;
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD as BASE64;
     use std::io::Write;

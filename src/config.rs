@@ -25,7 +25,7 @@ use std::time::Duration;
 use argh::FromArgs;
 use bytesize::ByteSize;
 
-use crate::authorizer::Url;
+use crate::authorizer::{self, Url};
 use crate::log::{Format, Level};
 use crate::wire::forwarded::Proxies;
 
@@ -182,12 +182,16 @@ flags! {
     /// whose end is logged: nobody's, that of those at fault (theirs or ours), or
     /// everybody's; all counts messages and bytes of each, which costs 40 bytes
     access_log: One "off|errors|all" = "errors";
+["Trying it out"]
+    /// tries the addresses, the authorizer and the broker, says what is right and what
+    /// is wrong, and ends with 0 or 1; --check alone means true
+    check: Switch "true|false" = "false";
 }
 
 /// Everything an operator can set, checked. Field names are the flags'.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Never empty.
+    /// Not empty, as it is read.
     pub listen_addr: Vec<Listen>,
     /// `None`: everything is allowed.
     pub authorizer_url: Option<Url>,
@@ -234,6 +238,8 @@ pub struct Config {
     pub notify_socket: Option<OsString>,
     /// `WATCHDOG_USEC`: the silence after which it takes this process for dead.
     pub watchdog: Option<Duration>,
+    /// Whether only to look if all is well.
+    pub check: bool,
     /// `SSL_CERT_FILE`: certificates that are trusted besides the system's.
     pub cert_file: Option<PathBuf>,
 }
@@ -462,7 +468,22 @@ impl Config {
             listen_fds: listen_fds.map_or(0, |count| count.min(MOST_LISTEN_FDS) as usize),
             notify_socket,
             watchdog: watchdog.map(Duration::from_micros),
+            check: set.check.checked(switch)?,
             cert_file,
+        })
+    }
+}
+
+impl Config {
+    /// What the authorizer is started with, if there is one.
+    pub fn authorizer(&self) -> Option<authorizer::Settings> {
+        let url = self.authorizer_url.clone()?;
+        Some(authorizer::Settings {
+            url,
+            timeout: self.authorizer_timeout,
+            workers: self.authorizer_workers,
+            queue: self.authorizer_queue,
+            cert_file: self.cert_file.clone(),
         })
     }
 }

@@ -61,13 +61,15 @@
 //! listener.rs              where clients come in: TCP and unix listeners, and the sockets they yield
 //! systemd.rs               what a service manager is told: ready, alive, stopping
 //! welcome.rs               what a person who starts it at a terminal may try next
+//! check.rs                 --check: tries what a start needs, and says what is wrong
 //! server.rs                the poll, accepting, signals, the clock, the order of a turn; no rule about a client
 //! ```
 //!
 //! Imports point one way; `tests/map.rs` holds these lines, and the list above, against the source:
 //!
 //! ```text
-//! main -> config, log, server
+//! main -> check, config, log, server
+//! check -> authorizer, config, effect, listener, log, server, wire
 //! server -> authorizer, config, connection, effect, hub, listener, log, metrics, redis, systemd, tls, welcome, wire
 //! listener -> config, connection
 //! hub -> buffers, config, connection, effect, log, metrics, process, wire
@@ -206,6 +208,7 @@
 
 pub mod authorizer;
 pub mod buffers;
+pub mod check;
 pub mod config;
 pub mod connection;
 pub mod effect;

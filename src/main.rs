@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use wsify::check;
 use wsify::config::{Config, Stop};
 use wsify::log::Log;
 use wsify::server::Server;
@@ -13,6 +14,12 @@ fn main() -> ExitCode {
 fn run() -> Result<ExitCode, Stop> {
     let arguments = std::env::args_os().skip(1);
     let config = Config::read(arguments, |name| std::env::var_os(name))?;
+    if config.check {
+        return Ok(match check::run(&config) {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        });
+    }
     let log = Log::to_stdout(config.log_level, config.log_format, config.colours)
         .map_err(|e| Stop::failed(format_args!("the log cannot be started: {e}")))?;
     Server::start(config, log)?.run().map(ExitCode::from)

@@ -232,6 +232,11 @@ impl Redis {
         }
     }
 
+    /// Why it is down, as it was last said; nothing while there is nothing to say.
+    pub fn trouble(&self) -> &str {
+        &self.said
+    }
+
     /// Whether a turn would do something although nothing happens.
     pub fn has_work(&self) -> bool {
         !self.news.is_empty() || self.publisher.link.has_work() || self.listener.link.has_work()

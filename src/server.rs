@@ -18,7 +18,7 @@ use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use signal_hook_mio::v1_0::Signals;
 
-use crate::authorizer::{self, Authorizer};
+use crate::authorizer::Authorizer;
 use crate::config::{Broker, Config, RedisDsn, Stop};
 use crate::connection::{Clock, Limits, Millis, Peer};
 use crate::effect::{Answer, ConnId, Effect, Question, Verdict};
@@ -122,18 +122,11 @@ impl Server {
         let waker = Waker::new(poll.registry(), WAKER)
             .map_err(|e| Stop::failed(format_args!("the poll cannot be woken: {e}")))?;
         let waker = Arc::new(waker);
-        let authorizer = match &config.authorizer_url {
+        let authorizer = match config.authorizer() {
             None => None,
-            Some(url) => {
+            Some(settings) => {
                 let failed = |e: io::Error| {
                     Stop::failed(format_args!("the authorizer's workers cannot start: {e}"))
-                };
-                let settings = authorizer::Settings {
-                    url: url.clone(),
-                    timeout: config.authorizer_timeout,
-                    workers: config.authorizer_workers,
-                    queue: config.authorizer_queue,
-                    cert_file: config.cert_file.clone(),
                 };
                 Some(Authorizer::start(settings, Arc::clone(&waker)).map_err(failed)?)
             }
@@ -230,12 +223,7 @@ impl Server {
         let mut buffer = vec![0; BUFFER];
         let mut answers = Vec::new();
         let status = loop {
-            let timeout = self.timeout();
-            match self.poll.poll(&mut events, timeout) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                other => other.map_err(|e| Stop::failed(format_args!("the poll failed: {e}")))?,
-            }
-            self.tell_time();
+            self.wait(&mut events, self.timeout())?;
             if let Course::Out(status) = self.tick(&events, &mut buffer, &mut answers) {
                 break status;
             }
@@ -246,6 +234,42 @@ impl Server {
         };
         self.log.flush(LOG_PATIENCE);
         Ok(status)
+    }
+
+    /// Turns the loop until the broker has let us in, or `patience` is over.
+    ///
+    /// # Errors
+    /// Why it did not.
+    pub fn try_broker(mut self, patience: Duration) -> Result<(), String> {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut buffer = vec![0; BUFFER];
+        while !self.hub.is_broker_up() {
+            match self.redis.as_ref().map(Redis::trouble) {
+                Some(trouble) if !trouble.is_empty() => return Err(trouble.to_owned()),
+                _ => {}
+            }
+            let left = patience.saturating_sub(self.started.elapsed());
+            if left.is_zero() {
+                let patience = humantime::format_duration(patience);
+                return Err(format!("it has not answered within {patience}"));
+            }
+            let timeout = self.timeout().map_or(left, |timeout| timeout.min(left));
+            self.wait(&mut events, Some(timeout))
+                .map_err(|stop| stop.text)?;
+            self.tick(&events, &mut buffer, &mut Vec::new());
+        }
+        Ok(())
+    }
+
+    /// Sleeps until something happens, and tells what time it is then.
+    fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> Result<(), Stop> {
+        match self.poll.poll(events, timeout) {
+            // What a signal interrupts may still have said something, which the next poll says again.
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => events.clear(),
+            other => other.map_err(|e| Stop::failed(format_args!("the poll failed: {e}")))?,
+        }
+        self.tell_time();
+        Ok(())
     }
 
     /// One turn of the loop: arrivals, work left over, questions, deadlines, fan-out, flush, the end of those that are

@@ -76,6 +76,7 @@ fn ask(answer: &[u8], piece: usize, wants_state: bool) -> Heard {
         piece: piece.max(1),
     };
     let mut line = Line {
+        probes: false,
         agent: ureq::Agent::with_parts(maker.config, scripted, Later),
         url: maker.url,
         timeout,
