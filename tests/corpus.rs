@@ -17,7 +17,7 @@ use std::{fs, path::Path};
 type Target = (&'static str, fn(&[u8]));
 
 /// Each target in `fuzz/fuzz_targets`, and what it calls.
-const TARGETS: [Target; 10] = [
+const TARGETS: [Target; 11] = [
     ("answer", wsify::authorizer::fuzz),
     ("command", wsify::wire::command::fuzz),
     ("forwarded", wsify::wire::forwarded::fuzz),
@@ -28,6 +28,7 @@ const TARGETS: [Target; 10] = [
     ("message", wsify::wire::message::fuzz),
     ("origins", wsify::wire::origins::fuzz),
     ("proxy_protocol", wsify::wire::proxy_protocol::fuzz),
+    ("resp", wsify::wire::resp::fuzz),
 ];
 
 /// The names in a directory of `fuzz/`, sorted.
