@@ -137,7 +137,7 @@ flags! {
     /// put before every channel name at the broker
     broker_prefix: One "TEXT" = "";
 ["Who is let in"]
-    /// what backends show at /broadcast and /metrics; without it only peers on
+    /// what backends show at /broadcast, /metrics and /tap; without it only peers on
     /// loopback or a unix socket may use them
     broadcasting_key: Secret "KEY" = "";
     /// origins such as https://app.example.com that a browser may connect from;

@@ -80,6 +80,16 @@ pub enum Verdict {
     Unavailable,
 }
 
+impl Verdict {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Allow => "allow",
+            Verdict::Deny => "deny",
+            Verdict::Unavailable => "unavailable",
+        }
+    }
+}
+
 /// A verdict on its way home.
 #[derive(Debug)]
 pub struct Answer {

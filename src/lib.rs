@@ -42,6 +42,7 @@
 //! hub/commands.rs          join, leave, broadcast
 //! hub/addresses.rs         how many WebSockets there are from one address
 //! hub/backlog.rs           how much waits in all, and how much more may
+//! hub/tap.rs               GET /tap: what happens, told to those who look on
 //! hub/channels.rs          who is in what, both ways
 //! hub/broker.rs            the doors for a broker that is shared with other servers
 //! hub/subscriptions.rs     which channels that broker has been asked for
@@ -104,7 +105,7 @@
 //!
 //! - **ConnId** (slot, generation): a connection's name. Whoever comes back late (an event of the poll, a verdict) is
 //!   looked up by it, so that a slot's new tenant is never taken for the old one.
-//! - **Phase**: `Request`, `Body`, `Authorizing`, `Publishing`, `Open`, `Closing`. What belongs to a phase lives in it.
+//! - **Phase**: `Request`, `Body`, `Authorizing`, `Publishing`, `Open`, `Streaming`, `Closing`. What belongs to a phase lives in it.
 //!   While a question is open (`Authorizing`, `Publishing`, `Open` with something parked) nothing further is
 //!   understood: bytes wait in the inbox or in the kernel, and the end of the stream behind them.
 //! - **Event** (session to hub): `Introduced`, `Request`, `Body`, `BadBody`, `Said`, `Bye`. That is all a connection can tell the

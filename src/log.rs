@@ -365,9 +365,9 @@ fn push_visible(line: &mut String, text: &str) {
     }
 }
 
-/// Not a control character, by which a terminal could be told anything, and none of those that change the order of what
+/// Whether a terminal shows a character as it is. Not a control character, by which a terminal could be told anything, and none of those that change the order of what
 /// is seen, or are not seen at all.
-fn is_visible(c: char) -> bool {
+pub fn is_visible(c: char) -> bool {
     let hidden = matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
     !c.is_control() && !hidden

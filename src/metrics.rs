@@ -71,6 +71,10 @@ pub struct Gauges {
     pub queued_bytes: u64,
     /// Connections whose other side has to read before more can be sent.
     pub laggards: u64,
+    /// Those who look on.
+    pub taps: u64,
+    /// Lines that they could not take.
+    pub lost_tap_lines: u64,
     /// Questions that a worker is asking.
     pub questions_in_flight: u64,
     /// Questions that wait for a worker.
@@ -278,6 +282,12 @@ impl Metrics {
         for (outcome, count) in self.broker_messages.iter() {
             text.sample(name, &[("outcome", outcome)], count);
         }
+        text.gauge("wsify_taps", "Those who look on at /tap.", now.taps);
+        text.counter(
+            "wsify_tap_lines_lost_total",
+            "Lines lost because those who look on could not take them.",
+            now.lost_tap_lines,
+        );
         text.histogram(
             "wsify_loop_turn_duration_seconds",
             "Turns of the loop, without the time in which it slept.",
@@ -561,6 +571,8 @@ mod tests {
         memberships: 8,
         queued_bytes: 9,
         laggards: 10,
+        taps: 2,
+        lost_tap_lines: 16,
         questions_in_flight: 1,
         questions_waiting: 4,
         broker_up: true,
@@ -671,6 +683,8 @@ mod tests {
                 ("wsify_log_lines_dropped_total", 7.0),
                 ("wsify_queued_bytes", 9.0),
                 ("wsify_laggards", 10.0),
+                ("wsify_taps", 2.0),
+                ("wsify_tap_lines_lost_total", 16.0),
                 ("wsify_broker_reconnections_total", 6.0),
                 ("wsify_loop_turn_longest_seconds", 0.011),
                 ("process_cpu_seconds_total", 1.25),

@@ -374,6 +374,10 @@ impl Server {
                 .duration_since(SystemTime::UNIX_EPOCH)
                 .map_or(0, |d| d.subsec_millis());
             self.date_until = now + 1000 - Millis::from(part);
+            let unix = wall
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, millis);
+            self.hub.clock.unix = unix.saturating_sub(now);
             self.hub.clock.date = httpdate::fmt_http_date(wall);
         }
     }
@@ -573,7 +577,7 @@ impl Server {
             self.log.warn("there is no authorizer: everyone may connect, join, leave and broadcast; set --authorizer-url", &[]);
         }
         if config.broadcasting_key.is_none() {
-            let open = "there is no key: /broadcast and /metrics answer programs on this machine only; set --broadcasting-key \
+            let open = "there is no key: /broadcast, /metrics and /tap answer programs on this machine only; set --broadcasting-key \
                         to open them to others";
             self.log.warn(open, &[]);
         }

@@ -33,7 +33,7 @@ pub use session::{Authorizing, Awaits, Claim, Event, Exchange, Parked, Publishin
 
 use crate::buffers::{Inbox, Outbox, Runs, Sent, Slice};
 use crate::wire::handshake::{Dialect, Upgrade};
-use crate::wire::http::Reply;
+use crate::wire::http::{self, Reply};
 
 /// Milliseconds on the server's own clock, which begins at its start and never goes back.
 pub type Millis = u64;
@@ -44,6 +44,8 @@ pub struct Clock {
     pub now: Millis,
     /// The same in microseconds, for what is measured and not waited for. Told when a turn begins.
     pub micros: u64,
+    /// Milliseconds from 1970 to the clock's beginning, as the system's clock has them.
+    pub unix: Millis,
     /// The text of a Date header (RFC 9110 5.6.7).
     pub date: String,
 }
@@ -283,6 +285,14 @@ impl<S: Stream> Connection<S> {
     ) {
         self.session
             .answer(exchange, reply, closing, &mut self.outbox, clock, limits);
+    }
+
+    /// Answers a request with a body that goes on and on; it is put into the outbox as it comes about.
+    pub fn stream(&mut self, content_type: &str, headers: &[http::Field], clock: &Clock) {
+        let date = Some(clock.date.as_str());
+        self.outbox
+            .own(|out| http::begin_stream(out, content_type, headers, date));
+        self.session.stream(clock.now);
     }
 
     /// Answers an upgrade with `101`; from now on messages are spoken.

@@ -23,6 +23,10 @@ const KEEP_ALIVE: Millis = 75_000;
 /// How long what the client still sends is read and thrown away after the last answer was sent, so that the answer is not lost to
 /// a TCP reset (CONTRACT §3).
 const LINGER: Millis = 2_000;
+/// How often a stream of events says that it is still there, so that no proxy takes it for dead.
+const BEAT: Millis = 15_000;
+/// What it says then: a comment of server-sent events.
+const STILL_THERE: &[u8] = b":\n\n";
 /// How long the client may take to read the last answer, or to read a close frame and answer it.
 const CLOSING: Millis = 5_000;
 /// How long a connection has for its next request, and for hearing the last answer, however many wait for its place: what
@@ -175,6 +179,10 @@ enum Phase {
         reader: Reader,
         parked: Option<Box<Parked>>,
     },
+    /// The answer goes on until one side ends it. What the client says meanwhile is thrown away.
+    Streaming {
+        beat: Millis,
+    },
     Closing {
         until: Millis,
         close: Close,
@@ -294,7 +302,7 @@ impl Session {
                 reader.held().saturating_add(parked)
             }
             Phase::Closing { reader, .. } => reader.held(),
-            Phase::Request { .. } | Phase::Authorizing(_) => 0,
+            Phase::Request { .. } | Phase::Streaming { .. } | Phase::Authorizing(_) => 0,
         }
     }
 
@@ -324,7 +332,10 @@ impl Session {
             Phase::Request { since, .. } => (Claim::None, *since),
             Phase::Body(arriving) => (Claim::Begun, arriving.since),
             Phase::Closing { until, .. } => (Claim::None, until.saturating_sub(LINGER)),
-            Phase::Authorizing(_) | Phase::Publishing(_) | Phase::Open { .. } => {
+            Phase::Authorizing(_)
+            | Phase::Publishing(_)
+            | Phase::Open { .. }
+            | Phase::Streaming { .. } => {
                 return Claim::Firm;
             }
         };
@@ -488,7 +499,7 @@ impl Session {
                     }
                     Err(_) => self.linger(Ending::Reset, clock.now),
                 },
-                Phase::Closing { .. } => {
+                Phase::Streaming { .. } | Phase::Closing { .. } => {
                     return Step {
                         used: all,
                         event: None,
@@ -530,6 +541,18 @@ impl Session {
     /// Has a request's body read, to come back as [`Event::Body`].
     pub fn read_body(&mut self, exchange: Exchange, limits: &Limits) {
         self.phase = Phase::Body(Box::new(Arriving::new(exchange, true, limits)));
+    }
+
+    /// The answer to a request has begun and will go on.
+    pub fn stream(&mut self, now: Millis) {
+        self.phase = Phase::Streaming { beat: now };
+    }
+
+    /// The answer that went on is complete.
+    pub fn end_stream(&mut self, ending: Ending, now: Millis) {
+        if let Phase::Streaming { .. } = self.phase {
+            self.linger(ending, now);
+        }
     }
 
     /// Keeps an upgrade until its verdict comes.
@@ -742,6 +765,7 @@ impl Session {
                 Some(now.saturating_add(left))
             }
             Phase::Authorizing(_) | Phase::Publishing(_) | Phase::Open { .. } => None,
+            Phase::Streaming { beat } => Some(beat.saturating_add(BEAT)),
             Phase::Closing { until, .. } => Some(*until),
         }
     }
@@ -770,6 +794,12 @@ impl Session {
                 self.refuse(refusal, Ending::HandshakeTimeout, outbox, clock);
             }
             Phase::Request { .. } => self.fail(Ending::Idle),
+            Phase::Streaming { beat } => {
+                *beat = clock.now;
+                if outbox.is_empty() {
+                    outbox.own(|out| out.extend_from_slice(STILL_THERE));
+                }
+            }
             Phase::Closing { .. } => self.over = true,
             Phase::Authorizing(_) | Phase::Publishing(_) => {}
         }

@@ -1,12 +1,11 @@
 //! The access log: a line when a connection ends, and one when a request is refused (`--access-log`).
 //!
-//! Owns: when each connection began and what it has said and heard, by slot, as far as lines need it; and how many lines
-//! there may be. Knows: endings, and whose fault they are. Never knows: why somebody was refused, but in a word.
+//! Owns: when a connection began and what it has said and heard, by slot; and how many lines there may be. Knows: endings, and whose fault they are. Never knows: why somebody was refused, but in a word.
 //!
 //! Decisions
-//! - Tables by slot, over fields of the connection: they are there only if the log is, and an idle connection without one
-//!   costs nothing more. Its begin takes five bytes; messages and bytes take 32, so with `errors` they are counted for
-//!   the first [`FEW`] slots only, which is everybody where there are few, and costs a server with a million nothing.
+//! - A table by slot, over fields of the connection: it is there only if the log is. It takes 40 bytes for each, so with
+//!   `errors` it ends with the first [`FEW`] slots, which is everybody where there are few, and costs a server with a
+//!   million nothing.
 //! - With `errors` there are at most [`LINES`] a second, and a line that says how many more there were: faults come in
 //!   crowds, when a network breaks or somebody attacks, and then each line says the same. `all` is all.
 //! - Lines are of level `info`, whatever they say: what a client does is not the operator's fault.
@@ -17,14 +16,15 @@ use crate::config::AccessLog;
 use crate::connection::{Ending, Millis, Peer};
 use crate::log::{Level, Log, Value};
 
-/// Slots whose messages and bytes are counted with `errors`.
-const FEW: usize = 4096;
+/// Slots that the table has with `errors`.
+const FEW: usize = 1024;
 /// Lines in one second, with `errors`.
 const LINES: u64 = 100;
 
-/// What a connection has said and heard.
+/// When a connection began, and what it has said and heard.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
+    since: Millis,
     messages_in: u64,
     messages_out: u64,
     bytes_in: u64,
@@ -42,8 +42,6 @@ pub struct Subject<'a> {
 pub struct Access {
     wanted: AccessLog,
     log: Log,
-    /// When the tenant of each slot was accepted: the lower five bytes of the clock, 34 years.
-    since: Vec<[u8; 5]>,
     /// Of the first slots, or of all.
     tallies: Vec<Tally>,
     /// The second that lines are counted in.
@@ -57,7 +55,6 @@ impl Access {
         Access {
             wanted,
             log,
-            since: Vec::new(),
             tallies: Vec::new(),
             second: 0,
             lines: 0,
@@ -69,14 +66,22 @@ impl Access {
     pub fn accepted(&mut self, slot: u32, now: Millis) {
         let slot = slot as usize;
         let counted = match self.wanted {
-            AccessLog::Off => return,
+            AccessLog::Off => false,
             AccessLog::Errors => slot < FEW,
             AccessLog::All => true,
         };
-        let [a, b, c, d, e, ..] = now.to_le_bytes();
-        put(&mut self.since, slot, [a, b, c, d, e]);
-        if counted {
-            put(&mut self.tallies, slot, Tally::default());
+        if !counted {
+            return;
+        }
+        if slot >= self.tallies.len() {
+            self.tallies
+                .resize(slot.saturating_add(1), Tally::default());
+        }
+        if let Some(tally) = self.tallies.get_mut(slot) {
+            *tally = Tally {
+                since: now,
+                ..Tally::default()
+            };
         }
     }
 
@@ -116,12 +121,6 @@ impl Access {
         }
     }
 
-    /// How long the tenant of `slot` has been there.
-    fn age(&self, slot: u32, now: Millis) -> Option<Millis> {
-        let [a, b, c, d, e] = *self.since.get(slot as usize)?;
-        Some(now.saturating_sub(Millis::from_le_bytes([a, b, c, d, e, 0, 0, 0])))
-    }
-
     /// A connection has ended. `unused`: nothing was asked on it that was not answered, as is the way of those who only
     /// look whether there is somebody, and reset.
     pub fn ended(&mut self, who: &Subject, ending: Ending, unused: bool, now: Millis) {
@@ -141,11 +140,10 @@ impl Access {
         if fault && !detail.is_empty() {
             fields.push(("detail", Value::Text(detail)));
         }
-        if let Some(age) = self.age(who.slot, now) {
-            fields.push(("duration_ms", Value::Number(age)));
-        }
         if let Some(tally) = self.tallies.get(who.slot as usize) {
+            let age = now.saturating_sub(tally.since);
             fields.extend([
+                ("duration_ms", Value::Number(age)),
                 ("messages_in", Value::Number(tally.messages_in)),
                 ("messages_out", Value::Number(tally.messages_out)),
                 ("bytes_in", Value::Number(tally.bytes_in)),
@@ -233,14 +231,6 @@ impl Access {
             Level::Debug => self.log.debug(message, fields),
             _ => self.log.info(message, fields),
         }
-    }
-}
-
-/// Puts `value` into the place of `slot`, which follows those that are there, if it is not one of them.
-fn put<T: Copy>(table: &mut Vec<T>, slot: usize, value: T) {
-    match table.get_mut(slot) {
-        Some(place) => *place = value,
-        None => table.resize(slot.saturating_add(1), value),
     }
 }
 

@@ -58,6 +58,9 @@ impl<S: Stream> Hub<S> {
 
     /// Hands something to the broker, for a connection that waits for the receipt.
     pub(super) fn publish(&mut self, from: ConnId, channel: &str, content: &[u8]) {
+        self.tap("broadcast", Some(from), Some(channel), |line| {
+            line.content(content)
+        });
         self.effects.push_back(Effect::Publish(Publication {
             from,
             channel: ChannelName::checked(channel),

@@ -229,6 +229,27 @@ impl Channels {
         self.joined.get(slot as usize).map_or(0, Joined::len)
     }
 
+    /// Names of the channels that the connection in `slot` is in.
+    pub fn names_of(&self, slot: u32) -> impl Iterator<Item = &str> {
+        let joined = self.joined.get(slot as usize).into_iter();
+        let places = joined.flat_map(Joined::places);
+        places.filter_map(|(place, _)| self.name(place))
+    }
+
+    /// The name of the channel that a place is in.
+    pub fn name(&self, place: Place) -> Option<&str> {
+        let channel = self.channels.get(place.channel())?;
+        Some(channel.name.as_str())
+    }
+
+    /// How many connections are in a channel.
+    pub fn members(&self, name: &str) -> usize {
+        let channel = self.by_name.get(name);
+        let channel = channel.and_then(|index| self.channels.get(index as usize));
+        let audiences = channel.into_iter().flat_map(|channel| &channel.audiences);
+        audiences.map(Audience::len).sum()
+    }
+
     pub fn is_member(&self, slot: u32, name: &str, dialect: Dialect) -> bool {
         self.membership(slot, name, dialect).is_some()
     }

@@ -32,6 +32,10 @@ impl<S: Stream> Hub<S> {
                 self.metrics
                     .commands
                     .add(["other", rejected.fault.code.as_str()]);
+                self.tap("refused", Some(id), None, |line| {
+                    line.text("code", rejected.fault.code.as_str());
+                    line.text("message", &rejected.fault.message);
+                });
                 return self.tell(id, |out| rejected.push(out));
             }
         };
@@ -46,6 +50,14 @@ impl<S: Stream> Hub<S> {
         if !self.settings.authorizer {
             return self.perform(id, command, message);
         }
+        self.tap(
+            "question",
+            Some(id),
+            Some(command.channel(message)),
+            |line| {
+                line.text("command", command.verb.as_str());
+            },
+        );
         let body = self.command_question(id, &command, message);
         self.effects.push_back(Effect::Ask(Question {
             from: id,
@@ -95,6 +107,9 @@ impl<S: Stream> Hub<S> {
                     self.publish(id, channel, command.content(message));
                     return self.park(id, Awaits::Receipt, command, message);
                 }
+                self.tap("broadcast", Some(id), Some(channel), |line| {
+                    line.content(command.content(message))
+                });
                 self.deliver(channel, command.content(message));
             }
         }
@@ -117,6 +132,9 @@ impl<S: Stream> Hub<S> {
     /// Says that it is done.
     fn done(&mut self, id: ConnId, command: &Command, message: &[u8]) {
         self.metrics.commands.add([command.verb.as_str(), "ok"]);
+        if command.verb != Verb::Broadcast {
+            self.tap_membership(id, command.verb, command.channel(message));
+        }
         if let Some(answer_to) = command.id(message) {
             self.tell(id, |out| command::push_ok(out, answer_to));
         }
@@ -144,6 +162,7 @@ impl<S: Stream> Hub<S> {
 
     /// Publishes to the members here. The one way in which anything reaches a channel.
     pub(super) fn deliver(&mut self, channel: &str, content: &[u8]) {
+        self.tap_fanout(channel, content);
         self.metrics.fanouts = self.metrics.fanouts.saturating_add(1);
         self.channels.publish(
             channel,
@@ -182,6 +201,16 @@ impl<S: Stream> Hub<S> {
     ) {
         let verb = command.verb.as_str();
         self.metrics.commands.add([verb, code.as_str()]);
+        self.tap(
+            "refused",
+            Some(id),
+            Some(command.channel(message)),
+            |line| {
+                line.text("command", verb);
+                line.text("code", code.as_str());
+                line.text("message", why);
+            },
+        );
         let (answer_to, channel) = (command.id(message), command.channel(message));
         self.tell(id, |out| {
             command::push_error(out, answer_to, code, why, Some(verb), Some(channel));

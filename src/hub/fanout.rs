@@ -84,6 +84,10 @@ pub struct Audience {
 }
 
 impl Audience {
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }

@@ -41,6 +41,7 @@ mod rates;
 mod registry;
 mod routes;
 mod subscriptions;
+mod tap;
 
 use std::collections::VecDeque;
 use std::io;
@@ -53,6 +54,7 @@ use self::channels::{Channels, Place, Released};
 use self::deadlines::Deadlines;
 use self::rates::Rates;
 use self::registry::{Name, Registry};
+use self::tap::{Delivery, Taps};
 use crate::buffers::{Inbox, Runs};
 use crate::config::{AccessLog, Secret};
 use crate::connection::{
@@ -234,6 +236,7 @@ pub struct Hub<S> {
     /// What only the server knows of the gauges.
     pub outside: Outside,
     access: Access,
+    taps: Taps,
     log: Log,
 }
 
@@ -263,6 +266,7 @@ pub struct Holds {
     pub queued_bytes: usize,
     /// Connections whose other side has to read before more can be sent.
     pub laggards: usize,
+    pub taps: usize,
 }
 
 impl<S: Stream> Hub<S> {
@@ -270,6 +274,7 @@ impl<S: Stream> Hub<S> {
         metrics.endings.know(&Ending::LABELS);
         Hub {
             random: settings.instance | 1,
+            taps: Taps::default(),
             access: Access::new(settings.access_log, log.clone()),
             backlog: Backlog::new(settings.max_total_queue, settings.limits.max_queue),
             said_full: false,
@@ -390,23 +395,25 @@ impl<S: Stream> Hub<S> {
     pub fn verdict(&mut self, answer: Answer) {
         let id = answer.to;
         self.metrics.verdict_time.observe(answer.took);
-        self.metrics.verdicts.add(match answer.verdict {
-            Verdict::Allow => "allow",
-            Verdict::Deny => "deny",
-            Verdict::Unavailable => "unavailable",
-        });
+        self.metrics.verdicts.add(answer.verdict.as_str());
         let now = self.clock.now;
         let Some(connection) = self.registry.get(id) else {
             return;
         };
         if let Some(authorizing) = connection.session.take_authorizing() {
             connection.starved = false;
+            self.tap_verdict(&answer, "connect", None);
             self.authorized(id, authorizing, answer.verdict, answer.state.as_deref());
         } else if let Some(parked) = connection.session.unpark(Awaits::Verdict, now) {
             let Parked {
                 command, message, ..
             } = parked;
             connection.starved = false;
+            self.tap_verdict(
+                &answer,
+                command.verb.as_str(),
+                Some(command.channel(&message)),
+            );
             match answer.verdict {
                 Verdict::Allow => self.perform(id, command, &message),
                 Verdict::Deny => self.deny(id, &command, &message),
@@ -545,11 +552,15 @@ impl<S: Stream> Hub<S> {
         };
         let standing = connection.standing();
         let before = std::mem::replace(&mut connection.counted, standing);
+        let network = connection.client().network();
         if standing != before {
             match before {
                 Standing::Idle => {}
                 Standing::Busy => self.busy -= 1,
                 Standing::WebSocket => {
+                    if let Some(ending) = connection.session.ending() {
+                        self.tap_end(id, ending);
+                    }
                     self.websockets -= 1;
                     // Not at the first place that is free: a server that stays nearly full would fill the log.
                     if self.said_full
@@ -568,10 +579,13 @@ impl<S: Stream> Hub<S> {
                 Standing::Busy => self.busy += 1,
                 Standing::WebSocket => {
                     self.websockets += 1;
-                    self.addresses.enter(id.slot, connection.client().network());
+                    self.addresses.enter(id.slot, network);
                 }
             }
         }
+        let Some(connection) = self.registry.get(id) else {
+            return;
+        };
         connection.outbox.count(&mut self.runs);
         let unsent = !connection.outbox.is_empty() || connection.session.is_finishing();
         if unsent && !connection.outbox.is_blocked() && !connection.dirty {
@@ -678,6 +692,8 @@ impl<S: Stream> Hub<S> {
         let Some(audience) = self.channels.audience_mut(place) else {
             return 1;
         };
+        // Mostly nobody looks on, and then this allocates nothing.
+        let mut seen = Vec::new();
         let mut cost = 1_usize;
         let more = loop {
             if cost > budget {
@@ -700,12 +716,23 @@ impl<S: Stream> Hub<S> {
             }
             let sent = self.runs.taken.saturating_sub(before);
             self.access.delivered(slot, messages, sent);
+            if self.taps.watches(slot)
+                && let Some(connection) = self.registry.tenant(slot)
+            {
+                let generation = connection.generation();
+                seen.push(Delivery {
+                    id: ConnId { slot, generation },
+                    messages,
+                    bytes: slice.len() as u64,
+                });
+            }
         };
         if more {
             self.serving.push_back(place);
         } else {
             audience.listed = false;
         }
+        self.tap_deliveries(place, &seen);
         self.released.extend(self.channels.served(place));
         while let Some(id) = self.failed.pop() {
             self.settle(id);
@@ -715,6 +742,7 @@ impl<S: Stream> Hub<S> {
 
     /// Flushes each connection into whose outbox something was put, once.
     pub fn flush(&mut self) {
+        self.pump_taps();
         let mut dirty = std::mem::take(&mut self.dirty);
         for id in dirty.drain(..) {
             if let Some(connection) = self.registry.get(id) {
@@ -730,6 +758,8 @@ impl<S: Stream> Hub<S> {
         if self.dirty.is_empty() {
             self.dirty = dirty;
         }
+        // Where there is room again, now is the time to notice: no edge will come.
+        self.pump_taps();
     }
 
     /// Looks at those whose deadline may have passed, and goes on with a graceful stop.
@@ -834,6 +864,9 @@ impl<S: Stream> Hub<S> {
             let Some(mut connection) = self.registry.remove(id) else {
                 continue;
             };
+            if !self.taps.is_empty() {
+                self.taps.forget(id);
+            }
             connection.outbox.clear(&mut self.runs);
             self.backlog.note(id.slot, 0);
             let session = &connection.session;
@@ -876,6 +909,7 @@ impl<S: Stream> Hub<S> {
             || !self.doomed.is_empty()
             || !self.effects.is_empty()
             || self.channels.link.has_work()
+            || self.taps.has_work()
             || self.drain.as_ref().is_some_and(|d| d.refuse < d.slots)
     }
 
@@ -912,6 +946,7 @@ impl<S: Stream> Hub<S> {
         });
         self.refuse_upgrades();
         self.tell_to_leave();
+        self.end_taps();
     }
 
     /// Refuses upgrades about which the authorizer is being asked, those in the next slots.
@@ -981,6 +1016,7 @@ impl<S: Stream> Hub<S> {
             waiting: self.backlog.total(&self.runs),
             queued_bytes: self.runs.waiting.bytes,
             laggards: self.runs.waiting.blocked,
+            taps: self.taps.len(),
         }
     }
 
@@ -992,6 +1028,8 @@ impl<S: Stream> Hub<S> {
             memberships: self.channels.memberships() as u64,
             queued_bytes: self.runs.waiting.bytes as u64,
             laggards: self.runs.waiting.blocked as u64,
+            taps: self.taps.len() as u64,
+            lost_tap_lines: self.taps.lost(),
             questions_in_flight: self.outside.questions_in_flight,
             questions_waiting: self.outside.questions_waiting,
             broker_up: self.is_broker_up(),

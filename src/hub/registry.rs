@@ -20,6 +20,21 @@ pub struct Name {
     pub serial: u64,
 }
 
+impl Name {
+    /// Of what `Display` has written.
+    pub fn parse(text: &str) -> Option<Name> {
+        let (instance, serial) = text.split_once('-')?;
+        let number = |text: &str| {
+            let digits = text.bytes().all(|b| b.is_ascii_hexdigit());
+            u64::from_str_radix(text, 16).ok().filter(|_| digits)
+        };
+        Some(Name {
+            instance: number(instance)?,
+            serial: number(serial)?,
+        })
+    }
+}
+
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{:016x}-{:x}", self.instance, self.serial)

@@ -67,12 +67,14 @@ impl<S: Stream> Hub<S> {
                     self.reply(id, "metrics", exchange, reply);
                 }
             },
-            "/ws" | "/health" | "/metrics" => {
+            "/tap" if reading => self.open_tap(id, exchange, head),
+            "/ws" | "/health" | "/metrics" | "/tap" => {
                 self.refuse_method(id, exchange, "GET, HEAD, OPTIONS")
             }
             "/broadcast" => self.refuse_method(id, exchange, "POST, OPTIONS"),
             _ => {
-                let message = "there is nothing here: use /ws, /broadcast, /health or /metrics";
+                let message =
+                    "there is nothing here: use /ws, /broadcast, /health, /metrics or /tap";
                 self.refuse(
                     id,
                     "other",
@@ -86,6 +88,7 @@ impl<S: Stream> Hub<S> {
 
     /// `GET /ws`: the handshake, the origin, whether there is room; then the authorizer.
     fn upgrade(&mut self, id: ConnId, exchange: Exchange, head: &Head) {
+        self.tap_connect(id, exchange.from, head.query());
         let upgrade = match handshake::judge(head) {
             Ok(upgrade) => upgrade,
             Err(refusal) => {
@@ -120,6 +123,7 @@ impl<S: Stream> Hub<S> {
             return self.refuse_upgrade_by(id, exchange, refusal);
         }
         if !self.settings.authorizer {
+            self.keep_query(id, head.query());
             return self.open(id, exchange.from, &upgrade);
         }
         if let Some(connection) = self.registry.get(id) {
@@ -129,6 +133,9 @@ impl<S: Stream> Hub<S> {
                 badge: Badge::new(head.query()),
             });
         }
+        self.tap("question", Some(id), None, |line| {
+            line.text("command", "connect")
+        });
         let body = self.connect_question(id, head);
         self.effects.push_back(Effect::Ask(Question {
             from: id,
@@ -179,6 +186,7 @@ impl<S: Stream> Hub<S> {
         if let Some(connection) = self.registry.get(id) {
             connection.open(from, upgrade, &self.clock);
         }
+        self.tap_open(id, upgrade.dialect);
         // Counted at once: the next request of this turn must find the room taken.
         self.settle(id);
     }
@@ -243,7 +251,11 @@ impl<S: Stream> Hub<S> {
                 self.publish_later(id, Awaits::Receipt, exchange, Box::default());
             }
             Ok(post) => {
-                self.deliver(post.channel(body), post.content(body));
+                let channel = post.channel(body);
+                self.tap("broadcast", Some(id), Some(channel), |line| {
+                    line.content(post.content(body))
+                });
+                self.deliver(channel, post.content(body));
                 self.answer_broadcast(id, exchange, Ok(()));
             }
             Err(Fault { code, message }) => {
@@ -316,7 +328,7 @@ impl<S: Stream> Hub<S> {
     }
 
     /// Why this request may not use a backend endpoint, if it may not (CONTRACT §5).
-    fn refuse_backend(&mut self, id: ConnId, head: &Head) -> Option<Refusal> {
+    pub(super) fn refuse_backend(&mut self, id: ConnId, head: &Head) -> Option<Refusal> {
         let Some(key) = &self.settings.key else {
             let connection = self.registry.get(id);
             let local = connection.is_some_and(|c| c.peer.is_local() && !c.session.is_relayed());
@@ -369,12 +381,24 @@ impl<S: Stream> Hub<S> {
             peer: exchange.from,
         };
         let status = refusal.status.code();
+        self.tap("refused", Some(id), None, |line| {
+            line.text("endpoint", endpoint);
+            line.number("status", status.into());
+            line.text("code", refusal.code);
+            line.text("message", &refusal.message);
+        });
         self.access
             .refused(&who, endpoint, status, refusal.code, self.clock.now);
         self.send(id, endpoint, exchange, refusal.reply(), closing);
     }
 
-    fn reply(&mut self, id: ConnId, endpoint: &'static str, exchange: Exchange, reply: Reply) {
+    pub(super) fn reply(
+        &mut self,
+        id: ConnId,
+        endpoint: &'static str,
+        exchange: Exchange,
+        reply: Reply,
+    ) {
         self.send(id, endpoint, exchange, reply, false);
     }
 

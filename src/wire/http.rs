@@ -969,6 +969,24 @@ pub fn respond(out: &mut Vec<u8>, reply: &Reply, manner: Manner, date: Option<&s
     }
 }
 
+/// Writes the head of an answer whose body ends with the connection, as nobody knows how long it will be
+/// (RFC 9112 6.3).
+pub fn begin_stream(out: &mut Vec<u8>, content_type: &str, headers: &[Field], date: Option<&str>) {
+    out.extend_from_slice(Status::Ok.line().as_bytes());
+    if let Some(date) = date {
+        field(out, "Date", date);
+    }
+    field(out, "Content-Type", content_type);
+    field(out, "Cache-Control", "no-store");
+    // nginx would keep back what is not a whole buffer.
+    field(out, "X-Accel-Buffering", "no");
+    field(out, "Connection", "close");
+    for (name, value) in headers {
+        field(out, name, value);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Writes one header line.
 pub(super) fn field(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());

@@ -4,7 +4,7 @@
 //! n        a client connects               (C below: which client, by one byte; X: which of four channels)
 //! u C      it asks for an upgrade          1 C    with the subprotocol wsify.v1
 //! j C X    it joins     l C X  leaves      b C X  broadcasts, each with an id
-//! p C X    it posts     g C    GET /health m C    GET /metrics
+//! p C X    it posts     g C    GET /health m C    GET /metrics   t C    GET /tap
 //! r C N …  it sends N bytes as they are    f C F N …  a frame whose first byte is F, with N bytes
 //! c C      it closes    e C    ends its stream    x C  resets it    v C  vanishes
 //! s C N    it takes N*8 more bytes         w C    it takes what comes
@@ -110,6 +110,7 @@ impl<'s> Script<'s> {
             }
             b'g' => self.client()?.send(&get("/health")),
             b'm' => self.client()?.send(&get("/metrics")),
+            b't' => self.client()?.send(&get("/tap?query=a:b")),
             b'r' => {
                 let far = self.client()?.far.clone();
                 far.send(self.some());

@@ -204,13 +204,13 @@ fn a_crowd_of_faults_is_a_hundred_lines_and_a_number() {
 fn messages_are_counted_for_the_first_slots_only_unless_all_are_told_of() {
     for (access_log, counted) in [(AccessLog::Errors, false), (AccessLog::All, true)] {
         let mut house = house(access_log);
-        let _crowd: Vec<_> = (0..4096).map(|_| house.client()).collect();
+        let _crowd: Vec<_> = (0..1024).map(|_| house.client()).collect();
         let late = house.websocket();
         house.hub.clock.now += 5;
         late.far.reset();
         house.run();
         let line = &house.logged()[0];
-        assert_eq!(line["duration_ms"], 5);
+        assert_eq!(line["duration_ms"].is_u64(), counted, "{line}");
         assert_eq!(line["bytes_in"].is_u64(), counted, "{line}");
     }
 }

@@ -9,4 +9,5 @@ mod fairness;
 mod http;
 mod metrics;
 mod room;
+mod tap;
 mod years;

@@ -1,0 +1,456 @@
+//! What those hear who look on, and that nobody else notices them.
+
+use serde_json::Value;
+use wsify::effect::Verdict;
+use wsify::hub::Settings;
+
+use crate::client::{Client, broadcast, close, get, join, leave, post, text, upgrade};
+use crate::house::{House, settings};
+
+/// Somebody who looks on.
+struct Tap {
+    client: Client,
+    text: String,
+}
+
+impl Tap {
+    fn open(house: &mut House, query: &str) -> Tap {
+        let client = house.client();
+        client.send(&get(&format!("/tap{query}")));
+        house.run();
+        let answer = String::from_utf8(client.far.receive()).unwrap();
+        let (head, text) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        assert!(head.contains("\r\nContent-Type: text/event-stream"));
+        assert!(head.contains("\r\nConnection: close"));
+        Tap {
+            client,
+            text: text.to_owned(),
+        }
+    }
+
+    /// The events since the last call.
+    fn events(&mut self) -> Vec<(String, Value)> {
+        self.text += &String::from_utf8(self.client.far.receive()).unwrap();
+        let text = std::mem::take(&mut self.text);
+        assert!(text.is_empty() || text.ends_with("\n\n"), "{text:?}");
+        let event = |part: &str| {
+            let (event, data) = part.split_once('\n')?;
+            let data = data.strip_prefix("data: ").unwrap();
+            let event = event.strip_prefix("event: ").unwrap();
+            Some((event.to_owned(), serde_json::from_str(data).expect(data)))
+        };
+        text.split("\n\n").filter_map(event).collect()
+    }
+
+    /// The events since the last call, each with what tells it from others.
+    fn hears(&mut self) -> Vec<String> {
+        let fields = [
+            "command",
+            "channel",
+            "channels",
+            "verdict",
+            "content",
+            "members",
+            "messages",
+            "queued_bytes",
+            "code",
+            "reason",
+            "query",
+            "connections",
+            "connected",
+            "lines",
+        ];
+        let shown = |(event, data): (String, Value)| {
+            let values = fields.iter().filter_map(|field| data.get(field));
+            let values = values.map(|value| match value {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            });
+            let mut words: Vec<String> = values.collect();
+            words.insert(0, event);
+            words.join(" ")
+        };
+        self.events().into_iter().map(shown).collect()
+    }
+}
+
+fn asking() -> House {
+    House::asking()
+}
+
+#[test]
+fn it_is_told_of_everything() {
+    let mut house = asking();
+    let mut tap = Tap::open(&mut house, "");
+    assert_eq!(tap.hears(), ["tap 0"]);
+    let ann = house.client();
+    ann.send(&upgrade("/ws?user=42&token=s3cret", ""));
+    house.run();
+    house.answer(Verdict::Allow);
+    assert_eq!(
+        tap.hears(),
+        [
+            "connect user=***&token=***",
+            "question connect",
+            "verdict connect allow",
+            "open"
+        ]
+    );
+    for (command, verdict, heard) in [
+        (
+            join("a"),
+            Verdict::Allow,
+            vec!["question join a", "verdict join a allow", "join a 1"],
+        ),
+        (
+            join("b"),
+            Verdict::Deny,
+            vec![
+                "question join b",
+                "verdict join b deny",
+                "refused join b not_authorized",
+            ],
+        ),
+        (
+            broadcast("a", "[1]"),
+            Verdict::Allow,
+            vec![
+                "question broadcast a",
+                "verdict broadcast a allow",
+                "broadcast a [1]",
+                "fanout a [1] 1",
+            ],
+        ),
+        (
+            leave("a"),
+            Verdict::Allow,
+            vec!["question leave a", "verdict leave a allow", "leave a 0"],
+        ),
+    ] {
+        ann.say(&command);
+        house.run();
+        house.answer(verdict);
+        assert_eq!(tap.hears(), heard);
+    }
+    ann.say("nonsense");
+    house.run();
+    assert_eq!(tap.hears(), ["refused bad_message"]);
+    ann.send(&close(1000));
+    house.run();
+    assert_eq!(tap.hears(), ["end 1000 closed"]);
+    let backend = house.client();
+    backend.send(&post(r#"{"channel":"a","content":2}"#));
+    backend.send(&get("/nothing"));
+    house.run();
+    assert_eq!(
+        tap.hears(),
+        ["broadcast a 2", "fanout a 2 0", "refused not_found"]
+    );
+    tap.client.far.leave();
+    house.run();
+    assert_eq!(house.hub.holds().taps, 0);
+}
+
+#[test]
+fn every_event_says_when_and_who() {
+    let mut house = House::open();
+    house.hub.clock.unix = 1_700_000_000_000;
+    let mut tap = Tap::open(&mut house, "");
+    let _ann = house.member("a");
+    for (event, data) in tap.events() {
+        assert_eq!(data["time"], "2023-11-14T22:13:21.000Z");
+        if event != "tap" {
+            assert_eq!(data["connection"], "0000000000000001-2", "{event}");
+            assert_eq!(data["remote_addr"], "127.0.0.1:2");
+        }
+    }
+}
+
+#[test]
+fn a_channel_is_looked_at_alone() {
+    let mut house = House::open();
+    let before = house.member("a");
+    let mut tap = Tap::open(&mut house, "?channel=%20a");
+    assert_eq!(tap.hears(), ["tap a 1 1"]);
+    let mut ann = house.websocket();
+    house.says(&mut ann, &join("b"));
+    house.says(&mut ann, &broadcast("b", "0"));
+    house.says(&mut ann, &join("a"));
+    house.says(&mut ann, &broadcast("a", "1"));
+    ann.far.reset();
+    before.far.leave();
+    house.websocket().far.leave();
+    house.run();
+    assert_eq!(
+        tap.hears(),
+        [
+            "join a 2",
+            "broadcast a 1",
+            "fanout a 1 2",
+            "end left",
+            "end reset"
+        ]
+    );
+}
+
+#[test]
+fn a_connection_is_found_and_every_delivery_to_it_told() {
+    let mut house = House::open();
+    let mut ann = house.member("a");
+    house.says(&mut ann, &join("b"));
+    let mut ben = house.member("a");
+    let mut tap = Tap::open(&mut house, "?connection=0000000000000001-1");
+    let events = tap.events();
+    assert_eq!(events[1].0, "found");
+    let mut channels = events[1].1["channels"].as_array().unwrap().clone();
+    channels.sort_by_key(|name| name.to_string());
+    assert_eq!(channels, ["a", "b"]);
+    assert_eq!(events[2].1["connections"], 1);
+
+    // What ben says reaches ann, who is looked at; that it was ben is not told.
+    for content in ["1", "2"] {
+        ben.send(&text(&broadcast("a", content)));
+    }
+    ben.say(&broadcast("c", "3"));
+    house.run();
+    assert_eq!(tap.hears(), ["deliver a 2 0"]);
+    ann.far.narrow(0);
+    house.says(&mut ben, &broadcast("b", "4"));
+    assert_eq!(tap.hears(), ["deliver b 1 3"]);
+    ben.far.leave();
+    ann.far.reset();
+    house.run();
+    assert_eq!(tap.hears(), ["end reset"]);
+    // Whoever lives in its slot now is somebody else.
+    house.member("a");
+    assert_eq!(tap.hears(), [""; 0]);
+}
+
+#[test]
+fn a_query_value_is_looked_for_among_those_before_and_those_to_come() {
+    let mut house = asking();
+    let connect = |house: &mut House, query: &str| {
+        let client = house.client();
+        client.send(&upgrade(&format!("/ws?{query}"), ""));
+        house.run();
+        house.answer(Verdict::Allow);
+        client
+    };
+    let before = connect(&mut house, "user=42&token=s3cret");
+    connect(&mut house, "user=7");
+    let mut tap = Tap::open(&mut house, "?query=user:42");
+    assert_eq!(tap.hears(), ["tap 2", "found [] 0", "watching 1"]);
+    connect(&mut house, "user=421");
+    connect(&mut house, "resu=42");
+    let _after = connect(&mut house, "token=s3cret&user=42");
+    assert_eq!(
+        tap.hears(),
+        [
+            "connect token=***&user=42",
+            "question connect",
+            "verdict connect allow",
+            "open"
+        ]
+    );
+    before.far.reset();
+    house.run();
+    assert_eq!(tap.hears(), ["end reset"]);
+
+    // All of what is asked for has to fit.
+    let mut both = Tap::open(&mut house, "?query=user&channel=a");
+    assert_eq!(both.hears()[0], "tap a 0 4");
+    both.hears();
+    let ann = connect(&mut house, "user=1");
+    for channel in ["a", "b"] {
+        ann.say(&join(channel));
+        house.run();
+        house.answer(Verdict::Allow);
+    }
+    assert_eq!(
+        both.hears(),
+        ["question join a", "verdict join a allow", "join a 1"]
+    );
+}
+
+#[test]
+fn without_an_authorizer_a_query_is_known_of_those_who_come_while_somebody_looks() {
+    let mut house = House::open();
+    house.client().send(&upgrade("/ws?user=42", ""));
+    house.run();
+    let mut tap = Tap::open(&mut house, "?query=user:42");
+    assert_eq!(tap.hears(), ["tap 1", "watching 0"]);
+    house.client().send(&upgrade("/ws?user=42", ""));
+    house.run();
+    assert_eq!(tap.hears(), ["connect user=42", "open"]);
+    let mut later = Tap::open(&mut house, "?query=user:42");
+    assert_eq!(later.hears(), ["tap 2", "found [] 0", "watching 1"]);
+}
+
+#[test]
+fn a_content_is_cut_between_two_characters_and_hides_nothing() {
+    let mut house = House::open();
+    let mut tap = Tap::open(&mut house, "?channel=a");
+    let mut ann = house.websocket();
+    let long = format!("\"{}\"", "é".repeat(150));
+    house.says(&mut ann, &broadcast("a", &long));
+    house.says(&mut ann, &broadcast("a", "\"\u{9b}31m\u{202e}\u{e0041}\""));
+    let raw = String::from_utf8(tap.client.far.receive()).unwrap();
+    assert!(raw.contains(r#"\"\u009b31m\u202e\udb40\udc41\""#), "{raw}");
+    tap.text += &raw;
+    let events = tap.events();
+    let content = &events[1].1["content"];
+    assert_eq!(*content, format!("\"{}", "é".repeat(99)));
+    assert_eq!(events[1].1["content_bytes"], 302);
+    assert_eq!(events[3].1["content"], "\"\u{9b}31m\u{202e}\u{e0041}\"");
+}
+
+#[test]
+fn what_cannot_be_looked_at_is_refused() {
+    let mut house = House::with(Settings {
+        key: None,
+        ..settings()
+    });
+    for (query, answer) in [
+        ("?chanel=a", "400 bad_request"),
+        ("?channel=", "400 bad_request"),
+        ("?channel=a&channel=b", "400 bad_request"),
+        ("?connection=7", "400 bad_request"),
+    ] {
+        let mut client = house.client();
+        let heard = house.sends(&mut client, &get(&format!("/tap{query}")));
+        assert_eq!(heard, [answer], "{query}");
+    }
+    let relayed = "GET /tap HTTP/1.1\r\nHost: h\r\nX-Real-IP: 127.0.0.1\r\n\r\n";
+    let mut client = house.client();
+    assert_eq!(
+        house.sends(&mut client, relayed.as_bytes()),
+        ["403 forbidden"]
+    );
+    let mut client = house.client();
+    let posted = "POST /tap HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(
+        house.sends(&mut client, posted.as_bytes()),
+        ["405 method_not_allowed"]
+    );
+}
+
+#[test]
+fn an_eleventh_has_to_wait_until_one_has_gone() {
+    let mut house = House::open();
+    let taps: Vec<Tap> = (0..10).map(|_| Tap::open(&mut house, "")).collect();
+    let mut late = house.client();
+    assert_eq!(house.sends(&mut late, &get("/tap")), ["503 too_many_taps"]);
+    taps[3].client.far.reset();
+    house.run();
+    Tap::open(&mut house, "");
+}
+
+#[test]
+fn who_does_not_read_loses_lines_and_is_told_how_many() {
+    let mut house = House::open();
+    let mut tap = Tap::open(&mut house, "");
+    tap.hears();
+    tap.client.far.narrow(0);
+    let mut ann = house.member("a");
+    for n in 0..4_000 {
+        assert_eq!(
+            house.says(&mut ann, &broadcast("a", &n.to_string())),
+            [n.to_string()]
+        );
+    }
+    let held = house.hub.holds().queued_bytes;
+    assert!(held < 300 * 1024, "{held} bytes wait for it");
+    tap.client.far.widen(usize::MAX / 4);
+    house.run();
+    let events = tap.events();
+    let lost: Vec<u64> = events
+        .iter()
+        .filter(|(event, _)| event == "lost")
+        .map(|(_, data)| data["lines"].as_u64().unwrap())
+        .collect();
+    assert_eq!(lost.len(), 1);
+    // Connecting and joining are three lines, and a broadcast is two.
+    let told = events.len() as u64 - 1;
+    assert_eq!(told + lost[0], 3 + 2 * 4_000);
+    house.says(&mut ann, &broadcast("a", "5"));
+    assert_eq!(tap.hears(), ["broadcast a 5", "fanout a 5 1"]);
+}
+
+#[test]
+fn a_storm_in_one_turn_is_told_of_in_part() {
+    let mut house = House::open();
+    let mut tap = Tap::open(&mut house, "");
+    let mut ann = house.member("a");
+    tap.hears();
+    ann.send(&text(&broadcast("a", "1")).repeat(500));
+    house.run();
+    assert_eq!(ann.hear().len(), 500);
+    let heard = tap.hears();
+    let lost: u64 = heard
+        .iter()
+        .filter_map(|line| line.strip_prefix("lost ")?.parse::<u64>().ok())
+        .sum();
+    assert!(lost > 0 && heard.len() > 50, "{} lines", heard.len());
+    let gaps = heard.iter().filter(|line| line.starts_with("lost")).count();
+    assert_eq!(heard.len() as u64 - gaps as u64 + lost, 1_000);
+}
+
+#[test]
+fn a_silent_tap_shows_that_it_is_there() {
+    let mut house = House::open();
+    let tap = Tap::open(&mut house, "");
+    tap.client.far.receive();
+    house.pass(50_000);
+    assert_eq!(tap.client.far.receive(), b":\n\n:\n\n:\n\n");
+    // Whatever it says is thrown away.
+    tap.client.send(&get("/health"));
+    house.run();
+    assert_eq!(tap.client.far.receive(), b"");
+}
+
+#[test]
+fn a_stop_ends_it_in_good_order() {
+    let mut house = House::open();
+    let mut tap = Tap::open(&mut house, "");
+    tap.hears();
+    house.hub.drain(10_000);
+    house.run();
+    assert_eq!(tap.hears(), ["bye stopping"]);
+    assert!(tap.client.far.is_ended());
+    tap.client.far.leave();
+    house.run();
+    assert!(house.hub.is_drained());
+    house.assert_empty();
+    let mut late = house.client();
+    assert_eq!(
+        house.sends(&mut late, &get("/tap")),
+        ["503 draining, close", "end"]
+    );
+}
+
+#[test]
+fn many_are_searched_bit_by_bit() {
+    let mut house = House::open();
+    let first = Tap::open(&mut house, "");
+    let crowd: Vec<Client> = (0..3_000)
+        .map(|_| {
+            let client = house.client();
+            client.send(&upgrade("/ws?user=42", ""));
+            house.run();
+            client
+        })
+        .collect();
+    first.client.far.leave();
+    house.run();
+    let ticks = house.ticks;
+    let mut tap = Tap::open(&mut house, "?query=user");
+    assert!(house.ticks - ticks >= 3_000 / 512);
+    let heard = tap.hears();
+    assert_eq!(heard.last().unwrap(), "watching 3000");
+    let found = heard.iter().filter(|line| line.starts_with("found"));
+    assert_eq!(found.count(), 100);
+    crowd[2_999].far.reset();
+    house.run();
+    assert_eq!(tap.hears(), ["end reset"]);
+}
