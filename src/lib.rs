@@ -200,7 +200,8 @@
 //! # Tests
 //!
 //! At a file's foot: tables of bytes and what they mean, read whole, byte by byte, and with more behind them. In
-//! `tests/`: the command line, this map, the README's tables, the corpora of `fuzz/`, and how often the kernel and the
+//! `tests/`: stories and a seeded simulation of the hub without sockets, with broken copies of it that the simulation has
+//! to find; the command line, this map, the README's tables, the corpora of `fuzz/`, and how often the kernel and the
 //! allocator are called (cargo); the README's promises one by one over real sockets (`tests/contract`), and clients that
 //! others wrote (`tests/clients`). `tests/run` runs them all.
 //!

@@ -337,6 +337,7 @@ pub fn fuzz(bytes: &[u8]) {
         assert!(early.len.is_none() || early.len == header.len);
         for within in [false, true] {
             if let Err(violation) = judge(&early, within, 1000) {
+                assert!((1..=MAX_CONTROL - 2).contains(&violation.reason().len()));
                 assert_eq!(
                     judge(&header, within, 1000).map_err(|late| late.code()),
                     Err(violation.code())
@@ -360,8 +361,15 @@ pub fn fuzz(bytes: &[u8]) {
         assert_eq!(header.is_minimal(), ours == bytes[..header.size]);
     }
 
-    // Unmasking is what the RFC says, wherever the payload was torn.
+    // What is written one behind the other is counted one by one.
     let payload = &bytes[header.size..];
+    let mut frames = Vec::new();
+    for part in [payload, b"", payload] {
+        push_frame(&mut frames, Opcode::Text, part);
+    }
+    assert_eq!(count(&frames), 3);
+
+    // Unmasking is what the RFC says, wherever the payload was torn.
     let expected: Vec<u8> = payload
         .iter()
         .enumerate()

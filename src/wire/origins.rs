@@ -173,6 +173,8 @@ pub fn fuzz(bytes: &[u8]) {
     }
     let allowed = origins.allows(origin);
     let echoed = origins.cors(Some(origin.as_bytes()));
+    let preflight = origins.preflight(Some(origin.as_bytes()));
+    assert_eq!(preflight.headers.len() > echoed.len(), allowed);
     let echoed = echoed
         .iter()
         .find(|(name, _)| *name == "Access-Control-Allow-Origin");

@@ -1,0 +1,131 @@
+//! Deliberately broken copies of the hub, and that the simulation finds each of them.
+//!
+//! A mutant is a file in `tests/mutants`: a sentence that says what is broken, and changes in the manner of `diff`: a line
+//! `--- path`, then lines that stay (a space before them), go (`-`) and come (`+`). What stays and goes stands at one place
+//! in that file and no other, so that no line numbers are needed.
+//!
+//! `cargo test --test mutants -- --ignored --nocapture` builds a copy for each, beside this one, and plays the
+//! simulation against it. That takes minutes, so by default only that the changes still apply is tested.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+struct Mutant {
+    name: String,
+    /// By path, what the file becomes.
+    files: BTreeMap<PathBuf, String>,
+}
+
+fn mutants() -> Vec<Mutant> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(root().join("tests/mutants"))
+        .expect("tests/mutants")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    paths.sort();
+    paths.iter().map(|path| Mutant::read(path)).collect()
+}
+
+impl Mutant {
+    fn read(path: &Path) -> Mutant {
+        let name = path.file_stem().expect("a name").display().to_string();
+        let text = fs::read_to_string(path).expect("a text");
+        let mut files: BTreeMap<PathBuf, String> = BTreeMap::new();
+        for change in text.split("\n--- ").skip(1) {
+            let (file, lines) = change.split_once('\n').expect("a path and its change");
+            let side = |left_out: char| -> String {
+                lines
+                    .lines()
+                    .filter(|line| !line.is_empty() && !line.starts_with(left_out))
+                    .map(|line| format!("{}\n", line.get(1..).unwrap_or_default()))
+                    .collect()
+            };
+            let (before, after) = (side('+'), side('-'));
+            let source = files
+                .remove(Path::new(file))
+                .unwrap_or_else(|| fs::read_to_string(root().join(file)).expect("a source file"));
+            let places = source.matches(&before).count();
+            assert_eq!(
+                places, 1,
+                "{name}: these lines stand in {places} places of {file}:\n{before}"
+            );
+            files.insert(file.into(), source.replace(&before, &after));
+        }
+        assert!(!files.is_empty(), "{name} changes nothing");
+        Mutant { name, files }
+    }
+}
+
+#[test]
+fn every_mutant_still_applies() {
+    assert!(mutants().len() >= 8);
+}
+
+#[test]
+#[ignore = "it builds the program anew for each mutant"]
+fn every_mutant_is_found_by_the_simulation() {
+    let copy = root().join("target/mutant");
+    let missed: Vec<String> = mutants()
+        .into_iter()
+        .filter(|mutant| {
+            let said = simulate(&copy, mutant);
+            let found = said.lines().rfind(|line| line.contains("seeds fail"));
+            println!("{:<28} {}", mutant.name, found.unwrap_or("not found"));
+            found.is_none()
+        })
+        .map(|mutant| mutant.name)
+        .collect();
+    assert!(missed.is_empty(), "the simulation does not find {missed:?}");
+}
+
+/// What the simulation says of a copy that is broken in this way.
+fn simulate(copy: &Path, mutant: &Mutant) -> String {
+    let _ = fs::remove_dir_all(copy);
+    for part in [
+        "Cargo.toml",
+        "Cargo.lock",
+        "src",
+        "tests/hub",
+        "tests/echo",
+        "benches",
+    ] {
+        copy_all(&root().join(part), &copy.join(part));
+    }
+    for (file, text) in &mutant.files {
+        fs::write(copy.join(file), text).expect("written");
+    }
+    let output = Command::new(env!("CARGO"))
+        .args(["test", "--quiet", "--test", "hub", "simulation"])
+        .current_dir(copy)
+        // The libraries need not be built again.
+        .env("CARGO_TARGET_DIR", root().join("target"))
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .expect("cargo runs");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(
+        !said.contains("could not compile"),
+        "{}: {said}",
+        mutant.name
+    );
+    said
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    if from.is_dir() {
+        fs::create_dir_all(to).expect("a directory");
+        for entry in fs::read_dir(from).expect("a directory") {
+            let name = entry.expect("an entry").file_name();
+            copy_all(&from.join(&name), &to.join(&name));
+        }
+    } else {
+        fs::create_dir_all(to.parent().expect("a parent")).expect("a directory");
+        fs::copy(from, to).expect("copied");
+    }
+}
