@@ -118,6 +118,9 @@ flags! {
     /// where to listen: :PORT (all interfaces, IPv4 and IPv6), HOST:PORT, [V6]:PORT
     /// or unix:/path; port 0 is any free one; may be repeated
     listen_addr: List "ADDR,..." = ":3000";
+    /// several processes on this machine listen on the same TCP port, and the kernel
+    /// spreads the connections; each of them needs this flag; alone it is true
+    reuse_port: Switch "true|false" = "false";
 ["The authorizer"]
     /// the webhook that is asked before every connect, join, leave and broadcast,
     /// http://... or https://...; without it everything is allowed
@@ -193,6 +196,8 @@ flags! {
 pub struct Config {
     /// Not empty, as it is read.
     pub listen_addr: Vec<Listen>,
+    /// TCP listeners share their ports with other processes that want it, too.
+    pub reuse_port: bool,
     /// `None`: everything is allowed.
     pub authorizer_url: Option<Url>,
     pub authorizer_timeout: Duration,
@@ -429,6 +434,7 @@ impl Config {
         };
         Ok(Config {
             listen_addr: set.listen_addr.checked(listen_addresses)?,
+            reuse_port: set.reuse_port.checked(switch)?,
             authorizer_url: set.authorizer_url.checked(authorizer_url)?,
             authorizer_timeout: set.authorizer_timeout.checked(some_duration)?,
             // Each worker is a thread.
@@ -910,9 +916,11 @@ fn origin(text: &str) -> Option<String> {
 }
 
 fn switch(text: &str) -> Result<bool, String> {
-    text.to_ascii_lowercase()
-        .parse()
-        .map_err(|_| "true or false".to_owned())
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err("true or false".to_owned()),
+    }
 }
 
 fn proxies(text: &str) -> Result<Proxies, String> {
@@ -1171,7 +1179,10 @@ mod tests {
             assert!(!stop.text.contains("secret"), "{stop:?}");
         }
         let stop = read(&["-sausages"], &[]).unwrap_err();
-        assert!(stop.text.contains("--listen-addr, --authorizer-url"));
+        assert!(
+            stop.text
+                .contains("--listen-addr, --reuse-port, --authorizer-url")
+        );
     }
 
     #[test]
@@ -1373,6 +1384,31 @@ mod tests {
     }
 
     #[test]
+    fn reuse_port() {
+        let on =
+            |arguments: &[&str], env: &[(&str, &str)]| read(arguments, env).unwrap().reuse_port;
+        assert!(!on(&[], &[]));
+        for spelled in [
+            &["--reuse-port"][..],
+            &["-reuse-port", "--max-channels=1"],
+            &["--reuse-port", "-max-channels", "1"],
+            &["--reuse-port=true"],
+            &["--reuse-port", "TRUE"],
+            &["--reuse-port=false", "--reuse-port"],
+        ] {
+            assert!(on(spelled, &[]), "{spelled:?}");
+        }
+        for text in ["1", "yes", "on"] {
+            assert!(on(&[], &[("WSIFY_REUSE_PORT", text)]), "{text}");
+        }
+        for text in ["false", "0", "no", "off"] {
+            assert!(!on(&["--reuse-port", text], &[]), "{text}");
+        }
+        assert!(!on(&["--reuse-port=0"], &[("WSIFY_REUSE_PORT", "1")]));
+        refused("reuse-port", &["", "maybe", "2", "3000"]);
+    }
+
+    #[test]
     fn durations() {
         let time = |text: &str| given("handshake-timeout", text).unwrap().handshake_timeout;
         assert_eq!(time("500ms"), Duration::from_millis(500));
@@ -1546,7 +1582,7 @@ mod tests {
                 .unwrap()
                 .proxy_protocol
         );
-        refused("proxy-protocol", &["", "yes", "1", "v2"]);
+        refused("proxy-protocol", &["", "maybe", "2", "v2"]);
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! [`Stream`]. Knows: the kernel's sockets. Never knows: the poll's order, the hub, a client.
 //!
 //! Decision: `socket2` opens the listeners, over mio's own `bind`: that has a backlog of 128, at which a rush of clients
-//! is refused. What a service manager has opened gets that backlog, too, and its file is left to it.
+//! is refused; and it knows SO_REUSEPORT, which has to be set before. What a service manager has opened gets that
+//! backlog, too, and its file is left to it.
 
 use std::fs;
 use std::io;
@@ -147,11 +148,11 @@ pub fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Opens one wanted address, which may be several: a name's.
-pub fn open(listen: &Listen) -> io::Result<Vec<Listener>> {
+/// Opens one wanted address, which may be several: a name's. `shared`: a TCP port is other processes' as well.
+pub fn open(listen: &Listen, shared: bool) -> io::Result<Vec<Listener>> {
     match listen {
         Listen::Unix(path) => Ok(vec![open_unix(path)?]),
-        Listen::Ip(address) => Ok(vec![open_tcp(*address, true)?]),
+        Listen::Ip(address) => Ok(vec![open_tcp(*address, true, shared)?]),
         Listen::Host(name, port) => {
             let mut addresses: Vec<SocketAddr> =
                 (name.as_str(), *port).to_socket_addrs()?.collect();
@@ -159,14 +160,15 @@ pub fn open(listen: &Listen) -> io::Result<Vec<Listener>> {
             addresses.dedup();
             addresses
                 .into_iter()
-                .map(|address| open_tcp(address, true))
+                .map(|address| open_tcp(address, true, shared))
                 .collect()
         }
         Listen::AllInterfaces(port) => {
-            let both = open_tcp((Ipv6Addr::UNSPECIFIED, *port).into(), false);
+            let both = open_tcp((Ipv6Addr::UNSPECIFIED, *port).into(), false, shared);
             match both {
                 Err(e) if is_without_ipv6(&e) => {
-                    Ok(vec![open_tcp((Ipv4Addr::UNSPECIFIED, *port).into(), true)?])
+                    let address = (Ipv4Addr::UNSPECIFIED, *port).into();
+                    Ok(vec![open_tcp(address, true, shared)?])
                 }
                 both => Ok(vec![both?]),
             }
@@ -181,7 +183,7 @@ fn is_without_ipv6(error: &io::Error) -> bool {
 }
 
 /// `only`: an IPv6 address does not stand for IPv4 as well.
-fn open_tcp(address: SocketAddr, only: bool) -> io::Result<Listener> {
+fn open_tcp(address: SocketAddr, only: bool, shared: bool) -> io::Result<Listener> {
     let socket = RawSocket::new(
         Domain::for_address(address),
         Type::STREAM.nonblocking(),
@@ -191,6 +193,7 @@ fn open_tcp(address: SocketAddr, only: bool) -> io::Result<Listener> {
         socket.set_only_v6(only)?;
     }
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
     // What is accepted inherits it.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;

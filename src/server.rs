@@ -659,8 +659,19 @@ fn open_listeners(config: &Config, registry: &Registry) -> Result<Vec<Listener>,
         listeners = listener::inherit(config.listen_fds).map_err(failed)?;
     } else {
         for listen in &config.listen_addr {
-            let failed = |e| Stop::failed(format_args!("cannot listen on {listen}: {e}"));
-            listeners.extend(listener::open(listen).map_err(failed)?);
+            let failed = |e: io::Error| {
+                let hint = match (e.kind(), config.reuse_port, listen) {
+                    (io::ErrorKind::AddrInUse, true, Listen::Unix(_)) => {
+                        "; --reuse-port shares TCP ports only: give each process a path of its own"
+                    }
+                    (io::ErrorKind::AddrInUse, true, _) => {
+                        "; who listens there has no --reuse-port, or is another user"
+                    }
+                    _ => "",
+                };
+                Stop::failed(format_args!("cannot listen on {listen}: {e}{hint}"))
+            };
+            listeners.extend(listener::open(listen, config.reuse_port).map_err(failed)?);
         }
     }
     for (nth, listener) in listeners.iter_mut().enumerate() {

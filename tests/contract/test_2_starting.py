@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import select
+import signal
 import socket
 import subprocess
 import time
@@ -15,7 +16,7 @@ from harness.server import KEY, ROOT, binary, environment, free_port, run, upgra
 from harness.ws import command, fresh, upgraded
 
 FLAGS = [
-    "listen-addr", "authorizer-url", "authorizer-timeout", "authorizer-workers", "authorizer-queue", "broker-driver", "broker-dsn",
+    "listen-addr", "reuse-port", "authorizer-url", "authorizer-timeout", "authorizer-workers", "authorizer-queue", "broker-driver", "broker-dsn",
     "broker-prefix", "broadcasting-key", "allowed-origins", "max-connections", "max-message-size", "max-channels", "max-queue-size",
     "handshake-timeout", "ping-interval", "drain-timeout", "log-level", "trusted-proxies", "proxy-protocol", "max-connections-per-ip",
     "max-message-rate", "max-total-queue-size",
@@ -349,6 +350,63 @@ def test_a_second_server_on_the_same_port(serve):
     status, _, err = run("--listen-addr", f"127.0.0.1:{server.port}")
     assert status == 1 and str(server.port) in err, (status, err)
     server.ws()
+
+
+@pytest.mark.parametrize("spelling", [["--reuse-port"], ["--reuse-port=true"], ["-reuse-port", "true"]])
+def test_two_servers_share_a_port(serve, spelling):
+    one = serve(*spelling)
+    two = serve(*spelling, listen=[f"127.0.0.1:{one.port}", "127.0.0.1:0"])
+    own = int(re.search(r"127\.0\.0\.1:(?!%d)(\d+)" % one.port, two.logged("listen.*127"))[1])
+
+    # Which of them is asked on the port, the kernel decides for each connection.
+    def websockets():
+        sock = socket.create_connection(("127.0.0.1", own), timeout=DEADLINE)
+        stream = Stream(sock).send(request("GET", "/metrics"))
+        body = stream.response().body.decode()
+        stream.close()
+        return int(float(re.search(r'^wsify_connections\{kind="websocket"\} (\S+)', body, re.M)[1]))
+
+    clients = [one.ws() for _ in range(64)]  # all with the one has a chance of 2 to the power of -63
+    assert 0 < websockets() < len(clients)
+    for client in clients:
+        client.ping()
+    two.signal(signal.SIGTERM)  # and whoever is with the other one does not notice
+    two.status()
+    alive = 0
+    for client in clients:
+        try:
+            alive += bool(client.ping())
+        except (AssertionError, OSError):
+            pass
+    assert 0 < alive < len(clients)
+    for _ in range(20):
+        assert one.admits()
+
+
+def test_two_servers_share_all_interfaces(serve):
+    port = free_port()
+    servers = [serve("--reuse-port", listen=[f":{port}"]) for _ in range(2)]
+    for server in servers:
+        server.logged("listen")
+    answers("127.0.0.1", port)
+    answers("::1", port)
+
+
+def test_a_port_is_shared_by_those_who_want_it_only(serve):
+    plain, sharing = serve(), serve("--reuse-port")
+    for flags, port in (["--reuse-port"], plain.port), ([], sharing.port), (["--reuse-port=false"], sharing.port):
+        status, _, err = run(*flags, "--listen-addr", f"127.0.0.1:{port}")
+        assert status == 1 and str(port) in err and len(err.strip().splitlines()) == 1, (status, err)
+        assert ("--reuse-port" in err) == (flags == ["--reuse-port"]), err
+
+
+def test_a_unix_socket_cannot_be_shared(serve, tmp_path):
+    path = tmp_path / "s"
+    server = serve("--reuse-port", listen=[f"unix:{path}"])
+    server.await_start(lambda: answers_unix(path))
+    status, _, err = run("--reuse-port", "--listen-addr", f"unix:{path}")
+    assert status == 1 and str(path) in err and "TCP ports only" in err and len(err.strip().splitlines()) == 1, (status, err)
+    answers_unix(path)
 
 
 @pytest.mark.parametrize("address", ["203.0.113.1:3000", "unix:/nonexistent/directory/s"])
