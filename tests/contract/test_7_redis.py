@@ -1,0 +1,438 @@
+"""CONTRACT section 7: several servers share their channels through redis; and what happens while it is away."""
+
+import json
+import subprocess
+import threading
+import time
+from urllib.parse import quote
+
+import pytest
+
+from harness.net import DEADLINE, is_error, until
+from harness.redis import Redis
+from harness.server import free_port
+from harness.tools import need
+from harness.ws import command, fresh
+
+
+@pytest.fixture
+def start():
+    """Starts a redis of the test's own."""
+    started = []
+
+    def start(*arguments, **more):
+        started.append(Redis(*arguments, **more))
+        return started[-1]
+
+    yield start
+    for redis in started:
+        redis.kill()
+
+
+@pytest.fixture
+def redis(start):
+    return start()
+
+
+@pytest.fixture
+def node(serve):
+    """Starts a server that shares its channels, and waits until it does."""
+
+    def start(redis, *flags, dsn=None, **more):
+        server = serve("--broker-driver", "redis", "--broker-dsn", dsn or redis.dsn, *flags, **more)
+        is_up(server)
+        return server
+
+    return start
+
+
+def health(server):
+    response = server.call("GET", "/health")
+    return response.status, response.json()
+
+
+def is_up(server):
+    until(lambda: health(server) == (200, {"status": "ok"}), lambda: f"the broker is up; {health(server)} {server.out}")
+
+
+def is_down(server, within=None):
+    degraded = {"status": "degraded", "broker": "down"}
+    until(lambda: health(server) == (503, degraded), lambda: f"the broker is down; {health(server)}", within)
+
+
+def post(server, channel, content):
+    return server.post(f'{{"channel":{json.dumps(channel)},"content":{content}}}')
+
+
+# -- channels are shared
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_nodes_share_their_channels(redis, node, count):
+    nodes = [node(redis) for _ in range(count)]
+    members = [n.ws().join("x") for n in nodes]
+    v1 = nodes[0].ws(protocols="wsify.v1").join("x")
+    for number, n in enumerate(nodes):
+        n.ws().broadcast("x", f"[{number}]")
+        n.publish("x", f'{{"from": {number}}}')
+    for member in members:
+        for number in range(count):
+            member.hears(f"[{number}]", f'{{"from": {number}}}')
+        member.is_quiet()  # each exactly once
+    for number in range(count):
+        v1.hears(f'{{"channel":"x","content":[{number}]}}', f'{{"channel":"x","content":{{"from": {number}}}}}')
+    v1.is_quiet()
+
+
+def test_all_members_hear_the_same_order_and_each_publisher_in_its_own(redis, node):
+    nodes = [node(redis) for _ in range(3)]
+    members = [n.ws().join("x") for n in nodes]
+    count = 300
+
+    def publish(number):
+        ws = nodes[number].ws()
+        for i in range(count):
+            ws.say(command("broadcast", "x", f"[{number},{i}]"))
+
+    threads = [threading.Thread(target=publish, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    heard = [[json.loads(member.hear()) for _ in range(3 * count)] for member in members]
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert heard[0] == heard[1] == heard[2]
+    for number in range(3):
+        assert [i for n, i in heard[0] if n == number] == list(range(count))
+    for member in members:
+        member.is_quiet()
+
+
+def test_what_is_published_behind_the_answer_to_a_join_is_heard(redis, node):
+    one, two = node(redis), node(redis)
+    member, publisher = one.ws(), two.ws()
+    for number in range(50):
+        channel = fresh()
+        member.join(channel)
+        publisher.broadcast(channel, str(number))
+        member.hears(str(number))
+        member.leave(channel)
+        publisher.broadcast(channel, '"late"')
+    member.is_quiet()
+
+
+def test_ok_comes_when_the_members_here_are_certain_to_get_it(redis, node):
+    server = node(redis)
+    member = server.ws().join("x")
+    for number in range(50):
+        assert server.publish("x", str(number)).body == b""
+    member.hears(*map(str, range(50)))
+
+
+# -- v3's wire
+
+
+def test_redis_cli_publishes(redis, node):
+    member = node(redis).ws().join("x")
+    done = subprocess.run([need("redis-cli", "redis-tools"), "-p", str(redis.port), "publish", "x", '{"b":1.50, "a":  2}'],
+                          capture_output=True, text=True, timeout=DEADLINE, check=True)
+    assert done.stdout.strip() in ("1", "(integer) 1")
+    member.hears('{"b":1.50, "a":  2}').is_quiet()
+
+
+@pytest.mark.parametrize("prefix", ["", "app:", "ä/*?[x]"])
+def test_the_wire_is_v3s(redis, node, prefix):
+    server = node(redis, "--broker-prefix", prefix)
+    wire = redis.wire()
+    wire.ask("SUBSCRIBE", prefix + "kanal-ö")
+    content = '{"z":1.0000000000000000001,"a" : "\\u00e4ö\\u0000", "e":[ ]}'
+    server.ws().broadcast(" kanal-ö ", content)
+    server.publish("kanal-ö", content)
+    for _ in range(2):
+        assert wire.read() == [b"message", (prefix + "kanal-ö").encode(), content.encode()]
+    member = server.ws().join("kanal-ö")
+    assert redis.publish(prefix + "kanal-ö", content) == 2
+    assert redis.publish("elsewhere:kanal-ö", "1") == 0
+    member.hears(content).is_quiet()
+    wire.close()
+
+
+def test_prefixes_keep_apart(redis, node):
+    one, two = node(redis, "--broker-prefix", "one:"), node(redis, "--broker-prefix", "two:")
+    members = [one.ws().join("x"), two.ws().join("x")]
+    one.ws().broadcast("x", "1")
+    two.ws().broadcast("x", "2")
+    members[0].hears("1").is_quiet()
+    members[1].hears("2").is_quiet()
+
+
+def test_what_is_not_json_is_dropped_counted_and_logged_once(redis, node):
+    server = node(redis)
+    member = server.ws().join("x")
+    hostile = ["", "no", "{", '{"a":1}}', "1 2", "NaN", "'a'", b"\xff", b'"\xff"', '"\n"', b"\x00", "[1,]", "01"]
+    for content in hostile:
+        assert redis.publish("x", content) == 1
+    redis.publish("x", '"fine"')
+    member.hears('"fine"').is_quiet()
+    assert server.metric(r'wsify_broker_messages_total\{outcome="not_json"\}') == len(hostile)
+    server.logged("not JSON")
+    assert sum("not JSON" in line for line in server.out) == 1, server.out
+
+
+def test_large_contents(redis, node):
+    one, two = node(redis), node(redis)
+    member = two.ws().join("x")
+    content = '"' + "x" * 900_000 + '"'
+    for _ in range(5):
+        one.publish("x", content)
+        member.hears(content)
+
+
+# -- links and subscriptions
+
+
+def test_two_connections_however_many_clients(redis, node):
+    server = node(redis)
+    clients = [server.ws().join(f"c{n}", "all") for n in range(30)]
+    for number, client in enumerate(clients):
+        client.broadcast(f"c{number}-other", "1")
+    names = sorted(client["name"] for client in redis.clients())
+    assert names == ["wsify-listens", "wsify-publishes"]
+    assert len(redis.ask("CLIENT", "LIST").splitlines()) == 3  # and the one that asks
+
+
+def test_a_channel_is_subscribed_while_it_has_a_member(redis, node):
+    server = node(redis)
+    one, two = server.ws(), server.ws()
+    assert redis.subscribers("x") == 0
+    one.join("x")
+    two.join("x")
+    assert redis.subscribers("x") == 1
+    one.leave("x")
+    assert redis.subscribers("x") == 1
+    two.hang_up()
+    until(lambda: redis.subscribers("x") == 0, "the last member's end ends the subscription")
+    one.join("x").leave("x").join("x")
+    redis.publish("x", "1")
+    one.hears("1").is_quiet()
+    assert redis.subscribers("x") == 1
+
+
+# -- who we are
+
+
+def test_a_password(start, node):
+    redis = start("--requirepass", "secret")
+    redis.auth = ("secret",)
+    server = node(redis, dsn=f"redis://:secret@127.0.0.1:{redis.port}")
+    server.ws().join("x").say(command("broadcast", "x", "1")).hears("1")
+
+
+def test_a_user_and_a_percent_encoded_password(redis, node):
+    user, password = "us:er", "p@ss/w?#%ö:"
+    assert redis.ask("ACL", "SETUSER", user, "on", ">" + password, "&app:*", "+publish", "+subscribe", "+unsubscribe", "+ping") == b"OK"
+    redis.ask("ACL", "SETUSER", "default", "resetpass", ">root")
+    redis.auth = ("root",)
+    server = node(redis, "--broker-prefix", "app:", dsn=f"redis://{quote(user, '')}:{quote(password, '')}@127.0.0.1:{redis.port}")
+    server.ws().join("x").say(command("broadcast", "x", "1")).hears("1")
+
+
+@pytest.mark.parametrize("credentials", ["", ":wrong@", "nobody:wrong@"])
+def test_a_wrong_password_is_said_and_not_shown(start, serve, credentials):
+    redis = start("--requirepass", "right")
+    server = serve("--broker-driver", "redis", "--broker-dsn", f"redis://{credentials}127.0.0.1:{redis.port}")
+    is_down(server)
+    server.logged("password")
+    assert not any("wrong" in line for line in server.out), server.out
+    server.ws().fails(command("broadcast", "x", "1", id=1), "unavailable", 1)
+    redis.auth = ("right",)
+    assert redis.ask("CONFIG", "SET", "requirepass", "wrong" if "wrong" in credentials else "") == b"OK"
+    if "nobody" not in credentials:
+        is_up(server)
+
+
+def test_a_database_is_selected(redis, node):
+    server = node(redis, dsn=f"{redis.dsn}/7")
+    assert {client["db"] for client in redis.clients()} == {"7"}
+    server.ws().join("x").say(command("broadcast", "x", "1")).hears("1")
+
+
+def test_tls(start, node, serve, tmp_path):
+    need("openssl")
+
+    def openssl(*args):
+        subprocess.run(["openssl", *args], cwd=tmp_path, check=True, capture_output=True)
+
+    ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    openssl("req", "-x509", *ec, "-keyout", "ca.key", "-out", "ca.pem", "-days", "30", "-subj", "/CN=Test Authority")
+    openssl("req", *ec, "-keyout", "leaf.key", "-out", "leaf.csr", "-subj", "/CN=localhost")
+    (tmp_path / "ext").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    openssl("x509", "-req", "-in", "leaf.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30", "-out", "leaf.pem",
+            "-extfile", "ext")
+    redis = start("--tls-cert-file", str(tmp_path / "leaf.pem"), "--tls-key-file", str(tmp_path / "leaf.key"), "--tls-ca-cert-file",
+                  str(tmp_path / "ca.pem"), "--tls-auth-clients", "no", tls=True)
+    trusted = {"SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+    for host in ("localhost", "127.0.0.1"):
+        server = node(redis, dsn=f"rediss://{host}:{redis.tls_port}", env=trusted)
+        server.ws().join("x").say(command("broadcast", "x", '"' + "y" * 300_000 + '"')).hears('"' + "y" * 300_000 + '"')
+    stranger = serve("--broker-driver", "redis", "--broker-dsn", f"rediss://localhost:{redis.tls_port}")
+    is_down(stranger)
+    stranger.logged("certificate")
+
+
+# -- while it is away
+
+
+def test_unreachable_at_start(start, serve):
+    port = free_port()
+    server = serve("--broker-driver", "redis", "--broker-dsn", f"redis://127.0.0.1:{port}")
+    is_down(server)
+    server.logged("broker is down")
+    assert server.metric("wsify_broker_up") == 0
+    client = server.ws().join("x")
+    client.fails(command("broadcast", "x", "1", id=1), "unavailable", 1)
+    is_error(post(server, "x", "1"), 503, "unavailable")
+    redis = start(port=port)
+    is_up(server)
+    until(lambda: redis.subscribers("x") == 1, "what was joined while it was down is subscribed")
+    redis.publish("x", "2")
+    client.hears("2").is_quiet()
+    server.logged("broker is up")
+    assert server.metric("wsify_broker_up") == 1
+
+
+def test_redis_dies_and_comes_back(redis, node):
+    one, two = node(redis), node(redis)
+    members = [n.ws().join("x") for n in (one, two)]
+    redis.kill()
+    for server, member in zip((one, two), members):
+        is_down(server)
+        member.fails(command("broadcast", "x", "1", id=1), "unavailable", 1)
+        is_error(post(server, "x", "1"), 503, "unavailable")
+        member.join("later").leave("x")
+        member.ping()  # nobody is thrown out
+    redis.start()
+    for server in (one, two):
+        is_up(server)
+        downs = json.loads(server.logged("broker is up again"))
+        assert any(key.endswith("ms") and value > 0 for key, value in downs.items() if isinstance(value, int)), downs
+        assert server.metric("wsify_broker_reconnections_total") == 1
+    assert redis.subscribers("later") == 2 and redis.subscribers("x") == 0
+    one.publish("later", "2")
+    for member in members:
+        member.hears("2").is_quiet()
+
+
+def test_what_was_acknowledged_is_heard_however_redis_dies(redis, node):
+    one, two = node(redis), node(redis)
+    member = one.ws().join("x")
+    acknowledged, failed, number = [], [], 0
+    writers = (("one", one.ws()), ("two", two.ws()))
+    for _ in range(3):
+        batch = range(number, number + 300)
+        number += 300
+        for n in batch:
+            for name, ws in writers:
+                ws.say(command("broadcast", "x", json.dumps([name, n]), id=n))
+        for n in batch:
+            for name, ws in writers:
+                answer = ws.answer(n)
+                if answer != {"id": n, "ok": True}:
+                    assert answer["error"]["code"] == "unavailable", answer
+                (failed if "error" in answer else acknowledged).append([name, n])
+            if n == batch[50]:
+                redis.kill()  # while it is being published
+        redis.start()
+        is_up(one)
+        is_up(two)
+    assert len(acknowledged) >= 3 * 2 * 50 and failed
+    one.publish("x", '"end"')
+    heard = []
+    while (content := json.loads(member.hear())) != "end":
+        heard.append(content)
+    assert len({tuple(h) for h in heard}) == len(heard), "none is heard twice"
+    # redis tells a publisher nothing of other servers: what this one acknowledged, this one's member has heard.
+    missed = [a for a in acknowledged if a[0] == "one" and a not in heard]
+    assert missed == []
+    for name in ("one", "two"):
+        of = [n for who, n in heard if who == name]
+        assert of == sorted(of)
+
+
+@pytest.mark.parametrize("link", ["wsify-publishes", "wsify-listens"])
+def test_one_link_is_killed(redis, node, link):
+    server = node(redis)
+    member = server.ws().join("x")
+    victim = redis.link(link)
+    assert redis.ask("CLIENT", "KILL", "ID", victim) == 1
+    until(lambda: any(c["name"] == link and c["id"] != victim for c in redis.clients()), "the link is back")
+    is_up(server)
+    server.publish("x", "1")
+    member.hears("1").is_quiet()
+    assert len(redis.clients()) == 2
+
+
+def test_a_pause_loses_nothing(redis, node):
+    server = node(redis)
+    member = server.ws().join("x")
+    redis.ask("CLIENT", "PAUSE", "1000", "ALL")
+    server.ws().broadcast("x", "1")
+    member.hears("1").is_quiet()
+    assert health(server)[0] == 200
+
+
+def test_a_redis_that_hangs(redis, node):
+    server = node(redis)
+    member = server.ws().join("x")
+    redis.hang()
+    began = time.monotonic()
+    is_error(post(server, "x", "1"), 503, "unavailable")
+    assert 4 < time.monotonic() - began < 5 + DEADLINE / 2
+    is_down(server)
+    is_error(post(server, "x", "1"), 503, "unavailable")  # now at once
+    member.ping()
+    redis.go_on()
+    is_up(server)
+    server.publish("x", '"after"')
+    heard = [member.hear()]
+    while heard[-1] != '"after"':
+        heard.append(member.hear())
+    assert heard in (['"after"'], ["1", '"after"'])
+
+
+def test_a_silent_redis_that_hangs_is_noticed(redis, node):
+    server = node(redis)
+    redis.hang()
+    is_down(server, 10 + DEADLINE)
+    redis.go_on()
+    is_up(server)
+
+
+def test_subscriptions_are_restored(redis, node):
+    server = node(redis)
+    members = [server.ws() for _ in range(5)]
+    names = [f"c{n}" for n in range(500)]
+    for number, name in enumerate(names):
+        members[number % 5].join(name)
+    redis.kill()
+    is_down(server)
+    redis.start()
+    is_up(server)
+    assert sum(redis.ask("PUBSUB", "NUMSUB", *names)[1::2]) == 500
+    for name in names:
+        redis.publish(name, f'"{name}"')
+    for number, member in enumerate(members):
+        member.hears(*(f'"{name}"' for name in names[number::5])).is_quiet()
+
+
+def test_a_flood_from_redis_leaves_the_others_their_turn(redis, node):
+    server = node(redis)
+    server.ws().join("quiet")
+    member = server.ws().join("flood")
+    wire = redis.wire()
+    flood = b"*3\r\n$7\r\nPUBLISH\r\n$5\r\nflood\r\n$1\r\n1\r\n" * 20_000
+    threading.Thread(target=wire.sock.sendall, args=(flood,), daemon=True).start()
+    bystander = server.ws()
+    for _ in range(50):
+        bystander.ping()
+    member.hears(*["1"] * 20_000).is_quiet()
+    wire.close()

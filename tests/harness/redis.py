@@ -1,0 +1,127 @@
+"""A redis of the test's own, on a free port and without files; ended and restarted by its process id. WSIFY_TEST_REDIS names
+another program that takes redis-server's arguments (valkey-server, keydb-server)."""
+
+import os
+import signal
+import socket
+import subprocess
+
+from .net import DEADLINE, until
+from .server import free_port
+from .tools import need
+
+
+class Refused(Exception):
+    """redis answered with an error."""
+
+
+class Wire:
+    """A connection that speaks RESP2: to ask redis, and to be one of its subscribers."""
+
+    def __init__(self, port):
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
+        self.file = self.sock.makefile("rb")
+
+    def send(self, *parts):
+        parts = [part if isinstance(part, bytes) else str(part).encode() for part in parts]
+        self.sock.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts))
+
+    def read(self):
+        line = self.file.readline()
+        if not line.endswith(b"\r\n"):
+            raise ConnectionError("redis has hung up")
+        kind, rest = line[:1], line[1:-2]
+        if kind == b"-":
+            raise Refused(rest.decode())
+        if kind == b"$":
+            return None if rest == b"-1" else self.file.read(int(rest) + 2)[:-2]
+        if kind == b"*":
+            return [self.read() for _ in range(int(rest))]
+        return int(rest) if kind == b":" else rest
+
+    def ask(self, *parts):
+        self.send(*parts)
+        return self.read()
+
+    def close(self):
+        self.file.close()
+        self.sock.close()
+
+
+class Redis:
+    def __init__(self, *arguments, port=None, tls=False):
+        self.program = need(os.environ.get("WSIFY_TEST_REDIS", "redis-server"), "redis-server")
+        self.port = port or free_port()
+        self.arguments = arguments
+        self.tls_port = free_port() if tls else None
+        self.auth = None
+        self.process = None
+        self.start()
+
+    @property
+    def dsn(self):
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self):
+        tls = ["--tls-port", str(self.tls_port)] if self.tls_port else []
+        self.process = subprocess.Popen(
+            [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", *tls, *self.arguments],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        try:
+            until(self.answers, "redis answers")
+        except BaseException:
+            self.kill()
+            raise
+
+    def answers(self):
+        assert self.process.poll() is None, f"redis ended with {self.process.returncode}"
+        try:
+            wire = Wire(self.port)
+        except OSError:
+            return False
+        try:
+            return wire.ask("PING")
+        except Refused:
+            return True  # it wants a password
+        finally:
+            wire.close()
+
+    def wire(self):
+        wire = Wire(self.port)
+        if self.auth:
+            wire.ask("AUTH", *self.auth)
+        return wire
+
+    def ask(self, *parts):
+        wire = self.wire()
+        try:
+            return wire.ask(*parts)
+        finally:
+            wire.close()
+
+    def publish(self, channel, content):
+        return self.ask("PUBLISH", channel, content)
+
+    def subscribers(self, channel):
+        return self.ask("PUBSUB", "NUMSUB", channel)[1]
+
+    def clients(self):
+        """wsify's connections: their fields."""
+        lines = self.ask("CLIENT", "LIST").decode().splitlines()
+        fields = [dict(pair.split("=", 1) for pair in line.split(" ")) for line in lines]
+        return [client for client in fields if client["name"].startswith("wsify")]
+
+    def link(self, name):
+        """The id of the first connection of that name: wsify-publishes or wsify-listens."""
+        return next(client["id"] for client in self.clients() if client["name"] == name)
+
+    def hang(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
