@@ -65,7 +65,7 @@ fn addresses(config: &Config, report: &mut Report) {
             .note("the sockets come from the service manager: --listen-addr has no effect");
     }
     for listen in &config.listen_addr {
-        match listener::open(listen) {
+        match listener::open(listen, config.reuse_port) {
             Ok(_) => report.say(true, format_args!("{listen} can be listened on")),
             Err(error) => {
                 let hint = match error.kind() {

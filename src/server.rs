@@ -19,7 +19,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::authorizer::Authorizer;
-use crate::config::{Broker, Config, RedisDsn, Stop};
+use crate::config::{Broker, Config, Listen, RedisDsn, Stop};
 use crate::connection::{Clock, Limits, Millis, Peer};
 use crate::effect::{Answer, ConnId, Effect, Question, Verdict};
 use crate::hub::{Hub, Settings};
