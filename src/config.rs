@@ -152,6 +152,10 @@ flags! {
     /// whether trusted proxies and those on a unix socket begin with a header of the
     /// PROXY protocol, version 1 or 2; --proxy-protocol alone means true
     proxy_protocol: Switch "true|false" = "false";
+["For trying it out"]
+    /// whether GET / is a page that connects, joins, broadcasts and shows what happens;
+    /// --playground alone means true
+    playground: Switch "true|false" = "false";
 ["Limits"]
     /// connections at most; 0 is what the limit on open files allows, less a reserve
     max_connections: One "COUNT" = "0";
@@ -212,6 +216,7 @@ pub struct Config {
     /// Empty: nobody is believed.
     pub trusted_proxies: Proxies,
     pub proxy_protocol: bool,
+    pub playground: bool,
     /// `None`: as many as the limit on file descriptors allows.
     pub max_connections: Option<usize>,
     /// 0: no limit of its own.
@@ -447,6 +452,7 @@ impl Config {
             allowed_origins: set.allowed_origins.checked(origins)?,
             trusted_proxies: set.trusted_proxies.checked(proxies)?,
             proxy_protocol: set.proxy_protocol.checked(switch)?,
+            playground: set.playground.checked(switch)?,
             // Far more than one machine has ports or memory for.
             max_connections: match set.max_connections.checked(|t| count(t, 0..=100_000_000))? {
                 0 => None,
@@ -1620,6 +1626,19 @@ mod tests {
         ] {
             assert_eq!(read(&[], env).unwrap().colours, colours, "{env:?}");
         }
+    }
+
+    #[test]
+    fn the_playground_is_a_switch() {
+        let on = |arguments: &[&str]| read(arguments, &[]).unwrap().playground;
+        assert!(!on(&[]));
+        assert!(on(&["--playground"]));
+        assert!(on(&["-playground", "--max-channels", "1"]));
+        assert!(on(&["--playground", "TRUE"]));
+        assert!(!on(&["--playground=false"]));
+        let env = [("WSIFY_PLAYGROUND", "true")];
+        assert!(read(&[], &env).unwrap().playground);
+        refused("playground", &["", "yes", "1"]);
     }
 
     #[test]

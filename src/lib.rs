@@ -60,6 +60,7 @@
 //! tls.rs                   which certificates are trusted, the authorizer's and redis'
 //!
 //! listener.rs              where clients come in: TCP and unix listeners, and the sockets they yield
+//! playground.rs            the page of --playground, and what a browser may do with it
 //! systemd.rs               what a service manager is told: ready, alive, stopping
 //! welcome.rs               what a person who starts it at a terminal may try next
 //! check.rs                 --check: tries what a start needs, and says what is wrong
@@ -73,12 +74,12 @@
 //! check -> authorizer, config, effect, listener, log, server, wire
 //! server -> authorizer, config, connection, effect, hub, listener, log, metrics, redis, systemd, tls, welcome, wire
 //! listener -> config, connection
-//! hub -> buffers, config, connection, effect, log, metrics, process, wire
+//! hub -> buffers, config, connection, effect, log, metrics, playground, process, wire
 //! connection -> buffers, wire
 //! redis -> buffers, config, connection, effect, hub, log, wire
 //! authorizer -> effect, tls, wire
 //! config -> authorizer, log, wire
-//! effect -> wire
+//! effect, playground -> wire
 //! process -> metrics
 //! buffers, log, metrics, systemd, tls, welcome, wire -> nothing
 //! ```
@@ -218,6 +219,7 @@ pub mod hub;
 pub mod listener;
 pub mod log;
 pub mod metrics;
+pub mod playground;
 pub mod process;
 pub mod redis;
 pub mod server;

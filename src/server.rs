@@ -164,6 +164,7 @@ impl Server {
             max_total_queue: config.max_total_queue_size,
             max_channels: config.max_channels,
             max_message_rate: config.max_message_rate,
+            playground: config.playground,
             key: config.broadcasting_key.clone(),
             origins,
             proxies: config.trusted_proxies.clone(),

@@ -17,7 +17,7 @@ fn map() -> Vec<String> {
         .collect()
 }
 
-/// Every file but the map itself, by its path below `src`, and its text.
+/// Every file of Rust but the map itself, by its path below `src`, and its text.
 fn files() -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     let mut folders = vec![source()];
@@ -26,6 +26,9 @@ fn files() -> BTreeMap<String, String> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
+                continue;
+            }
+            if path.extension().is_none_or(|it| it != "rs") {
                 continue;
             }
             let name = path.strip_prefix(source()).unwrap().to_str().unwrap();

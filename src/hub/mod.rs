@@ -108,6 +108,8 @@ pub struct Settings {
     pub max_channels: usize,
     /// Messages that one connection may send in a second; 0 is no limit.
     pub max_message_rate: u64,
+    /// Whether `GET /` is the playground.
+    pub playground: bool,
     /// What backend endpoints ask for.
     pub key: Option<Secret>,
     pub origins: Origins,

@@ -12,6 +12,7 @@ use crate::connection::{Authorizing, Awaits, Badge, Exchange, Peer, Publishing, 
 use crate::effect::{ConnId, Effect, Question, Receipt, Verdict};
 use crate::log::Value;
 use crate::metrics;
+use crate::playground;
 use crate::wire::command::{self, Fault};
 use crate::wire::handshake::{self, Upgrade};
 use crate::wire::http::{self, Head, Method, Refusal, Reply, Status};
@@ -68,6 +69,12 @@ impl<S: Stream> Hub<S> {
                 }
             },
             "/tap" if reading => self.open_tap(id, exchange, head),
+            "/" if self.settings.playground && reading => {
+                self.reply(id, "playground", exchange, playground::page());
+            }
+            "/" if self.settings.playground => {
+                self.refuse_method(id, exchange, "GET, HEAD, OPTIONS")
+            }
             "/ws" | "/health" | "/metrics" | "/tap" => {
                 self.refuse_method(id, exchange, "GET, HEAD, OPTIONS")
             }

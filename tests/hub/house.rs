@@ -48,6 +48,7 @@ pub fn settings() -> Settings {
         max_connections_per_ip: 0,
         max_message_rate: 0,
         max_total_queue: 1 << 30,
+        playground: false,
         max_channels: 1000,
         key: None,
         origins: Origins::parse("*").expect("any origin"),

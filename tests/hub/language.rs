@@ -42,6 +42,7 @@ pub fn play(bytes: &[u8]) {
         max_connections_per_ip: 6,
         max_message_rate: 20,
         max_total_queue: 3_000,
+        playground: false,
         ..settings()
     };
     settings.limits.max_queue = 300;

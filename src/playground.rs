@@ -1,0 +1,60 @@
+//! The page of `--playground`: a client in the browser, for whoever wants to see what happens.
+//!
+//! Owns: the page and what a browser may do with it. Knows: replies. Never knows: who asks.
+//!
+//! Decision: the page is one file, and its policy names its script and style by their hashes, over `unsafe-inline`: what
+//! a stranger's message could smuggle in would not run. A test says what the hashes have to be.
+
+use std::borrow::Cow;
+
+use crate::wire::http::{Reply, Status};
+
+const PAGE: &[u8] = include_bytes!("playground.html");
+
+const POLICY: &str = "default-src 'none'; \
+    script-src 'sha256-Y0RrXYj3lHjwSYW0770icxPS9nlbI9RRmgPG50VQTMc='; \
+    style-src 'sha256-RVUMZH3/YwpBk39vZZeDlDQvQRuq77T77Ke0VDCkV88='; \
+    connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+pub fn page() -> Reply {
+    Reply {
+        status: Status::Ok,
+        content_type: Some("text/html; charset=utf-8"),
+        headers: vec![
+            ("Content-Security-Policy", Cow::Borrowed(POLICY)),
+            ("X-Content-Type-Options", Cow::Borrowed("nosniff")),
+            ("Referrer-Policy", Cow::Borrowed("no-referrer")),
+            ("Cache-Control", Cow::Borrowed("no-cache")),
+        ],
+        body: Cow::Borrowed(PAGE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use base64::prelude::BASE64_STANDARD;
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    #[test]
+    fn the_policy_names_the_pages_script_and_style() {
+        let page = std::str::from_utf8(PAGE).unwrap();
+        for element in ["script", "style"] {
+            let (_, rest) = page.split_once(&format!("<{element}>")).unwrap();
+            let (text, _) = rest.split_once(&format!("</{element}>")).unwrap();
+            let hash = BASE64_STANDARD.encode(Sha256::digest(text.as_bytes()));
+            let source = format!("{element}-src 'sha256-{hash}'");
+            assert!(POLICY.contains(&source), "the policy needs {source}");
+        }
+    }
+
+    #[test]
+    fn the_page_needs_nothing_from_elsewhere() {
+        let page = std::str::from_utf8(PAGE).unwrap();
+        for foreign in ["http://", "https://", "src=", "@import", "innerHTML"] {
+            assert!(!page.contains(foreign), "{foreign}");
+        }
+    }
+}

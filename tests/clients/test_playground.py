@@ -1,0 +1,186 @@
+"""The playground in Chromium, driven by its own protocol. With WSIFY_SCREENSHOTS=DIRECTORY it leaves pictures there."""
+
+import base64
+import itertools
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import connect
+
+from test_chromium import FLAGS, PATIENCE
+
+
+class Page:
+    """A tab, and what is asked of it."""
+
+    def __init__(self, socket):
+        self.socket, self.ids, self.complaints = socket, itertools.count(1), []
+
+    def call(self, method, **params):
+        wanted = next(self.ids)
+        self.socket.send(json.dumps({"id": wanted, "method": method, "params": params}))
+        while True:
+            message = json.loads(self.socket.recv(timeout=PATIENCE))
+            if message.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded"):
+                self.complaints.append(json.dumps(message["params"]))
+            if message.get("id") == wanted:
+                assert "error" not in message, message
+                return message["result"]
+
+    def js(self, expression):
+        result = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def sees(self, part, of="log"):
+        deadline = time.monotonic() + PATIENCE
+        while part not in (text := self.js(f"document.getElementById('{of}').textContent")):
+            assert time.monotonic() < deadline, f"{part!r} in {text!r}"
+            time.sleep(0.05)
+        return text
+
+    def fill(self, field, text):
+        self.js(f"document.getElementById('{field}').value = {json.dumps(text)}")
+
+    def submit(self, form):
+        self.js(f"document.getElementById('{form}').requestSubmit()")
+
+    def picture(self, name, width, height, dark):
+        if not (place := os.environ.get("WSIFY_SCREENSHOTS")):
+            return
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        Path(place, f"{name}.png").write_bytes(base64.b64decode(shot["data"]))
+
+
+@pytest.fixture
+def visit(chromium, tmp_path):
+    started, opened = [], ExitStack()
+
+    def visit(url):
+        profile = tmp_path / f"profile{len(started)}"
+        log = (tmp_path / "chromium.log").open("ab")
+        process = subprocess.Popen(
+            [chromium, *FLAGS, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )
+        started.append(process)
+        told = profile / "DevToolsActivePort"
+        deadline = time.monotonic() + PATIENCE
+        while not (told.exists() and "\n" in told.read_text()):
+            assert process.poll() is None and time.monotonic() < deadline, Path(log.name).read_text()
+            time.sleep(0.05)
+        port = told.read_text().split()[0]
+        tabs = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=PATIENCE))
+        tab = next(tab for tab in tabs if tab["type"] == "page")
+        page = Page(opened.enter_context(connect(tab["webSocketDebuggerUrl"], max_size=None, proxy=None)))
+        for domain in ("Page", "Runtime", "Log"):
+            page.call(f"{domain}.enable")
+        page.call("Page.navigate", url=url)
+        deadline = time.monotonic() + PATIENCE
+        while page.js("document.readyState + location.href") != f"complete{url}":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return page
+
+    yield visit
+    opened.close()
+    for process in started:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_visit(visit, serve, authorizer):
+    authorizer.on(lambda q: 403 if q.args.get("channel") == "secret" else 200)
+    server = serve("--playground", "--drain-timeout", "300ms", auth=authorizer)
+    page = visit(f"http://127.0.0.1:{server.port}/")
+    page.fill("query", "token=abc")
+    page.submit("connect")
+    page.sees("connected", of="state")
+    assert authorizer.about("connect")[0].args["query"] == {"token": ["abc"]}
+    page.submit("join")
+    page.sees("✓ join hello (")
+    page.sees("hello ×", of="channels")
+
+    page.fill("content", '{"n": 1.000000000000000000001}')
+    page.submit("broadcast")
+    page.sees('← hello{"n": 1.000000000000000000001}')
+    page.fill("content", "no JSON")
+    page.submit("broadcast")
+    page.sees('← hello"no JSON"')
+    # What a stranger sends is shown, and never markup: neither in a content nor in a channel's name.
+    evil = '<img src=x onerror="window.evil=1"><script>window.evil=1</script>'
+    server.publish("hello", json.dumps(evil))
+    page.sees("<img src=x onerror=")
+    page.fill("channel", evil)
+    page.submit("join")
+    page.sees(f"{evil} ×", of="channels")
+    assert page.js("window.evil === undefined && !document.querySelector('#log img, #channels img')")
+
+    page.fill("channel", "secret")
+    page.submit("join")
+    page.sees("✗ join secret: not_authorized")
+    asked = len(authorizer.about())
+    page.js("document.getElementById('measure').click()")
+    page.sees(" ms", of="latency")
+    assert len(authorizer.about()) == asked, "a round trip is not the authorizer's affair"
+    page.sees("1", of="connections")
+    page.sees("0", of="deliveries")
+    assert page.js("document.getElementById('numbers-note').textContent") == ""
+    page.js("document.querySelector('#channels button').click()")
+    page.sees("✓ leave hello (")
+
+    page.picture("desktop-light", 1280, 900, dark=False)
+    page.picture("desktop-dark", 1280, 900, dark=True)
+    page.picture("phone-light", 390, 844, dark=False)
+    page.picture("phone-dark", 390, 844, dark=True)
+    page.call("Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=1, mobile=True)
+    assert page.js("document.documentElement.scrollWidth") <= 360, "nothing is cut off on a phone"
+    small = page.js("[...document.querySelectorAll('button, input')].filter(e => e.offsetHeight && e.offsetHeight < 44).length")
+    assert small == 0, "a finger hits every control"
+    unnamed = page.js("[...document.querySelectorAll('input, textarea')].filter(e => !e.labels.length).length")
+    assert unnamed == 0, "every field has its label"
+
+    server.signal(signal.SIGTERM)
+    page.sees("closed with 1012")
+    page.sees("the server is stopping: come back in a second")
+    page.sees("closed (1012)", of="state")
+    assert server.status() == 0
+    policy = [complaint for complaint in page.complaints if "Content Security Policy" in complaint or "exception" in complaint]
+    assert not policy, policy
+
+
+def test_without_the_key_the_page_says_so_kindly(visit, serve):
+    server = serve("--playground", "--broadcasting-key", "s3cret")
+    page = visit(f"http://127.0.0.1:{server.port}/")
+    page.sees("only to those who have its key", of="numbers-note")
+    page.fill("key", "s3cret")
+    page.sees("0", of="connections")
+
+
+def test_an_end_is_explained(visit, serve, authorizer):
+    authorizer.on(403, "connect")
+    server = serve("--playground", auth=authorizer)
+    page = visit(f"http://127.0.0.1:{server.port}/")
+    page.submit("connect")
+    page.sees("closed with 1006")
+    page.sees("A browser hides why: 403 is the authorizer's no")
+    assert not page.js("document.getElementById('open').disabled")
+
+
+def test_it_is_off_without_the_flag(serve):
+    assert serve().call("GET", "/").status == 404
+    server = serve("--playground")
+    page = server.call("GET", "/")
+    assert page.status == 200 and b"<!doctype html>" in page.body
+    assert server.call("HEAD", "/").body == b""
+    response = server.call("POST", "/", body=b"")
+    assert response.status == 405
