@@ -141,6 +141,8 @@ impl Log {
             (Some(Format::Text) | None, true) if colours => Style::Coloured,
             (Some(Format::Text) | None, true) => Style::Plain,
         };
+        // Who wants JSON there has a program that reads it, and nothing else may come between the lines.
+        let at_terminal = at_terminal && style != Style::Json;
         let log = Log::to(level, style, CAPACITY, stdout)?;
         Ok(Log { at_terminal, ..log })
     }
