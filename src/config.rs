@@ -152,10 +152,6 @@ flags! {
     /// whether trusted proxies and those on a unix socket begin with a header of the
     /// PROXY protocol, version 1 or 2; --proxy-protocol alone means true
     proxy_protocol: Switch "true|false" = "false";
-["For trying it out"]
-    /// whether GET / is a page that connects, joins, broadcasts and shows what happens;
-    /// --playground alone means true
-    playground: Switch "true|false" = "false";
 ["Limits"]
     /// connections at most; 0 is what the limit on open files allows, less a reserve
     max_connections: One "COUNT" = "0";
@@ -190,6 +186,9 @@ flags! {
     /// everybody's; all counts messages and bytes of each, which costs 40 bytes
     access_log: One "off|errors|all" = "errors";
 ["Trying it out"]
+    /// whether GET / is a page that connects, joins, broadcasts and shows what happens;
+    /// --playground alone means true
+    playground: Switch "true|false" = "false";
     /// tries the addresses, the authorizer and the broker, says what is right and what
     /// is wrong, and ends with 0 or 1; --check alone means true
     check: Switch "true|false" = "false";
