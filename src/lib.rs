@@ -207,7 +207,7 @@
 //! others wrote (`tests/clients`). `tests/run` runs them all.
 //!
 //! `cargo bench` measures: `versus` against programs that do only what the kernel demands, `codec` a frame beside other
-//! libraries, `million` the hub with a million connections and no sockets.
+//! libraries, `million` the hub with a million connections and no sockets, `redis` two nodes beside one.
 
 pub mod authorizer;
 pub mod buffers;
