@@ -343,6 +343,7 @@ impl Outbox {
     }
 
     /// Sends `slice` at once when nothing waits before it; what the kernel does not take waits.
+    #[inline(always)]
     pub fn send(&mut self, stream: &mut impl Write, slice: Slice, runs: &mut Runs) -> Sent {
         if !self.is_empty() {
             self.share(slice, runs);
@@ -373,6 +374,7 @@ impl Outbox {
     }
 
     /// Offers what waits to the kernel, until nothing waits or the kernel takes no more.
+    #[inline(always)]
     pub fn flush(&mut self, stream: &mut impl Write, runs: &mut Runs) -> Sent {
         let Some(waiting) = &mut self.0 else {
             return Sent::All;
@@ -477,6 +479,7 @@ impl Waiting {
 }
 
 /// One write: "would block" is "took nothing", an interruption is tried again.
+#[inline(always)]
 fn write_once(mut write: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match write() {

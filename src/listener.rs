@@ -10,14 +10,14 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::os::fd::OwnedFd;
-use std::os::linux::net::SocketAddrExt;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use listenfd::ListenFd;
-use mio::event::Source;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use crate::config::Listen;
@@ -26,35 +26,32 @@ use crate::connection::{Peer, Stream};
 /// What the kernel may keep of connections that were not accepted yet; it cuts this to its own limit.
 const BACKLOG: i32 = 65_535;
 
-/// A client's socket.
+/// A client's socket, of either kind.
+///
+/// Its system calls are rustix', which are inlined into whoever makes them (connection/mod.rs says why), over the C
+/// library's.
 #[derive(Debug)]
-pub enum Socket {
-    Tcp(mio::net::TcpStream),
-    Unix(mio::net::UnixStream),
-}
+pub struct Socket(OwnedFd);
 
 impl io::Read for Socket {
+    #[inline(always)]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.read(buffer),
-            Socket::Unix(stream) => stream.read(buffer),
-        }
+        let (_, count) = rustix::net::recv(&self.0, buffer, RecvFlags::empty())?;
+        Ok(count)
     }
 }
 
 impl io::Write for Socket {
+    #[inline(always)]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.write(bytes),
-            Socket::Unix(stream) => stream.write(bytes),
-        }
+        Ok(rustix::net::send(&self.0, bytes, SendFlags::NOSIGNAL)?)
     }
 
+    #[inline(always)]
     fn write_vectored(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.write_vectored(parts),
-            Socket::Unix(stream) => stream.write_vectored(parts),
-        }
+        let mut nothing = SendAncillaryBuffer::default();
+        let flags = SendFlags::NOSIGNAL;
+        Ok(rustix::net::sendmsg(&self.0, parts, &mut nothing, flags)?)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -64,30 +61,21 @@ impl io::Write for Socket {
 
 impl Stream for Socket {
     fn finish(&mut self) -> io::Result<()> {
-        match self {
-            Socket::Tcp(stream) => stream.shutdown(std::net::Shutdown::Write),
-            Socket::Unix(stream) => stream.shutdown(std::net::Shutdown::Write),
-        }
+        Ok(rustix::net::shutdown(&self.0, Shutdown::Write)?)
     }
 }
 
 impl Socket {
-    pub fn source(&mut self) -> &mut dyn Source {
-        match self {
-            Socket::Tcp(stream) => stream,
-            Socket::Unix(stream) => stream,
-        }
+    /// # Errors
+    /// As the kernel says: it can watch no more.
+    pub fn register(
+        &self,
+        registry: &Registry,
+        token: Token,
+        interest: Interest,
+    ) -> io::Result<()> {
+        registry.register(&mut SourceFd(&self.0.as_raw_fd()), token, interest)
     }
-}
-
-#[derive(Debug)]
-enum Door {
-    Tcp(mio::net::TcpListener),
-    Unix {
-        listener: mio::net::UnixListener,
-        /// Where it is ours.
-        _file: Option<SocketFile>,
-    },
 }
 
 /// A unix socket's file, removed when the listener is closed, if it is still the same.
@@ -107,44 +95,65 @@ impl Drop for SocketFile {
 
 #[derive(Debug)]
 pub struct Listener {
-    door: Door,
+    socket: RawSocket,
+    kind: Kind,
     /// There may be connections that were not accepted; no edge will tell.
     pub pending: bool,
     /// Where it listens, as it is shown.
     pub address: String,
 }
 
+#[derive(Debug)]
+enum Kind {
+    Tcp,
+    /// With its file, where that is ours.
+    Unix {
+        _file: Option<SocketFile>,
+    },
+}
+
 impl Listener {
-    pub fn accept(&self) -> io::Result<(Socket, Peer)> {
-        match &self.door {
-            Door::Tcp(listener) => listener
-                .accept()
-                .map(|(s, from)| (Socket::Tcp(s), Peer::new(from))),
-            Door::Unix { listener, .. } => listener
-                .accept()
-                .map(|(s, _)| (Socket::Unix(s), Peer::UNIX)),
+    fn new(socket: RawSocket, kind: Kind, address: String) -> Listener {
+        Listener {
+            socket,
+            kind,
+            pending: false,
+            address,
         }
     }
 
-    pub fn source(&mut self) -> &mut dyn Source {
-        match &mut self.door {
-            Door::Tcp(listener) => listener,
-            Door::Unix { listener, .. } => listener,
-        }
+    pub fn accept(&self) -> io::Result<(Socket, Peer)> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (socket, from) = rustix::net::acceptfrom_with(&self.socket, flags)?;
+        let peer = match self.kind {
+            Kind::Unix { .. } => Peer::UNIX,
+            Kind::Tcp => {
+                let from = from.and_then(|from| SocketAddr::try_from(from).ok());
+                Peer::new(from.ok_or(io::ErrorKind::ConnectionAborted)?)
+            }
+        };
+        Ok((Socket(socket), peer))
+    }
+
+    /// # Errors
+    /// As the kernel says.
+    pub fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
+        let fd = self.socket.as_raw_fd();
+        registry.register(&mut SourceFd(&fd), token, Interest::READABLE)
     }
 }
 
 /// Whether accepting failed because of the one connection only (accept(2), "Error handling").
 pub fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
+    use io::ErrorKind::*;
     matches!(
         error.kind(),
-        Kind::ConnectionAborted
-            | Kind::ConnectionReset
-            | Kind::Interrupted
-            | Kind::NetworkDown
-            | Kind::HostUnreachable
-            | Kind::NetworkUnreachable
+        ConnectionAborted
+            | ConnectionReset
+            | Interrupted
+            | NetworkDown
+            | HostUnreachable
+            | NetworkUnreachable
     )
 }
 
@@ -198,16 +207,11 @@ fn open_tcp(address: SocketAddr, only: bool, shared: bool) -> io::Result<Listene
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    let listener = mio::net::TcpListener::from_std(socket.into());
-    let address = match listener.local_addr()? {
-        SocketAddr::V6(v6) if !only => format!(":{}", v6.port()),
-        address => address.to_string(),
+    let address = match socket.local_addr()?.as_socket() {
+        Some(SocketAddr::V6(v6)) if !only => format!(":{}", v6.port()),
+        bound => bound.unwrap_or(address).to_string(),
     };
-    Ok(Listener {
-        door: Door::Tcp(listener),
-        pending: false,
-        address,
-    })
+    Ok(Listener::new(socket, Kind::Tcp, address))
 }
 
 /// Takes over the `count` sockets that a service manager has opened.
@@ -243,30 +247,19 @@ fn take_over(passed: &mut ListenFd, nth: usize) -> io::Result<Listener> {
         let both =
             matches!(address, SocketAddr::V6(v6) if v6.ip().is_unspecified() && !socket.only_v6()?);
         socket.set_tcp_nodelay(true)?;
-        return Ok(Listener {
-            door: Door::Tcp(mio::net::TcpListener::from_std(socket.into())),
-            pending: false,
-            address: match both {
-                true => format!(":{}", address.port()),
-                false => address.to_string(),
-            },
-        });
+        let address = match both {
+            true => format!(":{}", address.port()),
+            false => address.to_string(),
+        };
+        return Ok(Listener::new(socket, Kind::Tcp, address));
     }
-    let listener = UnixListener::from(OwnedFd::from(socket));
-    let address = listener.local_addr()?;
-    let address = match (address.as_pathname(), address.as_abstract_name()) {
+    let address = socket.local_addr()?;
+    let address = match (address.as_pathname(), address.as_abstract_namespace()) {
         (Some(path), _) => format!("unix:{}", path.display()),
         (None, Some(name)) => format!("unix:@{}", name.escape_ascii()),
         (None, None) => "unix:".to_owned(),
     };
-    Ok(Listener {
-        door: Door::Unix {
-            listener: mio::net::UnixListener::from_std(listener),
-            _file: None,
-        },
-        pending: false,
-        address,
-    })
+    Ok(Listener::new(socket, Kind::Unix { _file: None }, address))
 }
 
 fn open_unix(path: &Path) -> io::Result<Listener> {
@@ -279,15 +272,12 @@ fn open_unix(path: &Path) -> io::Result<Listener> {
         path: path.to_owned(),
         identity: (metadata.dev(), metadata.ino()),
     };
-    let listener = mio::net::UnixListener::from_std(socket.into());
-    Ok(Listener {
-        door: Door::Unix {
-            listener,
-            _file: Some(file),
-        },
-        pending: false,
-        address: format!("unix:{}", path.display()),
-    })
+    let kind = Kind::Unix { _file: Some(file) };
+    Ok(Listener::new(
+        socket,
+        kind,
+        format!("unix:{}", path.display()),
+    ))
 }
 
 /// Removes a socket file on which nobody listens any more.

@@ -9,7 +9,7 @@
 use std::fs;
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, getrlimit};
+use rustix::process::{Resource, getrlimit};
 
 use crate::metrics::Process;
 
@@ -28,9 +28,7 @@ pub fn now() -> Process {
         virtual_memory: field(&status, "VmSize:").map(|kib| kib * 1024),
         threads: field(&status, "Threads:"),
         open_fds: open_fds(),
-        max_fds: getrlimit(Resource::RLIMIT_NOFILE)
-            .ok()
-            .map(|(soft, _)| soft),
+        max_fds: getrlimit(Resource::Nofile).current,
     }
 }
 

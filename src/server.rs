@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::authorizer::Authorizer;
@@ -328,6 +328,7 @@ impl Server {
         }
     }
 
+    #[inline(always)]
     fn ready(&mut self, token: Token, event: &Event, buffer: &mut [u8]) {
         let closed = event.is_read_closed() || event.is_error();
         self.hub.ready(
@@ -415,10 +416,7 @@ impl Server {
             let Some(socket) = self.hub.stream(id) else {
                 return Ok(());
             };
-            let registered = self
-                .poll
-                .registry()
-                .register(socket.source(), token(id), interest);
+            let registered = socket.register(self.poll.registry(), token(id), interest);
             registered.inspect_err(|_| self.hub.fail(id))
         });
         if let Err(e) = taken {
@@ -600,12 +598,16 @@ mod signal {
 
 /// Raises the soft limit on file descriptors to the hard one (CONTRACT §2). Returns what then holds.
 fn raise_fd_limit() -> u64 {
-    // The least that any system has, should it not be told.
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
-    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-        Ok(()) => hard,
-        Err(_) => soft,
-    }
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    let holds = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => maximum,
+        Err(_) => current,
+    };
+    holds.unwrap_or(u64::MAX)
 }
 
 fn millis(duration: Duration) -> Millis {
@@ -675,13 +677,9 @@ fn open_listeners(config: &Config, registry: &Registry) -> Result<Vec<Listener>,
             listeners.extend(listener::open(listen, config.reuse_port).map_err(failed)?);
         }
     }
-    for (nth, listener) in listeners.iter_mut().enumerate() {
-        registry
-            .register(
-                listener.source(),
-                Token(LISTENERS + nth),
-                Interest::READABLE,
-            )
+    for (nth, listener) in listeners.iter().enumerate() {
+        listener
+            .register(registry, Token(LISTENERS + nth))
             .map_err(|e| {
                 Stop::failed(format_args!("cannot listen on {}: {e}", listener.address))
             })?;

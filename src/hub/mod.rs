@@ -345,6 +345,7 @@ impl<S: Stream> Hub<S> {
     }
 
     /// The poll had something to say of a connection. `closed`: nothing will come after what there is to read.
+    #[inline(always)]
     pub fn ready(
         &mut self,
         id: ConnId,
@@ -438,6 +439,7 @@ impl<S: Stream> Hub<S> {
     }
 
     /// One turn of a connection: at most one read, and a bounded number of requests or messages.
+    #[inline(always)]
     fn turn(&mut self, id: ConnId, buffer: &mut [u8]) {
         let Some(connection) = self.registry.get(id) else {
             return;
@@ -743,6 +745,7 @@ impl<S: Stream> Hub<S> {
     }
 
     /// Flushes each connection into whose outbox something was put, once.
+    #[inline(always)]
     pub fn flush(&mut self) {
         self.pump_taps();
         let mut dirty = std::mem::take(&mut self.dirty);

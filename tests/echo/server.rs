@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 use wsify::buffers::Runs;
-use wsify::connection::{Clock, Connection, Ending, Event, Filled, Limits, Peer};
-use wsify::listener::Socket;
+use wsify::config::Listen;
+use wsify::connection::{Clock, Connection, Ending, Event, Filled, Limits};
+use wsify::listener::{self, Socket};
 use wsify::wire::frame;
 use wsify::wire::handshake;
 use wsify::wire::message::Payload;
@@ -30,10 +31,10 @@ const TICK: Duration = Duration::from_millis(100);
 fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1).ok_or("usage: echo HOST:PORT")?;
     let mut poll = Poll::new()?;
-    let mut listener = mio::net::TcpListener::bind(address.parse()?)?;
-    poll.registry()
-        .register(&mut listener, LISTENER, Interest::READABLE)?;
-    println!("listening on {}", listener.local_addr()?);
+    let listen = Listen::Ip(address.parse()?);
+    let listener = listener::open(&listen, false)?.remove(0);
+    listener.register(poll.registry(), LISTENER)?;
+    println!("listening on {}", listener.address);
 
     let started = Instant::now();
     let mut events = Events::with_capacity(64);
@@ -47,12 +48,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         clock.now = started.elapsed().as_millis() as u64;
         for event in &events {
             if event.token() == LISTENER {
-                while let Ok((mut stream, from)) = listener.accept() {
+                while let Ok((socket, peer)) = listener.accept() {
                     let token = Token(next);
                     let interest = Interest::READABLE | Interest::WRITABLE;
-                    poll.registry().register(&mut stream, token, interest)?;
-                    let peer = Peer::new(from);
-                    let socket = Socket::Tcp(stream);
+                    socket.register(poll.registry(), token, interest)?;
                     connections
                         .insert(token, Connection::new(socket, peer, next as u64, clock.now));
                     next += 1;
