@@ -281,10 +281,12 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
     Ok(Some((head, used)))
 }
 
+/// Looks at all of it, wherever one is found: so many bytes are compared at once.
 fn has_lone_lf(head: &[u8]) -> bool {
-    memchr::memchr_iter(b'\n', head).any(|at| {
-        let before = at.checked_sub(1).and_then(|before| head.get(before));
-        before != Some(&b'\r')
+    let first = head.first() == Some(&b'\n');
+    let pairs = head.iter().zip(head.get(1..).unwrap_or_default());
+    pairs.fold(first, |found, (&before, &byte)| {
+        found | ((byte == b'\n') & (before != b'\r'))
     })
 }
 
@@ -434,11 +436,27 @@ fn valid_name(mut name: &[u8]) -> bool {
             [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
                 rest
             }
-            [byte, rest @ ..]
-                if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(byte) =>
-            {
-                rest
-            }
+            [
+                b'0'..=b'9'
+                | b'A'..=b'Z'
+                | b'a'..=b'z'
+                | b'-'
+                | b'.'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b';'
+                | b'=',
+                rest @ ..,
+            ] => rest,
             _ => return false,
         };
     }
@@ -755,7 +773,7 @@ impl Body {
 
 /// `field-vchar`, space or tab (RFC 9110 5.5).
 fn is_text(byte: u8) -> bool {
-    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
+    (byte == b'\t') | ((byte >= b' ') & (byte != 0x7f))
 }
 
 /// `tchar` (RFC 9110 5.6.2).
@@ -991,7 +1009,8 @@ pub fn begin_stream(out: &mut Vec<u8>, content_type: &str, headers: &[Field], da
 pub(super) fn field(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
-    if value.bytes().all(is_text) {
+    // No short cut, so that many bytes are compared at once.
+    if value.bytes().fold(true, |fit, byte| fit & is_text(byte)) {
         out.extend_from_slice(value.as_bytes());
     } else {
         out.extend(value.bytes().filter(|&byte| is_text(byte)));

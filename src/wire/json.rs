@@ -200,10 +200,9 @@ impl<'de> Visitor<'de> for Level<&'de str, &mut Object> {
         } = self;
         let mut end = None;
         let mut seen = Seen::default();
-        while let Some(raw) = map.next_key::<&RawValue>()? {
-            let name = unquote(raw.get()).map_err(A::Error::custom)?;
-            let brace = match &*name {
-                "args" if !is_args => brace_after(text, raw),
+        while let Some(name) = map.next_key_seed(NameSeed)? {
+            let brace = match name {
+                Cow::Borrowed("args") if !is_args => brace_after(text, &name),
                 _ => None,
             };
             let value = match brace {
@@ -217,8 +216,21 @@ impl<'de> Visitor<'de> for Level<&'de str, &mut Object> {
                     let brace = after_white(text, inside);
                     Span::new(start, brace.saturating_add(1))
                 }
-                None => span_in(text, map.next_value()?),
+                None => span_in(text, map.next_value::<&RawValue>()?.get()),
             };
+            // A name with escapes does not lie in the text, so its brace could not be found before its value was read.
+            if let (Cow::Owned(escaped), false) = (&name, is_args)
+                && escaped == "args"
+                && value.of_str(text).starts_with('{')
+            {
+                let args = Level {
+                    text,
+                    object: &mut *object,
+                    is_args: true,
+                };
+                let mut json = serde_json::Deserializer::from_str(value.of_str(text));
+                args.deserialize(&mut json).map_err(A::Error::custom)?;
+            }
             end = Some(value.end as usize);
             let names = if is_args {
                 &mut object.args
@@ -234,16 +246,43 @@ impl<'de> Visitor<'de> for Level<&'de str, &mut Object> {
     }
 }
 
+/// Reads a name: borrowed from the text when nothing in it is escaped.
+struct NameSeed;
+
+impl<'de> DeserializeSeed<'de> for NameSeed {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Cow<'de, str>, D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NameSeed {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Borrowed(name))
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Owned(name.to_owned()))
+    }
+}
+
 /// Where `part`, which serde_json lent out of `text`, lies in it.
-fn span_in(text: &str, part: &RawValue) -> Span {
-    let part = part.get();
+fn span_in(text: &str, part: &str) -> Span {
     let start = part.as_ptr().addr().wrapping_sub(text.as_ptr().addr());
     Span::new(start, start.wrapping_add(part.len()))
 }
 
-/// The position of the brace that opens the value of `name`, if the value is an object.
-fn brace_after(text: &str, name: &RawValue) -> Option<usize> {
-    let colon = after_white(text, span_in(text, name).end as usize);
+/// The position of the brace that opens the value of `name`, which lies in the text, if the value is an object.
+fn brace_after(text: &str, name: &str) -> Option<usize> {
+    let quote = span_in(text, name).end as usize;
+    let colon = after_white(text, quote.saturating_add(1));
     let start = after_white(text, colon.saturating_add(1));
     (text.as_bytes().get(start) == Some(&b'{')).then_some(start)
 }
@@ -383,6 +422,7 @@ mod tests {
                 r#"{"args":{"args":{}}}"#,
             ),
             (r#"{"x":{"args":1},"args":"}"}"#, r#""}""#),
+            (r#"{"\u0061rgs" : { "id":1} }"#, r#"{ "id":1}"#),
             ("{\"é\":\"é\",\"args\":\t-1.0\n}", "-1.0"),
         ] {
             let (_, object) = read(text.as_bytes()).unwrap();
@@ -390,6 +430,29 @@ mod tests {
             assert_eq!(span.of_str(text), value, "{text}");
             assert_eq!(span.of(text.as_bytes()), value.as_bytes());
             assert!(span.of(b"{").is_empty());
+        }
+    }
+
+    #[test]
+    fn an_escaped_name_means_what_it_says() {
+        for text in [
+            r#"{"args":{"id":1,"args":{"id":2}}}"#,
+            r#"{"\u0061rgs":{"\u0069d":1,"\u0061rgs":{"id":2}}}"#,
+        ] {
+            let (_, object) = read(text.as_bytes()).unwrap();
+            assert_eq!(object.args.id.once().unwrap().of_str(text), "1", "{text}");
+            assert_eq!(object.own.id, Given::Never);
+        }
+        let (_, object) = read(br#"{"id":1,"i\u0064":2}"#).unwrap();
+        assert_eq!(
+            (object.own.id, object.own.twice.as_deref()),
+            (Given::Twice, Some("id"))
+        );
+        for lone in [r#"{"\ud800":1}"#, r#"{"\u0061rgs":{"\udc00":1}}"#] {
+            assert!(
+                matches!(read(lone.as_bytes()), Err(NoObject::NotJson(_))),
+                "{lone}"
+            );
         }
     }
 
