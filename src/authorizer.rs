@@ -38,7 +38,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ureq::config::{AutoHeaderValue, Config};
-use ureq::http::{HeaderMap, header};
+use ureq::http::{HeaderMap, HeaderValue, header};
 
 use self::dial::{Dialer, Later};
 #[doc(hidden)]
@@ -60,8 +60,10 @@ const DRAIN_LIMIT: u64 = 64 * 1024;
 const DRAIN_TIME: Duration = Duration::from_millis(250);
 /// An answer's head. Generous: what an authorizer says fits in one line.
 const HEAD_LIMIT: usize = 16 * 1024;
-/// ureq's two buffers per connection; the head has to fit into one.
-const BUFFER: usize = 2 * HEAD_LIMIT;
+/// ureq's buffer for what comes, of which each worker has one: the head has to fit.
+const INPUT: usize = HEAD_LIMIT;
+/// And for what goes, besides the URL and its credentials: the head has to fit, and so does the usual question.
+const OUTPUT: usize = 8 * 1024;
 /// Tells the authorizer that a question comes from `wsify --check`, and that nobody waits to be let in.
 const PROBE: &str = "X-Wsify-Probe";
 /// A worker's stack: most of what it needs is TLS.
@@ -484,6 +486,8 @@ struct LineMaker {
 impl LineMaker {
     fn new(url: Url, timeout: Duration, cert_file: Option<PathBuf>) -> io::Result<LineMaker> {
         let dialer = Dialer::new(&url, cert_file.as_deref())?;
+        let credentials = url.credentials.as_ref().map_or(0, HeaderValue::len);
+        let said = url.uri.to_string().len() + credentials;
         let config = Config::builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -493,8 +497,8 @@ impl LineMaker {
             .accept_encoding(AutoHeaderValue::None)
             .timeout_global(Some(timeout))
             .max_response_header_size(HEAD_LIMIT)
-            .input_buffer_size(BUFFER)
-            .output_buffer_size(BUFFER)
+            .input_buffer_size(INPUT)
+            .output_buffer_size(OUTPUT + said)
             .max_idle_connections(1)
             .max_idle_connections_per_host(1)
             // The worker watches the age: it ends, and its connection with it.
@@ -527,7 +531,6 @@ mod tests {
     use std::io::Write;
     use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-    use ureq::http::HeaderValue;
 
     pub(super) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
     pub(super) const NO: &str = "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno";

@@ -124,6 +124,8 @@ struct Run {
 pub struct Runs {
     live: Slab<Run>,
     spare: Vec<Vec<u8>>,
+    /// Their capacity in all.
+    spare_bytes: usize,
     begun: u64,
     /// Bytes in all that somebody holds.
     pub held: usize,
@@ -146,13 +148,15 @@ pub struct Waits {
 /// Buffers kept for the next runs: enough for the channels that are busy in one turn, so that a steady state allocates
 /// nothing.
 const SPARE_RUNS: usize = 64;
-/// A larger buffer is given back to the allocator: one huge message must not be remembered by its memory.
+/// Their capacity in all: what is larger is given back to the allocator, as neither a huge message nor a busy hour must be
+/// remembered by its memory.
 const SPARE_CAPACITY: usize = 256 * 1024;
 
 impl Runs {
     /// A new, empty run with one holder, and its serial number.
     pub fn begin(&mut self) -> (u32, u64) {
         let bytes = self.spare.pop().unwrap_or_default();
+        self.spare_bytes -= bytes.capacity();
         self.begun += 1;
         (
             self.live.insert(Run {
@@ -209,7 +213,9 @@ impl Runs {
         if found.holders == 0 {
             let mut bytes = self.live.remove(run as usize).bytes;
             self.held -= bytes.len();
-            if self.spare.len() < SPARE_RUNS && bytes.capacity() <= SPARE_CAPACITY {
+            let spare_bytes = self.spare_bytes + bytes.capacity();
+            if self.spare.len() < SPARE_RUNS && spare_bytes <= SPARE_CAPACITY {
+                self.spare_bytes = spare_bytes;
                 bytes.clear();
                 self.spare.push(bytes);
             }

@@ -12,7 +12,7 @@ use ureq::unversioned::transport::{
 };
 
 use super::dial::Later;
-use super::{BUFFER, Heard, Line, LineMaker, REST, STATE_LIMIT, drain};
+use super::{Heard, INPUT, Line, LineMaker, REST, STATE_LIMIT, drain};
 use crate::effect::{ConnId, Question, Verdict};
 
 /// What must hold for any answer; the fuzz target and the replayed corpus call it. Panics where it does not.
@@ -103,7 +103,7 @@ impl Connector for Scripted {
 
     fn connect(&self, _: &ConnectionDetails, _: Option<()>) -> Result<Option<Said>, ureq::Error> {
         Ok(Some(Said {
-            buffers: LazyBuffers::new(BUFFER, BUFFER),
+            buffers: LazyBuffers::new(INPUT, INPUT),
             left: self.answer.clone().into(),
             piece: self.piece,
         }))
