@@ -122,6 +122,7 @@ impl Listener {
         }
     }
 
+    #[inline(always)]
     pub fn accept(&self) -> io::Result<(Socket, Peer)> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (socket, from) = rustix::net::acceptfrom_with(&self.socket, flags)?;

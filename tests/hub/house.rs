@@ -32,6 +32,8 @@ pub struct House {
     pub effects: VecDeque<Effect>,
     /// Verdicts on their way.
     answers: Vec<Answer>,
+    /// How many are to make way in each turn, as others wait to be accepted.
+    pub wanted: usize,
     clients: usize,
     pub ticks: usize,
 }
@@ -94,6 +96,7 @@ impl House {
             questions: VecDeque::new(),
             effects: VecDeque::new(),
             answers: Vec::new(),
+            wanted: 0,
             clients: 0,
             ticks: 0,
         }
@@ -231,6 +234,9 @@ impl House {
         }
         self.hub.expire();
         self.hub.fan_out();
+        if self.wanted > 0 {
+            self.hub.make_room(self.wanted, &mut self.buffer);
+        }
         self.hub.flush();
         self.hub.reap();
         self.hub

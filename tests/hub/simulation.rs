@@ -14,7 +14,8 @@
 //! 10. Limits: there are never more WebSockets than may be, and nobody is in more channels; refused is who finds it full.
 //! 11. Stopping: after a stop everybody has been told with 1012.
 //! 12. Nothing stays: when all have gone there is no connection, membership, channel or run.
-//! 13. Rest: a loop in which nothing happens comes to rest.
+//! 13. Room: only who is no WebSocket and waits for no verdict makes way for others; what it had asked for was not done.
+//! 14. Rest: a loop in which nothing happens comes to rest.
 //!
 //! `WSIFY_SEEDS=10000 cargo test --profile checked simulation` tries more, `WSIFY_SEED=123 cargo test simulation` one. That it would find something is shown by `tests/mutants.rs`.
 
@@ -95,6 +96,7 @@ fn simulation() {
             "protocol_error",
             "invalid_text",
             "too_big",
+            "no_room",
         ] {
             assert!(seen(reason), "nobody ended as {reason}");
         }
@@ -243,6 +245,8 @@ struct Sim {
     slept: usize,
     /// When there last were more clients than WebSockets may be.
     crowded: Option<usize>,
+    /// When there last were others at the door, and no place.
+    knocked: Option<usize>,
     stopping: bool,
     most_actors: usize,
     next_id: u64,
@@ -303,6 +307,7 @@ impl Sim {
             step: 0,
             slept: 0,
             crowded: None,
+            knocked: None,
             stopping: false,
             most_actors: regulars + GUESTS,
             next_id: 0,
@@ -686,6 +691,13 @@ impl Sim {
         if alive.filter(|a| a.stage != Stage::Backend).count() > self.most_websockets() {
             self.crowded = Some(self.step);
         }
+        self.house.wanted = match self.dice.chance(self.knobs.knocking) {
+            true => 1 + self.dice.below(3),
+            false => 0,
+        };
+        if self.house.wanted > 0 {
+            self.knocked = Some(self.step);
+        }
         let alert = self.slept > 0;
         self.slept = self.slept.saturating_sub(1);
         let lazy = self.dice.chance(self.knobs.lazy) && !alert;
@@ -810,7 +822,7 @@ impl Sim {
                 refused => {
                     let expected = match refused.trim_end_matches(", close") {
                         "503 draining" => self.stopping,
-                        "503 full" => self.crowded.is_some_and(|step| step >= actor.arrived),
+                        "503 full" => self.crowded.max(self.knocked) >= Some(actor.arrived),
                         "403 not_authorized" | "503 authorizer_down" => !actor.sure,
                         _ => false,
                     };
@@ -900,6 +912,18 @@ impl Sim {
         self.skip_silent(at);
         let step = self.step;
         let actor = &mut self.actors[at];
+        if line == "503 full, close" {
+            assert!(actor.stage == Stage::Backend && self.knocked >= Some(actor.arrived));
+            for said in &actor.log[actor.answered..] {
+                if let What::Post(_, n) = said.what {
+                    self.published[n].must_not = true;
+                }
+            }
+            (actor.stage, actor.leaving) = (Stage::Done, true);
+            actor.fall_silent();
+            actor.client.far.leave();
+            return;
+        }
         // During a stop an answer is a connection's last.
         let line = match line.strip_suffix(", close") {
             Some(line) => {
@@ -960,6 +984,12 @@ impl Sim {
             match reason.as_str() {
                 "too_slow" => assert!(actor.slow),
                 "silent" => assert!(actor.silent || actor.slow || actor.leaving),
+                "no_room" => {
+                    assert!(self.knocked >= Some(actor.arrived) && !actor.client.is_websocket());
+                    let asked = self.house.questions.iter().chain(&self.lost);
+                    let id = actor.client.id;
+                    assert!(asked.into_iter().all(|question| question.from != id));
+                }
                 "protocol_error" | "too_big" | "invalid_text" => {
                     assert_eq!(actor.bad, Some(reason.as_str()));
                 }

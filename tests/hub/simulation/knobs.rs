@@ -51,6 +51,8 @@ pub struct Knobs {
     pub ping_interval: u64,
     /// WebSockets that there may be besides those who are there from the beginning.
     pub guests: usize,
+    /// Turns in which others wait to be accepted, and there is no place.
+    pub knocking: usize,
     pub read_buffer: usize,
 
     // The scene.
@@ -134,6 +136,7 @@ impl Knobs {
             },
             ping_interval,
             guests: dice.of(&[2, 6, 1000, 1000]),
+            knocking: dice.of(&[0, 0, 0, 3, 20]),
             read_buffer: match large {
                 0..100 => dice.of(&[7, 200, 65_536]),
                 100..10_000 => dice.of(&[1_000, 65_536]),
