@@ -315,3 +315,21 @@ def test_other_signals_are_not_a_stop(serve):
     ws = server.ws().join("x")
     server.process.send_signal(signal.SIGPIPE)
     ws.is_quiet()
+
+
+def test_a_terminal_that_is_closed(serve):
+    """SIGHUP ends it as it ends any program, unless nohup has said that it should not."""
+    server = serve()
+    server.ends = True
+    server.signal(signal.SIGHUP)
+    assert server.status() == -signal.SIGHUP
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        server = serve()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    ws = server.ws().join("x")
+    server.signal(signal.SIGHUP)
+    server.publish("x", "1")
+    ws.hears("1")

@@ -3,6 +3,7 @@ that leaps, a full disk, peers that vanish at the worst moment. What is measured
 
 import glob
 import os
+import resource
 import signal
 import socket
 import threading
@@ -114,6 +115,20 @@ def test_an_authorizer_that_does_not_accept(serve):
         assert server.call("GET", "/health").status == 200
         for stream in crowd:
             may_retry(stream.response())
+
+
+def test_no_descriptor_for_a_question(serve, authorizer):
+    """The authorizer cannot be called: it is down until there is a descriptor again."""
+    server = serve(auth=authorizer)
+    kept = server.dial()
+    for _ in range(2):
+        assert kept.send(request("GET", "/health")).response().status == 200
+    soft, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (3, hard))
+    may_retry(kept.send(upgrade()).response())
+    assert "Too many open files" in server.logged("the authorizer is down")
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (soft, hard))
+    server.ws().join("x")
 
 
 def test_a_rush_through_a_slow_authorizer(serve, authorizer):
