@@ -12,6 +12,7 @@
 //! config.rs                arguments and environment, turned once into checked types; nobody else reads either
 //! log.rs                   lines on stdout, JSON or text, written by a thread of its own, so that the loop never waits
 //! metrics.rs               counters, gauges, histograms, and their Prometheus text
+//! heap.rs                  memory that nobody uses any more, given back to the kernel
 //! process.rs               what the kernel says of this process, read when /metrics is asked for
 //! effect.rs                what crosses between the hub and its drivers: ConnId, Effect, Answer, Receipt
 //! buffers.rs               bytes that wait: Inbox (in), Outbox (out), Runs (encoded once, shared by many outboxes)
@@ -72,8 +73,9 @@
 //! ```text
 //! main -> check, config, log, server
 //! check -> authorizer, config, effect, listener, log, server, wire
-//! server -> authorizer, config, connection, effect, hub, listener, log, metrics, redis, systemd, tls, welcome, wire
+//! server -> authorizer, config, connection, effect, heap, hub, listener, log, metrics, redis, systemd, tls, welcome, wire
 //! listener -> config, connection
+//! heap -> connection
 //! hub -> buffers, config, connection, effect, log, metrics, playground, process, wire
 //! connection -> buffers, wire
 //! redis -> buffers, config, connection, effect, hub, log, wire
@@ -179,7 +181,8 @@
 //! - Bytes leave to a client in one place, and a connection dies in one place. Below `server.rs` time is an argument.
 //! - Everything has a limit; its reason stands beside it, and what it leads to is an [`Ending`](connection::Ending) or
 //!   an answer. Memory follows what has come, never what was announced.
-//! - No `unsafe`, no `Rc<RefCell>`, no lifetimes in structs, no trait with one implementor, no callbacks.
+//! - No `unsafe` but for one call (heap.rs says why), no `Rc<RefCell>`, no lifetimes in structs, no trait with one
+//!   implementor, no callbacks.
 //! - Names are the README's nouns: one word, one meaning. Comments say why.
 //! - Comments cite `CONTRACT §n`, the numbered promises. README.md has them all, under these headings: §2 Flags, §3
 //!   Endpoints, §4 The client's side, §5 The backend's side, §6 The authorizer's side, §8 Flags (stopping), §9 Limits,
@@ -215,6 +218,7 @@ pub mod check;
 pub mod config;
 pub mod connection;
 pub mod effect;
+pub mod heap;
 pub mod hub;
 pub mod listener;
 pub mod log;

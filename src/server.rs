@@ -22,6 +22,7 @@ use crate::authorizer::Authorizer;
 use crate::config::{Broker, Config, Listen, RedisDsn, Stop};
 use crate::connection::{Clock, Limits, Millis, Peer};
 use crate::effect::{Answer, ConnId, Effect, Question, Verdict};
+use crate::heap::Heap;
 use crate::hub::{Hub, Settings};
 use crate::listener::{self, Listener, Socket};
 use crate::log::{Log, Value};
@@ -74,6 +75,7 @@ pub struct Server {
     authorizer_down: bool,
     authorizer_said: Millis,
     manager: Manager,
+    heap: Heap,
     log: Log,
     started: Instant,
     /// On the clock that began with `started`: when the last turn ended.
@@ -193,6 +195,7 @@ impl Server {
             authorizer_down: false,
             authorizer_said: 0,
             manager,
+            heap: Heap::default(),
             log,
             started: Instant::now(),
             turn_ended: Duration::ZERO,
@@ -232,6 +235,7 @@ impl Server {
             self.hub.turn_over(self.turn_ended);
             let (now, there) = (self.hub.clock.now, self.hub.connections());
             self.manager.turn(now, there);
+            self.heap.turn(now, !events.is_empty());
         };
         self.log.flush(LOG_PATIENCE);
         Ok(status)
@@ -354,6 +358,7 @@ impl Server {
             self.hub.next_deadline(),
             broker,
             self.manager.next_deadline(),
+            self.heap.next_deadline(),
             rest,
             self.stop_at,
         ]
