@@ -102,8 +102,8 @@ enum What {
     Publish(Option<ConnId>),
     /// The first so many are confirmed.
     Subscribe(Vec<Subscription>, usize),
-    /// So many are still to be confirmed.
-    Unsubscribe(usize),
+    /// The same.
+    Unsubscribe(Vec<ChannelName>, usize),
 }
 
 /// Published, but perhaps not yet heard here.
@@ -527,21 +527,44 @@ impl Redis {
                 // One refused channel refuses the whole command: which one it is shows when each is asked for alone.
                 _ => {
                     for channel in std::mem::take(channels) {
-                        self.subscribe(vec![channel], now);
+                        // Asked for now, it would come behind its end.
+                        match self.is_unwanted(&channel.channel) {
+                            true => {
+                                let news = News::Subscribed(channel.id, Receipt::Failed);
+                                self.news.push_back(news);
+                            }
+                            false => self.subscribe(vec![channel], now),
+                        }
                     }
                 }
             },
-            (What::Unsubscribe(left), Reply::Unsubscribed) => {
-                *left = left.saturating_sub(1);
-                if *left > 0 {
+            (What::Unsubscribe(channels, ended), Reply::Unsubscribed) => {
+                *ended = ended.saturating_add(1);
+                if *ended < channels.len() {
                     self.side(role).asked.push_front(front);
                 }
             }
-            (What::Unsubscribe(_), Reply::Error(_)) => {}
+            (What::Unsubscribe(..), Reply::Error(_)) => {}
             (What::Ping(_), Reply::Error(why)) => return Err(shorten(&text(why))),
             _ => return Err("it answers something else than it was asked".to_owned()),
         }
         Ok(())
+    }
+
+    /// Whether the end of this channel's subscription is asked for, and not answered.
+    fn is_unwanted(&self, channel: &ChannelName) -> bool {
+        let asked = self
+            .listener
+            .asked
+            .iter()
+            .filter_map(|asked| match &asked.what {
+                What::Unsubscribe(channels, _) => Some(channels),
+                _ => None,
+            });
+        asked
+            .flatten()
+            .chain(&self.unsubscribing)
+            .any(|unwanted| unwanted == channel)
     }
 
     fn refused(&mut self, line: &str, why: &str, now: Millis) {
@@ -700,15 +723,15 @@ impl Redis {
         if self.unsubscribing.is_empty() {
             return;
         }
-        let names: Vec<String> = self
-            .unsubscribing
-            .drain(..)
+        let channels = std::mem::take(&mut self.unsubscribing);
+        let names: Vec<String> = channels
+            .iter()
             .map(|channel| format!("{}{}", self.prefix, channel.as_str()))
             .collect();
         let mut parts: Vec<&[u8]> = vec![b"UNSUBSCRIBE"];
         parts.extend(names.iter().map(String::as_bytes));
         self.listener
-            .ask(What::Unsubscribe(names.len()), &parts, now);
+            .ask(What::Unsubscribe(channels, 0), &parts, now);
     }
 
     /// Sends what was asked for.

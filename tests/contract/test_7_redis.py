@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from harness.net import DEADLINE, is_error, until
-from harness.redis import Redis
+from harness.redis import Redis, Scripted
 from harness.server import free_port
 from harness.tools import need
 from harness.ws import command, fresh
@@ -436,3 +436,22 @@ def test_a_flood_from_redis_leaves_the_others_their_turn(redis, node):
         bystander.ping()
     member.hears(*["1"] * 20_000).is_quiet()
     wire.close()
+
+
+def test_a_channel_that_was_left_while_it_was_refused_with_others(node):
+    """It is not asked for again behind its end."""
+    broker = Scripted()
+    try:
+        server = node(broker)
+        leaving, staying = server.ws().join("a"), server.ws().join("b")
+        broker.refuses = True
+        broker.asked.clear()
+        broker.hang_up()
+        until(lambda: any(len(channels) == 2 for _, channels in broker.asked), "both are asked for again")
+        leaving.hang_up()
+        until(lambda: (b"SUBSCRIBE", [b"b"]) in broker.asked, lambda: f"the other is asked for alone: {broker.asked}")
+        is_up(server)
+        staying.is_quiet()
+        assert [name for name, channels in broker.asked if channels == [b"a"]] == [b"UNSUBSCRIBE"]
+    finally:
+        broker.stop()

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 
 from .net import DEADLINE, until
 from .server import free_port
@@ -21,6 +22,12 @@ class Wire:
     def __init__(self, port):
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
         self.file = self.sock.makefile("rb")
+
+    @classmethod
+    def of(cls, sock):
+        wire = cls.__new__(cls)
+        wire.sock, wire.file = sock, sock.makefile("rb")
+        return wire
 
     def send(self, *parts):
         parts = [part if isinstance(part, bytes) else str(part).encode() for part in parts]
@@ -125,3 +132,53 @@ class Redis:
     def kill(self):
         self.process.kill()
         self.process.wait()
+
+
+class Scripted:
+    """Something that speaks like redis as far as a subscriber needs it, and refuses, when told to, a SUBSCRIBE of several
+    channels once it has seen an UNSUBSCRIBE."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.dsn = f"redis://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.links = []
+        self.asked = []  # SUBSCRIBE and UNSUBSCRIBE, in order
+        self.refuses = False
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                sock = self.listener.accept()[0]
+            except OSError:
+                return
+            self.links.append(sock)
+            threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
+
+    def serve(self, sock):
+        wire = Wire.of(sock)
+        held = None
+        try:
+            while True:
+                verb, *channels = wire.read()
+                if verb not in (b"SUBSCRIBE", b"UNSUBSCRIBE"):
+                    sock.sendall(b"+OK\r\n" if verb != b"PUBLISH" else b":0\r\n")
+                    continue
+                self.asked.append((verb, channels))
+                if self.refuses and verb == b"SUBSCRIBE" and len(channels) > 1:
+                    held = b"-NOPERM one of them is not for you\r\n"
+                    continue
+                said = b"".join(b"*3\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n:1\r\n" % (len(verb), verb.lower(), len(c), c) for c in channels)
+                if verb == b"UNSUBSCRIBE" and held:
+                    said, held = held + said, None
+                sock.sendall(said)
+        except (OSError, ConnectionError):
+            pass
+
+    def hang_up(self):
+        while self.links:
+            self.links.pop().shutdown(socket.SHUT_RDWR)
+
+    def stop(self):
+        self.listener.close()
+        self.hang_up()
