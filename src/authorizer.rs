@@ -37,6 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::setpriority_process;
 use ureq::config::{AutoHeaderValue, Config};
 use ureq::http::{HeaderMap, HeaderValue, header};
 
@@ -66,6 +67,9 @@ const INPUT: usize = HEAD_LIMIT;
 const OUTPUT: usize = 8 * 1024;
 /// Tells the authorizer that a question comes from `wsify --check`, and that nobody waits to be let in.
 const PROBE: &str = "X-Wsify-Probe";
+/// On the scale of nice(1): where there is one core for all, clients' bytes go before questions, of which there may be a
+/// rush. (For Linux this is the calling thread's.)
+const NICENESS: i32 = 5;
 /// A worker's stack: most of what it needs is TLS.
 const STACK: usize = 512 * 1024;
 
@@ -226,6 +230,8 @@ impl House {
 
     /// A worker's life.
     fn serve(&self, number: usize, first: &Receiver<Task>) {
+        // Where it cannot be had, nothing is lost.
+        let _ = setpriority_process(None, NICENESS);
         let mut line = self.line.make();
         let mut next = first.recv().ok();
         while let Some(Task { question, asked }) = next {

@@ -191,6 +191,22 @@ impl Watched {
         client
     }
 
+    /// The program does nothing until it goes on.
+    fn stop(&self) {
+        let program = self.program.unwrap();
+        kill_process(program, Signal::STOP).unwrap();
+        let stat = format!("/proc/{}/stat", program.as_raw_nonzero());
+        patiently("its stop", || {
+            let stat = fs::read_to_string(&stat).unwrap();
+            let (_, state) = stat.rsplit_once(") ").unwrap();
+            state.starts_with(['T', 't']).then_some(())
+        });
+    }
+
+    fn go_on(&self) {
+        kill_process(self.program.unwrap(), Signal::CONT).unwrap();
+    }
+
     /// The calls of the loop while `run` is run, which has to wait for all that follows from what it does.
     fn during(&mut self, run: impl FnOnce(&mut Self)) -> Calls {
         let from = self.mark();
@@ -457,6 +473,29 @@ fn a_connections_life_is_eight_calls() {
             "{calls:?}"
         );
     }
+}
+
+#[test]
+fn a_batch_of_newcomers_is_one_accept_in_vain() {
+    const NEWCOMERS: usize = 20;
+    let Some(mut wsify) = Watched::start(&[]) else {
+        return;
+    };
+    let calls = wsify.during(|wsify| {
+        // They come while the program sees nothing, so that one turn finds them all.
+        wsify.stop();
+        let mut crowd: Vec<Client> = (0..NEWCOMERS).map(|_| wsify.connect()).collect();
+        wsify.go_on();
+        crowd.iter_mut().for_each(Client::upgrade);
+    });
+    let accepts: Vec<&Call> = calls
+        .0
+        .iter()
+        .filter(|call| call.is(&["accept4"]))
+        .collect();
+    assert_eq!(accepts.len(), NEWCOMERS + 1, "{calls:?}");
+    assert!(accepts[NEWCOMERS].would_block(), "{calls:?}");
+    assert_eq!(calls.in_vain().len(), 1, "{calls:?}");
 }
 
 #[test]

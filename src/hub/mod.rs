@@ -209,6 +209,8 @@ pub struct Hub<S> {
     deadlines: Deadlines,
     /// Audiences with something to be sent.
     serving: VecDeque<Place>,
+    /// There were some at the end of the last turn.
+    fanning_out: bool,
     /// Connections with work but no edge to come.
     again: VecDeque<ConnId>,
     /// Who has waited for a channel, and may try again.
@@ -290,6 +292,7 @@ impl<S: Stream> Hub<S> {
             runs: Runs::default(),
             deadlines: Deadlines::default(),
             serving: VecDeque::new(),
+            fanning_out: false,
             again: VecDeque::new(),
             released: VecDeque::new(),
             dirty: Vec::new(),
@@ -678,17 +681,22 @@ impl<S: Stream> Hub<S> {
             .close(ending, &mut connection.outbox, self.clock.now);
     }
 
-    /// Sends the next slices of what was published, round-robin between audiences.
+    /// Sends the next slices of what was published, round-robin between audiences. While that takes more than one turn, what
+    /// others have been answered goes before.
     pub fn fan_out(&mut self) {
         self.look_for_room();
+        if self.fanning_out {
+            self.flush();
+        }
         let mut left = SENDS;
         while left > 0 {
             let Some(place) = self.serving.pop_front() else {
-                return;
+                break;
             };
             let cost = self.serve(place, left.min(SENDS_PER_AUDIENCE));
             left = left.saturating_sub(cost);
         }
+        self.fanning_out = !self.serving.is_empty();
     }
 
     /// Serves one audience until `budget` is used up or its batch has gone out.
