@@ -10,6 +10,8 @@
 //!   (up to the limit) and ends when its connection has been idle for too long. Chosen over 32 threads from the start
 //!   because a quiet server then holds no thread, no socket and no timer for its authorizer; a birth costs less than
 //!   the TCP handshake that follows it anyway. Reconsider if workers share connections (HTTP/2).
+//! - **A foreman starts the workers**, a thread that does nothing else and is apart (apart.rs): so their connections are in a
+//!   table of descriptors that the loop does not use.
 //! - **The worker that rested least gets the next question** (a stack, not a queue), so that under light load few
 //!   connections stay warm instead of many growing old, and the rest can end.
 //! - **An idle connection is given up before the authorizer would.** Every pooled connection is probed before use
@@ -32,12 +34,11 @@ use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::setpriority_process;
 use ureq::config::{AutoHeaderValue, Config};
 use ureq::http::{HeaderMap, HeaderValue, header};
 
@@ -45,6 +46,7 @@ use self::dial::{Dialer, Later};
 #[doc(hidden)]
 pub use self::fuzz::fuzz;
 pub use self::url::Url;
+use crate::apart;
 use crate::effect::{Answer, ConnId, Question, Verdict};
 use crate::wire::http;
 use crate::wire::question::parse_state;
@@ -67,9 +69,6 @@ const INPUT: usize = HEAD_LIMIT;
 const OUTPUT: usize = 8 * 1024;
 /// Tells the authorizer that a question comes from `wsify --check`, and that nobody waits to be let in.
 const PROBE: &str = "X-Wsify-Probe";
-/// On the scale of nice(1): where there is one core for all, clients' bytes go before questions, of which there may be a
-/// rush. (For Linux this is the calling thread's.)
-const NICENESS: i32 = 5;
 /// A worker's stack: most of what it needs is TLS.
 const STACK: usize = 512 * 1024;
 
@@ -90,32 +89,42 @@ pub struct Settings {
 /// The pool of workers that ask the authorizer.
 pub struct Authorizer {
     house: Arc<House>,
-    workers: usize,
+    /// To the foreman: the numbers of workers that are to be started.
+    births: Sender<usize>,
     queue: usize,
 }
 
 impl Authorizer {
-    /// Prepares the pool; no thread is started and nothing is sent before the first question. `waker` is woken when
+    /// Prepares the pool; no worker is started and nothing is sent before the first question. `waker` is woken when
     /// answers have come home.
     ///
     /// # Errors
-    /// For an `https` URL: no root certificate could be read.
+    /// For an `https` URL: no root certificate could be read. Or the foreman's thread cannot start.
     pub fn start(settings: Settings, waker: Arc<mio::Waker>) -> io::Result<Authorizer> {
         let workers = settings.workers.max(1);
-        let house = House {
+        let house = Arc::new(House {
+            workers,
             line: LineMaker::new(settings.url, settings.timeout, settings.cert_file)?,
             work: Mutex::new(Work {
                 waiting: VecDeque::new(),
                 idle: Vec::new(),
                 vacant: (1..=workers).rev().collect(),
+                unborn: 0,
                 closed: false,
             }),
             home: Mutex::new(Vec::new()),
             waker,
-        };
+        });
+        let (births, wanted) = channel();
+        let foreman = Arc::clone(&house);
+        apart::spawn("authorizer", move || {
+            wanted
+                .into_iter()
+                .for_each(|number| House::employ(&foreman, number));
+        })?;
         Ok(Authorizer {
-            house: Arc::new(house),
-            workers,
+            house,
+            births,
             queue: settings.queue,
         })
     }
@@ -123,8 +132,7 @@ impl Authorizer {
     /// Hands a question to a worker, or to the queue. Never blocks.
     ///
     /// # Errors
-    /// The question comes back when all workers are busy and the queue is full (or no thread could be made): the
-    /// authorizer counts as down.
+    /// The question comes back when all workers are busy and the queue is full: the authorizer counts as down.
     pub fn ask(&self, question: Question) -> Result<(), Question> {
         let mut task = Task {
             question,
@@ -138,16 +146,17 @@ impl Authorizer {
             }
         }
         if let Some(number) = work.vacant.pop() {
-            match House::employ(&self.house, number) {
-                Ok(tasks) => match tasks.send(task) {
-                    Ok(()) => return Ok(()),
-                    Err(refused) => task = refused.0,
-                },
+            match self.births.send(number) {
+                Ok(()) => {
+                    work.unborn += 1;
+                    work.waiting.push_back(task);
+                    return Ok(());
+                }
                 Err(_) => work.vacant.push(number),
             }
         }
-        let somebody_works = work.vacant.len() < self.workers;
-        if somebody_works && work.waiting.len() < self.queue {
+        let somebody_works = work.vacant.len() < self.house.workers;
+        if somebody_works && work.waiting.len() < self.queue + work.unborn {
             work.waiting.push_back(task);
             return Ok(());
         }
@@ -163,13 +172,14 @@ impl Authorizer {
     /// Questions that a worker is busy with.
     pub fn in_flight(&self) -> usize {
         let work = self.house.work();
-        self.workers
-            .saturating_sub(work.vacant.len() + work.idle.len())
+        let workers = self.house.workers;
+        workers.saturating_sub(work.vacant.len() + work.idle.len())
     }
 
     /// Questions that wait for a worker.
     pub fn waiting(&self) -> usize {
-        self.house.work().waiting.len()
+        let work = self.house.work();
+        work.waiting.len().saturating_sub(work.unborn)
     }
 }
 
@@ -185,6 +195,8 @@ impl Drop for Authorizer {
 
 /// What the workers share with the loop.
 struct House {
+    /// How many there may be.
+    workers: usize,
     line: LineMaker,
     work: Mutex<Work>,
     home: Mutex<Vec<Answer>>,
@@ -193,11 +205,14 @@ struct House {
 
 /// Who does what. While a question waits nobody is idle: both sides change it under the one lock.
 struct Work {
+    /// Questions that wait for a worker, which may be about to be started for them.
     waiting: VecDeque<Task>,
     /// The last one rested least.
     idle: Vec<Idle>,
     /// Numbers of the workers that are not there.
     vacant: Vec<usize>,
+    /// Workers that the foreman is to start.
+    unborn: usize,
     closed: bool,
 }
 
@@ -217,23 +232,39 @@ impl House {
         lock(&self.work)
     }
 
-    /// Starts worker `number`; its first question is to be sent to it.
-    fn employ(house: &Arc<House>, number: usize) -> io::Result<SyncSender<Task>> {
-        let (tasks, first) = sync_channel(1);
-        let house = Arc::clone(house);
-        thread::Builder::new()
+    /// Starts worker `number`, as the foreman. If nobody is there and nobody can be started, what waits is answered.
+    fn employ(house: &Arc<House>, number: usize) {
+        let theirs = Arc::clone(house);
+        let started = thread::Builder::new()
             .name(format!("authorizer-{number}"))
             .stack_size(STACK)
-            .spawn(move || house.serve(number, &first))?;
-        Ok(tasks)
+            .spawn(move || theirs.serve(number));
+        let mut work = house.work();
+        work.unborn -= 1;
+        let Err(error) = started else { return };
+        work.vacant.push(number);
+        if work.vacant.len() < house.workers {
+            return;
+        }
+        let orphans = std::mem::take(&mut work.waiting);
+        drop(work);
+        for Task { question, asked } in orphans {
+            let trouble = format!("no thread can be started to ask it: {error}");
+            house.bring_home(Answer {
+                to: question.from,
+                verdict: Verdict::Unavailable,
+                state: None,
+                state_too_long: false,
+                trouble: Some(trouble),
+                took: asked.elapsed(),
+            });
+        }
     }
 
     /// A worker's life.
-    fn serve(&self, number: usize, first: &Receiver<Task>) {
-        // Where it cannot be had, nothing is lost.
-        let _ = setpriority_process(None, NICENESS);
+    fn serve(&self, number: usize) {
         let mut line = self.line.make();
-        let mut next = first.recv().ok();
+        let mut next = self.next(number, line.rest);
         while let Some(Task { question, asked }) = next {
             // A panic in there would be a defect of a library; it costs this connection and no question.
             let heard = catch_unwind(AssertUnwindSafe(|| line.ask(&question)));

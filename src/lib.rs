@@ -12,6 +12,7 @@
 //! config.rs                arguments and environment, turned once into checked types; nobody else reads either
 //! log.rs                   lines on stdout, JSON or text, written by a thread of its own, so that the loop never waits
 //! metrics.rs               counters, gauges, histograms, and their Prometheus text
+//! apart.rs                 threads that have file descriptors of their own
 //! heap.rs                  memory that nobody uses any more, given back to the kernel
 //! process.rs               what the kernel says of this process, read when /metrics is asked for
 //! effect.rs                what crosses between the hub and its drivers: ConnId, Effect, Answer, Receipt
@@ -79,11 +80,12 @@
 //! hub -> buffers, config, connection, effect, log, metrics, playground, process, wire
 //! connection -> buffers, wire
 //! redis -> buffers, config, connection, effect, hub, log, wire
-//! authorizer -> effect, tls, wire
+//! authorizer -> apart, effect, tls, wire
 //! config -> authorizer, log, wire
 //! effect, playground -> wire
 //! process -> metrics
-//! buffers, log, metrics, systemd, tls, welcome, wire -> nothing
+//! log -> apart
+//! apart, buffers, metrics, systemd, tls, welcome, wire -> nothing
 //! ```
 //!
 //! (Of `config` the hub needs the type of the key; of `authorizer`, `config` needs the type of the URL, and of `wire` that
@@ -130,13 +132,13 @@
 //! ```text
 //!  1 poll            until the next deadline; not at all while hub.has_work() or somebody waits to be accepted
 //!  2 events          256: signals, listeners (only noted), and hub.ready(): one read each, 512 requests or messages, 4,096 of all
-//!  3 accept          64 from each listener, as long as there are file descriptors
+//!  3 accept          16 from each listener, as long as there are file descriptors
 //!  4 verdicts        all that have come home: hub.verdict(); redis.turn(): 256 KiB and 1,024 messages, 1,024 receipts
 //!  5 hub.turns       256 who need not wait for a channel any longer, 512 channels to be subscribed again, then 256 of those
 //!                    with work but no edge to come, 4,096 messages
 //!  6 effects         hub.effect() to the authorizer and to redis, until there is none
-//!  7 hub.expire      128 due deadlines; in a graceful stop, 128 whose time it is to leave
-//!  8 hub.fan_out     128 sends, round-robin between audiences, 32 each; a large frame counts for more
+//!  7 hub.expire      64 due deadlines; in a graceful stop, 64 whose time it is to leave
+//!  8 hub.fan_out     64 sends, round-robin between audiences, 32 each; a large frame counts for more
 //!  9 hub.make_room   somebody waits to be accepted, and there are no file descriptors: some who have no request make way
 //! 10 hub.flush       everybody into whose outbox something was put, once
 //! 11 hub.reap        64 of those that are over: the only place where a connection is dropped
@@ -212,6 +214,7 @@
 //! `cargo bench` measures: `versus` against programs that do only what the kernel demands, `codec` a frame beside other
 //! libraries, `million` the hub with a million connections and no sockets, `redis` two nodes beside one.
 
+pub mod apart;
 pub mod authorizer;
 pub mod buffers;
 pub mod check;

@@ -19,12 +19,11 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use nix::sched::CloneFlags;
+use crate::apart;
 
 /// How much a line matters. Ordered: what is greater matters less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -165,18 +164,7 @@ impl Log {
     ) -> io::Result<Log> {
         let shared = Arc::new(Shared::new(capacity));
         let writers = Arc::clone(&shared);
-        let (parted, waiting) = mpsc::channel();
-        thread::Builder::new()
-            .name("log".to_owned())
-            .spawn(move || {
-                // The kernel looks a descriptor up faster while the table has one user, and the loop sends a million times
-                // a second. Nothing but this is opened or closed here; where it is not allowed, all goes on as before.
-                let _ = nix::sched::unshare(CloneFlags::CLONE_FILES);
-                let _ = parted.send(());
-                write_forever(&writers, style, sink);
-            })?;
-        // What is opened before would be in both tables, and a client's connection that is closed in one only never ends.
-        let _ = waiting.recv();
+        apart::spawn("log", move || write_forever(&writers, style, sink))?;
         Ok(Log {
             level,
             style,

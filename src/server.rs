@@ -39,7 +39,7 @@ const BUFFER: usize = 64 * 1024;
 /// Events taken from the poll at once: each is at most one read and a bounded number of requests.
 const EVENTS: usize = 256;
 /// Connections accepted from one listener between two polls.
-const ACCEPTS: usize = 64;
+const ACCEPTS: usize = 16;
 /// File descriptors kept for the listeners, the log, the poll and the like.
 const RESERVED_FDS: usize = 16;
 /// And for redis: two links, and what the lookup of its name takes.
@@ -112,8 +112,6 @@ impl Server {
         let fds = usize::try_from(raise_fd_limit()).unwrap_or(usize::MAX);
         let poll =
             Poll::new().map_err(|e| Stop::failed(format_args!("no poll can be had: {e}")))?;
-        let listeners = open_listeners(&config, poll.registry())?;
-
         let mut signals = Signals::new([signal::TERM, signal::INT])
             .map_err(|e| Stop::failed(format_args!("signals cannot be heard: {e}")))?;
         let registered = poll
@@ -134,9 +132,9 @@ impl Server {
             }
         };
 
+        let listeners = open_listeners(&config, poll.registry())?;
         let reserved = RESERVED_FDS
             + listeners.len()
-            + authorizer.as_ref().map_or(0, |_| config.authorizer_workers)
             + usize::from(config.broker != Broker::Memory) * BROKER_FDS;
         let max_sockets = fds.saturating_sub(reserved).max(fds / 2);
         let room = max_sockets

@@ -79,12 +79,12 @@ const EVENTS: usize = 4096;
 const TURNS: usize = 256;
 /// Sends of broadcasts between two polls, and to one audience before the next gets its share. Large frames count for
 /// more.
-const SENDS: usize = 128;
+const SENDS: usize = 64;
 const SENDS_PER_AUDIENCE: usize = 32;
 /// A send costs one more for each of these bytes.
 const SEND_COST: usize = 16 * 1024;
 /// Deadlines looked at between two polls: as many as sends, since most of them are a ping.
-const DEADLINES: usize = 128;
+const DEADLINES: usize = 64;
 /// Connections dropped between two polls: closing a socket is the dearest thing there is.
 const DROPS: usize = 64;
 /// Slots that a graceful stop, or whoever looks for a place, looks at between two polls.
