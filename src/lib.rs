@@ -37,7 +37,7 @@
 //! connection/peer.rs       who is at the other end, packed
 //! connection/badge.rs      the query and the state that go with each of its questions, packed
 //!
-//! hub/mod.rs               all connections: the doors, the lists of who has to be looked at, the graceful stop
+//! hub/mod.rs               all connections: the doors, the lists of who has to be looked at
 //! hub/access.rs            the access log: whose end and which refusals are told of, and what they had said and heard
 //! hub/registry.rs          every connection by its name; the one place that knows slots and generations
 //! hub/routes.rs            what each request is answered: /ws, /broadcast, /health, /metrics
@@ -49,6 +49,8 @@
 //! hub/broker.rs            the doors for a broker that is shared with other servers
 //! hub/subscriptions.rs     which channels that broker has been asked for
 //! hub/fanout.rs            deliveries under way to one audience: members, batches, the cursor
+//! hub/room.rs              who makes way where there are no file descriptors
+//! hub/drain.rs             the graceful stop: who is told to leave, and when
 //! hub/rates.rs             how many messages a connection may send in a second
 //! hub/deadlines.rs         when which connection has to be looked at: a wheel
 //!
@@ -72,7 +74,7 @@
 //! Imports point one way; `tests/map.rs` holds these lines, and the list above, against the source:
 //!
 //! ```text
-//! main -> check, config, log, server
+//! main -> check, config, heap, log, server
 //! check -> authorizer, config, effect, listener, log, server, wire
 //! server -> authorizer, config, connection, effect, heap, hub, listener, log, metrics, redis, systemd, tls, welcome, wire
 //! listener -> config, connection
@@ -183,7 +185,7 @@
 //! - Bytes leave to a client in one place, and a connection dies in one place. Below `server.rs` time is an argument.
 //! - Everything has a limit; its reason stands beside it, and what it leads to is an [`Ending`](connection::Ending) or
 //!   an answer. Memory follows what has come, never what was announced.
-//! - No `unsafe` but for one call (heap.rs says why), no `Rc<RefCell>`, no lifetimes in structs, no trait with one
+//! - No `unsafe` but for two calls (heap.rs says why), no `Rc<RefCell>`, no lifetimes in structs, no trait with one
 //!   implementor, no callbacks.
 //! - Names are the README's nouns: one word, one meaning. Comments say why.
 //! - Comments cite `CONTRACT §n`, the numbered promises. README.md has them all, under these headings: §2 Flags, §3

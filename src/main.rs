@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use wsify::check;
 use wsify::config::{Config, Stop};
+use wsify::heap;
 use wsify::log::Log;
 use wsify::server::Server;
 
@@ -20,6 +21,7 @@ fn run() -> Result<ExitCode, Stop> {
             false => ExitCode::FAILURE,
         });
     }
+    heap::share();
     let log = Log::to_stdout(config.log_level, config.log_format, config.colours)
         .map_err(|e| Stop::failed(format_args!("the log cannot be started: {e}")))?;
     Server::start(config, log)?.run().map(ExitCode::from)

@@ -11,10 +11,6 @@
 //! Decision: with the memory broker a broadcast is delivered here at once, over sending it out as an effect and taking it
 //! back in. Because then nothing has to wait for a receipt, and what is read in one turn becomes one run.
 //!
-//! Decision: whose place is given away is found by a hand that goes round the slots, over a list of those who have no
-//! request. A newcomer takes the slot that was left behind the hand, so it is looked at last, which is what a list by age
-//! would do; and nothing has to be kept of anybody while there is room.
-//!
 //! Decision: the metrics of the process are read while `/metrics` is answered ([`process`]), over an effect, a phase to
 //! wait in and a way back: the one exception to not calling out, as nothing that is decided here hangs on them.
 
@@ -36,9 +32,11 @@ mod broker;
 mod channels;
 mod commands;
 mod deadlines;
+mod drain;
 mod fanout;
 mod rates;
 mod registry;
+mod room;
 mod routes;
 mod subscriptions;
 mod tap;
@@ -52,14 +50,15 @@ use self::addresses::Addresses;
 use self::backlog::Backlog;
 use self::channels::{Channels, Place, Released};
 use self::deadlines::Deadlines;
+use self::drain::Drain;
 use self::rates::Rates;
 use self::registry::{Name, Registry};
+use self::room::Search;
 use self::tap::{Delivery, Taps};
 use crate::buffers::{Inbox, Runs};
 use crate::config::{AccessLog, Secret};
 use crate::connection::{
-    Authorizing, Awaits, Claim, Clock, Ending, Event, Filled, Limits, Millis, Parked, Peer,
-    Standing, Stream,
+    Awaits, Clock, Ending, Event, Filled, Limits, Millis, Parked, Peer, Standing, Stream,
 };
 use crate::effect::{Answer, ConnId, Effect, Verdict};
 use crate::log::{Log, Value};
@@ -91,8 +90,6 @@ const DROPS: usize = 64;
 const WALK: u32 = 4096;
 /// How long too much is said to wait at least, so that a crowd which comes and goes does not flood the log.
 const STEADY: Millis = 5_000;
-/// The part of the drain time in which clients are told to leave; the rest is theirs to do so. In tenths.
-const DRAIN_TENTHS: Millis = 9;
 
 /// What the hub goes by.
 #[derive(Debug)]
@@ -155,44 +152,6 @@ impl Doomed {
     }
 }
 
-/// A graceful stop under way.
-#[derive(Debug)]
-struct Drain {
-    from: Millis,
-    /// How long clients are told to leave, one after the other.
-    spread: Millis,
-    /// WebSockets at its begin.
-    total: u64,
-    /// Of these, how many were told.
-    told: u64,
-    /// Slots at its begin: whoever comes later is told at once.
-    slots: u32,
-    /// Where the walk over the slots goes on that refuses upgrades under way.
-    refuse: u32,
-    /// Where the walk over the slots goes on that tells clients to leave.
-    tell: u32,
-}
-
-impl Drain {
-    /// How many should have been told by now, or may be in one turn.
-    fn due(&self, now: Millis) -> u64 {
-        let passed = now.saturating_sub(self.from);
-        let share = self.total.saturating_mul(passed).checked_div(self.spread);
-        let due = match share {
-            Some(share) if passed < self.spread => share.saturating_add(1),
-            _ => self.total,
-        };
-        due.min(self.total)
-            .min(self.told.saturating_add(DEADLINES as u64))
-    }
-
-    /// When the next is to be told.
-    fn next(&self) -> Millis {
-        let share = self.spread.saturating_mul(self.told);
-        self.from.saturating_add(share.div_ceil(self.total.max(1)))
-    }
-}
-
 pub struct Hub<S> {
     settings: Settings,
     pub clock: Clock,
@@ -232,9 +191,7 @@ pub struct Hub<S> {
     /// Connections that would miss the server, though they are no WebSockets.
     busy: usize,
     drain: Option<Drain>,
-    /// The slot where the search for a place goes on, and how many were searched since one was found.
-    hand: u32,
-    in_vain: u32,
+    search: Search,
     random: u64,
     pub metrics: Metrics,
     /// What only the server knows of the gauges.
@@ -306,8 +263,7 @@ impl<S: Stream> Hub<S> {
             websockets: 0,
             busy: 0,
             drain: None,
-            hand: 0,
-            in_vain: 0,
+            search: Search::default(),
             metrics,
             outside: Outside::default(),
             log,
@@ -804,70 +760,6 @@ impl<S: Stream> Hub<S> {
         self.tell_to_leave();
     }
 
-    /// Others wait at the door, and there is no place: ends at most `wanted` of those who have no request, or, where there
-    /// are none, one whose request is not complete. Returns whether it is worth going on: false when everybody was looked
-    /// at in vain.
-    pub fn make_room(&mut self, wanted: usize, buffer: &mut [u8]) -> bool {
-        let slots = self.registry.slots();
-        let mut left = wanted;
-        let mut begun = None;
-        for _ in 0..slots.min(WALK) {
-            if left == 0 {
-                return true;
-            }
-            let slot = self.hand;
-            self.hand = slot
-                .checked_add(1)
-                .filter(|next| *next < slots)
-                .unwrap_or(0);
-            self.in_vain = self.in_vain.saturating_add(1);
-            let Some(connection) = self.registry.tenant(slot) else {
-                continue;
-            };
-            let id = ConnId {
-                slot,
-                generation: connection.generation(),
-            };
-            let mut claim = connection.claim(self.clock.now);
-            if claim == Claim::None {
-                // Its request may have come, and the poll has not told yet.
-                connection.readable(false);
-                self.turn(id, buffer);
-                let now = self.clock.now;
-                claim = self.registry.get(id).map_or(Claim::Firm, |c| c.claim(now));
-            }
-            match claim {
-                Claim::None => {
-                    self.give_away(id);
-                    left = left.saturating_sub(1);
-                }
-                Claim::Begun => begun = begun.or(Some(id)),
-                Claim::Firm => {}
-            }
-        }
-        if left == wanted
-            && let Some(id) = begun
-        {
-            self.give_away(id);
-            self.hand = id.slot.saturating_add(1);
-        }
-        if self.in_vain < slots {
-            return true;
-        }
-        self.in_vain = 0;
-        false
-    }
-
-    /// Gives the place of a connection away, once it is dropped.
-    fn give_away(&mut self, id: ConnId) {
-        let retry_after = self.retry_after();
-        if let Some(connection) = self.registry.get(id) {
-            connection.make_way(retry_after, &mut self.runs, &self.clock);
-            self.in_vain = 0;
-            self.settle(id);
-        }
-    }
-
     /// Drops those that are over: the only place where a connection ends.
     pub fn reap(&mut self) {
         for _ in 0..DROPS {
@@ -923,13 +815,12 @@ impl<S: Stream> Hub<S> {
             || !self.effects.is_empty()
             || self.channels.link.has_work()
             || self.taps.has_work()
-            || self.drain.as_ref().is_some_and(|d| d.refuse < d.slots)
+            || self.drain.as_ref().is_some_and(Drain::is_refusing)
     }
 
     /// When [`Hub::expire`] has to be called, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Millis> {
-        let drain = self.drain.as_ref().filter(|d| d.told < d.total);
-        let leave = drain.map(|d| d.next());
+        let leave = self.drain.as_ref().and_then(Drain::next);
         [
             self.deadlines.next_due(),
             leave,
@@ -943,78 +834,6 @@ impl<S: Stream> Hub<S> {
     /// Connections of any kind.
     pub fn connections(&self) -> usize {
         self.registry.len()
-    }
-
-    /// Begins a graceful stop, which is to be over in `time`.
-    pub fn drain(&mut self, time: Millis) {
-        let total = self.websockets as u64;
-        self.drain = Some(Drain {
-            from: self.clock.now,
-            spread: time.saturating_mul(DRAIN_TENTHS) / 10,
-            total,
-            told: 0,
-            slots: self.registry.slots(),
-            refuse: 0,
-            tell: 0,
-        });
-        self.refuse_upgrades();
-        self.tell_to_leave();
-        self.end_taps();
-    }
-
-    /// Refuses upgrades about which the authorizer is being asked, those in the next slots.
-    fn refuse_upgrades(&mut self) {
-        let Some(drain) = &mut self.drain else { return };
-        let next = drain.refuse;
-        drain.refuse = drain.slots.min(next.saturating_add(WALK));
-        for slot in next..drain.refuse {
-            let Some(connection) = self.registry.tenant(slot) else {
-                continue;
-            };
-            let generation = connection.generation();
-            if let Some(Authorizing { exchange, .. }) = connection.session.take_authorizing() {
-                connection.starved = false;
-                let id = ConnId { slot, generation };
-                self.refuse_stopping(id, exchange);
-                self.settle(id);
-            }
-        }
-    }
-
-    /// Tells as many clients to leave as should have been told by now, or may be in one turn.
-    fn tell_to_leave(&mut self) {
-        let Some(drain) = &mut self.drain else { return };
-        let due = drain.due(self.clock.now);
-        let end = drain.slots.min(drain.tell.saturating_add(WALK));
-        while let Some(drain) = &mut self.drain
-            && drain.told < due
-        {
-            let slot = drain.tell;
-            if slot == drain.slots {
-                drain.told = drain.total;
-                return;
-            }
-            if slot == end {
-                return;
-            }
-            drain.tell = drain.tell.saturating_add(1);
-            let Some(connection) = self.registry.tenant(slot).filter(|c| c.session.is_open())
-            else {
-                continue;
-            };
-            connection.stopping = true;
-            let id = ConnId {
-                slot,
-                generation: connection.generation(),
-            };
-            drain.told = drain.told.saturating_add(1);
-            self.settle(id);
-        }
-    }
-
-    /// Whether nobody is connected any more who would miss the server.
-    pub fn is_drained(&self) -> bool {
-        self.drain.is_some() && self.websockets == 0 && self.busy == 0
     }
 
     #[doc(hidden)]
