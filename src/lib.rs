@@ -97,7 +97,7 @@
 //!
 //! ```text
 //! Server { poll, listeners, signals, hub, authorizer, redis, log }         and the one receive buffer, 64 KiB
-//!  Hub<S> { settings, clock, registry, channels, runs, deadlines, lists of names, effects, metrics }
+//!  Hub<S> { settings, clock, registry, channels, runs, badges, deadlines, lists of names, effects, metrics }
 //!   Registry<S> { Slab<Connection<S>>, accepted }
 //!    Connection<S> { stream: S, session, inbox, outbox, peer, badge, dialect, a few marks }
 //!     Session { phase, ending, over }        Outbox: own bytes and slices of runs, in order

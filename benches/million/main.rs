@@ -41,7 +41,7 @@ const ROUNDS: usize = 3;
 /// Connections that arrive in a millisecond, so that the deadlines are those of ten seconds' arrivals.
 const ARRIVALS: u32 = 100;
 /// As many as the server accepts in one turn.
-const ACCEPTS: u32 = 64;
+const ACCEPTS: u32 = 16;
 /// As many events as the server takes from the poll in one turn.
 const EVENTS: usize = 256;
 const PING_INTERVAL: Millis = 25_000;

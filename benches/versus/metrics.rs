@@ -3,6 +3,7 @@
 //! Owns: the list of rows, in groups that can be run alone. Knows wsify's flags and the client's scenarios.
 
 use std::io;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -325,7 +326,8 @@ fn row_like(row: &Row) -> Row {
 }
 
 /// M4: the slope of resident memory from 1,000 to 19,000 connections. What the first thousand bring with them (buffers,
-/// worker threads' stacks) belongs to no connection.
+/// worker threads' stacks) belongs to no connection; nor does what was used while they came, so both ends are looked at
+/// after a rest.
 fn memory(bench: &mut Bench) -> Vec<Row> {
     let plain = "bytes per idle connection";
     let asked = "bytes per idle connection, authorizer, 60-byte query";
@@ -356,6 +358,9 @@ fn memory(bench: &mut Bench) -> Vec<Row> {
     rows
 }
 
+/// After which a server has given back what it does not use any more.
+const REST: Duration = Duration::from_secs(12);
+
 fn slopes(bench: &mut Bench, with_authorizer: bool) -> io::Result<(f64, f64, Value)> {
     let authorizer = bench.authorizer(0)?;
     let url = format!("http://127.0.0.1:{}/", authorizer.port);
@@ -374,12 +379,15 @@ fn slopes(bench: &mut Bench, with_authorizer: bool) -> io::Result<(f64, f64, Val
     for who in [Who::Floor("fanout"), Who::Wsify(flags, "fanout")] {
         let mut contender = bench.contend(who, &client)?;
         contender.client.sample(1000)?;
+        std::thread::sleep(REST);
         let mut points = vec![contender.server.process.rss()?];
         for step in 2..=MANY / 1000 {
             bench.progress.step(&format!("{step},000 connections"));
             contender.client.sample(1000)?;
             points.push(contender.server.process.rss()?);
         }
+        std::thread::sleep(REST);
+        points.push(contender.server.process.rss()?);
         slopes.push(points);
     }
     let slope = |points: &[u64]| match points {
@@ -389,7 +397,7 @@ fn slopes(bench: &mut Bench, with_authorizer: bool) -> io::Result<(f64, f64, Val
     Ok((
         slope(&slopes[0]),
         slope(&slopes[1]),
-        json!({ "rss_every_1000": { "floor": slopes[0], "wsify": slopes[1] } }),
+        json!({ "rss_rested_then_every_1000_then_rested": { "floor": slopes[0], "wsify": slopes[1] } }),
     ))
 }
 

@@ -1,52 +1,150 @@
 //! What a connection shows whenever the authorizer is asked about it: the query of its upgrade request, and the state
 //! that the authorizer gave it (CONTRACT §6).
+//!
+//! Owns: [`Badges`], the texts of all connections. Knows: bytes. Never knows: connections, or what the texts mean.
+//!
+//! Decision: shelves of equal pieces, one for each 16 bytes of size, over an allocation for each badge. Because while clients
+//! rush in, badges would lie between questions that are gone a moment later, and their pages could not be given back: 80
+//! bytes of each connection with a query of 60. The price is that a shelf is given back when its last badge is.
 
-/// One allocation for both, and none without an authorizer: four bytes that tell where the state begins, the query, the
-/// state.
-#[derive(Debug, Default)]
-pub struct Badge(Option<Box<[u8]>>);
+use slab::Slab;
+
+/// Names what one connection shows; by default nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Badge {
+    place: u32,
+    query: u16,
+    state: u16,
+}
+
+const _: () = assert!(size_of::<Badge>() == 8);
 
 impl Badge {
-    /// Of a connection that connects: the query as it was sent.
-    pub fn new(query: &str) -> Badge {
-        Badge::of(query, "")
+    fn len(self) -> usize {
+        usize::from(self.query).saturating_add(usize::from(self.state))
     }
+}
 
-    /// The same with the state that the authorizer gives it, as JSON text.
-    pub fn with_state(self, state: &str) -> Badge {
-        Badge::of(self.query(), state)
-    }
+/// Pieces of one shelf are so much larger than those of the one before.
+const STEP: usize = 16;
+/// What is larger than a piece of the last shelf, which is rare, is an allocation of its own.
+const SHELVES: usize = 16;
 
-    fn of(query: &str, state: &str) -> Badge {
-        if query.is_empty() && state.is_empty() {
+/// What all connections show.
+#[derive(Debug, Default)]
+pub struct Badges {
+    shelves: [Shelf; SHELVES],
+    large: Slab<Box<[u8]>>,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    pieces: Vec<u8>,
+    vacant: Vec<u32>,
+}
+
+impl Badges {
+    /// Keeps a query as it was sent, and a state as JSON text, either of which may be empty.
+    pub fn put(&mut self, query: &str, state: &str) -> Badge {
+        let (Ok(query_len), Ok(state_len)) =
+            (u16::try_from(query.len()), u16::try_from(state.len()))
+        else {
+            // No head is so long, and no state.
             return Badge::default();
-        }
-        let at = (query.len() as u32).to_ne_bytes();
-        Badge(Some(
-            [&at, query.as_bytes(), state.as_bytes()].concat().into(),
-        ))
-    }
-
-    pub fn query(&self) -> &str {
-        self.parts().0
-    }
-
-    pub fn state(&self) -> Option<&str> {
-        Some(self.parts().1).filter(|state| !state.is_empty())
-    }
-
-    fn parts(&self) -> (&str, &str) {
-        let Some((at, text)) = self.0.as_deref().and_then(|b| b.split_first_chunk()) else {
-            return ("", "");
         };
-        let (query, state) = text
-            .split_at_checked(u32::from_ne_bytes(*at) as usize)
-            .unwrap_or_default();
-        (
-            str::from_utf8(query).unwrap_or_default(),
-            str::from_utf8(state).unwrap_or_default(),
-        )
+        let mut badge = Badge {
+            place: 0,
+            query: query_len,
+            state: state_len,
+        };
+        let text = [query.as_bytes(), state.as_bytes()];
+        badge.place = match shelf(badge.len()) {
+            None => return Badge::default(),
+            Some(at) => match self.shelves.get_mut(at) {
+                Some(shelf) => shelf.put(piece(at), text),
+                None => self.large.insert(text.concat().into()) as u32,
+            },
+        };
+        badge
     }
+
+    /// Throws away what a connection has shown.
+    pub fn remove(&mut self, badge: Badge) {
+        let Some(at) = shelf(badge.len()) else { return };
+        match self.shelves.get_mut(at) {
+            Some(shelf) => shelf.remove(piece(at), badge.place),
+            None => drop(self.large.try_remove(badge.place as usize)),
+        }
+    }
+
+    pub fn query(&self, badge: Badge) -> &str {
+        let text = self.text(badge).get(..usize::from(badge.query));
+        str::from_utf8(text.unwrap_or_default()).unwrap_or_default()
+    }
+
+    pub fn state(&self, badge: Badge) -> Option<&str> {
+        let text = self.text(badge).get(usize::from(badge.query)..)?;
+        str::from_utf8(text).ok().filter(|state| !state.is_empty())
+    }
+
+    fn text(&self, badge: Badge) -> &[u8] {
+        let text = shelf(badge.len()).and_then(|at| match self.shelves.get(at) {
+            Some(shelf) => shelf.piece(piece(at), badge.place),
+            None => self.large.get(badge.place as usize).map(|text| &**text),
+        });
+        text.and_then(|text| text.get(..badge.len()))
+            .unwrap_or_default()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        let shelves = self.shelves.iter().enumerate();
+        let shelved = shelves.map(|(at, shelf)| shelf.count(piece(at)));
+        shelved.fold(self.large.len(), usize::saturating_add)
+    }
+}
+
+impl Shelf {
+    fn put(&mut self, size: usize, text: [&[u8]; 2]) -> u32 {
+        let place = self.vacant.pop().unwrap_or_else(|| {
+            let end = self.pieces.len();
+            self.pieces.resize(end.saturating_add(size), 0);
+            end.checked_div(size).unwrap_or_default() as u32
+        });
+        let at = (place as usize).saturating_mul(size);
+        let piece = self.pieces.get_mut(at..).unwrap_or_default();
+        for (to, from) in piece.iter_mut().zip(text.into_iter().flatten()) {
+            *to = *from;
+        }
+        place
+    }
+
+    fn piece(&self, size: usize, place: u32) -> Option<&[u8]> {
+        let at = (place as usize).saturating_mul(size);
+        self.pieces.get(at..)?.get(..size)
+    }
+
+    fn remove(&mut self, size: usize, place: u32) {
+        self.vacant.push(place);
+        if self.count(size) == 0 {
+            *self = Shelf::default();
+        }
+    }
+
+    fn count(&self, size: usize) -> usize {
+        let places = self.pieces.len().checked_div(size).unwrap_or_default();
+        places.saturating_sub(self.vacant.len())
+    }
+}
+
+/// The shelf for so many bytes, or one beyond the last; none for nothing.
+fn shelf(len: usize) -> Option<usize> {
+    Some(len.checked_sub(1)? / STEP)
+}
+
+/// The size of a shelf's pieces.
+fn piece(shelf: usize) -> usize {
+    shelf.saturating_add(1).saturating_mul(STEP)
 }
 
 #[cfg(test)]
@@ -54,16 +152,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_parts_come_back() {
-        for (query, state) in [
-            ("", None),
-            ("a=b", None),
-            ("", Some("{}")),
-            ("a=é", Some(r#"{"user":42}"#)),
-        ] {
-            let badge = Badge::new(query);
-            let badge = state.map_or(Badge::new(query), |state| badge.with_state(state));
-            assert_eq!((badge.query(), badge.state()), (query, state));
+    fn both_parts_come_back_whatever_their_sizes() {
+        let mut badges = Badges::default();
+        let long = "é".repeat(SHELVES * STEP / 2);
+        let texts: Vec<(String, String)> = (0..=long.len())
+            .filter(|len| long.is_char_boundary(*len))
+            .flat_map(|len| [(len, 0), (0, len), (len, 3), (2, len)])
+            .map(|(query, state)| (long[..query].to_owned(), "x".repeat(state)))
+            .collect();
+        for _ in 0..2 {
+            let put: Vec<Badge> = texts.iter().map(|(q, s)| badges.put(q, s)).collect();
+            for round in 0..2 {
+                for (nth, badge) in put.iter().enumerate().filter(|(nth, _)| nth % 2 == round) {
+                    let (query, state) = &texts[nth];
+                    let shown = Some(state.as_str()).filter(|state| !state.is_empty());
+                    assert_eq!(badges.query(*badge), query);
+                    assert_eq!(badges.state(*badge), shown);
+                    badges.remove(*badge);
+                }
+            }
+            assert_eq!(badges.count(), 0);
         }
+        assert!(
+            badges
+                .shelves
+                .iter()
+                .all(|shelf| shelf.pieces.capacity() == 0)
+        );
+    }
+
+    #[test]
+    fn a_place_is_used_again() {
+        let mut badges = Badges::default();
+        let [one, two] = [badges.put("one", ""), badges.put("two", "{}")];
+        badges.remove(one);
+        assert_eq!(badges.put("three", "").place, one.place);
+        assert_eq!((badges.query(two), badges.state(two)), ("two", Some("{}")));
+        assert_eq!(badges.count(), 2);
+        assert_eq!(badges.put("", ""), Badge::default());
     }
 }

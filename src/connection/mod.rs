@@ -31,7 +31,7 @@ mod session;
 
 use std::io::{self, Read, Write};
 
-pub use badge::Badge;
+pub use badge::{Badge, Badges};
 pub use ending::Ending;
 pub use peer::{Network, Peer};
 pub use session::{Authorizing, Awaits, Claim, Event, Exchange, Parked, Publishing, Session, Step};
@@ -123,8 +123,8 @@ pub enum Standing {
     WebSocket,
 }
 
-/// There may be a million of them. (The stream is eight bytes.)
-const _: () = assert!(size_of::<Connection<u64>>() <= 112);
+/// There may be a million of them. (The stream is a descriptor, four bytes.)
+const _: () = assert!(size_of::<Connection<u32>>() <= 104);
 
 /// What a read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Badge, Clock, Ending, Limits, Millis, Peer};
+use super::{Clock, Ending, Limits, Millis, Peer};
 use crate::buffers::Outbox;
 use crate::wire::command::Command;
 use crate::wire::frame::{self, Opcode};
@@ -95,8 +95,8 @@ impl Exchange {
 pub struct Authorizing {
     pub exchange: Exchange,
     pub upgrade: Upgrade,
-    /// What it will show with later questions, as far as it is known.
-    pub badge: Badge,
+    /// The upgrade request's, which it will show with later questions.
+    pub query: Box<str>,
 }
 
 /// What is waited for.

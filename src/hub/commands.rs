@@ -222,11 +222,11 @@ impl<S: Stream> Hub<S> {
         let (connection, address) = self.introduce(id);
         let mut body = Vec::new();
         if let Some(asking) = self.registry.get(id) {
-            let query = http::query_pairs(asking.badge.query());
+            let query = http::query_pairs(self.badges.query(asking.badge));
             let (verb, args, state) = (
                 command.verb.as_str(),
                 command.args(message),
-                asking.badge.state(),
+                self.badges.state(asking.badge),
             );
             question::push_question(&mut body, verb, args, &connection, &address, &query, state);
         }

@@ -58,7 +58,7 @@ use self::tap::{Delivery, Taps};
 use crate::buffers::{Inbox, Runs};
 use crate::config::{AccessLog, Secret};
 use crate::connection::{
-    Awaits, Clock, Ending, Event, Filled, Limits, Millis, Parked, Peer, Standing, Stream,
+    Awaits, Badges, Clock, Ending, Event, Filled, Limits, Millis, Parked, Peer, Standing, Stream,
 };
 use crate::effect::{Answer, ConnId, Effect, Verdict};
 use crate::log::{Log, Value};
@@ -166,6 +166,7 @@ pub struct Hub<S> {
     rates: Rates,
     runs: Runs,
     deadlines: Deadlines,
+    badges: Badges,
     /// Audiences with something to be sent.
     serving: VecDeque<Place>,
     /// There were some at the end of the last turn.
@@ -219,6 +220,8 @@ pub struct Holds {
     pub memberships: usize,
     /// Addresses that are remembered.
     pub addresses: usize,
+    /// Queries and states that are remembered.
+    pub badges: usize,
     /// Buffers of what was published.
     pub runs: usize,
     /// Bytes that wait, in both directions; what is shared counts once.
@@ -248,6 +251,7 @@ impl<S: Stream> Hub<S> {
             channels: Channels::default(),
             runs: Runs::default(),
             deadlines: Deadlines::default(),
+            badges: Badges::default(),
             serving: VecDeque::new(),
             fanning_out: false,
             again: VecDeque::new(),
@@ -773,6 +777,7 @@ impl<S: Stream> Hub<S> {
                 self.taps.forget(id);
             }
             connection.outbox.clear(&mut self.runs);
+            self.badges.remove(connection.badge);
             self.backlog.note(id.slot, 0);
             let session = &connection.session;
             let ending = session.ending().unwrap_or(Ending::Answered);
@@ -844,6 +849,7 @@ impl<S: Stream> Hub<S> {
             channels: self.channels.len(),
             memberships: self.channels.memberships(),
             addresses: self.addresses.len(),
+            badges: self.badges.count(),
             runs: self.runs.live(),
             waiting: self.backlog.total(&self.runs),
             queued_bytes: self.runs.waiting.bytes,

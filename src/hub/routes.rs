@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq;
 use super::access::Subject;
 use super::registry::Name;
 use super::{Hub, broker};
-use crate::connection::{Authorizing, Awaits, Badge, Exchange, Peer, Publishing, Stream};
+use crate::connection::{Authorizing, Awaits, Exchange, Peer, Publishing, Stream};
 use crate::effect::{ConnId, Effect, Question, Receipt, Verdict};
 use crate::log::Value;
 use crate::metrics;
@@ -137,7 +137,7 @@ impl<S: Stream> Hub<S> {
             connection.session.authorize(Authorizing {
                 exchange,
                 upgrade,
-                badge: Badge::new(head.query()),
+                query: head.query().into(),
             });
         }
         self.tap("question", Some(id), None, |line| {
@@ -162,16 +162,13 @@ impl<S: Stream> Hub<S> {
         let Authorizing {
             exchange,
             upgrade,
-            badge,
+            query,
         } = authorizing;
         match verdict {
             Verdict::Allow if self.drain.is_some() => self.refuse_stopping(id, exchange),
             Verdict::Allow => {
                 if let Some(connection) = self.registry.get(id) {
-                    connection.badge = match state {
-                        Some(state) => badge.with_state(state),
-                        None => badge,
-                    };
+                    connection.badge = self.badges.put(&query, state.unwrap_or_default());
                 }
                 self.open(id, exchange.from, &upgrade);
             }

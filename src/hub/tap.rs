@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 use super::Hub;
 use super::channels::{Channels, Place};
 use super::registry::Name;
-use crate::connection::{Badge, Ending, Exchange, Millis, Peer, Stream};
+use crate::connection::{Ending, Exchange, Millis, Peer, Stream};
 use crate::effect::{Answer, ConnId};
 use crate::log;
 use crate::wire::command::{ChannelName, Verb};
@@ -523,7 +523,7 @@ impl<S: Stream> Hub<S> {
         if !self.taps.is_empty()
             && let Some(connection) = self.registry.get(id)
         {
-            connection.badge = Badge::new(query);
+            connection.badge = self.badges.put(query, "");
         }
     }
 
@@ -599,6 +599,7 @@ impl<S: Stream> Hub<S> {
             taps,
             registry,
             channels,
+            badges,
             ..
         } = self;
         for tap in taps.taps.iter_mut().filter(|tap| tap.is_walking()) {
@@ -617,7 +618,7 @@ impl<S: Stream> Hub<S> {
                     },
                     peer: connection.client(),
                 };
-                if !tap.filter.fits(who.name, connection.badge.query()) {
+                if !tap.filter.fits(who.name, badges.query(connection.badge)) {
                     continue;
                 }
                 tap.watched.set(slot, true);
