@@ -26,6 +26,10 @@ use crate::connection::{Peer, Stream};
 /// What the kernel may keep of connections that were not accepted yet; it cuts this to its own limit.
 const BACKLOG: i32 = 65_535;
 
+/// Bytes that the kernel takes for one client beyond what is on its way. What a slow client has to be sent lies in the server
+/// once for all; in the kernel it would lie once for each, up to 4 MB (measured: 3.8 MB for each stalled one, 0.14 with this).
+const UNSENT: u32 = 128 * 1024;
+
 /// A client's socket, of either kind.
 ///
 /// Its system calls are rustix', which are inlined into whoever makes them (connection/mod.rs says why), over the C
@@ -204,8 +208,7 @@ fn open_tcp(address: SocketAddr, only: bool, shared: bool) -> io::Result<Listene
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
-    // What is accepted inherits it.
-    socket.set_tcp_nodelay(true)?;
+    prepare_tcp(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     let address = match socket.local_addr()?.as_socket() {
@@ -213,6 +216,12 @@ fn open_tcp(address: SocketAddr, only: bool, shared: bool) -> io::Result<Listene
         bound => bound.unwrap_or(address).to_string(),
     };
     Ok(Listener::new(socket, Kind::Tcp, address))
+}
+
+/// Sets what all sockets that are accepted inherit.
+fn prepare_tcp(socket: &RawSocket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT)
 }
 
 /// Takes over the `count` sockets that a service manager has opened.
@@ -247,7 +256,7 @@ fn take_over(passed: &mut ListenFd, nth: usize) -> io::Result<Listener> {
     if let Some(address) = socket.local_addr()?.as_socket() {
         let both =
             matches!(address, SocketAddr::V6(v6) if v6.ip().is_unspecified() && !socket.only_v6()?);
-        socket.set_tcp_nodelay(true)?;
+        prepare_tcp(&socket)?;
         let address = match both {
             true => format!(":{}", address.port()),
             false => address.to_string(),
@@ -295,5 +304,22 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     match std::os::unix::net::UnixStream::connect(path) {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         _ => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_accepted_inherits_what_was_set() {
+        let any = Listen::Ip((Ipv4Addr::LOCALHOST, 0).into());
+        let listener = open(&any, false).unwrap().remove(0);
+        let _client = std::net::TcpStream::connect(&listener.address).unwrap();
+        let (socket, peer) = listener.accept().unwrap();
+        assert!(peer.is_local());
+        let socket = socket2::SockRef::from(&socket.0);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT);
     }
 }
