@@ -81,7 +81,7 @@ const TURNS: usize = 256;
 const SENDS: usize = 64;
 const SENDS_PER_AUDIENCE: usize = 32;
 /// A send costs one more for each of these bytes.
-const SEND_COST: usize = 16 * 1024;
+const SEND_COST: usize = 64 * 1024;
 /// Deadlines looked at between two polls: as many as sends, since most of them are a ping.
 const DEADLINES: usize = 64;
 /// Connections dropped between two polls: closing a socket is the dearest thing there is.

@@ -192,7 +192,7 @@ fn a_congested_channel_makes_publishers_wait_and_loses_nothing() {
             .chain(&backends)
             .filter(|c| !answered(c))
             .count();
-        waited = if ticks == 40 { open } else { waited };
+        waited = if ticks == 10 { open } else { waited };
     }
     assert!(waited > 4, "{waited} had to wait");
     for (n, client) in websockets.iter_mut().enumerate() {
