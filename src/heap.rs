@@ -6,7 +6,7 @@
 //! allocator. Because glibc's gives back what lies at a heap's end only: where connections come and go (`tests/soak.py`) the
 //! process grew by a quarter within eight minutes, all of it free memory between the used. And over another allocator:
 //! jemalloc and mimalloc take 110 bytes more for each connection. Reconsider when a turn in which this is done takes over a
-//! millisecond (the metric `wsify_turn_seconds`).
+//! millisecond (the metric `wsify_loop_turn_longest_seconds`).
 
 use crate::connection::Millis;
 

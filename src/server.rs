@@ -133,8 +133,10 @@ impl Server {
         };
 
         let listeners = open_listeners(&config, poll.registry())?;
+        // Where threads cannot be apart, as in a container whose system calls are filtered, the workers' are among ours.
         let reserved = RESERVED_FDS
             + listeners.len()
+            + authorizer.as_ref().map_or(0, |_| config.authorizer_workers)
             + usize::from(config.broker != Broker::Memory) * BROKER_FDS;
         let max_sockets = fds.saturating_sub(reserved).max(fds / 2);
         let room = max_sockets
