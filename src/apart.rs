@@ -30,3 +30,34 @@ pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> 
     let _ = waiting.recv();
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::*;
+
+    #[test]
+    fn what_it_opens_nobody_else_sees() {
+        let path = std::env::temp_dir().join(format!("wsify-apart-{}", std::process::id()));
+        let theirs = path.clone();
+        let (opened, seen) = mpsc::channel();
+        let (looked, done) = mpsc::channel();
+        spawn("apart", move || {
+            let file = File::create(theirs);
+            // Where it is not allowed, it was not done either.
+            let allowed = unshare(CloneFlags::CLONE_FILES).is_ok();
+            let _ = opened.send(file.is_ok() && allowed);
+            let _ = done.recv();
+            drop(file);
+        })
+        .unwrap();
+        if seen.recv().unwrap() {
+            let mut open = fs::read_dir("/proc/self/fd").unwrap();
+            let is_it = |fd: fs::DirEntry| fs::read_link(fd.path()).is_ok_and(|it| it == path);
+            assert!(!open.any(|fd| fd.is_ok_and(is_it)));
+        }
+        looked.send(()).unwrap();
+        fs::remove_file(&path).unwrap();
+    }
+}
