@@ -359,7 +359,7 @@ fn memory(bench: &mut Bench) -> Vec<Row> {
 }
 
 /// After which a server has given back what it does not use any more.
-const REST: Duration = Duration::from_secs(12);
+const REST: Duration = Duration::from_secs(4);
 
 fn slopes(bench: &mut Bench, with_authorizer: bool) -> io::Result<(f64, f64, Value)> {
     let authorizer = bench.authorizer(0)?;
