@@ -163,9 +163,10 @@
 //! 2. **A verdict.** A worker puts an `Answer` on the pile, and the first since the last look wakes the poll →
 //!    `hub.verdict`: nobody of this name → forgotten; `Authorizing` → `101`, or a refusal; parked → done,
 //!    `not_authorized`, or closed with 1013 → `settle` puts it on the again-list, as more bytes may have waited.
-//! 3. **POST /broadcast.** `Event::Request` → `routes::broadcast`: key, type, each an early return → `Event::Body` →
-//!    parsed → `deliver`, and `201`. More than 4 MiB under way to that channel: the phase `Publishing` until `fan_out`
-//!    has sent some of it (a client's broadcast is parked for the same reason) → a pipelined request goes on.
+//! 3. **POST /broadcast.** `Event::Request` → `routes::broadcast`: key, type, each an early return → the body, which
+//!    usually came with the head, or `Event::Body` later → parsed → `deliver`, and `201`. More than 4 MiB under way to
+//!    that channel: the phase `Publishing` until `fan_out` has sent some of it (a client's broadcast is parked for the
+//!    same reason) → a pipelined request goes on.
 //!    With redis, 1 and 3 go out instead: `Effect::Publish`, parked or `Publishing` until `hub.receipt` → `ok` or `201`,
 //!    `unavailable` or `503`. The content comes back as any other: `redis.turn` → `hub.arrived` → `deliver`. A join waits
 //!    likewise, for `hub.subscribed`.

@@ -8,6 +8,7 @@
 //! asking about it; meanwhile nothing else is understood.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use super::{Clock, Ending, Limits, Millis, Peer};
 use crate::buffers::Outbox;
@@ -38,8 +39,9 @@ const GRACE: Millis = 250;
 pub enum Event {
     /// The proxy at the other end has said for whom it speaks, if it knows.
     Introduced(Option<SocketAddr>),
-    /// A request's head has come; its body, if it announces one, has not been looked at.
-    Request(Exchange, Head),
+    /// A request's head has come, and where its body lies, if all of it lies in the input, too. Otherwise the body has not
+    /// been looked at.
+    Request(Exchange, Head, Option<Range<usize>>),
     /// The body that was asked for has come, wholly.
     Body(Exchange, Payload),
     /// The body that was asked for is malformed or too long; its end cannot be found.
@@ -401,11 +403,17 @@ impl Session {
                     }
                     match http::parse_head(rest) {
                         Ok(Some((head, count))) => {
-                            let exchange = Exchange::new(*peer, &head, *since);
+                            let mut exchange = Exchange::new(*peer, &head, *since);
                             *seen = 0;
+                            let behind = rest.get(count..).unwrap_or_default();
+                            let body = head.framing.whole(behind, limits.max_message as u64);
+                            exchange.read = body.is_some();
+                            let start = used.saturating_add(count);
+                            used = start.saturating_add(body.unwrap_or_default().len());
+                            let body = exchange.read.then_some(start..used);
                             return Step {
-                                used: used.saturating_add(count),
-                                event: Some(Event::Request(exchange, head)),
+                                used,
+                                event: Some(Event::Request(exchange, head, body)),
                             };
                         }
                         Ok(None) => {

@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 
 use slab::Slab;
 
-use super::fanout::Audience;
+use super::fanout::{self, Audience};
 use super::subscriptions::{Link, Subscribed};
 use crate::buffers::{Runs, Slice};
 use crate::effect::ConnId;
@@ -373,7 +373,12 @@ impl Channels {
 
     /// Whether a publisher has to wait until less is on its way to the channel; if so, `publisher` is released when there
     /// is.
-    pub fn is_congested(&mut self, name: &str, publisher: ConnId) -> bool {
+    pub fn is_congested(&mut self, name: &str, publisher: ConnId, runs: &Runs) -> bool {
+        // What all runs hold bounds what is on its way to one channel. Mostly that answers it, and the name need not be
+        // looked up twice.
+        if runs.held <= fanout::CONGESTED {
+            return false;
+        }
         let Some((_, channel)) = self.named_mut(name) else {
             return false;
         };

@@ -100,7 +100,7 @@ impl<S: Stream> Hub<S> {
                     let why = broker::DOWN;
                     return self.answer_error(id, &command, message, Code::Unavailable, why);
                 }
-                if self.channels.is_congested(channel, id) {
+                if self.channels.is_congested(channel, id, &self.runs) {
                     return self.park(id, Awaits::Channel, command, message);
                 }
                 if self.channels.link.is_shared() {

@@ -28,7 +28,7 @@ const BATCH: usize = 1024 * 1024;
 const SHARED_RUN: usize = 64 * 1024;
 /// Bytes that may be on their way to one audience; a publisher waits while there are more. What comes to less is always
 /// taken.
-const CONGESTED: usize = 4 * 1024 * 1024;
+pub const CONGESTED: usize = 4 * 1024 * 1024;
 
 /// Members for whom room is kept when they leave.
 const ROOMY: usize = 1024;

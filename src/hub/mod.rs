@@ -477,7 +477,10 @@ impl<S: Stream> Hub<S> {
                         connection.peer = Peer::new(client);
                     }
                 }
-                Some(Event::Request(exchange, head)) => self.request(id, exchange, &head),
+                Some(Event::Request(exchange, head, body)) => {
+                    let body = body.and_then(|range| rest.get(range));
+                    self.request(id, exchange, &head, body);
+                }
                 Some(Event::Body(exchange, payload)) => self.body(id, exchange, payload.of(rest)),
                 Some(Event::Bye(ending)) => self.close(id, ending),
                 Some(Event::BadBody(exchange, refusal)) => {

@@ -22,8 +22,14 @@ use crate::wire::question;
 const FORWARDED: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
 
 impl<S: Stream> Hub<S> {
-    /// A request's head has come: it is answered, or asked about, or its body is read.
-    pub(super) fn request(&mut self, id: ConnId, mut exchange: Exchange, head: &Head) {
+    /// A request's head has come, and perhaps its body: it is answered, or asked about, or its body is read.
+    pub(super) fn request(
+        &mut self,
+        id: ConnId,
+        mut exchange: Exchange,
+        head: &Head,
+        body: Option<&[u8]>,
+    ) {
         let proxies = &self.settings.proxies;
         if proxies.trusts(exchange.from.ip())
             && let Some(client) = proxies.client(head.list("x-forwarded-for"))
@@ -36,9 +42,11 @@ impl<S: Stream> Hub<S> {
                 let reply = self.settings.origins.preflight(head.header("origin"));
                 self.reply(id, "options", exchange, reply);
             }
-            "/ws" if reading => self.upgrade(id, exchange, head),
-            "/broadcast" if head.method == Method::Post => self.broadcast(id, exchange, head),
-            "/health" if reading => {
+            b"/ws" if reading => self.upgrade(id, exchange, head),
+            b"/broadcast" if head.method == Method::Post => {
+                self.broadcast(id, exchange, head, body)
+            }
+            b"/health" if reading => {
                 let (status, body): (_, &[u8]) = match self.drain {
                     Some(_) => (Status::Unavailable, br#"{"status":"draining"}"#),
                     None if !self.is_broker_up() => (
@@ -55,7 +63,7 @@ impl<S: Stream> Hub<S> {
                     reply.with("Cache-Control", "no-store"),
                 );
             }
-            "/metrics" if reading => match self.refuse_backend(id, head) {
+            b"/metrics" if reading => match self.refuse_backend(id, head) {
                 Some(refusal) => self.refuse(id, "metrics", exchange, refusal, false),
                 None => {
                     let mut text = String::new();
@@ -68,17 +76,17 @@ impl<S: Stream> Hub<S> {
                     self.reply(id, "metrics", exchange, reply);
                 }
             },
-            "/tap" if reading => self.open_tap(id, exchange, head),
-            "/" if self.settings.playground && reading => {
+            b"/tap" if reading => self.open_tap(id, exchange, head),
+            b"/" if self.settings.playground && reading => {
                 self.reply(id, "playground", exchange, playground::page());
             }
-            "/" if self.settings.playground => {
+            b"/" if self.settings.playground => {
                 self.refuse_method(id, exchange, "GET, HEAD, OPTIONS")
             }
-            "/ws" | "/health" | "/metrics" | "/tap" => {
+            b"/ws" | b"/health" | b"/metrics" | b"/tap" => {
                 self.refuse_method(id, exchange, "GET, HEAD, OPTIONS")
             }
-            "/broadcast" => self.refuse_method(id, exchange, "POST, OPTIONS"),
+            b"/broadcast" => self.refuse_method(id, exchange, "POST, OPTIONS"),
             _ => {
                 let message =
                     "there is nothing here: use /ws, /broadcast, /health, /metrics or /tap";
@@ -221,7 +229,7 @@ impl<S: Stream> Hub<S> {
     }
 
     /// `POST /broadcast`: the key, then the type, then the body.
-    fn broadcast(&mut self, id: ConnId, exchange: Exchange, head: &Head) {
+    fn broadcast(&mut self, id: ConnId, exchange: Exchange, head: &Head, body: Option<&[u8]>) {
         if let Some(refusal) = self.refuse_backend(id, head) {
             return self.refuse(id, "broadcast", exchange, refusal, false);
         }
@@ -234,7 +242,9 @@ impl<S: Stream> Hub<S> {
             );
             return self.refuse(id, "broadcast", exchange, refusal, false);
         }
-        if let Some(connection) = self.registry.get(id) {
+        if let Some(body) = body {
+            self.body(id, exchange, body);
+        } else if let Some(connection) = self.registry.get(id) {
             connection
                 .session
                 .read_body(exchange, &self.settings.limits);
@@ -243,29 +253,27 @@ impl<S: Stream> Hub<S> {
 
     /// The body of a `POST /broadcast`.
     pub(super) fn body(&mut self, id: ConnId, exchange: Exchange, body: &[u8]) {
-        match command::parse_post(body) {
-            Ok(_) if !self.is_broker_up() => {
-                self.answer_broadcast(id, exchange, Err(broker::DOWN));
-            }
-            Ok(post) if self.channels.is_congested(post.channel(body), id) => {
-                self.publish_later(id, Awaits::Channel, exchange, body.into());
-            }
-            Ok(post) if self.channels.link.is_shared() => {
-                self.publish(id, post.channel(body), post.content(body));
-                self.publish_later(id, Awaits::Receipt, exchange, Box::default());
-            }
-            Ok(post) => {
-                let channel = post.channel(body);
-                self.tap("broadcast", Some(id), Some(channel), |line| {
-                    line.content(post.content(body))
-                });
-                self.deliver(channel, post.content(body));
-                self.answer_broadcast(id, exchange, Ok(()));
-            }
+        let post = match command::parse_post(body) {
+            Ok(post) => post,
             Err(Fault { code, message }) => {
                 let refusal = Refusal::new(Status::BadRequest, code.as_str(), message);
-                self.refuse(id, "broadcast", exchange, refusal, false);
+                return self.refuse(id, "broadcast", exchange, refusal, false);
             }
+        };
+        let (channel, content) = (post.channel(body), post.content(body));
+        if !self.is_broker_up() {
+            self.answer_broadcast(id, exchange, Err(broker::DOWN));
+        } else if self.channels.is_congested(channel, id, &self.runs) {
+            self.publish_later(id, Awaits::Channel, exchange, body.into());
+        } else if self.channels.link.is_shared() {
+            self.publish(id, channel, content);
+            self.publish_later(id, Awaits::Receipt, exchange, Box::default());
+        } else {
+            self.tap("broadcast", Some(id), Some(channel), |line| {
+                line.content(content)
+            });
+            self.deliver(channel, content);
+            self.answer_broadcast(id, exchange, Ok(()));
         }
     }
 

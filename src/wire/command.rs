@@ -123,7 +123,7 @@ impl Text {
         Ok(match &name {
             Cow::Owned(_) => Text::Decoded(trimmed.into()),
             Cow::Borrowed(name) => {
-                let white = name.len().saturating_sub(name.trim_start().len());
+                let white = trimmed.as_ptr().addr().wrapping_sub(name.as_ptr().addr());
                 Text::Raw(span.quoted(white, trimmed.len()))
             }
         })

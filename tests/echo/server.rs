@@ -104,7 +104,7 @@ fn turn(connection: &mut Connection<Socket>, buffer: &mut [u8], clock: &Clock) {
         let here = &input[used..];
         match step.event {
             None => break used += step.used,
-            Some(Event::Request(exchange, head)) => match handshake::judge(&head) {
+            Some(Event::Request(exchange, head, _)) => match handshake::judge(&head) {
                 Ok(upgrade) => connection.open(exchange.from, &upgrade, clock),
                 Err(refusal) => {
                     connection.answer(exchange, &refusal.reply(), true, clock, &LIMITS);
