@@ -358,8 +358,8 @@ fn memory(bench: &mut Bench) -> Vec<Row> {
     rows
 }
 
-/// After which a server has given back what it does not use any more.
-const REST: Duration = Duration::from_secs(4);
+/// After which a server has given back what it does not use any more, and its idle workers have ended.
+const REST: Duration = Duration::from_secs(12);
 
 fn slopes(bench: &mut Bench, with_authorizer: bool) -> io::Result<(f64, f64, Value)> {
     let authorizer = bench.authorizer(0)?;
