@@ -140,7 +140,7 @@
 //!                    with work but no edge to come, 4,096 messages
 //!  6 effects         hub.effect() to the authorizer and to redis, until there is none
 //!  7 hub.expire      64 due deadlines; in a graceful stop, 64 whose time it is to leave
-//!  8 hub.fan_out     64 sends, round-robin between audiences, 32 each; a large frame counts for more
+//!  8 hub.fan_out     32 sends, round-robin between audiences, 16 each; a large frame counts for more
 //!  9 hub.make_room   somebody waits to be accepted, and there are no file descriptors: some who have no request make way
 //! 10 hub.flush       everybody into whose outbox something was put, once
 //! 11 hub.reap        64 of those that are over: the only place where a connection is dropped

@@ -78,8 +78,8 @@ const EVENTS: usize = 4096;
 const TURNS: usize = 256;
 /// Sends of broadcasts between two polls, and to one audience before the next gets its share. Large frames count for
 /// more.
-const SENDS: usize = 64;
-const SENDS_PER_AUDIENCE: usize = 32;
+const SENDS: usize = 32;
+const SENDS_PER_AUDIENCE: usize = 16;
 /// A send costs one more for each of these bytes.
 const SEND_COST: usize = 64 * 1024;
 /// Deadlines looked at between two polls: as many as sends, since most of them are a ping.
