@@ -73,7 +73,8 @@ impl Deadlines {
             left -= entries.len() - keep;
             due.extend(entries.drain(keep..).map(|slot| (slot, name(step))));
             if entries.is_empty() {
-                entries.shrink_to(8);
+                // Kept for the next round, each step's memory would hold a page of the heap for ever.
+                *entries = Vec::new();
                 self.filled[index / 64] &= !(1 << (index % 64));
                 self.next = step + 1;
             }

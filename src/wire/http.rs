@@ -1512,6 +1512,22 @@ mod tests {
     }
 
     #[test]
+    fn a_name_may_hold_what_needs_no_encoding_and_what_is_encoded() {
+        for byte in 0..=u8::MAX {
+            let fits = byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte);
+            assert_eq!(valid_name(&[b'a', byte]), fits, "{byte:#x}");
+        }
+        for good in ["", "%41", "a%2Fb%c3", "%25%25"] {
+            assert!(valid_name(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "%", "a%", "%4", "a%4", "%4g", "%g4", "%41%", "%41%4", "%%41", "%41 ",
+        ] {
+            assert!(!valid_name(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
     fn a_tls_hello_is_told_so() {
         let refusal = parse_head(b"\x16").unwrap_err();
         assert!(refusal.message.contains("TLS"), "{}", refusal.message);
