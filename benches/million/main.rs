@@ -45,7 +45,7 @@ const ACCEPTS: u32 = 16;
 /// As many events as the server takes from the poll in one turn.
 const EVENTS: usize = 256;
 const PING_INTERVAL: Millis = 25_000;
-const DRAIN: Millis = 10_000;
+const DRAIN: Millis = 20_000;
 
 const LONGEST: f64 = 1000.0;
 const MEGABYTES: f64 = 160.0;
