@@ -211,7 +211,7 @@ struct Work {
     idle: Vec<Idle>,
     /// Numbers of the workers that are not there.
     vacant: Vec<usize>,
-    /// Workers that the foreman is to start.
+    /// Workers that are being started, and have not looked for a question yet.
     unborn: usize,
     closed: bool,
 }
@@ -239,9 +239,9 @@ impl House {
             .name(format!("authorizer-{number}"))
             .stack_size(STACK)
             .spawn(move || theirs.serve(number));
+        let Err(error) = started else { return };
         let mut work = house.work();
         work.unborn -= 1;
-        let Err(error) = started else { return };
         work.vacant.push(number);
         if work.vacant.len() < house.workers {
             return;
@@ -264,7 +264,10 @@ impl House {
     /// A worker's life.
     fn serve(&self, number: usize) {
         let mut line = self.line.make();
-        let mut next = self.next(number, line.rest);
+        let mut work = self.work();
+        // With its first question, or none: until then that does not count as waiting.
+        work.unborn -= 1;
+        let mut next = self.next(work, number, line.rest);
         while let Some(Task { question, asked }) = next {
             // A panic in there would be a defect of a library; it costs this connection and no question.
             let heard = catch_unwind(AssertUnwindSafe(|| line.ask(&question)));
@@ -285,25 +288,22 @@ impl House {
             {
                 line = self.line.make();
             }
-            next = self.next(number, line.rest);
+            next = self.next(self.work(), number, line.rest);
         }
     }
 
     /// The next question for worker `number`, which may wait for it as long as its connection is worth keeping.
     /// `None`: the worker is to end, and its number is vacant.
-    fn next(&self, number: usize, rest: Duration) -> Option<Task> {
-        let mine = {
-            let mut work = self.work();
-            if work.closed {
-                return None;
-            }
-            if let Some(task) = work.waiting.pop_front() {
-                return Some(task);
-            }
-            let (tasks, mine) = sync_channel(1);
-            work.idle.push(Idle { number, tasks });
-            mine
-        };
+    fn next(&self, mut work: MutexGuard<Work>, number: usize, rest: Duration) -> Option<Task> {
+        if work.closed {
+            return None;
+        }
+        if let Some(task) = work.waiting.pop_front() {
+            return Some(task);
+        }
+        let (tasks, mine) = sync_channel(1);
+        work.idle.push(Idle { number, tasks });
+        drop(work);
         match mine.recv_timeout(rest) {
             Ok(task) => return Some(task),
             Err(RecvTimeoutError::Disconnected) => return None,
@@ -566,7 +566,7 @@ mod tests {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD as BASE64;
     use std::io::Write;
-    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
     pub(super) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
@@ -627,6 +627,8 @@ mod tests {
                         };
                         script(&mut peer);
                         let Peer { stream, seen, .. } = peer;
+                        // Another test's foreman may have begun meanwhile, and have a copy of it.
+                        let _ = stream.shutdown(Shutdown::Write);
                         drop(stream);
                         seen.closed.fetch_add(1, SeqCst);
                     });
