@@ -379,7 +379,6 @@ impl Crowd {
     }
 
     /// Everybody is told to leave, one after the other, and does.
-    /// Everybody is told to leave, one after the other, and does.
     fn stop(&mut self) -> io::Result<()> {
         puppet::take_called();
         self.phase.units = self.hub.connections() as u64;
