@@ -9,11 +9,10 @@
 //! pieces that are used (170 MB), and 8 ms when the holes (100 MB) are new. Reconsider when turns take longer because of
 //! it (the metric `wsify_loop_turn_longest_seconds`).
 
-use std::time::{Duration, Instant};
-
 use crate::connection::Millis;
 
-/// How long after something has happened, at least: an authorizer's worker that is not needed any more has ended by then.
+/// How long after something has happened. By then an idle worker has ended, too, unless the authorizer's `Keep-Alive` lets
+/// it rest longer.
 const REST: Millis = 5_000;
 
 /// Heaps for all threads together.
@@ -21,22 +20,11 @@ const REST: Millis = 5_000;
 const HEAPS: i32 = 2;
 
 /// When to give back next.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Heap {
     at: Option<Millis>,
     /// Something has happened since that was planned.
     again: bool,
-    rest: Millis,
-}
-
-impl Default for Heap {
-    fn default() -> Heap {
-        Heap {
-            at: None,
-            again: false,
-            rest: REST,
-        }
-    }
 }
 
 impl Heap {
@@ -44,23 +32,16 @@ impl Heap {
     pub fn turn(&mut self, now: Millis, happened: bool) {
         self.again |= happened && self.at.is_some();
         if self.at.is_some_and(|at| at <= now) {
-            let begun = Instant::now();
             give_back();
-            self.rest = rest_after(begun.elapsed());
-            self.at = std::mem::take(&mut self.again).then_some(now + self.rest);
+            self.at = std::mem::take(&mut self.again).then_some(now + REST);
         } else if happened && self.at.is_none() {
-            self.at = Some(now + self.rest);
+            self.at = Some(now + REST);
         }
     }
 
     pub fn next_deadline(&self) -> Option<Millis> {
         self.at
     }
-}
-
-/// How long to rest, so that no more than a thousandth of the time goes into giving back.
-fn rest_after(took: Duration) -> Millis {
-    REST.max(took.as_micros() as Millis)
 }
 
 /// To be called before there are threads: each would get a heap of its own, up to eight for each processor, and what crosses
@@ -112,12 +93,5 @@ mod tests {
         assert!(last >= begun + 2 * REST);
         heap.turn(last, false);
         assert_eq!(heap.next_deadline(), None);
-    }
-
-    #[test]
-    fn it_takes_no_more_than_a_thousandth_of_the_time() {
-        for (took, rest) in [(0, 5_000), (2, 5_000), (7, 7_000), (60, 60_000)] {
-            assert_eq!(rest_after(Duration::from_millis(took)), rest);
-        }
     }
 }

@@ -45,6 +45,7 @@ const ACCEPTS: u32 = 16;
 /// As many events as the server takes from the poll in one turn.
 const EVENTS: usize = 256;
 const PING_INTERVAL: Millis = 25_000;
+/// 64 leave in a turn, which is a millisecond here: a million need 16 seconds.
 const DRAIN: Millis = 20_000;
 
 const LONGEST: f64 = 1000.0;

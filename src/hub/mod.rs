@@ -82,7 +82,7 @@ const SENDS: usize = 32;
 const SENDS_PER_AUDIENCE: usize = 16;
 /// A send costs one more for each of these bytes.
 const SEND_COST: usize = 64 * 1024;
-/// Deadlines looked at between two polls: as many as sends, since most of them are a ping.
+/// Deadlines looked at between two polls: most of them are a ping, a small send.
 const DEADLINES: usize = 64;
 /// Connections dropped between two polls: closing a socket is the dearest thing there is.
 const DROPS: usize = 64;

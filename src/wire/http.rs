@@ -368,7 +368,7 @@ impl<'a> Target<'a> {
                 shown(target.as_bytes())
             ))
         };
-        if target.bytes().any(|byte| byte == b'#') {
+        if memchr::memchr(b'#', target.as_bytes()).is_some() {
             return Err(malformed("holds a '#': write it as %23, or leave it out"));
         }
         if target.starts_with('/') {
