@@ -12,7 +12,7 @@
 //! config.rs                arguments and environment, turned once into checked types; nobody else reads either
 //! log.rs                   lines on stdout, JSON or text, written by a thread of its own, so that the loop never waits
 //! metrics.rs               counters, gauges, histograms, and their Prometheus text
-//! apart.rs                 threads that have file descriptors of their own
+//! fd_table.rs              threads that have a table of file descriptors of their own
 //! heap.rs                  memory that nobody uses any more, given back to the kernel
 //! process.rs               what the kernel says of this process, read when /metrics is asked for
 //! effect.rs                what crosses between the hub and its drivers: ConnId, Effect, Answer, Receipt
@@ -30,6 +30,8 @@
 //! wire/command.rs          a client's message, a POST's body, channel names, the JSON of answers
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
 //! wire/resp.rs             commands to redis, and its replies
+//! wire/response.rs         an HTTP answer as a client reads it: the authorizer's
+//! wire/response/fuzz.rs    what must hold of any answer
 //!
 //! connection/mod.rs        one connection: stream, session, what waits; all reads and writes of a client's socket
 //! connection/session.rs    its phases: bytes in, events out; answers pings and malformed requests by itself
@@ -42,6 +44,7 @@
 //! hub/registry.rs          every connection by its name; the one place that knows slots and generations
 //! hub/routes.rs            what each request is answered: /ws, /broadcast, /health, /metrics
 //! hub/commands.rs          join, leave, broadcast
+//! hub/asking.rs            questions to the authorizer: when one is asked, when it is taken back
 //! hub/addresses.rs         how many WebSockets there are from one address
 //! hub/backlog.rs           how much waits in all, and how much more may
 //! hub/tap.rs               GET /tap: what happens, told to those who look on
@@ -54,9 +57,11 @@
 //! hub/rates.rs             how many messages a connection may send in a second
 //! hub/deadlines.rs         when which connection has to be looked at: a wheel
 //!
-//! authorizer.rs            worker threads: a Question goes out, an Answer comes home; never sees a client
-//! authorizer/dial.rs       a connection to the authorizer: name, TCP, TLS
-//! authorizer/fuzz.rs       an authorizer that says anything, for fuzzing
+//! authorizer/mod.rs        the loop's side: a Question goes out, an Answer comes home; never sees a client
+//! authorizer/pool.rs       the worker threads, and the questions that wait for one
+//! authorizer/call.rs       one question and its answer, on a connection that is kept alive
+//! authorizer/dial.rs       a connection to the authorizer: name, TCP, TLS, timeouts
+//! authorizer/tests.rs      all of it, against servers that say anything
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
 //!
 //! redis.rs                 the broker: one link publishes, one listens, receipts come home in order
@@ -82,12 +87,12 @@
 //! hub -> buffers, config, connection, effect, log, metrics, playground, process, wire
 //! connection -> buffers, wire
 //! redis -> buffers, config, connection, effect, hub, log, wire
-//! authorizer -> apart, effect, tls, wire
+//! authorizer -> effect, fd_table, tls, wire
 //! config -> authorizer, log, wire
 //! effect, playground -> wire
 //! process -> metrics
-//! log -> apart
-//! apart, buffers, metrics, systemd, tls, welcome, wire -> nothing
+//! log -> fd_table
+//! buffers, fd_table, metrics, systemd, tls, welcome, wire -> nothing
 //! ```
 //!
 //! (Of `config` the hub needs the type of the key; of `authorizer`, `config` needs the type of the URL, and of `wire` that
@@ -186,7 +191,7 @@
 //! - Bytes leave to a client in one place, and a connection dies in one place. Below `server.rs` time is an argument.
 //! - Everything has a limit; its reason stands beside it, and what it leads to is an [`Ending`](connection::Ending) or
 //!   an answer. Memory follows what has come, never what was announced.
-//! - No `unsafe` but for two calls (heap.rs says why), no `Rc<RefCell>`, no lifetimes in structs, no trait with one
+//! - No `unsafe` but for three calls (heap.rs and fd_table.rs say why), no `Rc<RefCell>`, no lifetimes in structs, no trait with one
 //!   implementor, no callbacks.
 //! - Names are the README's nouns: one word, one meaning. Comments say why.
 //! - Comments cite `CONTRACT §n`, the numbered promises. README.md has them all, under these headings: §2 Flags, §3
@@ -217,13 +222,13 @@
 //! `cargo bench` measures: `versus` against programs that do only what the kernel demands, `codec` a frame beside other
 //! libraries, `million` the hub with a million connections and no sockets, `redis` two nodes beside one.
 
-pub mod apart;
 pub mod authorizer;
 pub mod buffers;
 pub mod check;
 pub mod config;
 pub mod connection;
 pub mod effect;
+pub mod fd_table;
 pub mod heap;
 pub mod hub;
 pub mod listener;
