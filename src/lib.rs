@@ -20,6 +20,7 @@
 //!
 //! wire/mod.rs              bytes to values and back, pure: no sockets, time, threads, logging, ConnId
 //! wire/http.rs             one request's head and body, one reply, query strings (RFC 9112)
+//! wire/authority.rs        a host, and perhaps a port
 //! wire/handshake.rs        may this request upgrade, and with what answer (RFC 6455 4)
 //! wire/origins.rs          the meaning of --allowed-origins, and the CORS headers that follow from it
 //! wire/forwarded.rs        for whom a proxy asks: X-Forwarded-For, and --trusted-proxies

@@ -32,7 +32,6 @@ use crate::systemd::Manager;
 use crate::tls;
 use crate::welcome;
 use crate::wire::forwarded::Proxies;
-use crate::wire::origins::Origins;
 
 /// Bytes read at once; every connection's reads go through the one buffer of this size.
 const BUFFER: usize = 64 * 1024;
@@ -152,8 +151,6 @@ impl Server {
         let max_connections = wanted.min(room);
         let random = getrandom::u64()
             .map_err(|e| Stop::failed(format_args!("no random number can be had: {e}")))?;
-        let origins = Origins::parse(&config.allowed_origins.join(","))
-            .map_err(|e| Stop::failed(format_args!("--allowed-origins cannot be used: {e}")))?;
         let settings = Settings {
             limits: Limits {
                 handshake_timeout: millis(config.handshake_timeout),
@@ -168,7 +165,7 @@ impl Server {
             max_message_rate: config.max_message_rate,
             playground: config.playground,
             key: config.broadcasting_key.clone(),
-            origins,
+            origins: config.allowed_origins.clone(),
             proxies: config.trusted_proxies.clone(),
             proxy_protocol: config.proxy_protocol,
             authorizer: authorizer.is_some(),

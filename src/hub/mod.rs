@@ -479,7 +479,7 @@ impl<S: Stream> Hub<S> {
                 }
                 Some(Event::Request(exchange, head, body)) => {
                     let body = body.and_then(|range| rest.get(range));
-                    self.request(id, exchange, &head, body);
+                    self.request(id, exchange, head, body);
                 }
                 Some(Event::Body(exchange, payload)) => self.body(id, exchange, payload.of(rest)),
                 Some(Event::Bye(ending)) => self.close(id, ending),

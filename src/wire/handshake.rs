@@ -11,11 +11,11 @@
 
 use std::borrow::Cow;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use base64::{Engine, alphabet};
 use sha1::{Digest, Sha1};
 
-use super::http::{Head, Method, Refusal, Status, Version, field, is_token, shown};
+use super::http::{Framing, Head, Method, Refusal, Status, Version, field, is_token, shown};
 
 /// The subprotocol in which contents are told apart from answers (CONTRACT §4).
 pub const V1: &str = "wsify.v1";
@@ -42,7 +42,7 @@ pub struct Upgrade {
     pub dialect: Dialect,
 }
 
-/// Judges an upgrade request (RFC 6455 4.2.1). Its Origin is the caller's to judge.
+/// Judges an upgrade request (RFC 6455 4.2.1). Its Origin is the caller's to judge, and whether a chunked body is empty.
 ///
 /// # Errors
 /// `426` what is no upgrade, and another version; `400` a malformed key, a malformed offer of subprotocols, a body.
@@ -73,11 +73,8 @@ pub fn judge(head: &Head) -> Result<Upgrade, Refusal> {
             "the Sec-WebSocket-Key is missing or malformed: send one of 16 random bytes in base64",
         )
     })?;
-    if head.framing.announces_body() {
-        return Err(bad_request(
-            "bad_request",
-            "an upgrade request has no body: send neither Content-Length nor Transfer-Encoding",
-        ));
+    if let Framing::Length(1..) = head.framing {
+        return Err(has_body());
     }
     let (protocol, dialect) = choose(head)?;
     Ok(Upgrade {
@@ -85,6 +82,14 @@ pub fn judge(head: &Head) -> Result<Upgrade, Refusal> {
         protocol,
         dialect,
     })
+}
+
+/// The answer to an upgrade request with a body.
+pub fn has_body() -> Refusal {
+    bad_request(
+        "bad_request",
+        "an upgrade request has no body: send neither Content-Length nor Transfer-Encoding",
+    )
 }
 
 /// Writes the `101` (RFC 6455 4.2.2). `date` is the text of the Date header.
@@ -112,10 +117,17 @@ fn only<'a>(head: &'a Head, name: &str) -> Option<&'a [u8]> {
     values.next().filter(|_| values.next().is_none())
 }
 
-/// Whether this is 16 bytes in base64, canonically: padded, no stray bits, so 24 characters.
+/// What a key is read with: padded. The 4 bits behind the 16th byte may be anything, because deployed clients send 24
+/// random characters of which they make the last two `==`.
+const KEY: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
+
+/// Whether this is 16 bytes in base64, so 24 characters.
 fn is_key(key: &[u8]) -> bool {
     // 24 characters may hold 18 bytes; more of them do not fit, and are an error too.
-    STANDARD.decode_slice(key, &mut [0; 18]) == Ok(16)
+    KEY.decode_slice(key, &mut [0; 18]) == Ok(16)
 }
 
 fn accept(key: &[u8]) -> [u8; 28] {
@@ -395,8 +407,6 @@ mod tests {
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j\r\n",
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZWU=\r\n",
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZWVl\r\n",
-            // Stray bits behind the 16th byte.
-            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR==\r\n",
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25*ZQ==\r\n",
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25_ZQ==\r\n",
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
@@ -408,8 +418,22 @@ mod tests {
     }
 
     #[test]
+    fn unused_bits_of_a_key_may_be_set() {
+        for last in ['Q', 'R', 'Z', 'f'] {
+            let key = format!("dGhlIHNhbXBsZSBub25jZ{last}==");
+            let line = format!("Sec-WebSocket-Key: {key}\r\n");
+            let upgrade = judged("GET /ws HTTP/1.1", &[UPGRADE, VERSION, &line]).unwrap();
+            // What is hashed is the text, not the bytes (RFC 6455 4.2.2).
+            assert_eq!(upgrade.accept, accept(key.as_bytes()), "{key}");
+        }
+    }
+
+    #[test]
     fn an_upgrade_with_a_body_is_refused() {
-        for body in ["Content-Length: 1\r\n", "Transfer-Encoding: chunked\r\n"] {
+        for body in [
+            "Content-Length: 1\r\n",
+            "Content-Length: 99999999999999999999\r\n",
+        ] {
             let refusal = judged("GET /ws HTTP/1.1", &[UPGRADE, VERSION, KEY, body]).unwrap_err();
             assert_eq!(refusal.status, Status::BadRequest, "{body}");
         }

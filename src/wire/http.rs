@@ -22,7 +22,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io::Write;
 use std::mem::MaybeUninit;
-use std::net::Ipv6Addr;
+
+use super::authority;
 
 /// Bytes that a request's head may take, its empty line included; over it the answer is `431` (CONTRACT §3).
 pub const MAX_HEAD: usize = 16 * 1024;
@@ -127,6 +128,11 @@ pub struct Head {
 }
 
 impl Head {
+    /// Bytes that it takes in memory.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The target's path, as sent: `/ws`. Of an absolute target (RFC 9112 3.2.2) its path, `/` if it has none. For
     /// `OPTIONS *` it is `*`, for `CONNECT` the authority. UTF-8.
     pub fn path(&self) -> &[u8] {
@@ -381,7 +387,7 @@ impl<'a> Target<'a> {
             });
         }
         if method == "CONNECT" {
-            return match split_authority(target.as_bytes()) {
+            return match authority::split(target.as_bytes()) {
                 Some((host, Some(_))) if !host.is_empty() => Ok(Target {
                     path: target,
                     query: "",
@@ -398,7 +404,7 @@ impl<'a> Target<'a> {
         }
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at_checked(end).unwrap_or((rest, ""));
-        match split_authority(authority.as_bytes()) {
+        match authority::split(authority.as_bytes()) {
             Some((host, _)) if !host.is_empty() => Ok(Target::split(rest)),
             _ => Err(malformed("has no valid host: write http://host/path")),
         }
@@ -414,61 +420,6 @@ impl<'a> Target<'a> {
         }
     }
 }
-
-/// `host[:port]` (RFC 3986 3.2) in its parts, if it is valid; the host may be empty, as in `Host:` (RFC 9110 7.2).
-pub(super) fn split_authority(authority: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
-    let end = if let [b'[', inside @ ..] = authority {
-        let end = memchr::memchr(b']', inside)?;
-        let literal = str::from_utf8(inside.get(..end)?).ok()?;
-        literal.parse::<Ipv6Addr>().ok()?;
-        // The brackets are the host's.
-        end.checked_add(2)?
-    } else {
-        let end = authority.iter().position(|&byte| byte == b':');
-        let end = end.unwrap_or(authority.len());
-        valid_name(authority.get(..end)?).then_some(end)?
-    };
-    let (host, rest) = authority.split_at_checked(end)?;
-    match rest {
-        [] => Some((host, None)),
-        [b':', port @ ..] if port.iter().all(u8::is_ascii_digit) => Some((host, Some(port))),
-        _ => None,
-    }
-}
-
-/// Whether this is a `reg-name` (RFC 3986 3.2.2), which IPv4 addresses are too.
-fn valid_name(name: &[u8]) -> bool {
-    // A '%' and two digits are one character.
-    let mut parts = name.split(|&byte| byte == b'%');
-    parts.next().is_none_or(is_plain)
-        && parts.all(|part| match part {
-            [high, low, rest @ ..] => {
-                high.is_ascii_hexdigit() && low.is_ascii_hexdigit() && is_plain(rest)
-            }
-            _ => false,
-        })
-}
-
-fn is_plain(name: &[u8]) -> bool {
-    name.iter()
-        .all(|&byte| PLAIN.get(usize::from(byte)).is_some_and(|plain| *plain))
-}
-
-/// Which bytes may stand in a name as they are: every request names its host.
-#[expect(
-    clippy::indexing_slicing,
-    reason = "evaluated when it is compiled; a byte is below 256"
-)]
-const PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut rest: &[u8] =
-        b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-._~!$&'()*+,;=";
-    while let [byte, others @ ..] = rest {
-        plain[*byte as usize] = true;
-        rest = others;
-    }
-    plain
-};
 
 /// A request's transfer codings, counted.
 #[derive(Default)]
@@ -498,7 +449,7 @@ impl Told {
             match name.len() {
                 4 if name.eq_ignore_ascii_case("host") => {
                     hosts = hosts.saturating_add(1);
-                    if split_authority(value).is_none() {
+                    if authority::split(value).is_none() {
                         return Err(bad_request(format!(
                             "the Host \"{}\" is malformed: send host or host:port",
                             shown(value)
@@ -1508,22 +1459,6 @@ mod tests {
         ];
         for (text, status) in table {
             assert_eq!(three_ways(text.as_bytes()), Err(*status), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_name_may_hold_what_needs_no_encoding_and_what_is_encoded() {
-        for byte in 0..=u8::MAX {
-            let fits = byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte);
-            assert_eq!(valid_name(&[b'a', byte]), fits, "{byte:#x}");
-        }
-        for good in ["", "%41", "a%2Fb%c3", "%25%25"] {
-            assert!(valid_name(good.as_bytes()), "{good}");
-        }
-        for bad in [
-            "%", "a%", "%4", "a%4", "%4g", "%g4", "%41%", "%41%4", "%%41", "%41 ",
-        ] {
-            assert!(!valid_name(bad.as_bytes()), "{bad}");
         }
     }
 

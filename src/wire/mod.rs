@@ -16,6 +16,7 @@
     )
 )]
 
+pub mod authority;
 pub mod command;
 pub mod forwarded;
 pub mod frame;
