@@ -27,6 +27,7 @@ use bytesize::ByteSize;
 
 use crate::authorizer::{self, Url};
 use crate::log::{Format, Level};
+use crate::secret::{HIDDEN, Secret};
 use crate::wire::authority::{self, Host};
 use crate::wire::forwarded::Proxies;
 use crate::wire::origins::Origins;
@@ -326,25 +327,6 @@ impl fmt::Display for RedisDsn {
         }
     }
 }
-
-/// A text that no log may show.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text itself, for the one who compares or sends it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(HIDDEN)
-    }
-}
-
-const HIDDEN: &str = "***";
 
 /// Why the program ends before its time, or never begins: a text, and the exit status that goes with it.
 #[derive(Debug, PartialEq, Eq)]
@@ -860,7 +842,7 @@ fn parse_redis_dsn(text: &str) -> Option<RedisDsn> {
         host,
         port: Some(port).filter(|&port| port != 0)?,
         user: some(percent_decoded(user)?),
-        password: some(percent_decoded(password)?).map(Secret),
+        password: some(percent_decoded(password)?).map(Secret::new),
         db,
     })
 }
@@ -883,7 +865,7 @@ fn key(text: &str) -> Result<Option<Secret>, String> {
     if text.chars().any(char::is_control) {
         return Err("a text without line breaks and other control characters".to_owned());
     }
-    Ok((!text.is_empty()).then(|| Secret(text.to_owned())))
+    Ok((!text.is_empty()).then(|| Secret::new(text)))
 }
 
 fn switch(text: &str) -> Result<bool, String> {
@@ -1301,7 +1283,7 @@ mod tests {
         assert_eq!(plain, bare);
         assert_eq!(dsn("redis://localhost:6379/"), bare);
         assert_eq!(dsn("redis://localhost:6379/0"), bare);
-        let secret = |text: &str| Some(Secret(text.to_owned()));
+        let secret = |text: &str| Some(Secret::new(text));
         let full = dsn("rediss://us%65r:p%40s+s@[::1]:7000/3");
         assert_eq!((full.tls, full.port, full.db), (true, 7000, 3));
         assert_eq!(

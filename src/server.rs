@@ -19,14 +19,16 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::authorizer::Authorizer;
+use crate::clock::{Clock, Millis};
 use crate::config::{Broker, Config, Listen, RedisDsn, Stop};
-use crate::connection::{Clock, Limits, Millis, Peer};
+use crate::connection::{Limits, Peer};
 use crate::effect::{Answer, ConnId, Effect, Question, Verdict};
 use crate::heap::Heap;
 use crate::hub::{Hub, Settings};
 use crate::listener::{self, Listener, Socket};
 use crate::log::{Log, Value};
 use crate::metrics::Metrics;
+use crate::random;
 use crate::redis::{self, Redis};
 use crate::systemd::Manager;
 use crate::tls;
@@ -149,7 +151,7 @@ impl Server {
             );
         }
         let max_connections = wanted.min(room);
-        let random = getrandom::u64()
+        let random = random::seed()
             .map_err(|e| Stop::failed(format_args!("no random number can be had: {e}")))?;
         let settings = Settings {
             limits: Limits {

@@ -10,8 +10,9 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use super::{Clock, Ending, Limits, Millis, Peer};
+use super::{Ending, Limits, Peer};
 use crate::buffers::Outbox;
+use crate::clock::{Clock, Millis};
 use crate::wire::command::Command;
 use crate::wire::frame::{self, Opcode};
 use crate::wire::handshake::{self, Upgrade};
