@@ -60,7 +60,6 @@
 //!
 //! authorizer.rs            worker threads: a Question goes out, an Answer comes home; never sees a client
 //! authorizer/dial.rs       a connection to the authorizer: name, TCP, TLS
-//! authorizer/fuzz.rs       an authorizer that says anything, for fuzzing
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
 //!
 //! redis.rs                 the broker: one link publishes, one listens, receipts come home in order
