@@ -22,7 +22,12 @@
 //! buffers.rs               bytes that wait: Inbox (in), Outbox (out), Runs (encoded once, shared by many outboxes)
 //!
 //! wire/mod.rs              bytes to values and back, pure: no sockets, time, threads, logging, ConnId
-//! wire/http.rs             one request's head and body, one reply, query strings (RFC 9112)
+//! wire/http/mod.rs         HTTP/1.1 on the server's side: one request, one reply (RFC 9112)
+//! wire/http/head.rs        a request's head: its bytes and its lines
+//! wire/http/facts.rs       what its headers say about the request itself: host, framing, keep-alive
+//! wire/http/target.rs      its target, and query strings
+//! wire/http/body.rs        its body, and how the end of it is found
+//! wire/http/reply.rs       statuses, error answers, and their bytes
 //! wire/authority.rs        a host, and perhaps a port
 //! wire/handshake.rs        may this request upgrade, and with what answer (RFC 6455 4)
 //! wire/origins.rs          the meaning of --allowed-origins, and the CORS headers that follow from it
