@@ -1,6 +1,7 @@
 """CONTRACT section 7: several servers share their channels through redis; and what happens while it is away."""
 
 import json
+import signal
 import subprocess
 import threading
 import time
@@ -284,7 +285,7 @@ def test_a_unix_socket(start, node, tmp_path):
         assert {client["db"] for client in redis.clients()} == {"7"}
         speaks(server)
         assert not any("secret" in line for line in server.out), server.out
-        server.finish()
+        server.signal(signal.SIGKILL)
         until(lambda: not redis.clients(), "its links are gone")
 
 
