@@ -312,7 +312,7 @@ def test_the_wrong_item_of_a_list_is_named(flag, value, item):
 
 
 def test_a_dsn_that_cannot_be_used():
-    for value in ("nonsense", "http://127.0.0.1:6379", "redis://", "redis://h:99999"):
+    for value in ("nonsense", "http://127.0.0.1:6379", "redis://h/x", "redis://h:99999"):
         status, _, err = run("--broker-driver", "redis", "--broker-dsn", value)
         assert status == 2, (value, status, err)
         complains(err, "broker-dsn", value)
