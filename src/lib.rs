@@ -11,7 +11,9 @@
 //! main.rs                  starts: arguments, configuration, log, server; says why it could not
 //! config.rs                arguments and environment, turned once into checked types; nobody else reads either
 //! config/dsn.rs            --broker-dsn: where redis is, and how that is shown without its secrets
-//! log.rs                   lines on stdout, JSON or text, written by a thread of its own, so that the loop never waits
+//! log/mod.rs               lines on stdout, written by a thread of its own, so that the loop never waits
+//! log/format.rs            a line as JSON or as text
+//! log/seldom.rs            throttles for lines: at most so many in a while, once for as long as something lasts
 //! metrics.rs               counters, gauges, histograms, and their Prometheus text
 //! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
 //! secret.rs                a text that is never shown
@@ -95,7 +97,7 @@
 //! config -> authorizer, log, secret, wire
 //! effect, playground -> wire
 //! process -> metrics
-//! log -> apart
+//! log -> apart, clock
 //! apart, buffers, clock, metrics, secret, tls, welcome, wire -> nothing
 //! ```
 //!
