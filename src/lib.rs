@@ -211,8 +211,8 @@
 //!
 //! At a file's foot: tables of bytes and what they mean, read whole, byte by byte, and with more behind them. In
 //! `tests/`: stories and a seeded simulation of the hub without sockets, with broken copies of it that the simulation has
-//! to find; the command line, this map, the tables and links of the documentation, the corpora of `fuzz/`, and how often the kernel and the
-//! allocator are called (cargo); the promises of README and docs one by one over real sockets (`tests/contract`), clients
+//! to find; the command line, this map, the tables and links of the documentation, the corpora of `fuzz/`, and how often
+//! the kernel and the allocator are called (cargo); the promises of README and docs one by one over real sockets (`tests/contract`), clients
 //! that others wrote (`tests/clients`), and what README and docs print (`tests/docs`). `tests/run` runs them all.
 //!
 //! `cargo bench` measures: `versus` against programs that do only what the kernel demands, `codec` a frame beside other

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from blocks import ROOT, deploy
-from harness.net import DEADLINE, Stream, is_error, request
+from harness.net import DEADLINE, Stream, is_error, request, until
 from harness.server import KEY, free_port, upgrade
 from harness.tools import absent, need
 from harness.ws import upgraded
@@ -93,9 +93,9 @@ def test_haproxy_before_nodes(serve, authorizer, shell, listens, certificate):
     text = text[: text.index("\nbackend wsify") + 1] + nodes
     addresses = [("10.0.0.1:3000", f"127.0.0.1:{server.port}"), ("10.0.0.2:3000", "127.0.0.1:1"), ("10.0.0.3:3000", "127.0.0.1:1")]
     listens(haproxy(shell, port, both, text, addresses), port)
+    admits = lambda: tls(port, crt, "127.0.0.4").send(upgrade()).response().status == 101
+    until(lambda: all(admits() for _ in range(5)), "the nodes that are not there are taken out")
     goes_through(port, crt, server, authorizer)
-    for _ in range(5):
-        upgraded(tls(port, crt, "127.0.0.4").send(upgrade("/ws?token=abc")), KEY)
 
 
 @pytest.mark.parametrize("unit", ["wsify.service", "wsify.socket", "wsify@.service"])
