@@ -35,7 +35,7 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// The code and reason of the close frame that is sent (`docs/protocol.md#close-codes`). A client's code is echoed.
+    /// The code and reason of the close frame that is sent (`docs/protocol.md#closing`). A client's code is echoed.
     /// An empty close frame is answered with 1000, so that a browser's `close()` ends with 1000 and not with 1005.
     pub fn close(self) -> (Option<u16>, &'static str) {
         match self {
