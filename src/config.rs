@@ -124,8 +124,8 @@ flags! {
     /// where to listen: :PORT (all interfaces, IPv4 and IPv6), HOST:PORT, [V6]:PORT
     /// or unix:/path; port 0 is any free one; may be repeated
     listen_addr: List "ADDR,..." = ":3000";
-    /// several processes on this machine listen on the same TCP port, and the kernel
-    /// spreads the connections; each of them needs this flag; alone it is true
+    /// share the TCP port with other processes on this machine; the kernel spreads
+    /// the connections; each process needs this flag
     reuse_port: Switch "true|false" = "false";
 ["The authorizer"]
     /// the webhook that is asked before every connect, join, leave and broadcast,
@@ -146,57 +146,54 @@ flags! {
     /// put before every channel name at the broker
     broker_prefix: One "TEXT" = "";
 ["Who is let in"]
-    /// what backends show at /broadcast, /metrics and /tap; without it only peers on
-    /// loopback or a unix socket may use them
+    /// what backends must send to /broadcast, /metrics and /tap; without it only peers
+    /// on loopback or a unix socket may use them
     broadcasting_key: Secret "KEY" = "";
     /// origins that a browser may connect from: https://app.example.com,
     /// https://*.example.com, an app's scheme alone such as capacitor://, or null; * is any
     allowed_origins: List "ORIGIN,..." = "*";
-    /// proxies whose X-Forwarded-For is believed, with commas between them: addresses,
-    /// networks such as 10.0.0.0/8, or unix for who comes by a unix socket
+    /// proxies whose X-Forwarded-For is trusted: addresses, networks such as
+    /// 10.0.0.0/8, or unix for peers on a unix socket
     trusted_proxies: List "CIDR,..." = "";
-    /// whether trusted proxies and those on a unix socket begin with a header of the
-    /// PROXY protocol, version 1 or 2; --proxy-protocol alone means true
+    /// expect a PROXY protocol header, version 1 or 2, from trusted proxies and on unix
+    /// sockets
     proxy_protocol: Switch "true|false" = "false";
 ["Limits"]
     /// connections at most; 0 is what the limit on open files allows, less a reserve
     max_connections: One "COUNT" = "0";
-    /// connections at most from one address, all those of an IPv6 /64 being one; 0 is
-    /// no limit of its own
+    /// connections at most from one address; an IPv6 /64 counts as one; 0 is no limit
     max_connections_per_ip: One "COUNT" = "0";
-    /// a client's message, or the body of a POST, at most
+    /// largest message of a client, and largest body of a POST
     max_message_size: One "SIZE" = "1MiB";
     /// channels that one connection may be in
     max_channels: One "COUNT" = "1000";
-    /// messages that one connection may send in a second, and at once; 0 is no limit
+    /// messages that one connection may send per second, and as a burst; 0 is no limit
     max_message_rate: One "COUNT" = "0";
     /// bytes that may wait for one slow connection
     max_queue_size: One "SIZE" = "1MiB";
-    /// bytes that may wait in all: for slow connections, and for the rest of messages
-    /// and bodies; when it is short, whoever holds most of it is ended
+    /// total bytes buffered for all connections; under pressure the largest holders are
+    /// disconnected first
     max_total_queue_size: One "SIZE" = "1GiB";
 ["Time"]
-    /// from accepting a connection to its complete request
+    /// time from accepting a connection to its complete request
     handshake_timeout: One "DURATION" = "10s";
-    /// silence after which the server pings; another interval of it ends the
-    /// connection; 0 is never
+    /// silence after which the server pings; after another interval of silence the
+    /// connection ends; 0 is never
     ping_interval: One "DURATION" = "25s";
-    /// how long a graceful stop may take; 0 is not at all
+    /// how long a graceful stop may take; 0 stops at once
     drain_timeout: One "DURATION" = "10s";
 ["Logs"]
-    /// the least important lines that are logged
+    /// least severe lines that are logged
     log_level: One "error|warn|info|debug" = "info";
-    /// how log lines look; without it text at a terminal, and json elsewhere
+    /// how log lines look; by default text at a terminal, and json elsewhere
     log_format: One "json|text" = "";
-    /// whose end is logged: nobody's, that of those at fault (theirs or ours), or
-    /// everybody's; all counts messages and bytes of each, which costs 40 bytes
+    /// which disconnects are logged: none, only errors, or all with their counts of
+    /// messages and bytes
     access_log: One "off|errors|all" = "errors";
 ["Trying it out"]
-    /// whether GET / is a page that connects, joins, broadcasts and shows what happens;
-    /// --playground alone means true
+    /// serve a page at / that connects, joins, broadcasts and shows what happens
     playground: Switch "true|false" = "false";
-    /// tries the addresses, the authorizer and the broker, says what is right and what
-    /// is wrong, and ends with 0 or 1; --check alone means true
+    /// try the addresses, the authorizer and the broker, report, and exit with 0 or 1
     check: Switch "true|false" = "false";
 }
 

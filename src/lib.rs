@@ -1,5 +1,5 @@
 //! wsify: a WebSocket publish/subscribe server that asks a webhook who may do what. What it promises to its users is in
-//! README.md; this page is the map of how it keeps that. An hour here and in the headers of the files should do.
+//! README.md and docs/; this page is the map of how it keeps that. An hour here and in the headers of the files should do.
 //!
 //! The hard part is not bytes but interleaving (a verdict of the authorizer, a broadcast, a hang-up and the next frame,
 //! in any order), and never letting one party's work delay another's. So one thread owns everybody, and the part of it
@@ -199,10 +199,11 @@
 //!   an answer. Memory follows what has come, never what was announced.
 //! - No `unsafe` but for two calls (heap.rs says why), no `Rc<RefCell>`, no lifetimes in structs, no trait with one
 //!   implementor, no callbacks.
-//! - Names are the README's nouns: one word, one meaning. Comments say why.
-//! - Comments cite `CONTRACT §n`, the numbered promises. README.md has them all, under these headings: §2 Flags, §3
-//!   Endpoints, §4 The client's side, §5 The backend's side, §6 The authorizer's side, §8 Flags (stopping), §9 Limits,
-//!   §10 From v3, §7 Many servers.
+//! - Names are the documentation's nouns: one word, one meaning. Comments say why.
+//! - Comments cite promises by their place, such as docs/authorizer.md#answers. `CONTRACT §n` is: §2 README.md#flags and
+//!   docs/operating.md, §3 docs/api.md, §4 docs/protocol.md, §5 docs/api.md#broadcast, §6 docs/authorizer.md, §7
+//!   docs/scaling.md, §8 docs/operating.md#stopping, §9 docs/protocol.md#violations and docs/limits.md, §10
+//!   docs/from-v3.md.
 //!
 //! # Decisions that bind the whole
 //!
@@ -221,9 +222,9 @@
 //!
 //! At a file's foot: tables of bytes and what they mean, read whole, byte by byte, and with more behind them. In
 //! `tests/`: stories and a seeded simulation of the hub without sockets, with broken copies of it that the simulation has
-//! to find; the command line, this map, the README's tables, the corpora of `fuzz/`, and how often the kernel and the
-//! allocator are called (cargo); the README's promises one by one over real sockets (`tests/contract`), and clients that
-//! others wrote (`tests/clients`). `tests/run` runs them all.
+//! to find; the command line, this map, the tables and links of the documentation, the corpora of `fuzz/`, and how often
+//! the kernel and the allocator are called (cargo); the promises of README and docs one by one over real sockets (`tests/contract`), clients
+//! that others wrote (`tests/clients`), and what README and docs print (`tests/docs`). `tests/run` runs them all.
 //!
 //! `cargo bench` measures: `versus` against programs that do only what the kernel demands, `codec` a frame beside other
 //! libraries, `million` the hub with a million connections and no sockets, `redis` two nodes beside one.
