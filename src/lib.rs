@@ -9,7 +9,10 @@
 //!
 //! ```text
 //! main.rs                  starts: arguments, configuration, log, server; says why it could not
-//! config.rs                arguments and environment, turned once into checked types; nobody else reads either
+//! config/mod.rs            the command line and the environment, turned once into a checked Config; no other file reads them
+//! config/flags.rs          every flag as data: name, default, help
+//! config/arguments.rs      arguments and variables as texts, and the errors that name them
+//! config/values.rs         what a usable value looks like
 //! config/dsn.rs            --broker-dsn: where redis is, and how that is shown without its secrets
 //! log/mod.rs               lines on stdout, written by a thread of its own, so that the loop never waits
 //! log/format.rs            a line as JSON or as text

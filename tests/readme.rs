@@ -40,16 +40,16 @@ fn the_table_of_flags_is_that_of_the_program() {
         writeln!(
             table,
             "| `--{} {}` | `{}` | {default} | {} |",
-            flag.name(),
+            flag.name,
             flag.value.replace('|', "\\|"),
             flag.variable(),
-            marked(&flag.about.join(" ")),
+            marked(flag.about),
         )
         .unwrap();
     }
     assert!(
         section("README.md", "flags") == table,
-        "the README's table of flags is not that of src/config.rs, which is\n{table}"
+        "the README's table of flags is not that of src/config/flags.rs, which is\n{table}"
     );
 }
 
