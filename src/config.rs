@@ -131,10 +131,12 @@ flags! {
     /// the webhook that is asked before every connect, join, leave and broadcast,
     /// http://... or https://...; without it everything is allowed
     authorizer_url: Url "URL" = "";
-    /// how long one whole call to the authorizer may take
+    /// how long one whole call to the authorizer may take, and a question wait for a
+    /// worker before it
     authorizer_timeout: One "DURATION" = "5s";
-    /// worker threads, which is to say calls in flight at most
-    authorizer_workers: One "COUNT" = "32";
+    /// worker threads, which is to say calls in flight at most; by default no more than
+    /// an eighth of the limit on open files
+    authorizer_workers: One "COUNT" = "256";
     /// questions that may wait for a worker; one more counts as authorizer down
     authorizer_queue: One "COUNT" = "10000";
 ["The broker"]
@@ -207,7 +209,7 @@ pub struct Config {
     /// `None`: everything is allowed.
     pub authorizer_url: Option<Url>,
     pub authorizer_timeout: Duration,
-    pub authorizer_workers: usize,
+    pub authorizer_workers: Workers,
     pub authorizer_queue: usize,
     pub broker: Broker,
     pub broker_prefix: String,
@@ -253,6 +255,23 @@ pub struct Config {
     pub check: bool,
     /// `SSL_CERT_FILE`: certificates that are trusted besides the system's.
     pub cert_file: Option<PathBuf>,
+}
+
+/// How many threads ask the authorizer at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workers {
+    Exactly(usize),
+    /// By default: each takes a descriptor, and no more than an eighth of them are for workers.
+    AsFdsAllow(usize),
+}
+
+impl Workers {
+    fn within(self, fds: usize) -> usize {
+        match self {
+            Workers::Exactly(workers) => workers,
+            Workers::AsFdsAllow(workers) => workers.min(fds / 8).max(1),
+        }
+    }
 }
 
 /// Where to listen.
@@ -398,7 +417,13 @@ impl Config {
             authorizer_url: set.authorizer_url.checked(authorizer_url)?,
             authorizer_timeout: set.authorizer_timeout.checked(some_duration)?,
             // Each worker is a thread.
-            authorizer_workers: set.authorizer_workers.checked(|t| count(t, 1..=1024))?,
+            authorizer_workers: {
+                let workers = set.authorizer_workers.checked(|t| count(t, 1..=1024))?;
+                match set.authorizer_workers.given {
+                    true => Workers::Exactly(workers),
+                    false => Workers::AsFdsAllow(workers),
+                }
+            },
             // A question waits with its JSON, of a few hundred bytes: gigabytes at most.
             authorizer_queue: set.authorizer_queue.checked(|t| count(t, 1..=10_000_000))?,
             broker,
@@ -444,13 +469,13 @@ impl Config {
 }
 
 impl Config {
-    /// What the authorizer is started with, if there is one.
-    pub fn authorizer(&self) -> Option<authorizer::Settings> {
+    /// What the authorizer is started with, if there is one, where a process may have `fds` file descriptors.
+    pub fn authorizer(&self, fds: usize) -> Option<authorizer::Settings> {
         let url = self.authorizer_url.clone()?;
         Some(authorizer::Settings {
             url,
             timeout: self.authorizer_timeout,
-            workers: self.authorizer_workers,
+            workers: self.authorizer_workers.within(fds),
             queue: self.authorizer_queue,
             cert_file: self.cert_file.clone(),
         })
@@ -608,6 +633,8 @@ struct Setting {
     /// As the user calls it: `--flag` or `WSIFY_FLAG`.
     name: String,
     text: String,
+    /// Whether the user has given it; otherwise the text is the default.
+    given: bool,
 }
 
 impl Setting {
@@ -617,19 +644,25 @@ impl Setting {
         env: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Setting, Stop> {
         let variable = flag.variable();
-        let (name, text) = if let Some(last) = given.last() {
+        let (name, text, given) = if let Some(last) = given.last() {
             let text = match flag.kind {
                 Kind::List => given.join(","),
                 Kind::One | Kind::Url | Kind::Secret | Kind::Switch => last.clone(),
             };
-            (format!("--{}", flag.name()), text)
+            (format!("--{}", flag.name()), text, true)
         } else if let Some(text) = env(&variable).filter(|text| !text.is_empty()) {
             let text = utf8(&text, &variable)?;
-            (variable, text)
+            (variable, text, true)
         } else {
-            (format!("--{}", flag.name()), flag.default.to_owned())
+            let default = flag.default.to_owned();
+            (format!("--{}", flag.name()), default, false)
         };
-        Ok(Setting { flag, name, text })
+        Ok(Setting {
+            flag,
+            name,
+            text,
+            given,
+        })
     }
 
     /// The text as a value, by `check`, which says what it accepts where it refuses.
@@ -901,7 +934,7 @@ mod tests {
         assert_eq!(config.listen_addr, [Listen::AllInterfaces(3000)]);
         assert_eq!(config.authorizer_url, None);
         assert_eq!(config.authorizer_timeout, Duration::from_secs(5));
-        assert_eq!(config.authorizer_workers, 32);
+        assert_eq!(config.authorizer_workers, Workers::AsFdsAllow(256));
         assert_eq!(config.authorizer_queue, 10_000);
         assert_eq!(config.broker, Broker::Memory);
         assert_eq!(config.broker_prefix, "");
@@ -1301,7 +1334,11 @@ mod tests {
         refused("authorizer-workers", &["1025"]);
         let config = read(&["--max-connections=1", "--authorizer-workers=1024"], &[]).unwrap();
         assert_eq!(config.max_connections, Some(1));
-        assert_eq!(config.authorizer_workers, 1024);
+        assert_eq!(config.authorizer_workers, Workers::Exactly(1024));
+        assert_eq!(config.authorizer_workers.within(80), 1024);
+        for (fds, workers) in [(1 << 20, 256), (1024, 128), (4, 1)] {
+            assert_eq!(Workers::AsFdsAllow(256).within(fds), workers, "{fds}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::apart;
+use crate::fd_table;
 
 /// How much a line matters. Ordered: what is greater matters less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -164,7 +164,7 @@ impl Log {
     ) -> io::Result<Log> {
         let shared = Arc::new(Shared::new(capacity));
         let writers = Arc::clone(&shared);
-        apart::spawn("log", move || write_forever(&writers, style, sink))?;
+        fd_table::spawn_with_own_fds("log", move || write_forever(&writers, style, sink))?;
         Ok(Log {
             level,
             style,

@@ -9,7 +9,7 @@ use super::access::Subject;
 use super::registry::Name;
 use super::{Hub, broker};
 use crate::connection::{Authorizing, Awaits, Exchange, Peer, Publishing, Stream};
-use crate::effect::{ConnId, Effect, Question, Receipt, Verdict};
+use crate::effect::{ConnId, Receipt, Verdict};
 use crate::log::Value;
 use crate::metrics;
 use crate::playground;
@@ -164,11 +164,7 @@ impl<S: Stream> Hub<S> {
             line.text("command", "connect")
         });
         let body = self.connect_question(id, &head);
-        self.effects.push_back(Effect::Ask(Question {
-            from: id,
-            wants_state: true,
-            body,
-        }));
+        self.ask(id, true, body);
     }
 
     /// The authorizer's word about an upgrade.
