@@ -18,7 +18,7 @@ mod dsn;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,7 +30,10 @@ use bytesize::ByteSize;
 pub use self::dsn::{RedisAddress, RedisDsn};
 use crate::authorizer::{self, Url};
 use crate::log::{Format, Level};
+use crate::secret::{HIDDEN, Secret};
+use crate::wire::authority::{self, Host};
 use crate::wire::forwarded::Proxies;
+use crate::wire::origins::Origins;
 
 /// A flag of the command line, as `--help` and the README show it.
 #[derive(Clone, Copy, Debug)]
@@ -146,8 +149,8 @@ flags! {
     /// what backends must send to /broadcast, /metrics and /tap; without it only peers
     /// on loopback or a unix socket may use them
     broadcasting_key: Secret "KEY" = "";
-    /// origins such as https://app.example.com that a browser may connect from;
-    /// * is any
+    /// origins that a browser may connect from: https://app.example.com,
+    /// https://*.example.com, an app's scheme alone such as capacitor://, or null; * is any
     allowed_origins: List "ORIGIN,..." = "*";
     /// proxies whose X-Forwarded-For is trusted: addresses, networks such as
     /// 10.0.0.0/8, or unix for peers on a unix socket
@@ -210,8 +213,7 @@ pub struct Config {
     pub broker_prefix: String,
     /// `None`: the backend endpoints answer local peers only (CONTRACT §5).
     pub broadcasting_key: Option<Secret>,
-    /// `*`, `null` or `scheme://host[:port]`, in lower case and without a default port. Never empty.
-    pub allowed_origins: Vec<String>,
+    pub allowed_origins: Origins,
     /// Empty: nobody is believed.
     pub trusted_proxies: Proxies,
     pub proxy_protocol: bool,
@@ -300,25 +302,6 @@ impl fmt::Display for Broker {
         }
     }
 }
-
-/// A text that no log may show.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text itself, for the one who compares or sends it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(HIDDEN)
-    }
-}
-
-const HIDDEN: &str = "***";
 
 /// Why the program ends before its time, or never begins: a text, and the exit status that goes with it.
 #[derive(Debug, PartialEq, Eq)]
@@ -410,7 +393,7 @@ impl Config {
             Driver::Redis => Broker::Redis(set.broker_dsn.checked(dsn::parse)?),
         };
         Ok(Config {
-            listen_addr: set.listen_addr.checked(listen_addresses)?,
+            listen_addr: set.listen_addr.checked_list(LISTEN, listen_addresses)?,
             reuse_port: set.reuse_port.checked(switch)?,
             authorizer_url: set.authorizer_url.checked(authorizer_url)?,
             authorizer_timeout: set.authorizer_timeout.checked(some_duration)?,
@@ -421,8 +404,10 @@ impl Config {
             broker,
             broker_prefix: set.broker_prefix.checked(|t| Ok(t.to_owned()))?,
             broadcasting_key: set.broadcasting_key.checked(key)?,
-            allowed_origins: set.allowed_origins.checked(origins)?,
-            trusted_proxies: set.trusted_proxies.checked(proxies)?,
+            allowed_origins: set
+                .allowed_origins
+                .checked_list(Origins::ACCEPTED, Origins::parse)?,
+            trusted_proxies: set.trusted_proxies.checked_list(PROXIES, Proxies::parse)?,
             proxy_protocol: set.proxy_protocol.checked(switch)?,
             playground: set.playground.checked(switch)?,
             // Far more than one machine has ports or memory for.
@@ -652,7 +637,24 @@ impl Setting {
         check(&self.text).map_err(|accepted| self.refused(&accepted))
     }
 
+    /// The text's items as a value, by `parse`, whose error is the item that it refuses.
+    fn checked_list<T>(
+        &self,
+        accepted: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<T, Stop> {
+        parse(&self.text).map_err(|item| match items(&self.text).count() {
+            0 | 1 => self.refused(accepted),
+            _ => self.refused_for(&format!(" because of {item:?}"), accepted),
+        })
+    }
+
     fn refused(&self, accepted: &str) -> Stop {
+        self.refused_for("", accepted)
+    }
+
+    /// `because` names the part of the text that is wrong.
+    fn refused_for(&self, because: &str, accepted: &str) -> Stop {
         let shown = match self.flag.kind {
             Kind::One | Kind::List | Kind::Switch => self.text.clone(),
             Kind::Url => redacted(&self.text),
@@ -666,7 +668,7 @@ impl Setting {
         let hint = meant(&self.text, choices);
         let hint = hint.map_or(String::new(), |word| format!("; did you mean {word}?"));
         Stop::misused(format_args!(
-            "{} cannot be {shown:?}: accepted is {accepted}{hint}",
+            "{} cannot be {shown:?}{because}: accepted is {accepted}{hint}",
             self.name
         ))
     }
@@ -707,13 +709,19 @@ fn items(text: &str) -> impl Iterator<Item = &str> {
         .filter(|item| !item.is_empty())
 }
 
+const LISTEN: &str = "a comma-separated list of :PORT, HOST:PORT, [V6]:PORT and unix:/path \
+    (absolute, of at most 107 bytes)";
+
+const PROXIES: &str =
+    "a comma-separated list of addresses, networks such as 10.0.0.0/8 or 2001:db8::/32, and unix";
+
+/// The error is the item that cannot be used, empty if there are no items.
 fn listen_addresses(text: &str) -> Result<Vec<Listen>, String> {
-    let addresses: Option<Vec<_>> = items(text).map(listen_address).collect();
-    addresses.filter(|all| !all.is_empty()).ok_or_else(|| {
-        "a comma-separated list of :PORT, HOST:PORT, [V6]:PORT and unix:/path \
-         (absolute, of at most 107 bytes)"
-            .to_owned()
-    })
+    let addresses = items(text).map(|item| listen_address(item).ok_or_else(|| item.to_owned()));
+    match addresses.collect::<Result<Vec<_>, _>>()? {
+        none if none.is_empty() => Err(String::new()),
+        some => Ok(some),
+    }
 }
 
 fn listen_address(text: &str) -> Option<Listen> {
@@ -723,42 +731,17 @@ fn listen_address(text: &str) -> Option<Listen> {
         return fits.then(|| Listen::Unix(PathBuf::from(path)));
     }
     if let Some(port) = text.strip_prefix(':') {
-        return self::port(port).map(Listen::AllInterfaces);
+        return authority::port(port.as_bytes()).map(Listen::AllInterfaces);
     }
     // With the brackets, for the sake of a zone ([fe80::1%2]:3000).
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Some(Listen::Ip(address));
     }
-    let (host, port) = text.rsplit_once(':')?;
-    Some(match host_name(host)? {
-        Host::Ip(ip) => Listen::Ip(SocketAddr::new(ip, self::port(port)?)),
-        Host::Name(name) => Listen::Host(name, self::port(port)?),
+    let (host, port) = Host::with_port(text)?;
+    Some(match host {
+        Host::Ip(ip) => Listen::Ip(SocketAddr::new(ip, port?)),
+        Host::Name(name) => Listen::Host(name, port?),
     })
-}
-
-enum Host {
-    Ip(IpAddr),
-    Name(String),
-}
-
-/// A name, an IPv4 address, or an IPv6 address in brackets.
-fn host_name(text: &str) -> Option<Host> {
-    if let Some(inner) = text.strip_prefix('[') {
-        let ip: Ipv6Addr = inner.strip_suffix(']')?.parse().ok()?;
-        return Some(Host::Ip(ip.into()));
-    }
-    if let Ok(ip) = text.parse::<Ipv4Addr>() {
-        return Some(Host::Ip(ip.into()));
-    }
-    let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-    // A last label of digits alone is an IPv4 address gone wrong (WHATWG URL §3.5), not a name to look up.
-    let last = text.trim_end_matches('.').rsplit('.').next()?;
-    let numeric = last.bytes().all(|b| b.is_ascii_digit());
-    (text.len() <= 253 && !numeric && text.bytes().all(valid)).then(|| Host::Name(text.to_owned()))
-}
-
-fn port(text: &str) -> Option<u16> {
-    digits(text)?.parse().ok()
 }
 
 /// `text`, if it is digits: the standard library would take a sign as well.
@@ -793,57 +776,13 @@ fn key(text: &str) -> Result<Option<Secret>, String> {
     if text.chars().any(char::is_control) {
         return Err("a text without line breaks and other control characters".to_owned());
     }
-    Ok((!text.is_empty()).then(|| Secret(text.to_owned())))
-}
-
-fn origins(text: &str) -> Result<Vec<String>, String> {
-    let origins: Option<Vec<_>> = items(text).map(origin).collect();
-    origins.filter(|all| !all.is_empty()).ok_or_else(|| {
-        "*, or a comma-separated list of origins such as https://app.example.com \
-         (scheme://host[:port], without a path) and null"
-            .to_owned()
-    })
-}
-
-/// As a browser writes it (RFC 6454 §6.2): in lower case, without the scheme's own port.
-fn origin(text: &str) -> Option<String> {
-    let text = text.to_ascii_lowercase();
-    if text == "*" || text == "null" {
-        return Some(text);
-    }
-    let (scheme, place) = text.split_once("://")?;
-    let of_scheme = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
-    if !scheme.starts_with(|c: char| c.is_ascii_lowercase()) || !scheme.bytes().all(of_scheme) {
-        return None;
-    }
-    let (host, port) = match place.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(self::port(port)?)),
-        _ => (place, None),
-    };
-    let host = match host_name(host)? {
-        Host::Ip(IpAddr::V6(ip)) => format!("[{ip}]"),
-        Host::Ip(IpAddr::V4(ip)) => ip.to_string(),
-        Host::Name(name) => name,
-    };
-    Some(match (scheme, port) {
-        (_, None) | ("http", Some(80)) | ("https", Some(443)) => format!("{scheme}://{host}"),
-        (_, Some(port)) => format!("{scheme}://{host}:{port}"),
-    })
+    Ok((!text.is_empty()).then(|| Secret::new(text)))
 }
 
 fn switch(text: &str) -> Result<bool, String> {
     text.to_ascii_lowercase()
         .parse()
         .map_err(|_| "true or false".to_owned())
-}
-
-fn proxies(text: &str) -> Result<Proxies, String> {
-    Proxies::parse(text).map_err(|entry| {
-        format!(
-            "a comma-separated list of addresses, networks such as 10.0.0.0/8 or 2001:db8::/32, and unix \
-             ({entry:?} is none of these)"
-        )
-    })
 }
 
 fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
@@ -967,7 +906,7 @@ mod tests {
         assert_eq!(config.broker, Broker::Memory);
         assert_eq!(config.broker_prefix, "");
         assert_eq!(config.broadcasting_key, None);
-        assert_eq!(config.allowed_origins, ["*"]);
+        assert_eq!(config.allowed_origins, Origins::Any);
         assert_eq!(config.trusted_proxies, Proxies::default());
         assert!(!config.proxy_protocol);
         assert_eq!(config.max_connections, None);
@@ -1368,45 +1307,41 @@ mod tests {
     #[test]
     fn allowed_origins() {
         let list = |text: &str| given("allowed-origins", text).unwrap().allowed_origins;
-        assert_eq!(list("*"), ["*"]);
-        assert_eq!(
-            list("https://App.Example.com, http://localhost:8080,null,"),
-            ["https://app.example.com", "http://localhost:8080", "null"]
-        );
-        assert_eq!(
-            list("https://a:443,http://a:80,http://a:443,http://[0:0::1]:1,http://127.0.0.1"),
-            [
-                "https://a",
-                "http://a",
-                "http://a:443",
-                "http://[::1]:1",
-                "http://127.0.0.1"
-            ]
-        );
-        assert_eq!(list("chrome-extension://abc"), ["chrome-extension://abc"]);
+        assert_eq!(list("*"), Origins::Any);
+        let listed = list("https://App.Example.com, http://localhost:8080,null,file://,");
+        for origin in [
+            "https://app.example.com",
+            "http://localhost:8080",
+            "null",
+            "file://",
+        ] {
+            assert!(listed.allows(origin), "{origin}");
+        }
+        assert!(!listed.allows("https://b.example.com"));
         let repeated = ["--allowed-origins=http://a", "--allowed-origins=http://b"];
         let config = read(&repeated, &[]).unwrap();
-        assert_eq!(config.allowed_origins, ["http://a", "http://b"]);
-        refused(
-            "allowed-origins",
-            &[
-                "",
-                ",",
-                "app.example.com",
-                "https://",
-                "https://a/",
-                "https://a/b",
-                "https://a b",
-                "https://a:x",
-                "https://a:",
-                "https://u@a",
-                "https://*.example.com",
-                "://a",
-                "1a://b",
-                "file://",
-                "https://a;https://b",
-            ],
-        );
+        assert_eq!(config.allowed_origins, list("http://a,http://b"));
+        // Which items are wrong is the business of `Origins`.
+        refused("allowed-origins", &["", ",", "app.example.com", "https://"]);
+    }
+
+    #[test]
+    fn an_error_names_the_wrong_item_of_a_list() {
+        for (flag, value, item) in [
+            ("allowed-origins", "https://a, https://b/,c", "https://b/"),
+            ("allowed-origins", "*,https://", "https://"),
+            ("listen-addr", ":1, localhost ,:2", "localhost"),
+            ("trusted-proxies", "10.0.0.1,10.0.0.0/33", "10.0.0.0/33"),
+        ] {
+            let line = refusal(flag, value);
+            let named = format!("--{flag} cannot be {value:?} because of {item:?}: accepted is ");
+            assert!(line.contains(&named), "{line}");
+        }
+        let repeated = ["--listen-addr=:1", "--listen-addr=:x"];
+        let stop = read(&repeated, &[]).unwrap_err();
+        assert!(stop.text.contains(r#"":1,:x" because of ":x""#), "{stop:?}");
+        // The only item is not named twice.
+        assert!(refusal("listen-addr", ":x").contains("cannot be \":x\": accepted is "));
     }
 
     #[test]

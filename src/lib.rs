@@ -13,6 +13,9 @@
 //! config/dsn.rs            --broker-dsn: where redis is, and how that is shown without its secrets
 //! log.rs                   lines on stdout, JSON or text, written by a thread of its own, so that the loop never waits
 //! metrics.rs               counters, gauges, histograms, and their Prometheus text
+//! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
+//! secret.rs                a text that is never shown
+//! random.rs                one generator, for jitter
 //! apart.rs                 threads that have file descriptors of their own
 //! heap.rs                  memory that nobody uses any more, given back to the kernel
 //! process.rs               what the kernel says of this process, read when /metrics is asked for
@@ -21,6 +24,7 @@
 //!
 //! wire/mod.rs              bytes to values and back, pure: no sockets, time, threads, logging, ConnId
 //! wire/http.rs             one request's head and body, one reply, query strings (RFC 9112)
+//! wire/authority.rs        a host, and perhaps a port
 //! wire/handshake.rs        may this request upgrade, and with what answer (RFC 6455 4)
 //! wire/origins.rs          the meaning of --allowed-origins, and the CORS headers that follow from it
 //! wire/forwarded.rs        for whom a proxy asks: X-Forwarded-For, and --trusted-proxies
@@ -57,7 +61,6 @@
 //!
 //! authorizer.rs            worker threads: a Question goes out, an Answer comes home; never sees a client
 //! authorizer/dial.rs       a connection to the authorizer: name, TCP, TLS
-//! authorizer/fuzz.rs       an authorizer that says anything, for fuzzing
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
 //!
 //! redis.rs                 the broker: one link publishes, one listens, receipts come home in order
@@ -77,22 +80,22 @@
 //! ```text
 //! main -> check, config, heap, log, server
 //! check -> authorizer, config, effect, listener, log, server, wire
-//! server -> authorizer, config, connection, effect, heap, hub, listener, log, metrics, redis, systemd, tls, welcome, wire
+//! server -> authorizer, clock, config, connection, effect, heap, hub, listener, log, metrics, random, redis, systemd, tls, welcome, wire
 //! listener -> config, connection
-//! heap -> connection
-//! hub -> buffers, config, connection, effect, log, metrics, playground, process, wire
-//! connection -> buffers, wire
-//! redis -> buffers, config, connection, effect, hub, log, wire
+//! heap, random, systemd -> clock
+//! hub -> buffers, clock, config, connection, effect, log, metrics, playground, process, random, secret, wire
+//! connection -> buffers, clock, wire
+//! redis -> buffers, clock, config, connection, effect, hub, log, random, wire
 //! authorizer -> apart, effect, tls, wire
-//! config -> authorizer, log, wire
+//! config -> authorizer, log, secret, wire
 //! effect, playground -> wire
 //! process -> metrics
 //! log -> apart
-//! apart, buffers, metrics, systemd, tls, welcome, wire -> nothing
+//! apart, buffers, clock, metrics, secret, tls, welcome, wire -> nothing
 //! ```
 //!
-//! (Of `config` the hub needs the type of the key; of `authorizer`, `config` needs the type of the URL, and of `wire` that
-//! of the proxies.)
+//! (Of `config` the hub needs the type of `--access-log`; of `authorizer`, `config` needs the type of the URL, and of `wire`
+//! those of proxies and origins.)
 //!
 //! # Who owns what
 //!
@@ -223,6 +226,7 @@ pub mod apart;
 pub mod authorizer;
 pub mod buffers;
 pub mod check;
+pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod effect;
@@ -233,7 +237,9 @@ pub mod log;
 pub mod metrics;
 pub mod playground;
 pub mod process;
+pub mod random;
 pub mod redis;
+pub mod secret;
 pub mod server;
 pub mod systemd;
 pub mod tls;

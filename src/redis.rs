@@ -28,8 +28,9 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use self::link::{Advance, Filled, Link, Place};
+use crate::clock::Millis;
 use crate::config::{RedisAddress, RedisDsn};
-use crate::connection::{Millis, Stream};
+use crate::connection::Stream;
 use crate::effect::{ConnId, Publication, Receipt, Subscription, SubscriptionId};
 use crate::hub::Hub;
 use crate::log::{Log, Value};

@@ -19,20 +19,21 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::authorizer::Authorizer;
+use crate::clock::{Clock, Millis};
 use crate::config::{Broker, Config, Listen, RedisAddress, RedisDsn, Stop};
-use crate::connection::{Clock, Limits, Millis, Peer};
+use crate::connection::{Limits, Peer};
 use crate::effect::{Answer, ConnId, Effect, Question, Verdict};
 use crate::heap::Heap;
 use crate::hub::{Hub, Settings};
 use crate::listener::{self, Listener, Socket};
 use crate::log::{Log, Value};
 use crate::metrics::Metrics;
+use crate::random;
 use crate::redis::{self, Redis};
 use crate::systemd::Manager;
 use crate::tls;
 use crate::welcome;
 use crate::wire::forwarded::Proxies;
-use crate::wire::origins::Origins;
 
 /// Bytes read at once; every connection's reads go through the one buffer of this size.
 const BUFFER: usize = 64 * 1024;
@@ -150,10 +151,8 @@ impl Server {
             );
         }
         let max_connections = wanted.min(room);
-        let random = getrandom::u64()
+        let random = random::seed()
             .map_err(|e| Stop::failed(format_args!("no random number can be had: {e}")))?;
-        let origins = Origins::parse(&config.allowed_origins.join(","))
-            .map_err(|e| Stop::failed(format_args!("--allowed-origins cannot be used: {e}")))?;
         let settings = Settings {
             limits: Limits {
                 handshake_timeout: millis(config.handshake_timeout),
@@ -168,7 +167,7 @@ impl Server {
             max_message_rate: config.max_message_rate,
             playground: config.playground,
             key: config.broadcasting_key.clone(),
-            origins,
+            origins: config.allowed_origins.clone(),
             proxies: config.trusted_proxies.clone(),
             proxy_protocol: config.proxy_protocol,
             authorizer: authorizer.is_some(),

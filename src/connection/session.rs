@@ -10,8 +10,9 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use super::{Clock, Ending, Limits, Millis, Peer};
+use super::{Ending, Limits, Peer};
 use crate::buffers::Outbox;
+use crate::clock::{Clock, Millis};
 use crate::wire::command::Command;
 use crate::wire::frame::{self, Opcode};
 use crate::wire::handshake::{self, Upgrade};
@@ -79,6 +80,11 @@ pub struct Exchange {
 }
 
 impl Exchange {
+    /// Whether all of its body has been read, if there is one.
+    pub fn is_read(&self) -> bool {
+        self.read
+    }
+
     fn new(from: Peer, head: &Head, since: Millis) -> Exchange {
         Exchange {
             from,
@@ -137,6 +143,8 @@ struct Arriving {
     limit: u64,
     /// The request; without it, it has been answered, and the body is thrown away.
     exchange: Option<Exchange>,
+    /// The head of an upgrade request, whose body has to be empty.
+    upgrade: Option<Head>,
     kept: Vec<u8>,
     /// The client waits to be told to go on.
     expected: bool,
@@ -297,7 +305,10 @@ impl Session {
     /// Bytes that have come and wait: of a message or a body that is not complete, or that has to wait.
     pub fn held(&self) -> usize {
         match &self.phase {
-            Phase::Body(arriving) => arriving.kept.len(),
+            Phase::Body(arriving) => {
+                let head = arriving.upgrade.as_ref().map_or(0, Head::size);
+                arriving.kept.len().saturating_add(head)
+            }
             Phase::Publishing(publishing) => publishing.body.len(),
             Phase::Open { reader, parked, .. } => {
                 let parked = parked.as_ref().map_or(0, |parked| parked.message.len());
@@ -440,14 +451,30 @@ impl Session {
                         let payload = shift(payload, used);
                         used = used.saturating_add(count);
                         let kept = arriving.exchange.take();
+                        let upgrade = arriving.upgrade.take();
                         self.phase = Phase::next_request(clock.now);
                         if let Some(mut exchange) = kept {
                             exchange.read = true;
+                            let event = match upgrade {
+                                Some(head) => Event::Request(exchange, head, Some(used..used)),
+                                None => Event::Body(exchange, payload),
+                            };
                             return Step {
                                 used,
-                                event: Some(Event::Body(exchange, payload)),
+                                event: Some(event),
                             };
                         }
+                    }
+                    Err(refusal) if arriving.upgrade.is_some() => {
+                        let refusal = match refusal.status {
+                            Status::ContentTooLarge => handshake::has_body(),
+                            _ => refusal,
+                        };
+                        self.refuse(refusal, Ending::BadRequest, outbox, clock);
+                        return Step {
+                            used: all,
+                            event: None,
+                        };
                     }
                     Err(refusal) => {
                         let kept = arriving.exchange.take();
@@ -549,6 +576,16 @@ impl Session {
     /// Has a request's body read, to come back as [`Event::Body`].
     pub fn read_body(&mut self, exchange: Exchange, limits: &Limits) {
         self.phase = Phase::Body(Box::new(Arriving::new(exchange, true, limits)));
+    }
+
+    /// Reads the chunked body of an upgrade request, which has to be empty: RFC 6455 4.1 wants a GET, and a proxy may
+    /// frame a GET's missing body as chunks. Then the request comes again as [`Event::Request`].
+    pub fn read_empty_body(&mut self, exchange: Exchange, upgrade: Head, limits: &Limits) {
+        self.phase = Phase::Body(Box::new(Arriving {
+            limit: 0,
+            upgrade: Some(upgrade),
+            ..Arriving::new(exchange, true, limits)
+        }));
     }
 
     /// The answer to a request has begun and will go on.
@@ -843,6 +880,7 @@ impl Arriving {
             limit: limits.max_message as u64,
             expected: keep && exchange.expects_continue,
             exchange: keep.then_some(exchange),
+            upgrade: None,
             kept: Vec::new(),
         }
     }

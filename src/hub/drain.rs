@@ -6,7 +6,8 @@
 //! to whoever takes over; upgrades about which the authorizer is being asked are refused at once.
 
 use super::{DEADLINES, Hub, WALK};
-use crate::connection::{Authorizing, Millis, Stream};
+use crate::clock::Millis;
+use crate::connection::{Authorizing, Stream};
 use crate::effect::ConnId;
 
 /// The part of the drain time in which clients are told to leave; the rest is theirs to do so. In tenths.

@@ -56,14 +56,17 @@ use self::registry::{Name, Registry};
 use self::room::Search;
 use self::tap::{Delivery, Taps};
 use crate::buffers::{Inbox, Runs};
-use crate::config::{AccessLog, Secret};
+use crate::clock::{Clock, Millis};
+use crate::config::AccessLog;
 use crate::connection::{
-    Awaits, Badges, Clock, Ending, Event, Filled, Limits, Millis, Parked, Peer, Standing, Stream,
+    Awaits, Badges, Ending, Event, Filled, Limits, Parked, Peer, Standing, Stream,
 };
 use crate::effect::{Answer, ConnId, Effect, Verdict};
 use crate::log::{Log, Value};
 use crate::metrics::{Gauges, Metrics};
 use crate::process;
+use crate::random::Random;
+use crate::secret::Secret;
 use crate::wire::forwarded::Proxies;
 use crate::wire::frame;
 use crate::wire::origins::Origins;
@@ -193,7 +196,7 @@ pub struct Hub<S> {
     busy: usize,
     drain: Option<Drain>,
     search: Search,
-    random: u64,
+    random: Random,
     pub metrics: Metrics,
     /// What only the server knows of the gauges.
     pub outside: Outside,
@@ -237,7 +240,7 @@ impl<S: Stream> Hub<S> {
     pub fn new(settings: Settings, clock: Clock, mut metrics: Metrics, log: Log) -> Hub<S> {
         metrics.endings.know(&Ending::LABELS);
         Hub {
-            random: settings.instance | 1,
+            random: Random::new(settings.instance),
             taps: Taps::default(),
             access: Access::new(settings.access_log, log.clone()),
             backlog: Backlog::new(settings.max_total_queue, settings.limits.max_queue),
@@ -479,7 +482,7 @@ impl<S: Stream> Hub<S> {
                 }
                 Some(Event::Request(exchange, head, body)) => {
                     let body = body.and_then(|range| rest.get(range));
-                    self.request(id, exchange, &head, body);
+                    self.request(id, exchange, head, body);
                 }
                 Some(Event::Body(exchange, payload)) => self.body(id, exchange, payload.of(rest)),
                 Some(Event::Bye(ending)) => self.close(id, ending),
@@ -886,14 +889,6 @@ impl<S: Stream> Hub<S> {
 
     /// In how many seconds somebody is to come back: at random, so that not all do so at once.
     fn retry_after(&mut self) -> String {
-        (self.random() % 5).saturating_add(1).to_string()
-    }
-
-    /// A number that looks random (xorshift64*).
-    fn random(&mut self) -> u64 {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        self.random.wrapping_mul(0x2545_F491_4F6C_DD1D)
+        self.random.within(1..=5).to_string()
     }
 }

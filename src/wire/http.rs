@@ -22,7 +22,12 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io::Write;
 use std::mem::MaybeUninit;
-use std::net::Ipv6Addr;
+
+use super::authority;
+
+mod fuzz;
+#[doc(hidden)]
+pub use fuzz::fuzz;
 
 /// Bytes that a request's head may take, its empty line included; over it the answer is `431` (CONTRACT §3).
 pub const MAX_HEAD: usize = 16 * 1024;
@@ -127,6 +132,11 @@ pub struct Head {
 }
 
 impl Head {
+    /// Bytes that it takes in memory.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The target's path, as sent: `/ws`. Of an absolute target (RFC 9112 3.2.2) its path, `/` if it has none. For
     /// `OPTIONS *` it is `*`, for `CONNECT` the authority. UTF-8.
     pub fn path(&self) -> &[u8] {
@@ -381,7 +391,7 @@ impl<'a> Target<'a> {
             });
         }
         if method == "CONNECT" {
-            return match split_authority(target.as_bytes()) {
+            return match authority::split(target.as_bytes()) {
                 Some((host, Some(_))) if !host.is_empty() => Ok(Target {
                     path: target,
                     query: "",
@@ -398,7 +408,7 @@ impl<'a> Target<'a> {
         }
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at_checked(end).unwrap_or((rest, ""));
-        match split_authority(authority.as_bytes()) {
+        match authority::split(authority.as_bytes()) {
             Some((host, _)) if !host.is_empty() => Ok(Target::split(rest)),
             _ => Err(malformed("has no valid host: write http://host/path")),
         }
@@ -414,61 +424,6 @@ impl<'a> Target<'a> {
         }
     }
 }
-
-/// `host[:port]` (RFC 3986 3.2) in its parts, if it is valid; the host may be empty, as in `Host:` (RFC 9110 7.2).
-pub(super) fn split_authority(authority: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
-    let end = if let [b'[', inside @ ..] = authority {
-        let end = memchr::memchr(b']', inside)?;
-        let literal = str::from_utf8(inside.get(..end)?).ok()?;
-        literal.parse::<Ipv6Addr>().ok()?;
-        // The brackets are the host's.
-        end.checked_add(2)?
-    } else {
-        let end = authority.iter().position(|&byte| byte == b':');
-        let end = end.unwrap_or(authority.len());
-        valid_name(authority.get(..end)?).then_some(end)?
-    };
-    let (host, rest) = authority.split_at_checked(end)?;
-    match rest {
-        [] => Some((host, None)),
-        [b':', port @ ..] if port.iter().all(u8::is_ascii_digit) => Some((host, Some(port))),
-        _ => None,
-    }
-}
-
-/// Whether this is a `reg-name` (RFC 3986 3.2.2), which IPv4 addresses are too.
-fn valid_name(name: &[u8]) -> bool {
-    // A '%' and two digits are one character.
-    let mut parts = name.split(|&byte| byte == b'%');
-    parts.next().is_none_or(is_plain)
-        && parts.all(|part| match part {
-            [high, low, rest @ ..] => {
-                high.is_ascii_hexdigit() && low.is_ascii_hexdigit() && is_plain(rest)
-            }
-            _ => false,
-        })
-}
-
-fn is_plain(name: &[u8]) -> bool {
-    name.iter()
-        .all(|&byte| PLAIN.get(usize::from(byte)).is_some_and(|plain| *plain))
-}
-
-/// Which bytes may stand in a name as they are: every request names its host.
-#[expect(
-    clippy::indexing_slicing,
-    reason = "evaluated when it is compiled; a byte is below 256"
-)]
-const PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut rest: &[u8] =
-        b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-._~!$&'()*+,;=";
-    while let [byte, others @ ..] = rest {
-        plain[*byte as usize] = true;
-        rest = others;
-    }
-    plain
-};
 
 /// A request's transfer codings, counted.
 #[derive(Default)]
@@ -498,7 +453,7 @@ impl Told {
             match name.len() {
                 4 if name.eq_ignore_ascii_case("host") => {
                     hosts = hosts.saturating_add(1);
-                    if split_authority(value).is_none() {
+                    if authority::split(value).is_none() {
                         return Err(bad_request(format!(
                             "the Host \"{}\" is malformed: send host or host:port",
                             shown(value)
@@ -1084,119 +1039,6 @@ pub fn canonical_name(name: &str) -> String {
         .collect()
 }
 
-/// What must hold for any bytes; the fuzz target and the replayed corpus call it. Panics where it does not.
-#[doc(hidden)]
-#[expect(
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "it is meant to panic"
-)]
-pub fn fuzz(bytes: &[u8]) {
-    let whole = parse_head(bytes);
-    // However it is cut, a head is the same head, and what is refused is refused.
-    for size in [1, 7, 100] {
-        let mut seen = 0;
-        let mut found = Ok(None);
-        for piece in bytes.chunks(size) {
-            let arrived = &bytes[..seen + piece.len()];
-            if worth_parsing(arrived, seen) {
-                found = parse_head(arrived);
-                if !matches!(found, Ok(None)) {
-                    break;
-                }
-            }
-            seen = arrived.len();
-        }
-        match (&whole, &found) {
-            (Ok(Some((a, used))), Ok(Some((b, same)))) => {
-                assert_eq!((used, &a.bytes, a.framing), (same, &b.bytes, b.framing));
-            }
-            (Ok(None), Ok(None)) | (Err(_), Err(_)) => {}
-            // A line that no request begins with may be refused at its end only.
-            (Err(_), Ok(None)) => assert!(parse_head(&[bytes, b"\n"].concat()).is_err()),
-            (whole, found) => panic!("whole {whole:?}, in pieces of {size} {found:?}"),
-        }
-    }
-    fuzz_body(Framing::Chunked, bytes);
-    match whole {
-        Ok(None) => assert!(bytes.len() < MAX_HEAD),
-        Ok(Some((head, used))) => {
-            assert!(
-                used <= bytes.len() && used <= MAX_HEAD && head.headers().count() <= MAX_HEADERS
-            );
-            fuzz_body(head.framing, &bytes[used..]);
-            for (_, values) in query_pairs(head.query()) {
-                assert!(!values.is_empty());
-            }
-            let mut out = Vec::new();
-            match super::handshake::judge(&head) {
-                Ok(upgrade) => super::handshake::switching(&mut out, &upgrade, None),
-                Err(refusal) => respond(&mut out, &refusal.reply(), head.manner(), None),
-            }
-            fuzz_reply(&out);
-        }
-        Err(refusal) => {
-            assert!(refusal.status.code() >= 400 && !refusal.message.is_empty());
-            let mut out = Vec::new();
-            respond(&mut out, &refusal.reply(), Manner::LAST, None);
-            fuzz_reply(&out);
-        }
-    }
-}
-
-/// However a body is cut, it is the same body.
-#[expect(
-    clippy::arithmetic_side_effects,
-    clippy::panic,
-    reason = "it is meant to panic"
-)]
-fn fuzz_body(framing: Framing, bytes: &[u8]) {
-    const LIMIT: u64 = 1000;
-    let read = |size: usize| {
-        let (mut body, mut kept, mut used) = (Body::new(framing), Vec::new(), 0);
-        // Feeding nothing changes nothing.
-        let mut fed = body.feed(&[], Some(&mut kept), LIMIT)?;
-        for piece in bytes.chunks(size) {
-            if fed.complete {
-                break;
-            }
-            fed = body.feed(piece, Some(&mut kept), LIMIT)?;
-            assert!(fed.complete || fed.used == piece.len());
-            used += fed.used;
-        }
-        assert!(kept.len() as u64 <= LIMIT);
-        Ok::<_, Refusal>((fed.complete, used, kept))
-    };
-    let whole = read(bytes.len().max(1));
-    for size in [1, 7, 100] {
-        assert_eq!(read(size), whole);
-    }
-    match (framing.whole(bytes, LIMIT), whole) {
-        (Some(content), Ok((true, _, kept))) => assert_eq!(content, kept),
-        (Some(content), other) => panic!("{content:?}, {other:?}"),
-        (None, _) => {}
-    }
-}
-
-/// What is sent is one reply, whatever was asked for.
-#[expect(
-    clippy::arithmetic_side_effects,
-    clippy::panic,
-    reason = "it is meant to panic"
-)]
-fn fuzz_reply(bytes: &[u8]) {
-    let mut headers = [httparse::EMPTY_HEADER; 20];
-    let mut reply = httparse::Response::new(&mut headers);
-    let Ok(httparse::Status::Complete(used)) = reply.parse(bytes) else {
-        panic!("{}", bytes.escape_ascii());
-    };
-    let length = reply.headers.iter().find(|h| h.name == "Content-Length");
-    let length = length.and_then(|h| str::from_utf8(h.value).ok()?.parse().ok());
-    // Its length is not that of what follows it where there is no body: to HEAD.
-    assert!(bytes.len() == used || Some(bytes.len() - used) == length);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -1508,22 +1350,6 @@ mod tests {
         ];
         for (text, status) in table {
             assert_eq!(three_ways(text.as_bytes()), Err(*status), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_name_may_hold_what_needs_no_encoding_and_what_is_encoded() {
-        for byte in 0..=u8::MAX {
-            let fits = byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte);
-            assert_eq!(valid_name(&[b'a', byte]), fits, "{byte:#x}");
-        }
-        for good in ["", "%41", "a%2Fb%c3", "%25%25"] {
-            assert!(valid_name(good.as_bytes()), "{good}");
-        }
-        for bad in [
-            "%", "a%", "%4", "a%4", "%4g", "%g4", "%41%", "%41%4", "%%41", "%41 ",
-        ] {
-            assert!(!valid_name(bad.as_bytes()), "{bad}");
         }
     }
 
