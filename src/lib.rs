@@ -11,7 +11,9 @@
 //! main.rs                  starts: arguments, configuration, log, server; says why it could not
 //! config.rs                arguments and environment, turned once into checked types; nobody else reads either
 //! config/dsn.rs            --broker-dsn: where redis is, and how that is shown without its secrets
-//! log.rs                   lines on stdout, JSON or text, written by a thread of its own, so that the loop never waits
+//! log/mod.rs               lines on stdout, written by a thread of its own, so that the loop never waits
+//! log/format.rs            a line as JSON or as text
+//! log/seldom.rs            throttles for lines: at most so many in a while, once for as long as something lasts
 //! metrics.rs               counters, gauges, histograms, and their Prometheus text
 //! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
 //! secret.rs                a text that is never shown
@@ -23,7 +25,12 @@
 //! buffers.rs               bytes that wait: Inbox (in), Outbox (out), Runs (encoded once, shared by many outboxes)
 //!
 //! wire/mod.rs              bytes to values and back, pure: no sockets, time, threads, logging, ConnId
-//! wire/http.rs             one request's head and body, one reply, query strings (RFC 9112)
+//! wire/http/mod.rs         HTTP/1.1 on the server's side: one request, one reply (RFC 9112)
+//! wire/http/head.rs        a request's head: its bytes and its lines
+//! wire/http/facts.rs       what its headers say about the request itself: host, framing, keep-alive
+//! wire/http/target.rs      its target, and query strings
+//! wire/http/body.rs        its body, and how the end of it is found
+//! wire/http/reply.rs       statuses, error answers, and their bytes
 //! wire/authority.rs        a host, and perhaps a port
 //! wire/handshake.rs        may this request upgrade, and with what answer (RFC 6455 4)
 //! wire/origins.rs          the meaning of --allowed-origins, and the CORS headers that follow from it
@@ -94,7 +101,7 @@
 //! config -> authorizer, log, secret, wire
 //! effect, playground -> wire
 //! process -> metrics
-//! log -> fd_table
+//! log -> clock, fd_table
 //! buffers, clock, fd_table, metrics, secret, tls, welcome, wire -> nothing
 //! ```
 //!

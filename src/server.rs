@@ -26,7 +26,7 @@ use crate::effect::{Answer, ConnId, Effect, Question, Verdict};
 use crate::heap::Heap;
 use crate::hub::{Hub, Settings};
 use crate::listener::{self, Listener, Socket};
-use crate::log::{Log, Value};
+use crate::log::{Condition, Log, Seldom, Value};
 use crate::metrics::Metrics;
 use crate::random;
 use crate::redis::{self, Redis};
@@ -51,8 +51,8 @@ const RESERVED_REQUESTS: usize = 128;
 /// How long accepting rests when the system is out of something, or nobody has a place to give, unless a connection ends
 /// before.
 const ACCEPT_REST: Millis = 100;
-/// How long the authorizer is said to be down at least, so that one which flickers does not flood the log; and how long
-/// nothing is said of connections that cannot be served, once something was.
+/// For how long the log has the authorizer down at least, so that one which flickers does not flood it; and the pause
+/// between two lines about connections that cannot be served.
 const STEADY: Millis = 5_000;
 /// How long the last log lines are waited for.
 const LOG_PATIENCE: Duration = Duration::from_millis(500);
@@ -72,9 +72,8 @@ pub struct Server {
     authorizer: Option<Authorizer>,
     /// `None`: what is published here is for the clients here.
     redis: Option<Redis>,
-    /// What the log last said of the authorizer, and when.
-    authorizer_down: bool,
-    authorizer_said: Millis,
+    /// The authorizer is down.
+    authorizer_down: Condition,
     manager: Manager,
     heap: Heap,
     log: Log,
@@ -89,8 +88,8 @@ pub struct Server {
     guests: usize,
     /// Until when accepting rests.
     accept_after: Millis,
-    /// Until when the log says nothing more of connections that cannot be accepted or served.
-    unserved_said: Millis,
+    /// Lines about connections that cannot be accepted or served.
+    unserved: Seldom,
     drain_time: Millis,
     /// When a graceful stop is over, whoever is left.
     stop_at: Option<Millis>,
@@ -194,8 +193,7 @@ impl Server {
             hub,
             redis,
             authorizer,
-            authorizer_down: false,
-            authorizer_said: 0,
+            authorizer_down: Condition::lasting(STEADY),
             manager,
             heap: Heap::default(),
             log,
@@ -205,7 +203,7 @@ impl Server {
             max_sockets,
             guests: max_sockets - room,
             accept_after: 0,
-            unserved_said: 0,
+            unserved: Seldom::once_in(STEADY),
             drain_time: millis(config.drain_timeout),
             stop_at: None,
         };
@@ -456,9 +454,7 @@ impl Server {
     }
 
     fn unserved(&mut self, message: &str, reason: &dyn Display) {
-        let now = self.hub.clock.now;
-        if now >= self.unserved_said {
-            self.unserved_said = now + STEADY;
+        if self.unserved.admit(self.hub.clock.now).is_some() {
             self.log.warn(message, &[("reason", Value::Shown(reason))]);
         }
     }
@@ -509,18 +505,14 @@ impl Server {
     fn answered(&mut self, answer: Answer) {
         let down = answer.verdict == Verdict::Unavailable;
         let now = self.hub.clock.now;
-        if down != self.authorizer_down && (down || now >= self.authorizer_said + STEADY) {
-            self.authorizer_down = down;
-            self.authorizer_said = now;
-            if down {
-                let trouble = answer.trouble.as_deref().unwrap_or("unknown");
-                self.log.error(
-                    "the authorizer is down",
-                    &[("reason", Value::Text(trouble))],
-                );
-            } else {
-                self.log.info("the authorizer answers again", &[]);
-            }
+        if down && self.authorizer_down.begin(now) {
+            let trouble = answer.trouble.as_deref().unwrap_or("unknown");
+            self.log.error(
+                "the authorizer is down",
+                &[("reason", Value::Text(trouble))],
+            );
+        } else if !down && self.authorizer_down.end(now) {
+            self.log.info("the authorizer answers again", &[]);
         }
         self.hub.verdict(answer);
     }
@@ -591,7 +583,7 @@ impl Server {
                 config.broadcasting_key.is_some(),
                 authorizer.is_some(),
             );
-            self.log.tell(&text);
+            self.log.print(&text);
         }
     }
 }

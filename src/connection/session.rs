@@ -16,7 +16,7 @@ use crate::clock::{Clock, Millis};
 use crate::wire::command::Command;
 use crate::wire::frame::{self, Opcode};
 use crate::wire::handshake::{self, Upgrade};
-use crate::wire::http::{self, Body, Framing, Head, Manner, Refusal, Reply, Status};
+use crate::wire::http::{self, Body, Framing, Head, Refusal, Reply, ReplyOptions, Status};
 use crate::wire::message::{Item, Payload, Reader};
 use crate::wire::proxy_protocol;
 
@@ -67,7 +67,7 @@ pub struct Step {
 pub struct Exchange {
     /// Who sent it: the peer, or for whom a proxy asks.
     pub from: Peer,
-    manner: Manner,
+    options: ReplyOptions,
     framing: Framing,
     /// The client waits to be told to send the body.
     expects_continue: bool,
@@ -88,7 +88,7 @@ impl Exchange {
     fn new(from: Peer, head: &Head, since: Millis) -> Exchange {
         Exchange {
             from,
-            manner: head.manner(),
+            options: head.reply_options(),
             framing: head.framing,
             expects_continue: head.expects_continue,
             origin: head.header("origin").map(Into::into),
@@ -573,11 +573,11 @@ impl Session {
     ) {
         let unread = !exchange.read && exchange.framing.announces_body();
         let too_long = matches!(exchange.framing, Framing::Length(length) if length > limits.max_message as u64);
-        let mut manner = exchange.manner;
+        let mut options = exchange.options;
         // The end of a body that is not wanted has to be found, unless nobody knows whether it comes at all.
-        manner.close |= closing || unread && (too_long || exchange.expects_continue);
-        outbox.own(|out| http::respond(out, reply, manner, Some(&clock.date)));
-        if manner.close {
+        options.close |= closing || unread && (too_long || exchange.expects_continue);
+        outbox.own(|out| http::respond(out, reply, options, Some(&clock.date)));
+        if options.close {
             self.linger(Ending::Answered, clock.now);
         } else if unread {
             self.phase = Phase::Body(Box::new(Arriving::new(exchange, false, limits)));
@@ -865,7 +865,8 @@ impl Session {
 
     /// Answers what was no whole request, and ends.
     fn refuse(&mut self, refusal: Refusal, ending: Ending, outbox: &mut Outbox, clock: &Clock) {
-        outbox.own(|out| http::respond(out, &refusal.reply(), Manner::LAST, Some(&clock.date)));
+        outbox
+            .own(|out| http::respond(out, &refusal.reply(), ReplyOptions::LAST, Some(&clock.date)));
         self.linger(ending, clock.now);
     }
 
