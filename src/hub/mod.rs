@@ -347,12 +347,13 @@ impl<S: Stream> Hub<S> {
                 break;
             };
             if let Some(id) = released.next() {
-                self.resume(id);
+                let receipt = released.receipt.clone();
+                self.resume(id, receipt.as_ref());
             } else if let Some(done) = self.released.pop_front() {
                 self.channels.released(&done);
             }
         }
-        self.channels.restore();
+        self.channels.restore(self.clock.now);
         self.understood = 0;
         for _ in 0..self.again.len().min(TURNS) {
             let Some(id) = self.again.pop_front() else {
@@ -789,8 +790,7 @@ impl<S: Stream> Hub<S> {
         }
         self.due = due;
         self.access.expire(self.clock.now);
-        self.refuse_upgrades();
-        self.tell_to_leave();
+        self.go_on_draining();
     }
 
     /// Drops those that are over: the only place where a connection ends.
@@ -858,6 +858,7 @@ impl<S: Stream> Hub<S> {
         [
             self.deadlines.next_due(),
             leave,
+            self.channels.link.next_deadline(),
             self.access.next_deadline(),
         ]
         .into_iter()
