@@ -21,7 +21,7 @@
 //! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
 //! secret.rs                a text that is never shown
 //! random.rs                one generator, for jitter
-//! apart.rs                 threads that have file descriptors of their own
+//! fd_table.rs              threads that have a table of file descriptors of their own
 //! heap.rs                  memory that nobody uses any more, given back to the kernel
 //! process.rs               what the kernel says of this process, read when /metrics is asked for
 //! effect.rs                what crosses between the hub and its drivers: ConnId, Effect, Answer, Receipt
@@ -45,6 +45,7 @@
 //! wire/command.rs          a client's message, a POST's body, channel names, the JSON of answers
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
 //! wire/resp.rs             commands to redis, and its replies
+//! wire/response.rs         an HTTP answer as a client reads it: the authorizer's
 //!
 //! connection/mod.rs        one connection: stream, session, what waits; all reads and writes of a client's socket
 //! connection/session.rs    its phases: bytes in, events out; answers pings and malformed requests by itself
@@ -57,6 +58,7 @@
 //! hub/registry.rs          every connection by its name; the one place that knows slots and generations
 //! hub/routes.rs            what each request is answered: /ws, /broadcast, /health, /metrics
 //! hub/commands.rs          join, leave, broadcast
+//! hub/asking.rs            questions to the authorizer: when one is asked, when it is taken back
 //! hub/addresses.rs         how many WebSockets there are from one address
 //! hub/backlog.rs           how much waits in all, and how much more may
 //! hub/tap.rs               GET /tap: what happens, told to those who look on
@@ -69,8 +71,10 @@
 //! hub/rates.rs             how many messages a connection may send in a second
 //! hub/deadlines.rs         when which connection has to be looked at: a wheel
 //!
-//! authorizer.rs            worker threads: a Question goes out, an Answer comes home; never sees a client
-//! authorizer/dial.rs       a connection to the authorizer: name, TCP, TLS
+//! authorizer/mod.rs        the loop's side: a Question goes out, an Answer comes home; never sees a client
+//! authorizer/pool.rs       the worker threads, and the questions that wait for one
+//! authorizer/call.rs       one question and its answer, on a connection that is kept alive
+//! authorizer/dial.rs       a connection to the authorizer: name, TCP, TLS, timeouts
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
 //!
 //! redis.rs                 the broker: one link publishes, one listens, receipts come home in order
@@ -96,12 +100,12 @@
 //! hub -> buffers, clock, config, connection, effect, log, metrics, playground, process, random, secret, wire
 //! connection -> buffers, clock, wire
 //! redis -> buffers, clock, config, connection, effect, hub, log, random, wire
-//! authorizer -> apart, effect, tls, wire
+//! authorizer -> effect, fd_table, tls, wire
 //! config -> authorizer, log, secret, wire
 //! effect, playground -> wire
 //! process -> metrics
-//! log -> apart, clock
-//! apart, buffers, clock, metrics, secret, tls, welcome, wire -> nothing
+//! log -> clock, fd_table
+//! buffers, clock, fd_table, metrics, secret, tls, welcome, wire -> nothing
 //! ```
 //!
 //! (Of `config` the hub needs the type of `--access-log`; of `authorizer`, `config` needs the type of the URL, and of `wire`
@@ -200,7 +204,7 @@
 //! - Bytes leave to a client in one place, and a connection dies in one place. Below `server.rs` time is an argument.
 //! - Everything has a limit; its reason stands beside it, and what it leads to is an [`Ending`](connection::Ending) or
 //!   an answer. Memory follows what has come, never what was announced.
-//! - No `unsafe` but for two calls (heap.rs says why), no `Rc<RefCell>`, no lifetimes in structs, no trait with one
+//! - No `unsafe` but for three calls (heap.rs and fd_table.rs say why), no `Rc<RefCell>`, no lifetimes in structs, no trait with one
 //!   implementor, no callbacks.
 //! - Names are the documentation's nouns: one word, one meaning. Comments say why.
 //! - Comments cite promises by their place, such as docs/authorizer.md#answers. `CONTRACT §n` is: §2 README.md#flags and
@@ -232,7 +236,6 @@
 //! `cargo bench` measures: `versus` against programs that do only what the kernel demands, `codec` a frame beside other
 //! libraries, `million` the hub with a million connections and no sockets, `redis` two nodes beside one.
 
-pub mod apart;
 pub mod authorizer;
 pub mod buffers;
 pub mod check;
@@ -240,6 +243,7 @@ pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod effect;
+pub mod fd_table;
 pub mod heap;
 pub mod hub;
 pub mod listener;

@@ -122,7 +122,9 @@ impl Server {
         let waker = Waker::new(poll.registry(), WAKER)
             .map_err(|e| Stop::failed(format_args!("the poll cannot be woken: {e}")))?;
         let waker = Arc::new(waker);
-        let authorizer = match config.authorizer() {
+        let asks = config.authorizer(fds);
+        let workers = asks.as_ref().map_or(0, |settings| settings.workers);
+        let authorizer = match asks {
             None => None,
             Some(settings) => {
                 let failed = |e: io::Error| {
@@ -133,10 +135,11 @@ impl Server {
         };
 
         let listeners = open_listeners(&config, poll.registry())?;
-        // Where threads cannot be apart, as in a container whose system calls are filtered, the workers' are among ours.
+        // Where threads cannot have a table of their own, as in a container whose system calls are filtered, the workers'
+        // descriptors are among ours.
         let reserved = RESERVED_FDS
             + listeners.len()
-            + authorizer.as_ref().map_or(0, |_| config.authorizer_workers)
+            + workers
             + usize::from(config.broker != Broker::Memory) * BROKER_FDS;
         let max_sockets = fds.saturating_sub(reserved).max(fds / 2);
         let room = max_sockets
@@ -331,11 +334,13 @@ impl Server {
 
     #[inline(always)]
     fn ready(&mut self, token: Token, event: &Event, buffer: &mut [u8]) {
-        let closed = event.is_read_closed() || event.is_error();
+        let reset = event.is_error();
+        let closed = event.is_read_closed() || reset;
         self.hub.ready(
             id(token),
             event.is_readable() || closed,
             closed,
+            reset,
             event.is_writable(),
             buffer,
         );
@@ -351,9 +356,12 @@ impl Server {
         }
         let rest = waiting.then_some(self.accept_after);
         let broker = self.redis.as_ref().and_then(Redis::next_deadline);
+        let question = self.authorizer.as_ref().and_then(Authorizer::due);
+        let question = question.map(|due| millis(due.saturating_duration_since(self.started)));
         let next = [
             self.hub.next_deadline(),
             broker,
+            question,
             self.manager.next_deadline(),
             self.heap.next_deadline(),
             rest,
@@ -457,6 +465,11 @@ impl Server {
         while let Some(effect) = self.hub.effect() {
             match (effect, &mut self.redis) {
                 (Effect::Ask(question), _) => self.ask(question),
+                (Effect::Withdraw(id), _) => {
+                    if let Some(authorizer) = &self.authorizer {
+                        authorizer.withdraw(id);
+                    }
+                }
                 (Effect::Publish(publication), Some(redis)) => redis.publish(&publication, now),
                 (Effect::Subscribe(subscription), Some(redis)) => redis.want(subscription, now),
                 (Effect::Unsubscribe(channel), Some(redis)) => redis.unwant(channel, now),
@@ -470,26 +483,20 @@ impl Server {
     }
 
     fn ask(&mut self, question: Question) {
-        let Some(Err(question)) = self.authorizer.as_ref().map(|a| a.ask(question)) else {
+        let Some(Err(question)) = self.authorizer.as_mut().map(|a| a.ask(question)) else {
             return;
         };
-        self.answered(Answer {
-            to: question.from,
-            verdict: Verdict::Unavailable,
-            state: None,
-            state_too_long: false,
-            trouble: Some("more questions wait than --authorizer-queue allows".to_owned()),
-            took: Duration::ZERO,
-        });
+        let trouble = "more questions wait than --authorizer-queue allows".to_owned();
+        self.answered(Answer::unavailable(question.from, trouble, Duration::ZERO));
     }
 
     fn take_answers(&mut self, answers: &mut Vec<Answer>) {
-        let Some(authorizer) = &self.authorizer else {
+        let Some(authorizer) = &mut self.authorizer else {
             return;
         };
-        authorizer.answers(answers);
-        self.hub.outside.questions_in_flight = authorizer.in_flight() as u64;
-        self.hub.outside.questions_waiting = authorizer.waiting() as u64;
+        let load = authorizer.answers(answers);
+        self.hub.outside.questions_in_flight = load.in_flight as u64;
+        self.hub.outside.questions_waiting = load.waiting as u64;
         for answer in answers.drain(..) {
             self.answered(answer);
         }
@@ -506,12 +513,6 @@ impl Server {
             );
         } else if !down && self.authorizer_down.end(now) {
             self.log.info("the authorizer answers again", &[]);
-        }
-        if answer.state_too_long {
-            self.log.warn(
-                "the authorizer's answer to a connect is over 4 KiB: its state is ignored",
-                &[],
-            );
         }
         self.hub.verdict(answer);
     }

@@ -79,7 +79,7 @@ fn imports_go_where_the_map_says() {
         let code = text.lines().filter(|line| !line.trim().starts_with("//"));
         for root in ["crate::", "wsify::"] {
             for path in code.clone().flat_map(|line| line.split(root).skip(1)) {
-                let end = path.find(|c: char| !c.is_ascii_lowercase());
+                let end = path.find(|c: char| !c.is_ascii_lowercase() && c != '_');
                 imports.insert(path[..end.unwrap_or(path.len())].to_owned());
             }
         }

@@ -61,19 +61,25 @@ impl Arguments {
         let given = self.0.iter().filter(|(other, _)| other.name == flag.name);
         let given: Vec<&str> = given.map(|(_, value)| value.as_str()).collect();
         let variable = flag.variable();
-        let (name, text) = if let Some(last) = given.last() {
+        let (name, text, given) = if let Some(last) = given.last() {
             let text = match flag.kind {
                 Kind::List => given.join(","),
                 Kind::One | Kind::Url | Kind::Secret | Kind::Switch => (*last).to_owned(),
             };
-            (format!("--{}", flag.name), text)
+            (format!("--{}", flag.name), text, true)
         } else if let Some(text) = env(&variable).filter(|text| !text.is_empty()) {
             let text = utf8(&text, &variable)?;
-            (variable, text)
+            (variable, text, true)
         } else {
-            (format!("--{}", flag.name), flag.default.to_owned())
+            let default = flag.default.to_owned();
+            (format!("--{}", flag.name), default, false)
         };
-        Ok(Setting { flag, name, text })
+        Ok(Setting {
+            flag,
+            name,
+            text,
+            given,
+        })
     }
 }
 
@@ -142,6 +148,8 @@ pub(super) struct Setting {
     /// As the user calls it: `--flag` or `WSIFY_FLAG`.
     name: String,
     text: String,
+    /// Whether the user has given it; otherwise the text is the default.
+    pub given: bool,
 }
 
 impl Setting {

@@ -85,15 +85,17 @@ flags! {
         kind: Kind::One,
         value: "DURATION",
         default: "5s",
-        about: "how long one whole call to the authorizer may take",
+        about: "how long one whole call to the authorizer may take, and a question wait for a worker \
+                before it",
     };
     AUTHORIZER_WORKERS = Flag {
         name: "authorizer-workers",
         group: "Authorizer",
         kind: Kind::One,
         value: "COUNT",
-        default: "32",
-        about: "worker threads, which is to say calls in flight at most",
+        default: "256",
+        about: "worker threads, which is to say calls in flight at most; by default no more than an \
+                eighth of the limit on open files",
     };
     AUTHORIZER_QUEUE = Flag {
         name: "authorizer-queue",

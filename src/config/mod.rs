@@ -18,7 +18,7 @@ use std::time::Duration;
 use self::arguments::Arguments;
 pub use self::dsn::{RedisAddress, RedisDsn};
 pub use self::flags::{FLAGS, Flag};
-pub use self::values::{AccessLog, Listen};
+pub use self::values::{AccessLog, Listen, Workers};
 use crate::authorizer::{self, Url};
 use crate::log::{Format, Level};
 use crate::secret::Secret;
@@ -35,7 +35,7 @@ pub struct Config {
     /// `None`: everything is allowed.
     pub authorizer_url: Option<Url>,
     pub authorizer_timeout: Duration,
-    pub authorizer_workers: usize,
+    pub authorizer_workers: Workers,
     pub authorizer_queue: usize,
     pub broker: Broker,
     pub broker_prefix: String,
@@ -213,13 +213,19 @@ impl Config {
             Driver::Memory => Broker::Memory,
             Driver::Redis => Broker::Redis(set(BROKER_DSN)?.checked(dsn::parse)?),
         };
+        let workers = set(AUTHORIZER_WORKERS)?;
+        // Each worker is a thread.
+        let most = workers.checked(|t| count(t, 1..=1024))?;
+        let workers = match workers.given {
+            true => Workers::Exactly(most),
+            false => Workers::AsFdsAllow(most),
+        };
         Ok(Config {
             listen_addr: set(LISTEN_ADDR)?.checked_list(LISTEN, listen_addresses)?,
             reuse_port: set(REUSE_PORT)?.checked(switch)?,
             authorizer_url: set(AUTHORIZER_URL)?.checked(authorizer_url)?,
             authorizer_timeout: set(AUTHORIZER_TIMEOUT)?.checked(some_duration)?,
-            // Each worker is a thread.
-            authorizer_workers: set(AUTHORIZER_WORKERS)?.checked(|t| count(t, 1..=1024))?,
+            authorizer_workers: workers,
             // A question waits with its JSON, of a few hundred bytes: gigabytes at most.
             authorizer_queue: set(AUTHORIZER_QUEUE)?.checked(|t| count(t, 1..=10_000_000))?,
             broker,
@@ -263,13 +269,13 @@ impl Config {
         })
     }
 
-    /// What the authorizer is started with, if there is one.
-    pub fn authorizer(&self) -> Option<authorizer::Settings> {
+    /// What the authorizer is started with, if there is one, where a process may have `fds` file descriptors.
+    pub fn authorizer(&self, fds: usize) -> Option<authorizer::Settings> {
         let url = self.authorizer_url.clone()?;
         Some(authorizer::Settings {
             url,
             timeout: self.authorizer_timeout,
-            workers: self.authorizer_workers,
+            workers: self.authorizer_workers.within(fds),
             queue: self.authorizer_queue,
             cert_file: self.cert_file.clone(),
         })

@@ -41,7 +41,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.listen_addr, [Listen::AllInterfaces(3000)]);
     assert_eq!(config.authorizer_url, None);
     assert_eq!(config.authorizer_timeout, Duration::from_secs(5));
-    assert_eq!(config.authorizer_workers, 32);
+    assert_eq!(config.authorizer_workers, Workers::AsFdsAllow(256));
     assert_eq!(config.authorizer_queue, 10_000);
     assert_eq!(config.broker, Broker::Memory);
     assert_eq!(config.broker_prefix, "");
@@ -447,7 +447,11 @@ fn sizes_and_counts() {
     refused("authorizer-workers", &["1025"]);
     let config = read(&["--max-connections=1", "--authorizer-workers=1024"], &[]).unwrap();
     assert_eq!(config.max_connections, Some(1));
-    assert_eq!(config.authorizer_workers, 1024);
+    assert_eq!(config.authorizer_workers, Workers::Exactly(1024));
+    assert_eq!(config.authorizer_workers.within(80), 1024);
+    for (fds, workers) in [(1 << 20, 256), (1024, 128), (4, 1)] {
+        assert_eq!(Workers::AsFdsAllow(256).within(fds), workers, "{fds}");
+    }
 }
 
 #[test]

@@ -37,6 +37,23 @@ impl fmt::Display for Listen {
     }
 }
 
+/// How many threads ask the authorizer at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workers {
+    Exactly(usize),
+    /// By default: each takes a descriptor, and no more than an eighth of them are for workers.
+    AsFdsAllow(usize),
+}
+
+impl Workers {
+    pub(super) fn within(self, fds: usize) -> usize {
+        match self {
+            Workers::Exactly(workers) => workers,
+            Workers::AsFdsAllow(workers) => workers.min(fds / 8).max(1),
+        }
+    }
+}
+
 /// `--access-log`: which disconnects are logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessLog {

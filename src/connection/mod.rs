@@ -79,6 +79,12 @@ pub struct Connection<S> {
     unread: bool,
     /// The other side sends no more than what the kernel has.
     hung_up: bool,
+    /// Of that, the other side has ended its stream in order. What breaks it later is that something was sent to it.
+    finished: bool,
+    /// The other side has broken the stream.
+    reset: bool,
+    /// The authorizer is being asked about it.
+    pub asking: bool,
     /// More bytes have to come before there is anything to understand.
     pub starved: bool,
     /// More came for it than may wait.
@@ -137,6 +143,9 @@ impl<S: Stream> Connection<S> {
             alarm: 0,
             unread: false,
             hung_up: false,
+            finished: false,
+            reset: false,
+            asking: false,
             starved: true,
             too_slow: false,
             stopping: false,
@@ -168,10 +177,23 @@ impl<S: Stream> Connection<S> {
         self.session.upgrading().unwrap_or(self.peer)
     }
 
-    /// The poll said that there is something to read; `closed`: and that it is the last.
-    pub fn readable(&mut self, closed: bool) {
+    /// The poll said that there is something to read; `closed`: and that it is the last; `reset`: and that the stream is
+    /// broken.
+    pub fn readable(&mut self, closed: bool, reset: bool) {
         self.unread = true;
         self.hung_up |= closed;
+        self.finished |= closed && !reset;
+        self.reset |= reset && !self.finished;
+    }
+
+    /// Whether the other side sends no more than what the kernel has.
+    pub fn has_hung_up(&self) -> bool {
+        self.hung_up
+    }
+
+    /// Whether the other side has broken the stream, and not only ended it.
+    pub fn is_reset(&self) -> bool {
+        self.reset
     }
 
     /// Whether the kernel may have bytes that were not read.
@@ -330,8 +352,8 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Nothing can be sent any more. A client that says something and hangs up at once is still heard (CONTRACT §6): what
-    /// has come from it, or waits for a verdict, goes before its end.
+    /// Nothing can be sent any more. A client that says something and hangs up at once is still heard: what has come from
+    /// it, or waits for a verdict, goes before its end. If it was a reset, the poll says so.
     fn broken(&mut self, runs: &mut Runs) {
         self.outbox.clear(runs);
         if self.session.is_open() {

@@ -302,6 +302,19 @@ impl Session {
         }
     }
 
+    /// Whether the authorizer's answer would still do something.
+    pub fn awaits_verdict(&self) -> bool {
+        match &self.phase {
+            _ if self.over => false,
+            Phase::Authorizing(_) => true,
+            Phase::Open {
+                parked: Some(parked),
+                ..
+            } => parked.awaits == Awaits::Verdict,
+            _ => false,
+        }
+    }
+
     /// Bytes that have come and wait: of a message or a body that is not complete, or that has to wait.
     pub fn held(&self) -> usize {
         match &self.phase {

@@ -3,10 +3,10 @@
 //! Owns: what a command does once it is allowed, and what is answered. Knows: channels. Never knows: how a verdict comes
 //! about.
 
+use super::Hub;
 use super::subscriptions::Standing;
-use super::{Hub, broker};
 use crate::connection::{Awaits, Parked, Stream};
-use crate::effect::{ConnId, Effect, Question, Receipt};
+use crate::effect::{ConnId, Receipt};
 use crate::wire::command::{self, Code, Command, Fault, Verb};
 use crate::wire::{frame, http, question};
 
@@ -44,8 +44,10 @@ impl<S: Stream> Hub<S> {
             return self.answer_error(id, &command, message, Code::TooManyChannels, why);
         }
         // Without asking: what the authorizer says would change nothing (CONTRACT §4).
-        if command.verb == Verb::Broadcast && !self.is_broker_up() {
-            return self.answer_error(id, &command, message, Code::Unavailable, broker::DOWN);
+        if command.verb == Verb::Broadcast
+            && let Some(why) = self.why_unpublishable(command.channel(message))
+        {
+            return self.answer_error(id, &command, message, Code::Unavailable, &why);
         }
         if !self.settings.authorizer {
             return self.perform(id, command, message);
@@ -59,11 +61,7 @@ impl<S: Stream> Hub<S> {
             },
         );
         let body = self.command_question(id, &command, message);
-        self.effects.push_back(Effect::Ask(Question {
-            from: id,
-            wants_state: false,
-            body,
-        }));
+        self.ask(id, false, body);
         self.park(id, Awaits::Verdict, command, message);
     }
 
@@ -77,10 +75,6 @@ impl<S: Stream> Hub<S> {
             Verb::Join => match self.channels.standing(channel, id) {
                 Standing::Ready => self.channels.join(id.slot, channel, dialect),
                 Standing::Waiting => return self.park(id, Awaits::Channel, command, message),
-                Standing::Refused => {
-                    let why = "the broker refuses this channel: join another";
-                    return self.answer_error(id, &command, message, Code::Unavailable, why);
-                }
             },
             Verb::Leave => {
                 let owed = self.channels.owed(id.slot, channel, dialect);
@@ -96,9 +90,8 @@ impl<S: Stream> Hub<S> {
                     .leave(id.slot, channel, dialect, &mut self.runs);
             }
             Verb::Broadcast => {
-                if !self.is_broker_up() {
-                    let why = broker::DOWN;
-                    return self.answer_error(id, &command, message, Code::Unavailable, why);
+                if let Some(why) = self.why_unpublishable(channel) {
+                    return self.answer_error(id, &command, message, Code::Unavailable, &why);
                 }
                 if self.channels.is_congested(channel, id, &self.runs) {
                     return self.park(id, Awaits::Channel, command, message);
@@ -117,16 +110,29 @@ impl<S: Stream> Hub<S> {
     }
 
     /// The broker has published, or not.
-    pub(super) fn published(&mut self, id: ConnId, parked: &Parked, receipt: Receipt) {
+    pub(super) fn published(&mut self, id: ConnId, parked: &Parked, receipt: &Receipt) {
         let Parked {
             command, message, ..
         } = parked;
-        match receipt {
-            Receipt::Confirmed => self.done(id, command, message),
-            Receipt::Failed => {
-                self.answer_error(id, command, message, Code::Unavailable, broker::LOST)
-            }
+        match Self::unconfirmed(receipt) {
+            None => self.done(id, command, message),
+            Some(why) => self.answer_error(id, command, message, Code::Unavailable, &why),
         }
+    }
+
+    /// Goes on with a command that has waited for its channel; `receipt` is what became of the subscription, if it waited
+    /// for that.
+    pub(super) fn proceed(&mut self, id: ConnId, parked: Parked, receipt: Option<&Receipt>) {
+        let Parked {
+            command, message, ..
+        } = parked;
+        if command.verb == Verb::Join
+            && let Some(Receipt::Refused(why)) = receipt
+        {
+            let why = format!("the broker refuses this channel ({why}): join it again later");
+            return self.answer_error(id, &command, &message, Code::Unavailable, &why);
+        }
+        self.perform(id, command, &message);
     }
 
     /// Says that it is done.

@@ -27,6 +27,7 @@
 
 mod access;
 mod addresses;
+mod asking;
 mod backlog;
 mod broker;
 mod channels;
@@ -47,6 +48,7 @@ use std::time::Duration;
 
 use self::access::{Access, Subject};
 use self::addresses::Addresses;
+use self::asking::Mentions;
 use self::backlog::Backlog;
 use self::channels::{Channels, Place, Released};
 use self::deadlines::Deadlines;
@@ -161,6 +163,7 @@ pub struct Hub<S> {
     registry: Registry<S>,
     channels: Channels,
     addresses: Addresses,
+    mentions: Mentions,
     backlog: Backlog,
     /// The log has said that the server is full.
     said_full: bool,
@@ -247,6 +250,7 @@ impl<S: Stream> Hub<S> {
             said_full: false,
             said_overloaded: None,
             addresses: Addresses::new(settings.max_connections_per_ip),
+            mentions: Mentions::default(),
             rates: Rates::new(settings.max_message_rate),
             settings,
             clock,
@@ -310,13 +314,15 @@ impl<S: Stream> Hub<S> {
         }
     }
 
-    /// The poll had something to say of a connection. `closed`: nothing will come after what there is to read.
+    /// The poll had something to say of a connection. `closed`: nothing will come after what there is to read. `reset`: and
+    /// nothing can be sent any more.
     #[inline(always)]
     pub fn ready(
         &mut self,
         id: ConnId,
         readable: bool,
         closed: bool,
+        reset: bool,
         writable: bool,
         buffer: &mut [u8],
     ) {
@@ -329,7 +335,7 @@ impl<S: Stream> Hub<S> {
             self.dirty.push(id);
         }
         if readable {
-            connection.readable(closed);
+            connection.readable(closed, reset);
             self.turn(id, buffer);
         }
     }
@@ -341,12 +347,13 @@ impl<S: Stream> Hub<S> {
                 break;
             };
             if let Some(id) = released.next() {
-                self.resume(id);
+                let receipt = released.receipt.clone();
+                self.resume(id, receipt.as_ref());
             } else if let Some(done) = self.released.pop_front() {
                 self.channels.released(&done);
             }
         }
-        self.channels.restore();
+        self.channels.restore(self.clock.now);
         self.understood = 0;
         for _ in 0..self.again.len().min(TURNS) {
             let Some(id) = self.again.pop_front() else {
@@ -360,17 +367,20 @@ impl<S: Stream> Hub<S> {
         self.understood = 0;
     }
 
-    /// The authorizer's word. Comes it too late, it is forgotten.
+    /// The authorizer's answer. A late answer is ignored.
     pub fn verdict(&mut self, answer: Answer) {
         let id = answer.to;
-        self.metrics.verdict_time.observe(answer.took);
-        self.metrics.verdicts.add(answer.verdict.as_str());
+        self.count_answer(&answer);
+        if !self.takes_answer(id) {
+            return;
+        }
         let now = self.clock.now;
         let Some(connection) = self.registry.get(id) else {
             return;
         };
         if let Some(authorizing) = connection.session.take_authorizing() {
             connection.starved = false;
+            self.log_answer(&answer, "connect");
             self.tap_verdict(&answer, "connect", None);
             self.authorized(id, authorizing, answer.verdict, answer.state.as_deref());
         } else if let Some(parked) = connection.session.unpark(Awaits::Verdict, now) {
@@ -378,6 +388,7 @@ impl<S: Stream> Hub<S> {
                 command, message, ..
             } = parked;
             connection.starved = false;
+            self.log_answer(&answer, command.verb.as_str());
             self.tap_verdict(
                 &answer,
                 command.verb.as_str(),
@@ -411,6 +422,10 @@ impl<S: Stream> Hub<S> {
             return;
         };
         if !connection.is_listening() {
+            if connection.has_hung_up() {
+                self.look_behind_upgrade(id, buffer);
+                self.settle(id);
+            }
             return;
         }
         if self.understood >= EVENTS {
@@ -439,6 +454,9 @@ impl<S: Stream> Hub<S> {
                 Filled::End => connection.session.ended(&connection.outbox, self.clock.now),
                 Filled::Broken => connection.session.fail(Ending::Reset),
             }
+        }
+        if self.registry.get(id).is_some_and(|it| it.has_hung_up()) {
+            self.look_behind_upgrade(id, buffer);
         }
         self.settle(id);
     }
@@ -520,6 +538,12 @@ impl<S: Stream> Hub<S> {
             self.close(id, Ending::Stopping);
         }
         self.weigh(id);
+        let Some(connection) = self.registry.get(id) else {
+            return;
+        };
+        if connection.asking || connection.is_reset() {
+            self.watch_question(id);
+        }
         let Some(connection) = self.registry.get(id) else {
             return;
         };
@@ -766,8 +790,7 @@ impl<S: Stream> Hub<S> {
         }
         self.due = due;
         self.access.expire(self.clock.now);
-        self.refuse_upgrades();
-        self.tell_to_leave();
+        self.go_on_draining();
     }
 
     /// Drops those that are over: the only place where a connection ends.
@@ -835,6 +858,7 @@ impl<S: Stream> Hub<S> {
         [
             self.deadlines.next_due(),
             leave,
+            self.channels.link.next_deadline(),
             self.access.next_deadline(),
         ]
         .into_iter()

@@ -3,13 +3,15 @@
 //! Owns: which paths and methods there are, and who may use the backend's. Knows: requests and replies. Never knows: how
 //! they are written on the wire.
 
+use std::borrow::Cow;
+
 use subtle::ConstantTimeEq;
 
+use super::Hub;
 use super::access::Subject;
 use super::registry::Name;
-use super::{Hub, broker};
 use crate::connection::{Authorizing, Awaits, Exchange, Peer, Publishing, Stream};
-use crate::effect::{ConnId, Effect, Question, Receipt, Verdict};
+use crate::effect::{ConnId, Receipt, Verdict};
 use crate::log::Value;
 use crate::metrics;
 use crate::playground;
@@ -164,11 +166,7 @@ impl<S: Stream> Hub<S> {
             line.text("command", "connect")
         });
         let body = self.connect_question(id, &head);
-        self.effects.push_back(Effect::Ask(Question {
-            from: id,
-            wants_state: true,
-            body,
-        }));
+        self.ask(id, true, body);
     }
 
     /// The authorizer's word about an upgrade.
@@ -273,8 +271,8 @@ impl<S: Stream> Hub<S> {
             }
         };
         let (channel, content) = (post.channel(body), post.content(body));
-        if !self.is_broker_up() {
-            self.answer_broadcast(id, exchange, Err(broker::DOWN));
+        if let Some(why) = self.why_unpublishable(channel) {
+            self.answer_broadcast(id, exchange, Some(why));
         } else if self.channels.is_congested(channel, id, &self.runs) {
             self.publish_later(id, Awaits::Channel, exchange, body.into());
         } else if self.channels.link.is_shared() {
@@ -285,11 +283,15 @@ impl<S: Stream> Hub<S> {
                 line.content(content)
             });
             self.deliver(channel, content);
-            self.answer_broadcast(id, exchange, Ok(()));
+            self.answer_broadcast(id, exchange, None);
         }
     }
 
     fn publish_later(&mut self, id: ConnId, awaits: Awaits, exchange: Exchange, body: Box<[u8]>) {
+        let drain = self.drain.as_ref();
+        if drain.is_some_and(|drain| drain.is_ending(self.clock.now)) {
+            return self.refuse_waiting(id, exchange);
+        }
         if let Some(connection) = self.registry.get(id) {
             connection.session.publish_later(Publishing {
                 awaits,
@@ -299,16 +301,16 @@ impl<S: Stream> Hub<S> {
         }
     }
 
-    /// What became of a `POST /broadcast`.
+    /// Answers a `POST /broadcast`; `unpublished` says why nothing is known to have been published, if so.
     fn answer_broadcast(
         &mut self,
         id: ConnId,
         exchange: Exchange,
-        published: Result<(), &'static str>,
+        unpublished: Option<Cow<'static, str>>,
     ) {
-        match published {
-            Ok(()) => self.reply(id, "broadcast", exchange, Reply::empty(Status::Created)),
-            Err(why) => {
+        match unpublished {
+            None => self.reply(id, "broadcast", exchange, Reply::empty(Status::Created)),
+            Some(why) => {
                 let refusal = Refusal::new(Status::Unavailable, "unavailable", why);
                 self.refuse(id, "broadcast", exchange, refusal, false);
             }
@@ -323,19 +325,16 @@ impl<S: Stream> Hub<S> {
         };
         connection.starved = false;
         if let Some(publishing) = connection.session.take_publishing(Awaits::Receipt) {
-            let published = match receipt {
-                Receipt::Confirmed => Ok(()),
-                Receipt::Failed => Err(broker::LOST),
-            };
-            self.answer_broadcast(id, publishing.exchange, published);
+            let unpublished = Self::unconfirmed(&receipt);
+            self.answer_broadcast(id, publishing.exchange, unpublished);
         } else if let Some(parked) = connection.session.unpark(Awaits::Receipt, now) {
-            self.published(id, &parked, receipt);
+            self.published(id, &parked, &receipt);
         }
         self.settle(id);
     }
 
-    /// Who has waited for a channel tries again.
-    pub(super) fn resume(&mut self, id: ConnId) {
+    /// A connection that has waited for a channel tries again; `receipt` as in [`Hub::proceed`].
+    pub(super) fn resume(&mut self, id: ConnId, receipt: Option<&Receipt>) {
         let now = self.clock.now;
         let Some(connection) = self.registry.get(id) else {
             return;
@@ -346,7 +345,7 @@ impl<S: Stream> Hub<S> {
         {
             self.body(id, exchange, &body);
         } else if let Some(parked) = connection.session.unpark(Awaits::Channel, now) {
-            self.perform(id, parked.command, &parked.message);
+            self.proceed(id, parked, receipt);
         }
         self.settle(id);
     }

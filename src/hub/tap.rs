@@ -586,6 +586,9 @@ impl<S: Stream> Hub<S> {
             line.text("command", command);
             line.text("verdict", answer.verdict.as_str());
             line.milliseconds("took_ms", answer.took);
+            if let Some(status) = answer.status.filter(|status| *status != 200) {
+                line.number("status", status.into());
+            }
             if let Some(trouble) = &answer.trouble {
                 line.text("trouble", trouble);
             }

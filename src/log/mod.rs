@@ -23,7 +23,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::apart;
+use crate::fd_table;
 
 pub use format::is_visible;
 use format::{Style, encoded};
@@ -160,7 +160,7 @@ impl Log {
     ) -> io::Result<Log> {
         let shared = Arc::new(Shared::new(capacity));
         let writers = Arc::clone(&shared);
-        apart::spawn("log", move || write_forever(&writers, style, sink))?;
+        fd_table::spawn_with_own_fds("log", move || write_forever(&writers, style, sink))?;
         Ok(Log {
             level,
             style,

@@ -66,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 connection.outbox.unblock();
             }
             if event.is_readable() || event.is_error() {
-                connection.readable(event.is_read_closed() || event.is_error());
+                connection.readable(event.is_read_closed() || event.is_error(), event.is_error());
             }
         }
         for connection in connections.values_mut() {
