@@ -17,7 +17,8 @@
 //! log/mod.rs               lines on stdout, written by a thread of its own, so that the loop never waits
 //! log/format.rs            a line as JSON or as text
 //! log/seldom.rs            throttles for lines: at most so many in a while, once for as long as something lasts
-//! metrics.rs               counters, gauges, histograms, and their Prometheus text
+//! metrics/mod.rs           counters, gauges, histograms
+//! metrics/families.rs      every metric as data: name, kind, meaning, and the Prometheus text that follows
 //! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
 //! secret.rs                a text that is never shown
 //! random.rs                one generator, for jitter
