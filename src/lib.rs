@@ -85,7 +85,7 @@
 //! listener.rs              where clients come in: TCP and unix listeners, and the sockets they yield
 //! playground.rs            the page of --playground, and what a browser may do with it
 //! systemd.rs               what a service manager is told: ready, alive, stopping
-//! welcome.rs               what a person who starts it at a terminal may try next
+//! quickstart.rs            the commands to try first, printed at a terminal
 //! check.rs                 --check: tries what a start needs, and says what is wrong
 //! server.rs                the poll, accepting, signals, the clock, the order of a turn; no rule about a client
 //! ```
@@ -95,7 +95,7 @@
 //! ```text
 //! main -> check, config, heap, log, server
 //! check -> authorizer, config, effect, listener, log, server, wire
-//! server -> authorizer, clock, config, connection, effect, heap, hub, listener, log, metrics, random, redis, systemd, tls, welcome, wire
+//! server -> authorizer, clock, config, connection, effect, heap, hub, listener, log, metrics, quickstart, random, redis, systemd, tls, wire
 //! listener -> config, connection
 //! heap, random, systemd -> clock
 //! hub -> buffers, clock, config, connection, effect, log, metrics, playground, process, random, secret, wire
@@ -106,7 +106,7 @@
 //! effect, playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
-//! buffers, clock, fd_table, metrics, secret, tls, welcome, wire -> nothing
+//! buffers, clock, fd_table, metrics, quickstart, secret, tls, wire -> nothing
 //! ```
 //!
 //! (Of `config` the hub needs the type of `--access-log`; of `authorizer`, `config` needs the type of the URL, and of `wire`
@@ -252,11 +252,11 @@ pub mod log;
 pub mod metrics;
 pub mod playground;
 pub mod process;
+pub mod quickstart;
 pub mod random;
 pub mod redis;
 pub mod secret;
 pub mod server;
 pub mod systemd;
 pub mod tls;
-pub mod welcome;
 pub mod wire;
