@@ -43,7 +43,9 @@
 //! wire/frame.rs            one frame: read its header, judge it, unmask, encode (RFC 6455 5.2)
 //! wire/message.rs          frames to messages: fragments, UTF-8, sizes, pings, closes (RFC 6455 5.4 to 5.6, 7)
 //! wire/json.rs             one JSON object in one pass: where its values lie, which name came twice
-//! wire/command.rs          a client's message, a POST's body, channel names, the JSON of answers
+//! wire/command.rs          a client's message, a POST's body
+//! wire/channel_name.rs     channel names: trimmed, checked, shared
+//! wire/answer.rs           the JSON that clients are sent: answers, errors, contents with their channel
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
 //! wire/resp.rs             commands to redis, and its replies
 //! wire/response.rs         an HTTP answer as a client reads it: the authorizer's
