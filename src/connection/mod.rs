@@ -37,23 +37,9 @@ pub use peer::{Network, Peer};
 pub use session::{Authorizing, Awaits, Claim, Event, Exchange, Parked, Publishing, Session, Step};
 
 use crate::buffers::{Inbox, Outbox, Runs, Sent, Slice};
+use crate::clock::{Clock, Millis};
 use crate::wire::handshake::{Dialect, Upgrade};
 use crate::wire::http::{self, Reply};
-
-/// Milliseconds on the server's own clock, which begins at its start and never goes back.
-pub type Millis = u64;
-
-/// What time it is, as the server was told.
-#[derive(Clone, Debug, Default)]
-pub struct Clock {
-    pub now: Millis,
-    /// The same in microseconds, for what is measured and not waited for. Told when a turn begins.
-    pub micros: u64,
-    /// Milliseconds from 1970 to the clock's beginning, as the system's clock has them.
-    pub unix: Millis,
-    /// The text of a Date header (RFC 9110 5.6.7).
-    pub date: String,
-}
 
 /// What carries a connection's bytes: a socket in the program, a scripted pipe in tests.
 pub trait Stream: Read + Write {
@@ -93,6 +79,12 @@ pub struct Connection<S> {
     unread: bool,
     /// The other side sends no more than what the kernel has.
     hung_up: bool,
+    /// Of that, the other side has ended its stream in order. What breaks it later is that something was sent to it.
+    finished: bool,
+    /// The other side has broken the stream.
+    reset: bool,
+    /// The authorizer is being asked about it.
+    pub asking: bool,
     /// More bytes have to come before there is anything to understand.
     pub starved: bool,
     /// More came for it than may wait.
@@ -151,6 +143,9 @@ impl<S: Stream> Connection<S> {
             alarm: 0,
             unread: false,
             hung_up: false,
+            finished: false,
+            reset: false,
+            asking: false,
             starved: true,
             too_slow: false,
             stopping: false,
@@ -182,10 +177,23 @@ impl<S: Stream> Connection<S> {
         self.session.upgrading().unwrap_or(self.peer)
     }
 
-    /// The poll said that there is something to read; `closed`: and that it is the last.
-    pub fn readable(&mut self, closed: bool) {
+    /// The poll said that there is something to read; `closed`: and that it is the last; `reset`: and that the stream is
+    /// broken.
+    pub fn readable(&mut self, closed: bool, reset: bool) {
         self.unread = true;
         self.hung_up |= closed;
+        self.finished |= closed && !reset;
+        self.reset |= reset && !self.finished;
+    }
+
+    /// Whether the other side sends no more than what the kernel has.
+    pub fn has_hung_up(&self) -> bool {
+        self.hung_up
+    }
+
+    /// Whether the other side has broken the stream, and not only ended it.
+    pub fn is_reset(&self) -> bool {
+        self.reset
     }
 
     /// Whether the kernel may have bytes that were not read.
@@ -344,8 +352,8 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Nothing can be sent any more. A client that says something and hangs up at once is still heard (CONTRACT §6): what
-    /// has come from it, or waits for a verdict, goes before its end.
+    /// Nothing can be sent any more. A client that says something and hangs up at once is still heard: what has come from
+    /// it, or waits for a verdict, goes before its end. If it was a reset, the poll says so.
     fn broken(&mut self, runs: &mut Runs) {
         self.outbox.clear(runs);
         if self.session.is_open() {

@@ -6,7 +6,7 @@
 use super::Hub;
 use super::subscriptions::Standing;
 use crate::connection::{Awaits, Parked, Stream};
-use crate::effect::{ConnId, Effect, Question, Receipt};
+use crate::effect::{ConnId, Receipt};
 use crate::wire::command::{self, Code, Command, Fault, Verb};
 use crate::wire::{frame, http, question};
 
@@ -61,11 +61,7 @@ impl<S: Stream> Hub<S> {
             },
         );
         let body = self.command_question(id, &command, message);
-        self.effects.push_back(Effect::Ask(Question {
-            from: id,
-            wants_state: false,
-            body,
-        }));
+        self.ask(id, false, body);
         self.park(id, Awaits::Verdict, command, message);
     }
 

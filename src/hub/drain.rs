@@ -12,7 +12,8 @@
 use std::collections::VecDeque;
 
 use super::{DEADLINES, Hub, WALK};
-use crate::connection::{Authorizing, Awaits, Ending, Exchange, Millis, Stream};
+use crate::clock::Millis;
+use crate::connection::{Authorizing, Awaits, Ending, Exchange, Stream};
 use crate::effect::ConnId;
 use crate::wire::http::{Refusal, Status};
 

@@ -27,6 +27,7 @@
 
 mod access;
 mod addresses;
+mod asking;
 mod backlog;
 mod broker;
 mod channels;
@@ -47,6 +48,7 @@ use std::time::Duration;
 
 use self::access::{Access, Subject};
 use self::addresses::Addresses;
+use self::asking::Mentions;
 use self::backlog::Backlog;
 use self::channels::{Channels, Place, Released};
 use self::deadlines::Deadlines;
@@ -56,14 +58,17 @@ use self::registry::{Name, Registry};
 use self::room::Search;
 use self::tap::{Delivery, Taps};
 use crate::buffers::{Inbox, Runs};
-use crate::config::{AccessLog, Secret};
+use crate::clock::{Clock, Millis};
+use crate::config::AccessLog;
 use crate::connection::{
-    Awaits, Badges, Clock, Ending, Event, Filled, Limits, Millis, Parked, Peer, Standing, Stream,
+    Awaits, Badges, Ending, Event, Filled, Limits, Parked, Peer, Standing, Stream,
 };
 use crate::effect::{Answer, ConnId, Effect, Verdict};
 use crate::log::{Log, Value};
 use crate::metrics::{Gauges, Metrics};
 use crate::process;
+use crate::random::Random;
+use crate::secret::Secret;
 use crate::wire::forwarded::Proxies;
 use crate::wire::frame;
 use crate::wire::origins::Origins;
@@ -158,6 +163,7 @@ pub struct Hub<S> {
     registry: Registry<S>,
     channels: Channels,
     addresses: Addresses,
+    mentions: Mentions,
     backlog: Backlog,
     /// The log has said that the server is full.
     said_full: bool,
@@ -193,7 +199,7 @@ pub struct Hub<S> {
     busy: usize,
     drain: Option<Drain>,
     search: Search,
-    random: u64,
+    random: Random,
     pub metrics: Metrics,
     /// What only the server knows of the gauges.
     pub outside: Outside,
@@ -237,13 +243,14 @@ impl<S: Stream> Hub<S> {
     pub fn new(settings: Settings, clock: Clock, mut metrics: Metrics, log: Log) -> Hub<S> {
         metrics.endings.know(&Ending::LABELS);
         Hub {
-            random: settings.instance | 1,
+            random: Random::new(settings.instance),
             taps: Taps::default(),
             access: Access::new(settings.access_log, log.clone()),
             backlog: Backlog::new(settings.max_total_queue, settings.limits.max_queue),
             said_full: false,
             said_overloaded: None,
             addresses: Addresses::new(settings.max_connections_per_ip),
+            mentions: Mentions::default(),
             rates: Rates::new(settings.max_message_rate),
             settings,
             clock,
@@ -307,13 +314,15 @@ impl<S: Stream> Hub<S> {
         }
     }
 
-    /// The poll had something to say of a connection. `closed`: nothing will come after what there is to read.
+    /// The poll had something to say of a connection. `closed`: nothing will come after what there is to read. `reset`: and
+    /// nothing can be sent any more.
     #[inline(always)]
     pub fn ready(
         &mut self,
         id: ConnId,
         readable: bool,
         closed: bool,
+        reset: bool,
         writable: bool,
         buffer: &mut [u8],
     ) {
@@ -326,7 +335,7 @@ impl<S: Stream> Hub<S> {
             self.dirty.push(id);
         }
         if readable {
-            connection.readable(closed);
+            connection.readable(closed, reset);
             self.turn(id, buffer);
         }
     }
@@ -358,17 +367,20 @@ impl<S: Stream> Hub<S> {
         self.understood = 0;
     }
 
-    /// The authorizer's word. Comes it too late, it is forgotten.
+    /// The authorizer's answer. A late answer is ignored.
     pub fn verdict(&mut self, answer: Answer) {
         let id = answer.to;
-        self.metrics.verdict_time.observe(answer.took);
-        self.metrics.verdicts.add(answer.verdict.as_str());
+        self.count_answer(&answer);
+        if !self.takes_answer(id) {
+            return;
+        }
         let now = self.clock.now;
         let Some(connection) = self.registry.get(id) else {
             return;
         };
         if let Some(authorizing) = connection.session.take_authorizing() {
             connection.starved = false;
+            self.log_answer(&answer, "connect");
             self.tap_verdict(&answer, "connect", None);
             self.authorized(id, authorizing, answer.verdict, answer.state.as_deref());
         } else if let Some(parked) = connection.session.unpark(Awaits::Verdict, now) {
@@ -376,6 +388,7 @@ impl<S: Stream> Hub<S> {
                 command, message, ..
             } = parked;
             connection.starved = false;
+            self.log_answer(&answer, command.verb.as_str());
             self.tap_verdict(
                 &answer,
                 command.verb.as_str(),
@@ -409,6 +422,10 @@ impl<S: Stream> Hub<S> {
             return;
         };
         if !connection.is_listening() {
+            if connection.has_hung_up() {
+                self.look_behind_upgrade(id, buffer);
+                self.settle(id);
+            }
             return;
         }
         if self.understood >= EVENTS {
@@ -437,6 +454,9 @@ impl<S: Stream> Hub<S> {
                 Filled::End => connection.session.ended(&connection.outbox, self.clock.now),
                 Filled::Broken => connection.session.fail(Ending::Reset),
             }
+        }
+        if self.registry.get(id).is_some_and(|it| it.has_hung_up()) {
+            self.look_behind_upgrade(id, buffer);
         }
         self.settle(id);
     }
@@ -480,7 +500,7 @@ impl<S: Stream> Hub<S> {
                 }
                 Some(Event::Request(exchange, head, body)) => {
                     let body = body.and_then(|range| rest.get(range));
-                    self.request(id, exchange, &head, body);
+                    self.request(id, exchange, head, body);
                 }
                 Some(Event::Body(exchange, payload)) => self.body(id, exchange, payload.of(rest)),
                 Some(Event::Bye(ending)) => self.close(id, ending),
@@ -518,6 +538,12 @@ impl<S: Stream> Hub<S> {
             self.close(id, Ending::Stopping);
         }
         self.weigh(id);
+        let Some(connection) = self.registry.get(id) else {
+            return;
+        };
+        if connection.asking || connection.is_reset() {
+            self.watch_question(id);
+        }
         let Some(connection) = self.registry.get(id) else {
             return;
         };
@@ -887,14 +913,6 @@ impl<S: Stream> Hub<S> {
 
     /// In how many seconds somebody is to come back: at random, so that not all do so at once.
     fn retry_after(&mut self) -> String {
-        (self.random() % 5).saturating_add(1).to_string()
-    }
-
-    /// A number that looks random (xorshift64*).
-    fn random(&mut self) -> u64 {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        self.random.wrapping_mul(0x2545_F491_4F6C_DD1D)
+        self.random.within(1..=5).to_string()
     }
 }

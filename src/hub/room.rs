@@ -47,7 +47,7 @@ impl<S: Stream> Hub<S> {
             let mut claim = connection.claim(self.clock.now);
             if claim == Claim::None {
                 // Its request may have come, and the poll has not told yet.
-                connection.readable(false);
+                connection.readable(false, false);
                 self.turn(id, buffer);
                 let now = self.clock.now;
                 claim = self.registry.get(id).map_or(Claim::Firm, |c| c.claim(now));

@@ -11,7 +11,7 @@ use super::Hub;
 use super::access::Subject;
 use super::registry::Name;
 use crate::connection::{Authorizing, Awaits, Exchange, Peer, Publishing, Stream};
-use crate::effect::{ConnId, Effect, Question, Receipt, Verdict};
+use crate::effect::{ConnId, Receipt, Verdict};
 use crate::log::Value;
 use crate::metrics;
 use crate::playground;
@@ -29,7 +29,7 @@ impl<S: Stream> Hub<S> {
         &mut self,
         id: ConnId,
         mut exchange: Exchange,
-        head: &Head,
+        head: Head,
         body: Option<&[u8]>,
     ) {
         let proxies = &self.settings.proxies;
@@ -41,12 +41,15 @@ impl<S: Stream> Hub<S> {
         let reading = matches!(head.method, Method::Get | Method::Head);
         match head.path() {
             _ if head.method == Method::Options => {
-                let reply = self.settings.origins.preflight(head.header("origin"));
+                let reply = self.settings.origins.preflight(
+                    head.header("origin"),
+                    head.list("access-control-request-headers"),
+                );
                 self.reply(id, "options", exchange, reply);
             }
             b"/ws" if reading => self.upgrade(id, exchange, head),
             b"/broadcast" if head.method == Method::Post => {
-                self.broadcast(id, exchange, head, body)
+                self.broadcast(id, exchange, &head, body)
             }
             b"/health" if reading => {
                 let (status, body): (_, &[u8]) = match self.drain {
@@ -65,7 +68,7 @@ impl<S: Stream> Hub<S> {
                     reply.with("Cache-Control", "no-store"),
                 );
             }
-            b"/metrics" if reading => match self.refuse_backend(id, head) {
+            b"/metrics" if reading => match self.refuse_backend(id, &head) {
                 Some(refusal) => self.refuse(id, "metrics", exchange, refusal, false),
                 None => {
                     let mut text = String::new();
@@ -78,7 +81,7 @@ impl<S: Stream> Hub<S> {
                     self.reply(id, "metrics", exchange, reply);
                 }
             },
-            b"/tap" if reading => self.open_tap(id, exchange, head),
+            b"/tap" if reading => self.open_tap(id, exchange, &head),
             b"/" if self.settings.playground && reading => {
                 self.reply(id, "playground", exchange, playground::page());
             }
@@ -104,16 +107,25 @@ impl<S: Stream> Hub<S> {
     }
 
     /// `GET /ws`: the handshake, the origin, whether there is room; then the authorizer.
-    fn upgrade(&mut self, id: ConnId, exchange: Exchange, head: &Head) {
+    fn upgrade(&mut self, id: ConnId, exchange: Exchange, head: Head) {
+        let judged = handshake::judge(&head);
+        if judged.is_ok() && !exchange.is_read() {
+            if let Some(connection) = self.registry.get(id) {
+                connection
+                    .session
+                    .read_empty_body(exchange, head, &self.settings.limits);
+            }
+            return;
+        }
         self.tap_connect(id, exchange.from, head.query());
-        let upgrade = match handshake::judge(head) {
+        let upgrade = match judged {
             Ok(upgrade) => upgrade,
             Err(refusal) => {
                 self.metrics.handshakes.add("malformed");
                 return self.refuse(id, "ws", exchange, refusal, false);
             }
         };
-        if !self.settings.origins.admit(head) {
+        if !self.settings.origins.admit(&head) {
             self.metrics.handshakes.add("origin");
             let message = "pages of this origin may not connect: add it to --allowed-origins";
             let refusal = Refusal::new(Status::Forbidden, "origin_not_allowed", message);
@@ -153,12 +165,8 @@ impl<S: Stream> Hub<S> {
         self.tap("question", Some(id), None, |line| {
             line.text("command", "connect")
         });
-        let body = self.connect_question(id, head);
-        self.effects.push_back(Effect::Ask(Question {
-            from: id,
-            wants_state: true,
-            body,
-        }));
+        let body = self.connect_question(id, &head);
+        self.ask(id, true, body);
     }
 
     /// The authorizer's word about an upgrade.

@@ -21,7 +21,8 @@ use std::time::{Duration, SystemTime};
 use super::Hub;
 use super::channels::{Channels, Place};
 use super::registry::Name;
-use crate::connection::{Ending, Exchange, Millis, Peer, Stream};
+use crate::clock::Millis;
+use crate::connection::{Ending, Exchange, Peer, Stream};
 use crate::effect::{Answer, ConnId};
 use crate::log;
 use crate::wire::command::{ChannelName, Verb};
@@ -585,6 +586,9 @@ impl<S: Stream> Hub<S> {
             line.text("command", command);
             line.text("verdict", answer.verdict.as_str());
             line.milliseconds("took_ms", answer.took);
+            if let Some(status) = answer.status.filter(|status| *status != 200) {
+                line.number("status", status.into());
+            }
             if let Some(trouble) = &answer.trouble {
                 line.text("trouble", trouble);
             }

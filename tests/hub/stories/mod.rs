@@ -1,4 +1,5 @@
 mod access;
+mod asking;
 mod broker;
 mod channels;
 mod commands;
