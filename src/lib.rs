@@ -9,12 +9,16 @@
 //!
 //! ```text
 //! main.rs                  starts: arguments, configuration, log, server; says why it could not
-//! config.rs                arguments and environment, turned once into checked types; nobody else reads either
+//! config/mod.rs            the command line and the environment, turned once into a checked Config; no other file reads them
+//! config/flags.rs          every flag as data: name, default, help
+//! config/arguments.rs      arguments and variables as texts, and the errors that name them
+//! config/values.rs         what a usable value looks like
 //! config/dsn.rs            --broker-dsn: where redis is, and how that is shown without its secrets
 //! log/mod.rs               lines on stdout, written by a thread of its own, so that the loop never waits
 //! log/format.rs            a line as JSON or as text
 //! log/seldom.rs            throttles for lines: at most so many in a while, once for as long as something lasts
-//! metrics.rs               counters, gauges, histograms, and their Prometheus text
+//! metrics/mod.rs           counters, gauges, histograms
+//! metrics/families.rs      every metric as data: name, kind, meaning, and the Prometheus text that follows
 //! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
 //! secret.rs                a text that is never shown
 //! random.rs                one generator, for jitter
@@ -83,7 +87,7 @@
 //! listener.rs              where clients come in: TCP and unix listeners, and the sockets they yield
 //! playground.rs            the page of --playground, and what a browser may do with it
 //! systemd.rs               what a service manager is told: ready, alive, stopping
-//! welcome.rs               what a person who starts it at a terminal may try next
+//! quickstart.rs            the commands to try first, printed at a terminal
 //! check.rs                 --check: tries what a start needs, and says what is wrong
 //! server.rs                the poll, accepting, signals, the clock, the order of a turn; no rule about a client
 //! ```
@@ -93,7 +97,7 @@
 //! ```text
 //! main -> check, config, heap, log, server
 //! check -> authorizer, config, effect, listener, log, server, wire
-//! server -> authorizer, clock, config, connection, effect, heap, hub, listener, log, metrics, random, redis, systemd, tls, welcome, wire
+//! server -> authorizer, clock, config, connection, effect, heap, hub, listener, log, metrics, quickstart, random, redis, systemd, tls, wire
 //! listener -> config, connection
 //! heap, random, systemd -> clock
 //! hub -> buffers, clock, config, connection, effect, log, metrics, playground, process, random, secret, wire
@@ -104,7 +108,7 @@
 //! effect, playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
-//! buffers, clock, fd_table, metrics, secret, tls, welcome, wire -> nothing
+//! buffers, clock, fd_table, metrics, quickstart, secret, tls, wire -> nothing
 //! ```
 //!
 //! (Of `config` the hub needs the type of `--access-log`; of `authorizer`, `config` needs the type of the URL, and of `wire`
@@ -255,11 +259,11 @@ pub mod log;
 pub mod metrics;
 pub mod playground;
 pub mod process;
+pub mod quickstart;
 pub mod random;
 pub mod redis;
 pub mod secret;
 pub mod server;
 pub mod systemd;
 pub mod tls;
-pub mod welcome;
 pub mod wire;
