@@ -75,7 +75,9 @@
 //! hub/deadlines.rs         when which connection has to be looked at: a wheel
 //!
 //! authorizer/mod.rs        the loop's side: a Question goes out, an Answer comes home; never sees a client
-//! authorizer/pool.rs       the worker threads, and the questions that wait for one
+//! authorizer/pool.rs       how many worker threads there are, and what they share with the loop
+//! authorizer/waiting.rs    questions that wait for a worker
+//! authorizer/worker.rs     one worker: it asks, hands the answer in, rests, ends
 //! authorizer/call.rs       one question and its answer, on a connection that is kept alive
 //! authorizer/dial.rs       a connection to the authorizer: name, TCP, TLS, timeouts
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
@@ -182,8 +184,9 @@
 //!    `fan_out` → `serve` → `connection.deliver`: one write for each member, of all that was published to the audience
 //!    in the meantime. Who cannot take it keeps a slice in its outbox; over `--max-queue-size` it is too slow.
 //! 2. **A verdict.** A worker puts an `Answer` on the pile, and the first since the last look wakes the poll →
-//!    `hub.verdict`: nobody of this name → forgotten; `Authorizing` → `101`, or a refusal; parked → done,
+//!    `hub.verdict`: the connection is gone → ignored; `Authorizing` → `101`, or a refusal; parked → done,
 //!    `not_authorized`, or closed with 1013 → `settle` puts it on the again-list, as more bytes may have waited.
+//!    A connection that was reset, or has left, takes its question back: `settle` → `asking` → `Effect::Withdraw`.
 //! 3. **POST /broadcast.** `Event::Request` → `routes::broadcast`: key, type, each an early return → the body, which
 //!    usually came with the head, or `Event::Body` later → parsed → `deliver`, and `201`. More than 4 MiB under way to
 //!    that channel: the phase `Publishing` until `fan_out` has sent some of it (a client's broadcast is parked for the
@@ -220,8 +223,12 @@
 //! - **One thread for all clients**, over a runtime with tasks: a broadcast to many is a walk over a dense array, the
 //!   order in a channel comes for nothing, and an idle connection is some hundred bytes. Reconsider when one core is
 //!   not enough: then several processes behind a broker.
-//! - **Threads for the authorizer**, over non-blocking HTTP: calls take milliseconds, TLS and keep-alive come from a
-//!   library, and the loop only sees questions and answers. Reconsider when hundreds have to be in flight.
+//! - **Threads for the authorizer**, over non-blocking calls in the loop: calls take milliseconds, names and TLS may block,
+//!   and the loop only sees questions and answers. A call costs about twice the CPU of a non-blocking one. Reconsider when
+//!   thousands have to be in flight.
+//! - **Three crates for the kernel's calls**: rustix for clients' sockets and limits, because its system calls are inlined;
+//!   socket2 for what has to be set before a socket listens or connects; libc for the C library's own allocator, which is no
+//!   system call.
 //! - **With the memory broker a broadcast is delivered within the hub**, over sending it out and taking it back in:
 //!   nothing waits for a receipt, and what one turn brings makes one batch.
 //! - **Batches grow with the load by themselves**: what is published while one goes out makes the next. No delay is

@@ -1,27 +1,29 @@
 //! The command line and the environment as texts, unchecked: for each flag its value, and where it came from.
 //!
 //! Decisions
-//! - `--flag value`, `--flag=value` and v3's single dash are read here, over a parsing library that knows neither the
-//!   single dash nor variables. A flag takes what follows it, even when that begins with a dash, and the last of two
-//!   wins, as with v3's parser. A switch takes only what does not begin with one.
+//! - Arguments are respelled as `--flag value` before argh reads them, because argh knows neither `--flag=value` nor v3's
+//!   single dash. A flag takes what follows it, even when that begins with a dash, and the last of two wins, as with
+//!   v3's parser. A switch takes only what does not begin with one.
 //! - For a slip the error suggests the nearest name, by strsim's edit distance. Nothing is guessed.
 //! - What may carry a password is hidden in every error line and every `Debug`, because both end up in logs.
 
 use std::ffi::{OsStr, OsString};
 
+use argh::FromArgs;
+
 use super::Stop;
-use super::flags::{FLAGS, Flag, Kind, help, names};
+use super::flags::{FLAGS, Flag, Given, Kind, help, names};
 use super::values::items;
 use crate::secret::HIDDEN;
 
-/// What was given on the command line: flags and values, in order.
-pub(super) struct Arguments(Vec<(Flag, String)>);
+/// What was given on the command line: for each flag its values, in order.
+pub(super) struct Arguments(Vec<(Flag, Vec<String>)>);
 
 impl Arguments {
     /// # Errors
     /// [`Stop`] with status 0 for `--help` and `--version`, and with 2 for what is no flag or has no value.
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments, Stop> {
-        let mut given = Vec::new();
+        let mut respelled = Vec::new();
         let mut arguments = arguments.into_iter().peekable();
         while let Some(argument) = arguments.next() {
             let argument = utf8(&argument, "an argument")?;
@@ -44,9 +46,12 @@ impl Arguments {
                     }
                 },
             };
-            given.push((*flag, value));
+            respelled.extend([format!("--{name}"), value]);
         }
-        Ok(Arguments(given))
+        let respelled: Vec<&str> = respelled.iter().map(String::as_str).collect();
+        let given = Given::from_args(&["wsify"], &respelled)
+            .map_err(|exit| Stop::misused(exit.output.trim()))?;
+        Ok(Arguments(given.texts()))
     }
 
     /// The flag's value: from the command line, else from its variable, else its default.
@@ -58,13 +63,13 @@ impl Arguments {
         flag: Flag,
         env: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Setting, Stop> {
-        let given = self.0.iter().filter(|(other, _)| other.name == flag.name);
-        let given: Vec<&str> = given.map(|(_, value)| value.as_str()).collect();
+        let given = self.0.iter().find(|(other, _)| other.name == flag.name);
+        let given = given.map_or(&[][..], |(_, values)| values.as_slice());
         let variable = flag.variable();
         let (name, text, given) = if let Some(last) = given.last() {
             let text = match flag.kind {
                 Kind::List => given.join(","),
-                Kind::One | Kind::Url | Kind::Secret | Kind::Switch => (*last).to_owned(),
+                Kind::One | Kind::Url | Kind::Secret | Kind::Switch => last.clone(),
             };
             (format!("--{}", flag.name), text, true)
         } else if let Some(text) = env(&variable).filter(|text| !text.is_empty()) {

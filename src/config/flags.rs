@@ -1,8 +1,10 @@
 //! Every flag, as data: its name, variable, default and help.
 //!
-//! Decision: one table, over a parser's derive, because the help, the README's table, the variables and the defaults
-//! all follow from it. A default passes through the same checks as any other value, so it cannot disagree with its
+//! Decision: one table makes argh's struct, the help, the README's table, the variables and the defaults, over argh's own
+//! help, which knows neither variables nor defaults. A default passes through the same checks as any other value, so it cannot disagree with its
 //! documentation.
+
+use argh::FromArgs;
 
 /// A flag of the command line, as `--help` and the README show it.
 #[derive(Clone, Copy, Debug)]
@@ -41,18 +43,30 @@ impl Flag {
     }
 }
 
-/// A constant for each flag, and the list of them.
+/// A constant for each flag, the list of them, and argh's struct.
 macro_rules! flags {
-    ($($id:ident = $flag:expr;)+) => {
+    ($($field:ident: $id:ident = $flag:expr;)+) => {
         $(pub(super) const $id: Flag = $flag;)+
 
         /// Every flag but `--help` and `--version`, in the order of the help.
         pub const FLAGS: &[Flag] = &[$($id),+];
+
+        /// The command line as argh reads it: for each flag the texts that were given.
+        #[derive(FromArgs)]
+        pub(super) struct Given {
+            $(#[doc = "as in the table"] #[argh(option)] $field: Vec<String>,)+
+        }
+
+        impl Given {
+            pub(super) fn texts(self) -> Vec<(Flag, Vec<String>)> {
+                vec![$(($id, self.$field)),+]
+            }
+        }
     };
 }
 
 flags! {
-    LISTEN_ADDR = Flag {
+    listen_addr: LISTEN_ADDR = Flag {
         name: "listen-addr",
         group: "Listening",
         kind: Kind::List,
@@ -61,7 +75,7 @@ flags! {
         about: "where to listen: :PORT (all interfaces, IPv4 and IPv6), HOST:PORT, [V6]:PORT or \
                 unix:/path; port 0 is any free one; may be repeated",
     };
-    REUSE_PORT = Flag {
+    reuse_port: REUSE_PORT = Flag {
         name: "reuse-port",
         group: "Listening",
         kind: Kind::Switch,
@@ -70,7 +84,7 @@ flags! {
         about: "share the TCP port with other processes on this machine; the kernel spreads the \
                 connections; each process needs this flag",
     };
-    AUTHORIZER_URL = Flag {
+    authorizer_url: AUTHORIZER_URL = Flag {
         name: "authorizer-url",
         group: "Authorizer",
         kind: Kind::Url,
@@ -79,7 +93,7 @@ flags! {
         about: "the webhook that is asked before every connect, join, leave and broadcast, http://... or \
                 https://...; without it everything is allowed",
     };
-    AUTHORIZER_TIMEOUT = Flag {
+    authorizer_timeout: AUTHORIZER_TIMEOUT = Flag {
         name: "authorizer-timeout",
         group: "Authorizer",
         kind: Kind::One,
@@ -88,7 +102,7 @@ flags! {
         about: "how long one whole call to the authorizer may take, and a question wait for a worker \
                 before it",
     };
-    AUTHORIZER_WORKERS = Flag {
+    authorizer_workers: AUTHORIZER_WORKERS = Flag {
         name: "authorizer-workers",
         group: "Authorizer",
         kind: Kind::One,
@@ -97,7 +111,7 @@ flags! {
         about: "worker threads, which is to say calls in flight at most; by default no more than an \
                 eighth of the limit on open files",
     };
-    AUTHORIZER_QUEUE = Flag {
+    authorizer_queue: AUTHORIZER_QUEUE = Flag {
         name: "authorizer-queue",
         group: "Authorizer",
         kind: Kind::One,
@@ -105,7 +119,7 @@ flags! {
         default: "10000",
         about: "questions that may wait for a worker; one more counts as authorizer down",
     };
-    BROKER_DRIVER = Flag {
+    broker_driver: BROKER_DRIVER = Flag {
         name: "broker-driver",
         group: "Broker",
         kind: Kind::One,
@@ -113,7 +127,7 @@ flags! {
         default: "memory",
         about: "how servers share their channels: memory (not at all) or redis",
     };
-    BROKER_DSN = Flag {
+    broker_dsn: BROKER_DSN = Flag {
         name: "broker-dsn",
         group: "Broker",
         kind: Kind::Url,
@@ -122,7 +136,7 @@ flags! {
         about: "where redis is: redis://[user:pass@]host[:port][/db], or rediss:// for TLS; needed with \
                 --broker-driver redis",
     };
-    BROKER_PREFIX = Flag {
+    broker_prefix: BROKER_PREFIX = Flag {
         name: "broker-prefix",
         group: "Broker",
         kind: Kind::One,
@@ -130,7 +144,7 @@ flags! {
         default: "",
         about: "put before every channel name at the broker",
     };
-    BROADCASTING_KEY = Flag {
+    broadcasting_key: BROADCASTING_KEY = Flag {
         name: "broadcasting-key",
         group: "Access",
         kind: Kind::Secret,
@@ -139,7 +153,7 @@ flags! {
         about: "what backends must send to /broadcast, /metrics and /tap; without it only peers on \
                 loopback or a unix socket may use them",
     };
-    ALLOWED_ORIGINS = Flag {
+    allowed_origins: ALLOWED_ORIGINS = Flag {
         name: "allowed-origins",
         group: "Access",
         kind: Kind::List,
@@ -148,7 +162,7 @@ flags! {
         about: "origins that a browser may connect from: https://app.example.com, https://*.example.com, \
                 an app's scheme alone such as capacitor://, or null; * is any",
     };
-    TRUSTED_PROXIES = Flag {
+    trusted_proxies: TRUSTED_PROXIES = Flag {
         name: "trusted-proxies",
         group: "Access",
         kind: Kind::List,
@@ -157,7 +171,7 @@ flags! {
         about: "proxies whose X-Forwarded-For is trusted: addresses, networks such as 10.0.0.0/8, or \
                 unix for peers on a unix socket",
     };
-    PROXY_PROTOCOL = Flag {
+    proxy_protocol: PROXY_PROTOCOL = Flag {
         name: "proxy-protocol",
         group: "Access",
         kind: Kind::Switch,
@@ -165,7 +179,7 @@ flags! {
         default: "false",
         about: "expect a PROXY protocol header, version 1 or 2, from trusted proxies and on unix sockets",
     };
-    MAX_CONNECTIONS = Flag {
+    max_connections: MAX_CONNECTIONS = Flag {
         name: "max-connections",
         group: "Limits",
         kind: Kind::One,
@@ -173,7 +187,7 @@ flags! {
         default: "0",
         about: "connections at most; 0 is what the limit on open files allows, less a reserve",
     };
-    MAX_CONNECTIONS_PER_IP = Flag {
+    max_connections_per_ip: MAX_CONNECTIONS_PER_IP = Flag {
         name: "max-connections-per-ip",
         group: "Limits",
         kind: Kind::One,
@@ -181,7 +195,7 @@ flags! {
         default: "0",
         about: "connections at most from one address; an IPv6 /64 counts as one; 0 is no limit",
     };
-    MAX_MESSAGE_SIZE = Flag {
+    max_message_size: MAX_MESSAGE_SIZE = Flag {
         name: "max-message-size",
         group: "Limits",
         kind: Kind::One,
@@ -189,7 +203,7 @@ flags! {
         default: "1MiB",
         about: "largest message of a client, and largest body of a POST",
     };
-    MAX_CHANNELS = Flag {
+    max_channels: MAX_CHANNELS = Flag {
         name: "max-channels",
         group: "Limits",
         kind: Kind::One,
@@ -197,7 +211,7 @@ flags! {
         default: "1000",
         about: "channels that one connection may be in",
     };
-    MAX_MESSAGE_RATE = Flag {
+    max_message_rate: MAX_MESSAGE_RATE = Flag {
         name: "max-message-rate",
         group: "Limits",
         kind: Kind::One,
@@ -205,7 +219,7 @@ flags! {
         default: "0",
         about: "messages that one connection may send per second, and as a burst; 0 is no limit",
     };
-    MAX_QUEUE_SIZE = Flag {
+    max_queue_size: MAX_QUEUE_SIZE = Flag {
         name: "max-queue-size",
         group: "Limits",
         kind: Kind::One,
@@ -213,7 +227,7 @@ flags! {
         default: "1MiB",
         about: "bytes that may wait for one slow connection",
     };
-    MAX_TOTAL_QUEUE_SIZE = Flag {
+    max_total_queue_size: MAX_TOTAL_QUEUE_SIZE = Flag {
         name: "max-total-queue-size",
         group: "Limits",
         kind: Kind::One,
@@ -222,7 +236,7 @@ flags! {
         about: "total bytes buffered for all connections; under pressure the largest holders are \
                 disconnected first",
     };
-    HANDSHAKE_TIMEOUT = Flag {
+    handshake_timeout: HANDSHAKE_TIMEOUT = Flag {
         name: "handshake-timeout",
         group: "Timeouts",
         kind: Kind::One,
@@ -230,7 +244,7 @@ flags! {
         default: "10s",
         about: "time from accepting a connection to its complete request",
     };
-    PING_INTERVAL = Flag {
+    ping_interval: PING_INTERVAL = Flag {
         name: "ping-interval",
         group: "Timeouts",
         kind: Kind::One,
@@ -239,7 +253,7 @@ flags! {
         about: "silence after which the server pings; after another interval of silence the connection \
                 ends; 0 is never",
     };
-    DRAIN_TIMEOUT = Flag {
+    drain_timeout: DRAIN_TIMEOUT = Flag {
         name: "drain-timeout",
         group: "Timeouts",
         kind: Kind::One,
@@ -247,7 +261,7 @@ flags! {
         default: "10s",
         about: "how long a graceful stop may take; 0 stops at once",
     };
-    LOG_LEVEL = Flag {
+    log_level: LOG_LEVEL = Flag {
         name: "log-level",
         group: "Logging",
         kind: Kind::One,
@@ -255,7 +269,7 @@ flags! {
         default: "info",
         about: "least severe lines that are logged",
     };
-    LOG_FORMAT = Flag {
+    log_format: LOG_FORMAT = Flag {
         name: "log-format",
         group: "Logging",
         kind: Kind::One,
@@ -263,7 +277,7 @@ flags! {
         default: "",
         about: "how log lines look; by default text at a terminal, and json elsewhere",
     };
-    ACCESS_LOG = Flag {
+    access_log: ACCESS_LOG = Flag {
         name: "access-log",
         group: "Logging",
         kind: Kind::One,
@@ -272,7 +286,7 @@ flags! {
         about: "which disconnects are logged: none, only errors, or all with their counts of messages \
                 and bytes",
     };
-    PLAYGROUND = Flag {
+    playground: PLAYGROUND = Flag {
         name: "playground",
         group: "Trying it out",
         kind: Kind::Switch,
@@ -280,7 +294,7 @@ flags! {
         default: "false",
         about: "serve a page at / that connects, joins, broadcasts and shows what happens",
     };
-    CHECK = Flag {
+    check: CHECK = Flag {
         name: "check",
         group: "Trying it out",
         kind: Kind::Switch,
