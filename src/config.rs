@@ -139,6 +139,9 @@ flags! {
     authorizer_workers: One "COUNT" = "256";
     /// questions that may wait for a worker; one more counts as authorizer down
     authorizer_queue: One "COUNT" = "10000";
+    /// signs every call to the authorizer with HMAC-SHA256, in X-Wsify-Signature; two
+    /// keys while they are rotated
+    authorizer_key: Secret "KEY[,KEY]" = "";
 ["The broker"]
     /// how servers share their channels: memory (not at all) or redis
     broker_driver: One "memory|redis" = "memory";
@@ -211,6 +214,8 @@ pub struct Config {
     pub authorizer_timeout: Duration,
     pub authorizer_workers: Workers,
     pub authorizer_queue: usize,
+    /// Two at most; empty: calls are not signed.
+    pub authorizer_key: Vec<Secret>,
     pub broker: Broker,
     pub broker_prefix: String,
     /// `None`: the backend endpoints answer local peers only (CONTRACT §5).
@@ -426,6 +431,7 @@ impl Config {
             },
             // A question waits with its JSON, of a few hundred bytes: gigabytes at most.
             authorizer_queue: set.authorizer_queue.checked(|t| count(t, 1..=10_000_000))?,
+            authorizer_key: set.authorizer_key.checked(signing_keys)?,
             broker,
             broker_prefix: set.broker_prefix.checked(|t| Ok(t.to_owned()))?,
             broadcasting_key: set.broadcasting_key.checked(key)?,
@@ -478,6 +484,7 @@ impl Config {
             workers: self.authorizer_workers.within(fds),
             queue: self.authorizer_queue,
             cert_file: self.cert_file.clone(),
+            keys: self.authorizer_key.clone(),
         })
     }
 }
@@ -812,6 +819,34 @@ fn key(text: &str) -> Result<Option<Secret>, String> {
     Ok((!text.is_empty()).then(|| Secret::new(text)))
 }
 
+/// One key, or two with a comma between them. White space around a key is not part of it, as in every list.
+///
+/// The error names a key by its number, as a key is never shown.
+fn signing_keys(text: &str) -> Result<Vec<Secret>, String> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wrong = |why: String| {
+        Err(format!(
+            "one key, or two with a comma between them, without control characters ({why})"
+        ))
+    };
+    let keys: Vec<&str> = text.split(',').collect();
+    for (number, key) in (1..).zip(&keys) {
+        // Such as the line break at the end of a secret's file, which the other side may or may not have removed.
+        if key.chars().any(char::is_control) {
+            return wrong(format!("key {number} has a control character"));
+        }
+        if key.trim().is_empty() {
+            return wrong(format!("key {number} is empty"));
+        }
+    }
+    match keys.len() {
+        1 | 2 => Ok(keys.iter().map(|key| Secret::new(key.trim())).collect()),
+        count => wrong(format!("there are {count} keys")),
+    }
+}
+
 fn switch(text: &str) -> Result<bool, String> {
     text.to_ascii_lowercase()
         .parse()
@@ -936,6 +971,7 @@ mod tests {
         assert_eq!(config.authorizer_timeout, Duration::from_secs(5));
         assert_eq!(config.authorizer_workers, Workers::AsFdsAllow(256));
         assert_eq!(config.authorizer_queue, 10_000);
+        assert_eq!(config.authorizer_key, []);
         assert_eq!(config.broker, Broker::Memory);
         assert_eq!(config.broker_prefix, "");
         assert_eq!(config.broadcasting_key, None);
@@ -1472,6 +1508,37 @@ mod tests {
     }
 
     #[test]
+    fn authorizer_keys() {
+        let keys = |text: &str| {
+            let keys = given("authorizer-key", text).unwrap().authorizer_key;
+            let exposed = keys.iter().map(|key| key.expose().to_owned());
+            exposed.collect::<Vec<_>>()
+        };
+        assert!(keys("").is_empty());
+        assert_eq!(keys("one"), ["one"]);
+        assert_eq!(keys("old, new "), ["old", "new"]);
+        assert_eq!(keys("a b=\u{e9}"), ["a b=\u{e9}"]);
+        let repeated = ["--authorizer-key=a", "--authorizer-key=b"];
+        let config = read(&repeated, &[("WSIFY_AUTHORIZER_KEY", "c")]).unwrap();
+        assert_eq!(config.authorizer_key, [Secret::new("b")]);
+        for (text, named) in [
+            (",", "(key 1 is empty)"),
+            (",hunter2", "(key 1 is empty)"),
+            ("hunter2,", "(key 2 is empty)"),
+            ("hunter2, ,", "(key 2 is empty)"),
+            ("hunter2,,hunter3", "(key 2 is empty)"),
+            (" ", "(key 1 is empty)"),
+            ("hunter2\n", "(key 1 has a control character)"),
+            ("a,hunter2\u{7f}", "(key 2 has a control character)"),
+            ("hunter2,hunter3,hunter4", "(there are 3 keys)"),
+        ] {
+            let line = refusal("authorizer-key", text);
+            assert!(line.contains("cannot be \"***\": "), "{line}");
+            assert!(line.ends_with(named) && !line.contains("hunter"), "{line}");
+        }
+    }
+
+    #[test]
     fn what_a_service_manager_says() {
         let us = std::process::id().to_string();
         let found = |env: &[(&str, &str)]| {
@@ -1509,6 +1576,7 @@ mod tests {
         let config = read(
             &[
                 "--broadcasting-key=hunter2",
+                "--authorizer-key=hunter2,hunter2",
                 "--authorizer-url=https://user:hunter2@host/path?token=hunter2",
                 "--broker-driver=redis",
                 "--broker-dsn=redis://:hunter2@host:1/2",
@@ -1520,7 +1588,11 @@ mod tests {
             config.broadcasting_key.as_ref().unwrap().expose(),
             "hunter2"
         );
-        let shown = format!("{config:?} {}", config.authorizer_url.as_ref().unwrap());
+        let shown = format!(
+            "{config:?} {:?} {}",
+            config.authorizer(1),
+            config.authorizer_url.as_ref().unwrap()
+        );
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(shown.contains("https://host/path?token=***"), "{shown}");
         let line = refusal("broadcasting-key", "hunter2\n");
