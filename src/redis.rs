@@ -535,8 +535,8 @@ impl Redis {
             }
             (What::Auth { .. }, Reply::Done) => self.introduce(role, now),
             (What::Select | What::Name, Reply::Done) | (What::Name, Reply::Error(_)) => {}
-            // Where the user may not ask, it is taken for a master.
-            (What::Role, Reply::Error(_)) => {}
+            // Where the user may not ask, or a relative of redis knows no roles, it is taken for a master.
+            (What::Role, Reply::Error(_) | Reply::Done) => {}
             (What::Role, Reply::Role(is)) => match bytes.get(is) {
                 Some(b"master") => {}
                 Some(b"slave") => {
