@@ -80,6 +80,7 @@
 //! authorizer/worker.rs     one worker: it asks, hands the answer in, rests, ends
 //! authorizer/call.rs       one question and its answer, on a connection that is kept alive
 //! authorizer/dial.rs       a connection to the authorizer: name, TCP, TLS, timeouts
+//! authorizer/signature.rs  what proves to the receiver of a call that wsify has sent it: --authorizer-key
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
 //!
 //! redis.rs                 the broker: one link publishes, one listens, receipts come home in order
@@ -105,7 +106,7 @@
 //! hub -> buffers, clock, config, connection, effect, log, metrics, playground, process, random, secret, wire
 //! connection -> buffers, clock, wire
 //! redis -> buffers, clock, config, connection, effect, hub, log, random, wire
-//! authorizer -> effect, fd_table, tls, wire
+//! authorizer -> effect, fd_table, secret, tls, wire
 //! config -> authorizer, log, secret, wire
 //! effect, playground -> wire
 //! process -> metrics
