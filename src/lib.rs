@@ -1,5 +1,5 @@
 //! wsify: a WebSocket publish/subscribe server that asks a webhook who may do what. What it promises to its users is in
-//! README.md; this page is the map of how it keeps that. An hour here and in the headers of the files should do.
+//! README.md and docs/; this page is the map of how it keeps that. An hour here and in the headers of the files should do.
 //!
 //! The hard part is not bytes but interleaving (a verdict of the authorizer, a broadcast, a hang-up and the next frame,
 //! in any order), and never letting one party's work delay another's. So one thread owns everybody, and the part of it
@@ -9,9 +9,19 @@
 //!
 //! ```text
 //! main.rs                  starts: arguments, configuration, log, server; says why it could not
-//! config.rs                arguments and environment, turned once into checked types; nobody else reads either
-//! log.rs                   lines on stdout, JSON or text, written by a thread of its own, so that the loop never waits
-//! metrics.rs               counters, gauges, histograms, and their Prometheus text
+//! config/mod.rs            the command line and the environment, turned once into a checked Config; no other file reads them
+//! config/flags.rs          every flag as data: name, default, help
+//! config/arguments.rs      arguments and variables as texts, and the errors that name them
+//! config/values.rs         what a usable value looks like
+//! config/dsn.rs            --broker-dsn: where redis is, and how that is shown without its secrets
+//! log/mod.rs               lines on stdout, written by a thread of its own, so that the loop never waits
+//! log/format.rs            a line as JSON or as text
+//! log/seldom.rs            throttles for lines: at most so many in a while, once for as long as something lasts
+//! metrics/mod.rs           counters, gauges, histograms
+//! metrics/families.rs      every metric as data: name, kind, meaning, and the Prometheus text that follows
+//! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
+//! secret.rs                a text that is never shown
+//! random.rs                one generator, for jitter
 //! fd_table.rs              threads that have a table of file descriptors of their own
 //! heap.rs                  memory that nobody uses any more, given back to the kernel
 //! process.rs               what the kernel says of this process, read when /metrics is asked for
@@ -19,7 +29,13 @@
 //! buffers.rs               bytes that wait: Inbox (in), Outbox (out), Runs (encoded once, shared by many outboxes)
 //!
 //! wire/mod.rs              bytes to values and back, pure: no sockets, time, threads, logging, ConnId
-//! wire/http.rs             one request's head and body, one reply, query strings (RFC 9112)
+//! wire/http/mod.rs         HTTP/1.1 on the server's side: one request, one reply (RFC 9112)
+//! wire/http/head.rs        a request's head: its bytes and its lines
+//! wire/http/facts.rs       what its headers say about the request itself: host, framing, keep-alive
+//! wire/http/target.rs      its target, and query strings
+//! wire/http/body.rs        its body, and how the end of it is found
+//! wire/http/reply.rs       statuses, error answers, and their bytes
+//! wire/authority.rs        a host, and perhaps a port
 //! wire/handshake.rs        may this request upgrade, and with what answer (RFC 6455 4)
 //! wire/origins.rs          the meaning of --allowed-origins, and the CORS headers that follow from it
 //! wire/forwarded.rs        for whom a proxy asks: X-Forwarded-For, and --trusted-proxies
@@ -27,11 +43,12 @@
 //! wire/frame.rs            one frame: read its header, judge it, unmask, encode (RFC 6455 5.2)
 //! wire/message.rs          frames to messages: fragments, UTF-8, sizes, pings, closes (RFC 6455 5.4 to 5.6, 7)
 //! wire/json.rs             one JSON object in one pass: where its values lie, which name came twice
-//! wire/command.rs          a client's message, a POST's body, channel names, the JSON of answers
+//! wire/command.rs          a client's message, a POST's body
+//! wire/channel_name.rs     channel names: trimmed, checked, shared
+//! wire/answer.rs           the JSON that clients are sent: answers, errors, contents with their channel
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
 //! wire/resp.rs             commands to redis, and its replies
 //! wire/response.rs         an HTTP answer as a client reads it: the authorizer's
-//! wire/response/fuzz.rs    what must hold of any answer
 //!
 //! connection/mod.rs        one connection: stream, session, what waits; all reads and writes of a client's socket
 //! connection/session.rs    its phases: bytes in, events out; answers pings and malformed requests by itself
@@ -63,7 +80,7 @@
 //! authorizer/worker.rs     one worker: it asks, hands the answer in, rests, ends
 //! authorizer/call.rs       one question and its answer, on a connection that is kept alive
 //! authorizer/dial.rs       a connection to the authorizer: name, TCP, TLS, timeouts
-//! authorizer/tests.rs      all of it, against servers that say anything
+//! authorizer/signature.rs  what proves to the receiver of a call that wsify has sent it: --authorizer-key
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
 //!
 //! redis.rs                 the broker: one link publishes, one listens, receipts come home in order
@@ -73,7 +90,7 @@
 //! listener.rs              where clients come in: TCP and unix listeners, and the sockets they yield
 //! playground.rs            the page of --playground, and what a browser may do with it
 //! systemd.rs               what a service manager is told: ready, alive, stopping
-//! welcome.rs               what a person who starts it at a terminal may try next
+//! quickstart.rs            the commands to try first, printed at a terminal
 //! check.rs                 --check: tries what a start needs, and says what is wrong
 //! server.rs                the poll, accepting, signals, the clock, the order of a turn; no rule about a client
 //! ```
@@ -83,22 +100,22 @@
 //! ```text
 //! main -> check, config, heap, log, server
 //! check -> authorizer, config, effect, listener, log, server, wire
-//! server -> authorizer, config, connection, effect, heap, hub, listener, log, metrics, redis, systemd, tls, welcome, wire
+//! server -> authorizer, clock, config, connection, effect, heap, hub, listener, log, metrics, quickstart, random, redis, systemd, tls, wire
 //! listener -> config, connection
-//! heap -> connection
-//! hub -> buffers, config, connection, effect, log, metrics, playground, process, wire
-//! connection -> buffers, wire
-//! redis -> buffers, config, connection, effect, hub, log, wire
-//! authorizer -> effect, fd_table, tls, wire
-//! config -> authorizer, log, wire
+//! heap, random, systemd -> clock
+//! hub -> buffers, clock, config, connection, effect, log, metrics, playground, process, random, secret, wire
+//! connection -> buffers, clock, wire
+//! redis -> buffers, clock, config, connection, effect, hub, log, random, wire
+//! authorizer -> effect, fd_table, secret, tls, wire
+//! config -> authorizer, log, secret, wire
 //! effect, playground -> wire
 //! process -> metrics
-//! log -> fd_table
-//! buffers, fd_table, metrics, systemd, tls, welcome, wire -> nothing
+//! log -> clock, fd_table
+//! buffers, clock, fd_table, metrics, quickstart, secret, tls, wire -> nothing
 //! ```
 //!
-//! (Of `config` the hub needs the type of the key; of `authorizer`, `config` needs the type of the URL, and of `wire` that
-//! of the proxies.)
+//! (Of `config` the hub needs the type of `--access-log`; of `authorizer`, `config` needs the type of the URL, and of `wire`
+//! those of proxies and origins.)
 //!
 //! # Who owns what
 //!
@@ -196,10 +213,11 @@
 //!   an answer. Memory follows what has come, never what was announced.
 //! - No `unsafe` but for three calls (heap.rs and fd_table.rs say why), no `Rc<RefCell>`, no lifetimes in structs, no trait with one
 //!   implementor, no callbacks.
-//! - Names are the README's nouns: one word, one meaning. Comments say why.
-//! - Comments cite `CONTRACT §n`, the numbered promises. README.md has them all, under these headings: §2 Flags, §3
-//!   Endpoints, §4 The client's side, §5 The backend's side, §6 The authorizer's side, §8 Flags (stopping), §9 Limits,
-//!   §10 From v3, §7 Many servers.
+//! - Names are the documentation's nouns: one word, one meaning. Comments say why.
+//! - Comments cite promises by their place, such as docs/authorizer.md#answers. `CONTRACT §n` is: §2 README.md#flags and
+//!   docs/operating.md, §3 docs/api.md, §4 docs/protocol.md, §5 docs/api.md#broadcast, §6 docs/authorizer.md, §7
+//!   docs/scaling.md, §8 docs/operating.md#stopping, §9 docs/protocol.md#violations and docs/limits.md, §10
+//!   docs/from-v3.md.
 //!
 //! # Decisions that bind the whole
 //!
@@ -222,9 +240,9 @@
 //!
 //! At a file's foot: tables of bytes and what they mean, read whole, byte by byte, and with more behind them. In
 //! `tests/`: stories and a seeded simulation of the hub without sockets, with broken copies of it that the simulation has
-//! to find; the command line, this map, the README's tables, the corpora of `fuzz/`, and how often the kernel and the
-//! allocator are called (cargo); the README's promises one by one over real sockets (`tests/contract`), and clients that
-//! others wrote (`tests/clients`). `tests/run` runs them all.
+//! to find; the command line, this map, the tables and links of the documentation, the corpora of `fuzz/`, and how often
+//! the kernel and the allocator are called (cargo); the promises of README and docs one by one over real sockets (`tests/contract`), clients
+//! that others wrote (`tests/clients`), and what README and docs print (`tests/docs`). `tests/run` runs them all.
 //!
 //! `cargo bench` measures: `versus` against programs that do only what the kernel demands, `codec` a frame beside other
 //! libraries, `million` the hub with a million connections and no sockets, `redis` two nodes beside one.
@@ -232,6 +250,7 @@
 pub mod authorizer;
 pub mod buffers;
 pub mod check;
+pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod effect;
@@ -243,9 +262,11 @@ pub mod log;
 pub mod metrics;
 pub mod playground;
 pub mod process;
+pub mod quickstart;
+pub mod random;
 pub mod redis;
+pub mod secret;
 pub mod server;
 pub mod systemd;
 pub mod tls;
-pub mod welcome;
 pub mod wire;

@@ -20,6 +20,7 @@ mod link;
 
 use std::collections::VecDeque;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use mio::event::Event;
@@ -28,12 +29,13 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use self::link::{Advance, Filled, Link, Place};
-use crate::config::RedisDsn;
-use crate::connection::{Millis, Stream};
+use crate::clock::Millis;
+use crate::config::{RedisAddress, RedisDsn};
+use crate::connection::Stream;
 use crate::effect::{ConnId, Publication, Receipt, Subscription, SubscriptionId};
 use crate::hub::Hub;
-use crate::log::{Log, Value};
-use crate::wire::command::ChannelName;
+use crate::log::{Log, Seldom, Value};
+use crate::wire::channel_name::ChannelName;
 use crate::wire::json;
 use crate::wire::resp::{self, Reply};
 
@@ -53,10 +55,18 @@ const BATCH: usize = 256;
 const LARGEST_REPLY: usize = 64 * 1024 * 1024;
 /// Bytes that redis has not taken: with more it is as good as down.
 const MOST_UNSENT: usize = 64 * 1024 * 1024;
-/// How often the same trouble with a message is told.
+/// The pause between two lines about the same trouble with messages.
 const SAY_AGAIN: Millis = 60_000;
 /// Of what redis says is wrong.
 const LONGEST_REASON: usize = 200;
+
+/// The user that a password without a user belongs to.
+const DEFAULT_USER: &str = "default";
+/// What a redis without users (before 6) answers to `AUTH user password`.
+const NO_USERS: &str = "ERR wrong number of arguments";
+
+const REPLICA: &str = "it is a replica: what is published there reaches no other server; give the master's address to --broker-dsn";
+const SENTINEL: &str = "it is a sentinel and no master: give the master's address to --broker-dsn";
 
 /// What the broker is started with.
 #[derive(Debug)]
@@ -81,6 +91,8 @@ struct Side {
     link: Link,
     /// It has been let in.
     up: bool,
+    /// When it was last asked whether it is a master.
+    checked: Millis,
     asked: VecDeque<Asked>,
 }
 
@@ -91,9 +103,14 @@ struct Asked {
 
 /// What a reply is awaited to.
 enum What {
-    Auth,
+    /// Another form is left to try.
+    Auth {
+        again: bool,
+    },
     Select,
     Name,
+    /// Whether it is a master.
+    Role,
     /// The last word of the greeting.
     Hello,
     /// The answer says that what was published before this position has come.
@@ -142,27 +159,16 @@ pub struct Redis {
     said: String,
     /// It has been up.
     known: bool,
-    not_json: Complaint,
-    refusal: Complaint,
-}
-
-/// Something that is told once in a while only.
-#[derive(Default)]
-struct Complaint {
-    after: Millis,
-    unsaid: u64,
-}
-
-impl Complaint {
-    /// How often it has happened since it was last told, when it is time to tell.
-    fn due(&mut self, now: Millis) -> Option<u64> {
-        self.unsaid = self.unsaid.saturating_add(1);
-        if now < self.after {
-            return None;
-        }
-        self.after = now.saturating_add(SAY_AGAIN);
-        Some(std::mem::take(&mut self.unsaid))
-    }
+    /// Lines about messages that are not JSON, and about refusals.
+    not_json: Seldom,
+    refused_channels: Seldom,
+    refused_publications: Seldom,
+    /// What redis last refused a channel with.
+    last_words: Rc<str>,
+    /// A link has broken since all was well.
+    broke: bool,
+    /// A link has learned that redis is no master.
+    demoted: bool,
 }
 
 impl Redis {
@@ -178,22 +184,29 @@ impl Redis {
             tokens: [publisher, listener],
             seed,
         } = settings;
-        let tls = match tls {
-            None => None,
-            Some(config) => {
-                let name = ServerName::try_from(dsn.host.clone()).map_err(io::Error::other)?;
-                Some((config, name))
+        let place = Arc::new(match &dsn.address {
+            RedisAddress::Unix(path) => Place::Unix(path.clone()),
+            RedisAddress::Tcp { host, port, .. } => {
+                let tls = match tls {
+                    None => None,
+                    Some(config) => {
+                        let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+                        Some((config, name))
+                    }
+                };
+                let (host, port) = (host.clone(), *port);
+                Place::Tcp {
+                    host,
+                    port,
+                    tls,
+                    waker,
+                }
             }
-        };
-        let place = Arc::new(Place {
-            host: dsn.host.clone(),
-            port: dsn.port,
-            tls,
-            waker,
         });
         let side = |token: Token, seed| Side {
             link: Link::new(Arc::clone(&place), token, seed),
             up: false,
+            checked: 0,
             asked: VecDeque::new(),
         };
         Ok(Redis {
@@ -212,8 +225,12 @@ impl Redis {
             down: Some(now),
             said: String::new(),
             known: false,
-            not_json: Complaint::default(),
-            refusal: Complaint::default(),
+            not_json: Seldom::once_in(SAY_AGAIN),
+            refused_channels: Seldom::once_in(SAY_AGAIN),
+            refused_publications: Seldom::once_in(SAY_AGAIN),
+            last_words: Rc::from(""),
+            broke: false,
+            demoted: false,
         })
     }
 
@@ -244,8 +261,11 @@ impl Redis {
 
     /// When a turn is due, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Millis> {
-        let sides = [&self.publisher, &self.listener];
-        let of_sides = sides.into_iter().filter_map(Side::deadline).min();
+        let of_sides = [
+            self.publisher.deadline(Role::Publishes),
+            self.listener.deadline(Role::Listens),
+        ];
+        let of_sides = of_sides.into_iter().flatten().min();
         let heard = self
             .published
             .front()
@@ -264,6 +284,16 @@ impl Redis {
             }
             if let Err(why) = self.hear(role, hub, buffer, now) {
                 self.broken(role, &why, now);
+                // A demoted redis is of no use to either link, and only the publishing one learns of it.
+                if std::mem::take(&mut self.demoted) {
+                    let other = match role {
+                        Role::Publishes => Role::Listens,
+                        Role::Listens => Role::Publishes,
+                    };
+                    if self.side(other).link.is_open() {
+                        self.broken(other, &why, now);
+                    }
+                }
             }
             self.watch(role, now);
         }
@@ -300,40 +330,55 @@ impl Redis {
                     ("down_ms", Value::Number(now.saturating_sub(since))),
                 ];
                 let again = std::mem::replace(&mut self.known, true);
-                if again {
-                    hub.outside.broker_reconnections += 1;
-                    self.log.info("the broker is up again", &fields);
-                } else {
-                    self.log.info("the broker is up", &fields);
-                }
+                let line = match (again, std::mem::take(&mut self.broke)) {
+                    (false, _) => "the broker is up",
+                    (true, false) => "all channels are subscribed again",
+                    (true, true) => {
+                        hub.outside.broker_reconnections += 1;
+                        "the broker is up again"
+                    }
+                };
+                self.log.info(line, &fields);
             }
             _ => {}
         }
     }
 
-    /// Says who we are. The answer to the last command says that we may go on.
+    /// Sends the credentials, if there are any; what follows them is sent once they are accepted.
     fn greet(&mut self, role: Role, now: Millis) {
+        match self.dsn.password.is_some() {
+            true => self.authenticate(role, true, now),
+            false => self.introduce(role, now),
+        }
+    }
+
+    /// `named`: with a user. A password alone is the user `default`'s. It is sent with that name first, which a redis
+    /// that has no password accepts, too; before version 6 there are no users, and it is sent alone.
+    fn authenticate(&mut self, role: Role, named: bool, now: Millis) {
         let (user, password) = (self.dsn.user.clone(), self.dsn.password.clone());
+        let again = named && user.is_none();
+        let user = user.unwrap_or_else(|| DEFAULT_USER.to_owned());
+        let password = password.as_ref().map_or("", |password| password.expose());
+        let parts = [b"AUTH", user.as_bytes(), password.as_bytes()];
+        let side = self.side(role);
+        match named {
+            true => side.ask(What::Auth { again }, &parts, now),
+            false => side.ask(What::Auth { again }, &[b"AUTH", password.as_bytes()], now),
+        }
+    }
+
+    /// Selects the database and names the link. The answer to the last command says that the link can be used.
+    fn introduce(&mut self, role: Role, now: Millis) {
         let db = self.dsn.db;
         let (side, name) = match role {
             Role::Publishes => (&mut self.publisher, "wsify-publishes"),
             Role::Listens => (&mut self.listener, "wsify-listens"),
         };
-        match (&user, &password) {
-            (None, None) => {}
-            (None, Some(password)) => {
-                side.ask(What::Auth, &[b"AUTH", password.expose().as_bytes()], now);
-            }
-            (Some(user), password) => {
-                let password = password.as_ref().map_or("", |p| p.expose());
-                let parts = [b"AUTH", user.as_bytes(), password.as_bytes()];
-                side.ask(What::Auth, &parts, now);
-            }
-        }
         if db != 0 {
             side.ask(What::Select, &[b"SELECT", db.to_string().as_bytes()], now);
         }
         side.ask(What::Name, &[b"CLIENT", b"SETNAME", name.as_bytes()], now);
+        side.ask(What::Role, &[b"ROLE"], now);
         side.ask(What::Hello, &[b"PING"], now);
     }
 
@@ -428,10 +473,10 @@ impl Redis {
         };
         if !json::is_json(content) {
             hub.metrics.broker_messages.add("not_json");
-            if let Some(count) = self.not_json.due(now) {
+            if let Some(left_out) = self.not_json.admit(now) {
                 let fields = [
                     ("channel", Value::Text(channel)),
-                    ("dropped", Value::Number(count)),
+                    ("dropped", Value::Number(left_out.saturating_add(1))),
                 ];
                 let line = "a message from the broker is not JSON: it is dropped";
                 self.log.warn(line, &fields);
@@ -463,7 +508,12 @@ impl Redis {
             });
         };
         match (&mut front.what, reply) {
-            (What::Auth, Reply::Error(why)) => {
+            (What::Auth { again: true }, Reply::Error(why))
+                if text(why.clone()).starts_with(NO_USERS) =>
+            {
+                self.authenticate(role, false, now);
+            }
+            (What::Auth { .. }, Reply::Error(why)) => {
                 // Only the code: some servers repeat in the rest what they were sent.
                 let why = text(why);
                 let code = why.split(' ').next().unwrap_or_default();
@@ -483,10 +533,21 @@ impl Redis {
                     false => why,
                 });
             }
-            (What::Auth | What::Select | What::Name, Reply::Done)
-            | (What::Name, Reply::Error(_)) => {}
+            (What::Auth { .. }, Reply::Done) => self.introduce(role, now),
+            (What::Select | What::Name, Reply::Done) | (What::Name, Reply::Error(_)) => {}
+            // Where the user may not ask, or a relative of redis knows no roles, it is taken for a master.
+            (What::Role, Reply::Error(_) | Reply::Done) => {}
+            (What::Role, Reply::Role(is)) => match bytes.get(is) {
+                Some(b"master") => {}
+                Some(b"slave") => {
+                    self.demoted = true;
+                    return Err(REPLICA.to_owned());
+                }
+                _ => return Err(SENTINEL.to_owned()),
+            },
             (What::Hello, Reply::Done) => {
-                self.side(role).up = true;
+                let side = self.side(role);
+                (side.up, side.checked) = (true, now);
                 self.news.push_back(match role {
                     Role::Publishes => News::Publishing(true),
                     Role::Listens => News::Listening(true),
@@ -503,10 +564,12 @@ impl Redis {
                 }
             }
             (What::Publish(by), Reply::Error(why)) => {
+                let why = text(why);
                 if let Some(by) = *by {
-                    self.news.push_back(News::Published(by, Receipt::Failed));
+                    let receipt = Receipt::Refused(shorten(&why).into());
+                    self.news.push_back(News::Published(by, receipt));
                 }
-                self.refused("the broker refuses to publish", &text(why), now);
+                self.refused("the broker refuses to publish", None, &why, now);
             }
             (What::Subscribe(channels, confirmed), Reply::Subscribed) => {
                 if let Some(channel) = channels.get(*confirmed) {
@@ -520,9 +583,12 @@ impl Redis {
             }
             (What::Subscribe(channels, 0), Reply::Error(why)) => match channels.as_slice() {
                 [one] => {
-                    let news = News::Subscribed(one.id, Receipt::Failed);
-                    self.news.push_back(news);
-                    self.refused("the broker refuses a channel", &text(why), now);
+                    let why = text(why);
+                    let receipt = Receipt::Refused(self.words(&why));
+                    self.news.push_back(News::Subscribed(one.id, receipt));
+                    let line =
+                        "the broker refuses a channel: it is asked for again while it has members";
+                    self.refused(line, Some(one.channel.as_str()), &why, now);
                 }
                 // One refused channel refuses the whole command: which one it is shows when each is asked for alone.
                 _ => {
@@ -567,13 +633,27 @@ impl Redis {
             .any(|unwanted| unwanted == channel)
     }
 
-    fn refused(&mut self, line: &str, why: &str, now: Millis) {
-        if let Some(count) = self.refusal.due(now) {
+    /// The words of a refusal, in one place in memory while they stay the same: many channels may be refused.
+    fn words(&mut self, why: &str) -> Rc<str> {
+        let why = shorten(why);
+        if *self.last_words != *why {
+            self.last_words = why.into();
+        }
+        Rc::clone(&self.last_words)
+    }
+
+    fn refused(&mut self, line: &str, channel: Option<&str>, why: &str, now: Millis) {
+        let seldom = match channel {
+            Some(_) => &mut self.refused_channels,
+            None => &mut self.refused_publications,
+        };
+        if let Some(left_out) = seldom.admit(now) {
             let why = shorten(why);
-            let fields = [
+            let mut fields = vec![
                 ("reason", Value::Text(&why)),
-                ("refusals", Value::Number(count)),
+                ("refusals", Value::Number(left_out.saturating_add(1))),
             ];
+            fields.extend(channel.map(|channel| ("channel", Value::Text(channel))));
             self.log.error(line, &fields);
         }
     }
@@ -597,6 +677,14 @@ impl Redis {
             Some(asked) if now >= asked.at.saturating_add(PATIENCE) => {
                 self.broken(role, "it does not answer", now);
             }
+            // However much is published: a demoted redis goes on confirming it. A subscriber may not ask.
+            _ if role == Role::Publishes
+                && side.up
+                && now >= side.checked.saturating_add(SILENCE) =>
+            {
+                side.checked = now;
+                side.ask(What::Role, &[b"ROLE"], now);
+            }
             None if side.up && now >= side.link.heard.saturating_add(SILENCE) => {
                 side.ask(What::Ping(position), &[b"PING"], now);
             }
@@ -606,6 +694,7 @@ impl Redis {
 
     /// A link is broken, or did not come about.
     fn broken(&mut self, role: Role, why: &str, now: Millis) {
+        self.broke = true;
         let side = self.side(role);
         side.link.close(now);
         let was_up = std::mem::take(&mut side.up);
@@ -757,11 +846,13 @@ impl Side {
         self.asked.push_back(Asked { at, what });
     }
 
-    fn deadline(&self) -> Option<Millis> {
+    fn deadline(&self, role: Role) -> Option<Millis> {
         let answer = self.asked.front().map(|a| a.at.saturating_add(PATIENCE));
         let silence =
             (self.up && self.asked.is_empty()).then(|| self.link.heard.saturating_add(SILENCE));
-        [self.link.deadline(), answer, silence]
+        let check =
+            (self.up && role == Role::Publishes).then(|| self.checked.saturating_add(SILENCE));
+        [self.link.deadline(), answer, silence, check]
             .into_iter()
             .flatten()
             .min()

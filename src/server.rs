@@ -19,20 +19,21 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::authorizer::Authorizer;
-use crate::config::{Broker, Config, Listen, RedisDsn, Stop};
-use crate::connection::{Clock, Limits, Millis, Peer};
+use crate::clock::{Clock, Millis};
+use crate::config::{Broker, Config, Listen, RedisAddress, RedisDsn, Stop};
+use crate::connection::{Limits, Peer};
 use crate::effect::{Answer, ConnId, Effect, Question, Verdict};
 use crate::heap::Heap;
 use crate::hub::{Hub, Settings};
 use crate::listener::{self, Listener, Socket};
-use crate::log::{Log, Value};
+use crate::log::{Condition, Log, Seldom, Value};
 use crate::metrics::Metrics;
+use crate::quickstart;
+use crate::random;
 use crate::redis::{self, Redis};
 use crate::systemd::Manager;
 use crate::tls;
-use crate::welcome;
 use crate::wire::forwarded::Proxies;
-use crate::wire::origins::Origins;
 
 /// Bytes read at once; every connection's reads go through the one buffer of this size.
 const BUFFER: usize = 64 * 1024;
@@ -50,8 +51,8 @@ const RESERVED_REQUESTS: usize = 128;
 /// How long accepting rests when the system is out of something, or nobody has a place to give, unless a connection ends
 /// before.
 const ACCEPT_REST: Millis = 100;
-/// How long the authorizer is said to be down at least, so that one which flickers does not flood the log; and how long
-/// nothing is said of connections that cannot be served, once something was.
+/// For how long the log has the authorizer down at least, so that one which flickers does not flood it; and the pause
+/// between two lines about connections that cannot be served.
 const STEADY: Millis = 5_000;
 /// How long the last log lines are waited for.
 const LOG_PATIENCE: Duration = Duration::from_millis(500);
@@ -71,9 +72,8 @@ pub struct Server {
     authorizer: Option<Authorizer>,
     /// `None`: what is published here is for the clients here.
     redis: Option<Redis>,
-    /// What the log last said of the authorizer, and when.
-    authorizer_down: bool,
-    authorizer_said: Millis,
+    /// The authorizer is down.
+    authorizer_down: Condition,
     manager: Manager,
     heap: Heap,
     log: Log,
@@ -88,8 +88,8 @@ pub struct Server {
     guests: usize,
     /// Until when accepting rests.
     accept_after: Millis,
-    /// Until when the log says nothing more of connections that cannot be accepted or served.
-    unserved_said: Millis,
+    /// Lines about connections that cannot be accepted or served.
+    unserved: Seldom,
     drain_time: Millis,
     /// When a graceful stop is over, whoever is left.
     stop_at: Option<Millis>,
@@ -153,10 +153,8 @@ impl Server {
             );
         }
         let max_connections = wanted.min(room);
-        let random = getrandom::u64()
+        let random = random::seed()
             .map_err(|e| Stop::failed(format_args!("no random number can be had: {e}")))?;
-        let origins = Origins::parse(&config.allowed_origins.join(","))
-            .map_err(|e| Stop::failed(format_args!("--allowed-origins cannot be used: {e}")))?;
         let settings = Settings {
             limits: Limits {
                 handshake_timeout: millis(config.handshake_timeout),
@@ -171,7 +169,7 @@ impl Server {
             max_message_rate: config.max_message_rate,
             playground: config.playground,
             key: config.broadcasting_key.clone(),
-            origins,
+            origins: config.allowed_origins.clone(),
             proxies: config.trusted_proxies.clone(),
             proxy_protocol: config.proxy_protocol,
             authorizer: authorizer.is_some(),
@@ -195,8 +193,7 @@ impl Server {
             hub,
             redis,
             authorizer,
-            authorizer_down: false,
-            authorizer_said: 0,
+            authorizer_down: Condition::lasting(STEADY),
             manager,
             heap: Heap::default(),
             log,
@@ -206,7 +203,7 @@ impl Server {
             max_sockets,
             guests: max_sockets - room,
             accept_after: 0,
-            unserved_said: 0,
+            unserved: Seldom::once_in(STEADY),
             drain_time: millis(config.drain_timeout),
             stop_at: None,
         };
@@ -408,7 +405,7 @@ impl Server {
                     break;
                 }
                 match self.listeners[at].accept() {
-                    Ok((socket, peer)) => self.welcome(socket, peer),
+                    Ok((socket, peer)) => self.admit(socket, peer),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                         self.listeners[at].pending = false
                     }
@@ -423,7 +420,7 @@ impl Server {
         }
     }
 
-    fn welcome(&mut self, socket: Socket, peer: Peer) {
+    fn admit(&mut self, socket: Socket, peer: Peer) {
         let taken = self.hub.accept(socket, peer).and_then(|id| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             let Some(socket) = self.hub.stream(id) else {
@@ -457,9 +454,7 @@ impl Server {
     }
 
     fn unserved(&mut self, message: &str, reason: &dyn Display) {
-        let now = self.hub.clock.now;
-        if now >= self.unserved_said {
-            self.unserved_said = now + STEADY;
+        if self.unserved.admit(self.hub.clock.now).is_some() {
             self.log.warn(message, &[("reason", Value::Shown(reason))]);
         }
     }
@@ -510,18 +505,14 @@ impl Server {
     fn answered(&mut self, answer: Answer) {
         let down = answer.verdict == Verdict::Unavailable;
         let now = self.hub.clock.now;
-        if down != self.authorizer_down && (down || now >= self.authorizer_said + STEADY) {
-            self.authorizer_down = down;
-            self.authorizer_said = now;
-            if down {
-                let trouble = answer.trouble.as_deref().unwrap_or("unknown");
-                self.log.error(
-                    "the authorizer is down",
-                    &[("reason", Value::Text(trouble))],
-                );
-            } else {
-                self.log.info("the authorizer answers again", &[]);
-            }
+        if down && self.authorizer_down.begin(now) {
+            let trouble = answer.trouble.as_deref().unwrap_or("unknown");
+            self.log.error(
+                "the authorizer is down",
+                &[("reason", Value::Text(trouble))],
+            );
+        } else if !down && self.authorizer_down.end(now) {
+            self.log.info("the authorizer answers again", &[]);
         }
         self.hub.verdict(answer);
     }
@@ -587,12 +578,12 @@ impl Server {
             self.log.warn(open, &[]);
         }
         if let Some(first) = addresses.first() {
-            let text = welcome::text(
+            let text = quickstart::text(
                 first,
                 config.broadcasting_key.is_some(),
                 authorizer.is_some(),
             );
-            self.log.tell(&text);
+            self.log.print(&text);
         }
     }
 }
@@ -640,12 +631,17 @@ fn start_redis(
 ) -> Result<Redis, Stop> {
     let failed =
         |e: io::Error| Stop::failed(format_args!("--broker-dsn {dsn} cannot be used: {e}"));
-    let tls = match dsn.tls {
-        true => {
+    if !dsn.unused.is_empty() {
+        let unused = "parts of --broker-dsn have no effect";
+        let names = dsn.unused.join(", ");
+        log.warn(unused, &[("parts", Value::Text(&names))]);
+    }
+    let tls = match dsn.address {
+        RedisAddress::Tcp { tls: true, .. } => {
             let shared = tls::client_config(config.cert_file.as_deref(), "redis");
             Some(Arc::new(shared.map_err(failed)?))
         }
-        false => None,
+        RedisAddress::Tcp { .. } | RedisAddress::Unix(_) => None,
     };
     let settings = redis::Settings {
         dsn: dsn.clone(),

@@ -48,7 +48,11 @@ fn every_file_has_its_line() {
         .filter(|name| name.ends_with(".rs"))
         .collect();
     described.sort();
-    let there: Vec<String> = files().into_keys().collect();
+    // Tests and fuzzing in a file of their own belong to the file that they test.
+    let there = files().into_keys();
+    let there: Vec<String> = there
+        .filter(|name| !name.ends_with("/tests.rs") && !name.ends_with("/fuzz.rs"))
+        .collect();
     assert_eq!(described, there);
 }
 

@@ -1,21 +1,17 @@
-//! What the README says in tables, held against the program: every flag, and every metric.
+//! The tables of the documentation, held against the program: every flag in README.md, every metric in
+//! docs/observing.md.
 
 use std::fmt::Write;
 use std::path::Path;
-use std::time::SystemTime;
 
 use wsify::config::FLAGS;
-use wsify::metrics::{Gauges, Metrics};
+use wsify::metrics::FAMILIES;
 
-fn readme() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    std::fs::read_to_string(path).unwrap()
-}
-
-/// What stands between two markers that no reader sees.
-fn section(name: &str) -> String {
-    let readme = readme();
-    let (_, rest) = readme.split_once(&format!("<!-- {name} -->\n")).unwrap();
+/// The text between two comments of a page, which a reader does not see.
+fn section(page: &str, name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, rest) = text.split_once(&format!("<!-- {name} -->\n")).unwrap();
     let (section, _) = rest.split_once(&format!("<!-- end of {name} -->")).unwrap();
     section.to_owned()
 }
@@ -43,38 +39,28 @@ fn the_table_of_flags_is_that_of_the_program() {
         writeln!(
             table,
             "| `--{} {}` | `{}` | {default} | {} |",
-            flag.name(),
+            flag.name,
             flag.value.replace('|', "\\|"),
             flag.variable(),
-            marked(&flag.about.join(" ")),
+            marked(flag.about),
         )
         .unwrap();
     }
     assert!(
-        section("flags") == table,
-        "the README's table of flags is not that of src/config.rs, which is\n{table}"
+        section("README.md", "flags") == table,
+        "the README's table of flags is not that of src/config/flags.rs, which is\n{table}"
     );
 }
 
 #[test]
-fn the_table_of_metrics_names_each_and_no_other() {
-    let gauges = Gauges {
-        process: wsify::process::now(),
-        ..Gauges::default()
-    };
-    let mut text = String::new();
-    Metrics::new(SystemTime::now()).render(&gauges, &mut text);
-    let exposed: Vec<(&str, &str)> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
-        .collect();
-    let section = section("metrics");
-    let described: Vec<(&str, &str)> = section
-        .lines()
-        .filter_map(|line| {
-            let (name, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
-            Some((name, rest.split_once(" |")?.0))
-        })
-        .collect();
-    assert_eq!(described, exposed);
+fn the_table_of_metrics_is_that_of_the_program() {
+    let mut table = "| metric | kind | meaning |\n|---|---|---|\n".to_owned();
+    for family in FAMILIES {
+        let (name, kind, about) = (family.name, family.kind.name(), family.about);
+        writeln!(table, "| `{name}` | {kind} | {about} |").unwrap();
+    }
+    assert!(
+        section("docs/observing.md", "metrics") == table,
+        "the table of metrics in docs/observing.md is not that of src/metrics/families.rs, which is\n{table}"
+    );
 }

@@ -37,23 +37,9 @@ pub use peer::{Network, Peer};
 pub use session::{Authorizing, Awaits, Claim, Event, Exchange, Parked, Publishing, Session, Step};
 
 use crate::buffers::{Inbox, Outbox, Runs, Sent, Slice};
+use crate::clock::{Clock, Millis};
 use crate::wire::handshake::{Dialect, Upgrade};
 use crate::wire::http::{self, Reply};
-
-/// Milliseconds on the server's own clock, which begins at its start and never goes back.
-pub type Millis = u64;
-
-/// What time it is, as the server was told.
-#[derive(Clone, Debug, Default)]
-pub struct Clock {
-    pub now: Millis,
-    /// The same in microseconds, for what is measured and not waited for. Told when a turn begins.
-    pub micros: u64,
-    /// Milliseconds from 1970 to the clock's beginning, as the system's clock has them.
-    pub unix: Millis,
-    /// The text of a Date header (RFC 9110 5.6.7).
-    pub date: String,
-}
 
 /// What carries a connection's bytes: a socket in the program, a scripted pipe in tests.
 pub trait Stream: Read + Write {

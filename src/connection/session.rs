@@ -10,12 +10,13 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use super::{Clock, Ending, Limits, Millis, Peer};
+use super::{Ending, Limits, Peer};
 use crate::buffers::Outbox;
+use crate::clock::{Clock, Millis};
 use crate::wire::command::Command;
 use crate::wire::frame::{self, Opcode};
 use crate::wire::handshake::{self, Upgrade};
-use crate::wire::http::{self, Body, Framing, Head, Manner, Refusal, Reply, Status};
+use crate::wire::http::{self, Body, Framing, Head, Refusal, Reply, ReplyOptions, Status};
 use crate::wire::message::{Item, Payload, Reader};
 use crate::wire::proxy_protocol;
 
@@ -66,7 +67,7 @@ pub struct Step {
 pub struct Exchange {
     /// Who sent it: the peer, or for whom a proxy asks.
     pub from: Peer,
-    manner: Manner,
+    options: ReplyOptions,
     framing: Framing,
     /// The client waits to be told to send the body.
     expects_continue: bool,
@@ -79,10 +80,15 @@ pub struct Exchange {
 }
 
 impl Exchange {
+    /// Whether all of its body has been read, if there is one.
+    pub fn is_read(&self) -> bool {
+        self.read
+    }
+
     fn new(from: Peer, head: &Head, since: Millis) -> Exchange {
         Exchange {
             from,
-            manner: head.manner(),
+            options: head.reply_options(),
             framing: head.framing,
             expects_continue: head.expects_continue,
             origin: head.header("origin").map(Into::into),
@@ -137,6 +143,8 @@ struct Arriving {
     limit: u64,
     /// The request; without it, it has been answered, and the body is thrown away.
     exchange: Option<Exchange>,
+    /// The head of an upgrade request, whose body has to be empty.
+    upgrade: Option<Head>,
     kept: Vec<u8>,
     /// The client waits to be told to go on.
     expected: bool,
@@ -310,7 +318,10 @@ impl Session {
     /// Bytes that have come and wait: of a message or a body that is not complete, or that has to wait.
     pub fn held(&self) -> usize {
         match &self.phase {
-            Phase::Body(arriving) => arriving.kept.len(),
+            Phase::Body(arriving) => {
+                let head = arriving.upgrade.as_ref().map_or(0, Head::size);
+                arriving.kept.len().saturating_add(head)
+            }
             Phase::Publishing(publishing) => publishing.body.len(),
             Phase::Open { reader, parked, .. } => {
                 let parked = parked.as_ref().map_or(0, |parked| parked.message.len());
@@ -453,14 +464,30 @@ impl Session {
                         let payload = shift(payload, used);
                         used = used.saturating_add(count);
                         let kept = arriving.exchange.take();
+                        let upgrade = arriving.upgrade.take();
                         self.phase = Phase::next_request(clock.now);
                         if let Some(mut exchange) = kept {
                             exchange.read = true;
+                            let event = match upgrade {
+                                Some(head) => Event::Request(exchange, head, Some(used..used)),
+                                None => Event::Body(exchange, payload),
+                            };
                             return Step {
                                 used,
-                                event: Some(Event::Body(exchange, payload)),
+                                event: Some(event),
                             };
                         }
+                    }
+                    Err(refusal) if arriving.upgrade.is_some() => {
+                        let refusal = match refusal.status {
+                            Status::ContentTooLarge => handshake::has_body(),
+                            _ => refusal,
+                        };
+                        self.refuse(refusal, Ending::BadRequest, outbox, clock);
+                        return Step {
+                            used: all,
+                            event: None,
+                        };
                     }
                     Err(refusal) => {
                         let kept = arriving.exchange.take();
@@ -546,11 +573,11 @@ impl Session {
     ) {
         let unread = !exchange.read && exchange.framing.announces_body();
         let too_long = matches!(exchange.framing, Framing::Length(length) if length > limits.max_message as u64);
-        let mut manner = exchange.manner;
+        let mut options = exchange.options;
         // The end of a body that is not wanted has to be found, unless nobody knows whether it comes at all.
-        manner.close |= closing || unread && (too_long || exchange.expects_continue);
-        outbox.own(|out| http::respond(out, reply, manner, Some(&clock.date)));
-        if manner.close {
+        options.close |= closing || unread && (too_long || exchange.expects_continue);
+        outbox.own(|out| http::respond(out, reply, options, Some(&clock.date)));
+        if options.close {
             self.linger(Ending::Answered, clock.now);
         } else if unread {
             self.phase = Phase::Body(Box::new(Arriving::new(exchange, false, limits)));
@@ -562,6 +589,16 @@ impl Session {
     /// Has a request's body read, to come back as [`Event::Body`].
     pub fn read_body(&mut self, exchange: Exchange, limits: &Limits) {
         self.phase = Phase::Body(Box::new(Arriving::new(exchange, true, limits)));
+    }
+
+    /// Reads the chunked body of an upgrade request, which has to be empty: RFC 6455 4.1 wants a GET, and a proxy may
+    /// frame a GET's missing body as chunks. Then the request comes again as [`Event::Request`].
+    pub fn read_empty_body(&mut self, exchange: Exchange, upgrade: Head, limits: &Limits) {
+        self.phase = Phase::Body(Box::new(Arriving {
+            limit: 0,
+            upgrade: Some(upgrade),
+            ..Arriving::new(exchange, true, limits)
+        }));
     }
 
     /// The answer to a request has begun and will go on.
@@ -828,7 +865,8 @@ impl Session {
 
     /// Answers what was no whole request, and ends.
     fn refuse(&mut self, refusal: Refusal, ending: Ending, outbox: &mut Outbox, clock: &Clock) {
-        outbox.own(|out| http::respond(out, &refusal.reply(), Manner::LAST, Some(&clock.date)));
+        outbox
+            .own(|out| http::respond(out, &refusal.reply(), ReplyOptions::LAST, Some(&clock.date)));
         self.linger(ending, clock.now);
     }
 
@@ -856,6 +894,7 @@ impl Arriving {
             limit: limits.max_message as u64,
             expected: keep && exchange.expects_continue,
             exchange: keep.then_some(exchange),
+            upgrade: None,
             kept: Vec::new(),
         }
     }

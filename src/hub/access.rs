@@ -12,8 +12,9 @@
 
 use std::fmt;
 
+use crate::clock::Millis;
 use crate::config::AccessLog;
-use crate::connection::{Ending, Millis, Peer};
+use crate::connection::{Ending, Peer};
 use crate::log::{Level, Log, Value};
 
 /// Slots that the table has with `errors`.

@@ -10,7 +10,8 @@
 
 use super::Hub;
 use crate::buffers::Inbox;
-use crate::connection::{Ending, Filled, Millis, Stream};
+use crate::clock::Millis;
+use crate::connection::{Ending, Filled, Stream};
 use crate::effect::{Answer, ConnId, Effect, Question, Verdict};
 use crate::log::{Level, Value};
 use crate::metrics;

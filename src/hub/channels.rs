@@ -16,8 +16,9 @@ use slab::Slab;
 use super::fanout::{self, Audience};
 use super::subscriptions::{Link, Subscribed};
 use crate::buffers::{Runs, Slice};
-use crate::effect::ConnId;
-use crate::wire::command::{self, ChannelName};
+use crate::effect::{ConnId, Receipt};
+use crate::wire::answer;
+use crate::wire::channel_name::ChannelName;
 use crate::wire::frame::{self, Opcode};
 use crate::wire::handshake::Dialect;
 
@@ -166,6 +167,8 @@ pub(super) struct Channel {
 #[derive(Debug)]
 pub struct Released {
     channel: usize,
+    /// What became of the subscription that they have waited for, if they did.
+    pub receipt: Option<Receipt>,
     ids: std::vec::IntoIter<ConnId>,
 }
 
@@ -185,6 +188,10 @@ impl Channel {
             releasing: 0,
             subscribed: Subscribed::default(),
         }
+    }
+
+    pub fn has_members(&self) -> bool {
+        self.audiences.iter().any(|audience| !audience.is_empty())
     }
 
     fn audience(&self, dialect: Dialect) -> &Audience {
@@ -389,6 +396,10 @@ impl Channels {
         congested
     }
 
+    pub(super) fn named(&self, name: &str) -> Option<&Channel> {
+        self.channels.get(self.by_name.get(name)? as usize)
+    }
+
     fn named_mut(&mut self, name: &str) -> Option<(usize, &mut Channel)> {
         let index = self.by_name.get(name)? as usize;
         Some((index, self.channels.get_mut(index)?))
@@ -399,7 +410,7 @@ impl Channels {
     pub fn served(&mut self, place: Place) -> Option<Released> {
         let channel = self.channels.get(place.channel())?;
         if !channel.audiences.iter().any(Audience::is_congested) {
-            let released = self.release(place.channel());
+            let released = self.release(place.channel(), None);
             if released.is_some() {
                 return released;
             }
@@ -409,7 +420,7 @@ impl Channels {
     }
 
     /// Those who wait for a channel, to be told; then [`Channels::released`] is to be called.
-    pub fn release(&mut self, index: usize) -> Option<Released> {
+    pub fn release(&mut self, index: usize, receipt: Option<Receipt>) -> Option<Released> {
         let channel = self.channels.get_mut(index)?;
         if channel.waiting.is_empty() {
             return None;
@@ -417,6 +428,7 @@ impl Channels {
         channel.releasing += 1;
         Some(Released {
             channel: index,
+            receipt,
             ids: std::mem::take(&mut channel.waiting).into_iter(),
         })
     }
@@ -458,12 +470,12 @@ impl Channels {
                 }),
                 Dialect::V1 => {
                     if prefix.is_empty() {
-                        *prefix = command::v1_prefix(name.as_str());
+                        *prefix = answer::v1_prefix(name.as_str());
                     }
                     audience.publish(now, runs, |out| {
-                        let size = prefix.len() + content.len() + command::V1_SUFFIX.len();
+                        let size = prefix.len() + content.len() + answer::V1_SUFFIX.len();
                         frame::push_header(out, Opcode::Text, size);
-                        command::push_v1(out, prefix, content);
+                        answer::push_v1(out, prefix, content);
                     });
                 }
             }

@@ -3,11 +3,12 @@
 //! Owns: what a command does once it is allowed, and what is answered. Knows: channels. Never knows: how a verdict comes
 //! about.
 
+use super::Hub;
 use super::subscriptions::Standing;
-use super::{Hub, broker};
 use crate::connection::{Awaits, Parked, Stream};
 use crate::effect::{ConnId, Receipt};
-use crate::wire::command::{self, Code, Command, Fault, Verb};
+use crate::wire::answer::{self, Code, Fault};
+use crate::wire::command::{self, Command, Verb};
 use crate::wire::{frame, http, question};
 
 const TOO_FAST: &str = "this connection has said more in a second than it may: send less often";
@@ -44,8 +45,10 @@ impl<S: Stream> Hub<S> {
             return self.answer_error(id, &command, message, Code::TooManyChannels, why);
         }
         // Without asking: what the authorizer says would change nothing (CONTRACT §4).
-        if command.verb == Verb::Broadcast && !self.is_broker_up() {
-            return self.answer_error(id, &command, message, Code::Unavailable, broker::DOWN);
+        if command.verb == Verb::Broadcast
+            && let Some(why) = self.why_unpublishable(command.channel(message))
+        {
+            return self.answer_error(id, &command, message, Code::Unavailable, &why);
         }
         if !self.settings.authorizer {
             return self.perform(id, command, message);
@@ -73,10 +76,6 @@ impl<S: Stream> Hub<S> {
             Verb::Join => match self.channels.standing(channel, id) {
                 Standing::Ready => self.channels.join(id.slot, channel, dialect),
                 Standing::Waiting => return self.park(id, Awaits::Channel, command, message),
-                Standing::Refused => {
-                    let why = "the broker refuses this channel: join another";
-                    return self.answer_error(id, &command, message, Code::Unavailable, why);
-                }
             },
             Verb::Leave => {
                 let owed = self.channels.owed(id.slot, channel, dialect);
@@ -92,9 +91,8 @@ impl<S: Stream> Hub<S> {
                     .leave(id.slot, channel, dialect, &mut self.runs);
             }
             Verb::Broadcast => {
-                if !self.is_broker_up() {
-                    let why = broker::DOWN;
-                    return self.answer_error(id, &command, message, Code::Unavailable, why);
+                if let Some(why) = self.why_unpublishable(channel) {
+                    return self.answer_error(id, &command, message, Code::Unavailable, &why);
                 }
                 if self.channels.is_congested(channel, id, &self.runs) {
                     return self.park(id, Awaits::Channel, command, message);
@@ -113,16 +111,29 @@ impl<S: Stream> Hub<S> {
     }
 
     /// The broker has published, or not.
-    pub(super) fn published(&mut self, id: ConnId, parked: &Parked, receipt: Receipt) {
+    pub(super) fn published(&mut self, id: ConnId, parked: &Parked, receipt: &Receipt) {
         let Parked {
             command, message, ..
         } = parked;
-        match receipt {
-            Receipt::Confirmed => self.done(id, command, message),
-            Receipt::Failed => {
-                self.answer_error(id, command, message, Code::Unavailable, broker::LOST)
-            }
+        match Self::unconfirmed(receipt) {
+            None => self.done(id, command, message),
+            Some(why) => self.answer_error(id, command, message, Code::Unavailable, &why),
         }
+    }
+
+    /// Goes on with a command that has waited for its channel; `receipt` is what became of the subscription, if it waited
+    /// for that.
+    pub(super) fn proceed(&mut self, id: ConnId, parked: Parked, receipt: Option<&Receipt>) {
+        let Parked {
+            command, message, ..
+        } = parked;
+        if command.verb == Verb::Join
+            && let Some(Receipt::Refused(why)) = receipt
+        {
+            let why = format!("the broker refuses this channel ({why}): join it again later");
+            return self.answer_error(id, &command, &message, Code::Unavailable, &why);
+        }
+        self.perform(id, command, &message);
     }
 
     /// Says that it is done.
@@ -132,7 +143,7 @@ impl<S: Stream> Hub<S> {
             self.tap_membership(id, command.verb, command.channel(message));
         }
         if let Some(answer_to) = command.id(message) {
-            self.tell(id, |out| command::push_ok(out, answer_to));
+            self.tell(id, |out| answer::push_ok(out, answer_to));
         }
     }
 
@@ -209,7 +220,7 @@ impl<S: Stream> Hub<S> {
         );
         let (answer_to, channel) = (command.id(message), command.channel(message));
         self.tell(id, |out| {
-            command::push_error(out, answer_to, code, why, Some(verb), Some(channel));
+            answer::push_error(out, answer_to, code, why, Some(verb), Some(channel));
         });
     }
 

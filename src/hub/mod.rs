@@ -58,14 +58,17 @@ use self::registry::{Name, Registry};
 use self::room::Search;
 use self::tap::{Delivery, Taps};
 use crate::buffers::{Inbox, Runs};
-use crate::config::{AccessLog, Secret};
+use crate::clock::{Clock, Millis};
+use crate::config::AccessLog;
 use crate::connection::{
-    Awaits, Badges, Clock, Ending, Event, Filled, Limits, Millis, Parked, Peer, Standing, Stream,
+    Awaits, Badges, Ending, Event, Filled, Limits, Parked, Peer, Standing, Stream,
 };
 use crate::effect::{Answer, ConnId, Effect, Verdict};
 use crate::log::{Log, Value};
 use crate::metrics::{Gauges, Metrics};
 use crate::process;
+use crate::random::Random;
+use crate::secret::Secret;
 use crate::wire::forwarded::Proxies;
 use crate::wire::frame;
 use crate::wire::origins::Origins;
@@ -196,7 +199,7 @@ pub struct Hub<S> {
     busy: usize,
     drain: Option<Drain>,
     search: Search,
-    random: u64,
+    random: Random,
     pub metrics: Metrics,
     /// What only the server knows of the gauges.
     pub outside: Outside,
@@ -240,7 +243,7 @@ impl<S: Stream> Hub<S> {
     pub fn new(settings: Settings, clock: Clock, mut metrics: Metrics, log: Log) -> Hub<S> {
         metrics.endings.know(&Ending::LABELS);
         Hub {
-            random: settings.instance | 1,
+            random: Random::new(settings.instance),
             taps: Taps::default(),
             access: Access::new(settings.access_log, log.clone()),
             backlog: Backlog::new(settings.max_total_queue, settings.limits.max_queue),
@@ -344,12 +347,13 @@ impl<S: Stream> Hub<S> {
                 break;
             };
             if let Some(id) = released.next() {
-                self.resume(id);
+                let receipt = released.receipt.clone();
+                self.resume(id, receipt.as_ref());
             } else if let Some(done) = self.released.pop_front() {
                 self.channels.released(&done);
             }
         }
-        self.channels.restore();
+        self.channels.restore(self.clock.now);
         self.understood = 0;
         for _ in 0..self.again.len().min(TURNS) {
             let Some(id) = self.again.pop_front() else {
@@ -496,7 +500,7 @@ impl<S: Stream> Hub<S> {
                 }
                 Some(Event::Request(exchange, head, body)) => {
                     let body = body.and_then(|range| rest.get(range));
-                    self.request(id, exchange, &head, body);
+                    self.request(id, exchange, head, body);
                 }
                 Some(Event::Body(exchange, payload)) => self.body(id, exchange, payload.of(rest)),
                 Some(Event::Bye(ending)) => self.close(id, ending),
@@ -786,8 +790,7 @@ impl<S: Stream> Hub<S> {
         }
         self.due = due;
         self.access.expire(self.clock.now);
-        self.refuse_upgrades();
-        self.tell_to_leave();
+        self.go_on_draining();
     }
 
     /// Drops those that are over: the only place where a connection ends.
@@ -855,6 +858,7 @@ impl<S: Stream> Hub<S> {
         [
             self.deadlines.next_due(),
             leave,
+            self.channels.link.next_deadline(),
             self.access.next_deadline(),
         ]
         .into_iter()
@@ -909,14 +913,6 @@ impl<S: Stream> Hub<S> {
 
     /// In how many seconds somebody is to come back: at random, so that not all do so at once.
     fn retry_after(&mut self) -> String {
-        (self.random() % 5).saturating_add(1).to_string()
-    }
-
-    /// A number that looks random (xorshift64*).
-    fn random(&mut self) -> u64 {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        self.random.wrapping_mul(0x2545_F491_4F6C_DD1D)
+        self.random.within(1..=5).to_string()
     }
 }

@@ -7,7 +7,7 @@
 //! permitted pace (GCRA, ITU-T I.371), over a count and the time of its last change: a token bucket in eight bytes, and
 //! without rounding. The bucket holds what a second brings.
 
-use crate::connection::Millis;
+use crate::clock::Millis;
 
 /// What a message costs. A millisecond brings as many of these as a second brings messages.
 const MESSAGE: u64 = 1_000;

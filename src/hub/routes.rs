@@ -3,17 +3,20 @@
 //! Owns: which paths and methods there are, and who may use the backend's. Knows: requests and replies. Never knows: how
 //! they are written on the wire.
 
+use std::borrow::Cow;
+
 use subtle::ConstantTimeEq;
 
+use super::Hub;
 use super::access::Subject;
 use super::registry::Name;
-use super::{Hub, broker};
 use crate::connection::{Authorizing, Awaits, Exchange, Peer, Publishing, Stream};
 use crate::effect::{ConnId, Receipt, Verdict};
 use crate::log::Value;
 use crate::metrics;
 use crate::playground;
-use crate::wire::command::{self, Fault};
+use crate::wire::answer::Fault;
+use crate::wire::command;
 use crate::wire::handshake::{self, Upgrade};
 use crate::wire::http::{self, Head, Method, Refusal, Reply, Status};
 use crate::wire::question;
@@ -27,7 +30,7 @@ impl<S: Stream> Hub<S> {
         &mut self,
         id: ConnId,
         mut exchange: Exchange,
-        head: &Head,
+        head: Head,
         body: Option<&[u8]>,
     ) {
         let proxies = &self.settings.proxies;
@@ -39,12 +42,15 @@ impl<S: Stream> Hub<S> {
         let reading = matches!(head.method, Method::Get | Method::Head);
         match head.path() {
             _ if head.method == Method::Options => {
-                let reply = self.settings.origins.preflight(head.header("origin"));
+                let reply = self.settings.origins.preflight(
+                    head.header("origin"),
+                    head.list("access-control-request-headers"),
+                );
                 self.reply(id, "options", exchange, reply);
             }
             b"/ws" if reading => self.upgrade(id, exchange, head),
             b"/broadcast" if head.method == Method::Post => {
-                self.broadcast(id, exchange, head, body)
+                self.broadcast(id, exchange, &head, body)
             }
             b"/health" if reading => {
                 let (status, body): (_, &[u8]) = match self.drain {
@@ -63,7 +69,7 @@ impl<S: Stream> Hub<S> {
                     reply.with("Cache-Control", "no-store"),
                 );
             }
-            b"/metrics" if reading => match self.refuse_backend(id, head) {
+            b"/metrics" if reading => match self.refuse_backend(id, &head) {
                 Some(refusal) => self.refuse(id, "metrics", exchange, refusal, false),
                 None => {
                     let mut text = String::new();
@@ -76,7 +82,7 @@ impl<S: Stream> Hub<S> {
                     self.reply(id, "metrics", exchange, reply);
                 }
             },
-            b"/tap" if reading => self.open_tap(id, exchange, head),
+            b"/tap" if reading => self.open_tap(id, exchange, &head),
             b"/" if self.settings.playground && reading => {
                 self.reply(id, "playground", exchange, playground::page());
             }
@@ -102,16 +108,25 @@ impl<S: Stream> Hub<S> {
     }
 
     /// `GET /ws`: the handshake, the origin, whether there is room; then the authorizer.
-    fn upgrade(&mut self, id: ConnId, exchange: Exchange, head: &Head) {
+    fn upgrade(&mut self, id: ConnId, exchange: Exchange, head: Head) {
+        let judged = handshake::judge(&head);
+        if judged.is_ok() && !exchange.is_read() {
+            if let Some(connection) = self.registry.get(id) {
+                connection
+                    .session
+                    .read_empty_body(exchange, head, &self.settings.limits);
+            }
+            return;
+        }
         self.tap_connect(id, exchange.from, head.query());
-        let upgrade = match handshake::judge(head) {
+        let upgrade = match judged {
             Ok(upgrade) => upgrade,
             Err(refusal) => {
                 self.metrics.handshakes.add("malformed");
                 return self.refuse(id, "ws", exchange, refusal, false);
             }
         };
-        if !self.settings.origins.admit(head) {
+        if !self.settings.origins.admit(&head) {
             self.metrics.handshakes.add("origin");
             let message = "pages of this origin may not connect: add it to --allowed-origins";
             let refusal = Refusal::new(Status::Forbidden, "origin_not_allowed", message);
@@ -151,7 +166,7 @@ impl<S: Stream> Hub<S> {
         self.tap("question", Some(id), None, |line| {
             line.text("command", "connect")
         });
-        let body = self.connect_question(id, head);
+        let body = self.connect_question(id, &head);
         self.ask(id, true, body);
     }
 
@@ -257,8 +272,8 @@ impl<S: Stream> Hub<S> {
             }
         };
         let (channel, content) = (post.channel(body), post.content(body));
-        if !self.is_broker_up() {
-            self.answer_broadcast(id, exchange, Err(broker::DOWN));
+        if let Some(why) = self.why_unpublishable(channel) {
+            self.answer_broadcast(id, exchange, Some(why));
         } else if self.channels.is_congested(channel, id, &self.runs) {
             self.publish_later(id, Awaits::Channel, exchange, body.into());
         } else if self.channels.link.is_shared() {
@@ -269,11 +284,15 @@ impl<S: Stream> Hub<S> {
                 line.content(content)
             });
             self.deliver(channel, content);
-            self.answer_broadcast(id, exchange, Ok(()));
+            self.answer_broadcast(id, exchange, None);
         }
     }
 
     fn publish_later(&mut self, id: ConnId, awaits: Awaits, exchange: Exchange, body: Box<[u8]>) {
+        let drain = self.drain.as_ref();
+        if drain.is_some_and(|drain| drain.is_ending(self.clock.now)) {
+            return self.refuse_waiting(id, exchange);
+        }
         if let Some(connection) = self.registry.get(id) {
             connection.session.publish_later(Publishing {
                 awaits,
@@ -283,16 +302,16 @@ impl<S: Stream> Hub<S> {
         }
     }
 
-    /// What became of a `POST /broadcast`.
+    /// Answers a `POST /broadcast`; `unpublished` says why nothing is known to have been published, if so.
     fn answer_broadcast(
         &mut self,
         id: ConnId,
         exchange: Exchange,
-        published: Result<(), &'static str>,
+        unpublished: Option<Cow<'static, str>>,
     ) {
-        match published {
-            Ok(()) => self.reply(id, "broadcast", exchange, Reply::empty(Status::Created)),
-            Err(why) => {
+        match unpublished {
+            None => self.reply(id, "broadcast", exchange, Reply::empty(Status::Created)),
+            Some(why) => {
                 let refusal = Refusal::new(Status::Unavailable, "unavailable", why);
                 self.refuse(id, "broadcast", exchange, refusal, false);
             }
@@ -307,19 +326,16 @@ impl<S: Stream> Hub<S> {
         };
         connection.starved = false;
         if let Some(publishing) = connection.session.take_publishing(Awaits::Receipt) {
-            let published = match receipt {
-                Receipt::Confirmed => Ok(()),
-                Receipt::Failed => Err(broker::LOST),
-            };
-            self.answer_broadcast(id, publishing.exchange, published);
+            let unpublished = Self::unconfirmed(&receipt);
+            self.answer_broadcast(id, publishing.exchange, unpublished);
         } else if let Some(parked) = connection.session.unpark(Awaits::Receipt, now) {
-            self.published(id, &parked, receipt);
+            self.published(id, &parked, &receipt);
         }
         self.settle(id);
     }
 
-    /// Who has waited for a channel tries again.
-    pub(super) fn resume(&mut self, id: ConnId) {
+    /// A connection that has waited for a channel tries again; `receipt` as in [`Hub::proceed`].
+    pub(super) fn resume(&mut self, id: ConnId, receipt: Option<&Receipt>) {
         let now = self.clock.now;
         let Some(connection) = self.registry.get(id) else {
             return;
@@ -330,7 +346,7 @@ impl<S: Stream> Hub<S> {
         {
             self.body(id, exchange, &body);
         } else if let Some(parked) = connection.session.unpark(Awaits::Channel, now) {
-            self.perform(id, parked.command, &parked.message);
+            self.proceed(id, parked, receipt);
         }
         self.settle(id);
     }

@@ -21,10 +21,12 @@ use std::time::{Duration, SystemTime};
 use super::Hub;
 use super::channels::{Channels, Place};
 use super::registry::Name;
-use crate::connection::{Ending, Exchange, Millis, Peer, Stream};
+use crate::clock::Millis;
+use crate::connection::{Ending, Exchange, Peer, Stream};
 use crate::effect::{Answer, ConnId};
 use crate::log;
-use crate::wire::command::{ChannelName, Verb};
+use crate::wire::channel_name::ChannelName;
+use crate::wire::command::Verb;
 use crate::wire::handshake::Dialect;
 use crate::wire::http::{self, Head, Method, Refusal, Reply, Status};
 

@@ -16,7 +16,7 @@ from harness.server import KEY, ROOT, binary, environment, free_port, run, upgra
 from harness.ws import command, fresh, upgraded
 
 FLAGS = [
-    "listen-addr", "reuse-port", "authorizer-url", "authorizer-timeout", "authorizer-workers", "authorizer-queue", "broker-driver", "broker-dsn",
+    "listen-addr", "reuse-port", "authorizer-url", "authorizer-timeout", "authorizer-workers", "authorizer-queue", "authorizer-key", "broker-driver", "broker-dsn",
     "broker-prefix", "broadcasting-key", "allowed-origins", "max-connections", "max-message-size", "max-channels", "max-queue-size",
     "handshake-timeout", "ping-interval", "drain-timeout", "log-level", "trusted-proxies", "proxy-protocol", "max-connections-per-ip",
     "max-message-rate", "max-total-queue-size",
@@ -272,6 +272,7 @@ WRONG = [
     *[("authorizer-workers", v) for v in ("abc", "-1", "1.5", "0", "1KiB", "99999999999999999999999")],
     *[("authorizer-queue", v) for v in ("abc", "-1", "1.5", "99999999999999999999999")],
     *[("broker-driver", v) for v in ("kafka", "Memory ", "memory,redis")],
+    *[("allowed-origins", v) for v in ("a.example", "https://", "ws://", "https://a.example/", "https://*", "https://a.*.example", "https://u@a.example")],
     *[("max-connections", v) for v in ("abc", "-1", "1.5", "99999999999999999999999")],
     *[("max-message-size", v) for v in ("abc", "-1", "1XB", "MiB", "-1MiB")],
     *[("max-channels", v) for v in ("abc", "-1", "1.5")],
@@ -295,8 +296,23 @@ def test_a_value_that_cannot_be_used(flag, value):
     complains(err, flag, value.strip())
 
 
+@pytest.mark.parametrize(
+    "flag, value, item",
+    [
+        ("allowed-origins", "https://a.example,https://b.example/,https://c.example", "https://b.example/"),
+        ("allowed-origins", "*,http://", "http://"),
+        ("listen-addr", ":0, nonsense", "nonsense"),
+        ("trusted-proxies", "10.0.0.0/8,10.0.0.0/33,::1", "10.0.0.0/33"),
+    ],
+)
+def test_the_wrong_item_of_a_list_is_named(flag, value, item):
+    status, _, err = run(f"--{flag}={value}")
+    assert status == 2, (status, err)
+    complains(err, flag, f'because of "{item}"')
+
+
 def test_a_dsn_that_cannot_be_used():
-    for value in ("nonsense", "http://127.0.0.1:6379", "redis://", "redis://h:99999"):
+    for value in ("nonsense", "http://127.0.0.1:6379", "redis://h/x", "redis://h:99999"):
         status, _, err = run("--broker-driver", "redis", "--broker-dsn", value)
         assert status == 2, (value, status, err)
         complains(err, "broker-dsn", value)

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 use wsify::buffers::Runs;
+use wsify::clock::Clock;
 use wsify::config::Listen;
-use wsify::connection::{Clock, Connection, Ending, Event, Filled, Limits};
+use wsify::connection::{Connection, Ending, Event, Filled, Limits};
 use wsify::listener::{self, Socket};
 use wsify::wire::frame;
 use wsify::wire::handshake;

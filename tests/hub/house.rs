@@ -6,8 +6,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
+use wsify::clock::{Clock, Millis};
 use wsify::config::AccessLog;
-use wsify::connection::{Clock, Limits, Millis, Peer};
+use wsify::connection::{Limits, Peer};
 use wsify::effect::{Answer, ConnId, Effect, Question, Verdict};
 use wsify::hub::{Hub, Settings};
 use wsify::log::{Level, Log};
