@@ -48,7 +48,6 @@
 //! wire/answer.rs           the JSON that clients are sent: answers, errors, contents with their channel
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
 //! wire/resp.rs             commands to redis, and its replies
-//! wire/response.rs         an HTTP answer as a client reads it: the authorizer's
 //!
 //! connection/mod.rs        one connection: stream, session, what waits; all reads and writes of a client's socket
 //! connection/session.rs    its phases: bytes in, events out; answers pings and malformed requests by itself
@@ -80,6 +79,8 @@
 //! authorizer/worker.rs     one worker: it asks, hands the answer in, rests, ends
 //! authorizer/call.rs       one question and its answer, on a connection that is kept alive
 //! authorizer/dial.rs       a connection to the authorizer: name, TCP, TLS, timeouts
+//! authorizer/transport.rs  that connection as ureq uses it
+//! authorizer/unfold.rs     folded header lines of an answer, made one line
 //! authorizer/signature.rs  what proves to the receiver of a call that wsify has sent it: --authorizer-key
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
 //!

@@ -1,10 +1,11 @@
 //! How a connection to the authorizer is made and used: its name looked up, TCP, TLS.
 //!
-//! Owns: the TLS sessions that may be resumed, the lookup under way, a socket's timeouts. Knows: rustls.
-//! Never knows: a question, or what HTTP is spoken.
+//! Owns: the TLS sessions that may be resumed, the lookup under way, a socket's timeouts. Knows: rustls, and ureq's
+//! connector interface. Never knows: a question, or what HTTP is spoken.
 //!
 //! Decisions
-//! - **Names are looked up when a connection is made**, by one thread for all workers. `getaddrinfo` cannot be stopped: a
+//! - **Names are looked up when a connection is made**, by one thread for all workers, over ureq, which
+//!   looks up before each question on a thread of its own. `getaddrinfo` cannot be stopped: a
 //!   name server that hangs then holds one thread, and only questions that need a new connection wait for it.
 //! - **All workers share one TLS configuration**: roots are read once, sessions resumed. [`crate::tls`] says why
 //!   certificates are judged there.
@@ -12,7 +13,7 @@
 //!   of the kernel: what is left of a call's time is nearly always all of it.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
@@ -22,7 +23,13 @@ use rustix::net::{RecvFlags, recv};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{ConnectionDetails, Connector, LazyBuffers, NextTimeout};
+
 use super::pool::{STACK, lock};
+use super::transport::{Traffic, Wire};
 use super::url::Url;
 use crate::tls::client_config;
 
@@ -35,6 +42,47 @@ pub(super) struct Dialer {
     names: Arc<Names>,
     /// For an `https` URL.
     tls: Option<Arc<ClientConfig>>,
+    /// Of the worker that it dials for.
+    traffic: Arc<Traffic>,
+}
+
+impl Connector for Dialer {
+    type Out = Wire;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails,
+        _: Option<()>,
+    ) -> Result<Option<Wire>, ureq::Error> {
+        self.traffic.count();
+        let deadline = Instant::now() + *details.timeout.after;
+        let link = self.dial(deadline).map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => ureq::Error::Timeout(details.timeout.reason),
+            _ => error.into(),
+        })?;
+        let config = details.config;
+        let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
+        Ok(Some(Wire::new(link, buffers, Arc::clone(&self.traffic))))
+    }
+}
+
+/// ureq resolves before it knows whether it needs a connection; the [`Dialer`] does it then.
+#[derive(Debug)]
+pub(super) struct Later;
+
+impl Resolver for Later {
+    fn resolve(
+        &self,
+        _: &Uri,
+        _: &Config,
+        _: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        Ok(self.empty())
+    }
+
+    fn empty(&self) -> ResolvedSocketAddrs {
+        ResolvedSocketAddrs::from_fn(|_| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))
+    }
 }
 
 impl Dialer {
@@ -50,14 +98,23 @@ impl Dialer {
         Ok(Dialer {
             names: Arc::new(Names::new(url)),
             tls,
+            traffic: Arc::default(),
         })
+    }
+
+    /// The same, for a worker that counts its connections.
+    pub(super) fn counting(&self, traffic: Arc<Traffic>) -> Dialer {
+        Dialer {
+            traffic,
+            ..self.clone()
+        }
     }
 
     /// A new connection, its TLS handshake done.
     ///
     /// # Errors
     /// `TimedOut` after `deadline`; the name, the host or its certificate is not as it should be.
-    pub(super) fn connect(&self, deadline: Instant) -> io::Result<Link> {
+    fn dial(&self, deadline: Instant) -> io::Result<Link> {
         let found = self.names.look_up(left(deadline)?);
         let addrs = found.ok_or(io::ErrorKind::TimedOut)?;
         let addrs = addrs.map_err(io::Error::other)?;

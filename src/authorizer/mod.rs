@@ -5,7 +5,7 @@
 //!
 //! One file for each part: [`pool`] has what workers and loop share, [`waiting`] the queue, [`worker`] a worker's life,
 //! [`call`] one question and its answer, [`dial`] the connection, [`signature`] the signature of a call, [`url`] the type
-//! of `--authorizer-url`. `wire::response` reads what comes.
+//! of `--authorizer-url`.
 //!
 //! Decision: no proxy from the environment. The authorizer is part of the deployment, and `HTTP_PROXY` is meant for the
 //! world.
@@ -16,6 +16,8 @@ mod pool;
 pub mod signature;
 #[cfg(test)]
 mod tests;
+mod transport;
+mod unfold;
 mod url;
 mod waiting;
 mod worker;
@@ -28,6 +30,8 @@ use std::time::{Duration, Instant};
 use self::call::ClientFactory;
 pub use self::pool::Load;
 use self::pool::{Pool, Task};
+#[doc(hidden)]
+pub use self::unfold::fuzz;
 pub use self::url::Url;
 use crate::effect::{Answer, ConnId, Question};
 use crate::secret::Secret;

@@ -6,8 +6,6 @@
 //! Decision: ring, over the crates hmac and sha2. rustls computes with it, so it is part of the program already.
 //! Reconsider if rustls gets another provider.
 
-use std::io::Write;
-
 use ring::hmac;
 
 use crate::secret::Secret;
@@ -26,18 +24,17 @@ impl Signer {
         (!keys.is_empty()).then_some(Signer { keys })
     }
 
-    /// Appends the header line `x-wsify-signature: t=…,v1=…`, with one `v1` for each key. `sent` is in Unix seconds.
-    pub fn push_header(&self, head: &mut Vec<u8>, sent: u64, body: &[u8]) {
+    /// The value of the header `X-Wsify-Signature`: `t=…,v1=…`, with one `v1` for each key. `sent` is in Unix seconds.
+    pub fn sign(&self, sent: u64, body: &[u8]) -> String {
         let prefix = format!("{sent}.");
-        head.extend_from_slice(b"x-wsify-signature: t=");
-        push(head, format_args!("{sent}"));
+        let mut value = format!("t={sent}");
         for key in &self.keys {
-            head.extend_from_slice(b",v1=");
+            value += ",v1=";
             for byte in authentication_code(key, [prefix.as_bytes(), body]).as_ref() {
-                push(head, format_args!("{byte:02x}"));
+                value += &format!("{byte:02x}");
             }
         }
-        head.extend_from_slice(b"\r\n");
+        value
     }
 }
 
@@ -48,11 +45,6 @@ fn authentication_code(key: &hmac::Key, parts: [&[u8]; 2]) -> hmac::Tag {
         context.update(part);
     }
     context.sign()
-}
-
-/// Appends formatted text. A vector takes every byte, so there is no error to handle.
-fn push(head: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    let _ = head.write_fmt(text);
 }
 
 #[cfg(test)]
@@ -66,15 +58,7 @@ mod tests {
 
     fn header(keys: &[&str], sent: u64, body: &[u8]) -> String {
         let keys: Vec<_> = keys.iter().copied().map(Secret::new).collect();
-        let mut head = b"content-length: 2\r\n".to_vec();
-        Signer::new(&keys)
-            .unwrap()
-            .push_header(&mut head, sent, body);
-        let head = String::from_utf8(head).unwrap();
-        let line = head
-            .strip_prefix("content-length: 2\r\nx-wsify-signature: ")
-            .unwrap();
-        line.strip_suffix("\r\n").unwrap().to_owned()
+        Signer::new(&keys).unwrap().sign(sent, body)
     }
 
     /// RFC 4231 4.2 to 4.4, 4.7 and 4.8.

@@ -30,4 +30,3 @@ pub mod origins;
 pub mod proxy_protocol;
 pub mod question;
 pub mod resp;
-pub mod response;
