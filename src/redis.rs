@@ -35,7 +35,7 @@ use crate::connection::Stream;
 use crate::effect::{ConnId, Publication, Receipt, Subscription, SubscriptionId};
 use crate::hub::Hub;
 use crate::log::{Log, Seldom, Value};
-use crate::wire::command::ChannelName;
+use crate::wire::channel_name::ChannelName;
 use crate::wire::json;
 use crate::wire::resp::{self, Reply};
 
@@ -535,8 +535,8 @@ impl Redis {
             }
             (What::Auth { .. }, Reply::Done) => self.introduce(role, now),
             (What::Select | What::Name, Reply::Done) | (What::Name, Reply::Error(_)) => {}
-            // Where the user may not ask, it is taken for a master.
-            (What::Role, Reply::Error(_)) => {}
+            // Where the user may not ask, or a relative of redis knows no roles, it is taken for a master.
+            (What::Role, Reply::Error(_) | Reply::Done) => {}
             (What::Role, Reply::Role(is)) => match bytes.get(is) {
                 Some(b"master") => {}
                 Some(b"slave") => {

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use super::Hub;
 use crate::connection::Stream;
 use crate::effect::{ConnId, Effect, Publication, Receipt, SubscriptionId};
-use crate::wire::command::ChannelName;
+use crate::wire::channel_name::ChannelName;
 
 pub(super) const DOWN: &str = "the broker is down: nothing was published; try again later";
 pub(super) const LOST: &str =
@@ -64,8 +64,11 @@ impl<S: Stream> Hub<S> {
 
     /// What became of a subscription.
     pub fn subscribed(&mut self, id: SubscriptionId, receipt: Receipt) {
-        let (now, random) = (self.clock.now, self.random.any());
-        if self.channels.subscribed(id, &receipt, now, random) {
+        let now = self.clock.now;
+        if self
+            .channels
+            .subscribed(id, &receipt, now, &mut self.random)
+        {
             let released = self.channels.release(id.channel as usize, Some(receipt));
             self.released.extend(released);
         }

@@ -20,6 +20,7 @@ use std::rc::Rc;
 use super::channels::{Channel, Channels};
 use crate::clock::Millis;
 use crate::effect::{ConnId, Effect, Receipt, Subscription, SubscriptionId};
+use crate::random::Random;
 
 /// Channels that the walk looks at, and refused channels that are asked for again, between two polls.
 const WALK: usize = 512;
@@ -203,14 +204,14 @@ impl Channels {
         }));
     }
 
-    /// What became of a subscription. `random` is any number, for the pause before it is asked for again. Returns whether
-    /// it is still the channel's: then those that wait for it are to be released.
+    /// What became of a subscription. Returns whether it is still the channel's: then those that wait for it are to be
+    /// released.
     pub fn subscribed(
         &mut self,
         id: SubscriptionId,
         receipt: &Receipt,
         now: Millis,
-        random: u64,
+        random: &mut Random,
     ) -> bool {
         let Some(channel) = self.channels.get_mut(id.channel as usize) else {
             return false;
@@ -234,9 +235,13 @@ impl Channels {
                     subscribed.why = Some(Rc::clone(why));
                 }
                 has_members.then(|| {
-                    let pause = pause(subscribed.refusals, random);
+                    let pause = pause(subscribed.refusals);
                     subscribed.refusals = subscribed.refusals.saturating_add(1);
-                    let again = (now.saturating_add(pause), id.serial, id.channel);
+                    let again = (
+                        now.saturating_add(random.jittered(pause)),
+                        id.serial,
+                        id.channel,
+                    );
                     self.link.again.push(Reverse(again));
                     State::Refused
                 })
@@ -296,11 +301,9 @@ impl Channels {
     }
 }
 
-/// How long a channel is not asked for again that was refused so many times before.
-fn pause(refusals: u8, random: u64) -> Millis {
-    let whole = FIRST_PAUSE
+/// How long a channel is not asked for again, at most, that was refused so many times before.
+fn pause(refusals: u8) -> Millis {
+    FIRST_PAUSE
         .saturating_mul(1 << refusals.min(16))
-        .min(LONGEST_PAUSE);
-    let half = whole / 2;
-    half.saturating_add(random.checked_rem(half.saturating_add(1)).unwrap_or(0))
+        .min(LONGEST_PAUSE)
 }
