@@ -48,6 +48,9 @@ pub trait Stream: Read + Write {
     /// # Errors
     /// As the kernel says; the connection is then of no more use.
     fn finish(&mut self) -> io::Result<()>;
+
+    /// Of a broken stream: whether the other side broke it off, and not only closed its end behind all that it has sent.
+    fn was_reset(&mut self) -> bool;
 }
 
 /// What a connection may take and how long it may take for it (CONTRACT §2).
@@ -79,10 +82,7 @@ pub struct Connection<S> {
     unread: bool,
     /// The other side sends no more than what the kernel has.
     hung_up: bool,
-    /// Of that, the other side has ended its stream in order. What breaks it later is that something was sent to it.
-    finished: bool,
-    /// The other side has broken the stream.
-    reset: bool,
+    broken: Broken,
     /// The authorizer is being asked about it.
     pub asking: bool,
     /// More bytes have to come before there is anything to understand.
@@ -102,6 +102,17 @@ pub struct Connection<S> {
     /// How it hears what is broadcast.
     pub dialect: Dialect,
     pub badge: Badge,
+}
+
+/// Whether the poll has said that the stream is broken, and what came of looking why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Broken {
+    No,
+    Somehow,
+    /// The other side has broken it off.
+    Off,
+    /// The other side had ended it in order; then something was sent to it.
+    ByUs,
 }
 
 /// As what a connection counts.
@@ -143,8 +154,7 @@ impl<S: Stream> Connection<S> {
             alarm: 0,
             unread: false,
             hung_up: false,
-            finished: false,
-            reset: false,
+            broken: Broken::No,
             asking: false,
             starved: true,
             too_slow: false,
@@ -182,8 +192,9 @@ impl<S: Stream> Connection<S> {
     pub fn readable(&mut self, closed: bool, reset: bool) {
         self.unread = true;
         self.hung_up |= closed;
-        self.finished |= closed && !reset;
-        self.reset |= reset && !self.finished;
+        if reset && self.broken == Broken::No {
+            self.broken = Broken::Somehow;
+        }
     }
 
     /// Whether the other side sends no more than what the kernel has.
@@ -191,9 +202,21 @@ impl<S: Stream> Connection<S> {
         self.hung_up
     }
 
-    /// Whether the other side has broken the stream, and not only ended it.
-    pub fn is_reset(&self) -> bool {
-        self.reset
+    /// Whether the stream is broken.
+    pub fn is_broken(&self) -> bool {
+        self.broken != Broken::No
+    }
+
+    /// Whether the other side has broken the stream off, and not only ended it. The kernel is asked once, and where that
+    /// matters: it then forgets the error, which a read would have found.
+    pub fn was_reset(&mut self) -> bool {
+        if self.broken == Broken::Somehow {
+            self.broken = match self.stream.was_reset() {
+                true => Broken::Off,
+                false => Broken::ByUs,
+            };
+        }
+        self.broken == Broken::Off
     }
 
     /// Whether the kernel may have bytes that were not read.

@@ -31,7 +31,7 @@ impl<S: Stream> Hub<S> {
     /// nothing at all once it has taken a question back: a late answer can be taken for no other one's.
     pub(super) fn ask(&mut self, id: ConnId, wants_state: bool, body: Vec<u8>) {
         if let Some(connection) = self.registry.get(id)
-            && !connection.is_reset()
+            && !connection.was_reset()
         {
             connection.asking = true;
             self.effects.push_back(Effect::Ask(Question {
@@ -54,7 +54,7 @@ impl<S: Stream> Hub<S> {
         let Some(connection) = self.registry.get(id) else {
             return;
         };
-        if connection.is_reset() && connection.session.awaits_verdict() {
+        if connection.session.awaits_verdict() && connection.was_reset() {
             connection.session.fail(Ending::Reset);
             connection.inbox = Inbox::default();
         }

@@ -541,7 +541,7 @@ impl<S: Stream> Hub<S> {
         let Some(connection) = self.registry.get(id) else {
             return;
         };
-        if connection.asking || connection.is_reset() {
+        if connection.asking || connection.is_broken() {
             self.watch_question(id);
         }
         let Some(connection) = self.registry.get(id) else {

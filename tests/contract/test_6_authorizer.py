@@ -834,6 +834,20 @@ def test_a_client_that_is_reset_takes_its_command_back(serve, authorizer):
     assert len(authorizer.about("broadcast")) == 1
 
 
+def test_a_client_that_closes_behind_its_message_is_heard_though_it_is_written_to(asked, authorizer):
+    """What is sent to a closed end is answered with a reset, too."""
+    listener, leaver = asked.ws().join("x"), asked.ws().join("x")
+    authorizer.hold("broadcast")
+    leaver.say(command("broadcast", "x", '"last words"'))
+    held = authorizer.asked(1, "broadcast")[0]
+    leaver.stream.close()
+    for n in range(3):
+        asked.publish("x", str(n))
+        assert listener.hear() == str(n)
+    held.release()
+    listener.hears('"last words"')
+
+
 def test_a_question_waits_no_longer_than_a_call_may_take(serve, authorizer):
     server = serve("--authorizer-workers", "1", "--authorizer-timeout", "300ms", auth=authorizer)
     authorizer.hold("connect")
