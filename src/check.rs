@@ -1,9 +1,11 @@
-//! `--check`: whether everything that a start needs is there, in plain words, without serving anybody.
+//! `--check`: tries everything that a start needs, and reports it, without serving clients
+//! (docs/operating.md#checking).
 //!
-//! Owns: what is tried, and how it is told. Knows: the addresses, the authorizer and the broker as the server uses them.
-//! Never knows: how any of them is spoken to.
+//! Owns: what is tried, and the report. Knows: the addresses, the authorizer and the broker as the server uses them.
+//! Never knows: their protocols.
 //!
-//! Decision: it starts what the server would start, and nothing like it: what is right here is right there.
+//! Decision: it uses the server's own code for each part, over code of its own: a check that passes means that the start
+//! passes.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -14,39 +16,40 @@ use crate::config::{Broker, Config};
 use crate::effect::Verdict;
 use crate::listener;
 use crate::log::{Level, Log};
-use crate::server::Server;
+use crate::start;
 use crate::wire::question;
 
-/// How long the broker may take to let us in: name, connection, TLS and greeting.
+/// How long the broker may take: name lookup, connection, TLS and greeting.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Tries it all, and says so line by line. Returns whether all is right.
+/// Try everything and print a line for each part. Returns whether everything works.
 pub fn run(config: &Config) -> bool {
-    let mut report = Report { right: true };
-    report.say(true, "the flags and variables can be used");
+    let mut report = Report { ok: true };
+    report.result(true, "the flags and variables are valid");
     addresses(config, &mut report);
     authorizer(config, &mut report);
     broker(config, &mut report);
     if config.broadcasting_key.is_none() {
-        report
-            .note("there is no key: /broadcast and /metrics answer programs on this machine only");
+        report.note(
+            "there is no key: /broadcast, /metrics and /tap answer programs on this machine only",
+        );
     }
-    report.note(if report.right {
-        "all is well: start it without --check"
+    report.note(if report.ok {
+        "everything works: start without --check"
     } else {
-        "not all is well: see above"
+        "something is wrong: see the lines marked BAD"
     });
-    report.right
+    report.ok
 }
 
 struct Report {
-    right: bool,
+    ok: bool,
 }
 
 impl Report {
-    fn say(&mut self, right: bool, what: impl Display) {
-        self.right &= right;
-        write_line(if right { "ok " } else { "BAD" }, what);
+    fn result(&mut self, ok: bool, what: impl Display) {
+        self.ok &= ok;
+        write_line(if ok { "ok " } else { "BAD" }, what);
     }
 
     fn note(&self, what: impl Display) {
@@ -54,7 +57,7 @@ impl Report {
     }
 }
 
-/// That nobody may be there to read it changes nothing: there is still the status.
+/// A failed write is ignored: the exit status still has the result.
 fn write_line(mark: &str, what: impl Display) {
     let _ = writeln!(io::stdout(), "{mark} {what}");
 }
@@ -66,18 +69,18 @@ fn addresses(config: &Config, report: &mut Report) {
     }
     for listen in &config.listen_addr {
         match listener::open(listen, config.reuse_port) {
-            Ok(_) => report.say(true, format_args!("{listen} can be listened on")),
+            Ok(_) => report.result(true, format_args!("can listen on {listen}")),
             Err(error) => {
                 let hint = match error.kind() {
                     io::ErrorKind::AddrInUse => ": is wsify running already?",
                     io::ErrorKind::PermissionDenied => {
-                        ": who starts it may not; ports below 1024 need CAP_NET_BIND_SERVICE"
+                        ": the user lacks permission; ports below 1024 need CAP_NET_BIND_SERVICE"
                     }
                     _ => "",
                 };
-                report.say(
+                report.result(
                     false,
-                    format_args!("{listen} cannot be listened on: {error}{hint}"),
+                    format_args!("cannot listen on {listen}: {error}{hint}"),
                 );
             }
         }
@@ -86,50 +89,51 @@ fn addresses(config: &Config, report: &mut Report) {
 
 fn authorizer(config: &Config, report: &mut Report) {
     let Some(settings) = config.authorizer(usize::MAX) else {
-        return report.note("there is no authorizer: everyone may do everything");
+        return report
+            .note("there is no authorizer: everyone may connect, join, leave and broadcast");
     };
     let url = settings.url.clone();
     let answer = match authorizer::probe(&settings, made_up_client()) {
         Ok(answer) => answer,
         Err(error) => {
-            return report.say(
+            return report.result(
                 false,
-                format_args!("the authorizer at {url} cannot be asked: {error}"),
+                format_args!("the authorizer at {url} cannot be called: {error}"),
             );
         }
     };
     let took = answer.took.as_millis();
     match answer.verdict {
-        Verdict::Allow => report.say(
+        Verdict::Allow => report.result(
             true,
             format_args!(
-                "the authorizer at {url} answers, in {took} ms; it lets a made-up client in"
+                "the authorizer at {url} answers in {took} ms: it allows a made-up client"
             ),
         ),
-        Verdict::Deny => report.say(
+        Verdict::Deny => report.result(
             true,
             format_args!(
-                "the authorizer at {url} answers, in {took} ms; it keeps a made-up client out (status {})",
+                "the authorizer at {url} answers in {took} ms: it denies a made-up client (status {})",
                 answer.status.unwrap_or_default()
             ),
         ),
         Verdict::Unavailable => {
             let trouble = answer.trouble.unwrap_or_default();
-            report.say(
+            report.result(
                 false,
                 format_args!("the authorizer at {url} is down: {trouble}"),
             );
         }
     }
     if let Some(why) = answer.unreadable {
-        report.say(
+        report.result(
             false,
-            format_args!("the JSON that the authorizer answers with cannot be read: {why}"),
+            format_args!("the JSON in the authorizer's answer cannot be read: {why}"),
         );
     }
 }
 
-/// A `connect` of somebody who is not there.
+/// The question about a `connect` of a client that does not exist.
 fn made_up_client() -> Vec<u8> {
     let headers: [(&str, &[u8]); 5] = [
         ("Connection", b"Upgrade"),
@@ -155,9 +159,9 @@ fn made_up_client() -> Vec<u8> {
 
 fn broker(config: &Config, report: &mut Report) {
     let Broker::Redis(dsn) = &config.broker else {
-        return report.note("the broker is this process's memory: servers share no channels");
+        return report.note("the broker is this process's memory: servers do not share channels");
     };
-    // A server that listens nowhere and asks nobody has only its broker left.
+    // Without listeners, authorizer and service manager only the broker is left of the server.
     let alone = Config {
         listen_addr: Vec::new(),
         listen_fds: 0,
@@ -166,11 +170,14 @@ fn broker(config: &Config, report: &mut Report) {
         authorizer_url: None,
         ..config.clone()
     };
-    let let_in = Server::start(alone, Log::in_memory(Level::Error))
+    let up = start::build(alone, Log::in_memory(Level::Error))
         .map_err(|stop| stop.text)
         .and_then(|server| server.try_broker(PATIENCE));
-    match let_in {
-        Ok(()) => report.say(true, format_args!("the broker at {dsn} lets us in")),
-        Err(trouble) => report.say(false, format_args!("the broker at {dsn}: {trouble}")),
+    match up {
+        Ok(()) => report.result(
+            true,
+            format_args!("the broker at {dsn} accepts the connection"),
+        ),
+        Err(trouble) => report.result(false, format_args!("the broker at {dsn}: {trouble}")),
     }
 }

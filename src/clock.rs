@@ -1,7 +1,14 @@
 //! The server's clock, as every part below the loop is given it: time is an argument there, never a call.
 
+use std::time::Duration;
+
 /// Milliseconds on the server's own clock, which begins at its start and never goes back.
 pub type Millis = u64;
+
+/// A duration in whole milliseconds, rounded down.
+pub fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}
 
 /// The current time, set by the loop.
 #[derive(Clone, Debug, Default)]

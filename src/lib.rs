@@ -8,7 +8,7 @@
 //! # Rooms
 //!
 //! ```text
-//! main.rs                  starts: arguments, configuration, log, server; says why it could not
+//! main.rs                  arguments, configuration, log, server; one line on stderr if it cannot start
 //! config/mod.rs            the command line and the environment, turned once into a checked Config; no other file reads them
 //! config/flags.rs          every flag as data: name, default, help
 //! config/arguments.rs      arguments and variables as texts, and the errors that name them
@@ -23,8 +23,8 @@
 //! secret.rs                a text that is never shown
 //! random.rs                one generator, for jitter
 //! fd_table.rs              threads that have a table of file descriptors of their own
-//! heap.rs                  memory that nobody uses any more, given back to the kernel
-//! process.rs               what the kernel says of this process, read when /metrics is asked for
+//! heap.rs                  free memory is returned to the kernel
+//! process.rs               the process_* metrics, read from /proc when /metrics is requested
 //! effect.rs                what crosses between the hub and its drivers: ConnId, Effect, Answer, Receipt
 //! buffers.rs               bytes that wait: Inbox (in), Outbox (out), Runs (encoded once, shared by many outboxes)
 //!
@@ -86,22 +86,26 @@
 //!
 //! redis.rs                 the broker: one link publishes, one listens, receipts come home in order
 //! redis/link.rs            one connection to it: name, TCP, TLS, bytes, back-off
-//! tls.rs                   which certificates are trusted, the authorizer's and redis'
+//! tls.rs                   which certificates of the authorizer and redis are trusted
 //!
-//! listener.rs              where clients come in: TCP and unix listeners, and the sockets they yield
+//! listener.rs              TCP and unix listeners, and the clients' sockets that they accept
 //! playground.rs            the page of --playground, and what a browser may do with it
-//! systemd.rs               what a service manager is told: ready, alive, stopping
-//! quickstart.rs            the commands to try first, printed at a terminal
-//! check.rs                 --check: tries what a start needs, and says what is wrong
-//! server.rs                the poll, accepting, signals, the clock, the order of a turn; no rule about a client
+//! systemd.rs               notifications to the service manager: ready, status, watchdog, stopping
+//! quickstart.rs            two commands to try, printed when the server starts at a terminal
+//! check.rs                 --check: tries what a start needs, and reports what is wrong
+//! start.rs                 the start: builds the parts, splits the file descriptors, logs what was built
+//! acceptor.rs              accepting: pending listeners, the pause and the eviction when file descriptors run out
+//! server.rs                the loop: the poll, signals, the clock, the order of a turn; no rule about a client
 //! ```
 //!
 //! Imports point one way; `tests/map.rs` holds these lines, and the list above, against the source:
 //!
 //! ```text
-//! main -> check, config, heap, log, server
-//! check -> authorizer, config, effect, listener, log, server, wire
-//! server -> authorizer, clock, config, connection, effect, heap, hub, listener, log, metrics, quickstart, random, redis, systemd, tls, wire
+//! main -> check, config, heap, log, start
+//! check -> authorizer, config, effect, listener, log, start, wire
+//! start -> acceptor, authorizer, clock, config, connection, hub, listener, log, metrics, quickstart, random, redis, server, systemd, tls, wire
+//! server -> acceptor, authorizer, clock, config, effect, heap, hub, listener, log, redis, systemd
+//! acceptor -> clock, config, connection, effect, hub, listener, log
 //! listener -> config, connection
 //! heap, random, systemd -> clock
 //! hub -> buffers, clock, config, connection, effect, log, metrics, playground, process, random, secret, wire
@@ -115,13 +119,15 @@
 //! buffers, clock, fd_table, metrics, quickstart, secret, tls, wire -> nothing
 //! ```
 //!
-//! (Of `config` the hub needs the type of `--access-log`; of `authorizer`, `config` needs the type of the URL, and of `wire`
+//! (Of `config` the hub needs the type of `--access-log`, and the acceptor's tests that of a listen address; of
+//! `authorizer`, `config` needs the type of the URL, and of `wire`
 //! those of proxies and origins.)
 //!
 //! # Who owns what
 //!
 //! ```text
-//! Server { poll, listeners, signals, hub, authorizer, redis, log }         and the one receive buffer, 64 KiB
+//! Server { poll, signals, acceptor, hub, authorizer, redis, log }          and the one receive buffer, 64 KiB
+//!  Acceptor { listeners, max_sockets, paused_until }
 //!  Hub<S> { settings, clock, registry, channels, runs, badges, deadlines, lists of names, effects, metrics }
 //!   Registry<S> { Slab<Connection<S>>, accepted }
 //!    Connection<S> { stream: S, session, inbox, outbox, peer, badge, dialect, a few marks }
@@ -248,6 +254,7 @@
 //! `cargo bench` measures: `versus` against programs that do only what the kernel demands, `codec` a frame beside other
 //! libraries, `million` the hub with a million connections and no sockets, `redis` two nodes beside one.
 
+pub mod acceptor;
 pub mod authorizer;
 pub mod buffers;
 pub mod check;
@@ -268,6 +275,7 @@ pub mod random;
 pub mod redis;
 pub mod secret;
 pub mod server;
+pub mod start;
 pub mod systemd;
 pub mod tls;
 pub mod wire;

@@ -1,11 +1,11 @@
-//! Where clients come in: listeners on TCP and unix sockets, and the sockets that they yield.
+//! Listeners on TCP and unix sockets, and the client sockets that they accept.
 //!
-//! Owns: how a wanted address is opened, a unix socket's file, and [`Socket`], the product's
-//! [`Stream`]. Knows: the kernel's sockets. Never knows: the poll's order, the hub, a client.
+//! Owns: how a listen address is opened, a unix socket's file, and [`Socket`], the server's [`Stream`]. Knows: the
+//! kernel's sockets. Never knows: the order of a turn, the hub, a request.
 //!
-//! Decision: `socket2` opens the listeners, over mio's own `bind`: that has a backlog of 128, at which a rush of clients
-//! is refused; and it knows SO_REUSEPORT, which has to be set before. What a service manager has opened gets that
-//! backlog, too, and its file is left to it.
+//! Decision: `socket2` opens the listeners, over mio's `bind`, whose backlog of 128 is too short for a rush of clients
+//! and which cannot set SO_REUSEPORT before it binds. Sockets that a service manager has opened get the same backlog;
+//! their files are the manager's to remove.
 
 use std::fs;
 use std::io;
@@ -24,16 +24,16 @@ use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use crate::config::Listen;
 use crate::connection::{Peer, Stream};
 
-/// What the kernel may keep of connections that were not accepted yet; it cuts this to its own limit.
+/// Connections that the kernel may queue until they are accepted. It lowers this to its own limit.
 const BACKLOG: i32 = 65_535;
 
-/// Bytes that the kernel takes for one client beyond what is on its way. What a slow client has to be sent lies in the server
-/// once for all; in the kernel it would lie once for each, up to 4 MB (measured: 3.8 MB for each stalled one, 0.14 with this).
+/// Unsent bytes that the kernel buffers for one client (TCP_NOTSENT_LOWAT). A broadcast is held in the server once for
+/// all slow clients; in the kernel each of them would hold its own copy, up to 4 MB.
 const UNSENT: u32 = 128 * 1024;
 
-/// A client's socket, of either kind.
+/// A client's socket, TCP or unix.
 ///
-/// Its system calls are rustix', which are inlined into whoever makes them (connection/mod.rs says why), over the C
+/// Decision: system calls through rustix, which are inlined into the caller (connection/mod.rs explains why), over the C
 /// library's.
 #[derive(Debug)]
 pub struct Socket(OwnedFd);
@@ -76,8 +76,10 @@ impl Stream for Socket {
 }
 
 impl Socket {
+    /// Register the socket with the poll.
+    ///
     /// # Errors
-    /// As the kernel says: it can watch no more.
+    /// The kernel can watch no more sockets.
     pub fn register(
         &self,
         registry: &Registry,
@@ -88,7 +90,7 @@ impl Socket {
     }
 }
 
-/// A unix socket's file, removed when the listener is closed, if it is still the same.
+/// A unix socket's file. It is removed when the listener closes, unless another file has taken its place.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
@@ -103,20 +105,21 @@ impl Drop for SocketFile {
     }
 }
 
+/// A listening socket.
 #[derive(Debug)]
 pub struct Listener {
     socket: RawSocket,
     kind: Kind,
-    /// There may be connections that were not accepted; no edge will tell.
+    /// Connections may wait to be accepted. The poll is edge-triggered and does not report them again.
     pub pending: bool,
-    /// Where it listens, as it is shown.
+    /// The address, as logs and messages show it.
     pub address: String,
 }
 
 #[derive(Debug)]
 enum Kind {
     Tcp,
-    /// With its file, where that is ours.
+    /// `None`: the file belongs to the service manager.
     Unix {
         _file: Option<SocketFile>,
     },
@@ -132,6 +135,10 @@ impl Listener {
         }
     }
 
+    /// Accept one connection.
+    ///
+    /// # Errors
+    /// `WouldBlock`: none waits. [`is_of_one_connection`] tells failures of a connection from those of the listener.
     #[inline(always)]
     pub fn accept(&self) -> io::Result<(Socket, Peer)> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -146,15 +153,17 @@ impl Listener {
         Ok((Socket(socket), peer))
     }
 
+    /// Register the listener with the poll.
+    ///
     /// # Errors
-    /// As the kernel says.
+    /// The kernel can watch no more sockets.
     pub fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
         let fd = self.socket.as_raw_fd();
         registry.register(&mut SourceFd(&fd), token, Interest::READABLE)
     }
 }
 
-/// Whether accepting failed because of the one connection only (accept(2), "Error handling").
+/// Whether accepting failed for one connection only (accept(2), "Error handling").
 pub fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::*;
     matches!(
@@ -168,7 +177,12 @@ pub fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Opens one wanted address, which may be several: a name's. `shared`: a TCP port is other processes' as well.
+/// Open the listeners of one listen address (docs/operating.md#listening): several if a name has several addresses.
+///
+/// `shared`: other processes may listen on the same TCP port (SO_REUSEPORT).
+///
+/// # Errors
+/// The first address that cannot be opened.
 pub fn open(listen: &Listen, shared: bool) -> io::Result<Vec<Listener>> {
     match listen {
         Listen::Unix(path) => Ok(vec![open_unix(path)?]),
@@ -196,13 +210,13 @@ pub fn open(listen: &Listen, shared: bool) -> io::Result<Vec<Listener>> {
     }
 }
 
-/// Whether this machine speaks no IPv6.
+/// Whether this machine has no IPv6.
 fn is_without_ipv6(error: &io::Error) -> bool {
     const EAFNOSUPPORT: i32 = 97;
     error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
-/// `only`: an IPv6 address does not stand for IPv4 as well.
+/// `only`: an IPv6 listener does not accept IPv4 connections.
 fn open_tcp(address: SocketAddr, only: bool, shared: bool) -> io::Result<Listener> {
     let socket = RawSocket::new(
         Domain::for_address(address),
@@ -224,15 +238,16 @@ fn open_tcp(address: SocketAddr, only: bool, shared: bool) -> io::Result<Listene
     Ok(Listener::new(socket, Kind::Tcp, address))
 }
 
-/// Sets what all sockets that are accepted inherit.
+/// Set the options that accepted sockets inherit.
 fn prepare_tcp(socket: &RawSocket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_notsent_lowat(UNSENT)
 }
 
-/// Takes over the `count` sockets that a service manager has opened.
+/// Take over the `count` sockets that a service manager has opened (docs/operating.md#socket-activation).
 ///
-/// Errors: the first that cannot be used, and why.
+/// # Errors
+/// The first socket that cannot be used, and why.
 pub fn inherit(count: usize) -> Result<Vec<Listener>, String> {
     let mut passed = ListenFd::from_env();
     (0..count.min(passed.len()))
@@ -245,15 +260,15 @@ fn take_over(passed: &mut ListenFd, nth: usize) -> io::Result<Listener> {
         Ok(listener) => listener.map(RawSocket::from),
         Err(_) => passed
             .take_unix_listener(nth)
-            .map_err(|_| io::Error::other("it is neither a TCP socket nor a unix stream socket"))?
+            .map_err(|_| io::Error::other("neither a TCP socket nor a unix stream socket"))?
             .map(RawSocket::from),
     };
     let Some(socket) = taken else {
-        return Err(io::Error::other("it is not there"));
+        return Err(io::Error::other("there is no such descriptor"));
     };
     if !socket.is_listener()? {
         return Err(io::Error::other(
-            "it does not listen: a .socket unit needs ListenStream= and Accept=no",
+            "the socket does not listen: a .socket unit needs ListenStream= and Accept=no",
         ));
     }
     socket.set_nonblocking(true)?;
@@ -296,7 +311,7 @@ fn open_unix(path: &Path) -> io::Result<Listener> {
     ))
 }
 
-/// Removes a socket file on which nobody listens any more.
+/// Remove a socket file on which no process listens any more.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return Ok(());
@@ -304,7 +319,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     if !metadata.file_type().is_socket() {
         return Err(io::Error::new(
             io::ErrorKind::AlreadyExists,
-            "there is a file of another kind",
+            "a file that is not a socket is in its place",
         ));
     }
     match std::os::unix::net::UnixStream::connect(path) {
@@ -318,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_accepted_inherits_what_was_set() {
+    fn accepted_sockets_inherit_the_listeners_options() {
         let any = Listen::Ip((Ipv4Addr::LOCALHOST, 0).into());
         let listener = open(&any, false).unwrap().remove(0);
         let _client = std::net::TcpStream::connect(&listener.address).unwrap();

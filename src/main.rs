@@ -1,4 +1,4 @@
-//! The program: arguments, configuration, server; and one line where it cannot go on. No logic.
+//! The program: reads the configuration, starts the log and the server. If it cannot start, it prints one line on stderr.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use wsify::check;
 use wsify::config::{Config, Stop};
 use wsify::heap;
 use wsify::log::Log;
-use wsify::server::Server;
+use wsify::start;
 
 fn main() -> ExitCode {
     run().unwrap_or_else(Stop::print)
@@ -24,5 +24,5 @@ fn run() -> Result<ExitCode, Stop> {
     heap::share();
     let log = Log::to_stdout(config.log_level, config.log_format, config.colours)
         .map_err(|e| Stop::failed(format_args!("the log cannot be started: {e}")))?;
-    Server::start(config, log)?.run().map(ExitCode::from)
+    start::build(config, log)?.run().map(ExitCode::from)
 }

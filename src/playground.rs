@@ -1,9 +1,9 @@
-//! The page of `--playground`: a client in the browser, for whoever wants to see what happens.
+//! The page of `--playground`: a client in the browser.
 //!
-//! Owns: the page and what a browser may do with it. Knows: replies. Never knows: who asks.
+//! Owns: the page and its content security policy. Knows: replies. Never knows: the request.
 //!
-//! Decision: the page is one file, and its policy names its script and style by their hashes, over `unsafe-inline`: what
-//! a stranger's message could smuggle in would not run. A test says what the hashes have to be.
+//! Decision: the page is one file, and its policy names its script and style by their hashes, over `unsafe-inline`: a
+//! script injected by another client's message does not run. A test prints the hashes that the policy needs.
 
 use std::borrow::Cow;
 
@@ -16,6 +16,7 @@ const POLICY: &str = "default-src 'none'; \
     style-src 'sha256-RVUMZH3/YwpBk39vZZeDlDQvQRuq77T77Ke0VDCkV88='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// The reply to `GET /`.
 pub fn page() -> Reply {
     Reply {
         status: Status::Ok,
@@ -39,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_policy_names_the_pages_script_and_style() {
+    fn the_policy_has_the_hashes_of_script_and_style() {
         let page = std::str::from_utf8(PAGE).unwrap();
         for element in ["script", "style"] {
             let (_, rest) = page.split_once(&format!("<{element}>")).unwrap();
@@ -51,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_needs_nothing_from_elsewhere() {
+    fn the_page_loads_nothing_from_other_hosts() {
         let page = std::str::from_utf8(PAGE).unwrap();
         for foreign in ["http://", "https://", "src=", "@import", "innerHTML"] {
             assert!(!page.contains(foreign), "{foreign}");

@@ -1,10 +1,10 @@
-//! What the kernel says of this process: the values of the `process_*` metrics.
+//! The values of the `process_*` metrics, as the kernel reports them.
 //!
-//! Owns: nothing. Knows: `/proc`. Never knows: who asks. It is read when somebody does, and at no other time; what
-//! cannot be read is left out.
+//! Owns: nothing. Knows: `/proc`, which it reads only when `/metrics` is requested. Never knows: how the values are
+//! rendered. A value that cannot be read is left out.
 //!
 //! Decision: the number of open files is the size of `/proc/self/fd`, over counting its entries, which takes a third of a
-//! second for a million. Linux before 6.2 says 0 there: then entries are counted, up to [`FEW_FILES`].
+//! second for a million. Linux before 6.2 reports a size of 0: then entries are counted, up to [`MAX_COUNTED_FILES`].
 
 use std::fs;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::metrics::Process;
 
-/// Open files that may be counted one by one while everybody waits: two milliseconds.
-const FEW_FILES: usize = 4096;
-/// What `/proc/self/stat` counts CPU time in, on every architecture that this is built for (`USER_HZ`).
+/// Open files counted one by one, while the loop stands still: 4,096 take about 2 ms.
+const MAX_COUNTED_FILES: usize = 4096;
+/// The unit of CPU time in `/proc/self/stat`, on every supported architecture (`USER_HZ`).
 const TICKS_PER_SECOND: u64 = 100;
 
-/// Reads it all, in some 50 microseconds.
+/// Read all values.
 pub fn now() -> Process {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -32,11 +32,12 @@ pub fn now() -> Process {
     }
 }
 
-/// The times in user and system mode, the 14th and 15th value of proc_pid_stat(5). The second is the program's name,
-/// which may hold anything, and ends with the last parenthesis.
+/// CPU time in user and system mode, the 14th and 15th field of proc_pid_stat(5).
+///
+/// The second field is the program's name, which may contain anything and ends with the last parenthesis.
 fn cpu(stat: &str) -> Option<Duration> {
-    let (_, behind_name) = stat.rsplit_once(')')?;
-    let mut times = behind_name.split_whitespace().skip(11);
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut times = after_name.split_whitespace().skip(11);
     let mut next = || times.next()?.parse::<u64>().ok();
     let ticks = next()?.checked_add(next()?)?;
     Some(Duration::from_millis(
@@ -44,7 +45,7 @@ fn cpu(stat: &str) -> Option<Duration> {
     ))
 }
 
-/// The number behind `name` in proc_pid_status(5).
+/// The number after `name` in proc_pid_status(5).
 fn field(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
@@ -54,9 +55,12 @@ fn open_fds() -> Option<u64> {
     let folder = "/proc/self/fd";
     match fs::metadata(folder).ok()?.len() {
         0 => {
-            let count = fs::read_dir(folder).ok()?.take(FEW_FILES + 1).count();
-            // One of them was the folder's own.
-            (count <= FEW_FILES).then(|| count as u64 - 1)
+            let count = fs::read_dir(folder)
+                .ok()?
+                .take(MAX_COUNTED_FILES + 1)
+                .count();
+            // One entry is the descriptor that reads the folder.
+            (count <= MAX_COUNTED_FILES).then(|| count as u64 - 1)
         }
         count => Some(count),
     }
@@ -67,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_has_used_some_of_everything() {
+    fn every_value_of_this_process_can_be_read() {
         let now = now();
         assert!(now.cpu.is_some());
         let [resident, virtually] =
@@ -81,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_may_hold_anything() {
+    fn a_program_name_may_contain_anything() {
         let stat = "7 (a) 1 (b)) R 1 2 3 4 5 6 7 8 9 10 250 75 14 15";
         assert_eq!(cpu(stat), Some(Duration::from_millis(3_250)));
         for broken in ["", "7 (a) R 1 2", "7 (a) R 1 2 3 4 5 6 7 8 9 10 x 75"] {

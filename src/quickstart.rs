@@ -1,19 +1,19 @@
-//! The commands to try first, printed when the server starts at a terminal: two lines to copy into other terminals.
+//! Two commands to try, printed when the server starts at a terminal.
 //!
-//! Owns: that text. Knows: how a listen address is reached from this machine. Never knows: whether stdout is a terminal,
-//! nor the key, which it leaves to the shell.
+//! Owns: that text. Knows: how a listen address is reached from this machine. Never knows: the key, which the commands
+//! take from the shell's environment, or whether stdout is a terminal.
 
-/// For a server that listens on `address`, as [`Listener::address`](crate::listener::Listener::address) shows it.
+/// The text for a server that listens on `address`, as [`Listener::address`](crate::listener::Listener::address) shows it.
 pub fn text(address: &str, has_key: bool, has_authorizer: bool) -> String {
-    let (connect, curl, place) = match address.strip_prefix("unix:") {
+    let (connect, curl, host) = match address.strip_prefix("unix:") {
         Some(path) => (
             format!("ws+unix://{path}:/ws"),
             format!("curl --unix-socket {}", quoted(path)),
             "localhost".to_owned(),
         ),
         None => {
-            let place = reachable(address);
-            (format!("ws://{place}/ws"), "curl".to_owned(), place)
+            let host = reachable(address);
+            (format!("ws://{host}/ws"), "curl".to_owned(), host)
         }
     };
     let key = match has_key {
@@ -33,14 +33,14 @@ Try it. Connect{login}, and join a channel:
 
 and publish to it from another terminal:
 
-  {curl} http://{place}/broadcast {key}-H 'Content-Type: application/json' \\
+  {curl} http://{host}/broadcast {key}-H 'Content-Type: application/json' \\
     -d '{{\"channel\":\"hello\",\"content\":\"from the backend\"}}'
 
 "
     )
 }
 
-/// The address as a client on this machine writes it: all interfaces are not a place.
+/// The address with which a client on this machine connects: a wildcard becomes a loopback address.
 fn reachable(address: &str) -> String {
     match address.rsplit_once(':') {
         Some(("", port)) => format!("localhost:{port}"),
@@ -50,7 +50,7 @@ fn reachable(address: &str) -> String {
     }
 }
 
-/// As one word of a shell.
+/// The text as one word of a shell command.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/:.-_+".contains(c);
     match word.chars().all(plain) {
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_shown_as_it_is_reached() {
+    fn addresses_are_shown_as_clients_reach_them() {
         for (address, connect, publish) in [
             (
                 ":3000",
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_left_to_the_shell_and_a_login_to_the_reader() {
+    fn the_key_is_a_shell_variable_and_the_login_is_left_to_the_reader() {
         let text = text(":1", true, true);
         assert!(text.contains("Bearer $WSIFY_BROADCASTING_KEY"), "{text}");
         assert!(text.contains("your authorizer"), "{text}");

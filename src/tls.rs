@@ -1,10 +1,10 @@
-//! TLS towards others: which certificates are trusted (CONTRACT §6, §7).
+//! TLS as a client: which server certificates are trusted (docs/authorizer.md#connections, docs/scaling.md#the-dsn).
 //!
-//! Owns: the roots, and the one exception to webpki's judgement. Knows: rustls. Never knows: who is talked to.
+//! Owns: the roots, and the one exception to webpki's verdict. Knows: rustls. Never knows: what the connection is for.
 //!
-//! Decision: a verifier of our own because of self-signed certificates: what `openssl req -x509` makes is a CA and the
-//! server's certificate at once, which webpki refuses even where `SSL_CERT_FILE` names that very certificate. OpenSSL, Go
-//! and curl accept it. Reconsider when webpki does.
+//! Decision: a verifier of our own, because of self-signed certificates. `openssl req -x509` makes a certificate that is
+//! a CA and the server's own at once. webpki refuses it, even if `SSL_CERT_FILE` names that very certificate; OpenSSL,
+//! Go and curl accept it. Reconsider when webpki accepts it.
 
 use std::io;
 use std::path::Path;
@@ -18,11 +18,13 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
-/// What every connection to one party shares. `cert_file`: a PEM file of certificates that are trusted besides the
-/// system's roots. `party` is who shows a certificate, for an error.
+/// The TLS configuration shared by all connections to one server.
+///
+/// The certificates in the PEM file `cert_file` are trusted in addition to the system's roots. `party` names the server
+/// in an error.
 ///
 /// # Errors
-/// There is no certificate in that file, or none at all.
+/// The file contains no certificate, or there is no root at all.
 pub fn client_config(cert_file: Option<&Path>, party: &str) -> io::Result<ClientConfig> {
     let named = match cert_file.filter(|file| !file.as_os_str().is_empty()) {
         Some(file) => read_certs(file)?,
@@ -32,7 +34,7 @@ pub fn client_config(cert_file: Option<&Path>, party: &str) -> io::Result<Client
     roots.add_parsable_certificates(named.iter().cloned());
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if cert_file.is_some() || roots.is_empty() {
-        // The line above has read only what `SSL_CERT_FILE` names; CONTRACT §6 trusts the system's roots, too.
+        // If `SSL_CERT_FILE` is set, the call above has read that file only, and the system's roots are trusted too.
         for dir in openssl_probe::candidate_cert_dirs() {
             let system = rustls_native_certs::load_certs_from_paths(None, Some(dir));
             roots.add_parsable_certificates(system.certs);
@@ -42,7 +44,7 @@ pub fn client_config(cert_file: Option<&Path>, party: &str) -> io::Result<Client
         return Err(io::Error::new(
             io::ErrorKind::NotFound,
             format!(
-                "no root certificate to check {party} with: install the system's (package \
+                "no root certificate to verify {party} with: install the system's (package \
                  ca-certificates) or name a PEM file in SSL_CERT_FILE"
             ),
         ));
@@ -62,7 +64,7 @@ pub fn client_config(cert_file: Option<&Path>, party: &str) -> io::Result<Client
     Ok(config)
 }
 
-/// What `SSL_CERT_FILE` names: somebody counts on it, so it must hold something.
+/// The certificates in the file that `SSL_CERT_FILE` names. A file without any is an error, not an empty list.
 fn read_certs(file: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     let read = rustls_native_certs::load_certs_from_paths(Some(file), None);
     if read.certs.is_empty() {
@@ -79,7 +81,7 @@ fn read_certs(file: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     Ok(read.certs)
 }
 
-/// webpki's judgement, but for one case: a server that shows a certificate which `SSL_CERT_FILE` names itself.
+/// webpki's verdict, except for a server whose own certificate is in `SSL_CERT_FILE`.
 #[derive(Debug)]
 struct Verifier {
     webpki: Arc<WebPkiServerVerifier>,
@@ -103,7 +105,7 @@ impl ServerCertVerifier for Verifier {
             now,
         );
         match judged {
-            // webpki has checked the dates before it finds this.
+            // webpki checks the dates before it returns this error.
             Err(error) if is_ca_used_as_end_entity(&error) && self.named.contains(end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
