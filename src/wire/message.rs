@@ -145,13 +145,8 @@ impl Reader {
                 let Some(payload) = payload else {
                     return Ok(None);
                 };
-                frame::unmask(payload, mask);
                 *used = end;
-                return Ok(Some(match opcode {
-                    Opcode::Ping => Item::Ping(start..end),
-                    Opcode::Pong => Item::Pong,
-                    _ => Item::Close(close_code(payload)?),
-                }));
+                return control(opcode, payload, mask, start..end).map(Some);
             }
 
             let text = opcode == Opcode::Text;
@@ -159,12 +154,8 @@ impl Reader {
                 && header.fin
                 && self.message.is_none()
             {
-                let is_ascii = frame::unmask(payload, mask);
-                if text && !is_ascii && simdutf8::basic::from_utf8(payload).is_err() {
-                    return Err(Violation::BadText);
-                }
                 *used = end;
-                return Ok(Some(data(text, Payload::In(start..end))));
+                return whole(text, payload, mask, start..end).map(Some);
             }
 
             let message = self
@@ -176,6 +167,35 @@ impl Reader {
             *used = start;
         }
     }
+}
+
+/// A control frame, whose payload lies at `range` of the input.
+fn control(
+    opcode: Opcode,
+    payload: &mut [u8],
+    mask: [u8; 4],
+    range: Range<usize>,
+) -> Result<Item, Violation> {
+    frame::unmask(payload, mask);
+    Ok(match opcode {
+        Opcode::Ping => Item::Ping(range),
+        Opcode::Pong => Item::Pong,
+        _ => Item::Close(close_code(payload)?),
+    })
+}
+
+/// A message in one frame, whose payload lies at `range` of the input.
+fn whole(
+    text: bool,
+    payload: &mut [u8],
+    mask: [u8; 4],
+    range: Range<usize>,
+) -> Result<Item, Violation> {
+    let is_ascii = frame::unmask(payload, mask);
+    if text && !is_ascii && simdutf8::basic::from_utf8(payload).is_err() {
+        return Err(Violation::BadText);
+    }
+    Ok(data(text, Payload::In(range)))
 }
 
 fn data(text: bool, payload: Payload) -> Item {
