@@ -10,6 +10,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ureq::http::{HeaderValue, Uri};
 
+use crate::wire::authority;
+
 /// `--authorizer-url`, checked. Credentials in it (`http://user:pass@host/`) are kept apart, sent as
 /// `Authorization: Basic` (percent-decoded), and shown to nobody.
 #[derive(Clone, PartialEq, Eq)]
@@ -70,24 +72,17 @@ fn parse_url(text: &str) -> Result<Url, String> {
         Some((credentials, place)) => (Some(basic(credentials)?), place),
         None => (None, authority),
     };
-    if place.is_empty() || place.starts_with(':') {
+    let (host, port) =
+        authority::split(place.as_bytes()).ok_or("the host or the port is malformed")?;
+    if host.is_empty() {
         return Err("no host".into());
+    }
+    if port.is_some_and(|digits| authority::port(digits).is_none_or(|port| port == 0)) {
+        return Err("the port is not a number from 1 to 65535".into());
     }
     let uri: Uri = format!("{scheme}://{place}{path}")
         .parse()
         .map_err(|error| format!("{error}"))?;
-    let host = uri.host().unwrap_or_default();
-    if host.trim_matches(['[', ']']).is_empty() {
-        return Err("no host".into());
-    }
-    let port = place.get(host.len()..).unwrap_or_default();
-    let good_port = match port.strip_prefix(':') {
-        Some(digits) => digits.parse::<u16>().is_ok_and(|port| port > 0),
-        None => port.is_empty(),
-    };
-    if !good_port {
-        return Err("the port is not a number from 1 to 65535".into());
-    }
     Ok(Url { uri, credentials })
 }
 
@@ -144,11 +139,11 @@ mod tests {
             ("http:///path", "no host"),
             ("http://u:secret@/path", "no host"),
             ("http://:80/", "no host"),
-            ("http://[]/", "no host"),
+            ("http://[]/", "malformed"),
             ("http://host:/", "the port"),
             ("http://host:0/", "the port"),
             ("http://host:65536/", "the port"),
-            ("http://host:80:80/", "invalid authority"),
+            ("http://host:80:80/", "malformed"),
             ("http://host/a b", "invalid"),
             (" http://host/", "neither http nor https"),
             ("http://u:secret/x@host:99999/", "the port"),

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use self::arguments::Arguments;
+use self::arguments::{Arguments, Setting};
 pub use self::dsn::{RedisAddress, RedisDsn};
 pub use self::flags::{FLAGS, Flag};
 pub use self::values::{AccessLog, Listen, Workers};
@@ -189,6 +189,15 @@ impl ServiceManager {
     }
 }
 
+fn workers(setting: &Setting) -> Result<Workers, Stop> {
+    // Each worker is a thread.
+    let most = setting.checked(|text| values::count(text, 1..=1024))?;
+    Ok(match setting.given {
+        true => Workers::Exactly(most),
+        false => Workers::AsFdsAllow(most),
+    })
+}
+
 /// Whether a terminal may be shown colours.
 fn colours(env: impl Fn(&str) -> Option<OsString>) -> bool {
     let dumb = env("TERM").is_some_and(|term| term == *"dumb");
@@ -211,27 +220,19 @@ impl Config {
         let given = Arguments::parse(arguments)?;
         let set = |flag| given.setting(flag, &env);
         let manager = ServiceManager::read(&env);
-        let broker = match set(BROKER_DRIVER)?.checked(driver)? {
-            Driver::Memory => Broker::Memory,
-            Driver::Redis => Broker::Redis(set(BROKER_DSN)?.checked(dsn::parse)?),
-        };
-        let workers = set(AUTHORIZER_WORKERS)?;
-        // Each worker is a thread.
-        let most = workers.checked(|t| count(t, 1..=1024))?;
-        let workers = match workers.given {
-            true => Workers::Exactly(most),
-            false => Workers::AsFdsAllow(most),
-        };
         Ok(Config {
             listen_addr: set(LISTEN_ADDR)?.checked_list(LISTEN, listen_addresses)?,
             reuse_port: set(REUSE_PORT)?.checked(switch)?,
             authorizer_url: set(AUTHORIZER_URL)?.checked(authorizer_url)?,
             authorizer_timeout: set(AUTHORIZER_TIMEOUT)?.checked(some_duration)?,
-            authorizer_workers: workers,
+            authorizer_workers: workers(&set(AUTHORIZER_WORKERS)?)?,
             // A question waits with its JSON, of a few hundred bytes: gigabytes at most.
             authorizer_queue: set(AUTHORIZER_QUEUE)?.checked(|t| count(t, 1..=10_000_000))?,
             authorizer_key: set(AUTHORIZER_KEY)?.checked(signing_keys)?,
-            broker,
+            broker: match set(BROKER_DRIVER)?.checked(driver)? {
+                Driver::Memory => Broker::Memory,
+                Driver::Redis => Broker::Redis(set(BROKER_DSN)?.checked(dsn::parse)?),
+            },
             broker_prefix: set(BROKER_PREFIX)?.checked(|t| Ok(t.to_owned()))?,
             broadcasting_key: set(BROADCASTING_KEY)?.checked(key)?,
             allowed_origins: set(ALLOWED_ORIGINS)?
@@ -240,10 +241,8 @@ impl Config {
             proxy_protocol: set(PROXY_PROTOCOL)?.checked(switch)?,
             playground: set(PLAYGROUND)?.checked(switch)?,
             // Far more than one machine has ports or memory for.
-            max_connections: match set(MAX_CONNECTIONS)?.checked(|t| count(t, 0..=100_000_000))? {
-                0 => None,
-                limit => Some(limit),
-            },
+            max_connections: Some(set(MAX_CONNECTIONS)?.checked(|t| count(t, 0..=100_000_000))?)
+                .filter(|&limit| limit > 0),
             max_connections_per_ip: set(MAX_CONNECTIONS_PER_IP)?
                 .checked(|t| count(t, 0..=100_000_000))?,
             max_message_size: set(MAX_MESSAGE_SIZE)?.checked(size)?,
@@ -253,10 +252,8 @@ impl Config {
             max_queue_size: set(MAX_QUEUE_SIZE)?.checked(size)?,
             max_total_queue_size: set(MAX_TOTAL_QUEUE_SIZE)?.checked(total_size)?,
             handshake_timeout: set(HANDSHAKE_TIMEOUT)?.checked(some_duration)?,
-            ping_interval: match set(PING_INTERVAL)?.checked(duration_or_zero)? {
-                Duration::ZERO => None,
-                interval => Some(interval),
-            },
+            ping_interval: Some(set(PING_INTERVAL)?.checked(duration_or_zero)?)
+                .filter(|interval| !interval.is_zero()),
             drain_timeout: set(DRAIN_TIMEOUT)?.checked(duration_or_zero)?,
             log_level: set(LOG_LEVEL)?.checked(level)?,
             log_format: set(LOG_FORMAT)?.checked(log_format)?,

@@ -124,7 +124,7 @@ pub fn push_error(
     out.extend_from_slice(b"}}");
 }
 
-/// What stands before the content for a member that speaks `wsify.v1`: the same for all messages of a channel.
+/// The bytes before the content for a member that speaks `wsify.v1`: the same for all messages of a channel.
 pub fn v1_prefix(channel: &str) -> Vec<u8> {
     let mut out = br#"{"channel":"#.to_vec();
     json::push_string(&mut out, channel);
@@ -132,10 +132,10 @@ pub fn v1_prefix(channel: &str) -> Vec<u8> {
     out
 }
 
-/// What stands behind it.
+/// The bytes behind the content.
 pub const V1_SUFFIX: &[u8] = b"}";
 
-/// Appends what a member that speaks `wsify.v1` gets. `prefix` is the channel's [`v1_prefix`], `content` is JSON.
+/// Appends a content for a member that speaks `wsify.v1`. `prefix` is the channel's [`v1_prefix`], `content` is JSON.
 pub fn push_v1(out: &mut Vec<u8>, prefix: &[u8], content: &[u8]) {
     out.extend_from_slice(prefix);
     out.extend_from_slice(content);

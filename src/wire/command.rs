@@ -113,7 +113,7 @@ impl Command {
 /// The usual message takes no heap allocation, and none takes more than linear time or a deep stack.
 ///
 /// # Errors
-/// Everything that CONTRACT §4 calls `bad_message`, `unknown_command` or `bad_channel`.
+/// A `bad_message`, an `unknown_command` or a `bad_channel` (`docs/protocol.md#errors`).
 pub fn parse(message: &[u8]) -> Result<Command, Rejected> {
     let (text, object) = json::read(message).map_err(|why| Rejected {
         fault: Fault::bad_message(format!("the message cannot be read, {why}; send {EXAMPLE}")),
@@ -149,7 +149,7 @@ fn judge(text: &str, object: &json::Object) -> Result<Command, Fault> {
 
     let verb = Verb::named(&command).ok_or_else(|| unknown_command(&command))?;
 
-    // Without `args` there is no channel, so the first of these two says all.
+    // Without `args` there is no channel: the fault of `args` is reported.
     let (Some((name, at)), Some(args_span)) = (channel, args_span) else {
         return Err(Fault::bad_channel(
             r#"there is no channel: name it as args.channel, as in {"channel":"hello"}"#,
@@ -259,7 +259,7 @@ fn readable(text: &str, given: Given) -> Option<Cow<'_, str>> {
     string(text, given.once()?, "").ok()
 }
 
-/// A value that is there: `null` says that there is none.
+/// A value that is there; `null` counts as none.
 fn present(text: &str, given: Given) -> Option<Span> {
     given.once().filter(|span| span.of_str(text) != "null")
 }

@@ -1,12 +1,12 @@
-//! For whom a proxy asks: `X-Forwarded-For`, and which proxies are believed (`--trusted-proxies`).
+//! The client behind a proxy: `X-Forwarded-For`, and which proxies are trusted (`--trusted-proxies`).
 //!
 //! Owns: the meaning of the flag and of the header. Knows: addresses. Never knows: connections, or what an address is used
 //! for.
 //!
 //! Decisions
-//! - The header is read from its end, and no further than trust reaches: each proxy puts behind it whom it saw, and what
-//!   stands further to the left may have been written by anybody. So the client is the last hop that is no trusted proxy.
-//! - A hop that is no address ends the walk, at the proxy that wrote it: whoever that was let it through.
+//! - The header is read from its end, and no further than trust reaches: each proxy appends the address that it saw,
+//!   and what stands further to the left may be forged. So the client is the last hop that is no trusted proxy.
+//! - A hop that is no address ends the walk at the proxy that appended it: that proxy let it through.
 //! - `X-Forwarded-For` alone, over `Forwarded` and `X-Real-IP` as well: a proxy sets the one and passes the others through
 //!   as the client wrote them. Reconsider when a proxy that people use has no other.
 
@@ -18,17 +18,17 @@ mod fuzz;
 #[doc(hidden)]
 pub use fuzz::fuzz;
 
-/// The proxies that are believed: `--trusted-proxies`.
+/// The trusted proxies: `--trusted-proxies`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
     networks: Vec<IpNet>,
-    /// Whoever comes by a unix socket.
+    /// Peers on unix sockets.
     unix: bool,
 }
 
 impl Proxies {
-    /// Reads the flag's value: addresses, networks and `unix` with commas between them; empty is nobody. Whoever believes
-    /// somebody believes those on a unix socket too: only this machine can open it.
+    /// Reads the flag's value: addresses, networks and `unix` with commas between them; empty trusts none. With any of
+    /// them peers on unix sockets are trusted too: only this machine can open one.
     ///
     /// # Errors
     /// The entry that is none of these.
@@ -44,7 +44,7 @@ impl Proxies {
         Ok(proxies)
     }
 
-    /// Whether what comes from there is believed. `None` is a unix socket.
+    /// Whether a peer at this address is trusted. `None` is a unix socket.
     pub fn trusts(&self, address: Option<IpAddr>) -> bool {
         match address {
             Some(address) => self.networks.iter().any(|n| n.contains(&address)),
@@ -52,8 +52,8 @@ impl Proxies {
         }
     }
 
-    /// For whom somebody who is believed asks, by the hops that its `X-Forwarded-For` lists (all its lines taken as one);
-    /// port 0 where none is told. `None`: for nobody else.
+    /// The client behind a trusted proxy, by the hops in its `X-Forwarded-For` (all its lines taken as one); port 0 if the
+    /// hop has none. `None`: the proxy itself is the client.
     pub fn client<'a>(&self, hops: impl Iterator<Item = &'a [u8]>) -> Option<SocketAddr> {
         let hops: Vec<&[u8]> = hops.collect();
         let mut client = None;
@@ -68,7 +68,7 @@ impl Proxies {
     }
 }
 
-/// An address or a network, one of IPv4 in the guise of IPv6 as what it is: so are the addresses that it is to match.
+/// An address or a network. An IPv4-mapped one becomes IPv4, as the addresses that it is compared with do.
 fn network(text: &str) -> Option<IpNet> {
     let network = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address),
@@ -100,7 +100,7 @@ fn address(hop: &[u8]) -> Option<SocketAddr> {
     known(address)
 }
 
-/// The address, if it is somebody's: nobody sends from 0.0.0.0 or `::`.
+/// The address, if it can be a peer's: 0.0.0.0 and `::` cannot.
 pub(super) fn known(address: SocketAddr) -> Option<SocketAddr> {
     let ip = address.ip().to_canonical();
     (!ip.is_unspecified()).then(|| SocketAddr::new(ip, address.port()))

@@ -1,16 +1,15 @@
 //! One frame (RFC 6455 section 5.2): read its header, judge it, unmask its payload, write one.
 //!
 //! Owns: the header's bits and the rules that a header alone can break.
-//! Knows: whether the frame stands within a fragmented message and how much room is left, because it is told.
+//! Knows: whether the frame stands within a fragmented message and how much room is left, by its arguments.
 //! Never knows: what came before, whose frame it is, what the payload means.
 //!
 //! Decisions
-//! - A header is read as far as it has arrived, and judged as far as it was read. Chosen over waiting for all of it,
-//!   because two bytes already condemn most bad frames and a hostile client need not send the third. Reconsider when
+//! - A header is read as far as it has arrived, and judged as far as it was read, over waiting for all of it: two
+//!   bytes already show most violations, and a hostile client need not send the third. Reconsider when
 //!   an extension gives the first bytes a meaning that later ones decide.
-//! - Unmasking tells whether the result is ASCII. Chosen over leaving all text to the UTF-8 check, because a second
-//!   pass makes 16 KiB take 2.7 times as long as a copy instead of 1.8 times, and stalls on what the first has just
-//!   stored. Reconsider when vector code wider than the target's baseline can be had without `unsafe`.
+//! - Unmasking finds out whether the result is ASCII, over leaving all text to the UTF-8 check: a second pass reads
+//!   what the first has just stored, and stalls on it. Reconsider when vector code wider than the target's baseline can be had without `unsafe`.
 
 mod fuzz;
 #[doc(hidden)]
@@ -204,7 +203,7 @@ pub fn judge(header: &Header, within: bool, room: usize) -> Result<Opcode, Viola
     if !header.is_minimal() {
         return Err(Violation::LongLength);
     }
-    // 10.4, and CONTRACT section 9 for 2^63 and more, whose "most significant bit MUST be 0" (5.2).
+    // 10.4, and `docs/protocol.md#violations` for 2^63 and more, whose "most significant bit MUST be 0" (5.2).
     let most = (room as u64).min(i64::MAX as u64);
     if header.len.is_some_and(|len| len > most) {
         return Err(Violation::TooBig);
@@ -212,10 +211,10 @@ pub fn judge(header: &Header, within: bool, room: usize) -> Result<Opcode, Viola
     Ok(opcode)
 }
 
-/// Masks or unmasks in place, RFC 6455 section 5.3, and tells whether the result is all ASCII. A payload that
+/// Masks or unmasks in place, RFC 6455 section 5.3, and returns whether the result is all ASCII. A payload that
 /// comes in pieces needs [`advance`] between them.
 pub fn unmask(bytes: &mut [u8], mask: [u8; 4]) -> bool {
-    // A long payload seldom begins where a vector register would like it, and pays for it with each cache line.
+    // A long payload is seldom aligned for vector registers, which costs at each cache line.
     const LONG: usize = 1024;
     if bytes.len() < LONG {
         return unmask_run(bytes, mask);
@@ -225,7 +224,7 @@ pub fn unmask(bytes: &mut [u8], mask: [u8; 4]) -> bool {
     unmask_run(head, mask) & unmask_run(rest, advance(mask, aligned))
 }
 
-// Not inlined: within a larger function the compiler gives up its vector registers.
+// Not inlined: within a larger function the compiler does not keep the values in vector registers.
 #[inline(never)]
 fn unmask_run(bytes: &mut [u8], mask: [u8; 4]) -> bool {
     let key = u32::from_ne_bytes(mask);

@@ -6,7 +6,7 @@
 //! Decisions
 //! - No extension is ever agreed to: small JSON messages gain little from compression, and each connection would pay
 //!   for its window in memory. Reconsider when users send long messages over slow links.
-//! - An unknown subprotocol offered alone is confirmed unread (CONTRACT §3), as browsers drop a connection whose only
+//! - An unknown subprotocol offered alone is confirmed unread (`docs/protocol.md#subprotocols`), as browsers drop a connection whose only
 //!   offer was not taken.
 
 use std::borrow::Cow;
@@ -21,7 +21,7 @@ mod fuzz;
 #[doc(hidden)]
 pub use fuzz::fuzz;
 
-/// The subprotocol in which contents are told apart from answers (CONTRACT §4).
+/// The subprotocol in which contents are told apart from answers (`docs/protocol.md#wsifyv1`).
 pub const V1: &str = "wsify.v1";
 
 /// What a key is hashed with (RFC 6455 1.3).

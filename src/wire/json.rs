@@ -1,7 +1,7 @@
 //! One JSON object, read in one pass: where the values that mean something lie, and whether a name came twice.
 //!
 //! Owns: spans into a text, and the reading and writing of JSON strings.
-//! Knows: the names that this program understands, in a message and in its `args` (CONTRACT §4-§6).
+//! Knows: the names that this program understands, in a message and in its `args` (`docs/protocol.md#commands`).
 //! Never knows: what any of them is for, or which of them must be there.
 //!
 //! Chose serde_json's raw values over its `Value`, because contents travel byte for byte, deep nesting must not use
@@ -60,7 +60,7 @@ pub(super) enum Given {
     #[default]
     Never,
     Once(Span),
-    /// Nobody can say which one is meant.
+    /// Which one is meant cannot be known.
     Twice,
 }
 
@@ -140,7 +140,7 @@ impl fmt::Display for NoObject {
 
 /// Checks the whole of `bytes` and finds the names that mean something.
 ///
-/// A name that came twice, or a value of a wrong type, is no error here: whoever asks may still want to know the rest.
+/// A name that came twice, or a value of a wrong type, is no error here: the caller may still need the rest.
 pub(super) fn read(bytes: &[u8]) -> Result<(&str, Object), NoObject> {
     if u32::try_from(bytes.len()).is_err() {
         return Err(NoObject::TooLong);
@@ -162,7 +162,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(&str, Object), NoObject> {
     level.deserialize(&mut json).map_err(NoObject::NotJson)?;
     json.end().map_err(NoObject::NotJson)?;
     if object.own.args == Given::Twice {
-        // Nor can anybody say whose names these would be.
+        // Whose names these would be cannot be known either.
         object.args = Names::default();
     }
     Ok((text, object))

@@ -1,4 +1,4 @@
-//! Who a browser may speak for: origins (RFC 6454), and the CORS headers that follow from them (Fetch 3.2).
+//! Origins (RFC 6454): which may connect, and the CORS headers that follow (Fetch 3.2).
 //!
 //! Owns: the meaning of `--allowed-origins`. Knows: [`Head`] and [`Reply`]. Never knows: which request needs an origin.
 //!
@@ -7,7 +7,7 @@
 //!   what browsers send as `https://app.example.com`.
 //! - `*.` stands for whole labels below a domain, over patterns within a label: what it trusts is what DNS delegates.
 //! - A scheme may stand alone if it is an app's (`capacitor://`), because the app chooses the host. `https://` alone
-//!   would trust the whole web and look like a restriction; `*` says it openly.
+//!   would trust the whole web and look like a restriction; `*` is the plain way to write that.
 
 use std::borrow::Cow;
 
@@ -172,8 +172,8 @@ impl Origins {
         }
     }
 
-    /// Whether this request may come: it has no Origin, so it is no browser's, or one that is allowed. Where only some
-    /// are, two Origins are none: it cannot be known which of them is meant.
+    /// Whether a request is admitted: it has no Origin, or one that is allowed. Unless all are allowed, two Origins are
+    /// refused: which of them is meant cannot be known.
     pub fn admit(&self, head: &Head) -> bool {
         let mut origins = head.headers_named("origin");
         match (self, origins.next(), origins.next()) {
@@ -188,7 +188,7 @@ impl Origins {
         if *self == Origins::Any {
             return vec![("Access-Control-Allow-Origin", Cow::Borrowed("*"))];
         }
-        // Vary also where there is nothing to allow: a cache must not hand that reply to an allowed origin.
+        // Vary also for an origin that is not allowed: a cache must not serve that reply to an allowed one.
         let mut headers = vec![("Vary", Cow::Borrowed("Origin"))];
         let origin = origin.and_then(|origin| str::from_utf8(origin).ok());
         if let Some(origin) = origin.filter(|origin| self.allows(origin)) {

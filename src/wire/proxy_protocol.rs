@@ -1,14 +1,14 @@
-//! The PROXY protocol, versions 1 and 2: what a proxy says of its client before anything else (HAProxy's
+//! The PROXY protocol, versions 1 and 2: a header in which a proxy names its client (HAProxy's
 //! doc/proxy-protocol.txt, cited by section).
 //!
-//! Owns: how the header is told and read. Knows: bytes. Never knows: whether its sender is believed.
+//! Owns: how the header is recognised and read. Knows: bytes. Never knows: whether its sender is trusted.
 //!
 //! Decisions
-//! - Whoever has to send a header and sends something else is refused: a receiver must not guess (section 2).
-//! - A header that tells no address of the internet (LOCAL, UNKNOWN, UNSPEC, a unix socket's, a datagram's) is read, and
+//! - A peer that has to send a header and sends something else is refused: a receiver must not guess (section 2).
+//! - A header without an internet address (LOCAL, UNKNOWN, UNSPEC, a unix socket's, a datagram's) is read, and
 //!   the connection keeps the address that it has, as with HAProxy and nginx. Extensions (TLVs) are skipped.
-//! - At most [`MAX_HEADER`] bytes, over the 64 KiB that version 2 can announce: real ones have some hundred, nginx takes as
-//!   many, and they wait in memory until they are whole.
+//! - At most [`MAX_HEADER`] bytes, over the 64 KiB that version 2 can announce: real ones have a few hundred, nginx
+//!   takes as many, and they wait in memory until they are complete.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -28,7 +28,7 @@ const MAX_LINE: usize = 107;
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const LINE: &[u8; 6] = b"PROXY ";
 
-/// Reads a header from the start of `bytes`: the client's address, if it tells one, and how many bytes it took; or `None`
+/// Reads a header from the start of `bytes`: the client's address, if it has one, and how many bytes it took; or `None`
 /// if it is not all there yet.
 ///
 /// # Errors

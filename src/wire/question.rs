@@ -1,11 +1,10 @@
-//! What the authorizer is asked, and the state that it may answer with (CONTRACT §6).
+//! What the authorizer is asked, and the state that it may answer with (`docs/authorizer.md#questions`).
 //!
 //! Owns: the JSON of a question. Knows: which parts are the client's word and which are the server's own.
 //! Never knows: how it travels, or what a verdict means.
 //!
-//! Chose to copy the client's `args` byte for byte over writing them anew, because what is allowed must be what is
-//! done: two JSON writers might differ. It is safe as they have been checked to be one JSON object without a name
-//! given twice.
+//! Decision: the client's `args` are copied byte for byte, over writing them anew, because what is allowed must be what
+//! is done: two JSON writers might differ. It is safe: they were checked to be one JSON object without a repeated name.
 
 use super::json::{self, NoObject};
 

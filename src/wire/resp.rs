@@ -1,11 +1,12 @@
-//! What redis is told and what it says: RESP2 commands and replies.
+//! Commands to redis and its replies: RESP2.
 //!
 //! Owns: which replies mean something to a publisher or a subscriber. Knows: the protocol, through a codec. Never knows:
 //! which command a reply answers.
 //!
-//! Chose the codec of `redis-protocol` over our own, for one value at a time: arrays are taken apart here, because the
-//! codec follows nested ones on the stack, however deep, and a subscriber is sent none. Chose version 2 of the protocol
-//! over 3: every redis speaks it, and its relatives do.
+//! Decisions
+//! - The codec of `redis-protocol`, over our own, for one value at a time: arrays are taken apart here, because the codec
+//!   follows nested ones on the stack, however deep, and a subscriber is sent none.
+//! - Version 2 of the protocol, over 3: every redis and its relatives speak it.
 
 use std::ops::Range;
 
@@ -24,7 +25,7 @@ const MAX_VALUES: usize = 4096;
 /// A line: a reply that is no bulk string, or the length of one. Error messages are the longest.
 const MAX_LINE: usize = 64 * 1024;
 
-/// A reply, or a message that nobody asked for. Ranges lie in the bytes that were read.
+/// A reply, or a message of a subscription. Ranges lie in the bytes that were read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// It is done: OK, PONG, a number, a string.
@@ -50,7 +51,7 @@ pub struct Malformed;
 /// Reads the reply at the start of `bytes`, and how long it is. `None`: more bytes are needed.
 ///
 /// # Errors
-/// It is not the protocol, or something that no publisher or subscriber is told.
+/// It is not the protocol, or a reply that no publisher or subscriber gets.
 pub fn read(bytes: &[u8]) -> Result<Option<(Reply, usize)>, Malformed> {
     if bytes.first() != Some(&b'*') {
         let Some((item, used)) = read_item(bytes, 0)? else {
