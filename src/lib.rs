@@ -35,23 +35,25 @@
 //! connection/session.rs    its phases: bytes in, events out; answers pings and malformed requests by itself
 //! connection/ending.rs     every way in which it ends: close code, the log's word, the metric's label
 //! connection/peer.rs       who is at the other end, packed
-//! connection/badge.rs      the query and the state that go with each of its questions, packed
+//! connection/identity.rs      the query and the state that go with each of its questions, packed
 //!
 //! hub/mod.rs               all connections: the doors, the lists of who has to be looked at
-//! hub/access.rs            the access log: whose end and which refusals are told of, and what they had said and heard
-//! hub/registry.rs          every connection by its name; the one place that knows slots and generations
-//! hub/routes.rs            what each request is answered: /ws, /broadcast, /health, /metrics
+//! hub/report/access_log.rs  the access log: whose end and which refusals are told of, and what they had said and heard
+//! hub/roster.rs            every connection by its name; the one place that knows slots and generations
+//! hub/endpoints/mod.rs     what each request is answered: /ws, /broadcast, /health, /metrics
+//! hub/limits/mod.rs         the limits that hold for all connections together
+//! hub/report/mod.rs         what happened, and what listens to it
 //! hub/commands.rs          join, leave, broadcast
-//! hub/addresses.rs         how many WebSockets there are from one address
-//! hub/backlog.rs           how much waits in all, and how much more may
-//! hub/tap.rs               GET /tap: what happens, told to those who look on
+//! hub/limits/per_address.rs how many WebSockets there are from one address
+//! hub/limits/memory.rs     how much waits in all, and how much more may
+//! hub/report/tap.rs        GET /tap: what happens, told to those who look on
 //! hub/channels.rs          who is in what, both ways
 //! hub/broker.rs            the doors for a broker that is shared with other servers
 //! hub/subscriptions.rs     which channels that broker has been asked for
-//! hub/fanout.rs            deliveries under way to one audience: members, batches, the cursor
-//! hub/room.rs              who makes way where there are no file descriptors
+//! hub/audience.rs          deliveries under way to one audience: members, batches, the cursor
+//! hub/limits/eviction.rs   who makes way where there are no file descriptors
 //! hub/drain.rs             the graceful stop: who is told to leave, and when
-//! hub/rates.rs             how many messages a connection may send in a second
+//! hub/limits/message_rate.rs how many messages a connection may send in a second
 //! hub/deadlines.rs         when which connection has to be looked at: a wheel
 //!
 //! authorizer.rs            worker threads: a Question goes out, an Answer comes home; never sees a client
@@ -97,12 +99,12 @@
 //!
 //! ```text
 //! Server { poll, listeners, signals, hub, authorizer, redis, log }         and the one receive buffer, 64 KiB
-//!  Hub<S> { settings, clock, registry, channels, runs, badges, deadlines, lists of names, effects, metrics }
+//!  Hub<S> { settings, clock, registry, channels, runs, identities, deadlines, lists of names, effects, metrics }
 //!   Registry<S> { Slab<Connection<S>>, accepted }
-//!    Connection<S> { stream: S, session, inbox, outbox, peer, badge, dialect, a few marks }
+//!    Connection<S> { stream: S, session, inbox, outbox, peer, identity, encoding, a few marks }
 //!     Session { phase, ending, over }        Outbox: own bytes and slices of runs, in order
 //!   Channels { by_name, Slab<Channel>, joined: by slot }
-//!    Channel { name, audiences: [Audience; 2], who waits for it }          one audience for each Dialect
+//!    Channel { name, audiences: [Audience; 2], who waits for it }          one audience for each Encoding
 //!     Audience { members, batches, cursor }
 //!   Runs { Slab<Run { bytes, holders }> }
 //!  Authorizer { queue, workers, answers }    the only thing that threads share, with the log's queue
@@ -120,7 +122,7 @@
 //! - **Effect**: what the hub wants from outside. A `Question` to the authorizer comes home as an **Answer** with a
 //!   **Verdict** (`Allow`, `Deny`, `Unavailable`), which is no `Result`: no is as good an answer as yes. What is published
 //!   and subscribed at redis comes home as a **Receipt**. Each comes exactly once.
-//! - **Dialect**: how a member hears a content, `Raw` or `V1` (the subprotocol). A **Place** is one dialect's audience
+//! - **Encoding**: how a member hears a content, `Raw` or `V1` (the subprotocol). A **Place** is one encoding's audience
 //!   of one channel, in 32 bits.
 //! - **Run**: encoded frames in one buffer that grows at its end, named by an index and counted by hand. A **Slice** is
 //!   a stretch of one: what a batch is, and what an outbox holds of it.
@@ -149,7 +151,7 @@
 //! Sockets are registered once, readable and writable, edge-triggered. A read that did not fill the buffer has drained
 //! the socket, and a write that blocked is told by an edge; whoever stops early for another reason has to stand in a
 //! list: `again` (has work), `released` (has waited for a channel), `serving` (an audience with a batch), `dirty` (has something
-//! to be sent), `doomed` (is over). `Hub::settle` is called after whatever was done to a connection, and puts it into
+//! to be sent), `to_drop` (is over). `Hub::settle` is called after whatever was done to a connection, and puts it into
 //! them.
 //!
 //! # Four walks
@@ -157,7 +159,7 @@
 //! 1. **A client's broadcast.** `hub.ready` → `turn` → `connection.fill` reads into the shared buffer → `session.next`:
 //!    frame, judge, unmask where it lies, message → `Event::Said` → `commands::said`: parse, and ask (the command is
 //!    parked with a copy of its message) or, without an authorizer, go on → `perform` → `deliver` → `channels.publish`:
-//!    the frame is encoded once for each dialect, behind the batch that has not begun to go out → later in the turn
+//!    the frame is encoded once for each encoding, behind the batch that has not begun to go out → later in the turn
 //!    `fan_out` → `serve` → `connection.deliver`: one write for each member, of all that was published to the audience
 //!    in the meantime. Who cannot take it keeps a slice in its outbox; over `--max-queue-size` it is too slow.
 //! 2. **A verdict.** A worker puts an `Answer` on the pile, and the first since the last look wakes the poll →

@@ -301,7 +301,7 @@ impl Redis {
                 ];
                 let again = std::mem::replace(&mut self.known, true);
                 if again {
-                    hub.outside.broker_reconnections += 1;
+                    hub.drivers.broker_reconnections += 1;
                     self.log.info("the broker is up again", &fields);
                 } else {
                     self.log.info("the broker is up", &fields);

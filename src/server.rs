@@ -310,7 +310,7 @@ impl Server {
         self.take_effects();
         self.hub.expire();
         self.hub.fan_out();
-        self.make_room(buffer);
+        self.evict(buffer);
         self.hub.flush();
         let before = self.hub.connections();
         self.hub.reap();
@@ -431,16 +431,13 @@ impl Server {
 
     /// Somebody waits at the door, and all file descriptors are taken: the hub gives places away, in one turn no more
     /// than a quarter of those that are always there, so that a newcomer has some turns for its request.
-    fn make_room(&mut self, buffer: &mut [u8]) {
+    fn evict(&mut self, buffer: &mut [u8]) {
         let now = self.hub.clock.now;
         let full = self.hub.connections() >= self.max_sockets;
         if !full || self.accept_after > now || !self.listeners.iter().any(|l| l.pending) {
             return;
         }
-        if !self
-            .hub
-            .make_room((self.guests / 4).clamp(1, ACCEPTS), buffer)
-        {
+        if !self.hub.evict((self.guests / 4).clamp(1, ACCEPTS), buffer) {
             self.accept_after = now + ACCEPT_REST;
         }
         let full = "the limit on file descriptors is reached: connections without a request are ended to make room for others; raise it (ulimit -n)";
@@ -493,8 +490,8 @@ impl Server {
             return;
         };
         authorizer.answers(answers);
-        self.hub.outside.questions_in_flight = authorizer.in_flight() as u64;
-        self.hub.outside.questions_waiting = authorizer.waiting() as u64;
+        self.hub.drivers.questions_in_flight = authorizer.in_flight() as u64;
+        self.hub.drivers.questions_waiting = authorizer.waiting() as u64;
         for answer in answers.drain(..) {
             self.answered(answer);
         }

@@ -24,20 +24,20 @@
     )
 )]
 
-mod badge;
 mod ending;
+mod identity;
 mod peer;
 mod session;
 
 use std::io::{self, Read, Write};
 
-pub use badge::{Badge, Badges};
 pub use ending::Ending;
+pub use identity::{Identities, Identity};
 pub use peer::{Network, Peer};
 pub use session::{Authorizing, Awaits, Claim, Event, Exchange, Parked, Publishing, Session, Step};
 
 use crate::buffers::{Inbox, Outbox, Runs, Sent, Slice};
-use crate::wire::handshake::{Dialect, Upgrade};
+use crate::wire::handshake::{Encoding, Upgrade};
 use crate::wire::http::{self, Reply};
 
 /// Milliseconds on the server's own clock, which begins at its start and never goes back.
@@ -104,12 +104,12 @@ pub struct Connection<S> {
     /// It stands in the hub's list of those with work but no edge to come.
     pub queued: bool,
     /// It stands in the hub's list of those to be dropped.
-    pub doomed: bool,
+    pub to_drop: bool,
     /// As what the hub counts it.
     pub counted: Standing,
     /// How it hears what is broadcast.
-    pub dialect: Dialect,
-    pub badge: Badge,
+    pub encoding: Encoding,
+    pub identity: Identity,
 }
 
 /// As what a connection counts.
@@ -156,10 +156,10 @@ impl<S: Stream> Connection<S> {
             stopping: false,
             dirty: false,
             queued: false,
-            doomed: false,
+            to_drop: false,
             counted: Standing::Idle,
-            dialect: Dialect::Raw,
-            badge: Badge::default(),
+            encoding: Encoding::Raw,
+            identity: Identity::default(),
         }
     }
 
@@ -304,7 +304,7 @@ impl<S: Stream> Connection<S> {
     /// Answers an upgrade with `101`; from now on messages are spoken.
     pub fn open(&mut self, from: Peer, upgrade: &Upgrade, clock: &Clock) {
         self.peer = from;
-        self.dialect = upgrade.dialect;
+        self.encoding = upgrade.encoding;
         self.session.open(upgrade, &mut self.outbox, clock);
     }
 

@@ -13,31 +13,31 @@ use std::collections::{HashMap, VecDeque};
 
 use slab::Slab;
 
-use super::fanout::{self, Audience};
+use super::audience::{self, Audience};
 use super::subscriptions::{Link, Subscribed};
 use crate::buffers::{Runs, Slice};
 use crate::effect::ConnId;
 use crate::wire::command::{self, ChannelName};
 use crate::wire::frame::{self, Opcode};
-use crate::wire::handshake::Dialect;
+use crate::wire::handshake::Encoding;
 
-/// One audience of one channel: the channel's index, and in the lowest bit the dialect.
+/// One audience of one channel: the channel's index, and in the lowest bit the encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Place(u32);
+pub struct AudienceId(u32);
 
-impl Place {
-    fn new(channel: usize, dialect: Dialect) -> Place {
-        Place((channel as u32) << 1 | u32::from(dialect == Dialect::V1))
+impl AudienceId {
+    fn new(channel: usize, encoding: Encoding) -> AudienceId {
+        AudienceId((channel as u32) << 1 | u32::from(encoding == Encoding::V1))
     }
 
     fn channel(self) -> usize {
         self.0 as usize >> 1
     }
 
-    fn dialect(self) -> Dialect {
+    fn encoding(self) -> Encoding {
         match self.0 & 1 {
-            0 => Dialect::Raw,
-            _ => Dialect::V1,
+            0 => Encoding::Raw,
+            _ => Encoding::V1,
         }
     }
 }
@@ -52,14 +52,14 @@ impl Place {
 enum Joined {
     #[default]
     Nowhere,
-    One(Place, u32),
-    Many(Box<HashMap<Place, u32>>),
+    One(AudienceId, u32),
+    Many(Box<HashMap<AudienceId, u32>>),
 }
 
 const _: () = assert!(size_of::<Joined>() == 16);
 
 impl Joined {
-    fn at(&self, place: Place) -> Option<u32> {
+    fn at(&self, place: AudienceId) -> Option<u32> {
         match self {
             Joined::One(p, at) if *p == place => Some(*at),
             Joined::Many(map) => map.get(&place).copied(),
@@ -67,7 +67,7 @@ impl Joined {
         }
     }
 
-    fn put(&mut self, place: Place, at: u32) {
+    fn put(&mut self, place: AudienceId, at: u32) {
         match self {
             Joined::Nowhere => *self = Joined::One(place, at),
             Joined::One(p, old) if *p == place => *old = at,
@@ -80,7 +80,7 @@ impl Joined {
         }
     }
 
-    fn take(&mut self, place: Place) {
+    fn take(&mut self, place: AudienceId) {
         match self {
             Joined::One(p, _) if *p == place => *self = Joined::Nowhere,
             Joined::Many(map) => {
@@ -101,7 +101,7 @@ impl Joined {
         }
     }
 
-    fn places(&self) -> impl Iterator<Item = (Place, u32)> {
+    fn places(&self) -> impl Iterator<Item = (AudienceId, u32)> {
         let (one, many) = match self {
             Joined::Nowhere => (None, None),
             Joined::One(place, at) => (Some((*place, *at)), None),
@@ -153,7 +153,7 @@ impl Names {
 pub(super) struct Channel {
     pub name: ChannelName,
     audiences: [Audience; 2],
-    /// What stands before a content in the dialect `wsify.v1`; made when it is first needed.
+    /// What stands before a content in the encoding `wsify.v1`; made when it is first needed.
     prefix: Vec<u8>,
     /// Who waits: publishers until less is on its way to the members, those who join until it is subscribed.
     pub waiting: Vec<ConnId>,
@@ -187,19 +187,19 @@ impl Channel {
         }
     }
 
-    fn audience(&self, dialect: Dialect) -> &Audience {
+    fn audience(&self, encoding: Encoding) -> &Audience {
         let [raw, v1] = &self.audiences;
-        match dialect {
-            Dialect::Raw => raw,
-            Dialect::V1 => v1,
+        match encoding {
+            Encoding::Raw => raw,
+            Encoding::V1 => v1,
         }
     }
 
-    fn audience_mut(&mut self, dialect: Dialect) -> &mut Audience {
+    fn audience_mut(&mut self, encoding: Encoding) -> &mut Audience {
         let [raw, v1] = &mut self.audiences;
-        match dialect {
-            Dialect::Raw => raw,
-            Dialect::V1 => v1,
+        match encoding {
+            Encoding::Raw => raw,
+            Encoding::V1 => v1,
         }
     }
 }
@@ -237,7 +237,7 @@ impl Channels {
     }
 
     /// The name of the channel that a place is in.
-    pub fn name(&self, place: Place) -> Option<&str> {
+    pub fn name(&self, place: AudienceId) -> Option<&str> {
         let channel = self.channels.get(place.channel())?;
         Some(channel.name.as_str())
     }
@@ -250,18 +250,18 @@ impl Channels {
         audiences.map(Audience::len).sum()
     }
 
-    pub fn is_member(&self, slot: u32, name: &str, dialect: Dialect) -> bool {
-        self.membership(slot, name, dialect).is_some()
+    pub fn is_member(&self, slot: u32, name: &str, encoding: Encoding) -> bool {
+        self.membership(slot, name, encoding).is_some()
     }
 
-    fn membership(&self, slot: u32, name: &str, dialect: Dialect) -> Option<(Place, u32)> {
-        let place = Place::new(self.by_name.get(name)? as usize, dialect);
+    fn membership(&self, slot: u32, name: &str, encoding: Encoding) -> Option<(AudienceId, u32)> {
+        let place = AudienceId::new(self.by_name.get(name)? as usize, encoding);
         Some((place, self.joined.get(slot as usize)?.at(place)?))
     }
 
     /// Makes `slot` a member. Joining twice is joining once.
-    pub fn join(&mut self, slot: u32, name: &str, dialect: Dialect) {
-        if self.is_member(slot, name, dialect) {
+    pub fn join(&mut self, slot: u32, name: &str, encoding: Encoding) {
+        if self.is_member(slot, name, encoding) {
             return;
         }
         let index = self.open(name);
@@ -271,8 +271,8 @@ impl Channels {
         if let Some(channel) = self.channels.get_mut(index)
             && let Some(joined) = self.joined.get_mut(slot as usize)
         {
-            let at = channel.audience_mut(dialect).add(slot);
-            joined.put(Place::new(index, dialect), at);
+            let at = channel.audience_mut(encoding).add(slot);
+            joined.put(AudienceId::new(index, encoding), at);
             self.memberships += 1;
         }
     }
@@ -289,8 +289,8 @@ impl Channels {
     }
 
     /// What the member in `slot` has not had yet of what was published to it here.
-    pub fn owed(&self, slot: u32, name: &str, dialect: Dialect) -> Vec<Slice> {
-        let membership = self.membership(slot, name, dialect).into_iter();
+    pub fn owed(&self, slot: u32, name: &str, encoding: Encoding) -> Vec<Slice> {
+        let membership = self.membership(slot, name, encoding).into_iter();
         membership
             .flat_map(|(place, at)| self.owed_at(place, at))
             .collect()
@@ -305,14 +305,14 @@ impl Channels {
             .collect()
     }
 
-    fn owed_at(&self, place: Place, at: u32) -> impl Iterator<Item = Slice> {
+    fn owed_at(&self, place: AudienceId, at: u32) -> impl Iterator<Item = Slice> {
         let channel = self.channels.get(place.channel()).into_iter();
-        channel.flat_map(move |channel| channel.audience(place.dialect()).owed(at))
+        channel.flat_map(move |channel| channel.audience(place.encoding()).owed(at))
     }
 
     /// Ends one membership. Leaving a channel one is not in does nothing.
-    pub fn leave(&mut self, slot: u32, name: &str, dialect: Dialect, runs: &mut Runs) {
-        if let Some((place, at)) = self.membership(slot, name, dialect) {
+    pub fn leave(&mut self, slot: u32, name: &str, encoding: Encoding, runs: &mut Runs) {
+        if let Some((place, at)) = self.membership(slot, name, encoding) {
             if let Some(joined) = self.joined.get_mut(slot as usize) {
                 joined.take(place);
             }
@@ -330,14 +330,14 @@ impl Channels {
         }
     }
 
-    fn remove(&mut self, place: Place, at: u32, runs: &mut Runs) {
+    fn remove(&mut self, place: AudienceId, at: u32, runs: &mut Runs) {
         let Channels {
             channels, joined, ..
         } = self;
         let Some(channel) = channels.get_mut(place.channel()) else {
             return;
         };
-        let audience = channel.audience_mut(place.dialect());
+        let audience = channel.audience_mut(place.encoding());
         audience.remove(at, runs, |other, at| {
             if let Some(joined) = joined.get_mut(other as usize) {
                 joined.put(place, at);
@@ -360,9 +360,9 @@ impl Channels {
         }
     }
 
-    pub fn audience_mut(&mut self, place: Place) -> Option<&mut Audience> {
+    pub fn audience_mut(&mut self, place: AudienceId) -> Option<&mut Audience> {
         let channel = self.channels.get_mut(place.channel())?;
-        Some(channel.audience_mut(place.dialect()))
+        Some(channel.audience_mut(place.encoding()))
     }
 
     /// Whether so much is on its way to the channel that nothing more is to be published to it.
@@ -376,7 +376,7 @@ impl Channels {
     pub fn is_congested(&mut self, name: &str, publisher: ConnId, runs: &Runs) -> bool {
         // What all runs hold bounds what is on its way to one channel. Mostly that answers it, and the name need not be
         // looked up twice.
-        if runs.held <= fanout::CONGESTED {
+        if runs.held <= audience::CONGESTED {
             return false;
         }
         let Some((_, channel)) = self.named_mut(name) else {
@@ -396,7 +396,7 @@ impl Channels {
 
     /// A batch has gone out, or the audience is empty: who waits because of it need wait no longer, and the channel may be
     /// of no more use.
-    pub fn served(&mut self, place: Place) -> Option<Released> {
+    pub fn served(&mut self, place: AudienceId) -> Option<Released> {
         let channel = self.channels.get(place.channel())?;
         if !channel.audiences.iter().any(Audience::is_congested) {
             let released = self.release(place.channel());
@@ -437,7 +437,7 @@ impl Channels {
         content: &[u8],
         now: u64,
         runs: &mut Runs,
-        serve: &mut VecDeque<Place>,
+        serve: &mut VecDeque<AudienceId>,
     ) {
         let Some((index, channel)) = self.named_mut(name) else {
             return;
@@ -448,15 +448,15 @@ impl Channels {
             prefix,
             ..
         } = channel;
-        for (dialect, audience) in [(Dialect::Raw, raw), (Dialect::V1, v1)] {
+        for (encoding, audience) in [(Encoding::Raw, raw), (Encoding::V1, v1)] {
             if audience.is_empty() {
                 continue;
             }
-            match dialect {
-                Dialect::Raw => audience.publish(now, runs, |out| {
+            match encoding {
+                Encoding::Raw => audience.publish(now, runs, |out| {
                     frame::push_frame(out, Opcode::Text, content)
                 }),
-                Dialect::V1 => {
+                Encoding::V1 => {
                     if prefix.is_empty() {
                         *prefix = command::v1_prefix(name.as_str());
                     }
@@ -469,7 +469,7 @@ impl Channels {
             }
             if !audience.listed {
                 audience.listed = true;
-                serve.push_back(Place::new(index, dialect));
+                serve.push_back(AudienceId::new(index, encoding));
             }
         }
     }

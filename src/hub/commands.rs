@@ -69,13 +69,13 @@ impl<S: Stream> Hub<S> {
 
     /// Does what was allowed.
     pub(super) fn perform(&mut self, id: ConnId, command: Command, message: &[u8]) {
-        let Some(dialect) = self.registry.get(id).map(|c| c.dialect) else {
+        let Some(encoding) = self.registry.get(id).map(|c| c.encoding) else {
             return;
         };
         let channel = command.channel(message);
         match command.verb {
             Verb::Join => match self.channels.standing(channel, id) {
-                Standing::Ready => self.channels.join(id.slot, channel, dialect),
+                Standing::Ready => self.channels.join(id.slot, channel, encoding),
                 Standing::Waiting => return self.park(id, Awaits::Channel, command, message),
                 Standing::Refused => {
                     let why = "the broker refuses this channel: join another";
@@ -83,7 +83,7 @@ impl<S: Stream> Hub<S> {
                 }
             },
             Verb::Leave => {
-                let owed = self.channels.owed(id.slot, channel, dialect);
+                let owed = self.channels.owed(id.slot, channel, encoding);
                 if let Some(connection) = self.registry.get(id) {
                     for slice in owed {
                         let messages = frame::count(self.runs.slice(slice));
@@ -93,7 +93,7 @@ impl<S: Stream> Hub<S> {
                     }
                 }
                 self.channels
-                    .leave(id.slot, channel, dialect, &mut self.runs);
+                    .leave(id.slot, channel, encoding, &mut self.runs);
             }
             Verb::Broadcast => {
                 if !self.is_broker_up() {
@@ -174,11 +174,11 @@ impl<S: Stream> Hub<S> {
     }
 
     fn has_too_many_channels(&mut self, id: ConnId, channel: &str) -> bool {
-        let Some(dialect) = self.registry.get(id).map(|c| c.dialect) else {
+        let Some(encoding) = self.registry.get(id).map(|c| c.encoding) else {
             return false;
         };
         self.channels.joined(id.slot) >= self.settings.max_channels
-            && !self.channels.is_member(id.slot, channel, dialect)
+            && !self.channels.is_member(id.slot, channel, encoding)
     }
 
     fn park(&mut self, id: ConnId, awaits: Awaits, command: Command, message: &[u8]) {
@@ -222,11 +222,11 @@ impl<S: Stream> Hub<S> {
         let (connection, address) = self.introduce(id);
         let mut body = Vec::new();
         if let Some(asking) = self.registry.get(id) {
-            let query = http::query_pairs(self.badges.query(asking.badge));
+            let query = http::query_pairs(self.identities.query(asking.identity));
             let (verb, args, state) = (
                 command.verb.as_str(),
                 command.args(message),
-                self.badges.state(asking.badge),
+                self.identities.state(asking.identity),
             );
             question::push_question(&mut body, verb, args, &connection, &address, &query, state);
         }

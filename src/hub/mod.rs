@@ -25,40 +25,37 @@
     )
 )]
 
-mod access;
-mod addresses;
-mod backlog;
+mod audience;
 mod broker;
 mod channels;
 mod commands;
 mod deadlines;
 mod drain;
-mod fanout;
-mod rates;
-mod registry;
-mod room;
-mod routes;
+mod endpoints;
+mod limits;
+mod report;
+mod roster;
 mod subscriptions;
-mod tap;
 
 use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use self::access::{Access, Subject};
-use self::addresses::Addresses;
-use self::backlog::Backlog;
-use self::channels::{Channels, Place, Released};
+use self::channels::{AudienceId, Channels, Released};
 use self::deadlines::Deadlines;
 use self::drain::Drain;
-use self::rates::Rates;
-use self::registry::{Name, Registry};
-use self::room::Search;
-use self::tap::{Delivery, Taps};
+use self::limits::eviction::Search;
+use self::limits::memory::Backlog;
+use self::limits::message_rate::Rates;
+use self::limits::per_address::Addresses;
+use self::report::access_log::{Access, Subject};
+use self::report::tap::{Delivery, Taps};
+use self::roster::{Name, Registry};
 use crate::buffers::{Inbox, Runs};
 use crate::config::{AccessLog, Secret};
 use crate::connection::{
-    Awaits, Badges, Clock, Ending, Event, Filled, Limits, Millis, Parked, Peer, Standing, Stream,
+    Awaits, Clock, Ending, Event, Filled, Identities, Limits, Millis, Parked, Peer, Standing,
+    Stream,
 };
 use crate::effect::{Answer, ConnId, Effect, Verdict};
 use crate::log::{Log, Value};
@@ -121,18 +118,18 @@ pub struct Settings {
     pub instance: u64,
 }
 
-/// Entries of a list in [`Doomed`].
-const DOOMED: usize = 1024;
+/// Entries of a list in [`ToDrop`].
+const TO_DROP: usize = 1024;
 
 /// Connections to be dropped, in short lists, of which the oldest is worked off first. One long list would have to be
 /// moved where it outgrows its place, and when a crowd leaves at once that takes milliseconds.
 #[derive(Debug, Default)]
-struct Doomed(VecDeque<Vec<ConnId>>);
+struct ToDrop(VecDeque<Vec<ConnId>>);
 
-impl Doomed {
+impl ToDrop {
     fn push(&mut self, id: ConnId) {
         match self.0.back_mut() {
-            Some(list) if list.len() < DOOMED => list.push(id),
+            Some(list) if list.len() < TO_DROP => list.push(id),
             _ => self.0.push_back(vec![id]),
         }
     }
@@ -166,9 +163,9 @@ pub struct Hub<S> {
     rates: Rates,
     runs: Runs,
     deadlines: Deadlines,
-    badges: Badges,
+    identities: Identities,
     /// Audiences with something to be sent.
-    serving: VecDeque<Place>,
+    serving: VecDeque<AudienceId>,
     /// There were some at the end of the last turn.
     fanning_out: bool,
     /// Connections with work but no edge to come.
@@ -178,7 +175,7 @@ pub struct Hub<S> {
     /// Connections with something in the outbox.
     dirty: Vec<ConnId>,
     /// Connections to be dropped.
-    doomed: Doomed,
+    to_drop: ToDrop,
     effects: VecDeque<Effect>,
     /// The broker takes what is published.
     publishing: bool,
@@ -196,7 +193,7 @@ pub struct Hub<S> {
     random: u64,
     pub metrics: Metrics,
     /// What only the server knows of the gauges.
-    pub outside: Outside,
+    pub drivers: DriverGauges,
     access: Access,
     taps: Taps,
     log: Log,
@@ -204,7 +201,7 @@ pub struct Hub<S> {
 
 /// Gauges of those whom the hub does not know.
 #[derive(Debug, Default)]
-pub struct Outside {
+pub struct DriverGauges {
     pub questions_in_flight: u64,
     pub questions_waiting: u64,
     pub broker_reconnections: u64,
@@ -213,7 +210,7 @@ pub struct Outside {
 /// What the hub holds on to: when everybody has gone, nothing.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Holds {
+pub struct Inventory {
     pub connections: usize,
     pub websockets: usize,
     pub channels: usize,
@@ -221,7 +218,7 @@ pub struct Holds {
     /// Addresses that are remembered.
     pub addresses: usize,
     /// Queries and states that are remembered.
-    pub badges: usize,
+    pub identities: usize,
     /// Buffers of what was published.
     pub runs: usize,
     /// Bytes that wait, in both directions; what is shared counts once.
@@ -251,13 +248,13 @@ impl<S: Stream> Hub<S> {
             channels: Channels::default(),
             runs: Runs::default(),
             deadlines: Deadlines::default(),
-            badges: Badges::default(),
+            identities: Identities::default(),
             serving: VecDeque::new(),
             fanning_out: false,
             again: VecDeque::new(),
             released: VecDeque::new(),
             dirty: Vec::new(),
-            doomed: Doomed::default(),
+            to_drop: ToDrop::default(),
             effects: VecDeque::new(),
             publishing: true,
             understood: 0,
@@ -269,7 +266,7 @@ impl<S: Stream> Hub<S> {
             drain: None,
             search: Search::default(),
             metrics,
-            outside: Outside::default(),
+            drivers: DriverGauges::default(),
             log,
         }
     }
@@ -563,9 +560,9 @@ impl<S: Stream> Hub<S> {
             self.dirty.push(id);
         }
         if connection.session.is_over() {
-            if !connection.doomed {
-                connection.doomed = true;
-                self.doomed.push(id);
+            if !connection.to_drop {
+                connection.to_drop = true;
+                self.to_drop.push(id);
             }
             return;
         }
@@ -663,7 +660,7 @@ impl<S: Stream> Hub<S> {
     }
 
     /// Serves one audience until `budget` is used up or its batch has gone out.
-    fn serve(&mut self, place: Place, budget: usize) -> usize {
+    fn serve(&mut self, place: AudienceId, budget: usize) -> usize {
         let Some(audience) = self.channels.audience_mut(place) else {
             return 1;
         };
@@ -770,7 +767,7 @@ impl<S: Stream> Hub<S> {
     /// Drops those that are over: the only place where a connection ends.
     pub fn reap(&mut self) {
         for _ in 0..DROPS {
-            let Some(id) = self.doomed.pop() else {
+            let Some(id) = self.to_drop.pop() else {
                 return;
             };
             let Some(mut connection) = self.registry.remove(id) else {
@@ -780,7 +777,7 @@ impl<S: Stream> Hub<S> {
                 self.taps.forget(id);
             }
             connection.outbox.clear(&mut self.runs);
-            self.badges.remove(connection.badge);
+            self.identities.remove(connection.identity);
             self.backlog.note(id.slot, 0);
             let session = &connection.session;
             let ending = session.ending().unwrap_or(Ending::Answered);
@@ -819,7 +816,7 @@ impl<S: Stream> Hub<S> {
             || !self.released.is_empty()
             || !self.serving.is_empty()
             || !self.dirty.is_empty()
-            || !self.doomed.is_empty()
+            || !self.to_drop.is_empty()
             || !self.effects.is_empty()
             || self.channels.link.has_work()
             || self.taps.has_work()
@@ -845,14 +842,14 @@ impl<S: Stream> Hub<S> {
     }
 
     #[doc(hidden)]
-    pub fn holds(&self) -> Holds {
-        Holds {
+    pub fn inventory(&self) -> Inventory {
+        Inventory {
             connections: self.registry.len(),
             websockets: self.websockets,
             channels: self.channels.len(),
             memberships: self.channels.memberships(),
             addresses: self.addresses.len(),
-            badges: self.badges.count(),
+            identities: self.identities.count(),
             runs: self.runs.live(),
             waiting: self.backlog.total(&self.runs),
             queued_bytes: self.runs.waiting.bytes,
@@ -871,10 +868,10 @@ impl<S: Stream> Hub<S> {
             laggards: self.runs.waiting.blocked as u64,
             taps: self.taps.len() as u64,
             lost_tap_lines: self.taps.lost(),
-            questions_in_flight: self.outside.questions_in_flight,
-            questions_waiting: self.outside.questions_waiting,
+            questions_in_flight: self.drivers.questions_in_flight,
+            questions_waiting: self.drivers.questions_waiting,
             broker_up: self.is_broker_up(),
-            broker_reconnections: self.outside.broker_reconnections,
+            broker_reconnections: self.drivers.broker_reconnections,
             dropped_log_lines: self.log.dropped(),
             longest_turn: self
                 .metrics

@@ -279,7 +279,7 @@ fn a_channel_that_the_broker_refuses_cannot_be_joined() {
     broker.refuse_change();
     broker.settle(&mut house);
     assert_eq!(heard(&mut ann), ["unavailable 1"]);
-    assert_eq!(house.hub.holds().channels, 0);
+    assert_eq!(house.hub.inventory().channels, 0);
     // It is asked for anew.
     ann.say(&with_id(2, &join("a")));
     broker.settle(&mut house);

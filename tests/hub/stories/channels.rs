@@ -36,8 +36,8 @@ fn joining_twice_is_joining_once_and_leaving_is_no_more() {
     assert_eq!(house.says(&mut ann, &leave("a")), [""; 0]);
     assert_eq!(house.says(&mut ann, &broadcast("a", "2")), [""; 0]);
     assert_eq!(house.says(&mut ann, &leave("a")), [""; 0]);
-    assert_eq!(house.hub.holds().channels, 0);
-    assert_eq!(house.hub.holds().runs, 0);
+    assert_eq!(house.hub.inventory().channels, 0);
+    assert_eq!(house.hub.inventory().runs, 0);
 }
 
 #[test]
@@ -111,8 +111,8 @@ fn who_leaves_during_a_broadcast_still_gets_it() {
     for member in &mut crowd {
         assert_eq!(member.hear(), ["1", r#"{"id":9,"ok":true}"#]);
     }
-    assert_eq!(house.hub.holds().memberships, 0);
-    assert_eq!(house.hub.holds().runs, 0);
+    assert_eq!(house.hub.inventory().memberships, 0);
+    assert_eq!(house.hub.inventory().runs, 0);
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_congested_channel_makes_publishers_wait_and_loses_nothing() {
         assert!(member.hear() == heard);
     }
     drop(websockets);
-    assert_eq!(house.hub.holds().runs, 0);
+    assert_eq!(house.hub.inventory().runs, 0);
 }
 
 #[test]
@@ -228,6 +228,6 @@ fn publishers_need_not_wait_for_members_who_have_left() {
     }
     house.run();
     assert_eq!(ann.hear(), [r#"{"id":1,"ok":true}"#]);
-    assert_eq!(house.hub.holds().channels, 0);
-    assert_eq!(house.hub.holds().runs, 0);
+    assert_eq!(house.hub.inventory().channels, 0);
+    assert_eq!(house.hub.inventory().runs, 0);
 }

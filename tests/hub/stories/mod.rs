@@ -1,13 +1,13 @@
-mod access;
+mod access_log;
 mod broker;
 mod channels;
 mod commands;
 mod connecting;
 mod counts;
 mod ending;
+mod eviction;
 mod fairness;
 mod http;
 mod metrics;
-mod room;
 mod tap;
 mod years;

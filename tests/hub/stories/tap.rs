@@ -149,7 +149,7 @@ fn it_is_told_of_everything() {
     );
     tap.client.far.leave();
     house.run();
-    assert_eq!(house.hub.holds().taps, 0);
+    assert_eq!(house.hub.inventory().taps, 0);
 }
 
 #[test]
@@ -359,7 +359,7 @@ fn who_does_not_read_loses_lines_and_is_told_how_many() {
             [n.to_string()]
         );
     }
-    let held = house.hub.holds().queued_bytes;
+    let held = house.hub.inventory().queued_bytes;
     assert!(held < 300 * 1024, "{held} bytes wait for it");
     tap.client.far.widen(usize::MAX / 4);
     house.run();

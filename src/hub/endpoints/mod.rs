@@ -5,8 +5,8 @@
 
 use subtle::ConstantTimeEq;
 
-use super::access::Subject;
-use super::registry::Name;
+use super::report::access_log::Subject;
+use super::roster::Name;
 use super::{Hub, broker};
 use crate::connection::{Authorizing, Awaits, Exchange, Peer, Publishing, Stream};
 use crate::effect::{ConnId, Effect, Question, Receipt, Verdict};
@@ -23,7 +23,7 @@ const FORWARDED: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
 
 impl<S: Stream> Hub<S> {
     /// A request's head has come, and perhaps its body: it is answered, or asked about, or its body is read.
-    pub(super) fn request(
+    pub(in crate::hub) fn request(
         &mut self,
         id: ConnId,
         mut exchange: Exchange,
@@ -160,7 +160,7 @@ impl<S: Stream> Hub<S> {
     }
 
     /// The authorizer's word about an upgrade.
-    pub(super) fn authorized(
+    pub(in crate::hub) fn authorized(
         &mut self,
         id: ConnId,
         authorizing: Authorizing,
@@ -176,7 +176,7 @@ impl<S: Stream> Hub<S> {
             Verdict::Allow if self.drain.is_some() => self.refuse_stopping(id, exchange),
             Verdict::Allow => {
                 if let Some(connection) = self.registry.get(id) {
-                    connection.badge = self.badges.put(&query, state.unwrap_or_default());
+                    connection.identity = self.identities.put(&query, state.unwrap_or_default());
                 }
                 self.open(id, exchange.from, &upgrade);
             }
@@ -198,13 +198,13 @@ impl<S: Stream> Hub<S> {
         if let Some(connection) = self.registry.get(id) {
             connection.open(from, upgrade, &self.clock);
         }
-        self.tap_open(id, upgrade.dialect);
+        self.tap_open(id, upgrade.encoding);
         // Counted at once: the next request of this turn must find the room taken.
         self.settle(id);
     }
 
     /// Refuses an upgrade because the server stops.
-    pub(super) fn refuse_stopping(&mut self, id: ConnId, exchange: Exchange) {
+    pub(in crate::hub) fn refuse_stopping(&mut self, id: ConnId, exchange: Exchange) {
         let message = "the server is stopping: come back later";
         self.refuse_upgrade_for_now(id, exchange, "draining", message);
     }
@@ -252,7 +252,7 @@ impl<S: Stream> Hub<S> {
     }
 
     /// The body of a `POST /broadcast`.
-    pub(super) fn body(&mut self, id: ConnId, exchange: Exchange, body: &[u8]) {
+    pub(in crate::hub) fn body(&mut self, id: ConnId, exchange: Exchange, body: &[u8]) {
         let post = match command::parse_post(body) {
             Ok(post) => post,
             Err(Fault { code, message }) => {
@@ -323,7 +323,7 @@ impl<S: Stream> Hub<S> {
     }
 
     /// Who has waited for a channel tries again.
-    pub(super) fn resume(&mut self, id: ConnId) {
+    pub(in crate::hub) fn resume(&mut self, id: ConnId) {
         let now = self.clock.now;
         let Some(connection) = self.registry.get(id) else {
             return;
@@ -340,7 +340,7 @@ impl<S: Stream> Hub<S> {
     }
 
     /// Why this request may not use a backend endpoint, if it may not (CONTRACT §5).
-    pub(super) fn refuse_backend(&mut self, id: ConnId, head: &Head) -> Option<Refusal> {
+    pub(in crate::hub) fn refuse_backend(&mut self, id: ConnId, head: &Head) -> Option<Refusal> {
         let Some(key) = &self.settings.key else {
             let connection = self.registry.get(id);
             let local = connection.is_some_and(|c| c.peer.is_local() && !c.session.is_relayed());
@@ -378,7 +378,7 @@ impl<S: Stream> Hub<S> {
     }
 
     /// Turns a request down. `closing`: the connection ends with the answer.
-    pub(super) fn refuse(
+    pub(in crate::hub) fn refuse(
         &mut self,
         id: ConnId,
         endpoint: &'static str,
@@ -404,7 +404,7 @@ impl<S: Stream> Hub<S> {
         self.send(id, endpoint, exchange, refusal.reply(), closing);
     }
 
-    pub(super) fn reply(
+    pub(in crate::hub) fn reply(
         &mut self,
         id: ConnId,
         endpoint: &'static str,
@@ -470,7 +470,7 @@ impl<S: Stream> Hub<S> {
     }
 
     /// A connection's name and who is at its other end.
-    pub(super) fn subject(&mut self, id: ConnId) -> (Name, Peer) {
+    pub(in crate::hub) fn subject(&mut self, id: ConnId) -> (Name, Peer) {
         let instance = self.settings.instance;
         let (serial, peer) = self
             .registry
@@ -480,7 +480,7 @@ impl<S: Stream> Hub<S> {
     }
 
     /// The id and the address under which the authorizer knows a connection.
-    pub(super) fn introduce(&mut self, id: ConnId) -> (String, String) {
+    pub(in crate::hub) fn introduce(&mut self, id: ConnId) -> (String, String) {
         let (name, peer) = self.subject(id);
         (name.to_string(), peer.to_string())
     }

@@ -18,14 +18,14 @@
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
-use super::Hub;
-use super::channels::{Channels, Place};
-use super::registry::Name;
 use crate::connection::{Ending, Exchange, Millis, Peer, Stream};
 use crate::effect::{Answer, ConnId};
+use crate::hub::Hub;
+use crate::hub::channels::{AudienceId, Channels};
+use crate::hub::roster::Name;
 use crate::log;
 use crate::wire::command::{ChannelName, Verb};
-use crate::wire::handshake::Dialect;
+use crate::wire::handshake::Encoding;
 use crate::wire::http::{self, Head, Method, Refusal, Reply, Status};
 
 /// Taps at the same time.
@@ -355,7 +355,7 @@ impl Taps {
 
 impl<S: Stream> Hub<S> {
     /// `GET /tap`: the key, then what is to be looked at.
-    pub(super) fn open_tap(&mut self, id: ConnId, exchange: Exchange, head: &Head) {
+    pub(in crate::hub) fn open_tap(&mut self, id: ConnId, exchange: Exchange, head: &Head) {
         if let Some(refusal) = self.refuse_backend(id, head) {
             return self.refuse(id, "tap", exchange, refusal, false);
         }
@@ -424,7 +424,7 @@ impl<S: Stream> Hub<S> {
 
     /// Tells those who look on what has happened to a connection, or in a channel.
     #[inline]
-    pub(super) fn tap(
+    pub(in crate::hub) fn tap(
         &mut self,
         event: &str,
         id: Option<ConnId>,
@@ -467,7 +467,7 @@ impl<S: Stream> Hub<S> {
     }
 
     /// Somebody asks for an upgrade, who is `from` there.
-    pub(super) fn tap_connect(&mut self, id: ConnId, from: Peer, query: &str) {
+    pub(in crate::hub) fn tap_connect(&mut self, id: ConnId, from: Peer, query: &str) {
         if self.taps.is_empty() {
             return;
         }
@@ -491,14 +491,14 @@ impl<S: Stream> Hub<S> {
     }
 
     /// An upgrade has been granted.
-    pub(super) fn tap_open(&mut self, id: ConnId, dialect: Dialect) {
+    pub(in crate::hub) fn tap_open(&mut self, id: ConnId, encoding: Encoding) {
         self.tap("open", Some(id), None, |line| {
-            line.text("hears", spoken(dialect))
+            line.text("hears", spoken(encoding))
         });
     }
 
     /// Somebody is a member now, or no more.
-    pub(super) fn tap_membership(&mut self, id: ConnId, verb: Verb, channel: &str) {
+    pub(in crate::hub) fn tap_membership(&mut self, id: ConnId, verb: Verb, channel: &str) {
         if !self.taps.is_empty() {
             let members = self.channels.members(channel) as u64;
             self.tap(verb.as_str(), Some(id), Some(channel), |line| {
@@ -508,7 +508,7 @@ impl<S: Stream> Hub<S> {
     }
 
     /// Something is published to the members here.
-    pub(super) fn tap_fanout(&mut self, channel: &str, content: &[u8]) {
+    pub(in crate::hub) fn tap_fanout(&mut self, channel: &str, content: &[u8]) {
         if !self.taps.is_empty() {
             let members = self.channels.members(channel) as u64;
             self.tap("fanout", None, Some(channel), |line| {
@@ -519,27 +519,27 @@ impl<S: Stream> Hub<S> {
     }
 
     /// Without an authorizer nobody needs a connection's query but a tap, which may come to look for it.
-    pub(super) fn keep_query(&mut self, id: ConnId, query: &str) {
+    pub(in crate::hub) fn keep_query(&mut self, id: ConnId, query: &str) {
         if !self.taps.is_empty()
             && let Some(connection) = self.registry.get(id)
         {
-            connection.badge = self.badges.put(query, "");
+            connection.identity = self.identities.put(query, "");
         }
     }
 
     /// A WebSocket has ended; its memberships are about to.
-    pub(super) fn tap_end(&mut self, id: ConnId, ending: Ending) {
+    pub(in crate::hub) fn tap_end(&mut self, id: ConnId, ending: Ending) {
         if self.taps.is_empty() {
             return;
         }
         let who = self.who(id);
         let at = self.unix_time();
-        let dialect = self.registry.get(id).map_or(Dialect::Raw, |c| c.dialect);
+        let encoding = self.registry.get(id).map_or(Encoding::Raw, |c| c.encoding);
         let Hub { taps, channels, .. } = self;
         for tap in &mut taps.taps {
             let channel = tap.filter.channel.clone();
             let channel = channel.as_ref().map(ChannelName::as_str);
-            if channel.is_none_or(|channel| channels.is_member(id.slot, channel, dialect))
+            if channel.is_none_or(|channel| channels.is_member(id.slot, channel, encoding))
                 && tap.looks_at(Some(who), channel)
             {
                 tap.line("end", at, Some(who), None, |line, _| {
@@ -553,7 +553,7 @@ impl<S: Stream> Hub<S> {
     }
 
     /// Watched connections were given something of a channel.
-    pub(super) fn tap_deliveries(&mut self, place: Place, deliveries: &[Delivery]) {
+    pub(in crate::hub) fn tap_deliveries(&mut self, place: AudienceId, deliveries: &[Delivery]) {
         let at = self.unix_time();
         for delivery in deliveries {
             let who = self.who(delivery.id);
@@ -580,7 +580,12 @@ impl<S: Stream> Hub<S> {
     }
 
     /// The authorizer's word about an upgrade, or about a command in a channel.
-    pub(super) fn tap_verdict(&mut self, answer: &Answer, command: &str, channel: Option<&str>) {
+    pub(in crate::hub) fn tap_verdict(
+        &mut self,
+        answer: &Answer,
+        command: &str,
+        channel: Option<&str>,
+    ) {
         self.tap("verdict", Some(answer.to), channel, |line| {
             line.text("command", command);
             line.text("verdict", answer.verdict.as_str());
@@ -599,7 +604,7 @@ impl<S: Stream> Hub<S> {
             taps,
             registry,
             channels,
-            badges,
+            identities,
             ..
         } = self;
         for tap in taps.taps.iter_mut().filter(|tap| tap.is_walking()) {
@@ -618,17 +623,20 @@ impl<S: Stream> Hub<S> {
                     },
                     peer: connection.client(),
                 };
-                if !tap.filter.fits(who.name, badges.query(connection.badge)) {
+                if !tap
+                    .filter
+                    .fits(who.name, identities.query(connection.identity))
+                {
                     continue;
                 }
                 tap.watched.set(slot, true);
                 tap.found = tap.found.saturating_add(1);
                 if tap.found <= FOUND {
                     let queued = connection.outbox.len() as u64;
-                    let dialect = connection.dialect;
+                    let encoding = connection.encoding;
                     let asking = connection.session.is_parked();
                     tap.line("found", at, Some(who), None, |line, _| {
-                        line.text("hears", spoken(dialect));
+                        line.text("hears", spoken(encoding));
                         tell_channels(line, channels, slot);
                         line.number("queued_bytes", queued);
                         if asking {
@@ -647,7 +655,7 @@ impl<S: Stream> Hub<S> {
     }
 
     /// Hands lines on to the connections of those who look on.
-    pub(super) fn pump_taps(&mut self) {
+    pub(in crate::hub) fn pump_taps(&mut self) {
         if self.taps.is_empty() {
             return;
         }
@@ -672,7 +680,7 @@ impl<S: Stream> Hub<S> {
     }
 
     /// The server stops: who looks on is told, and that nothing follows.
-    pub(super) fn end_taps(&mut self) {
+    pub(in crate::hub) fn end_taps(&mut self) {
         let at = self.unix_time();
         for mut tap in std::mem::take(&mut self.taps.taps) {
             let id = tap.id;
@@ -697,10 +705,10 @@ pub struct Delivery {
     pub bytes: u64,
 }
 
-fn spoken(dialect: Dialect) -> &'static str {
-    match dialect {
-        Dialect::Raw => "contents alone",
-        Dialect::V1 => "wsify.v1",
+fn spoken(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::Raw => "contents alone",
+        Encoding::V1 => "wsify.v1",
     }
 }
 

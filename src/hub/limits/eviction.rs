@@ -6,9 +6,9 @@
 //! request. A newcomer takes the slot that was left behind the hand, so it is looked at last, which is what a list by age
 //! would do; and nothing has to be kept of anybody while there is room.
 
-use super::{Hub, WALK};
 use crate::connection::{Claim, Stream};
 use crate::effect::ConnId;
+use crate::hub::{Hub, WALK};
 
 /// The search for a place.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ impl<S: Stream> Hub<S> {
     /// Others wait at the door, and there is no place: ends at most `wanted` of those who have no request, or, where there
     /// are none, one whose request is not complete. Returns whether it is worth going on: false when everybody was looked
     /// at in vain.
-    pub fn make_room(&mut self, wanted: usize, buffer: &mut [u8]) -> bool {
+    pub fn evict(&mut self, wanted: usize, buffer: &mut [u8]) -> bool {
         let slots = self.registry.slots();
         let mut left = wanted;
         let mut begun = None;

@@ -1,6 +1,6 @@
 //! Deliveries under way: what was published to one audience of a channel, and who has had it.
 //!
-//! Owns: [`Audience`], the members of a channel that hear it in the same dialect, the batches that go out to them, and
+//! Owns: [`Audience`], the members of a channel that hear it in the same encoding, the batches that go out to them, and
 //! the cursor of the batch that is going out. Knows: slots and stretches of [`Runs`]. Never knows: connections, names.
 //!
 //! What is published until a batch begins to go out forms one contiguous stretch, and a member gets it in one send. What
@@ -68,7 +68,7 @@ impl Batch {
     }
 }
 
-/// The members of a channel that hear it in the same dialect.
+/// The members of a channel that hear it in the same encoding.
 #[derive(Debug, Default)]
 pub struct Audience {
     members: Vec<Member>,
