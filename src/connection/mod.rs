@@ -37,7 +37,8 @@ pub use peer::{Network, Peer};
 pub use session::{Authorizing, Awaits, Claim, Event, Exchange, Parked, Publishing, Session, Step};
 
 use crate::buffers::{Inbox, Outbox, Runs, Sent, Slice};
-use crate::wire::handshake::{Encoding, Upgrade};
+use crate::wire::encoding::Encoding;
+use crate::wire::handshake::Upgrade;
 use crate::wire::http::{self, Reply};
 
 /// Milliseconds on the server's own clock, which begins at its start and never goes back.

@@ -18,8 +18,8 @@ use super::subscriptions::{Link, Subscribed};
 use crate::buffers::{Runs, Slice};
 use crate::effect::ConnId;
 use crate::wire::command::{self, ChannelName};
+use crate::wire::encoding::Encoding;
 use crate::wire::frame::{self, Opcode};
-use crate::wire::handshake::Encoding;
 
 /// One audience of one channel: the channel's index, and in the lowest bit the encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

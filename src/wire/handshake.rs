@@ -15,6 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 
+use super::encoding::Encoding;
 use super::http::{Head, Method, Refusal, Status, Version, field, is_token, shown};
 
 /// The subprotocol in which contents are told apart from answers (CONTRACT §4).
@@ -22,15 +23,6 @@ pub const V1: &str = "wsify.v1";
 
 /// What a key is hashed with (RFC 6455 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-
-/// How a member is told what was broadcast (CONTRACT §4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
-    /// The content alone, as in v3.
-    Raw,
-    /// `{"channel":…,"content":…}`, agreed as the subprotocol [`V1`].
-    V1,
-}
 
 /// A correct upgrade request, and what the `101` will say.
 #[derive(Clone, Debug, PartialEq, Eq)]

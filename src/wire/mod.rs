@@ -17,6 +17,8 @@
 )]
 
 pub mod command;
+pub mod encoding;
+pub mod endpoint;
 pub mod forwarded;
 pub mod frame;
 pub mod handshake;

@@ -25,7 +25,7 @@ use crate::hub::channels::{AudienceId, Channels};
 use crate::hub::roster::Name;
 use crate::log;
 use crate::wire::command::{ChannelName, Verb};
-use crate::wire::handshake::Encoding;
+use crate::wire::encoding::Encoding;
 use crate::wire::http::{self, Head, Method, Refusal, Reply, Status};
 
 /// Taps at the same time.
