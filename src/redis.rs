@@ -423,11 +423,11 @@ impl Redis {
     ) -> bool {
         let name = channel.strip_prefix(self.prefix.as_bytes());
         let Some(channel) = name.and_then(|name| str::from_utf8(name).ok()) else {
-            hub.metrics.broker_messages.add("unknown");
+            hub.metrics_mut().broker_messages.add("unknown");
             return true;
         };
         if !json::is_json(content) {
-            hub.metrics.broker_messages.add("not_json");
+            hub.metrics_mut().broker_messages.add("not_json");
             if let Some(count) = self.not_json.due(now) {
                 let fields = [
                     ("channel", Value::Text(channel)),
@@ -440,7 +440,7 @@ impl Redis {
         }
         let taken = hub.arrived(channel, content);
         if taken {
-            hub.metrics.broker_messages.add("delivered");
+            hub.metrics_mut().broker_messages.add("delivered");
         }
         taken
     }

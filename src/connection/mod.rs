@@ -25,18 +25,24 @@
 )]
 
 mod ending;
+mod exchange;
 mod identity;
 mod peer;
 mod session;
+mod suspended;
+mod websocket;
 
 use std::io::{self, Read, Write};
 
 pub use ending::Ending;
+pub use exchange::Exchange;
 pub use identity::{Identities, Identity};
 pub use peer::{Network, Peer};
-pub use session::{Authorizing, Awaits, Claim, Event, Exchange, Parked, Publishing, Session, Step};
+pub use session::{Event, Evictable, Step};
+pub use suspended::{Awaits, Suspended};
 
-use crate::buffers::{Inbox, Outbox, Runs, Sent, Slice};
+use self::session::Session;
+use crate::buffers::{Inbox, Outbox, Runs, Sent, Slice, Taken};
 use crate::wire::encoding::Encoding;
 use crate::wire::handshake::Upgrade;
 use crate::wire::http::{self, Reply};
@@ -83,34 +89,39 @@ pub struct Connection<S> {
     stream: S,
     /// Which connection this is since the server's start.
     serial: u64,
-    /// Who is at the other end; once it is a WebSocket, for whom a proxy there speaks.
-    pub peer: Peer,
-    pub session: Session,
-    pub inbox: Inbox,
-    pub outbox: Outbox,
-    /// The step of the deadline wheel in which this connection's valid entry lies; 0 is none.
-    pub alarm: u32,
+    /// The other end; of a WebSocket, the client that a proxy there has named.
+    peer: Peer,
+    session: Session,
+    inbox: Inbox,
+    outbox: Outbox,
     /// The kernel may have bytes that were not read.
     unread: bool,
     /// The other side sends no more than what the kernel has.
     hung_up: bool,
     /// More bytes have to come before there is anything to understand.
-    pub starved: bool,
+    starved: bool,
     /// More came for it than may wait.
-    pub too_slow: bool,
+    too_slow: bool,
     /// It is to be closed because the server stops, once the open question is answered.
-    pub stopping: bool,
-    /// It stands in the hub's list of those to be flushed.
+    stopping: bool,
+    encoding: Encoding,
+    identity: Identity,
+    marks: Marks,
+}
+
+/// What the hub notes on a connection, so that it need not look into its lists. The connection only keeps it.
+#[derive(Debug)]
+pub struct Marks {
+    /// The step of the deadline wheel in which its valid entry lies; 0 is none.
+    pub alarm: u32,
+    /// It is in the list of those to be flushed.
     pub dirty: bool,
-    /// It stands in the hub's list of those with work but no edge to come.
-    pub queued: bool,
-    /// It stands in the hub's list of those to be dropped.
+    /// It is in the list of those that have work but no edge to come.
+    pub again: bool,
+    /// It is in the list of those to be dropped.
     pub to_drop: bool,
-    /// As what the hub counts it.
-    pub counted: Standing,
-    /// How it hears what is broadcast.
-    pub encoding: Encoding,
-    pub identity: Identity,
+    /// As what it is counted.
+    pub standing: Standing,
 }
 
 /// As what a connection counts.
@@ -149,18 +160,20 @@ impl<S: Stream> Connection<S> {
             session: Session::new(now),
             inbox: Inbox::default(),
             outbox: Outbox::default(),
-            alarm: 0,
             unread: false,
             hung_up: false,
             starved: true,
             too_slow: false,
             stopping: false,
-            dirty: false,
-            queued: false,
-            to_drop: false,
-            counted: Standing::Idle,
             encoding: Encoding::Raw,
             identity: Identity::default(),
+            marks: Marks {
+                alarm: 0,
+                dirty: false,
+                again: false,
+                to_drop: false,
+                standing: Standing::Idle,
+            },
         }
     }
 
@@ -173,14 +186,47 @@ impl<S: Stream> Connection<S> {
         self.serial
     }
 
-    /// Tells this tenant of its slot from others: the low half of its serial number.
+    /// Tells this connection from others in its slot: the low half of its serial number.
     pub fn generation(&self) -> u32 {
         self.serial as u32
     }
 
-    /// Who is served as a WebSocket, or will be.
+    pub fn marks(&mut self) -> &mut Marks {
+        &mut self.marks
+    }
+
+    /// The client: of a WebSocket or an upgrade under way, the one that a proxy has named.
     pub fn client(&self) -> Peer {
         self.session.upgrading().unwrap_or(self.peer)
+    }
+
+    /// The other end has named its client, by the PROXY protocol.
+    pub fn introduce(&mut self, client: Peer) {
+        self.peer = client;
+    }
+
+    /// Nothing is understood before a header of the PROXY protocol.
+    pub fn expect_proxy(&mut self) {
+        self.session.expect_proxy();
+    }
+
+    /// Whether a program on this machine is at the other end, and speaks for itself.
+    pub fn is_local(&self) -> bool {
+        self.peer.is_local() && !self.session.is_relayed()
+    }
+
+    /// The encoding in which it is sent what is broadcast.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// The query and state that questions about it show.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    pub fn set_identity(&mut self, identity: Identity) {
+        self.identity = identity;
     }
 
     /// The poll said that there is something to read; `closed`: and that it is the last.
@@ -189,25 +235,81 @@ impl<S: Stream> Connection<S> {
         self.hung_up |= closed;
     }
 
+    /// The poll said that the kernel takes more. Returns whether something waits for that.
+    #[inline(always)]
+    pub fn writable(&mut self) -> bool {
+        let blocked = self.outbox.is_blocked();
+        if blocked {
+            self.outbox.unblock();
+        }
+        blocked
+    }
+
     /// Whether the kernel may have bytes that were not read.
     pub fn is_unread(&self) -> bool {
         self.unread
     }
 
-    /// Whether bytes would be understood, were there any: not while a question is open, nor while the answers to earlier
-    /// requests wait to be sent.
+    /// Whether more bytes have to come before there is anything to understand.
+    pub fn is_starved(&self) -> bool {
+        self.starved
+    }
+
+    /// Whether bytes would be understood, if there were any: not while it waits for an answer, nor while the answers to
+    /// earlier requests wait to be sent.
     pub fn is_listening(&self) -> bool {
         self.session.is_listening() && !(self.session.is_http() && self.outbox.is_blocked())
     }
 
+    /// Whether the authorizer is being asked about an upgrade of it.
+    pub fn is_upgrading(&self) -> bool {
+        self.session.upgrading().is_some()
+    }
+
+    /// Whether it is an open WebSocket.
+    pub fn is_open(&self) -> bool {
+        self.session.is_open()
+    }
+
+    /// Whether nothing is left to send or receive.
+    pub fn is_over(&self) -> bool {
+        self.session.is_over()
+    }
+
+    /// Whether a command waits for an answer.
+    pub fn is_command_suspended(&self) -> bool {
+        self.session.is_command_suspended()
+    }
+
+    /// Whether more came for it than may wait.
+    pub fn is_too_slow(&self) -> bool {
+        self.too_slow
+    }
+
+    /// Why it ends, once it does.
+    pub fn ending(&self) -> Option<Ending> {
+        self.session.ending()
+    }
+
+    /// Whether it speaks HTTP and no request of it waits for an answer.
+    pub fn is_unused(&self) -> bool {
+        self.session.is_http() && !self.session.has_request()
+    }
+
     /// Bytes that have come from it and wait.
-    pub fn waiting(&self) -> usize {
+    pub fn waiting_in(&self) -> usize {
         self.inbox.len().saturating_add(self.session.held())
     }
 
-    /// Lets go of what waits, and ends; a WebSocket is closed instead.
-    pub fn overload(&mut self, clock: &Clock) {
-        self.session.overload(&mut self.outbox, clock);
+    /// Bytes that wait to be sent to it.
+    pub fn waiting_out(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// Whether a flush would do something.
+    pub fn wants_flush(&self) -> bool {
+        let unsent = !self.outbox.is_empty() || self.session.is_finishing();
+        unsent && !self.outbox.is_blocked()
     }
 
     /// Whether a turn would do something although no edge will come.
@@ -222,30 +324,84 @@ impl<S: Stream> Connection<S> {
             Standing::Idle
         } else if session.is_websocket() {
             Standing::WebSocket
-        } else if session.is_http()
-            && !session.is_asked()
-            && !self.has_work()
-            && self.outbox.is_empty()
-        {
+        } else if self.is_unused() && !self.has_work() && self.outbox.is_empty() {
             Standing::Idle
         } else {
             Standing::Busy
         }
     }
 
-    /// How much it would lose with its place.
-    pub fn claim(&self, now: Millis) -> Claim {
-        match self.session.claim(now) {
-            Claim::None if self.has_work() || !self.outbox.is_empty() => Claim::Begun,
-            claim => claim,
+    /// Brings the sums in `runs` up to date with what waits to be sent.
+    pub fn count(&mut self, runs: &mut Runs) {
+        self.outbox.count(runs);
+    }
+
+    /// When it has to be looked at, if nothing happens before.
+    pub fn deadline(&self, now: Millis, limits: &Limits) -> Option<Millis> {
+        self.session.deadline(now, limits)
+    }
+
+    /// Does what is due, if its deadline has passed.
+    pub fn expire(&mut self, clock: &Clock, limits: &Limits) {
+        let deadline = self.session.deadline(clock.now, limits);
+        if deadline.is_some_and(|at| at <= clock.now) {
+            self.session.expire(&mut self.outbox, clock, limits);
         }
     }
 
-    /// Gives its place to somebody else. What its client is told goes out at once, or not at all.
-    pub fn make_way(&mut self, retry_after: String, runs: &mut Runs, clock: &Clock) {
-        self.session.make_way(retry_after, &mut self.outbox, clock);
+    /// Whether it may be evicted.
+    pub fn evictable(&self, now: Millis) -> Evictable {
+        match self.session.evictable(now) {
+            Evictable::Yes if self.has_work() || !self.outbox.is_empty() => Evictable::IfNeeded,
+            evictable => evictable,
+        }
+    }
+
+    /// Ends it, because its file descriptor is needed. Its client is told at once, or not at all.
+    pub fn evict(&mut self, retry_after: String, runs: &mut Runs, clock: &Clock) {
+        self.session.evict(retry_after, &mut self.outbox, clock);
         self.flush(runs, clock.now);
         self.session.fail(Ending::NoRoom);
+    }
+
+    /// Ends a request, because too many bytes are buffered; a WebSocket is closed instead.
+    pub fn overload(&mut self, retry_after: String, clock: &Clock) {
+        self.session.overload(retry_after, &mut self.outbox, clock);
+    }
+
+    /// Lets go of what has come and was not understood.
+    pub fn forget_input(&mut self) {
+        self.inbox = Inbox::default();
+    }
+
+    /// It is to be closed because the server stops, once the open question is answered.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Whether it is to be closed now because the server stops.
+    pub fn is_to_stop(&self) -> bool {
+        self.stopping && !self.session.is_command_suspended()
+    }
+
+    /// It is over at once.
+    pub fn fail(&mut self, ending: Ending) {
+        self.session.fail(ending);
+    }
+
+    /// The client has ended the stream.
+    pub fn ended(&mut self, now: Millis) {
+        self.session.ended(&self.outbox, now);
+    }
+
+    /// Begins the end of a WebSocket: puts the close frame behind what waits.
+    pub fn close(&mut self, ending: Ending, now: Millis) {
+        self.session.close(ending, &mut self.outbox, now);
+    }
+
+    /// Lets go of everything that waits to be sent.
+    pub fn clear(&mut self, runs: &mut Runs) {
+        self.outbox.clear(runs);
     }
 
     /// Reads once into `buffer`. A read that does not fill it has drained the socket.
@@ -259,7 +415,7 @@ impl<S: Stream> Connection<S> {
                 }
                 Ok(count) => {
                     self.unread = count == buffer.len() || self.hung_up;
-                    self.session.heard(now);
+                    self.session.active(now);
                     return Filled::Bytes(count);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock && !self.is_mute() => {
@@ -277,8 +433,48 @@ impl<S: Stream> Connection<S> {
 
     /// Understands the next thing in `input`.
     pub fn next(&mut self, input: &mut [u8], clock: &Clock, limits: &Limits) -> Step {
-        self.session
-            .next(input, &self.peer, &mut self.outbox, clock, limits)
+        let step = self
+            .session
+            .next(input, &self.peer, &mut self.outbox, clock, limits);
+        self.starved = step.event.is_none();
+        step
+    }
+
+    /// Whether bytes have come that were not understood.
+    pub fn has_input(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
+    /// Keeps bytes that were not understood.
+    pub fn keep_input(&mut self, bytes: &[u8]) {
+        self.inbox.append(bytes);
+    }
+
+    /// Takes the bytes that were not understood, to be given back less those that are.
+    pub fn take_input(&mut self) -> Taken {
+        self.inbox.take()
+    }
+
+    /// Gives back what [`Connection::take_input`] took, less the first `used` bytes.
+    pub fn put_input_back(&mut self, input: Taken, used: usize) {
+        self.inbox.put_back(input, used);
+    }
+
+    /// Keeps `work` until the answer that it awaits has come.
+    pub fn suspend(&mut self, awaits: Awaits, work: Suspended) {
+        self.session.suspend(awaits, work);
+    }
+
+    /// What waits for this answer, if anything does.
+    pub fn resume(&mut self, answer: Awaits, now: Millis) -> Option<Suspended> {
+        let work = self.session.resume(answer, now)?;
+        self.starved = false;
+        Some(work)
+    }
+
+    /// Has a request's body read.
+    pub fn read_body(&mut self, exchange: Exchange, limits: &Limits) {
+        self.session.read_body(exchange, limits);
     }
 
     /// Answers a request. `closing`: the connection ends after it, whatever the client wishes.
@@ -302,6 +498,16 @@ impl<S: Stream> Connection<S> {
         self.session.stream(clock.now);
     }
 
+    /// Puts encoded bytes behind what waits to be sent; they are taken.
+    pub fn push(&mut self, bytes: &mut Vec<u8>) {
+        self.outbox.own(|out| out.append(bytes));
+    }
+
+    /// The body that went on is complete.
+    pub fn end_stream(&mut self, ending: Ending, now: Millis) {
+        self.session.end_stream(ending, now);
+    }
+
     /// Answers an upgrade with `101`; from now on messages are spoken.
     pub fn open(&mut self, from: Peer, upgrade: &Upgrade, clock: &Clock) {
         self.peer = from;
@@ -314,7 +520,7 @@ impl<S: Stream> Connection<S> {
     pub fn tell(&mut self, limits: &Limits, write: impl FnOnce(&mut Vec<u8>)) -> bool {
         let room = self.has_room(1, limits);
         if room {
-            session::push_text(&mut self.outbox, write);
+            websocket::push_text(&mut self.outbox, write);
         }
         room
     }
@@ -363,7 +569,7 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Puts a part of a shared run behind what waits, to be sent by [`Connection::flush`].
-    pub fn owe(&mut self, slice: Slice, runs: &mut Runs, limits: &Limits) {
+    pub fn enqueue(&mut self, slice: Slice, runs: &mut Runs, limits: &Limits) {
         if self.has_room(slice.len(), limits) {
             self.outbox.share(slice, runs);
         }

@@ -1,8 +1,8 @@
-//! Who is in what, both ways.
+//! Channels and their members, both ways.
 //!
-//! Owns: the channels by name, their members by [`Audience`], and each connection's memberships. Knows: slots.
-//! Never knows: connections, frames, who may do what. A channel exists while it has a member, somebody who waits for it,
-//! or a delivery that is listed to be looked at.
+//! Owns: the channels by name, their members by [`Audience`], one for each encoding, and each connection's memberships.
+//! Knows: slots, and how a channel stands at the broker. Never knows: connections, who may do what. A channel exists while
+//! it has a member, a connection that waits for it, or an audience in the list of those to be served.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -14,35 +14,37 @@ use std::collections::{HashMap, VecDeque};
 use slab::Slab;
 
 use super::audience::{self, Audience};
-use super::subscriptions::{Link, Subscribed};
+use super::slots::Slots;
+use super::subscriptions::{Standing, Subscribed, Subscriptions};
 use crate::buffers::{Runs, Slice};
-use crate::effect::ConnId;
+use crate::effect::{ConnId, Receipt, SubscriptionId};
 use crate::wire::command::{self, ChannelName};
 use crate::wire::encoding::Encoding;
 use crate::wire::frame::{self, Opcode};
 
-/// One audience of one channel: the channel's index, and in the lowest bit the encoding.
+/// One audience of one channel, in 32 bits: the channel's index and the encoding's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AudienceId(u32);
 
+/// Audiences of a channel.
+const ENCODINGS: u32 = Encoding::ALL.len() as u32;
+
 impl AudienceId {
     fn new(channel: usize, encoding: Encoding) -> AudienceId {
-        AudienceId((channel as u32) << 1 | u32::from(encoding == Encoding::V1))
+        AudienceId(channel as u32 * ENCODINGS + encoding.index() as u32)
     }
 
     fn channel(self) -> usize {
-        self.0 as usize >> 1
+        (self.0 / ENCODINGS) as usize
     }
 
-    fn encoding(self) -> Encoding {
-        match self.0 & 1 {
-            0 => Encoding::Raw,
-            _ => Encoding::V1,
-        }
+    /// The index of its encoding.
+    fn encoding(self) -> usize {
+        (self.0 % ENCODINGS) as usize
     }
 }
 
-/// The memberships of one connection: where, and at which place of that audience. Most are in one channel, and that
+/// The memberships of one connection: where, and at which position in that audience. Most are in one channel, and that
 /// costs no allocation.
 #[derive(Debug, Default)]
 #[expect(
@@ -59,32 +61,32 @@ enum Joined {
 const _: () = assert!(size_of::<Joined>() == 16);
 
 impl Joined {
-    fn at(&self, place: AudienceId) -> Option<u32> {
+    fn at(&self, audience: AudienceId) -> Option<u32> {
         match self {
-            Joined::One(p, at) if *p == place => Some(*at),
-            Joined::Many(map) => map.get(&place).copied(),
+            Joined::One(p, at) if *p == audience => Some(*at),
+            Joined::Many(map) => map.get(&audience).copied(),
             _ => None,
         }
     }
 
-    fn put(&mut self, place: AudienceId, at: u32) {
+    fn put(&mut self, audience: AudienceId, at: u32) {
         match self {
-            Joined::Nowhere => *self = Joined::One(place, at),
-            Joined::One(p, old) if *p == place => *old = at,
+            Joined::Nowhere => *self = Joined::One(audience, at),
+            Joined::One(p, old) if *p == audience => *old = at,
             Joined::One(p, old) => {
-                *self = Joined::Many(Box::new(HashMap::from([(*p, *old), (place, at)])))
+                *self = Joined::Many(Box::new(HashMap::from([(*p, *old), (audience, at)])))
             }
             Joined::Many(map) => {
-                map.insert(place, at);
+                map.insert(audience, at);
             }
         }
     }
 
-    fn take(&mut self, place: AudienceId) {
+    fn take(&mut self, audience: AudienceId) {
         match self {
-            Joined::One(p, _) if *p == place => *self = Joined::Nowhere,
+            Joined::One(p, _) if *p == audience => *self = Joined::Nowhere,
             Joined::Many(map) => {
-                map.remove(&place);
+                map.remove(&audience);
                 if map.is_empty() {
                     *self = Joined::Nowhere;
                 }
@@ -101,11 +103,14 @@ impl Joined {
         }
     }
 
-    fn places(&self) -> impl Iterator<Item = (AudienceId, u32)> {
+    fn audiences(&self) -> impl Iterator<Item = (AudienceId, u32)> {
         let (one, many) = match self {
             Joined::Nowhere => (None, None),
-            Joined::One(place, at) => (Some((*place, *at)), None),
-            Joined::Many(map) => (None, Some(map.iter().map(|(place, at)| (*place, *at)))),
+            Joined::One(audience, at) => (Some((*audience, *at)), None),
+            Joined::Many(map) => (
+                None,
+                Some(map.iter().map(|(audience, at)| (*audience, *at))),
+            ),
         };
         one.into_iter().chain(many.into_iter().flatten())
     }
@@ -152,8 +157,9 @@ impl Names {
 #[derive(Debug)]
 pub(super) struct Channel {
     pub name: ChannelName,
-    audiences: [Audience; 2],
-    /// What stands before a content in the encoding `wsify.v1`; made when it is first needed.
+    /// One for each encoding, at its index.
+    audiences: [Audience; Encoding::ALL.len()],
+    /// The bytes before a content in the encoding `wsify.v1`; made when they are first needed.
     prefix: Vec<u8>,
     /// Who waits: publishers until less is on its way to the members, those who join until it is subscribed.
     pub waiting: Vec<ConnId>,
@@ -186,31 +192,16 @@ impl Channel {
             subscribed: Subscribed::default(),
         }
     }
-
-    fn audience(&self, encoding: Encoding) -> &Audience {
-        let [raw, v1] = &self.audiences;
-        match encoding {
-            Encoding::Raw => raw,
-            Encoding::V1 => v1,
-        }
-    }
-
-    fn audience_mut(&mut self, encoding: Encoding) -> &mut Audience {
-        let [raw, v1] = &mut self.audiences;
-        match encoding {
-            Encoding::Raw => raw,
-            Encoding::V1 => v1,
-        }
-    }
 }
 
 #[derive(Debug, Default)]
 pub struct Channels {
     by_name: Names,
-    pub(super) channels: Slab<Channel>,
-    joined: Vec<Joined>,
+    channels: Slab<Channel>,
+    joined: Slots<Joined>,
     memberships: usize,
-    pub link: Link,
+    /// Which channels the broker has been asked for.
+    pub subscriptions: Subscriptions,
 }
 
 impl Channels {
@@ -226,19 +217,19 @@ impl Channels {
 
     /// Channels that the connection in `slot` is in.
     pub fn joined(&self, slot: u32) -> usize {
-        self.joined.get(slot as usize).map_or(0, Joined::len)
+        self.joined.get(slot).map_or(0, Joined::len)
     }
 
     /// Names of the channels that the connection in `slot` is in.
     pub fn names_of(&self, slot: u32) -> impl Iterator<Item = &str> {
-        let joined = self.joined.get(slot as usize).into_iter();
-        let places = joined.flat_map(Joined::places);
-        places.filter_map(|(place, _)| self.name(place))
+        let joined = self.joined.get(slot).into_iter();
+        let ids = joined.flat_map(Joined::audiences);
+        ids.filter_map(|(id, _)| self.name(id))
     }
 
-    /// The name of the channel that a place is in.
-    pub fn name(&self, place: AudienceId) -> Option<&str> {
-        let channel = self.channels.get(place.channel())?;
+    /// The name of an audience's channel.
+    pub fn name(&self, id: AudienceId) -> Option<&str> {
+        let channel = self.channels.get(id.channel())?;
         Some(channel.name.as_str())
     }
 
@@ -255,8 +246,8 @@ impl Channels {
     }
 
     fn membership(&self, slot: u32, name: &str, encoding: Encoding) -> Option<(AudienceId, u32)> {
-        let place = AudienceId::new(self.by_name.get(name)? as usize, encoding);
-        Some((place, self.joined.get(slot as usize)?.at(place)?))
+        let id = AudienceId::new(self.by_name.get(name)? as usize, encoding);
+        Some((id, self.joined.get(slot)?.at(id)?))
     }
 
     /// Makes `slot` a member. Joining twice is joining once.
@@ -265,13 +256,11 @@ impl Channels {
             return;
         }
         let index = self.open(name);
-        if self.joined.len() <= slot as usize {
-            self.joined.resize_with(slot as usize + 1, Joined::default);
-        }
         if let Some(channel) = self.channels.get_mut(index)
-            && let Some(joined) = self.joined.get_mut(slot as usize)
+            && let Some(joined) = self.joined.entry(slot)
+            && let Some(audience) = channel.audiences.get_mut(encoding.index())
         {
-            let at = channel.audience_mut(encoding).add(slot);
+            let at = audience.add(slot);
             joined.put(AudienceId::new(index, encoding), at);
             self.memberships += 1;
         }
@@ -289,62 +278,65 @@ impl Channels {
     }
 
     /// What the member in `slot` has not had yet of what was published to it here.
-    pub fn owed(&self, slot: u32, name: &str, encoding: Encoding) -> Vec<Slice> {
+    pub fn pending(&self, slot: u32, name: &str, encoding: Encoding) -> Vec<Slice> {
         let membership = self.membership(slot, name, encoding).into_iter();
         membership
-            .flat_map(|(place, at)| self.owed_at(place, at))
+            .flat_map(|(id, at)| self.pending_in(id, at))
             .collect()
     }
 
     /// What `slot` has not had yet of what was published to it anywhere.
-    pub fn owed_everywhere(&self, slot: u32) -> Vec<Slice> {
-        let joined = self.joined.get(slot as usize).into_iter();
+    pub fn all_pending(&self, slot: u32) -> Vec<Slice> {
+        let joined = self.joined.get(slot).into_iter();
         joined
-            .flat_map(Joined::places)
-            .flat_map(|(place, at)| self.owed_at(place, at))
+            .flat_map(Joined::audiences)
+            .flat_map(|(id, at)| self.pending_in(id, at))
             .collect()
     }
 
-    fn owed_at(&self, place: AudienceId, at: u32) -> impl Iterator<Item = Slice> {
-        let channel = self.channels.get(place.channel()).into_iter();
-        channel.flat_map(move |channel| channel.audience(place.encoding()).owed(at))
+    fn pending_in(&self, id: AudienceId, at: u32) -> impl Iterator<Item = Slice> {
+        let channel = self.channels.get(id.channel()).into_iter();
+        let audience = channel.flat_map(move |channel| channel.audiences.get(id.encoding()));
+        audience.flat_map(move |audience| audience.pending(at))
     }
 
     /// Ends one membership. Leaving a channel one is not in does nothing.
     pub fn leave(&mut self, slot: u32, name: &str, encoding: Encoding, runs: &mut Runs) {
-        if let Some((place, at)) = self.membership(slot, name, encoding) {
-            if let Some(joined) = self.joined.get_mut(slot as usize) {
-                joined.take(place);
+        if let Some((id, at)) = self.membership(slot, name, encoding) {
+            if let Some(joined) = self.joined.get_mut(slot) {
+                joined.take(id);
             }
-            self.remove(place, at, runs);
+            self.remove(id, at, runs);
         }
     }
 
     /// Ends all memberships of `slot`.
     pub fn leave_all(&mut self, slot: u32, runs: &mut Runs) {
-        if let Some(joined) = self.joined.get_mut(slot as usize) {
+        if let Some(joined) = self.joined.get_mut(slot) {
             let joined = std::mem::take(joined);
-            for (place, at) in joined.places() {
-                self.remove(place, at, runs);
+            for (id, at) in joined.audiences() {
+                self.remove(id, at, runs);
             }
         }
     }
 
-    fn remove(&mut self, place: AudienceId, at: u32, runs: &mut Runs) {
+    fn remove(&mut self, id: AudienceId, at: u32, runs: &mut Runs) {
         let Channels {
             channels, joined, ..
         } = self;
-        let Some(channel) = channels.get_mut(place.channel()) else {
+        let Some(channel) = channels.get_mut(id.channel()) else {
             return;
         };
-        let audience = channel.audience_mut(place.encoding());
+        let Some(audience) = channel.audiences.get_mut(id.encoding()) else {
+            return;
+        };
         audience.remove(at, runs, |other, at| {
-            if let Some(joined) = joined.get_mut(other as usize) {
-                joined.put(place, at);
+            if let Some(joined) = joined.get_mut(other) {
+                joined.put(id, at);
             }
         });
         self.memberships -= 1;
-        self.forget_if_empty(place.channel());
+        self.forget_if_empty(id.channel());
     }
 
     /// Removes a channel that nobody is in and nobody will look at.
@@ -356,13 +348,13 @@ impl Channels {
         if unused && channel.waiting.is_empty() && channel.releasing == 0 {
             let channel = self.channels.remove(index);
             self.by_name.remove(&channel.name);
-            self.unsubscribe(&channel);
+            self.subscriptions.closed(channel.subscribed, &channel.name);
         }
     }
 
-    pub fn audience_mut(&mut self, place: AudienceId) -> Option<&mut Audience> {
-        let channel = self.channels.get_mut(place.channel())?;
-        Some(channel.audience_mut(place.encoding()))
+    pub fn audience_mut(&mut self, id: AudienceId) -> Option<&mut Audience> {
+        let channel = self.channels.get_mut(id.channel())?;
+        channel.audiences.get_mut(id.encoding())
     }
 
     /// Whether so much is on its way to the channel that nothing more is to be published to it.
@@ -396,15 +388,15 @@ impl Channels {
 
     /// A batch has gone out, or the audience is empty: who waits because of it need wait no longer, and the channel may be
     /// of no more use.
-    pub fn served(&mut self, place: AudienceId) -> Option<Released> {
-        let channel = self.channels.get(place.channel())?;
+    pub fn served(&mut self, id: AudienceId) -> Option<Released> {
+        let channel = self.channels.get(id.channel())?;
         if !channel.audiences.iter().any(Audience::is_congested) {
-            let released = self.release(place.channel());
+            let released = self.release(id.channel());
             if released.is_some() {
                 return released;
             }
         }
-        self.forget_if_empty(place.channel());
+        self.forget_if_empty(id.channel());
         None
     }
 
@@ -444,11 +436,11 @@ impl Channels {
         };
         let Channel {
             name,
-            audiences: [raw, v1],
+            audiences,
             prefix,
             ..
         } = channel;
-        for (encoding, audience) in [(Encoding::Raw, raw), (Encoding::V1, v1)] {
+        for (encoding, audience) in Encoding::ALL.into_iter().zip(audiences) {
             if audience.is_empty() {
                 continue;
             }
@@ -467,10 +459,60 @@ impl Channels {
                     });
                 }
             }
-            if !audience.listed {
-                audience.listed = true;
+            if !std::mem::replace(&mut audience.listed, true) {
                 serve.push_back(AudienceId::new(index, encoding));
             }
         }
+    }
+
+    /// How the channel `name` stands at the broker, which `joining` wants to join. It is subscribed if it was not; while
+    /// that is not confirmed, `joining` is released when it is.
+    pub fn subscribe(&mut self, name: &str, joining: ConnId) -> Standing {
+        if !self.subscriptions.is_listening() {
+            return Standing::Ready;
+        }
+        let index = self.open(name);
+        let Some(channel) = self.channels.get_mut(index) else {
+            return Standing::Refused;
+        };
+        let standing = self.subscriptions.standing(channel.subscribed);
+        if let Standing::Waiting | Standing::Unknown = standing {
+            channel.waiting.push(joining);
+        }
+        if standing == Standing::Unknown {
+            self.ask(index);
+        }
+        standing
+    }
+
+    /// Asks the broker for a channel.
+    fn ask(&mut self, index: usize) {
+        if let Some(channel) = self.channels.get_mut(index) {
+            channel.subscribed = self.subscriptions.ask(index as u32, &channel.name);
+        }
+    }
+
+    /// The broker has answered for a channel. Connections that wait for it are released.
+    pub fn subscribed(&mut self, id: SubscriptionId, receipt: Receipt) -> Option<Released> {
+        let index = id.channel as usize;
+        let channel = self.channels.get_mut(index)?;
+        self.subscriptions
+            .answered(&mut channel.subscribed, id, receipt)
+            .then(|| self.release(index))?
+    }
+
+    /// Goes on with the walk that asks for the channels there are, after the broker was lost.
+    pub fn restore(&mut self) {
+        let Some(part) = self.subscriptions.next_part(self.channels.capacity()) else {
+            return;
+        };
+        for index in part {
+            if let Some(channel) = self.channels.get(index)
+                && self.subscriptions.standing(channel.subscribed) == Standing::Unknown
+            {
+                self.ask(index);
+            }
+        }
+        self.subscriptions.part_is_done(self.channels.capacity());
     }
 }

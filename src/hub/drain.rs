@@ -1,131 +1,73 @@
-//! The graceful stop (CONTRACT §8): who is told to leave, and when.
+//! The graceful stop, carried out (`docs/operating.md#stopping`).
 //!
-//! Owns: how far it has come. Knows: every connection, by slot. Never knows: when it is over for the process.
+//! Owns: who is closed and refused in a turn. Knows: the [plan](super::drain_plan), and every connection by slot. Never
+//! knows: when the process ends.
 //!
-//! Clients are told one after the other, evenly over most of the time there is, so that they do not all come back at once
-//! to whoever takes over; upgrades about which the authorizer is being asked are refused at once.
+//! Clients are closed one after the other, evenly over most of the time there is, so that they do not all reconnect to the
+//! next server at once. What was published to a client, and what waits in its outbox, goes before the close frame
+//! ([`super::settle::close`]). Upgrades about which the authorizer is being asked are refused at once.
 
-use super::{DEADLINES, Hub, WALK};
-use crate::connection::{Authorizing, Millis, Stream};
-use crate::effect::ConnId;
+use super::drain_plan::DrainPlan;
+use super::endpoints::{tap, upgrade};
+use super::settle::settle;
+use super::state::Hub;
+use crate::connection::{Awaits, Millis, Stream, Suspended};
 
-/// The part of the drain time in which clients are told to leave; the rest is theirs to do so. In tenths.
-const DRAIN_TENTHS: Millis = 9;
+/// Clients closed between two polls.
+const CLOSES: u64 = 64;
+/// Slots that each walk looks at between two polls.
+const WALK: u32 = 4096;
 
-/// A graceful stop under way.
-#[derive(Debug)]
-pub struct Drain {
-    from: Millis,
-    /// How long clients are told to leave, one after the other.
-    spread: Millis,
-    /// WebSockets at its begin.
-    total: u64,
-    /// Of these, how many were told.
-    told: u64,
-    /// Slots at its begin: whoever comes later is told at once.
-    slots: u32,
-    /// Where the walk over the slots goes on that refuses upgrades under way.
-    refuse: u32,
-    /// Where the walk over the slots goes on that tells clients to leave.
-    tell: u32,
+/// Begins a graceful stop, which is to be over in `time`.
+pub fn begin<S: Stream>(hub: &mut Hub<S>, time: Millis) {
+    let (websockets, slots) = (hub.roster.websockets, hub.roster.slots());
+    hub.drain = Some(DrainPlan::new(hub.clock.now, time, websockets, slots));
+    go_on(hub);
+    tap::end_all(hub);
 }
 
-impl Drain {
-    /// How many should have been told by now, or may be in one turn.
-    fn due(&self, now: Millis) -> u64 {
-        let passed = now.saturating_sub(self.from);
-        let share = self.total.saturating_mul(passed).checked_div(self.spread);
-        let due = match share {
-            Some(share) if passed < self.spread => share.saturating_add(1),
-            _ => self.total,
+/// Goes on with a graceful stop, if there is one.
+pub fn go_on<S: Stream>(hub: &mut Hub<S>) {
+    refuse_upgrades(hub);
+    close_clients(hub);
+}
+
+/// Refuses upgrades about which the authorizer is being asked, those in the next slots.
+fn refuse_upgrades<S: Stream>(hub: &mut Hub<S>) {
+    for _ in 0..WALK {
+        let Some(slot) = hub.drain.as_mut().and_then(|plan| plan.refuse.next()) else {
+            return;
         };
-        due.min(self.total)
-            .min(self.told.saturating_add(DEADLINES as u64))
-    }
-
-    /// When the next is to be told, if anybody is.
-    pub fn next(&self) -> Option<Millis> {
-        let share = self.spread.saturating_mul(self.told);
-        let next = self.from.saturating_add(share.div_ceil(self.total.max(1)));
-        (self.told < self.total).then_some(next)
-    }
-
-    /// Whether the walk that refuses upgrades goes on.
-    pub fn is_refusing(&self) -> bool {
-        self.refuse < self.slots
+        let now = hub.clock.now;
+        if let Some((id, connection)) = hub.roster.tenant(slot)
+            && connection.is_upgrading()
+            && let Some(Suspended::Upgrade { exchange, .. }) =
+                connection.resume(Awaits::Verdict, now)
+        {
+            upgrade::refuse_stopping(hub, id, exchange);
+            settle(hub, id);
+        }
     }
 }
 
-impl<S: Stream> Hub<S> {
-    /// Begins a graceful stop, which is to be over in `time`.
-    pub fn drain(&mut self, time: Millis) {
-        let total = self.websockets as u64;
-        self.drain = Some(Drain {
-            from: self.clock.now,
-            spread: time.saturating_mul(DRAIN_TENTHS) / 10,
-            total,
-            told: 0,
-            slots: self.registry.slots(),
-            refuse: 0,
-            tell: 0,
-        });
-        self.refuse_upgrades();
-        self.tell_to_leave();
-        self.end_taps();
-    }
-
-    /// Refuses upgrades about which the authorizer is being asked, those in the next slots.
-    pub(super) fn refuse_upgrades(&mut self) {
-        let Some(drain) = &mut self.drain else { return };
-        let next = drain.refuse;
-        drain.refuse = drain.slots.min(next.saturating_add(WALK));
-        for slot in next..drain.refuse {
-            let Some(connection) = self.registry.tenant(slot) else {
-                continue;
-            };
-            let generation = connection.generation();
-            if let Some(Authorizing { exchange, .. }) = connection.session.take_authorizing() {
-                connection.starved = false;
-                let id = ConnId { slot, generation };
-                self.refuse_stopping(id, exchange);
-                self.settle(id);
-            }
+/// Closes as many clients as are due, those in the next slots.
+fn close_clients<S: Stream>(hub: &mut Hub<S>) {
+    let now = hub.clock.now;
+    let mut left = hub.drain.as_ref().map_or(0, |plan| plan.due(now, CLOSES));
+    for _ in 0..WALK {
+        let Some(plan) = &mut hub.drain else { return };
+        if left == 0 {
+            return;
         }
-    }
-
-    /// Tells as many clients to leave as should have been told by now, or may be in one turn.
-    pub(super) fn tell_to_leave(&mut self) {
-        let Some(drain) = &mut self.drain else { return };
-        let due = drain.due(self.clock.now);
-        let end = drain.slots.min(drain.tell.saturating_add(WALK));
-        while let Some(drain) = &mut self.drain
-            && drain.told < due
-        {
-            let slot = drain.tell;
-            if slot == drain.slots {
-                drain.told = drain.total;
-                return;
-            }
-            if slot == end {
-                return;
-            }
-            drain.tell = drain.tell.saturating_add(1);
-            let Some(connection) = self.registry.tenant(slot).filter(|c| c.session.is_open())
-            else {
-                continue;
-            };
-            connection.stopping = true;
-            let id = ConnId {
-                slot,
-                generation: connection.generation(),
-            };
-            drain.told = drain.told.saturating_add(1);
-            self.settle(id);
-        }
-    }
-
-    /// Whether nobody is connected any more who would miss the server.
-    pub fn is_drained(&self) -> bool {
-        self.drain.is_some() && self.websockets == 0 && self.busy == 0
+        let Some(slot) = plan.close.next() else {
+            return plan.close_none();
+        };
+        let Some((id, connection)) = hub.roster.tenant(slot).filter(|(_, c)| c.is_open()) else {
+            continue;
+        };
+        connection.stop();
+        plan.close_one();
+        left = left.saturating_sub(1);
+        settle(hub, id);
     }
 }

@@ -1,23 +1,23 @@
-//! Which channels the broker has been asked for, so that what others publish there reaches the members here.
+//! Which channels the broker has been asked for, so that what is published elsewhere reaches the members here.
 //!
-//! Owns: the state of each channel's subscription, and what the broker is to be asked for next. Knows: channels, and
-//! whether the broker's link is there. Never knows: redis, or who waits for what reason.
+//! Owns: the link's state, as far as the hub knows it, and what the broker is to be asked for next. Knows: the value
+//! [`Subscribed`] that each channel keeps. Never knows: redis, channels, or which connection waits.
 //!
-//! A channel is subscribed while it exists. Whoever joins first waits until the broker has confirmed it; while the link
-//! is away nobody waits, and once it is back a walk over all channels subscribes them anew. A serial number names each
-//! subscription that is asked for, and what is below [`Link::since`] belonged to a link that is gone: so nothing has to
-//! be undone when a link breaks, and the confirmation of a channel that was left and joined again meanwhile is not
-//! taken for that of its successor.
+//! A channel is subscribed while it exists. The first member waits until the broker has confirmed it; while the link is
+//! away no member waits, and once it is back a walk over all channels subscribes them anew. A serial number names each
+//! subscription that is asked for, and those below `since` belonged to a link that is gone: so nothing has to be undone
+//! when a link breaks, and the confirmation of a channel that was left and joined again is not taken for its successor's.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
-use super::channels::Channels;
-use crate::effect::{ConnId, Effect, Receipt, Subscription, SubscriptionId};
+use crate::effect::{Effect, Receipt, Subscription, SubscriptionId};
+use crate::wire::command::ChannelName;
 
 /// Channels that the walk looks at between two polls.
 const WALK: usize = 512;
 
-/// A channel's subscription.
+/// A channel's subscription, which the channel keeps.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Subscribed {
     /// 0: never asked for.
@@ -29,15 +29,28 @@ pub struct Subscribed {
 enum State {
     #[default]
     Asked,
-    /// Asked for during the walk: what there was before is not restored until it is answered.
+    /// Asked for during the walk: until it is answered, not everything is restored.
     Restoring,
     Live,
     Refused,
 }
 
-/// The broker's link that brings what is published, as far as the hub knows it.
+/// How a channel stands at the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A member that joins now gets what is published from now on, or the link is away.
+    Ready,
+    /// The broker has not answered yet.
+    Waiting,
+    /// The broker has not been asked yet.
+    Unknown,
+    /// The broker has refused.
+    Refused,
+}
+
+/// The broker's link that brings what is published.
 #[derive(Debug, Default)]
-pub struct Link {
+pub struct Subscriptions {
     /// There is a broker at all.
     shared: bool,
     up: bool,
@@ -52,15 +65,20 @@ pub struct Link {
     changes: VecDeque<Effect>,
 }
 
-impl Link {
-    /// Everything published to a channel with members here comes here.
-    pub fn is_complete(&self) -> bool {
+impl Subscriptions {
+    /// Whether everything published to a channel with members here comes here.
+    pub fn are_complete(&self) -> bool {
         !self.shared || self.up && self.walk.is_none() && self.restoring == 0
     }
 
-    /// There is a broker.
+    /// Whether there is a broker.
     pub fn is_shared(&self) -> bool {
         self.shared
+    }
+
+    /// Whether the broker brings what is subscribed.
+    pub fn is_listening(&self) -> bool {
+        self.up
     }
 
     /// There is a broker from now on, and it is down.
@@ -86,86 +104,53 @@ impl Link {
         self.walk.is_some() || !self.changes.is_empty()
     }
 
+    /// How a channel stands with this subscription.
+    pub fn standing(&self, subscribed: Subscribed) -> Standing {
+        match self.state(subscribed) {
+            None => Standing::Unknown,
+            Some(State::Asked | State::Restoring) => Standing::Waiting,
+            Some(State::Live) => Standing::Ready,
+            Some(State::Refused) => Standing::Refused,
+        }
+    }
+
     /// The state of a subscription, if it is one of this link's.
     fn state(&self, subscribed: Subscribed) -> Option<State> {
         (subscribed.serial >= self.since).then_some(subscribed.state)
     }
-}
 
-/// How a channel stands with the broker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Whoever joins it now gets what is published from now on, or the link is away.
-    Ready,
-    /// Not known yet; whoever asked is told by the list of those who wait.
-    Waiting,
-    /// The broker would not.
-    Refused,
-}
-
-impl Channels {
-    /// How the channel `name` stands, into which `who` wants. It is subscribed if it was not.
-    pub fn standing(&mut self, name: &str, who: ConnId) -> Standing {
-        if !self.link.up {
-            return Standing::Ready;
-        }
-        let index = self.open(name);
-        let Some(channel) = self.channels.get_mut(index) else {
-            return Standing::Refused;
-        };
-        match self.link.state(channel.subscribed) {
-            Some(State::Live) => Standing::Ready,
-            Some(State::Refused) => Standing::Refused,
-            known => {
-                channel.waiting.push(who);
-                if known.is_none() {
-                    self.ask(index);
-                }
-                Standing::Waiting
-            }
-        }
-    }
-
-    fn ask(&mut self, index: usize) {
-        let Some(channel) = self.channels.get_mut(index) else {
-            return;
-        };
-        let state = match self.link.walk {
-            // Whoever joins now may have found members whom the walk has not come to.
+    /// Asks the broker for a channel. Returns its subscription.
+    pub fn ask(&mut self, channel: u32, name: &ChannelName) -> Subscribed {
+        let state = match self.walk {
+            // A member that joins now may find members to which the walk has not come.
             Some(_) => {
-                self.link.restoring = self.link.restoring.saturating_add(1);
+                self.restoring = self.restoring.saturating_add(1);
                 State::Restoring
             }
             None => State::Asked,
         };
-        self.link.asked = self.link.asked.saturating_add(1);
-        channel.subscribed = Subscribed {
-            serial: self.link.asked,
-            state,
-        };
-        self.link.changes.push_back(Effect::Subscribe(Subscription {
-            id: SubscriptionId {
-                channel: index as u32,
-                serial: self.link.asked,
-            },
-            channel: channel.name.clone(),
+        self.asked = self.asked.saturating_add(1);
+        let serial = self.asked;
+        self.changes.push_back(Effect::Subscribe(Subscription {
+            id: SubscriptionId { channel, serial },
+            channel: name.clone(),
         }));
+        Subscribed { serial, state }
     }
 
-    /// What became of a subscription. Returns whether it is still the channel's: then those who wait for it are to be
-    /// released.
-    pub fn subscribed(&mut self, id: SubscriptionId, receipt: Receipt) -> bool {
-        let Some(channel) = self.channels.get_mut(id.channel as usize) else {
-            return false;
-        };
-        if channel.subscribed.serial != id.serial {
+    /// The broker has answered for the subscription `id`. Returns whether it is still the channel's.
+    pub fn answered(
+        &mut self,
+        subscribed: &mut Subscribed,
+        id: SubscriptionId,
+        receipt: Receipt,
+    ) -> bool {
+        if subscribed.serial != id.serial {
             return false;
         }
-        if let Some(before) = self.link.state(channel.subscribed) {
-            if before == State::Restoring {
-                self.link.restoring = self.link.restoring.saturating_sub(1);
-            }
-            channel.subscribed.state = match receipt {
+        if let Some(before) = self.state(*subscribed) {
+            self.no_longer_restoring(before);
+            subscribed.state = match receipt {
                 Receipt::Confirmed => State::Live,
                 Receipt::Failed => State::Refused,
             };
@@ -173,29 +158,34 @@ impl Channels {
         true
     }
 
-    /// A channel exists no more.
-    pub(super) fn unsubscribe(&mut self, channel: &super::channels::Channel) {
-        let state = self.link.state(channel.subscribed);
-        if state == Some(State::Restoring) {
-            self.link.restoring = self.link.restoring.saturating_sub(1);
-        }
-        if self.link.up && state.is_some_and(|state| state != State::Refused) {
-            let name = channel.name.clone();
-            self.link.changes.push_back(Effect::Unsubscribe(name));
+    /// The channel exists no more.
+    pub fn closed(&mut self, subscribed: Subscribed, name: &ChannelName) {
+        let Some(state) = self.state(subscribed) else {
+            return;
+        };
+        self.no_longer_restoring(state);
+        if self.up && state != State::Refused {
+            self.changes.push_back(Effect::Unsubscribe(name.clone()));
         }
     }
 
-    /// Goes on with the walk that subscribes the channels there are.
-    pub fn restore(&mut self) {
-        let Some(from) = self.link.walk else { return };
-        let end = from.saturating_add(WALK);
-        for index in from..end.min(self.channels.capacity()) {
-            if let Some(channel) = self.channels.get(index)
-                && self.link.state(channel.subscribed).is_none()
-            {
-                self.ask(index);
-            }
+    fn no_longer_restoring(&mut self, state: State) {
+        if state == State::Restoring {
+            self.restoring = self.restoring.saturating_sub(1);
         }
-        self.link.walk = (end < self.channels.capacity()).then_some(end);
+    }
+
+    /// The next part of the walk over `all` channels, if there is one: their indices.
+    pub fn next_part(&mut self, all: usize) -> Option<Range<usize>> {
+        let from = self.walk?;
+        let end = from.saturating_add(WALK);
+        // While the part is asked for, the walk is still on.
+        self.walk = Some(end);
+        Some(from..end.min(all))
+    }
+
+    /// The part was asked for; `all` channels there are.
+    pub fn part_is_done(&mut self, all: usize) {
+        self.walk = self.walk.filter(|next| *next < all);
     }
 }

@@ -1,489 +1,134 @@
-//! The endpoints: what each request is answered (CONTRACT §3, §5).
+//! The endpoints: a request goes to the handler of its row in the table ([`crate::wire::endpoint`]).
 //!
-//! Owns: which paths and methods there are, and who may use the backend's. Knows: requests and replies. Never knows: how
-//! they are written on the wire.
+//! Owns: what holds for every endpoint: the client that a proxy names, the key, the type of a body, the answer to what is
+//! no endpoint. Knows: requests. Never knows: what an endpoint does, or how a reply is written on the wire.
+//!
+//! A new endpoint is a row in the table, and a handler here.
+
+pub mod broadcast;
+mod health;
+mod metrics;
+pub mod tap;
+pub mod upgrade;
 
 use subtle::ConstantTimeEq;
 
-use super::report::access_log::Subject;
-use super::roster::Name;
-use super::{Hub, broker};
-use crate::connection::{Authorizing, Awaits, Exchange, Peer, Publishing, Stream};
-use crate::effect::{ConnId, Effect, Question, Receipt, Verdict};
-use crate::log::Value;
-use crate::metrics;
+use super::replies;
+use super::state::Hub;
+use crate::connection::{Exchange, Peer, Stream};
+use crate::effect::ConnId;
 use crate::playground;
-use crate::wire::command::{self, Fault};
-use crate::wire::handshake::{self, Upgrade};
-use crate::wire::http::{self, Head, Method, Refusal, Reply, Status};
-use crate::wire::question;
+use crate::wire::endpoint::{self, Endpoint};
+use crate::wire::http::{self, Head, Refusal, Status};
 
-/// Headers by which a request shows that it came through a proxy (CONTRACT §5).
+/// Headers by which a request shows that it came through a proxy (`docs/api.md#the-key`).
 const FORWARDED: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
 
-impl<S: Stream> Hub<S> {
-    /// A request's head has come, and perhaps its body: it is answered, or asked about, or its body is read.
-    pub(in crate::hub) fn request(
-        &mut self,
-        id: ConnId,
-        mut exchange: Exchange,
-        head: &Head,
-        body: Option<&[u8]>,
-    ) {
-        let proxies = &self.settings.proxies;
-        if proxies.trusts(exchange.from.ip())
-            && let Some(client) = proxies.client(head.list("x-forwarded-for"))
-        {
-            exchange.from = Peer::new(client);
+/// A request's head has come, and perhaps its body: it is answered, or suspended, or its body is read.
+pub fn request<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    mut exchange: Exchange,
+    head: &Head,
+    body: Option<&[u8]>,
+) {
+    let proxies = &hub.settings.proxies;
+    if proxies.trusts(exchange.from.ip())
+        && let Some(client) = proxies.client(head.list("x-forwarded-for"))
+    {
+        exchange.from = Peer::new(client);
+    }
+    let endpoint = Endpoint::of(head, hub.settings.playground);
+    exchange.endpoint = endpoint;
+    if endpoint.is_for_backends()
+        && let Some(refusal) = refuse_backend(hub, id, head)
+    {
+        return replies::refuse(hub, id, exchange, refusal);
+    }
+    if endpoint.takes_body() {
+        return read_body(hub, id, exchange, head, body);
+    }
+    match endpoint {
+        Endpoint::Ws => upgrade::request(hub, id, exchange, head),
+        Endpoint::Health => health::request(hub, id, exchange),
+        Endpoint::Metrics => metrics::request(hub, id, exchange),
+        Endpoint::Tap => tap::request(hub, id, exchange, head),
+        Endpoint::Playground => replies::reply(hub, id, exchange, playground::page()),
+        Endpoint::Preflight => {
+            let reply = hub.settings.origins.preflight(head.header("origin"));
+            replies::reply(hub, id, exchange, reply);
         }
-        let reading = matches!(head.method, Method::Get | Method::Head);
-        match head.path() {
-            _ if head.method == Method::Options => {
-                let reply = self.settings.origins.preflight(head.header("origin"));
-                self.reply(id, "options", exchange, reply);
-            }
-            b"/ws" if reading => self.upgrade(id, exchange, head),
-            b"/broadcast" if head.method == Method::Post => {
-                self.broadcast(id, exchange, head, body)
-            }
-            b"/health" if reading => {
-                let (status, body): (_, &[u8]) = match self.drain {
-                    Some(_) => (Status::Unavailable, br#"{"status":"draining"}"#),
-                    None if !self.is_broker_up() => (
-                        Status::Unavailable,
-                        br#"{"status":"degraded","broker":"down"}"#,
-                    ),
-                    None => (Status::Ok, br#"{"status":"ok"}"#),
-                };
-                let reply = Reply::json(status, body);
-                self.reply(
-                    id,
-                    "health",
-                    exchange,
-                    reply.with("Cache-Control", "no-store"),
-                );
-            }
-            b"/metrics" if reading => match self.refuse_backend(id, head) {
-                Some(refusal) => self.refuse(id, "metrics", exchange, refusal, false),
-                None => {
-                    let mut text = String::new();
-                    self.metrics.sent = self.runs.taken;
-                    self.metrics.render(&self.gauges(), &mut text);
-                    let reply = Reply {
-                        content_type: Some(metrics::CONTENT_TYPE),
-                        ..Reply::json(Status::Ok, text.into_bytes())
-                    };
-                    self.reply(id, "metrics", exchange, reply);
-                }
-            },
-            b"/tap" if reading => self.open_tap(id, exchange, head),
-            b"/" if self.settings.playground && reading => {
-                self.reply(id, "playground", exchange, playground::page());
-            }
-            b"/" if self.settings.playground => {
-                self.refuse_method(id, exchange, "GET, HEAD, OPTIONS")
-            }
-            b"/ws" | b"/health" | b"/metrics" | b"/tap" => {
-                self.refuse_method(id, exchange, "GET, HEAD, OPTIONS")
-            }
-            b"/broadcast" => self.refuse_method(id, exchange, "POST, OPTIONS"),
-            _ => {
-                let message =
-                    "there is nothing here: use /ws, /broadcast, /health, /metrics or /tap";
-                self.refuse(
-                    id,
-                    "other",
-                    exchange,
-                    Refusal::new(Status::NotFound, "not_found", message),
-                    false,
-                );
-            }
+        Endpoint::Broadcast | Endpoint::Unknown => {
+            let refusal = endpoint::unknown(head, hub.settings.playground);
+            replies::refuse(hub, id, exchange, refusal);
         }
     }
+}
 
-    /// `GET /ws`: the handshake, the origin, whether there is room; then the authorizer.
-    fn upgrade(&mut self, id: ConnId, exchange: Exchange, head: &Head) {
-        self.tap_connect(id, exchange.from, head.query());
-        let upgrade = match handshake::judge(head) {
-            Ok(upgrade) => upgrade,
-            Err(refusal) => {
-                self.metrics.handshakes.add("malformed");
-                return self.refuse(id, "ws", exchange, refusal, false);
-            }
-        };
-        if !self.settings.origins.admit(head) {
-            self.metrics.handshakes.add("origin");
-            let message = "pages of this origin may not connect: add it to --allowed-origins";
-            let refusal = Refusal::new(Status::Forbidden, "origin_not_allowed", message);
-            return self.refuse(id, "ws", exchange, refusal, false);
-        }
-        if self.drain.is_some() {
-            return self.refuse_stopping(id, exchange);
-        }
-        if self.websockets >= self.settings.max_connections {
-            if !std::mem::replace(&mut self.said_full, true) {
-                let most = Value::Number(self.settings.max_connections as u64);
-                let full = "the server is full: upgrades get 503 until a connection ends; see --max-connections";
-                self.log.warn(full, &[("connections", most)]);
-            }
-            let message = "the server is full: come back later";
-            return self.refuse_upgrade_for_now(id, exchange, "full", message);
-        }
-        if !self.addresses.has_room(exchange.from.network()) {
-            let (code, message) = (
-                "too_many_connections",
-                "there are as many connections from your address as there may be: close one, or come back later",
-            );
-            let refusal = Refusal::new(Status::TooManyRequests, code, message);
-            return self.refuse_upgrade_by(id, exchange, refusal);
-        }
-        if !self.settings.authorizer {
-            self.keep_query(id, head.query());
-            return self.open(id, exchange.from, &upgrade);
-        }
-        if let Some(connection) = self.registry.get(id) {
-            connection.session.authorize(Authorizing {
-                exchange,
-                upgrade,
-                query: head.query().into(),
-            });
-        }
-        self.tap("question", Some(id), None, |line| {
-            line.text("command", "connect")
-        });
-        let body = self.connect_question(id, head);
-        self.effects.push_back(Effect::Ask(Question {
-            from: id,
-            wants_state: true,
-            body,
-        }));
+/// Reads the body of a request, or has it read.
+fn read_body<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    exchange: Exchange,
+    head: &Head,
+    whole: Option<&[u8]>,
+) {
+    if !head.header("content-type").is_some_and(http::is_json) {
+        let message = "the body has another type: send it with Content-Type: application/json";
+        let (status, code) = (Status::UnsupportedMediaType, "unsupported_media_type");
+        let refusal = Refusal::new(status, code, message);
+        return replies::refuse(hub, id, exchange, refusal);
     }
-
-    /// The authorizer's word about an upgrade.
-    pub(in crate::hub) fn authorized(
-        &mut self,
-        id: ConnId,
-        authorizing: Authorizing,
-        verdict: Verdict,
-        state: Option<&str>,
-    ) {
-        let Authorizing {
-            exchange,
-            upgrade,
-            query,
-        } = authorizing;
-        match verdict {
-            Verdict::Allow if self.drain.is_some() => self.refuse_stopping(id, exchange),
-            Verdict::Allow => {
-                if let Some(connection) = self.registry.get(id) {
-                    connection.identity = self.identities.put(&query, state.unwrap_or_default());
-                }
-                self.open(id, exchange.from, &upgrade);
-            }
-            Verdict::Deny => {
-                self.metrics.handshakes.add("denied");
-                let message = "the authorizer says no: connect with what it asks for";
-                let refusal = Refusal::new(Status::Forbidden, "not_authorized", message);
-                self.refuse(id, "ws", exchange, refusal, false);
-            }
-            Verdict::Unavailable => {
-                let message = "the authorizer is down: come back later";
-                self.refuse_upgrade_for_now(id, exchange, "authorizer_down", message);
-            }
-        }
+    if let Some(whole) = whole {
+        body(hub, id, exchange, whole);
+    } else if let Some(connection) = hub.roster.get(id) {
+        connection.read_body(exchange, &hub.settings.limits);
     }
+}
 
-    fn open(&mut self, id: ConnId, from: Peer, upgrade: &Upgrade) {
-        self.metrics.handshakes.add("accepted");
-        if let Some(connection) = self.registry.get(id) {
-            connection.open(from, upgrade, &self.clock);
-        }
-        self.tap_open(id, upgrade.encoding);
-        // Counted at once: the next request of this turn must find the room taken.
-        self.settle(id);
+/// A request's body has come.
+pub fn body<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, body: &[u8]) {
+    match exchange.endpoint {
+        Endpoint::Broadcast => broadcast::body(hub, id, exchange, body),
+        // The table has no others with a body.
+        Endpoint::Ws
+        | Endpoint::Health
+        | Endpoint::Metrics
+        | Endpoint::Tap
+        | Endpoint::Playground
+        | Endpoint::Preflight
+        | Endpoint::Unknown => {}
     }
+}
 
-    /// Refuses an upgrade because the server stops.
-    pub(in crate::hub) fn refuse_stopping(&mut self, id: ConnId, exchange: Exchange) {
-        let message = "the server is stopping: come back later";
-        self.refuse_upgrade_for_now(id, exchange, "draining", message);
-    }
-
-    /// `503` with `Retry-After`.
-    fn refuse_upgrade_for_now(
-        &mut self,
-        id: ConnId,
-        exchange: Exchange,
-        code: &'static str,
-        message: &'static str,
-    ) {
-        let refusal = Refusal::new(Status::Unavailable, code, message);
-        self.refuse_upgrade_by(id, exchange, refusal);
-    }
-
-    /// Refuses what may be granted later: with `Retry-After`.
-    fn refuse_upgrade_by(&mut self, id: ConnId, exchange: Exchange, refusal: Refusal) {
-        self.metrics.handshakes.add(refusal.code);
-        let refusal = refusal.with("Retry-After", self.retry_after());
-        self.refuse(id, "ws", exchange, refusal, false);
-    }
-
-    /// `POST /broadcast`: the key, then the type, then the body.
-    fn broadcast(&mut self, id: ConnId, exchange: Exchange, head: &Head, body: Option<&[u8]>) {
-        if let Some(refusal) = self.refuse_backend(id, head) {
-            return self.refuse(id, "broadcast", exchange, refusal, false);
-        }
-        if !head.header("content-type").is_some_and(http::is_json) {
-            let message = "the body has another type: send it with Content-Type: application/json";
-            let refusal = Refusal::new(
-                Status::UnsupportedMediaType,
-                "unsupported_media_type",
-                message,
-            );
-            return self.refuse(id, "broadcast", exchange, refusal, false);
-        }
-        if let Some(body) = body {
-            self.body(id, exchange, body);
-        } else if let Some(connection) = self.registry.get(id) {
-            connection
-                .session
-                .read_body(exchange, &self.settings.limits);
-        }
-    }
-
-    /// The body of a `POST /broadcast`.
-    pub(in crate::hub) fn body(&mut self, id: ConnId, exchange: Exchange, body: &[u8]) {
-        let post = match command::parse_post(body) {
-            Ok(post) => post,
-            Err(Fault { code, message }) => {
-                let refusal = Refusal::new(Status::BadRequest, code.as_str(), message);
-                return self.refuse(id, "broadcast", exchange, refusal, false);
-            }
-        };
-        let (channel, content) = (post.channel(body), post.content(body));
-        if !self.is_broker_up() {
-            self.answer_broadcast(id, exchange, Err(broker::DOWN));
-        } else if self.channels.is_congested(channel, id, &self.runs) {
-            self.publish_later(id, Awaits::Channel, exchange, body.into());
-        } else if self.channels.link.is_shared() {
-            self.publish(id, channel, content);
-            self.publish_later(id, Awaits::Receipt, exchange, Box::default());
-        } else {
-            self.tap("broadcast", Some(id), Some(channel), |line| {
-                line.content(content)
-            });
-            self.deliver(channel, content);
-            self.answer_broadcast(id, exchange, Ok(()));
-        }
-    }
-
-    fn publish_later(&mut self, id: ConnId, awaits: Awaits, exchange: Exchange, body: Box<[u8]>) {
-        if let Some(connection) = self.registry.get(id) {
-            connection.session.publish_later(Publishing {
-                awaits,
-                exchange,
-                body,
-            });
-        }
-    }
-
-    /// What became of a `POST /broadcast`.
-    fn answer_broadcast(
-        &mut self,
-        id: ConnId,
-        exchange: Exchange,
-        published: Result<(), &'static str>,
-    ) {
-        match published {
-            Ok(()) => self.reply(id, "broadcast", exchange, Reply::empty(Status::Created)),
-            Err(why) => {
-                let refusal = Refusal::new(Status::Unavailable, "unavailable", why);
-                self.refuse(id, "broadcast", exchange, refusal, false);
-            }
-        }
-    }
-
-    /// What became of what was published for this connection.
-    pub fn receipt(&mut self, id: ConnId, receipt: Receipt) {
-        let now = self.clock.now;
-        let Some(connection) = self.registry.get(id) else {
-            return;
-        };
-        connection.starved = false;
-        if let Some(publishing) = connection.session.take_publishing(Awaits::Receipt) {
-            let published = match receipt {
-                Receipt::Confirmed => Ok(()),
-                Receipt::Failed => Err(broker::LOST),
-            };
-            self.answer_broadcast(id, publishing.exchange, published);
-        } else if let Some(parked) = connection.session.unpark(Awaits::Receipt, now) {
-            self.published(id, &parked, receipt);
-        }
-        self.settle(id);
-    }
-
-    /// Who has waited for a channel tries again.
-    pub(in crate::hub) fn resume(&mut self, id: ConnId) {
-        let now = self.clock.now;
-        let Some(connection) = self.registry.get(id) else {
-            return;
-        };
-        connection.starved = false;
-        if let Some(Publishing { exchange, body, .. }) =
-            connection.session.take_publishing(Awaits::Channel)
-        {
-            self.body(id, exchange, &body);
-        } else if let Some(parked) = connection.session.unpark(Awaits::Channel, now) {
-            self.perform(id, parked.command, &parked.message);
-        }
-        self.settle(id);
-    }
-
-    /// Why this request may not use a backend endpoint, if it may not (CONTRACT §5).
-    pub(in crate::hub) fn refuse_backend(&mut self, id: ConnId, head: &Head) -> Option<Refusal> {
-        let Some(key) = &self.settings.key else {
-            let connection = self.registry.get(id);
-            let local = connection.is_some_and(|c| c.peer.is_local() && !c.session.is_relayed());
-            let relayed = FORWARDED.iter().any(|name| head.header(name).is_some());
-            let browser = head.header("origin").is_some();
-            return (!local || relayed || browser).then(|| {
-                let message = "without a key only programs on this machine may do this: set --broadcasting-key \
-                               (or WSIFY_BROADCASTING_KEY) and send it as Authorization: Bearer KEY or ?key=KEY";
-                Refusal::new(Status::Forbidden, "forbidden", message)
-            });
-        };
-        let fits = |given: &[u8]| bool::from(given.ct_eq(key.expose().as_bytes()));
-        let bearer = head
-            .header("authorization")
-            .and_then(bearer)
-            .is_some_and(fits);
-        let query = http::query_pairs(head.query());
-        let query = query
-            .iter()
-            .filter(|(name, _)| name == "key")
-            .flat_map(|(_, values)| values);
-        let allowed = bearer || query.map(|value| value.as_bytes()).any(fits);
-        (!allowed).then(|| {
-            let message =
-                "the key is wrong or missing: send it as Authorization: Bearer KEY or ?key=KEY";
+/// Why this request may not use a backend endpoint, if it may not (`docs/api.md#the-key`).
+fn refuse_backend<S: Stream>(hub: &mut Hub<S>, id: ConnId, head: &Head) -> Option<Refusal> {
+    let Some(key) = &hub.settings.key else {
+        let local = hub.roster.get(id).is_some_and(|c| c.is_local());
+        let relayed = FORWARDED.iter().any(|name| head.header(name).is_some());
+        let browser = head.header("origin").is_some();
+        return (!local || relayed || browser).then(|| {
+            let message = "without a key only programs on this machine may do this: set --broadcasting-key \
+                           (or WSIFY_BROADCASTING_KEY) and send it as Authorization: Bearer KEY or ?key=KEY";
             Refusal::new(Status::Forbidden, "forbidden", message)
-        })
-    }
-
-    fn refuse_method(&mut self, id: ConnId, exchange: Exchange, allow: &'static str) {
-        let message = "this path has other methods: see Allow";
-        let refusal = Refusal::new(Status::MethodNotAllowed, "method_not_allowed", message)
-            .with("Allow", allow);
-        self.refuse(id, "other", exchange, refusal, false);
-    }
-
-    /// Turns a request down. `closing`: the connection ends with the answer.
-    pub(in crate::hub) fn refuse(
-        &mut self,
-        id: ConnId,
-        endpoint: &'static str,
-        exchange: Exchange,
-        refusal: Refusal,
-        closing: bool,
-    ) {
-        let (name, _) = self.subject(id);
-        let who = Subject {
-            slot: id.slot,
-            name: &name,
-            peer: exchange.from,
-        };
-        let status = refusal.status.code();
-        self.tap("refused", Some(id), None, |line| {
-            line.text("endpoint", endpoint);
-            line.number("status", status.into());
-            line.text("code", refusal.code);
-            line.text("message", &refusal.message);
         });
-        self.access
-            .refused(&who, endpoint, status, refusal.code, self.clock.now);
-        self.send(id, endpoint, exchange, refusal.reply(), closing);
-    }
-
-    pub(in crate::hub) fn reply(
-        &mut self,
-        id: ConnId,
-        endpoint: &'static str,
-        exchange: Exchange,
-        reply: Reply,
-    ) {
-        self.send(id, endpoint, exchange, reply, false);
-    }
-
-    fn send(
-        &mut self,
-        id: ConnId,
-        endpoint: &'static str,
-        exchange: Exchange,
-        mut reply: Reply,
-        closing: bool,
-    ) {
-        self.metrics.answers.add((endpoint, reply.status.code()));
-        if let Some(origin) = exchange.origin.as_deref()
-            && endpoint != "options"
-        {
-            reply
-                .headers
-                .extend(self.settings.origins.cors(Some(origin)));
-        }
-        if let Some(connection) = self.registry.get(id) {
-            let closing = closing || self.drain.is_some();
-            connection.answer(
-                exchange,
-                &reply,
-                closing,
-                &self.clock,
-                &self.settings.limits,
-            );
-        }
-    }
-
-    /// What the authorizer is asked about an upgrade.
-    fn connect_question(&mut self, id: ConnId, head: &Head) -> Vec<u8> {
-        let query = http::query_pairs(head.query());
-        let names: Vec<(String, &[u8])> = head
-            .headers()
-            .map(|(name, value)| (http::canonical_name(name), value))
-            .collect();
-        let mut args = Vec::new();
-        question::push_connect_args(
-            &mut args,
-            names.iter().map(|(name, value)| (name.as_str(), *value)),
-            &query,
-        );
-        let mut body = Vec::new();
-        let (connection, address) = self.introduce(id);
-        question::push_question(
-            &mut body,
-            "connect",
-            &args,
-            &connection,
-            &address,
-            &query,
-            None,
-        );
-        body
-    }
-
-    /// A connection's name and who is at its other end.
-    pub(in crate::hub) fn subject(&mut self, id: ConnId) -> (Name, Peer) {
-        let instance = self.settings.instance;
-        let (serial, peer) = self
-            .registry
-            .get(id)
-            .map_or((0, Peer::UNIX), |c| (c.serial(), c.client()));
-        (Name { instance, serial }, peer)
-    }
-
-    /// The id and the address under which the authorizer knows a connection.
-    pub(in crate::hub) fn introduce(&mut self, id: ConnId) -> (String, String) {
-        let (name, peer) = self.subject(id);
-        (name.to_string(), peer.to_string())
-    }
+    };
+    let fits = |given: &[u8]| bool::from(given.ct_eq(key.expose().as_bytes()));
+    let bearer = head
+        .header("authorization")
+        .and_then(bearer)
+        .is_some_and(fits);
+    let query = http::query_pairs(head.query());
+    let query = query
+        .iter()
+        .filter(|(name, _)| name == "key")
+        .flat_map(|(_, values)| values);
+    let allowed = bearer || query.map(|value| value.as_bytes()).any(fits);
+    (!allowed).then(|| {
+        let message =
+            "the key is wrong or missing: send it as Authorization: Bearer KEY or ?key=KEY";
+        Refusal::new(Status::Forbidden, "forbidden", message)
+    })
 }
 
 /// The credentials of `Authorization: Bearer …` (RFC 6750 2.1), whose scheme may be in any case.

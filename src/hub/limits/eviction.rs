@@ -1,86 +1,71 @@
-//! Room for who waits to be accepted, where there are no file descriptors: some of those who have no request make way.
+//! Eviction: when file descriptors run out, idle HTTP connections are closed so that new ones can be accepted.
 //!
-//! Owns: where the search for them goes on. Knows: what each connection would lose. Never knows: how many wait, or why.
+//! Owns: the search for them. Knows: what each connection would lose. Never knows: how many connections wait to be accepted.
 //!
-//! Decision: whose place is given away is found by a hand that goes round the slots, over a list of those who have no
-//! request. A newcomer takes the slot that was left behind the hand, so it is looked at last, which is what a list by age
-//! would do; and nothing has to be kept of anybody while there is room.
+//! Decision: a walk that goes round the slots, over a list of idle connections. A new connection takes the slot that was
+//! freed behind the walk, so it is looked at last, as it would be in a list by age; and nothing is kept up to date while
+//! there is no need.
 
-use crate::connection::{Claim, Stream};
+use crate::connection::{Evictable, Stream};
 use crate::effect::ConnId;
-use crate::hub::{Hub, WALK};
+use crate::hub::settle::settle;
+use crate::hub::state::Hub;
+use crate::hub::turn::turn;
 
-/// The search for a place.
-#[derive(Debug, Default)]
-pub struct Search {
-    /// The slot where it goes on.
-    hand: u32,
-    /// How many were looked at since a place was found.
-    in_vain: u32,
-}
+/// Slots looked at between two polls.
+const WALK: u32 = 4096;
 
-impl<S: Stream> Hub<S> {
-    /// Others wait at the door, and there is no place: ends at most `wanted` of those who have no request, or, where there
-    /// are none, one whose request is not complete. Returns whether it is worth going on: false when everybody was looked
-    /// at in vain.
-    pub fn evict(&mut self, wanted: usize, buffer: &mut [u8]) -> bool {
-        let slots = self.registry.slots();
-        let mut left = wanted;
-        let mut begun = None;
-        for _ in 0..slots.min(WALK) {
-            if left == 0 {
-                return true;
-            }
-            let slot = self.search.hand;
-            self.search.hand = slot
-                .checked_add(1)
-                .filter(|next| *next < slots)
-                .unwrap_or(0);
-            self.search.in_vain = self.search.in_vain.saturating_add(1);
-            let Some(connection) = self.registry.tenant(slot) else {
-                continue;
-            };
-            let id = ConnId {
-                slot,
-                generation: connection.generation(),
-            };
-            let mut claim = connection.claim(self.clock.now);
-            if claim == Claim::None {
-                // Its request may have come, and the poll has not told yet.
-                connection.readable(false);
-                self.turn(id, buffer);
-                let now = self.clock.now;
-                claim = self.registry.get(id).map_or(Claim::Firm, |c| c.claim(now));
-            }
-            match claim {
-                Claim::None => {
-                    self.give_away(id);
-                    left = left.saturating_sub(1);
-                }
-                Claim::Begun => begun = begun.or(Some(id)),
-                Claim::Firm => {}
-            }
-        }
-        if left == wanted
-            && let Some(id) = begun
-        {
-            self.give_away(id);
-            self.search.hand = id.slot.saturating_add(1);
-        }
-        if self.search.in_vain < slots {
+/// Evicts at most `wanted` connections without a request, or, if there are none, one whose request is not complete.
+/// Returns whether it is worth going on: false when all slots were looked at in vain.
+pub fn evict<S: Stream>(hub: &mut Hub<S>, wanted: usize, buffer: &mut [u8]) -> bool {
+    let slots = hub.roster.slots();
+    let mut left = wanted;
+    let mut begun = None;
+    for _ in 0..slots.min(WALK) {
+        if left == 0 {
             return true;
         }
-        self.search.in_vain = 0;
-        false
-    }
-
-    /// Gives the place of a connection away, once it is dropped.
-    fn give_away(&mut self, id: ConnId) {
-        let retry_after = self.retry_after();
-        if let Some(connection) = self.registry.get(id) {
-            connection.make_way(retry_after, &mut self.runs, &self.clock);
-            self.search.in_vain = 0;
-            self.settle(id);
+        let slot = hub.usage.eviction.next_around(slots);
+        hub.usage.evicted_none = hub.usage.evicted_none.saturating_add(1);
+        let Some((id, connection)) = hub.roster.tenant(slot) else {
+            continue;
+        };
+        let mut evictable = connection.evictable(hub.clock.now);
+        if evictable == Evictable::Yes {
+            // Its request may have come before the poll has reported it.
+            connection.readable(false);
+            turn(hub, id, buffer);
+            let now = hub.clock.now;
+            let connection = hub.roster.get(id);
+            evictable = connection.map_or(Evictable::No, |c| c.evictable(now));
         }
+        match evictable {
+            Evictable::Yes => {
+                evict_one(hub, id);
+                left = left.saturating_sub(1);
+            }
+            Evictable::IfNeeded => begun = begun.or(Some(id)),
+            Evictable::No => {}
+        }
+    }
+    if left == wanted
+        && let Some(id) = begun
+    {
+        evict_one(hub, id);
+        hub.usage.eviction.go_on_behind(id.slot);
+    }
+    if hub.usage.evicted_none < slots {
+        return true;
+    }
+    hub.usage.evicted_none = 0;
+    false
+}
+
+fn evict_one<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+    let retry_after = hub.retry_after();
+    if let Some(connection) = hub.roster.get(id) {
+        connection.evict(retry_after, &mut hub.runs, &hub.clock);
+        hub.usage.evicted_none = 0;
+        settle(hub, id);
     }
 }

@@ -1,27 +1,25 @@
 //! The access log: a line when a connection ends, and one when a request is refused (`--access-log`).
 //!
-//! Owns: when a connection began and what it has said and heard, by slot; and how many lines there may be. Knows: endings, and whose fault they are. Never knows: why somebody was refused, but in a word.
+//! Owns: how many lines there may be; with `all`, when each connection began and its counts. Knows: endings, and which of
+//! them are faults. Never knows: why a request was refused, but for the error's code.
 //!
 //! Decisions
-//! - A table by slot, over fields of the connection: it is there only if the log is. It takes 40 bytes for each, so with
-//!   `errors` it ends with the first [`FEW`] slots, which is everybody where there are few, and costs a server with a
-//!   million nothing.
-//! - With `errors` there are at most [`LINES`] a second, and a line that says how many more there were: faults come in
-//!   crowds, when a network breaks or somebody attacks, and then each line says the same. `all` is all.
-//! - Lines are of level `info`, whatever they say: what a client does is not the operator's fault.
+//! - Counts are kept with `all` only, in a table by slot: 40 bytes for each connection, which is more than an idle
+//!   connection may cost with the default, `errors`. So with `errors` no line has counts, whatever its slot.
+//! - With `errors` there are at most [`LINES`] a second, and a line that says how many were left out: faults come in
+//!   crowds, when a network breaks or a server is attacked, and then each line says the same. `all` has no such limit.
+//! - Lines are of level `info`: what a client does is not the operator's fault.
 
-use std::fmt;
-
-use crate::config::AccessLog;
-use crate::connection::{Ending, Millis, Peer};
+use crate::config;
+use crate::connection::{Ending, Millis};
+use crate::hub::roster::Subject;
+use crate::hub::slots::Slots;
 use crate::log::{Level, Log, Value};
 
-/// Slots that the table has with `errors`.
-const FEW: usize = 1024;
 /// Lines in one second, with `errors`.
 const LINES: u64 = 100;
 
-/// When a connection began, and what it has said and heard.
+/// When a connection began, and its counts.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     since: Millis,
@@ -31,53 +29,34 @@ struct Tally {
     bytes_out: u64,
 }
 
-/// A connection, as lines show it.
-pub struct Subject<'a> {
-    pub slot: u32,
-    /// The id that the authorizer knows.
-    pub name: &'a dyn fmt::Display,
-    pub peer: Peer,
-}
-
-pub struct Access {
-    wanted: AccessLog,
+pub struct AccessLog {
+    wanted: config::AccessLog,
     log: Log,
-    /// Of the first slots, or of all.
-    tallies: Vec<Tally>,
-    /// The second that lines are counted in.
+    /// Empty unless the log is to be `all`.
+    tallies: Slots<Tally>,
+    /// The second in which lines are counted.
     second: Millis,
     lines: u64,
     left_out: u64,
 }
 
-impl Access {
-    pub fn new(wanted: AccessLog, log: Log) -> Access {
-        Access {
+impl AccessLog {
+    pub fn new(wanted: config::AccessLog, log: Log) -> AccessLog {
+        AccessLog {
             wanted,
             log,
-            tallies: Vec::new(),
+            tallies: Slots::default(),
             second: 0,
             lines: 0,
             left_out: 0,
         }
     }
 
-    /// Somebody has moved into `slot`.
+    /// A connection was accepted.
     pub fn accepted(&mut self, slot: u32, now: Millis) {
-        let slot = slot as usize;
-        let counted = match self.wanted {
-            AccessLog::Off => false,
-            AccessLog::Errors => slot < FEW,
-            AccessLog::All => true,
-        };
-        if !counted {
-            return;
-        }
-        if slot >= self.tallies.len() {
-            self.tallies
-                .resize(slot.saturating_add(1), Tally::default());
-        }
-        if let Some(tally) = self.tallies.get_mut(slot) {
+        if self.wanted == config::AccessLog::All
+            && let Some(tally) = self.tallies.entry(slot)
+        {
             *tally = Tally {
                 since: now,
                 ..Tally::default()
@@ -85,52 +64,41 @@ impl Access {
         }
     }
 
-    /// So many bytes have come from it.
-    pub fn read(&mut self, slot: u32, bytes: usize) {
-        if let Some(tally) = self.tallies.get_mut(slot as usize) {
+    /// So many bytes have come from a connection.
+    #[inline(always)]
+    pub fn received(&mut self, slot: u32, bytes: usize) {
+        if let Some(tally) = self.tallies.get_mut(slot) {
             tally.bytes_in = tally.bytes_in.saturating_add(bytes as u64);
         }
     }
 
-    /// It has said something.
-    pub fn said(&mut self, slot: u32) {
-        if let Some(tally) = self.tallies.get_mut(slot as usize) {
+    /// A message has come from a connection.
+    #[inline]
+    pub fn message(&mut self, slot: u32) {
+        if let Some(tally) = self.tallies.get_mut(slot) {
             tally.messages_in = tally.messages_in.saturating_add(1);
         }
     }
 
-    /// So many messages were put on their way to it.
-    pub fn told(&mut self, slot: u32, messages: u32) {
-        if let Some(tally) = self.tallies.get_mut(slot as usize) {
-            tally.messages_out = tally.messages_out.saturating_add(messages.into());
-        }
-    }
-
-    /// So many bytes have gone to it.
-    pub fn sent(&mut self, slot: u32, bytes: u64) {
-        if let Some(tally) = self.tallies.get_mut(slot as usize) {
-            tally.bytes_out = tally.bytes_out.saturating_add(bytes);
-        }
-    }
-
-    /// So many messages were put on their way to it, and so many bytes have gone.
+    /// So many messages were put on their way to a connection, and so many bytes were sent to it.
+    #[inline(always)]
     pub fn delivered(&mut self, slot: u32, messages: u32, bytes: u64) {
-        if let Some(tally) = self.tallies.get_mut(slot as usize) {
+        if let Some(tally) = self.tallies.get_mut(slot) {
             tally.messages_out = tally.messages_out.saturating_add(messages.into());
             tally.bytes_out = tally.bytes_out.saturating_add(bytes);
         }
     }
 
-    /// A connection has ended. `unused`: nothing was asked on it that was not answered, as is the way of those who only
-    /// look whether there is somebody, and reset.
-    pub fn ended(&mut self, who: &Subject, ending: Ending, unused: bool, now: Millis) {
+    /// A connection was dropped. `unused`: it had no request that was not answered, as with a load balancer's probes, which
+    /// connect and reset.
+    pub fn dropped(&mut self, slot: u32, who: Subject, ending: Ending, unused: bool, now: Millis) {
         let fault = is_fault(ending) && !(unused && ending == Ending::Reset);
         let Some(level) = self.level(fault, now) else {
             return;
         };
         let (code, detail) = ending.close();
         let mut fields = vec![
-            ("connection", Value::Shown(who.name)),
+            ("connection", Value::Shown(&who.id)),
             ("remote_addr", Value::Shown(&who.peer)),
             ("reason", Value::Text(ending.label())),
         ];
@@ -140,7 +108,7 @@ impl Access {
         if fault && !detail.is_empty() {
             fields.push(("detail", Value::Text(detail)));
         }
-        if let Some(tally) = self.tallies.get(who.slot as usize) {
+        if let Some(tally) = self.tallies.get(slot) {
             let age = now.saturating_sub(tally.since);
             fields.extend([
                 ("duration_ms", Value::Number(age)),
@@ -156,7 +124,7 @@ impl Access {
     /// A request was answered with an error. The reason is the error's code.
     pub fn refused(
         &mut self,
-        who: &Subject,
+        who: Subject,
         endpoint: &str,
         status: u16,
         reason: &str,
@@ -166,7 +134,7 @@ impl Access {
             return;
         };
         let fields = [
-            ("connection", Value::Shown(who.name)),
+            ("connection", Value::Shown(&who.id)),
             ("remote_addr", Value::Shown(&who.peer)),
             ("endpoint", Value::Text(endpoint)),
             ("status", Value::Number(status.into())),
@@ -175,21 +143,20 @@ impl Access {
         self.line(level, "request refused", &fields);
     }
 
-    /// The level of a line about a `fault`, or about none; `None` when there is to be no line. What `errors` leaves out
-    /// is there to be seen with `--log-level debug`.
+    /// The level of a line, `None` for no line. What `errors` leaves out shows with `--log-level debug`.
     fn level(&mut self, fault: bool, now: Millis) -> Option<Level> {
         let level = match (self.wanted, fault) {
-            (AccessLog::Off, _) => return None,
-            (AccessLog::Errors, false) => Level::Debug,
-            (AccessLog::Errors, true) | (AccessLog::All, _) => Level::Info,
+            (config::AccessLog::Off, _) => return None,
+            (config::AccessLog::Errors, false) => Level::Debug,
+            (config::AccessLog::Errors, true) | (config::AccessLog::All, _) => Level::Info,
         };
         if !self.log.enabled(level) {
             return None;
         }
-        if self.wanted == AccessLog::All || self.log.enabled(Level::Debug) {
+        if self.wanted == config::AccessLog::All || self.log.enabled(Level::Debug) {
             return Some(level);
         }
-        self.tell_left_out(now);
+        self.log_left_out(now);
         if self.lines >= LINES {
             self.left_out = self.left_out.saturating_add(1);
             return None;
@@ -198,8 +165,8 @@ impl Access {
         Some(level)
     }
 
-    /// Begins to count anew when another second has begun, and says how many lines were left out in the last.
-    fn tell_left_out(&mut self, now: Millis) {
+    /// Counts anew when another second has begun, and logs how many lines were left out in the last.
+    fn log_left_out(&mut self, now: Millis) {
         let second = now / 1000;
         if second == self.second {
             return;
@@ -208,21 +175,21 @@ impl Access {
         match std::mem::take(&mut self.left_out) {
             0 => {}
             more => self.log.info(
-                "more faults in one second than the access log tells of",
+                "more faults in one second than the access log writes",
                 &[("left_out", Value::Number(more))],
             ),
         }
     }
 
-    /// When [`Access::tell_left_out`] has something to say, if nothing happens before.
+    /// When [`Access::log_left_out`] is due, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Millis> {
         (self.left_out > 0).then(|| self.second.saturating_add(1).saturating_mul(1000))
     }
 
-    /// The time may have come to say how many lines were left out.
+    /// Logs how many lines were left out, if it is time.
     pub fn expire(&mut self, now: Millis) {
         if self.left_out > 0 {
-            self.tell_left_out(now);
+            self.log_left_out(now);
         }
     }
 
@@ -234,7 +201,7 @@ impl Access {
     }
 }
 
-/// Whether an ending is somebody's fault: the client's, the network's, the authorizer's.
+/// Whether an ending is a fault: of the client, the network, the authorizer or this server.
 fn is_fault(ending: Ending) -> bool {
     match ending {
         Ending::Closed(_)

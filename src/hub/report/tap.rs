@@ -1,61 +1,50 @@
-//! `GET /tap`: what happens, as server-sent events, to those who ask why nothing arrives.
+//! Taps: what happens, as lines for those who ask why nothing arrives.
 //!
-//! Owns: the taps, what each looks at, and lines on their way to them. Knows: what is told by the other rooms of the hub.
-//! Never knows: why it happens.
+//! Owns: the taps, the filter of each, and lines on their way to them. Knows: what it is told. Never knows: why something
+//! happens, or how a tap's connection is written to ([`crate::hub::endpoints::tap`] does).
 //!
-//! A tap looks at everything, or at a channel, at a connection, at those whose upgrade had a certain query value, or at
-//! all of these together. Whom it watches is a bit for each slot, set when a connection arrives and by a walk over those
-//! that were there before; so a delivery costs one look at a bit, and without a tap nothing but the look whether there is
-//! one.
+//! A tap shows everything, or a channel, a connection, those whose upgrade had a certain query value, or what fits all of
+//! these. The connections that it watches are a bit for each slot, set when a connection asks for an upgrade and by a walk
+//! over those that were there before; so a delivery costs one look at a bit, and without taps one comparison.
 //!
 //! Decisions
-//! - A tap never slows anybody down: a turn brings it [`PENDING`] bytes at most, and no more is put into its outbox than
-//!   [`OUTBOX`]. What is over that is lost, and it is told how much.
-//! - Values of queries are not shown, except of the parameter that is looked for: they hold tokens, and whoever looks on
-//!   may show the screen to others. Contents are, since they are what it is about; their first [`CONTENT`] bytes.
-//! - The connection a tap itself lives on is nobody's: nothing is told of it.
+//! - A tap never slows anything down: a turn brings it [`PENDING`] bytes at most, and no more than [`OUTBOX`] wait to be
+//!   sent. What is over that is lost, and a line says how much.
+//! - Values of queries are not shown, but for the parameter that is filtered by: they hold tokens, and a screen may be
+//!   shared. Contents are shown, as they are what it is about; their first [`CONTENT`] bytes.
+//! - A tap shows nothing of the connection that it lives on.
 
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
-use crate::connection::{Ending, Exchange, Millis, Peer, Stream};
-use crate::effect::{Answer, ConnId};
-use crate::hub::Hub;
-use crate::hub::channels::{AudienceId, Channels};
-use crate::hub::roster::Name;
+use crate::connection::Millis;
+use crate::effect::ConnId;
+use crate::hub::roster::{PublicId, Subject};
+use crate::hub::slots::{SlotSet, Walk};
 use crate::log;
-use crate::wire::command::{ChannelName, Verb};
-use crate::wire::encoding::Encoding;
-use crate::wire::http::{self, Head, Method, Refusal, Reply, Status};
+use crate::wire::command::ChannelName;
+use crate::wire::http;
 
 /// Taps at the same time.
-const TAPS: usize = 10;
+pub const TAPS: usize = 10;
 /// Bytes of lines that one turn may bring to one tap; the last line may go beyond.
-const PENDING: usize = 16 * 1024;
-/// Bytes that may wait for somebody who looks on.
-const OUTBOX: usize = 256 * 1024;
-/// Of a content, in bytes.
+pub const PENDING: usize = 16 * 1024;
+/// Bytes that may wait to be sent to one tap.
+pub const OUTBOX: usize = 256 * 1024;
+/// Bytes of a content that a line shows.
 const CONTENT: usize = 200;
-/// Slots that a new tap's walk looks at between two polls.
-const WALK: u32 = 512;
-/// Connections that a new tap is told of, of those that were there before.
-const FOUND: u64 = 100;
-/// Channels of a connection that a line names.
-const CHANNELS: usize = 20;
-
-const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 
 /// What a tap looks at: all that is set must fit.
 #[derive(Debug, Default)]
 pub struct Filter {
-    channel: Option<ChannelName>,
-    connection: Option<Name>,
+    pub channel: Option<ChannelName>,
+    connection: Option<PublicId>,
     /// A parameter of the query, and its value if that matters.
     query: Option<(String, Option<String>)>,
 }
 
 impl Filter {
-    fn parse(query: &str) -> Result<Filter, String> {
+    pub fn parse(query: &str) -> Result<Filter, String> {
         let mut filter = Filter::default();
         for (name, values) in http::query_pairs(query) {
             let [value] = values.as_slice() else {
@@ -68,11 +57,11 @@ impl Filter {
                     filter.channel = Some(ChannelName::checked(channel));
                 }
                 "connection" => {
-                    let name = Name::parse(value).ok_or(
+                    let id = PublicId::parse(value).ok_or(
                         "connection is an id as in connection.id of the authorizer's questions, \
-                         such as a265abcda4514c6f-1",
+                         such as a265abcda4514c6f-00000000000000000001",
                     )?;
-                    filter.connection = Some(name);
+                    filter.connection = Some(id);
                 }
                 "query" => {
                     let (name, value) = match value.split_once(':') {
@@ -93,64 +82,47 @@ impl Filter {
     }
 
     /// Whether it picks connections.
-    fn picks(&self) -> bool {
+    pub fn picks(&self) -> bool {
         self.connection.is_some() || self.query.is_some()
     }
 
-    /// Whether it picks this one.
-    fn fits(&self, name: Name, query: &str) -> bool {
+    /// The slot of the one connection that it picks, if it picks one.
+    pub fn slot(&self) -> Option<u32> {
+        self.connection.map(|id| id.slot)
+    }
+
+    /// Whether it picks this connection.
+    pub fn fits(&self, id: PublicId, query: &str) -> bool {
         let fits = |(wanted, value): &(String, Option<String>)| {
             let pairs = http::query_pairs(query);
             let found = pairs.iter().find(|(name, _)| name == wanted);
             found.is_some_and(|(_, values)| value.as_ref().is_none_or(|v| values.contains(v)))
         };
-        self.connection.is_none_or(|wanted| wanted == name) && self.query.as_ref().is_none_or(fits)
+        self.connection.is_none_or(|wanted| wanted == id) && self.query.as_ref().is_none_or(fits)
     }
 
     /// Whether the values of a parameter may be shown.
-    fn shows(&self, name: &str) -> bool {
+    pub fn shows(&self, name: &str) -> bool {
         self.query
             .as_ref()
             .is_some_and(|(wanted, _)| wanted == name)
     }
 }
 
-/// Bits, one for each slot.
-#[derive(Debug, Default)]
-struct Slots(Vec<u64>);
-
-impl Slots {
-    fn has(&self, slot: u32) -> bool {
-        let word = self.0.get(slot as usize / 64);
-        word.is_some_and(|word| word & (1 << (slot % 64)) != 0)
-    }
-
-    fn set(&mut self, slot: u32, bit: bool) {
-        let at = slot as usize / 64;
-        if bit && at >= self.0.len() {
-            self.0.resize(at.saturating_add(1), 0);
-        }
-        if let Some(word) = self.0.get_mut(at) {
-            *word = *word & !(1 << (slot % 64)) | u64::from(bit) << (slot % 64);
-        }
-    }
-}
-
 #[derive(Debug)]
-struct Tap {
-    id: ConnId,
-    filter: Filter,
-    /// Whom it watches, if it does not watch everybody.
-    watched: Slots,
-    /// The walk over those that were there before: the next slot, the end, and how many were found.
-    walk: u32,
-    walk_end: u32,
-    found: u64,
+pub struct Tap {
+    pub id: ConnId,
+    pub filter: Filter,
+    /// The connections that it watches, if it does not watch all.
+    pub watched: SlotSet,
+    /// The walk over the connections that were there before it, and how many were found.
+    pub walk: Walk,
+    pub found: u64,
     /// Lines of this turn, or those that found no room in the outbox.
-    pending: Vec<u8>,
+    pub pending: Vec<u8>,
     /// The outbox has no room.
-    stuck: bool,
-    /// Lines that were lost, and are still to be told of.
+    pub stuck: bool,
+    /// Lines that were lost since the last line that says so.
     lost: u64,
     lost_ever: u64,
 }
@@ -165,7 +137,7 @@ impl Line<'_> {
         self.string(text);
     }
 
-    /// JSON may hold characters that a terminal obeys, or hides: they are escaped, as people will look at it on one.
+    /// Escapes characters that a terminal obeys or hides, too.
     fn string(&mut self, text: &str) {
         if text.chars().all(log::is_visible) {
             let _ = serde_json::to_writer(&mut *self.0, text);
@@ -188,12 +160,12 @@ impl Line<'_> {
         let _ = serde_json::to_writer(&mut *self.0, &number);
     }
 
-    fn milliseconds(&mut self, name: &str, time: Duration) {
+    pub fn milliseconds(&mut self, name: &str, time: Duration) {
         self.name(name);
         let _ = serde_json::to_writer(&mut *self.0, &(time.as_micros() as f64 / 1e3));
     }
 
-    fn texts(&mut self, name: &str, texts: &[&str]) {
+    pub fn texts(&mut self, name: &str, texts: &[&str]) {
         self.name(name);
         self.0.push(b'[');
         for (nth, text) in texts.iter().enumerate() {
@@ -205,7 +177,7 @@ impl Line<'_> {
         self.0.push(b']');
     }
 
-    /// A content: what it begins with, and its length.
+    /// A content: its beginning, and its length.
     pub fn content(&mut self, content: &[u8]) {
         let begin = content.get(..CONTENT).unwrap_or(content);
         let begin = match str::from_utf8(begin) {
@@ -228,30 +200,37 @@ impl Line<'_> {
     }
 }
 
-/// Whom an event is about.
-#[derive(Clone, Copy)]
-struct Who {
-    slot: u32,
-    name: Name,
-    peer: Peer,
-}
-
 impl Tap {
-    /// Whether something that happens to `who` in `channel` is looked at.
-    fn looks_at(&self, who: Option<Who>, channel: Option<&str>) -> bool {
+    /// `walk` is over the connections that are there.
+    pub fn new(id: ConnId, filter: Filter, walk: Walk) -> Tap {
+        Tap {
+            id,
+            filter,
+            watched: SlotSet::default(),
+            walk,
+            found: 0,
+            pending: Vec::new(),
+            stuck: false,
+            lost: 0,
+            lost_ever: 0,
+        }
+    }
+
+    /// Whether something that happens to the connection in `slot`, or in `channel`, is shown.
+    pub fn looks_at(&self, slot: Option<u32>, channel: Option<&str>) -> bool {
         let filter = &self.filter;
         let of_channel = |wanted: &ChannelName| channel == Some(wanted.as_str());
-        let watched = |who: Who| self.watched.has(who.slot);
+        let watched = |slot| self.watched.has(slot);
         filter.channel.as_ref().is_none_or(of_channel)
-            && (!filter.picks() || who.is_some_and(watched))
+            && (!filter.picks() || slot.is_some_and(watched))
     }
 
     /// Puts a line behind those that wait, or counts it as lost.
-    fn line(
+    pub fn line(
         &mut self,
         event: &str,
         at: Millis,
-        who: Option<Who>,
+        who: Option<Subject>,
         channel: Option<&str>,
         fields: impl Fn(&mut Line, &Filter),
     ) {
@@ -260,7 +239,7 @@ impl Tap {
             self.lost_ever = self.lost_ever.saturating_add(1);
             return;
         }
-        self.tell_lost();
+        self.push_lost();
         let mut line = self.begin(event);
         // As the log writes it; a clock before 1970 or beyond all bounds is not worth a panic.
         let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(at));
@@ -269,7 +248,7 @@ impl Tap {
             line.text("time", &time);
         }
         if let Some(who) = who {
-            line.text("connection", &who.name.to_string());
+            line.text("connection", &who.id.to_string());
             line.text("remote_addr", &who.peer.to_string());
         }
         if let Some(channel) = channel {
@@ -291,8 +270,8 @@ impl Tap {
         Line(&mut self.pending)
     }
 
-    /// Says how many lines are missing where they are.
-    fn tell_lost(&mut self) {
+    /// Puts in how many lines are missing here.
+    pub fn push_lost(&mut self) {
         match std::mem::take(&mut self.lost) {
             0 => {}
             lost => {
@@ -301,17 +280,13 @@ impl Tap {
             }
         }
     }
-
-    fn is_walking(&self) -> bool {
-        self.walk < self.walk_end
-    }
 }
 
-/// Everybody who looks on.
+/// All taps.
 #[derive(Debug, Default)]
 pub struct Taps {
-    taps: Vec<Tap>,
-    /// Lines lost by those who look on no more.
+    pub taps: Vec<Tap>,
+    /// Lines lost by taps that are gone.
     lost: u64,
 }
 
@@ -330,12 +305,12 @@ impl Taps {
         lost.fold(self.lost, u64::saturating_add)
     }
 
-    /// Whether somebody watches the connection in `slot` in particular.
+    /// Whether a tap watches the connection in `slot` in particular.
     pub fn watches(&self, slot: u32) -> bool {
         self.taps.iter().any(|tap| tap.watched.has(slot))
     }
 
-    /// Somebody lives in `slot` no more.
+    /// A connection is dropped, and with it the tap that lives on it.
     pub fn forget(&mut self, id: ConnId) {
         if let Some(nth) = self.taps.iter().position(|tap| tap.id == id) {
             let tap = self.taps.swap_remove(nth);
@@ -348,376 +323,7 @@ impl Taps {
 
     /// Whether something is left to be done before anything else happens.
     pub fn has_work(&self) -> bool {
-        let has_work = |tap: &Tap| !tap.stuck && (!tap.pending.is_empty() || tap.is_walking());
+        let has_work = |tap: &Tap| !tap.stuck && (!tap.pending.is_empty() || !tap.walk.is_over());
         self.taps.iter().any(has_work)
-    }
-}
-
-impl<S: Stream> Hub<S> {
-    /// `GET /tap`: the key, then what is to be looked at.
-    pub(in crate::hub) fn open_tap(&mut self, id: ConnId, exchange: Exchange, head: &Head) {
-        if let Some(refusal) = self.refuse_backend(id, head) {
-            return self.refuse(id, "tap", exchange, refusal, false);
-        }
-        let filter = match Filter::parse(head.query()) {
-            Ok(filter) => filter,
-            Err(why) => {
-                let refusal = Refusal::new(Status::BadRequest, "bad_request", why);
-                return self.refuse(id, "tap", exchange, refusal, false);
-            }
-        };
-        let unavailable = match (self.drain.is_some(), self.taps.len() >= TAPS) {
-            (true, _) => Some(("draining", "the server is stopping: come back later")),
-            (_, true) => Some((
-                "too_many_taps",
-                "there are ten taps already: close one of them first",
-            )),
-            _ => None,
-        };
-        if let Some((code, message)) = unavailable {
-            let refusal = Refusal::new(Status::Unavailable, code, message).with("Retry-After", "5");
-            return self.refuse(id, "tap", exchange, refusal, false);
-        }
-        if head.method == Method::Head {
-            let reply = Reply {
-                content_type: Some(EVENT_STREAM),
-                ..Reply::empty(Status::Ok)
-            };
-            return self.reply(id, "tap", exchange, reply);
-        }
-        self.metrics.answers.add(("tap", Status::Ok.code()));
-        let origin = exchange.origin.as_deref();
-        let headers = origin.map(|origin| self.settings.origins.cors(Some(origin)));
-        if let Some(connection) = self.registry.get(id) {
-            let headers = headers.unwrap_or_default();
-            connection.stream(EVENT_STREAM, &headers, &self.clock);
-        }
-        let members = filter.channel.as_ref();
-        let members = members.map(|channel| self.channels.members(channel.as_str()) as u64);
-        let mut tap = Tap {
-            id,
-            walk: 0,
-            walk_end: match filter.picks() {
-                true => self.registry.slots(),
-                false => 0,
-            },
-            filter,
-            watched: Slots::default(),
-            found: 0,
-            pending: Vec::new(),
-            stuck: false,
-            lost: 0,
-            lost_ever: 0,
-        };
-        let websockets = self.websockets as u64;
-        tap.line("tap", self.unix_time(), None, None, |line, filter| {
-            if let Some(channel) = &filter.channel {
-                line.text("channel", channel.as_str());
-            }
-            line.number("connected", websockets);
-            if let Some(members) = members {
-                line.number("members", members);
-            }
-        });
-        self.taps.taps.push(tap);
-    }
-
-    /// Tells those who look on what has happened to a connection, or in a channel.
-    #[inline]
-    pub(in crate::hub) fn tap(
-        &mut self,
-        event: &str,
-        id: Option<ConnId>,
-        channel: Option<&str>,
-        fields: impl Fn(&mut Line),
-    ) {
-        if !self.taps.is_empty() {
-            let who = id.map(|id| self.who(id));
-            self.tap_with(event, id, who, channel, |line, _| fields(line));
-        }
-    }
-
-    fn tap_with(
-        &mut self,
-        event: &str,
-        id: Option<ConnId>,
-        who: Option<Who>,
-        channel: Option<&str>,
-        fields: impl Fn(&mut Line, &Filter),
-    ) {
-        let at = self.unix_time();
-        for tap in &mut self.taps.taps {
-            if id != Some(tap.id) && tap.looks_at(who, channel) {
-                tap.line(event, at, who, channel, &fields);
-            }
-        }
-    }
-
-    fn who(&mut self, id: ConnId) -> Who {
-        let (name, peer) = self.subject(id);
-        Who {
-            slot: id.slot,
-            name,
-            peer,
-        }
-    }
-
-    fn unix_time(&self) -> Millis {
-        self.clock.unix.saturating_add(self.clock.now)
-    }
-
-    /// Somebody asks for an upgrade, who is `from` there.
-    pub(in crate::hub) fn tap_connect(&mut self, id: ConnId, from: Peer, query: &str) {
-        if self.taps.is_empty() {
-            return;
-        }
-        let who = Who {
-            peer: from,
-            ..self.who(id)
-        };
-        for tap in &mut self.taps.taps {
-            let watched = tap.filter.picks() && tap.filter.fits(who.name, query);
-            tap.watched.set(id.slot, watched);
-        }
-        let pairs = http::query_pairs(query);
-        self.tap_with("connect", Some(id), Some(who), None, |line, filter| {
-            let shown = |(name, values): &(String, Vec<String>)| match filter.shows(name) {
-                true => format!("{name}={}", values.join(",")),
-                false => format!("{name}=***"),
-            };
-            let pairs: Vec<String> = pairs.iter().map(shown).collect();
-            line.text("query", &pairs.join("&"));
-        });
-    }
-
-    /// An upgrade has been granted.
-    pub(in crate::hub) fn tap_open(&mut self, id: ConnId, encoding: Encoding) {
-        self.tap("open", Some(id), None, |line| {
-            line.text("hears", spoken(encoding))
-        });
-    }
-
-    /// Somebody is a member now, or no more.
-    pub(in crate::hub) fn tap_membership(&mut self, id: ConnId, verb: Verb, channel: &str) {
-        if !self.taps.is_empty() {
-            let members = self.channels.members(channel) as u64;
-            self.tap(verb.as_str(), Some(id), Some(channel), |line| {
-                line.number("members", members);
-            });
-        }
-    }
-
-    /// Something is published to the members here.
-    pub(in crate::hub) fn tap_fanout(&mut self, channel: &str, content: &[u8]) {
-        if !self.taps.is_empty() {
-            let members = self.channels.members(channel) as u64;
-            self.tap("fanout", None, Some(channel), |line| {
-                line.content(content);
-                line.number("members", members);
-            });
-        }
-    }
-
-    /// Without an authorizer nobody needs a connection's query but a tap, which may come to look for it.
-    pub(in crate::hub) fn keep_query(&mut self, id: ConnId, query: &str) {
-        if !self.taps.is_empty()
-            && let Some(connection) = self.registry.get(id)
-        {
-            connection.identity = self.identities.put(query, "");
-        }
-    }
-
-    /// A WebSocket has ended; its memberships are about to.
-    pub(in crate::hub) fn tap_end(&mut self, id: ConnId, ending: Ending) {
-        if self.taps.is_empty() {
-            return;
-        }
-        let who = self.who(id);
-        let at = self.unix_time();
-        let encoding = self.registry.get(id).map_or(Encoding::Raw, |c| c.encoding);
-        let Hub { taps, channels, .. } = self;
-        for tap in &mut taps.taps {
-            let channel = tap.filter.channel.clone();
-            let channel = channel.as_ref().map(ChannelName::as_str);
-            if channel.is_none_or(|channel| channels.is_member(id.slot, channel, encoding))
-                && tap.looks_at(Some(who), channel)
-            {
-                tap.line("end", at, Some(who), None, |line, _| {
-                    line.text("reason", ending.label());
-                    if let (Some(code), _) = ending.close() {
-                        line.number("code", code.into());
-                    }
-                });
-            }
-        }
-    }
-
-    /// Watched connections were given something of a channel.
-    pub(in crate::hub) fn tap_deliveries(&mut self, place: AudienceId, deliveries: &[Delivery]) {
-        let at = self.unix_time();
-        for delivery in deliveries {
-            let who = self.who(delivery.id);
-            let Hub {
-                taps,
-                registry,
-                channels,
-                ..
-            } = self;
-            let Some(connection) = registry.get(delivery.id) else {
-                continue;
-            };
-            let channel = channels.name(place);
-            for tap in &mut taps.taps {
-                if tap.filter.picks() && tap.looks_at(Some(who), channel) {
-                    tap.line("deliver", at, Some(who), channel, |line, _| {
-                        line.number("messages", delivery.messages.into());
-                        line.number("bytes", delivery.bytes);
-                        line.number("queued_bytes", connection.outbox.len() as u64);
-                    });
-                }
-            }
-        }
-    }
-
-    /// The authorizer's word about an upgrade, or about a command in a channel.
-    pub(in crate::hub) fn tap_verdict(
-        &mut self,
-        answer: &Answer,
-        command: &str,
-        channel: Option<&str>,
-    ) {
-        self.tap("verdict", Some(answer.to), channel, |line| {
-            line.text("command", command);
-            line.text("verdict", answer.verdict.as_str());
-            line.milliseconds("took_ms", answer.took);
-            if let Some(trouble) = &answer.trouble {
-                line.text("trouble", trouble);
-            }
-        });
-    }
-
-    /// Goes on with the walks of new taps over those that were there before.
-    fn walk_taps(&mut self) {
-        let at = self.unix_time();
-        let instance = self.settings.instance;
-        let Hub {
-            taps,
-            registry,
-            channels,
-            identities,
-            ..
-        } = self;
-        for tap in taps.taps.iter_mut().filter(|tap| tap.is_walking()) {
-            let end = tap.walk.saturating_add(WALK).min(tap.walk_end);
-            while tap.walk < end && tap.pending.len() < PENDING / 2 {
-                let slot = tap.walk;
-                tap.walk = slot.saturating_add(1);
-                let Some(connection) = registry.tenant(slot).filter(|c| c.session.is_open()) else {
-                    continue;
-                };
-                let who = Who {
-                    slot,
-                    name: Name {
-                        instance,
-                        serial: connection.serial(),
-                    },
-                    peer: connection.client(),
-                };
-                if !tap
-                    .filter
-                    .fits(who.name, identities.query(connection.identity))
-                {
-                    continue;
-                }
-                tap.watched.set(slot, true);
-                tap.found = tap.found.saturating_add(1);
-                if tap.found <= FOUND {
-                    let queued = connection.outbox.len() as u64;
-                    let encoding = connection.encoding;
-                    let asking = connection.session.is_parked();
-                    tap.line("found", at, Some(who), None, |line, _| {
-                        line.text("hears", spoken(encoding));
-                        tell_channels(line, channels, slot);
-                        line.number("queued_bytes", queued);
-                        if asking {
-                            line.text("waits_for", "its last command, which is being asked about");
-                        }
-                    });
-                }
-            }
-            if !tap.is_walking() {
-                let found = tap.found;
-                tap.line("watching", at, None, None, |line, _| {
-                    line.number("connections", found);
-                });
-            }
-        }
-    }
-
-    /// Hands lines on to the connections of those who look on.
-    pub(in crate::hub) fn pump_taps(&mut self) {
-        if self.taps.is_empty() {
-            return;
-        }
-        self.walk_taps();
-        for nth in 0..self.taps.len() {
-            let Hub { taps, registry, .. } = self;
-            let Some(tap) = taps.taps.get_mut(nth) else {
-                return;
-            };
-            let Some(connection) = registry.get(tap.id) else {
-                continue;
-            };
-            tap.stuck = connection.outbox.len() > OUTBOX;
-            if tap.stuck || tap.pending.is_empty() {
-                continue;
-            }
-            tap.tell_lost();
-            connection.outbox.own(|out| out.append(&mut tap.pending));
-            let id = tap.id;
-            self.settle(id);
-        }
-    }
-
-    /// The server stops: who looks on is told, and that nothing follows.
-    pub(in crate::hub) fn end_taps(&mut self) {
-        let at = self.unix_time();
-        for mut tap in std::mem::take(&mut self.taps.taps) {
-            let id = tap.id;
-            if let Some(connection) = self.registry.get(id) {
-                connection.outbox.own(|out| out.append(&mut tap.pending));
-                tap.line("bye", at, None, None, |line, _| {
-                    line.text("reason", Ending::Stopping.label());
-                });
-                connection.outbox.own(|out| out.append(&mut tap.pending));
-                let now = self.clock.now;
-                connection.session.end_stream(Ending::Stopping, now);
-                self.settle(id);
-            }
-        }
-    }
-}
-
-/// What a watched connection was given.
-pub struct Delivery {
-    pub id: ConnId,
-    pub messages: u32,
-    pub bytes: u64,
-}
-
-fn spoken(encoding: Encoding) -> &'static str {
-    match encoding {
-        Encoding::Raw => "contents alone",
-        Encoding::V1 => "wsify.v1",
-    }
-}
-
-/// The channels that the connection in `slot` is in.
-fn tell_channels(line: &mut Line, channels: &Channels, slot: u32) {
-    let names: Vec<&str> = channels.names_of(slot).take(CHANNELS).collect();
-    line.texts("channels", &names);
-    let more = channels.joined(slot).saturating_sub(names.len());
-    if more > 0 {
-        line.number("more_channels", more as u64);
     }
 }
