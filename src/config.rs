@@ -13,6 +13,8 @@
 //! - A slip is told what it may have meant, by strsim's edit distance, and is a wrong call all the same: nothing is guessed.
 //! - What may carry a password is hidden in every error line and every `Debug`, because both end up in logs.
 
+mod dsn;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::Write;
@@ -25,6 +27,7 @@ use std::time::Duration;
 use argh::FromArgs;
 use bytesize::ByteSize;
 
+pub use self::dsn::{RedisAddress, RedisDsn};
 use crate::authorizer::{self, Url};
 use crate::log::{Format, Level};
 use crate::wire::forwarded::Proxies;
@@ -301,31 +304,6 @@ impl fmt::Display for Broker {
     }
 }
 
-/// Where redis is and who we are there. `Display` shows neither user nor password.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RedisDsn {
-    /// `rediss://`.
-    pub tls: bool,
-    /// A name or an address; an IPv6 one without its brackets.
-    pub host: String,
-    pub port: u16,
-    pub user: Option<String>,
-    pub password: Option<Secret>,
-    pub db: u32,
-}
-
-impl fmt::Display for RedisDsn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "rediss" } else { "redis" };
-        let (host, port, db) = (&self.host, self.port, self.db);
-        if host.contains(':') {
-            write!(f, "{scheme}://[{host}]:{port}/{db}")
-        } else {
-            write!(f, "{scheme}://{host}:{port}/{db}")
-        }
-    }
-}
-
 /// A text that no log may show.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -430,11 +408,9 @@ impl Config {
         let colours = env("NO_COLOR").is_none_or(|set| set.is_empty()) && !is("TERM", "dumb");
         let set = Settings::gather(given, env)?;
 
-        let dsn = set.broker_dsn.checked(redis_dsn)?;
-        let broker = match (set.broker_driver.checked(driver)?, dsn) {
-            (Driver::Memory, _) => Broker::Memory,
-            (Driver::Redis, Some(dsn)) => Broker::Redis(dsn),
-            (Driver::Redis, None) => return Err(set.broker_dsn.refused(REDIS_DSN)),
+        let broker = match set.broker_driver.checked(driver)? {
+            Driver::Memory => Broker::Memory,
+            Driver::Redis => Broker::Redis(set.broker_dsn.checked(dsn::parse)?),
         };
         Ok(Config {
             listen_addr: set.listen_addr.checked(listen_addresses)?,
@@ -813,68 +789,6 @@ fn driver(text: &str) -> Result<Driver, String> {
         "redis" => Ok(Driver::Redis),
         _ => Err("memory or redis".to_owned()),
     }
-}
-
-const REDIS_DSN: &str = "redis://[user:pass@]host[:port][/db] or rediss://..., needed with the \
-    redis driver; user and pass percent-encoded";
-
-fn redis_dsn(text: &str) -> Result<Option<RedisDsn>, String> {
-    match text {
-        "" => Ok(None),
-        _ => parse_redis_dsn(text).map(Some).ok_or(REDIS_DSN.to_owned()),
-    }
-}
-
-fn parse_redis_dsn(text: &str) -> Option<RedisDsn> {
-    let (tls, rest) = match text.strip_prefix("redis://") {
-        Some(rest) => (false, rest),
-        None => (true, text.strip_prefix("rediss://")?),
-    };
-    // The last '@': no host or number holds one, and a password that was not encoded may.
-    let (credentials, place) = match rest.rsplit_once('@') {
-        Some((credentials, place)) => (credentials, place),
-        None => ("", rest),
-    };
-    let (user, password) = match credentials.split_once(':') {
-        Some((user, password)) => (user, password),
-        None => (credentials, ""),
-    };
-    let (authority, db) = match place.split_once('/') {
-        Some((authority, "")) => (authority, 0),
-        Some((authority, db)) => (authority, digits(db)?.parse().ok()?),
-        None => (place, 0),
-    };
-    // The colons of an IPv6 address lie within its brackets.
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, self::port(port)?),
-        _ => (authority, 6379),
-    };
-    let host = match host_name(host)? {
-        Host::Ip(ip) => ip.to_string(),
-        Host::Name(name) => name,
-    };
-    let some = |text: String| (!text.is_empty()).then_some(text);
-    Some(RedisDsn {
-        tls,
-        host,
-        port: Some(port).filter(|&port| port != 0)?,
-        user: some(percent_decoded(user)?),
-        password: some(percent_decoded(password)?).map(Secret),
-        db,
-    })
-}
-
-/// RFC 3986 §2.1; unlike in a form, a plus is a plus.
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut pieces = text.split('%');
-    let mut decoded = pieces.next()?.as_bytes().to_vec();
-    for piece in pieces {
-        let (hex, rest) = piece.split_at_checked(2)?;
-        let hex = hex.bytes().all(|b| b.is_ascii_hexdigit()).then_some(hex)?;
-        decoded.push(u8::from_str_radix(hex, 16).ok()?);
-        decoded.extend_from_slice(rest.as_bytes());
-    }
-    String::from_utf8(decoded).ok()
 }
 
 fn key(text: &str) -> Result<Option<Secret>, String> {
@@ -1324,59 +1238,7 @@ mod tests {
     }
 
     #[test]
-    fn redis_dsns() {
-        let dsn = |text: &str| {
-            let dsn = format!("--broker-dsn={text}");
-            match read(&["--broker-driver=redis", &dsn], &[]).unwrap().broker {
-                Broker::Redis(dsn) => dsn,
-                Broker::Memory => panic!("{text}"),
-            }
-        };
-        let plain = dsn("redis://localhost");
-        let bare = RedisDsn {
-            tls: false,
-            host: "localhost".to_owned(),
-            port: 6379,
-            user: None,
-            password: None,
-            db: 0,
-        };
-        assert_eq!(plain, bare);
-        assert_eq!(dsn("redis://localhost:6379/"), bare);
-        assert_eq!(dsn("redis://localhost:6379/0"), bare);
-        let secret = |text: &str| Some(Secret(text.to_owned()));
-        let full = dsn("rediss://us%65r:p%40s+s@[::1]:7000/3");
-        assert_eq!((full.tls, full.port, full.db), (true, 7000, 3));
-        assert_eq!(
-            (full.host.as_str(), full.user.as_deref()),
-            ("::1", Some("user"))
-        );
-        assert_eq!(full.password, secret("p@s+s"));
-        assert_eq!(full.to_string(), "rediss://[::1]:7000/3");
-        let keyed = dsn("redis://:p@ss/w@10.0.0.1");
-        assert_eq!((keyed.user, keyed.password), (None, secret("p@ss/w")));
-        assert_eq!(dsn("redis://name@h").user.as_deref(), Some("name"));
-        for text in [
-            "nonsense",
-            "http://host",
-            "redis:host",
-            "redis://",
-            "redis:///1",
-            "redis://h:0",
-            "redis://h:65536",
-            "redis://h/x",
-            "redis://h/1/2",
-            "redis://h/-1",
-            "redis://%zz@h",
-            "redis://:%e@h",
-            "redis://:%ff@h",
-            "redis://h?db=1",
-            "redis://[::1",
-            "unix:///run/redis.sock",
-        ] {
-            // Whatever the driver.
-            refusal("broker-dsn", text);
-        }
+    fn brokers() {
         let stop = given("broker-driver", "redis").unwrap_err();
         assert!(
             stop.text
@@ -1384,6 +1246,11 @@ mod tests {
         );
         assert!(given("broker-driver", "Memory").is_ok());
         refused("broker-driver", &["", "kafka", "redis "]);
+        // Only the driver that uses it looks at it.
+        assert_eq!(
+            given("broker-dsn", "nonsense").unwrap().broker,
+            Broker::Memory
+        );
     }
 
     #[test]
@@ -1699,7 +1566,12 @@ mod tests {
             ("broker-dsn", "u:hunter2@h://x", "***@h://x"),
             ("broker-dsn", "redis://h:99999", "redis://h:99999"),
         ] {
-            let line = refusal(flag, url);
+            let driver = match flag {
+                "broker-dsn" => "--broker-driver=redis",
+                _ => "--broker-driver=memory",
+            };
+            let flag = format!("--{flag}={url}");
+            let line = read(&[driver, &flag], &[]).expect_err(url).text;
             assert!(line.contains(&format!("{shown:?}")), "{line}");
             assert!(!line.contains("hunter2"), "{line}");
         }

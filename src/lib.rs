@@ -10,6 +10,7 @@
 //! ```text
 //! main.rs                  starts: arguments, configuration, log, server; says why it could not
 //! config.rs                arguments and environment, turned once into checked types; nobody else reads either
+//! config/dsn.rs            --broker-dsn: where redis is, and how that is shown without its secrets
 //! log.rs                   lines on stdout, JSON or text, written by a thread of its own, so that the loop never waits
 //! metrics.rs               counters, gauges, histograms, and their Prometheus text
 //! apart.rs                 threads that have file descriptors of their own

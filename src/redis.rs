@@ -28,7 +28,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use self::link::{Advance, Filled, Link, Place};
-use crate::config::RedisDsn;
+use crate::config::{RedisAddress, RedisDsn};
 use crate::connection::{Millis, Stream};
 use crate::effect::{ConnId, Publication, Receipt, Subscription, SubscriptionId};
 use crate::hub::Hub;
@@ -57,6 +57,11 @@ const MOST_UNSENT: usize = 64 * 1024 * 1024;
 const SAY_AGAIN: Millis = 60_000;
 /// Of what redis says is wrong.
 const LONGEST_REASON: usize = 200;
+
+/// The user that a password without a user belongs to.
+const DEFAULT_USER: &str = "default";
+/// What a redis without users (before 6) answers to `AUTH user password`.
+const NO_USERS: &str = "ERR wrong number of arguments";
 
 /// What the broker is started with.
 #[derive(Debug)]
@@ -91,7 +96,10 @@ struct Asked {
 
 /// What a reply is awaited to.
 enum What {
-    Auth,
+    /// Another form is left to try.
+    Auth {
+        again: bool,
+    },
     Select,
     Name,
     /// The last word of the greeting.
@@ -178,18 +186,24 @@ impl Redis {
             tokens: [publisher, listener],
             seed,
         } = settings;
-        let tls = match tls {
-            None => None,
-            Some(config) => {
-                let name = ServerName::try_from(dsn.host.clone()).map_err(io::Error::other)?;
-                Some((config, name))
+        let place = Arc::new(match &dsn.address {
+            RedisAddress::Unix(path) => Place::Unix(path.clone()),
+            RedisAddress::Tcp { host, port, .. } => {
+                let tls = match tls {
+                    None => None,
+                    Some(config) => {
+                        let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+                        Some((config, name))
+                    }
+                };
+                let (host, port) = (host.clone(), *port);
+                Place::Tcp {
+                    host,
+                    port,
+                    tls,
+                    waker,
+                }
             }
-        };
-        let place = Arc::new(Place {
-            host: dsn.host.clone(),
-            port: dsn.port,
-            tls,
-            waker,
         });
         let side = |token: Token, seed| Side {
             link: Link::new(Arc::clone(&place), token, seed),
@@ -311,25 +325,36 @@ impl Redis {
         }
     }
 
-    /// Says who we are. The answer to the last command says that we may go on.
+    /// Sends the credentials, if there are any; what follows them is sent once they are accepted.
     fn greet(&mut self, role: Role, now: Millis) {
+        match self.dsn.password.is_some() {
+            true => self.authenticate(role, true, now),
+            false => self.introduce(role, now),
+        }
+    }
+
+    /// `named`: with a user. A password alone is the user `default`'s. It is sent with that name first, which a redis
+    /// that has no password accepts, too; before version 6 there are no users, and it is sent alone.
+    fn authenticate(&mut self, role: Role, named: bool, now: Millis) {
         let (user, password) = (self.dsn.user.clone(), self.dsn.password.clone());
+        let again = named && user.is_none();
+        let user = user.unwrap_or_else(|| DEFAULT_USER.to_owned());
+        let password = password.as_ref().map_or("", |password| password.expose());
+        let parts = [b"AUTH", user.as_bytes(), password.as_bytes()];
+        let side = self.side(role);
+        match named {
+            true => side.ask(What::Auth { again }, &parts, now),
+            false => side.ask(What::Auth { again }, &[b"AUTH", password.as_bytes()], now),
+        }
+    }
+
+    /// Selects the database and names the link. The answer to the last command says that the link can be used.
+    fn introduce(&mut self, role: Role, now: Millis) {
         let db = self.dsn.db;
         let (side, name) = match role {
             Role::Publishes => (&mut self.publisher, "wsify-publishes"),
             Role::Listens => (&mut self.listener, "wsify-listens"),
         };
-        match (&user, &password) {
-            (None, None) => {}
-            (None, Some(password)) => {
-                side.ask(What::Auth, &[b"AUTH", password.expose().as_bytes()], now);
-            }
-            (Some(user), password) => {
-                let password = password.as_ref().map_or("", |p| p.expose());
-                let parts = [b"AUTH", user.as_bytes(), password.as_bytes()];
-                side.ask(What::Auth, &parts, now);
-            }
-        }
         if db != 0 {
             side.ask(What::Select, &[b"SELECT", db.to_string().as_bytes()], now);
         }
@@ -463,7 +488,12 @@ impl Redis {
             });
         };
         match (&mut front.what, reply) {
-            (What::Auth, Reply::Error(why)) => {
+            (What::Auth { again: true }, Reply::Error(why))
+                if text(why.clone()).starts_with(NO_USERS) =>
+            {
+                self.authenticate(role, false, now);
+            }
+            (What::Auth { .. }, Reply::Error(why)) => {
                 // Only the code: some servers repeat in the rest what they were sent.
                 let why = text(why);
                 let code = why.split(' ').next().unwrap_or_default();
@@ -483,8 +513,8 @@ impl Redis {
                     false => why,
                 });
             }
-            (What::Auth | What::Select | What::Name, Reply::Done)
-            | (What::Name, Reply::Error(_)) => {}
+            (What::Auth { .. }, Reply::Done) => self.introduce(role, now),
+            (What::Select | What::Name, Reply::Done) | (What::Name, Reply::Error(_)) => {}
             (What::Hello, Reply::Done) => {
                 self.side(role).up = true;
                 self.news.push_back(match role {

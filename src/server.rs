@@ -19,7 +19,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::authorizer::Authorizer;
-use crate::config::{Broker, Config, Listen, RedisDsn, Stop};
+use crate::config::{Broker, Config, Listen, RedisAddress, RedisDsn, Stop};
 use crate::connection::{Clock, Limits, Millis, Peer};
 use crate::effect::{Answer, ConnId, Effect, Question, Verdict};
 use crate::heap::Heap;
@@ -636,12 +636,17 @@ fn start_redis(
 ) -> Result<Redis, Stop> {
     let failed =
         |e: io::Error| Stop::failed(format_args!("--broker-dsn {dsn} cannot be used: {e}"));
-    let tls = match dsn.tls {
-        true => {
+    if !dsn.unused.is_empty() {
+        let unused = "parts of --broker-dsn have no effect";
+        let names = dsn.unused.join(", ");
+        log.warn(unused, &[("parts", Value::Text(&names))]);
+    }
+    let tls = match dsn.address {
+        RedisAddress::Tcp { tls: true, .. } => {
             let shared = tls::client_config(config.cert_file.as_deref(), "redis");
             Some(Arc::new(shared.map_err(failed)?))
         }
-        false => None,
+        RedisAddress::Tcp { .. } | RedisAddress::Unix(_) => None,
     };
     let settings = redis::Settings {
         dsn: dsn.clone(),

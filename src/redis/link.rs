@@ -6,13 +6,16 @@
 //! hangs another would hang as well.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use mio::event::Event;
-use mio::net::TcpStream;
+use mio::event::Source;
+use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token, Waker};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
@@ -35,13 +38,98 @@ const STACK: usize = 512 * 1024;
 
 /// Where redis is.
 #[derive(Debug)]
-pub(super) struct Place {
-    pub host: String,
-    pub port: u16,
-    /// For `rediss://`.
-    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    /// Woken when a name has been looked up.
-    pub waker: Arc<Waker>,
+pub(super) enum Place {
+    Tcp {
+        host: String,
+        port: u16,
+        /// For `rediss://`.
+        tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+        /// Woken when a name has been looked up.
+        waker: Arc<Waker>,
+    },
+    Unix(PathBuf),
+}
+
+/// Where a connection goes to, after a name was looked up.
+#[derive(Clone, Debug)]
+enum Target {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Tcp(address) => address.fmt(f),
+            Target::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    fn connect(target: &Target) -> io::Result<Socket> {
+        match target {
+            Target::Tcp(address) => TcpStream::connect(*address).map(Socket::Tcp),
+            Target::Unix(path) => UnixStream::connect(path).map(Socket::Unix),
+        }
+    }
+
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Socket::Tcp(stream) => stream,
+            Socket::Unix(stream) => stream,
+        }
+    }
+
+    /// Whether the connection has come about; `NotConnected` while that is open.
+    fn outcome(&self) -> io::Result<()> {
+        let error = match self {
+            Socket::Tcp(stream) => stream.take_error(),
+            Socket::Unix(stream) => stream.take_error(),
+        };
+        match error {
+            Ok(None) => match self {
+                Socket::Tcp(stream) => stream.peer_addr().map(|_| ()),
+                Socket::Unix(stream) => stream.peer_addr().map(|_| ()),
+            },
+            Ok(Some(error)) | Err(error) => Err(error),
+        }
+    }
+
+    /// Without it small commands wait for the acknowledgement of the ones before them.
+    fn set_nodelay(&self) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.set_nodelay(true),
+            Socket::Unix(_) => Ok(()),
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.read(buffer),
+            Socket::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.write(bytes),
+            Socket::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 type Found = Result<Vec<SocketAddr>, String>;
@@ -55,17 +143,17 @@ enum Stage {
     },
     Connecting {
         until: Millis,
-        stream: TcpStream,
-        address: SocketAddr,
+        stream: Socket,
+        address: Target,
         /// What is tried next.
-        others: VecDeque<SocketAddr>,
+        others: VecDeque<Target>,
     },
     Open(Wire),
 }
 
 enum Wire {
-    Plain(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Plain(Socket),
+    Tls(Box<StreamOwned<ClientConnection, Socket>>),
 }
 
 pub(super) struct Link {
@@ -107,6 +195,16 @@ pub(super) enum Filled {
     Bytes(usize),
     Nothing,
     Broken(String),
+}
+
+impl Place {
+    /// The host, or the path.
+    fn name(&self) -> String {
+        match self {
+            Place::Tcp { host, .. } => host.clone(),
+            Place::Unix(path) => path.display().to_string(),
+        }
+    }
 }
 
 impl Link {
@@ -164,13 +262,16 @@ impl Link {
     /// Does what is next to come to a connection.
     pub fn advance(&mut self, registry: &Registry, now: Millis) -> Advance {
         match &mut self.stage {
-            Stage::Resting { until } if now >= *until => match self.place.host.parse::<IpAddr>() {
-                Ok(ip) => {
-                    let address = SocketAddr::new(ip, self.place.port);
-                    self.connect(registry, VecDeque::from([address]), now)
-                }
-                Err(_) => self.resolve(now),
-            },
+            Stage::Resting { until } if now >= *until => {
+                let target = match &*self.place {
+                    Place::Unix(path) => Target::Unix(path.clone()),
+                    Place::Tcp { host, port, .. } => match host.parse::<IpAddr>() {
+                        Ok(ip) => Target::Tcp(SocketAddr::new(ip, *port)),
+                        Err(_) => return self.resolve(now),
+                    },
+                };
+                self.connect(registry, VecDeque::from([target]), now)
+            }
             Stage::Resolving { until } => {
                 let late = now >= *until;
                 let found = self.lookup.as_ref().and_then(|lookup| {
@@ -183,7 +284,8 @@ impl Link {
                             Ok(mut addresses) => {
                                 let first = self.first.checked_rem(addresses.len()).unwrap_or(0);
                                 addresses.rotate_left(first);
-                                self.connect(registry, addresses.into(), now)
+                                let targets = addresses.into_iter().map(Target::Tcp);
+                                self.connect(registry, targets.collect(), now)
                             }
                             Err(why) => self.fail(why, now),
                         }
@@ -191,7 +293,7 @@ impl Link {
                     None if late => {
                         let why = format!(
                             "{}: the name's address did not come in time",
-                            self.place.host
+                            self.place.name()
                         );
                         self.fail(why, now)
                     }
@@ -205,11 +307,7 @@ impl Link {
                 others,
             } => {
                 let late = now >= *until;
-                let outcome = match stream.take_error() {
-                    Ok(None) => stream.peer_addr().map(|_| ()),
-                    Ok(Some(error)) | Err(error) => Err(error),
-                };
-                match outcome {
+                match stream.outcome() {
                     Ok(()) => self.open(now),
                     Err(e) if e.kind() == io::ErrorKind::NotConnected && !late => Advance::Nothing,
                     Err(e) if e.kind() == io::ErrorKind::NotConnected => {
@@ -239,18 +337,25 @@ impl Link {
             return Advance::Nothing;
         }
         let lookup = Arc::new(Mutex::new(None));
-        let (place, answer) = (Arc::clone(&self.place), Arc::clone(&lookup));
+        let Place::Tcp {
+            host, port, waker, ..
+        } = &*self.place
+        else {
+            return Advance::Nothing;
+        };
+        let (host, port, waker) = (host.clone(), *port, Arc::clone(waker));
+        let answer = Arc::clone(&lookup);
         let started = thread::Builder::new()
             .name("redis-dns".into())
             .stack_size(STACK)
             .spawn(move || {
-                let found = match (place.host.as_str(), place.port).to_socket_addrs() {
+                let found = match (host.as_str(), port).to_socket_addrs() {
                     Ok(addresses) => Ok(addresses.collect()),
-                    Err(error) => Err(format!("{}: {error}", place.host)),
+                    Err(error) => Err(format!("{host}: {error}")),
                 };
                 *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
                 // It fails only when the poll is gone, and with it whoever waited.
-                let _ = place.waker.wake();
+                let _ = waker.wake();
             });
         match started {
             Ok(_) => {
@@ -258,7 +363,7 @@ impl Link {
                 Advance::Nothing
             }
             Err(error) => {
-                let why = format!("no thread to look up {}: {error}", self.place.host);
+                let why = format!("no thread to look up {}: {error}", self.place.name());
                 self.fail(why, now)
             }
         }
@@ -267,14 +372,14 @@ impl Link {
     fn connect(
         &mut self,
         registry: &Registry,
-        mut others: VecDeque<SocketAddr>,
+        mut others: VecDeque<Target>,
         now: Millis,
     ) -> Advance {
-        let mut why = format!("{}: the name has no address", self.place.host);
+        let mut why = format!("{}: the name has no address", self.place.name());
         while let Some(address) = others.pop_front() {
-            let connected = TcpStream::connect(address).and_then(|mut stream| {
+            let connected = Socket::connect(&address).and_then(|mut stream| {
                 let interest = Interest::READABLE | Interest::WRITABLE;
-                registry.register(&mut stream, self.token, interest)?;
+                registry.register(stream.source(), self.token, interest)?;
                 Ok(stream)
             });
             match connected {
@@ -301,13 +406,15 @@ impl Link {
         else {
             return Advance::Nothing;
         };
-        // Without it small commands wait for the acknowledgement of the ones before them.
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Err(error) = stream.set_nodelay() {
             return self.fail(format!("{address}: {error}"), now);
         }
-        let wire = match &self.place.tls {
-            None => Wire::Plain(stream),
-            Some((config, name)) => match ClientConnection::new(Arc::clone(config), name.clone()) {
+        let wire = match &*self.place {
+            Place::Unix(_) | Place::Tcp { tls: None, .. } => Wire::Plain(stream),
+            Place::Tcp {
+                tls: Some((config, name)),
+                ..
+            } => match ClientConnection::new(Arc::clone(config), name.clone()) {
                 Ok(session) => Wire::Tls(Box::new(StreamOwned::new(session, stream))),
                 Err(error) => return self.fail(error.to_string(), now),
             },

@@ -296,7 +296,7 @@ def test_a_value_that_cannot_be_used(flag, value):
 
 
 def test_a_dsn_that_cannot_be_used():
-    for value in ("nonsense", "http://127.0.0.1:6379", "redis://", "redis://h:99999"):
+    for value in ("nonsense", "http://127.0.0.1:6379", "redis://h/x", "redis://h:99999"):
         status, _, err = run("--broker-driver", "redis", "--broker-dsn", value)
         assert status == 2, (value, status, err)
         complains(err, "broker-dsn", value)

@@ -1,6 +1,7 @@
 """CONTRACT section 7: several servers share their channels through redis; and what happens while it is away."""
 
 import json
+import signal
 import subprocess
 import threading
 import time
@@ -9,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from harness.net import DEADLINE, is_error, until
-from harness.redis import Redis, Scripted
+from harness.redis import Old, Redis, Scripted
 from harness.server import free_port
 from harness.tools import need
 from harness.ws import command, fresh
@@ -248,6 +249,65 @@ def test_a_wrong_password_is_said_and_not_shown(start, serve, credentials):
     assert redis.ask("CONFIG", "SET", "requirepass", "wrong" if "wrong" in credentials else "") == b"OK"
     if "nobody" not in credentials:
         is_up(server)
+
+
+def speaks(server, channel="x"):
+    server.ws().join(channel).say(command("broadcast", channel, "1")).hears("1")
+
+
+def test_a_password_is_sent_to_a_redis_that_has_none(redis, node):
+    speaks(node(redis, dsn=f"redis://:whatever@127.0.0.1:{redis.port}"))
+
+
+def test_a_password_is_sent_alone_to_a_redis_without_users(serve):
+    old = Old("secret")
+    try:
+        is_up(serve("--broker-driver", "redis", "--broker-dsn", f"redis://:secret@127.0.0.1:{old.port}"))
+        stranger = serve("--broker-driver", "redis", "--broker-dsn", f"redis://:other@127.0.0.1:{old.port}")
+        stranger.logged("refuses the user and the password")
+        named = serve("--broker-driver", "redis", "--broker-dsn", f"redis://default:secret@127.0.0.1:{old.port}")
+        named.logged("refuses the user and the password")
+    finally:
+        old.stop()
+
+
+def test_a_user_without_a_password_is_passed_over(redis, node):
+    server = node(redis, dsn=f"redis://nobody@127.0.0.1:{redis.port}")
+    speaks(server)
+    assert "the user" in json.loads(server.logged("have no effect"))["parts"]
+
+
+def test_a_unix_socket(start, node, tmp_path):
+    redis = start("--unixsocket", str(tmp_path / "redis.sock"), "--requirepass", "secret")
+    redis.auth = ("secret",)
+    for dsn in (f"unix://:secret@{tmp_path}/redis.sock?db=7", f"UNIX://default:secret@{tmp_path}/redis.sock?db=7"):
+        server = node(redis, dsn=dsn)
+        assert {client["db"] for client in redis.clients()} == {"7"}
+        speaks(server)
+        assert not any("secret" in line for line in server.out), server.out
+        server.signal(signal.SIGKILL)
+        until(lambda: not redis.clients(), "its links are gone")
+
+
+def test_a_unix_socket_that_is_not_there_yet(start, serve, tmp_path):
+    path = tmp_path / "redis.sock"
+    server = serve("--broker-driver", "redis", "--broker-dsn", f"unix://{path}")
+    is_down(server)
+    server.logged(str(path))
+    start("--unixsocket", str(path))
+    is_up(server)
+
+
+def test_what_the_go_client_takes(redis, node):
+    options = "pool_size=10&read_timeout=3s&protocol=3&client_name=me&db=4"
+    server = node(redis, dsn=f"REDIS://:{redis.port}/2/?{options}")
+    assert {client["db"] for client in redis.clients()} == {"4"}
+    speaks(server)
+    assert json.loads(server.logged("have no effect"))["parts"] == "pool_size, read_timeout, protocol, client_name"
+
+
+def test_a_dsn_is_not_looked_at_without_its_driver(serve):
+    is_up(serve("--broker-dsn", "nonsense"))
 
 
 def test_a_database_is_selected(redis, node):

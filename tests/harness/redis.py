@@ -134,6 +134,42 @@ class Redis:
         self.process.wait()
 
 
+class Old(threading.Thread):
+    """A redis before version 6: it has a password and knows no users."""
+
+    def __init__(self, password):
+        super().__init__(daemon=True)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.password = password
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                sock = self.listener.accept()[0]
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
+
+    def serve(self, sock):
+        wire, known = Wire.of(sock), False
+        try:
+            while True:
+                verb, *parts = wire.read()
+                if verb == b"AUTH":
+                    known = parts == [self.password.encode()]
+                    wrong = b"-ERR invalid password\r\n" if len(parts) == 1 else b"-ERR wrong number of arguments for 'auth' command\r\n"
+                    sock.sendall(b"+OK\r\n" if known else wrong)
+                else:
+                    sock.sendall(b"+OK\r\n" if known else b"-NOAUTH Authentication required.\r\n")
+        except (OSError, ConnectionError):
+            pass
+
+    def stop(self):
+        self.listener.close()
+
+
 class Scripted:
     """Something that speaks like redis as far as a subscriber needs it, and refuses, when told to, a SUBSCRIBE of several
     channels once it has seen an UNSUBSCRIBE."""
