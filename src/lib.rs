@@ -60,7 +60,7 @@
 //! hub/settle.rs            what follows from whatever was done to a connection, in named steps; how a WebSocket is closed
 //! hub/report/mod.rs        what happened, told once: metrics, access log, taps and log listen
 //! hub/report/listeners.rs  these listeners, and what is counted for every read and send
-//! hub/report/access_log.rs the access log: a line for an end, and for a refused request
+//! hub/report/access_log.rs   the access log: a line for an end, and for a refused request
 //! hub/report/tap.rs        taps: the filter of each, and lines on their way to them
 //! hub/state.rs             the hub's fields: facts, what follows from them, what leaves
 //! hub/settings.rs          what the hub is configured with
