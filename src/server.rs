@@ -10,6 +10,7 @@
 
 use std::fmt::Display;
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -93,14 +94,6 @@ pub struct Server {
     drain_time: Millis,
     /// When a graceful stop is over, whoever is left.
     stop_at: Option<Millis>,
-}
-
-/// What the loop goes on with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Course {
-    On,
-    /// Out at once, with this status.
-    Out(u8),
 }
 
 impl Server {
@@ -228,7 +221,7 @@ impl Server {
         let mut answers = Vec::new();
         let status = loop {
             self.wait(&mut events, self.timeout())?;
-            if let Course::Out(status) = self.tick(&events, &mut buffer, &mut answers) {
+            if let ControlFlow::Break(status) = self.tick(&events, &mut buffer, &mut answers) {
                 break status;
             }
             self.turn_ended = self.started.elapsed();
@@ -261,7 +254,7 @@ impl Server {
             let timeout = self.timeout().map_or(left, |timeout| timeout.min(left));
             self.wait(&mut events, Some(timeout))
                 .map_err(|stop| stop.text)?;
-            self.tick(&events, &mut buffer, &mut Vec::new());
+            let _ = self.tick(&events, &mut buffer, &mut Vec::new());
         }
         Ok(())
     }
@@ -279,12 +272,17 @@ impl Server {
 
     /// One turn of the loop: arrivals, work left over, questions, deadlines, fan-out, flush, the end of those that are
     /// over.
-    fn tick(&mut self, events: &Events, buffer: &mut [u8], answers: &mut Vec<Answer>) -> Course {
+    fn tick(
+        &mut self,
+        events: &Events,
+        buffer: &mut [u8],
+        answers: &mut Vec<Answer>,
+    ) -> ControlFlow<u8> {
         for event in events {
             match event.token() {
                 SIGNALS => {
-                    if let Course::Out(status) = self.signalled() {
-                        return Course::Out(status);
+                    if let ControlFlow::Break(status) = self.signalled() {
+                        return ControlFlow::Break(status);
                     }
                 }
                 WAKER => {}
@@ -326,9 +324,9 @@ impl Server {
                         Value::Number(self.hub.connections() as u64),
                     )],
                 );
-                Course::Out(0)
+                ControlFlow::Break(0)
             }
-            _ => Course::On,
+            _ => ControlFlow::Continue(()),
         }
     }
 
@@ -522,7 +520,8 @@ impl Server {
         self.hub.verdict(answer);
     }
 
-    fn signalled(&mut self) -> Course {
+    /// Handles signals. Breaks with the exit status.
+    fn signalled(&mut self) -> ControlFlow<u8> {
         let signals: Vec<i32> = self.signals.pending().collect();
         for signal in signals {
             if self.stop_at.is_some() {
@@ -530,7 +529,7 @@ impl Server {
                     "a second signal: out at once",
                     &[("signal", Value::Number(signal as u64))],
                 );
-                return Course::Out(128 + signal as u8);
+                return ControlFlow::Break(128 + signal as u8);
             }
             let fields = [
                 ("signal", Value::Number(signal as u64)),
@@ -545,7 +544,7 @@ impl Server {
             self.hub.drain(self.drain_time);
             self.manager.stopping(self.drain_time);
         }
-        Course::On
+        ControlFlow::Continue(())
     }
 
     /// The line at the start, and what an operator should know of who may do what.
