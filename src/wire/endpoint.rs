@@ -140,8 +140,9 @@ impl Endpoint {
         self.row().is_some_and(|row| row.body)
     }
 
+    /// The rows stand in the order of the names; those without a row come last.
     fn row(self) -> Option<&'static Row> {
-        ROWS.iter().find(|row| row.endpoint == self)
+        ROWS.get(self as usize)
     }
 }
 
@@ -216,13 +217,11 @@ mod tests {
     }
 
     #[test]
-    fn every_row_can_be_found() {
+    fn every_row_stands_at_its_name() {
         for row in &ROWS {
-            assert!(
-                row.endpoint
-                    .row()
-                    .is_some_and(|found| found.path == row.path)
-            );
+            let found = row.endpoint.row().map(|found| found.path);
+            assert_eq!(found, Some(row.path));
         }
+        assert!(Endpoint::Preflight.row().is_none() && Endpoint::Unknown.row().is_none());
     }
 }
