@@ -85,12 +85,12 @@ fn addresses(config: &Config, report: &mut Report) {
 }
 
 fn authorizer(config: &Config, report: &mut Report) {
-    let Some(settings) = config.authorizer() else {
+    let Some(settings) = config.authorizer(usize::MAX) else {
         return report.note("there is no authorizer: everyone may do everything");
     };
     let url = settings.url.clone();
-    let (verdict, trouble, took) = match authorizer::probe(settings, made_up_client()) {
-        Ok(heard) => heard,
+    let answer = match authorizer::probe(&settings, made_up_client()) {
+        Ok(answer) => answer,
         Err(error) => {
             return report.say(
                 false,
@@ -98,8 +98,8 @@ fn authorizer(config: &Config, report: &mut Report) {
             );
         }
     };
-    let took = took.as_millis();
-    match verdict {
+    let took = answer.took.as_millis();
+    match answer.verdict {
         Verdict::Allow => report.say(
             true,
             format_args!(
@@ -109,16 +109,23 @@ fn authorizer(config: &Config, report: &mut Report) {
         Verdict::Deny => report.say(
             true,
             format_args!(
-                "the authorizer at {url} answers, in {took} ms; it keeps a made-up client out"
+                "the authorizer at {url} answers, in {took} ms; it keeps a made-up client out (status {})",
+                answer.status.unwrap_or_default()
             ),
         ),
         Verdict::Unavailable => {
-            let trouble = trouble.unwrap_or_default();
+            let trouble = answer.trouble.unwrap_or_default();
             report.say(
                 false,
                 format_args!("the authorizer at {url} is down: {trouble}"),
             );
         }
+    }
+    if let Some(why) = answer.unreadable {
+        report.say(
+            false,
+            format_args!("the JSON that the authorizer answers with cannot be read: {why}"),
+        );
     }
 }
 

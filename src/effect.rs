@@ -3,8 +3,8 @@
 //! Owns: nothing. Knows: how a connection is named, what may be asked and answered.
 //! Never knows: who carries a value across, or when.
 //!
-//! Each `Ask`, `Publish` and `Subscribe` is answered once, whatever becomes of it: whoever waits for the answer has no
-//! deadline of its own.
+//! Each `Ask`, `Publish` and `Subscribe` is answered once, whatever becomes of it: a connection that waits for the answer
+//! has no deadline of its own. Only an `Ask` that was followed by `Withdraw` may stay unanswered.
 
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ pub struct ConnId {
 #[derive(Debug)]
 pub enum Effect {
     Ask(Question),
+    /// The connection wants no answer to its question any more. If that has not been put yet, it never is.
+    Withdraw(ConnId),
     Publish(Publication),
     Subscribe(Subscription),
     Unsubscribe(ChannelName),
@@ -90,17 +92,34 @@ impl Verdict {
     }
 }
 
-/// A verdict on its way home.
+/// What came of a question.
 #[derive(Debug)]
 pub struct Answer {
     pub to: ConnId,
     pub verdict: Verdict,
+    /// The answer's status. `None`: there was no answer.
+    pub status: Option<u16>,
     /// The JSON text that a `connect` was answered with as `state`.
     pub state: Option<Box<str>>,
-    /// Whether the body that might have held a `state` was over the limit, so that it was ignored.
-    pub state_too_long: bool,
+    /// What is wrong with the JSON that a `connect` was allowed with, so that it is ignored; in words for the log.
+    pub unreadable: Option<String>,
     /// Why the verdict is `Unavailable`, in words for the log ("connection refused", "status 502").
     pub trouble: Option<String>,
     /// From the question's arrival at the authorizer's queue to its verdict.
     pub took: Duration,
+}
+
+impl Answer {
+    /// There is none, for this reason.
+    pub fn unavailable(to: ConnId, trouble: String, took: Duration) -> Answer {
+        Answer {
+            to,
+            verdict: Verdict::Unavailable,
+            status: None,
+            state: None,
+            unreadable: None,
+            trouble: Some(trouble),
+            took,
+        }
+    }
 }

@@ -9,7 +9,7 @@
 //! pieces that are used (170 MB), and 8 ms when the holes (100 MB) are new. Reconsider when turns take longer because of
 //! it (the metric `wsify_loop_turn_longest_seconds`).
 
-use crate::connection::Millis;
+use crate::clock::Millis;
 
 /// How long after something has happened. By then an idle worker has ended, too, unless the authorizer's `Keep-Alive` lets
 /// it rest longer.

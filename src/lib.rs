@@ -1,5 +1,5 @@
 //! wsify: a WebSocket publish/subscribe server that asks a webhook who may do what. What it promises to its users is in
-//! README.md; this page is the map of how it keeps that. An hour here and in the headers of the files should do.
+//! README.md and docs/; this page is the map of how it keeps that. An hour here and in the headers of the files should do.
 //!
 //! The hard part is not bytes but interleaving (a verdict of the authorizer, a broadcast, a hang-up and the next frame,
 //! in any order), and never letting one party's work delay another's. So one thread owns everybody, and the part of it
@@ -11,16 +11,27 @@
 //! main.rs                  starts: arguments, configuration, log, server; says why it could not
 //! config.rs                arguments and environment, turned once into checked types; nobody else reads either
 //! config/dsn.rs            --broker-dsn: where redis is, and how that is shown without its secrets
-//! log.rs                   lines on stdout, JSON or text, written by a thread of its own, so that the loop never waits
+//! log/mod.rs               lines on stdout, written by a thread of its own, so that the loop never waits
+//! log/format.rs            a line as JSON or as text
+//! log/seldom.rs            throttles for lines: at most so many in a while, once for as long as something lasts
 //! metrics.rs               counters, gauges, histograms, and their Prometheus text
-//! apart.rs                 threads that have file descriptors of their own
+//! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
+//! secret.rs                a text that is never shown
+//! random.rs                one generator, for jitter
+//! fd_table.rs              threads that have a table of file descriptors of their own
 //! heap.rs                  memory that nobody uses any more, given back to the kernel
 //! process.rs               what the kernel says of this process, read when /metrics is asked for
 //! effect.rs                values that cross between the hub and its drivers: ConnId, Effect, Answer, Receipt
 //! buffers.rs               bytes that wait: Inbox (in), Outbox (out), Runs (encoded once, shared by many outboxes)
 //!
 //! wire/mod.rs              bytes to values and back, pure: no sockets, time, threads, logging, ConnId
-//! wire/http.rs             one request's head and body, one reply, query strings (RFC 9112)
+//! wire/http/mod.rs         HTTP/1.1 on the server's side: one request, one reply (RFC 9112)
+//! wire/http/head.rs        a request's head: its bytes and its lines
+//! wire/http/facts.rs       what its headers say about the request itself: host, framing, keep-alive
+//! wire/http/target.rs      its target, and query strings
+//! wire/http/body.rs        its body, and how the end of it is found
+//! wire/http/reply.rs       statuses, error answers, and their bytes
+//! wire/authority.rs        a host, and perhaps a port
 //! wire/endpoint.rs         what a request is for: the table of endpoints, and the 404 and 405 that follow from it
 //! wire/encoding.rs         in which encodings a content is sent to members
 //! wire/handshake.rs        may this request upgrade, and with what answer (RFC 6455 4)
@@ -33,6 +44,7 @@
 //! wire/command.rs          a client's message, a POST's body, channel names, the JSON of answers
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
 //! wire/resp.rs             commands to redis, and its replies
+//! wire/response.rs         an HTTP answer as a client reads it: the authorizer's
 //!
 //! connection/mod.rs        one connection: stream, session, what waits; all reads and writes of a client's socket
 //! connection/session.rs    its phases: bytes in, events out; answers malformed requests by itself
@@ -78,9 +90,10 @@
 //! hub/limits/memory.rs     bytes buffered for all connections
 //! hub/limits/eviction.rs   idle HTTP connections are closed when file descriptors run out
 //!
-//! authorizer.rs            worker threads: a Question goes out, an Answer comes home; never sees a client
-//! authorizer/dial.rs       a connection to the authorizer: name, TCP, TLS
-//! authorizer/fuzz.rs       an authorizer that says anything, for fuzzing
+//! authorizer/mod.rs        the loop's side: a Question goes out, an Answer comes home; never sees a client
+//! authorizer/pool.rs       the worker threads, and the questions that wait for one
+//! authorizer/call.rs       one question and its answer, on a connection that is kept alive
+//! authorizer/dial.rs       a connection to the authorizer: name, TCP, TLS, timeouts
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
 //!
 //! redis.rs                 the broker: one link publishes, one listens, receipts come home in order
@@ -100,22 +113,22 @@
 //! ```text
 //! main -> check, config, heap, log, server
 //! check -> authorizer, config, effect, listener, log, server, wire
-//! server -> authorizer, config, connection, effect, heap, hub, listener, log, metrics, redis, systemd, tls, welcome, wire
+//! server -> authorizer, clock, config, connection, effect, heap, hub, listener, log, metrics, random, redis, systemd, tls, welcome, wire
 //! listener -> config, connection
-//! heap -> connection
-//! hub -> buffers, config, connection, effect, log, metrics, playground, process, wire
-//! connection -> buffers, wire
-//! redis -> buffers, config, connection, effect, hub, log, wire
-//! authorizer -> apart, effect, tls, wire
-//! config -> authorizer, log, wire
+//! heap, random, systemd -> clock
+//! hub -> buffers, clock, config, connection, effect, log, metrics, playground, process, random, secret, wire
+//! connection -> buffers, clock, wire
+//! redis -> buffers, clock, config, connection, effect, hub, log, random, wire
+//! authorizer -> effect, fd_table, tls, wire
+//! config -> authorizer, log, secret, wire
 //! effect, playground -> wire
 //! process -> metrics
-//! log -> apart
-//! apart, buffers, metrics, systemd, tls, welcome, wire -> nothing
+//! log -> clock, fd_table
+//! buffers, clock, fd_table, metrics, secret, tls, welcome, wire -> nothing
 //! ```
 //!
-//! (Of `config` the hub needs the type of the key; of `authorizer`, `config` needs the type of the URL, and of `wire` that
-//! of the proxies.)
+//! (Of `config` the hub needs the type of `--access-log`; of `authorizer`, `config` needs the type of the URL, and of `wire`
+//! those of proxies and origins.)
 //!
 //! # Who owns what
 //!
@@ -227,12 +240,13 @@
 //! - Bytes leave to a client in one place, and a connection dies in one place. Below `server.rs` time is an argument.
 //! - Everything has a limit; its reason stands beside it, and what it leads to is an [`Ending`](connection::Ending) or
 //!   an answer. Memory follows what has come, never what was announced.
-//! - No `unsafe` but for two calls (heap.rs says why), no `Rc<RefCell>`, no lifetimes in structs, no trait with one
+//! - No `unsafe` but for three calls (heap.rs and fd_table.rs say why), no `Rc<RefCell>`, no lifetimes in structs, no trait with one
 //!   implementor, no callbacks.
-//! - Names are the README's nouns: one word, one meaning. Comments say why.
-//! - Comments cite `CONTRACT §n`, the numbered promises. README.md has them all, under these headings: §2 Flags, §3
-//!   Endpoints, §4 The client's side, §5 The backend's side, §6 The authorizer's side, §8 Flags (stopping), §9 Limits,
-//!   §10 From v3, §7 Many servers.
+//! - Names are the documentation's nouns: one word, one meaning. Comments say why.
+//! - Comments cite promises by their place, such as docs/authorizer.md#answers. `CONTRACT §n` is: §2 README.md#flags and
+//!   docs/operating.md, §3 docs/api.md, §4 docs/protocol.md, §5 docs/api.md#broadcast, §6 docs/authorizer.md, §7
+//!   docs/scaling.md, §8 docs/operating.md#stopping, §9 docs/protocol.md#violations and docs/limits.md, §10
+//!   docs/from-v3.md.
 //!
 //! # Decisions that bind the whole
 //!
@@ -251,20 +265,21 @@
 //!
 //! At a file's foot: tables of bytes and what they mean, read whole, byte by byte, and with more behind them. In
 //! `tests/`: stories and a seeded simulation of the hub without sockets, with broken copies of it that the simulation has
-//! to find; the command line, this map, the README's tables, the corpora of `fuzz/`, and how often the kernel and the
-//! allocator are called (cargo); the README's promises one by one over real sockets (`tests/contract`), and clients that
-//! others wrote (`tests/clients`). `tests/run` runs them all.
+//! to find; the command line, this map, the tables and links of the documentation, the corpora of `fuzz/`, and how often
+//! the kernel and the allocator are called (cargo); the promises of README and docs one by one over real sockets (`tests/contract`), clients
+//! that others wrote (`tests/clients`), and what README and docs print (`tests/docs`). `tests/run` runs them all.
 //!
 //! `cargo bench` measures: `versus` against programs that do only what the kernel demands, `codec` a frame beside other
 //! libraries, `million` the hub with a million connections and no sockets, `redis` two nodes beside one.
 
-pub mod apart;
 pub mod authorizer;
 pub mod buffers;
 pub mod check;
+pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod effect;
+pub mod fd_table;
 pub mod heap;
 pub mod hub;
 pub mod listener;
@@ -272,7 +287,9 @@ pub mod log;
 pub mod metrics;
 pub mod playground;
 pub mod process;
+pub mod random;
 pub mod redis;
+pub mod secret;
 pub mod server;
 pub mod systemd;
 pub mod tls;

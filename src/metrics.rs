@@ -47,6 +47,8 @@ pub struct Metrics {
     pub endings: Tally<&'static str>,
     /// Verdicts by name.
     pub verdicts: Tally<&'static str>,
+    /// The authorizer's answers by [`answer_class`].
+    pub authorizer_answers: Tally<&'static str>,
     /// From a question's arrival in the queue to its verdict.
     pub verdict_time: Histogram,
     /// From the turn in which a batch was begun to the end of that in which the last member had it.
@@ -130,6 +132,7 @@ impl Metrics {
             broker_messages: Tally::of(&["delivered", "not_json", "unknown"]),
             endings: Tally::of(&[]),
             verdicts: Tally::of(&["allow", "deny", "unavailable"]),
+            authorizer_answers: Tally::of(&ANSWER_CLASSES),
             verdict_time: Histogram::new(VERDICT_TIMES),
             fanout_time: Histogram::new(FANOUT_TIMES),
             turn_time: Histogram::new(TURN_TIMES),
@@ -247,6 +250,15 @@ impl Metrics {
         for (verdict, count) in self.verdicts.iter() {
             text.sample(name, &[("verdict", verdict)], count);
         }
+        let name = "wsify_authorizer_answers_total";
+        text.family(
+            name,
+            "counter",
+            "Answers of the authorizer, by status: 200, or the class of any other; none is no answer.",
+        );
+        for (class, count) in self.authorizer_answers.iter() {
+            text.sample(name, &[("class", class)], count);
+        }
         text.histogram(
             "wsify_authorizer_duration_seconds",
             "From a question's arrival in the queue to its verdict.",
@@ -304,6 +316,23 @@ impl Metrics {
             now.dropped_log_lines,
         );
         *out = text.0;
+    }
+}
+
+/// What [`answer_class`] may be, the frequent ones in front.
+const ANSWER_CLASSES: [&str; 8] = ["200", "4xx", "5xx", "none", "2xx", "3xx", "1xx", "other"];
+
+/// The class of an authorizer's answer. `200` is one by itself, as no other status is a yes; a status above 599 is `other`.
+pub fn answer_class(status: Option<u16>) -> &'static str {
+    match status {
+        None => "none",
+        Some(200) => "200",
+        Some(100..=199) => "1xx",
+        Some(201..=299) => "2xx",
+        Some(300..=399) => "3xx",
+        Some(400..=499) => "4xx",
+        Some(500..=599) => "5xx",
+        Some(_) => "other",
     }
 }
 

@@ -28,11 +28,12 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use self::link::{Advance, Filled, Link, Place};
+use crate::clock::Millis;
 use crate::config::{RedisAddress, RedisDsn};
-use crate::connection::{Millis, Stream};
+use crate::connection::Stream;
 use crate::effect::{ConnId, Publication, Receipt, Subscription, SubscriptionId};
 use crate::hub::Hub;
-use crate::log::{Log, Value};
+use crate::log::{Log, Seldom, Value};
 use crate::wire::command::ChannelName;
 use crate::wire::json;
 use crate::wire::resp::{self, Reply};
@@ -53,7 +54,7 @@ const BATCH: usize = 256;
 const LARGEST_REPLY: usize = 64 * 1024 * 1024;
 /// Bytes that redis has not taken: with more it is as good as down.
 const MOST_UNSENT: usize = 64 * 1024 * 1024;
-/// How often the same trouble with a message is told.
+/// The pause between two lines about the same trouble with messages.
 const SAY_AGAIN: Millis = 60_000;
 /// Of what redis says is wrong.
 const LONGEST_REASON: usize = 200;
@@ -150,27 +151,9 @@ pub struct Redis {
     said: String,
     /// It has been up.
     known: bool,
-    not_json: Complaint,
-    refusal: Complaint,
-}
-
-/// Something that is told once in a while only.
-#[derive(Default)]
-struct Complaint {
-    after: Millis,
-    unsaid: u64,
-}
-
-impl Complaint {
-    /// How often it has happened since it was last told, when it is time to tell.
-    fn due(&mut self, now: Millis) -> Option<u64> {
-        self.unsaid = self.unsaid.saturating_add(1);
-        if now < self.after {
-            return None;
-        }
-        self.after = now.saturating_add(SAY_AGAIN);
-        Some(std::mem::take(&mut self.unsaid))
-    }
+    /// Lines about messages that are not JSON, and about refusals.
+    not_json: Seldom,
+    refusal: Seldom,
 }
 
 impl Redis {
@@ -226,8 +209,8 @@ impl Redis {
             down: Some(now),
             said: String::new(),
             known: false,
-            not_json: Complaint::default(),
-            refusal: Complaint::default(),
+            not_json: Seldom::once_in(SAY_AGAIN),
+            refusal: Seldom::once_in(SAY_AGAIN),
         })
     }
 
@@ -453,10 +436,10 @@ impl Redis {
         };
         if !json::is_json(content) {
             hub.metrics_mut().broker_messages.add("not_json");
-            if let Some(count) = self.not_json.due(now) {
+            if let Some(left_out) = self.not_json.admit(now) {
                 let fields = [
                     ("channel", Value::Text(channel)),
-                    ("dropped", Value::Number(count)),
+                    ("dropped", Value::Number(left_out.saturating_add(1))),
                 ];
                 let line = "a message from the broker is not JSON: it is dropped";
                 self.log.warn(line, &fields);
@@ -598,11 +581,11 @@ impl Redis {
     }
 
     fn refused(&mut self, line: &str, why: &str, now: Millis) {
-        if let Some(count) = self.refusal.due(now) {
+        if let Some(left_out) = self.refusal.admit(now) {
             let why = shorten(why);
             let fields = [
                 ("reason", Value::Text(&why)),
-                ("refusals", Value::Number(count)),
+                ("refusals", Value::Number(left_out.saturating_add(1))),
             ];
             self.log.error(line, &fields);
         }

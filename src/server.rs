@@ -20,20 +20,21 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::authorizer::Authorizer;
+use crate::clock::{Clock, Millis};
 use crate::config::{Broker, Config, Listen, RedisAddress, RedisDsn, Stop};
-use crate::connection::{Clock, Limits, Millis, Peer};
+use crate::connection::{Limits, Peer};
 use crate::effect::{Answer, ConnId, Effect, Question, Verdict};
 use crate::heap::Heap;
 use crate::hub::{Hub, Settings};
 use crate::listener::{self, Listener, Socket};
-use crate::log::{Log, Value};
+use crate::log::{Condition, Log, Seldom, Value};
 use crate::metrics::Metrics;
+use crate::random;
 use crate::redis::{self, Redis};
 use crate::systemd::Manager;
 use crate::tls;
 use crate::welcome;
 use crate::wire::forwarded::Proxies;
-use crate::wire::origins::Origins;
 
 /// Bytes read at once; every connection's reads go through the one buffer of this size.
 const BUFFER: usize = 64 * 1024;
@@ -51,8 +52,8 @@ const RESERVED_REQUESTS: usize = 128;
 /// How long accepting rests when the system is out of something, or nobody has a place to give, unless a connection ends
 /// before.
 const ACCEPT_REST: Millis = 100;
-/// How long the authorizer is said to be down at least, so that one which flickers does not flood the log; and how long
-/// nothing is said of connections that cannot be served, once something was.
+/// For how long the log has the authorizer down at least, so that one which flickers does not flood it; and the pause
+/// between two lines about connections that cannot be served.
 const STEADY: Millis = 5_000;
 /// How long the last log lines are waited for.
 const LOG_PATIENCE: Duration = Duration::from_millis(500);
@@ -72,9 +73,8 @@ pub struct Server {
     authorizer: Option<Authorizer>,
     /// `None`: what is published here is for the clients here.
     redis: Option<Redis>,
-    /// What the log last said of the authorizer, and when.
-    authorizer_down: bool,
-    authorizer_said: Millis,
+    /// The authorizer is down.
+    authorizer_down: Condition,
     manager: Manager,
     heap: Heap,
     log: Log,
@@ -89,8 +89,8 @@ pub struct Server {
     guests: usize,
     /// Until when accepting rests.
     accept_after: Millis,
-    /// Until when the log says nothing more of connections that cannot be accepted or served.
-    unserved_said: Millis,
+    /// Lines about connections that cannot be accepted or served.
+    unserved: Seldom,
     drain_time: Millis,
     /// When a graceful stop is over, whoever is left.
     stop_at: Option<Millis>,
@@ -115,7 +115,9 @@ impl Server {
         let waker = Waker::new(poll.registry(), WAKER)
             .map_err(|e| Stop::failed(format_args!("the poll cannot be woken: {e}")))?;
         let waker = Arc::new(waker);
-        let authorizer = match config.authorizer() {
+        let asks = config.authorizer(fds);
+        let workers = asks.as_ref().map_or(0, |settings| settings.workers);
+        let authorizer = match asks {
             None => None,
             Some(settings) => {
                 let failed = |e: io::Error| {
@@ -126,10 +128,11 @@ impl Server {
         };
 
         let listeners = open_listeners(&config, poll.registry())?;
-        // Where threads cannot be apart, as in a container whose system calls are filtered, the workers' are among ours.
+        // Where threads cannot have a table of their own, as in a container whose system calls are filtered, the workers'
+        // descriptors are among ours.
         let reserved = RESERVED_FDS
             + listeners.len()
-            + authorizer.as_ref().map_or(0, |_| config.authorizer_workers)
+            + workers
             + usize::from(config.broker != Broker::Memory) * BROKER_FDS;
         let max_sockets = fds.saturating_sub(reserved).max(fds / 2);
         let room = max_sockets
@@ -143,10 +146,8 @@ impl Server {
             );
         }
         let max_connections = wanted.min(room);
-        let random = getrandom::u64()
+        let random = random::seed()
             .map_err(|e| Stop::failed(format_args!("no random number can be had: {e}")))?;
-        let origins = Origins::parse(&config.allowed_origins.join(","))
-            .map_err(|e| Stop::failed(format_args!("--allowed-origins cannot be used: {e}")))?;
         let settings = Settings {
             limits: Limits {
                 handshake_timeout: millis(config.handshake_timeout),
@@ -161,7 +162,7 @@ impl Server {
             max_message_rate: config.max_message_rate,
             playground: config.playground,
             key: config.broadcasting_key.clone(),
-            origins,
+            origins: config.allowed_origins.clone(),
             proxies: config.trusted_proxies.clone(),
             proxy_protocol: config.proxy_protocol,
             authorizer: authorizer.is_some(),
@@ -185,8 +186,7 @@ impl Server {
             hub,
             redis,
             authorizer,
-            authorizer_down: false,
-            authorizer_said: 0,
+            authorizer_down: Condition::lasting(STEADY),
             manager,
             heap: Heap::default(),
             log,
@@ -196,7 +196,7 @@ impl Server {
             max_sockets,
             guests: max_sockets - room,
             accept_after: 0,
-            unserved_said: 0,
+            unserved: Seldom::once_in(STEADY),
             drain_time: millis(config.drain_timeout),
             stop_at: None,
         };
@@ -332,11 +332,13 @@ impl Server {
 
     #[inline(always)]
     fn ready(&mut self, token: Token, event: &Event, buffer: &mut [u8]) {
-        let closed = event.is_read_closed() || event.is_error();
+        let reset = event.is_error();
+        let closed = event.is_read_closed() || reset;
         self.hub.ready(
             id(token),
             event.is_readable() || closed,
             closed,
+            reset,
             event.is_writable(),
             buffer,
         );
@@ -352,9 +354,12 @@ impl Server {
         }
         let rest = waiting.then_some(self.accept_after);
         let broker = self.redis.as_ref().and_then(Redis::next_deadline);
+        let question = self.authorizer.as_ref().and_then(Authorizer::due);
+        let question = question.map(|due| millis(due.saturating_duration_since(self.started)));
         let next = [
             self.hub.next_deadline(),
             broker,
+            question,
             self.manager.next_deadline(),
             self.heap.next_deadline(),
             rest,
@@ -444,9 +449,7 @@ impl Server {
     }
 
     fn unserved(&mut self, message: &str, reason: &dyn Display) {
-        let now = self.hub.clock.now;
-        if now >= self.unserved_said {
-            self.unserved_said = now + STEADY;
+        if self.unserved.admit(self.hub.clock.now).is_some() {
             self.log.warn(message, &[("reason", Value::Shown(reason))]);
         }
     }
@@ -457,6 +460,11 @@ impl Server {
         while let Some(effect) = self.hub.effect() {
             match (effect, &mut self.redis) {
                 (Effect::Ask(question), _) => self.ask(question),
+                (Effect::Withdraw(id), _) => {
+                    if let Some(authorizer) = &self.authorizer {
+                        authorizer.withdraw(id);
+                    }
+                }
                 (Effect::Publish(publication), Some(redis)) => redis.publish(&publication, now),
                 (Effect::Subscribe(subscription), Some(redis)) => redis.want(subscription, now),
                 (Effect::Unsubscribe(channel), Some(redis)) => redis.unwant(channel, now),
@@ -470,26 +478,20 @@ impl Server {
     }
 
     fn ask(&mut self, question: Question) {
-        let Some(Err(question)) = self.authorizer.as_ref().map(|a| a.ask(question)) else {
+        let Some(Err(question)) = self.authorizer.as_mut().map(|a| a.ask(question)) else {
             return;
         };
-        self.answered(Answer {
-            to: question.from,
-            verdict: Verdict::Unavailable,
-            state: None,
-            state_too_long: false,
-            trouble: Some("more questions wait than --authorizer-queue allows".to_owned()),
-            took: Duration::ZERO,
-        });
+        let trouble = "more questions wait than --authorizer-queue allows".to_owned();
+        self.answered(Answer::unavailable(question.from, trouble, Duration::ZERO));
     }
 
     fn take_answers(&mut self, answers: &mut Vec<Answer>) {
-        let Some(authorizer) = &self.authorizer else {
+        let Some(authorizer) = &mut self.authorizer else {
             return;
         };
-        authorizer.answers(answers);
-        self.hub.drivers.questions_in_flight = authorizer.in_flight() as u64;
-        self.hub.drivers.questions_waiting = authorizer.waiting() as u64;
+        let load = authorizer.answers(answers);
+        self.hub.drivers.questions_in_flight = load.in_flight as u64;
+        self.hub.drivers.questions_waiting = load.waiting as u64;
         for answer in answers.drain(..) {
             self.answered(answer);
         }
@@ -498,24 +500,14 @@ impl Server {
     fn answered(&mut self, answer: Answer) {
         let down = answer.verdict == Verdict::Unavailable;
         let now = self.hub.clock.now;
-        if down != self.authorizer_down && (down || now >= self.authorizer_said + STEADY) {
-            self.authorizer_down = down;
-            self.authorizer_said = now;
-            if down {
-                let trouble = answer.trouble.as_deref().unwrap_or("unknown");
-                self.log.error(
-                    "the authorizer is down",
-                    &[("reason", Value::Text(trouble))],
-                );
-            } else {
-                self.log.info("the authorizer answers again", &[]);
-            }
-        }
-        if answer.state_too_long {
-            self.log.warn(
-                "the authorizer's answer to a connect is over 4 KiB: its state is ignored",
-                &[],
+        if down && self.authorizer_down.begin(now) {
+            let trouble = answer.trouble.as_deref().unwrap_or("unknown");
+            self.log.error(
+                "the authorizer is down",
+                &[("reason", Value::Text(trouble))],
             );
+        } else if !down && self.authorizer_down.end(now) {
+            self.log.info("the authorizer answers again", &[]);
         }
         self.hub.verdict(answer);
     }
@@ -587,7 +579,7 @@ impl Server {
                 config.broadcasting_key.is_some(),
                 authorizer.is_some(),
             );
-            self.log.tell(&text);
+            self.log.print(&text);
         }
     }
 }

@@ -17,8 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// Milliseconds since the server's start, as everywhere.
-type Millis = u64;
+use crate::clock::Millis;
 
 /// Between two lines of status.
 const STATUS_REST: Millis = 5_000;

@@ -9,8 +9,9 @@ mod puppet;
 use std::time::SystemTime;
 
 use puppet::{Puppet, TEXT, UPGRADE, frame, say};
+use wsify::clock::Clock;
 use wsify::config::AccessLog;
-use wsify::connection::{Clock, Limits, Peer};
+use wsify::connection::{Limits, Peer};
 use wsify::effect::ConnId;
 use wsify::hub::{Hub, Settings};
 use wsify::log::{Level, Log};

@@ -18,7 +18,7 @@ type Target = (&'static str, fn(&[u8]));
 
 /// Each target in `fuzz/fuzz_targets`, and what it calls.
 const TARGETS: [Target; 11] = [
-    ("answer", wsify::authorizer::fuzz),
+    ("answer", wsify::wire::response::fuzz),
     ("command", wsify::wire::command::fuzz),
     ("forwarded", wsify::wire::forwarded::fuzz),
     ("frame", wsify::wire::frame::fuzz),

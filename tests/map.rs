@@ -48,7 +48,11 @@ fn every_file_has_its_line() {
         .filter(|name| name.ends_with(".rs"))
         .collect();
     described.sort();
-    let there: Vec<String> = files().into_keys().collect();
+    // Tests and fuzzing in a file of their own belong to the file that they test.
+    let there = files().into_keys();
+    let there: Vec<String> = there
+        .filter(|name| !name.ends_with("/tests.rs") && !name.ends_with("/fuzz.rs"))
+        .collect();
     assert_eq!(described, there);
 }
 
@@ -75,7 +79,7 @@ fn imports_go_where_the_map_says() {
         let code = text.lines().filter(|line| !line.trim().starts_with("//"));
         for root in ["crate::", "wsify::"] {
             for path in code.clone().flat_map(|line| line.split(root).skip(1)) {
-                let end = path.find(|c: char| !c.is_ascii_lowercase());
+                let end = path.find(|c: char| !c.is_ascii_lowercase() && c != '_');
                 imports.insert(path[..end.unwrap_or(path.len())].to_owned());
             }
         }

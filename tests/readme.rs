@@ -1,4 +1,5 @@
-//! What the README says in tables, held against the program: every flag, and every metric.
+//! The tables of the documentation, held against the program: every flag in README.md, every metric in
+//! docs/observing.md.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -7,15 +8,11 @@ use std::time::SystemTime;
 use wsify::config::FLAGS;
 use wsify::metrics::{Gauges, Metrics};
 
-fn readme() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    std::fs::read_to_string(path).unwrap()
-}
-
-/// What stands between two markers that no reader sees.
-fn section(name: &str) -> String {
-    let readme = readme();
-    let (_, rest) = readme.split_once(&format!("<!-- {name} -->\n")).unwrap();
+/// The text between two comments of a page, which a reader does not see.
+fn section(page: &str, name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, rest) = text.split_once(&format!("<!-- {name} -->\n")).unwrap();
     let (section, _) = rest.split_once(&format!("<!-- end of {name} -->")).unwrap();
     section.to_owned()
 }
@@ -51,7 +48,7 @@ fn the_table_of_flags_is_that_of_the_program() {
         .unwrap();
     }
     assert!(
-        section("flags") == table,
+        section("README.md", "flags") == table,
         "the README's table of flags is not that of src/config.rs, which is\n{table}"
     );
 }
@@ -68,7 +65,7 @@ fn the_table_of_metrics_names_each_and_no_other() {
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
         .collect();
-    let section = section("metrics");
+    let section = section("docs/observing.md", "metrics");
     let described: Vec<(&str, &str)> = section
         .lines()
         .filter_map(|line| {

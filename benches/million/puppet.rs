@@ -28,7 +28,7 @@ pub fn say(hub: &mut Hub<Puppet>, buffer: &mut [u8], id: ConnId, bytes: &[u8]) {
     line.clear();
     line.extend_from_slice(bytes);
     LINE.set(line);
-    hub.ready(id, true, false, false, buffer);
+    hub.ready(id, true, false, false, false, buffer);
 }
 
 /// Numbers of those who were sent a ping or a close since the last call.

@@ -1,39 +1,32 @@
-//! How a connection to the authorizer is made: its name looked up, TCP, TLS.
+//! How a connection to the authorizer is made and used: its name looked up, TCP, TLS.
 //!
-//! Owns: the TLS sessions that may be resumed, the lookup under way.
-//! Knows: ureq's connector interface, rustls. Never knows: a question, or what HTTP is spoken.
+//! Owns: the TLS sessions that may be resumed, the lookup under way, a socket's timeouts. Knows: rustls.
+//! Never knows: a question, or what HTTP is spoken.
 //!
 //! Decisions
-//! - **Names are looked up when a connection is made**, by one thread for all workers. ureq would do it for every
-//!   question, on a thread of its own each: slow, and a name server's hiccup would reach questions that need no new
-//!   connection. Reconsider when ureq resolves lazily.
-//! - **TLS is set up here instead of by ureq**, because all workers then share one configuration (roots read once,
-//!   sessions resumed), and because of self-signed certificates (see [`crate::tls`]).
-//! - Both need ureq's `unversioned` interface, which may change in a minor version: `Cargo.lock` pins it.
+//! - **Names are looked up when a connection is made**, by one thread for all workers. `getaddrinfo` cannot be stopped: a
+//!   name server that hangs then holds one thread, and only questions that need a new connection wait for it.
+//! - **All workers share one TLS configuration**: roots are read once, sessions resumed. [`crate::tls`] says why
+//!   certificates are judged there.
+//! - **A socket's timeout is set only when it would be off by more than a sixteenth**, over setting it before each call
+//!   of the kernel: what is left of a call's time is nearly always all of it.
 
-use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::{RecvFlags, recv};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
-use ureq::config::Config;
-use ureq::http::Uri;
-use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, TcpConnector, Transport,
-    TransportAdapter,
-};
 
+use super::pool::{STACK, lock};
 use super::url::Url;
-use super::{STACK, lock};
 use crate::tls::client_config;
 
-/// ureq has no room for more addresses of one name.
+/// Addresses of one name that are tried.
 const ADDRESSES: usize = 16;
 
 /// Makes connections, for all workers.
@@ -59,137 +52,184 @@ impl Dialer {
             tls,
         })
     }
-}
 
-impl Connector for Dialer {
-    type Out = Box<dyn Transport>;
-
-    fn connect(
-        &self,
-        details: &ConnectionDetails,
-        chained: Option<()>,
-    ) -> Result<Option<Self::Out>, ureq::Error> {
-        let late = || ureq::Error::Timeout(details.timeout.reason);
-        let started = Instant::now();
-        let left = || {
-            let left = details.timeout.after.saturating_sub(started.elapsed());
-            if left.is_zero() {
-                return Err(late());
-            }
-            Ok(NextTimeout {
-                after: left.into(),
-                ..details.timeout
-            })
-        };
-        let found = self.names.look_up(*left()?.after).ok_or_else(late)?;
-        let mut addrs = details.resolver.empty();
-        for addr in found.map_err(|why| ureq::Error::Other(why.into()))? {
-            addrs.push(addr);
-        }
-        let details = ConnectionDetails {
-            uri: details.uri,
-            addrs,
-            config: details.config,
-            request_level: details.request_level,
-            resolver: details.resolver,
-            now: (details.current_time)(),
-            timeout: left()?,
-            current_time: details.current_time.clone(),
-            run_connector: details.run_connector.clone(),
-            register_shutdown: details.register_shutdown.clone(),
-        };
-        let Some(tcp) = TcpConnector::default().connect(&details, chained)? else {
-            return Ok(None);
-        };
+    /// A new connection, its TLS handshake done.
+    ///
+    /// # Errors
+    /// `TimedOut` after `deadline`; the name, the host or its certificate is not as it should be.
+    pub(super) fn connect(&self, deadline: Instant) -> io::Result<Link> {
+        let found = self.names.look_up(left(deadline)?);
+        let addrs = found.ok_or(io::ErrorKind::TimedOut)?;
+        let addrs = addrs.map_err(io::Error::other)?;
+        let mut socket = Socket::connect(&addrs, deadline)?;
         let Some(tls) = &self.tls else {
-            return Ok(Some(Box::new(tcp)));
+            return Ok(Link::Plain(socket));
         };
         let name = ServerName::try_from(self.names.host.clone())
-            .map_err(|_| ureq::Error::Tls("the host is no name that a certificate can bear"))?;
-        let mut session = ClientConnection::new(Arc::clone(tls), name)
-            .map_err(|error| ureq::Error::Other(error.into()))?;
-        let mut socket = TransportAdapter::new(
-            Box::new(tcp) as Box<dyn Transport>,
-            details.current_time.clone(),
-        );
-        socket.set_timeout(left()?);
+            .map_err(|_| io::Error::other("the host is no name that a certificate can bear"))?;
+        let mut session = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
         session.complete_io(&mut socket)?;
-        let config = details.config;
-        Ok(Some(Box::new(Tls {
-            buffers: LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size()),
-            stream: StreamOwned::new(session, socket),
-        })))
+        Ok(Link::Tls(Box::new(StreamOwned::new(session, socket))))
     }
 }
 
-struct Tls {
-    buffers: LazyBuffers,
-    stream: StreamOwned<ClientConnection, TransportAdapter>,
+/// What is left until `deadline`.
+fn left(deadline: Instant) -> io::Result<Duration> {
+    match deadline.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
+        left => Ok(left),
+    }
 }
 
-impl Transport for Tls {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        &mut self.buffers
+/// A connection to the authorizer.
+#[derive(Debug)]
+pub(super) enum Link {
+    Plain(Socket),
+    Tls(Box<StreamOwned<ClientConnection, Socket>>),
+}
+
+impl Link {
+    pub(super) fn write_all(&mut self, bytes: &[u8], deadline: Instant) -> io::Result<()> {
+        match self {
+            Link::Plain(socket) => {
+                socket.deadline = deadline;
+                socket.write_all(bytes)
+            }
+            Link::Tls(stream) => {
+                stream.sock.deadline = deadline;
+                stream.write_all(bytes)?;
+                stream.flush()
+            }
+        }
     }
 
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        self.stream.sock.set_timeout(timeout);
-        let output = self.buffers.output().get(..amount).unwrap_or_default();
-        self.stream.write_all(output)?;
+    pub(super) fn read(&mut self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
+        match self {
+            Link::Plain(socket) => {
+                socket.deadline = deadline;
+                socket.read(buffer)
+            }
+            Link::Tls(stream) => {
+                stream.sock.deadline = deadline;
+                stream.read(buffer)
+            }
+        }
+    }
+
+    /// Whether it may be used for another call: nothing has come that was not asked for, and no end.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        match self {
+            Link::Plain(socket) => is_blocked(&Glance(&socket.tcp).read(&mut [0])),
+            Link::Tls(stream) => loop {
+                let session = &mut stream.conn;
+                let fresh = session.read_tls(&mut Glance(&stream.sock.tcp));
+                if is_blocked(&fresh) {
+                    return true;
+                }
+                // Session tickets may come at any time; anything else is no good sign.
+                let silent = session
+                    .process_new_packets()
+                    .is_ok_and(|it| !it.peer_has_closed() && it.plaintext_bytes_to_read() == 0);
+                if !silent || !fresh.is_ok_and(|count| count > 0) {
+                    return false;
+                }
+            },
+        }
+    }
+}
+
+fn is_blocked(read: &io::Result<usize>) -> bool {
+    matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// A socket's bytes, without waiting for any.
+struct Glance<'a>(&'a TcpStream);
+
+impl Read for Glance<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (_, count) = recv(self.0, buffer, RecvFlags::DONTWAIT)?;
+        Ok(count)
+    }
+}
+
+/// A socket whose calls of the kernel end at a deadline.
+#[derive(Debug)]
+pub(super) struct Socket {
+    tcp: TcpStream,
+    deadline: Instant,
+    /// As the kernel has them.
+    read_timeout: Duration,
+    write_timeout: Duration,
+}
+
+impl Socket {
+    /// Connects to the first of `addrs` that answers.
+    fn connect(addrs: &[SocketAddr], deadline: Instant) -> io::Result<Socket> {
+        let mut failed = io::Error::other("the name has no address");
+        for (nth, addr) in addrs.iter().enumerate() {
+            let others = u32::try_from(addrs.len() - nth).unwrap_or(u32::MAX);
+            // No address takes the time of those behind it.
+            match TcpStream::connect_timeout(addr, left(deadline)? / others) {
+                Ok(tcp) => {
+                    tcp.set_nodelay(true)?;
+                    return Ok(Socket {
+                        tcp,
+                        deadline,
+                        read_timeout: Duration::ZERO,
+                        write_timeout: Duration::ZERO,
+                    });
+                }
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+}
+
+/// The timeout to set, if what the kernel has is off. Never zero, which the kernel takes for none.
+fn timeout_to_set(set: Duration, left: Duration) -> Option<Duration> {
+    let fits = left <= set && set <= left + left / 16;
+    (!fits).then(|| left.max(Duration::from_millis(1)))
+}
+
+/// The kernel says of a timeout that the call would block.
+fn timed_out(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+        _ => error,
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(timeout) = timeout_to_set(self.read_timeout, left(self.deadline)?) {
+                self.tcp.set_read_timeout(Some(timeout))?;
+                self.read_timeout = timeout;
+            }
+            match self.tcp.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read.map_err(timed_out),
+            }
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(timeout) = timeout_to_set(self.write_timeout, left(self.deadline)?) {
+            self.tcp.set_write_timeout(Some(timeout))?;
+            self.write_timeout = timeout;
+        }
+        self.tcp.write(bytes).map_err(timed_out)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
-        self.stream.sock.set_timeout(timeout);
-        let amount = self.stream.read(self.buffers.input_append_buf())?;
-        self.buffers.input_appended(amount);
-        Ok(amount > 0)
-    }
-
-    /// Whether the connection may be used again: nothing has come that nobody asked for, at any of the layers, and
-    /// no end.
-    fn is_open(&mut self) -> bool {
-        let session = self.stream.conn.process_new_packets();
-        let quiet =
-            session.is_ok_and(|it| !it.peer_has_closed() && it.plaintext_bytes_to_read() == 0);
-        let tcp = self.stream.sock.get_mut();
-        quiet && tcp.buffers().input().is_empty() && tcp.is_open()
-    }
-
-    fn is_tls(&self) -> bool {
-        true
-    }
 }
 
-impl fmt::Debug for Tls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Tls")
-            .field(&self.stream.sock.inner())
-            .finish()
-    }
-}
-
-/// ureq resolves before it knows whether it needs a connection; the [`Dialer`] does it then.
-#[derive(Debug)]
-pub(super) struct Later;
-
-impl Resolver for Later {
-    fn resolve(
-        &self,
-        _: &Uri,
-        _: &Config,
-        _: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        Ok(self.empty())
-    }
-
-    fn empty(&self) -> ResolvedSocketAddrs {
-        ResolvedSocketAddrs::from_fn(|_| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))
-    }
-}
-
-/// The addresses behind the URL's host. One lookup at a time: `getaddrinfo` cannot be stopped, so a name server that
-/// hangs holds one thread, however many workers ask.
+/// The addresses behind the URL's host, looked up by one thread at a time.
 #[derive(Debug)]
 struct Names {
     host: String,
@@ -267,6 +307,7 @@ mod tests {
     use std::net::TcpStream;
     use std::path::PathBuf;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
     #[test]
     fn one_lookup_for_all_who_ask() {
         let url: Url = "http://localhost:81/".parse().unwrap();

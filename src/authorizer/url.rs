@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use ureq::http::{HeaderValue, Uri};
+use http::{HeaderValue, Uri};
 
 /// `--authorizer-url`, checked. Credentials in it (`http://user:pass@host/`) are kept apart, sent as
 /// `Authorization: Basic` (percent-decoded), and shown to nobody.

@@ -9,7 +9,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::{Host, Secret, digits, host_name, port};
+use super::digits;
+use crate::secret::Secret;
+use crate::wire::authority::{self, Host};
 
 const ACCEPTED: &str = "redis://[user:pass@]host[:port][/db], rediss://... or unix:///path[?db=0], needed with the \
     redis driver; user and pass percent-encoded";
@@ -92,12 +94,14 @@ fn tcp(rest: &str, tls: bool) -> Option<RedisDsn> {
     // The colons of an IPv6 address lie within its brackets.
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, "")) => (host, DEFAULT_PORT),
-        Some((host, number)) if !number.ends_with(']') => (host, port(number)?),
+        Some((host, number)) if !number.ends_with(']') => {
+            (host, authority::port(number.as_bytes())?)
+        }
         _ => (authority, DEFAULT_PORT),
     };
     let host = match host {
         "" => DEFAULT_HOST.to_owned(),
-        host => match host_name(host)? {
+        host => match Host::parse(host)? {
             Host::Ip(ip) => ip.to_string(),
             Host::Name(name) => name,
         },
@@ -137,7 +141,7 @@ fn with_credentials(address: RedisAddress, credentials: &str, db: u32) -> Option
     };
     if !password.is_empty() {
         dsn.user = (!user.is_empty()).then_some(user);
-        dsn.password = Some(Secret(password));
+        dsn.password = Some(Secret::new(password));
     } else if !user.is_empty() {
         dsn.unused.push("the user (it has no password)".to_owned());
     }

@@ -35,11 +35,11 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// The code and reason of the close frame that is sent (CONTRACT §4, §9). A client's code is echoed; one that gave
-    /// none is given none.
+    /// The code and reason of the close frame that is sent (`docs/protocol.md#closing`). A client's code is echoed.
+    /// An empty close frame is answered with 1000, so that a browser's `close()` ends with 1000 and not with 1005.
     pub fn close(self) -> (Option<u16>, &'static str) {
         match self {
-            Ending::Closed(code) => (code, "goodbye"),
+            Ending::Closed(code) => (code.or(Some(1000)), "goodbye"),
             Ending::Violation(violation) => (Some(violation.code()), violation.reason()),
             Ending::TooSlow => (Some(1008), "it reads too slowly: too much waits to be sent"),
             Ending::Stopping => (Some(1012), "the server is stopping: come back later"),

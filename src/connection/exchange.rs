@@ -6,10 +6,11 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use super::{Limits, Millis, Peer};
+use super::{Limits, Peer};
 use crate::buffers::Outbox;
+use crate::clock::Millis;
 use crate::wire::endpoint::Endpoint;
-use crate::wire::http::{self, Body, Framing, Head, Manner, Refusal};
+use crate::wire::http::{self, Body, Framing, Head, Refusal, ReplyOptions};
 use crate::wire::message::Payload;
 use crate::wire::proxy_protocol;
 
@@ -22,7 +23,7 @@ pub struct Exchange {
     pub endpoint: Endpoint,
     /// The page's origin, of a browser.
     pub origin: Option<Box<[u8]>>,
-    manner: Manner,
+    options: ReplyOptions,
     framing: Framing,
     /// The client waits for `100 Continue` before it sends the body.
     expects_continue: bool,
@@ -38,7 +39,7 @@ impl Exchange {
             from,
             endpoint: Endpoint::Unknown,
             origin: head.header("origin").map(Into::into),
-            manner: head.manner(),
+            options: head.reply_options(),
             framing: head.framing,
             expects_continue: head.expects_continue,
             since,
@@ -47,13 +48,18 @@ impl Exchange {
     }
 
     /// How its answer is framed. `closing`: the connection ends with the answer, whatever the client wishes.
-    pub(super) fn manner(&self, closing: bool, limits: &Limits) -> Manner {
+    pub(super) fn reply_options(&self, closing: bool, limits: &Limits) -> ReplyOptions {
         let too_long =
             matches!(self.framing, Framing::Length(length) if length > limits.max_message as u64);
-        let mut manner = self.manner;
+        let mut options = self.options;
         // The end of an unwanted body has to be found, unless it may never be sent.
-        manner.close |= closing || self.is_unread() && (too_long || self.expects_continue);
-        manner
+        options.close |= closing || self.is_unread() && (too_long || self.expects_continue);
+        options
+    }
+
+    /// Whether all of its body has been read, if there is one.
+    pub fn is_read(&self) -> bool {
+        self.read
     }
 
     /// Whether its body is still to come, or to be skipped.
@@ -186,6 +192,8 @@ pub(super) struct BodyReader {
     limit: u64,
     /// The request; without it, it has been answered, and the body is skipped.
     exchange: Option<Exchange>,
+    /// The head of an upgrade request, whose body has to be empty.
+    upgrade: Option<Head>,
     kept: Vec<u8>,
     /// The client waits for `100 Continue`.
     expected: bool,
@@ -200,7 +208,17 @@ impl BodyReader {
             limit: limits.max_message as u64,
             expected: exchange.expects_continue,
             exchange: Some(exchange),
+            upgrade: None,
             kept: Vec::new(),
+        }
+    }
+
+    /// Reads the body of an upgrade request, which has to be empty.
+    pub fn empty(exchange: Exchange, upgrade: Head, limits: &Limits) -> BodyReader {
+        BodyReader {
+            limit: 0,
+            upgrade: Some(upgrade),
+            ..BodyReader::keep(exchange, limits)
         }
     }
 
@@ -222,9 +240,20 @@ impl BodyReader {
         self.exchange.is_none()
     }
 
+    /// Whether it is an upgrade request's, and has to be empty.
+    pub fn is_of_upgrade(&self) -> bool {
+        self.upgrade.is_some()
+    }
+
     /// Bytes kept.
     pub fn held(&self) -> usize {
-        self.kept.len()
+        let head = self.upgrade.as_ref().map_or(0, Head::size);
+        self.kept.len().saturating_add(head)
+    }
+
+    /// The head of the upgrade request.
+    pub fn take_upgrade(&mut self) -> Option<Head> {
+        self.upgrade.take()
     }
 
     /// The request, if it has not been answered.

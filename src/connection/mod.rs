@@ -43,24 +43,10 @@ pub use suspended::{Awaits, Suspended};
 
 use self::session::Session;
 use crate::buffers::{Inbox, Outbox, Runs, Sent, Slice, Taken};
+use crate::clock::{Clock, Millis};
 use crate::wire::encoding::Encoding;
 use crate::wire::handshake::Upgrade;
-use crate::wire::http::{self, Reply};
-
-/// Milliseconds on the server's own clock, which begins at its start and never goes back.
-pub type Millis = u64;
-
-/// What time it is, as the server was told.
-#[derive(Clone, Debug, Default)]
-pub struct Clock {
-    pub now: Millis,
-    /// The same in microseconds, for what is measured and not waited for. Told when a turn begins.
-    pub micros: u64,
-    /// Milliseconds from 1970 to the clock's beginning, as the system's clock has them.
-    pub unix: Millis,
-    /// The text of a Date header (RFC 9110 5.6.7).
-    pub date: String,
-}
+use crate::wire::http::{self, Head, Reply};
 
 /// What carries a connection's bytes: a socket in the program, a scripted pipe in tests.
 pub trait Stream: Read + Write {
@@ -98,6 +84,12 @@ pub struct Connection<S> {
     unread: bool,
     /// The other side sends no more than what the kernel has.
     hung_up: bool,
+    /// Of that, the other side has ended its stream in order. What breaks it later is that something was sent to it.
+    finished: bool,
+    /// The other side has broken the stream.
+    reset: bool,
+    /// The authorizer is being asked about it.
+    asking: bool,
     /// More bytes have to come before there is anything to understand.
     starved: bool,
     /// More came for it than may wait.
@@ -162,6 +154,9 @@ impl<S: Stream> Connection<S> {
             outbox: Outbox::default(),
             unread: false,
             hung_up: false,
+            finished: false,
+            reset: false,
+            asking: false,
             starved: true,
             too_slow: false,
             stopping: false,
@@ -229,10 +224,38 @@ impl<S: Stream> Connection<S> {
         self.identity = identity;
     }
 
-    /// The poll said that there is something to read; `closed`: and that it is the last.
-    pub fn readable(&mut self, closed: bool) {
+    /// The poll said that there is something to read; `closed`: and that it is the last; `reset`: and that the stream is
+    /// broken.
+    pub fn readable(&mut self, closed: bool, reset: bool) {
         self.unread = true;
         self.hung_up |= closed;
+        self.finished |= closed && !reset;
+        self.reset |= reset && !self.finished;
+    }
+
+    /// Whether the other side sends no more than what the kernel has.
+    pub fn has_hung_up(&self) -> bool {
+        self.hung_up
+    }
+
+    /// Whether the other side has broken the stream, and not only ended it.
+    pub fn is_reset(&self) -> bool {
+        self.reset
+    }
+
+    /// Whether the authorizer is being asked about it.
+    pub fn is_asking(&self) -> bool {
+        self.asking
+    }
+
+    /// The authorizer is asked about it, or no longer. Returns whether it was.
+    pub fn set_asking(&mut self, asking: bool) -> bool {
+        std::mem::replace(&mut self.asking, asking)
+    }
+
+    /// Whether an answer of the authorizer would still do something.
+    pub fn awaits_verdict(&self) -> bool {
+        self.session.awaits_verdict()
     }
 
     /// The poll said that the kernel takes more. Returns whether something waits for that.
@@ -472,6 +495,11 @@ impl<S: Stream> Connection<S> {
         Some(work)
     }
 
+    /// Has the chunked body of an upgrade request read, which has to be empty.
+    pub fn read_empty_body(&mut self, exchange: Exchange, upgrade: Head, limits: &Limits) {
+        self.session.read_empty_body(exchange, upgrade, limits);
+    }
+
     /// Has a request's body read.
     pub fn read_body(&mut self, exchange: Exchange, limits: &Limits) {
         self.session.read_body(exchange, limits);
@@ -551,8 +579,8 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Nothing can be sent any more. A client that says something and hangs up at once is still heard (CONTRACT §6): what
-    /// has come from it, or waits for a verdict, goes before its end.
+    /// Nothing can be sent any more. A client that sends a command and hangs up at once is still served: what has come from
+    /// it, or waits for a verdict, goes before its end. If it was a reset, the poll says so.
     fn broken(&mut self, runs: &mut Runs) {
         self.outbox.clear(runs);
         if self.session.is_open() {

@@ -13,11 +13,12 @@ use std::ops::Range;
 use super::exchange::{BodyReader, Found, HeadReader};
 use super::suspended::{Awaits, Suspended};
 use super::websocket::{Closing, LINGER, Next, Open, Said, shift};
-use super::{Clock, Ending, Exchange, Limits, Millis, Peer};
+use super::{Ending, Exchange, Limits, Peer};
 use crate::buffers::Outbox;
+use crate::clock::{Clock, Millis};
 use crate::wire::frame::Opcode;
 use crate::wire::handshake::{self, Upgrade};
-use crate::wire::http::{self, Head, Manner, Refusal, Reply, Status};
+use crate::wire::http::{self, Head, Refusal, Reply, ReplyOptions, Status};
 use crate::wire::message::Payload;
 
 /// How long a connection without a request under way is kept (`docs/api.md#http`).
@@ -179,6 +180,16 @@ impl Session {
         }
     }
 
+    /// Whether the authorizer's answer would still do something.
+    pub fn awaits_verdict(&self) -> bool {
+        let awaits = match &self.phase {
+            Phase::Suspended(suspended) => Some(suspended.0),
+            Phase::Open(open) => open.awaits(),
+            _ => None,
+        };
+        !self.over && awaits == Some(Awaits::Verdict)
+    }
+
     /// Bytes that have come and wait: of a message or a body that is not complete, or that is suspended.
     pub fn held(&self) -> usize {
         match &self.phase {
@@ -268,12 +279,24 @@ impl Session {
                     Ok((count, Some(payload))) => {
                         let payload = shift(payload, used);
                         used = used.saturating_add(count);
-                        let exchange = body.take_exchange();
+                        let (exchange, upgrade) = (body.take_exchange(), body.take_upgrade());
                         self.phase = Phase::Request(HeadReader::following(clock.now));
                         if let Some(mut exchange) = exchange {
                             exchange.body_was_read();
-                            return Step::event(used, Event::Body(exchange, payload));
+                            let event = match upgrade {
+                                Some(head) => Event::Request(exchange, head, Some(used..used)),
+                                None => Event::Body(exchange, payload),
+                            };
+                            return Step::event(used, event);
                         }
+                    }
+                    Err(refusal) if body.is_of_upgrade() => {
+                        let refusal = match refusal.status {
+                            Status::ContentTooLarge => handshake::has_body(),
+                            _ => refusal,
+                        };
+                        self.refuse(refusal, Ending::BadRequest, outbox, clock);
+                        return Step::wait(all);
                     }
                     Err(refusal) => {
                         let exchange = body.take_exchange();
@@ -307,9 +330,9 @@ impl Session {
         clock: &Clock,
         limits: &Limits,
     ) {
-        let manner = exchange.manner(closing, limits);
-        outbox.own(|out| http::respond(out, reply, manner, Some(&clock.date)));
-        if manner.close {
+        let options = exchange.reply_options(closing, limits);
+        outbox.own(|out| http::respond(out, reply, options, Some(&clock.date)));
+        if options.close {
             self.linger(Ending::Answered, clock.now);
         } else if exchange.is_unread() {
             self.phase = Phase::Body(Box::new(BodyReader::skip(exchange, limits)));
@@ -321,6 +344,12 @@ impl Session {
     /// Has a request's body read, to come back as [`Event::Body`].
     pub fn read_body(&mut self, exchange: Exchange, limits: &Limits) {
         self.phase = Phase::Body(Box::new(BodyReader::keep(exchange, limits)));
+    }
+
+    /// Reads the chunked body of an upgrade request, which has to be empty: RFC 6455 4.1 wants a GET, and a proxy may
+    /// frame a GET's missing body as chunks. Then the request comes again as [`Event::Request`].
+    pub fn read_empty_body(&mut self, exchange: Exchange, upgrade: Head, limits: &Limits) {
+        self.phase = Phase::Body(Box::new(BodyReader::empty(exchange, upgrade, limits)));
     }
 
     /// The answer to a request has begun and will go on.
@@ -491,7 +520,8 @@ impl Session {
 
     /// Answers what was no complete request, and ends.
     fn refuse(&mut self, refusal: Refusal, ending: Ending, outbox: &mut Outbox, clock: &Clock) {
-        outbox.own(|out| http::respond(out, &refusal.reply(), Manner::LAST, Some(&clock.date)));
+        outbox
+            .own(|out| http::respond(out, &refusal.reply(), ReplyOptions::LAST, Some(&clock.date)));
         self.linger(ending, clock.now);
     }
 

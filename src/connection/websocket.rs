@@ -4,8 +4,9 @@
 //! (RFC 6455 7). Answers pings by itself. Never knows: what a message means, the stream.
 
 use super::suspended::{Awaits, Suspended};
-use super::{Ending, Limits, Millis};
+use super::{Ending, Limits};
 use crate::buffers::Outbox;
+use crate::clock::Millis;
 use crate::wire::frame::{self, Opcode, Violation};
 use crate::wire::message::{Item, Payload, Reader};
 
@@ -50,6 +51,11 @@ impl Open {
 
     pub fn is_suspended(&self) -> bool {
         self.suspended.is_some()
+    }
+
+    /// The answer that its command waits for.
+    pub fn awaits(&self) -> Option<Awaits> {
+        self.suspended.as_ref().map(|suspended| suspended.0)
     }
 
     pub fn suspend(&mut self, awaits: Awaits, work: Suspended) {

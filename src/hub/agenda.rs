@@ -11,7 +11,8 @@ use std::collections::VecDeque;
 
 use super::channels::{AudienceId, Released};
 use super::deadlines::Deadlines;
-use crate::connection::{Connection, Limits, Millis, Stream};
+use crate::clock::Millis;
+use crate::connection::{Connection, Limits, Stream};
 use crate::effect::ConnId;
 
 /// Entries of one list in [`ToDrop`].

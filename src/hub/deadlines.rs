@@ -15,7 +15,7 @@
 
 use std::ops::Range;
 
-use crate::connection::Millis;
+use crate::clock::Millis;
 
 /// Length of a step: no deadline is missed by more.
 const STEP: Millis = 16;

@@ -11,7 +11,8 @@ use super::drain_plan::DrainPlan;
 use super::endpoints::{tap, upgrade};
 use super::settle::settle;
 use super::state::Hub;
-use crate::connection::{Awaits, Millis, Stream, Suspended};
+use crate::clock::Millis;
+use crate::connection::{Awaits, Stream, Suspended};
 
 /// Clients closed between two polls.
 const CLOSES: u64 = 64;

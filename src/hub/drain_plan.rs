@@ -3,7 +3,7 @@
 //! Owns: how far it has come. Knows: times and slots. Never knows: connections ([`super::drain`] carries it out).
 
 use super::slots::Walk;
-use crate::connection::Millis;
+use crate::clock::Millis;
 
 /// The part of the drain time in which clients are closed, in tenths; in the rest they may answer.
 const CLOSING_TENTHS: Millis = 9;

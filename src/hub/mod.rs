@@ -51,7 +51,8 @@ pub use self::state::Hub;
 use self::drain_plan::DrainPlan;
 use self::permission::Allowed;
 use self::publish::Publisher;
-use crate::connection::{Awaits, Ending, Millis, Peer, Stream, Suspended};
+use crate::clock::Millis;
+use crate::connection::{Awaits, Ending, Peer, Stream, Suspended};
 use crate::effect::{Answer, ConnId, Effect, Receipt, SubscriptionId};
 use crate::metrics::Metrics;
 
@@ -96,13 +97,15 @@ impl<S: Stream> Hub<S> {
         }
     }
 
-    /// The poll has reported a connection. `closed`: nothing will come after what there is to read.
+    /// The poll has reported a connection. `closed`: nothing will come after what there is to read. `reset`: and nothing can
+    /// be sent any more.
     #[inline(always)]
     pub fn ready(
         &mut self,
         id: ConnId,
         readable: bool,
         closed: bool,
+        reset: bool,
         writable: bool,
         buffer: &mut [u8],
     ) {
@@ -113,7 +116,7 @@ impl<S: Stream> Hub<S> {
             self.agenda.flush(id, connection);
         }
         if readable {
-            connection.readable(closed);
+            connection.readable(closed, reset);
             turn::turn(self, id, buffer);
         }
     }

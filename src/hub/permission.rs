@@ -80,12 +80,19 @@ pub fn for_upgrade<S: Stream>(
     None
 }
 
+/// Has the authorizer asked about a connection, which then waits for the answer. It asks nothing else meanwhile, and nothing
+/// at all once it was reset: a late answer can be taken for no other one's.
 fn ask<S: Stream>(hub: &mut Hub<S>, from: ConnId, wants_state: bool, body: Vec<u8>) {
-    hub.effects.push_back(Effect::Ask(Question {
-        from,
-        wants_state,
-        body,
-    }));
+    if let Some(connection) = hub.roster.get(from)
+        && !connection.is_reset()
+    {
+        connection.set_asking(true);
+        hub.effects.push_back(Effect::Ask(Question {
+            from,
+            wants_state,
+            body,
+        }));
+    }
 }
 
 /// Takes an answer of the authorizer. What is refused, or fails, is answered here. A late answer is ignored.
@@ -93,7 +100,12 @@ pub fn answer<S: Stream>(hub: &mut Hub<S>, answer: Answer) -> Option<Allowed> {
     report::verdict(hub, &answer);
     let id = answer.to;
     let now = hub.clock.now;
-    match hub.roster.get(id)?.resume(Awaits::Verdict, now)? {
+    let connection = hub.roster.get(id)?;
+    // A question that was withdrawn may have been answered all the same.
+    if !connection.set_asking(false) || !connection.awaits_verdict() {
+        return None;
+    }
+    match connection.resume(Awaits::Verdict, now)? {
         Suspended::Upgrade {
             exchange,
             upgrade,

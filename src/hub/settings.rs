@@ -2,8 +2,9 @@
 //!
 //! Owns: the values. Knows: checked types only. Never knows: flags.
 
-use crate::config::{AccessLog, Secret};
+use crate::config::AccessLog;
 use crate::connection::Limits;
+use crate::secret::Secret;
 use crate::wire::forwarded::Proxies;
 use crate::wire::origins::Origins;
 

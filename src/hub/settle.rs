@@ -6,15 +6,37 @@
 use super::report;
 use super::state::Hub;
 use crate::connection::{Ending, Standing, Stream};
-use crate::effect::ConnId;
+use crate::effect::{ConnId, Effect};
 
 /// Draws the consequences of whatever was done to a connection.
 #[inline]
 pub fn settle<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+    withdraw_question(hub, id);
     end_what_has_to(hub, id);
     weigh(hub, id);
     recount(hub, id);
     list(hub, id);
+}
+
+/// Takes the question of a connection back if it is of no use any more. Ends a connection that was reset while it waits for
+/// the answer.
+///
+/// Decision: a connection that was reset counts as gone while its question is open, over serving it to the end. Because a
+/// crowd that has given up would otherwise keep the workers and its places from clients that are there. A connection that
+/// has only shut down its sending side behind a message still waits for the answer, and is served to the end.
+#[inline]
+fn withdraw_question<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+    let Some(connection) = hub.roster.get(id) else {
+        return;
+    };
+    if connection.is_reset() && connection.awaits_verdict() {
+        connection.fail(Ending::Reset);
+        connection.forget_input();
+    }
+    if connection.is_asking() && !connection.awaits_verdict() {
+        connection.set_asking(false);
+        hub.effects.push_back(Effect::Withdraw(id));
+    }
 }
 
 /// Closes a connection that is too slow, and one that the graceful stop has come to.

@@ -17,10 +17,12 @@ use super::roster::Roster;
 use super::settings::{DriverGauges, Settings};
 use super::slots::Walk;
 use crate::buffers::Runs;
-use crate::connection::{Clock, Stream};
+use crate::clock::Clock;
+use crate::connection::Stream;
 use crate::effect::Effect;
 use crate::log::Log;
 use crate::metrics::Metrics;
+use crate::random::Random;
 
 /// All connections.
 pub struct Hub<S> {
@@ -38,7 +40,7 @@ pub struct Hub<S> {
     /// A graceful stop is under way.
     pub(super) drain: Option<DrainPlan>,
     pub drivers: DriverGauges,
-    random: u64,
+    random: Random,
 }
 
 /// What the limits count.
@@ -73,7 +75,7 @@ impl<S: Stream> Hub<S> {
             listeners: Listeners::new(settings.access_log, metrics, log),
             drain: None,
             drivers: DriverGauges::default(),
-            random: settings.instance | 1,
+            random: Random::new(settings.instance),
             settings,
         }
     }
@@ -86,10 +88,6 @@ impl<S: Stream> Hub<S> {
     /// The value of `Retry-After`, in seconds: 1 to 5 at random, so that not all clients come back at once. The only rule
     /// for it.
     pub(super) fn retry_after(&mut self) -> String {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        let random = self.random.wrapping_mul(0x2545_F491_4F6C_DD1D);
-        (random % 5).saturating_add(1).to_string()
+        self.random.within(1..=5).to_string()
     }
 }

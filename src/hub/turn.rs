@@ -8,7 +8,7 @@ use super::endpoints;
 use super::permission;
 use super::settle::{close, settle};
 use super::state::Hub;
-use crate::connection::{Ending, Event, Filled, Peer, Stream};
+use crate::connection::{Awaits, Ending, Event, Filled, Peer, Stream};
 use crate::effect::ConnId;
 
 /// Requests or messages of one connection in one turn: what one read of small messages brings makes one batch, and a
@@ -42,6 +42,10 @@ pub fn turn<S: Stream>(hub: &mut Hub<S>, id: ConnId, buffer: &mut [u8]) {
         return;
     };
     if !connection.is_listening() {
+        if connection.has_hung_up() {
+            look_behind_upgrade(hub, id, buffer);
+            settle(hub, id);
+        }
         return;
     }
     if hub.agenda.understood >= EVENTS {
@@ -69,7 +73,34 @@ pub fn turn<S: Stream>(hub: &mut Hub<S>, id: ConnId, buffer: &mut [u8]) {
             Filled::Broken => connection.fail(Ending::Reset),
         }
     }
+    if hub.roster.get(id).is_some_and(|c| c.has_hung_up()) {
+        look_behind_upgrade(hub, id, buffer);
+    }
     settle(hub, id);
+}
+
+/// Looks, while the authorizer is asked about an upgrade, whether anything is behind the request of a client that sends no
+/// more. If there is nothing, the client has left; otherwise it is served to the end.
+fn look_behind_upgrade<S: Stream>(hub: &mut Hub<S>, id: ConnId, buffer: &mut [u8]) {
+    let now = hub.clock.now;
+    let Some(connection) = hub.roster.get(id) else {
+        return;
+    };
+    if !connection.is_upgrading() || connection.has_input() {
+        return;
+    }
+    match connection.fill(buffer, now) {
+        Filled::Bytes(count) => {
+            hub.listeners.received(id.slot, count);
+            connection.keep_input(buffer.get(..count).unwrap_or_default());
+        }
+        Filled::Nothing => {}
+        Filled::End => {
+            connection.resume(Awaits::Verdict, now);
+            connection.ended(now);
+        }
+        Filled::Broken => connection.fail(Ending::Reset),
+    }
 }
 
 /// Understands what waits in the inbox.
@@ -107,7 +138,7 @@ fn understand<S: Stream>(hub: &mut Hub<S>, id: ConnId, input: &mut [u8]) -> usiz
             }
             Some(Event::Request(exchange, head, body)) => {
                 let body = body.and_then(|range| rest.get(range));
-                endpoints::request(hub, id, exchange, &head, body);
+                endpoints::request(hub, id, exchange, head, body);
             }
             Some(Event::Body(exchange, payload)) => {
                 endpoints::body(hub, id, exchange, payload.of(rest));

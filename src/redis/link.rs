@@ -21,7 +21,8 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::buffers::Inbox;
-use crate::connection::Millis;
+use crate::clock::Millis;
+use crate::random::Random;
 
 /// For a name to be looked up, and again for a connection to come about.
 const PATIENCE: Millis = 5_000;
@@ -167,7 +168,7 @@ pub(super) struct Link {
     /// The address that is tried first: the one behind the last that did not answer.
     first: usize,
     opened: Millis,
-    random: u64,
+    random: Random,
     pub inbox: Inbox,
     /// More bytes have to come before there is anything to understand.
     pub starved: bool,
@@ -217,7 +218,7 @@ impl Link {
             tries: 0,
             first: 0,
             opened: 0,
-            random: seed | 1,
+            random: Random::new(seed),
             inbox: Inbox::default(),
             starved: true,
             unread: false,
@@ -440,10 +441,7 @@ impl Link {
             .saturating_mul(1 << self.tries.min(16))
             .min(LONGEST_REST);
         self.tries = self.tries.saturating_add(1);
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let rest = rest / 2 + self.random % (rest / 2 + 1);
+        let rest = self.random.jittered(rest);
         self.stage = Stage::Resting {
             until: now.saturating_add(rest),
         };

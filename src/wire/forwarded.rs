@@ -14,6 +14,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
+mod fuzz;
+#[doc(hidden)]
+pub use fuzz::fuzz;
+
 /// The proxies that are believed: `--trusted-proxies`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
@@ -100,33 +104,6 @@ fn address(hop: &[u8]) -> Option<SocketAddr> {
 pub(super) fn known(address: SocketAddr) -> Option<SocketAddr> {
     let ip = address.ip().to_canonical();
     (!ip.is_unspecified()).then(|| SocketAddr::new(ip, address.port()))
-}
-
-/// What must hold for any flag and any header; the fuzz target and the replayed corpus call it. Panics where it does not.
-///
-/// The first line is the flag's value, what follows is the header.
-#[doc(hidden)]
-pub fn fuzz(bytes: &[u8]) {
-    let end = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
-    let (flag, header) = bytes.split_at(end);
-    let Some(Ok(proxies)) = str::from_utf8(flag).ok().map(Proxies::parse) else {
-        return;
-    };
-    let hops = || header.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-    let client = proxies.client(hops());
-    assert_eq!(
-        client.map(|c| SocketAddr::new(c.ip().to_canonical(), c.port())),
-        client
-    );
-    assert!(client.is_none_or(|client| !client.ip().is_unspecified()));
-    let behind = |hop: &'static str| proxies.client(hops().chain([hop.as_bytes()]));
-    // What a proxy puts behind all this is believed before it.
-    assert_eq!(behind("garbage"), None);
-    let last = SocketAddr::from(([203, 0, 113, 7], 0));
-    match proxies.trusts(Some(last.ip())) {
-        true => assert_eq!(behind("203.0.113.7"), client.or(Some(last))),
-        false => assert_eq!(behind("203.0.113.7"), Some(last)),
-    }
 }
 
 #[cfg(test)]

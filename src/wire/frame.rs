@@ -12,6 +12,10 @@
 //!   pass makes 16 KiB take 2.7 times as long as a copy instead of 1.8 times, and stalls on what the first has just
 //!   stored. Reconsider when vector code wider than the target's baseline can be had without `unsafe`.
 
+mod fuzz;
+#[doc(hidden)]
+pub use fuzz::fuzz;
+
 /// Close code: the peer broke RFC 6455.
 pub const PROTOCOL_ERROR: u16 = 1002;
 /// Close code: text that is not UTF-8.
@@ -312,76 +316,6 @@ pub fn close_frame(code: Option<u16>, reason: &str) -> Vec<u8> {
     let mut frame = Vec::with_capacity(2 + MAX_CONTROL);
     push_frame(&mut frame, Opcode::Close, &payload);
     frame
-}
-
-/// What must hold for any bytes; the fuzz target and the replayed corpus call it. Panics where it does not.
-#[doc(hidden)]
-#[expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "it is meant to panic"
-)]
-pub fn fuzz(bytes: &[u8]) {
-    let Some(header) = parse(bytes) else {
-        assert!(bytes.len() < 2);
-        return;
-    };
-
-    // What is known early never changes, and is known as soon as its bytes are there.
-    for end in 2..bytes.len().min(header.size) {
-        let early = parse(&bytes[..end]).expect("two bytes are there");
-        assert_eq!(
-            (early.size, early.mask),
-            (header.size, header.mask.filter(|_| end >= header.size))
-        );
-        assert!(early.len.is_none() || early.len == header.len);
-        for within in [false, true] {
-            if let Err(violation) = judge(&early, within, 1000) {
-                assert!((1..=MAX_CONTROL - 2).contains(&violation.reason().len()));
-                assert_eq!(
-                    judge(&header, within, 1000).map_err(|late| late.code()),
-                    Err(violation.code())
-                );
-            }
-        }
-    }
-    assert_eq!(header.mask.is_some(), bytes.len() >= header.size);
-    let (Some(len), Some(mask)) = (header.len, header.mask) else {
-        return;
-    };
-
-    // What we would write is what we read, and nothing else is in its shortest form.
-    if let Some(opcode) = Opcode::from_bits(header.opcode)
-        && header.fin
-        && header.rsv == 0
-        && !header.masked
-    {
-        let mut ours = Vec::new();
-        push_header(&mut ours, opcode, len as usize);
-        assert_eq!(header.is_minimal(), ours == bytes[..header.size]);
-    }
-
-    // What is written one behind the other is counted one by one.
-    let payload = &bytes[header.size..];
-    let mut frames = Vec::new();
-    for part in [payload, b"", payload] {
-        push_frame(&mut frames, Opcode::Text, part);
-    }
-    assert_eq!(count(&frames), 3);
-
-    // Unmasking is what the RFC says, wherever the payload was torn.
-    let expected: Vec<u8> = payload
-        .iter()
-        .enumerate()
-        .map(|(i, byte)| byte ^ mask[i % 4])
-        .collect();
-    for torn in [0, payload.len() / 3, payload.len()] {
-        let mut pieces = payload.to_vec();
-        let (left, right) = pieces.split_at_mut(torn);
-        let is_ascii = unmask(left, mask) & unmask(right, advance(mask, torn));
-        assert_eq!(is_ascii, expected.is_ascii());
-        assert_eq!(pieces, expected);
-    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,10 @@
 use super::frame::{self, Opcode, Violation};
 use std::ops::Range;
 
+mod fuzz;
+#[doc(hidden)]
+pub use fuzz::fuzz;
+
 /// What a client said, one at a time.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Item {
@@ -243,109 +247,9 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
     Ok(Some(code))
 }
 
-/// An item with its bytes, to compare readings of the same stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Heard {
-    Text(Vec<u8>),
-    Binary(Vec<u8>),
-    Ping(Vec<u8>),
-    Pong,
-    Close(Option<u16>),
-}
-
-/// Reads `stream` as a connection does, in pieces whose sizes `piece` chooses. Returns what was heard, the violation
-/// that ended it, and how many bytes were never used.
-#[expect(
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    reason = "it is meant to panic"
-)]
-fn hear(
-    stream: &[u8],
-    max: usize,
-    mut piece: impl FnMut() -> usize,
-) -> (Vec<Heard>, Option<Violation>, usize) {
-    let mut reader = Reader::default();
-    let mut heard = Vec::new();
-    let mut inbox = Vec::new();
-    let mut arrived = 0;
-    loop {
-        let step = match reader.next(&mut inbox, max) {
-            Ok(step) => step,
-            Err(violation) => return (heard, Some(violation), 0),
-        };
-        let unused = &inbox[step.used..];
-        assert!(
-            unused == &stream[arrived - unused.len()..arrived],
-            "changed"
-        );
-        if let Some(message) = &reader.message {
-            let (has, owns) = (message.bytes.len(), message.bytes.capacity());
-            assert!(has <= max && owns <= has.max(32) * 2, "{has} {owns}");
-            // What was checked is not checked again.
-            assert!(!message.text || has - message.checked < 4);
-        }
-        let bytes = |payload| match payload {
-            Payload::In(range) => inbox[..step.used][range].to_vec(),
-            Payload::Owned(bytes) => bytes,
-        };
-        let waits = step.item.is_none();
-        heard.extend(step.item.map(|item| match item {
-            Item::Text(payload) => Heard::Text(bytes(payload)),
-            Item::Binary(payload) => Heard::Binary(bytes(payload)),
-            Item::Ping(range) => Heard::Ping(inbox[..step.used][range].to_vec()),
-            Item::Pong => Heard::Pong,
-            Item::Close(code) => Heard::Close(code),
-        }));
-        if let Some(Heard::Close(_)) = heard.last() {
-            return (heard, None, 0);
-        }
-        inbox.drain(..step.used);
-        if waits {
-            assert!(
-                inbox.len() < 6 + frame::MAX_CONTROL,
-                "{} unused",
-                inbox.len()
-            );
-            if arrived == stream.len() {
-                return (heard, None, inbox.len());
-            }
-            let end = stream.len().min(arrived + piece().max(1));
-            inbox.extend_from_slice(&stream[arrived..end]);
-            arrived = end;
-        }
-    }
-}
-
-/// What must hold for any bytes; the fuzz target and the replayed corpus call it. Panics where it does not.
-///
-/// The first byte chooses the size limit, the second the sizes of the pieces, the rest is the stream.
-#[doc(hidden)]
-pub fn fuzz(bytes: &[u8]) {
-    let Some(([max, pieces], stream)) = bytes.split_first_chunk() else {
-        return;
-    };
-    let max = usize::from(*max) * 16;
-    let whole = hear(stream, max, || stream.len());
-    for heard in &whole.0 {
-        match heard {
-            Heard::Text(bytes) => assert!(bytes.len() <= max && std::str::from_utf8(bytes).is_ok()),
-            Heard::Binary(bytes) => assert!(bytes.len() <= max),
-            Heard::Ping(bytes) => assert!(bytes.len() <= frame::MAX_CONTROL),
-            Heard::Pong | Heard::Close(_) => {}
-        }
-    }
-    let mut seed = u32::from(*pieces);
-    let torn = hear(stream, max, || {
-        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (seed >> 28) as usize
-    });
-    assert_eq!(whole, torn);
-    assert_eq!(whole, hear(stream, max, || 1));
-}
-
 #[cfg(test)]
 mod tests {
+    use super::fuzz::{OwnedItem, read_all};
     use super::*;
     use crate::wire::frame::PROTOCOL_ERROR;
 
@@ -379,16 +283,16 @@ mod tests {
 
     /// Reads a stream that holds no violation whole, byte by byte and with a ping behind it.
     #[track_caller]
-    fn hears(stream: &[u8], expected: &[Heard]) {
+    fn hears(stream: &[u8], expected: &[OwnedItem]) {
         let calm = (expected.to_vec(), None, 0);
-        assert_eq!(hear(stream, MAX, || stream.len()), calm, "whole");
-        assert_eq!(hear(stream, MAX, || 1), calm, "byte by byte");
-        let closed = matches!(expected.last(), Some(Heard::Close(_)));
+        assert_eq!(read_all(stream, MAX, || stream.len()), calm, "whole");
+        assert_eq!(read_all(stream, MAX, || 1), calm, "byte by byte");
+        let closed = matches!(expected.last(), Some(OwnedItem::Close(_)));
         let trailed = [stream, &frame(0x89, b"behind")].concat();
         let mut expected = expected.to_vec();
-        expected.extend((!closed).then(|| Heard::Ping(b"behind".to_vec())));
+        expected.extend((!closed).then(|| OwnedItem::Ping(b"behind".to_vec())));
         assert_eq!(
-            hear(&trailed, MAX, || trailed.len()),
+            read_all(&trailed, MAX, || trailed.len()),
             (expected, None, 0),
             "with bytes behind"
         );
@@ -396,9 +300,9 @@ mod tests {
 
     /// A stream whose last byte is the first to be wrong: no earlier byte is blamed, and none behind it is needed.
     #[track_caller]
-    fn breaks(stream: &[u8], max: usize, heard: &[Heard], code: u16) {
+    fn breaks(stream: &[u8], max: usize, heard: &[OwnedItem], code: u16) {
         let calm = &stream[..stream.len() - 1];
-        assert_eq!(hear(calm, max, || 1).1, None, "blamed too early");
+        assert_eq!(read_all(calm, max, || 1).1, None, "blamed too early");
         for (name, stream, step) in [
             ("whole", stream.to_vec(), stream.len()),
             ("byte by byte", stream.to_vec(), 1),
@@ -408,23 +312,23 @@ mod tests {
                 stream.len() + 20,
             ),
         ] {
-            let (before, violation, _) = hear(&stream, max, || step);
+            let (before, violation, _) = read_all(&stream, max, || step);
             assert_eq!(before, heard, "{name}");
             assert_eq!(violation.map(|it| it.code()), Some(code), "{name}");
         }
     }
 
-    fn text(text: &str) -> Heard {
-        Heard::Text(text.into())
+    fn text(text: &str) -> OwnedItem {
+        OwnedItem::Text(text.into())
     }
 
     #[test]
     fn messages_are_heard() {
-        let ping = |bytes: &[u8]| Heard::Ping(bytes.to_vec());
-        let binary = |bytes: &[u8]| Heard::Binary(bytes.to_vec());
+        let ping = |bytes: &[u8]| OwnedItem::Ping(bytes.to_vec());
+        let binary = |bytes: &[u8]| OwnedItem::Binary(bytes.to_vec());
         let long = "é".repeat(40_000);
         #[rustfmt::skip]
-        let table: &[(Frames, &[Heard])] = &[
+        let table: &[(Frames, &[OwnedItem])] = &[
             (&[], &[]),
             (&[(0x81, b"Hello")], &[text("Hello")]),
             (&[(0x81, b"")], &[text("")]),
@@ -434,7 +338,7 @@ mod tests {
             (&[(0x81, b"one"), (0x81, b"two")], &[text("one"), text("two")]),
             (&[(0x89, b"")], &[ping(b"")]),
             (&[(0x89, &[7; 125])], &[ping(&[7; 125])]),
-            (&[(0x8A, b"unasked")], &[Heard::Pong]),
+            (&[(0x8A, b"unasked")], &[OwnedItem::Pong]),
             // Fragments, empty ones among them.
             (&[(0x01, b"Hel"), (0x80, b"lo")], &[text("Hello")]),
             (&[(0x01, b""), (0x00, b""), (0x80, b"")], &[text("")]),
@@ -442,14 +346,14 @@ mod tests {
             (&[(0x02, b"\xF0"), (0x80, b"\xFF")], &[binary(b"\xF0\xFF")]),
             // Control frames between them.
             (&[(0x01, b"a"), (0x89, b"p"), (0x00, b"b"), (0x8A, b""), (0x80, b"c")],
-                &[ping(b"p"), Heard::Pong, text("abc")]),
-            (&[(0x01, b"a"), (0x88, b"")], &[Heard::Close(None)]),
+                &[ping(b"p"), OwnedItem::Pong, text("abc")]),
+            (&[(0x01, b"a"), (0x88, b"")], &[OwnedItem::Close(None)]),
             // A character torn between fragments, with a ping in the tear.
             (&[(0x01, b"\xF0\x9F"), (0x89, b""), (0x00, b"\xA6"), (0x80, b"\x80")], &[ping(b""), text("🦀")]),
             (&[(0x01, b"\xED"), (0x80, b"\x9F\xBF")], &[text("\u{D7FF}")]),
             (&[(0x01, b"\xF4"), (0x80, b"\x8F\xBF\xBF")], &[text("\u{10FFFF}")]),
             // Nothing is heard after a close.
-            (&[(0x88, b""), (0x81, b"late")], &[Heard::Close(None)]),
+            (&[(0x88, b""), (0x81, b"late")], &[OwnedItem::Close(None)]),
         ];
         for (stream, expected) in table {
             hears(&frames(stream), expected);
@@ -494,15 +398,15 @@ mod tests {
     fn a_message_has_a_largest_size_however_it_is_cut() {
         let exact = [7; 200];
         assert_eq!(
-            hear(&frame(0x82, &exact), 200, || 1000).0,
-            [Heard::Binary(exact.to_vec())]
+            read_all(&frame(0x82, &exact), 200, || 1000).0,
+            [OwnedItem::Binary(exact.to_vec())]
         );
         let header = &frame(0x82, &[7; 201])[..4];
         breaks(header, 200, &[], 1009);
         // The limit is the message's, not the frame's, and is the next message's anew.
         let whole = frames(&[(0x02, &[7; 150]), (0x80, &[7; 50])]);
         let over = [&whole[..], &frame(0x02, &[7; 150]), &[0x80, 0x80 | 51]].concat();
-        breaks(&over, 200, &[Heard::Binary(exact.to_vec())], 1009);
+        breaks(&over, 200, &[OwnedItem::Binary(exact.to_vec())], 1009);
     }
 
     #[test]
@@ -542,7 +446,7 @@ mod tests {
     #[test]
     fn text_that_ends_within_a_character_is_refused_at_its_end() {
         for cut in [&b"\xC3"[..], b"ok\xE2\x82", b"\xF0\x9F\xA6"] {
-            let whole = hear(&frame(0x81, cut), MAX, || 1000);
+            let whole = read_all(&frame(0x81, cut), MAX, || 1000);
             assert_eq!(whole.1.map(|it| it.code()), Some(1007));
             breaks(&frame(0x81, cut), MAX, &[], 1007);
             // An empty last fragment ends it with its header.
@@ -567,11 +471,11 @@ mod tests {
                 expected
             );
         }
-        hears(&frame(0x88, b""), &[Heard::Close(None)]);
-        hears(&frame(0x88, b"\x03\xE8"), &[Heard::Close(Some(1000))]);
+        hears(&frame(0x88, b""), &[OwnedItem::Close(None)]);
+        hears(&frame(0x88, b"\x03\xE8"), &[OwnedItem::Close(Some(1000))]);
         hears(
             &frame(0x88, b"\x0F\xA0bye \xC3\xA9"),
-            &[Heard::Close(Some(4000))],
+            &[OwnedItem::Close(Some(4000))],
         );
         for (payload, code) in [
             (&b"\x03"[..], 1002),
@@ -648,7 +552,7 @@ mod tests {
         }
         stream.extend(frame(0x80, "é".as_bytes()));
         let expected = [text(&"é".repeat(count))];
-        assert_eq!(hear(&stream, MAX, || 1 << 16).0, expected);
+        assert_eq!(read_all(&stream, MAX, || 1 << 16).0, expected);
 
         let stream = frame(0x81, &[b'a'; MAX]);
         let mut reader = Reader::default();
@@ -713,27 +617,27 @@ mod tests {
                     if fin == 0 && dice.roll(3) == 0 {
                         let ping = vec![b'p'; dice.roll(126)];
                         stream.extend(frame(0x89, &ping));
-                        said.push(Heard::Ping(ping));
+                        said.push(OwnedItem::Ping(ping));
                     }
                 }
                 said.push(if is_text {
-                    Heard::Text(payload)
+                    OwnedItem::Text(payload)
                 } else {
-                    Heard::Binary(payload)
+                    OwnedItem::Binary(payload)
                 });
                 if dice.roll(5) == 0 {
                     stream.extend(frame(0x8A, b""));
-                    said.push(Heard::Pong);
+                    said.push(OwnedItem::Pong);
                 }
             }
             let expected = (said, None, 0);
             assert_eq!(
-                hear(&stream, MAX, || stream.len()),
+                read_all(&stream, MAX, || stream.len()),
                 expected,
                 "seed {seed}, whole"
             );
             for most in [4, 200, 100_000] {
-                let torn = hear(&stream, MAX, || dice.roll(most));
+                let torn = read_all(&stream, MAX, || dice.roll(most));
                 assert_eq!(torn, expected, "seed {seed}, torn up to {most}");
             }
         }

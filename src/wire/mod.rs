@@ -3,7 +3,7 @@
 //! Owns: nothing but the values it makes. Knows: HTTP/1.1, WebSocket, JSON and the redis protocol as they stand on the wire.
 //! Never knows: sockets, the poll, time, threads, logging, or which connection the bytes came from.
 //! One shape throughout: "not yet" is a value, malformed is an error, and no input can make it panic: what could is
-//! refused by the lints below, everywhere but in what is meant to panic, the tests and the `fuzz` functions.
+//! refused by the lints below, everywhere but in tests and in fuzzing, which are meant to panic.
 
 #![cfg_attr(
     not(test),
@@ -16,6 +16,7 @@
     )
 )]
 
+pub mod authority;
 pub mod command;
 pub mod encoding;
 pub mod endpoint;
@@ -29,3 +30,4 @@ pub mod origins;
 pub mod proxy_protocol;
 pub mod question;
 pub mod resp;
+pub mod response;

@@ -15,6 +15,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::forwarded::known;
 use super::http::{Refusal, Status};
 
+mod fuzz;
+#[doc(hidden)]
+pub use fuzz::fuzz;
+
 /// Bytes that a header may take.
 pub const MAX_HEADER: usize = 4096;
 /// The longest line of version 1, its CR LF included (2.1).
@@ -130,28 +134,6 @@ fn binary(bytes: &[u8]) -> Result<Option<(Option<SocketAddr>, usize)>, Refusal> 
 fn source_port(bytes: &[u8]) -> Option<u16> {
     let ports = bytes.first_chunk::<4>()?;
     Some(u16::from_be_bytes([ports[0], ports[1]]))
-}
-
-/// What must hold for any bytes; the fuzz target and the replayed corpus call it. Panics where it does not.
-#[doc(hidden)]
-pub fn fuzz(bytes: &[u8]) {
-    let whole = parse(bytes);
-    // What is decided early is decided for good.
-    for end in 0..bytes.len() {
-        let early = parse(bytes.get(..end).unwrap_or_default());
-        assert!(
-            early == Ok(None) || early == whole,
-            "{end} bytes {early:?}, all {whole:?}"
-        );
-    }
-    match whole {
-        Ok(Some((client, used))) => {
-            assert!(used <= bytes.len() && used <= MAX_HEADER);
-            assert!(client.is_none_or(|client| !client.ip().is_unspecified()));
-        }
-        Ok(None) => assert!(bytes.len() < MAX_HEADER),
-        Err(refusal) => assert_eq!(refusal.status, Status::BadRequest),
-    }
 }
 
 #[cfg(test)]

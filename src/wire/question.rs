@@ -7,7 +7,7 @@
 //! done: two JSON writers might differ. It is safe as they have been checked to be one JSON object without a name
 //! given twice.
 
-use super::json;
+use super::json::{self, NoObject};
 
 /// Appends a question. `args` is JSON, and so is `state`; the rest is text.
 pub fn push_question(
@@ -92,14 +92,39 @@ fn push_lists(
     out.push(b'}');
 }
 
-/// The JSON text of `state` in the body that a `connect` was answered with.
+/// Bytes of a `state`, which goes with each later question of its connection.
+pub const MAX_STATE: usize = 4 * 1024;
+
+/// The JSON text of `state` in the `application/json` body that a `connect` was answered with. `None`: there is none, or
+/// it is `null`.
 ///
-/// `None` when there is no state to keep: the body is no JSON object, has no `state`, a `null` one, or a name twice
-/// (nobody can say which one is meant).
-pub fn parse_state(body: &[u8]) -> Option<Box<str>> {
-    let (text, object) = json::read(body).ok()?;
-    let state = object.own.state.once()?.of_str(text);
-    (object.own.twice.is_none() && state != "null").then(|| state.into())
+/// # Errors
+/// What is wrong with a body that cannot be read, in words for the log. None of its content is in them.
+pub fn read_state(body: &[u8]) -> Result<Option<Box<str>>, String> {
+    if body.trim_ascii().is_empty() {
+        return Ok(None);
+    }
+    if body.starts_with(b"\xEF\xBB\xBF") {
+        return Err("it begins with a byte order mark (BOM)".to_owned());
+    }
+    let (text, object) = match json::read(body) {
+        Ok(read) => read,
+        Err(NoObject::NotJson(_)) if body.trim_ascii_start().starts_with(b"<") => {
+            let why = "it begins with '<': a notice of the program or a page of HTML stands before the JSON or in its place";
+            return Err(why.to_owned());
+        }
+        Err(why) => return Err(why.to_string()),
+    };
+    if object.own.twice.is_some() {
+        return Err("a name is there twice".to_owned());
+    }
+    let state = object.own.state.once().map(|span| span.of_str(text));
+    match state.filter(|state| *state != "null") {
+        Some(state) if state.len() > MAX_STATE => {
+            Err(format!("its state is over {} KiB", MAX_STATE / 1024))
+        }
+        state => Ok(state.map(Into::into)),
+    }
 }
 
 #[cfg(test)]
@@ -177,17 +202,39 @@ mod tests {
             (r#"{"state":null}"#, None),
             (r#"{"State":1}"#, None),
             (r#"{"args":{"state":1}}"#, None),
-            (r#"{"state":1,"state":1}"#, None),
-            (r#"{"state":1,"x":1,"x":1}"#, None),
-            (r#"[{"state":1}]"#, None),
-            (r#"{"state":1"#, None),
-            (r#"{"state":1} x"#, None),
             ("{}", None),
-            ("ok", None),
+            (" \r\n", None),
             ("", None),
         ] {
-            assert_eq!(parse_state(body.as_bytes()).as_deref(), state, "{body}");
+            let read = read_state(body.as_bytes()).unwrap();
+            assert_eq!(read.as_deref(), state, "{body}");
         }
-        assert_eq!(parse_state(b"{\"state\":\"\xff\"}"), None);
+    }
+
+    #[test]
+    fn a_body_that_cannot_be_read_says_why() {
+        let long = format!(r#"{{"state":"{}"}}"#, "x".repeat(MAX_STATE - 1));
+        for (body, why) in [
+            ("\u{feff}{\"state\":1}", "byte order mark"),
+            ("<br />\n<b>Notice</b>: x\n{\"state\":1}", "begins with '<'"),
+            ("<!DOCTYPE html>", "begins with '<'"),
+            (r#"{"state":1,"state":1}"#, "twice"),
+            (r#"{"state":1,"x":1,"x":1}"#, "twice"),
+            (r#"[{"state":1}]"#, "not an object"),
+            ("null", "not an object"),
+            (r#"{"state":1"#, "not JSON: EOF"),
+            (r#"{"state":1} x"#, "not JSON: trailing"),
+            ("ok", "not JSON"),
+            (&long, "over 4 KiB"),
+        ] {
+            let found = read_state(body.as_bytes()).unwrap_err();
+            assert!(found.contains(why), "{body}: {found}");
+        }
+        assert!(read_state(b"{\"state\":\"\xff\"}").is_err());
+        let fits = long.replacen('x', "", 1);
+        assert_eq!(
+            read_state(fits.as_bytes()).unwrap().unwrap().len(),
+            MAX_STATE
+        );
     }
 }

@@ -13,6 +13,10 @@ use redis_protocol::resp2::decode::decode_range;
 use redis_protocol::resp2::encode::encode_borrowed;
 use redis_protocol::resp2::types::{BorrowedFrame, RangeFrame};
 
+mod fuzz;
+#[doc(hidden)]
+pub use fuzz::fuzz;
+
 /// Items of an array. Of those that are understood none has more than three.
 const MAX_ITEMS: usize = 8;
 /// A line: a reply that is no bulk string, or the length of one. Error messages are the longest.
@@ -152,39 +156,6 @@ pub fn push_command(out: &mut Vec<u8>, parts: &[&[u8]]) {
         written.is_ok(),
         "there is exactly as much room as it asked for"
     );
-}
-
-/// Feeds `bytes` to the reader, and panics when a promise of its is broken. For fuzzing.
-#[doc(hidden)]
-#[expect(
-    clippy::arithmetic_side_effects,
-    clippy::indexing_slicing,
-    reason = "it is meant to panic"
-)]
-pub fn fuzz(bytes: &[u8]) {
-    let mut rest = bytes;
-    while let Ok(Some((reply, used))) = read(rest) {
-        assert!(used > 0 && used <= rest.len());
-        if let Reply::Message { channel, content } = &reply {
-            let parts = [
-                b"message".as_slice(),
-                &rest[channel.clone()],
-                &rest[content.clone()],
-            ];
-            let mut again = Vec::new();
-            push_command(&mut again, &parts);
-            let whole = again.len();
-            assert!(
-                matches!(read(&again), Ok(Some((Reply::Message { channel, content }, length)))
-                    if length == whole && again[channel.clone()] == *parts[1] && again[content.clone()] == *parts[2]),
-                "what was written cannot be read"
-            );
-        }
-        // Nothing less than the whole of it means anything, and what follows changes nothing.
-        assert_eq!(read(&rest[..used - 1]), Ok(None));
-        assert_eq!(read(&rest[..used]), Ok(Some((reply, used))));
-        rest = &rest[used..];
-    }
 }
 
 #[cfg(test)]

@@ -272,6 +272,7 @@ WRONG = [
     *[("authorizer-workers", v) for v in ("abc", "-1", "1.5", "0", "1KiB", "99999999999999999999999")],
     *[("authorizer-queue", v) for v in ("abc", "-1", "1.5", "99999999999999999999999")],
     *[("broker-driver", v) for v in ("kafka", "Memory ", "memory,redis")],
+    *[("allowed-origins", v) for v in ("a.example", "https://", "ws://", "https://a.example/", "https://*", "https://a.*.example", "https://u@a.example")],
     *[("max-connections", v) for v in ("abc", "-1", "1.5", "99999999999999999999999")],
     *[("max-message-size", v) for v in ("abc", "-1", "1XB", "MiB", "-1MiB")],
     *[("max-channels", v) for v in ("abc", "-1", "1.5")],
@@ -293,6 +294,21 @@ def test_a_value_that_cannot_be_used(flag, value):
     status, _, err = run(f"--{flag}={value}")
     assert status == 2, (status, err)
     complains(err, flag, value.strip())
+
+
+@pytest.mark.parametrize(
+    "flag, value, item",
+    [
+        ("allowed-origins", "https://a.example,https://b.example/,https://c.example", "https://b.example/"),
+        ("allowed-origins", "*,http://", "http://"),
+        ("listen-addr", ":0, nonsense", "nonsense"),
+        ("trusted-proxies", "10.0.0.0/8,10.0.0.0/33,::1", "10.0.0.0/33"),
+    ],
+)
+def test_the_wrong_item_of_a_list_is_named(flag, value, item):
+    status, _, err = run(f"--{flag}={value}")
+    assert status == 2, (status, err)
+    complains(err, flag, f'because of "{item}"')
 
 
 def test_a_dsn_that_cannot_be_used():

@@ -99,6 +99,27 @@ def test_preflight_names_methods_and_headers(plain):
     assert {"content-type", "authorization"} <= set(allowed), "a * does not cover Authorization"
 
 
+@pytest.mark.parametrize(
+    "requested, allowed",
+    [
+        (["x-custom, content-type"], ["x-custom", "content-type"]),
+        (["X-One", "x-two,,x!#$%&'*+-.^_`|~"], ["x-one", "x-two", "x!#$%&'*+-.^_`|~"]),
+        (["a b, c/d, \"e\", <script>, x-good, \u00fc"], ["x-good"]),
+        (["a b"], []),
+        ([], []),
+    ],
+)
+def test_preflight_echoes_requested_headers_that_are_tokens(serve, requested, allowed):
+    server = serve("--allowed-origins", "https://a.example")
+    ask = [("Access-Control-Request-Method", "POST"), *[("Access-Control-Request-Headers", line) for line in requested]]
+    response = server.call("OPTIONS", "/broadcast", [("Origin", "https://a.example"), *ask])
+    assert response.status == 204
+    assert list_of(response.header("Access-Control-Allow-Headers")) == allowed
+    response = server.call("OPTIONS", "/broadcast", [("Origin", "https://b.example"), *ask])
+    assert response.status == 204
+    assert response.header("Access-Control-Allow-Headers") is None, "another origin is allowed nothing"
+
+
 def test_options_with_a_body_keeps_the_connection_in_step(plain):
     stream = plain.dial().send(request("OPTIONS", "/broadcast", body=b"GET /nothing HTTP/1.1\r\n\r\n") + request("GET", "/health"))
     assert stream.response().status == 204

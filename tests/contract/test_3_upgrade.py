@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from harness.net import is_error, list_of, may_retry, request
+from harness.net import chunked, is_error, list_of, may_retry, request
 from harness.server import KEY, UPGRADE, upgrade
 from harness.ws import Ws, accept_for, command, fresh, text, upgraded
 
@@ -84,6 +84,52 @@ def test_a_body_on_an_upgrade_is_not_read_as_frames(plain):
         Ws(stream, response).join(fresh())
     else:
         is_error(response, 400)
+
+
+CHUNKED = ("Transfer-Encoding", "chunked")
+
+
+@pytest.mark.parametrize(
+    "headers, body",
+    [
+        ([("Content-Length", "0")], b""),
+        ([CHUNKED], chunked()),
+        ([CHUNKED], b"000;x=y\r\n\r\n"),
+        ([CHUNKED], chunked(trailers=b"A: b\r\n")),
+    ],
+)
+def test_an_empty_body_is_no_body(asked, authorizer, headers, body):
+    channel = fresh()
+    frames = text(command("join", channel)) + text(command("broadcast", channel, "1"))
+    whole = asked.dial().send(upgrade(headers=headers) + body + frames)
+    upgraded(whole, KEY).hears("1")
+    # However it is cut, and with another request before it.
+    dripped = asked.dial().drip(request("GET", "/health") + upgrade(headers=headers) + body + frames)
+    assert dripped.response().status == 200
+    upgraded(dripped, KEY).hears("1")
+    commands = [question.command for question in authorizer.about()]
+    assert sorted(commands) == ["broadcast"] * 2 + ["connect"] * 2 + ["join"] * 2
+
+
+def test_an_upgrade_waits_for_the_end_of_its_empty_body(asked, authorizer):
+    stream = asked.dial().send(upgrade(headers=[CHUNKED]) + b"0\r\n")
+    asked.call("GET", "/health")
+    assert authorizer.about() == []
+    upgraded(stream.send(b"\r\n"), KEY)
+
+
+@pytest.mark.parametrize("body", [chunked(b"hello"), b"5", b"1;", b"-1\r\n", b"\x81\x80\0\0\0\0"])
+def test_a_chunked_body_on_an_upgrade_is_400(asked, authorizer, body):
+    stream = asked.dial().send(upgrade(headers=[CHUNKED]) + body + b"\r\n")
+    is_error(stream.response(), 400)
+    stream.at_end()
+    assert authorizer.about() == []
+
+
+def test_a_chunked_body_on_no_upgrade_keeps_the_connection_in_step(plain):
+    stream = plain.dial().send(request("GET", "/ws", [CHUNKED]) + chunked(b"GET /nothing HTTP/1.1\r\n\r\n") + request("GET", "/health"))
+    is_error(stream.response(), 426)
+    assert stream.response().status == 200
 
 
 def test_frames_behind_the_request_are_kept(plain):
@@ -207,6 +253,12 @@ def test_a_malformed_key_is_400(plain, key):
     stream.still_serves(response)
 
 
+@pytest.mark.parametrize("last", "ARZf")
+def test_unused_bits_of_the_key_may_be_set(plain, last):
+    key = f"AAAAAAAAAAAAAAAAAAAAA{last}=="
+    upgraded(plain.dial().send(upgrade(instead={"Sec-WebSocket-Key": key})), key)
+
+
 def test_no_key_is_400(plain):
     is_error(plain.dial().send(upgrade(without=["Sec-WebSocket-Key"])).response(), 400)
 
@@ -267,6 +319,32 @@ def test_origins(serve, authorizer, origin, allowed):
     else:
         is_error(stream.response(), 403)
         assert authorizer.about() == [], "the authorizer is not asked about it"
+
+
+@pytest.mark.parametrize(
+    "origin, allowed",
+    [
+        ("https://a.example.com", True),
+        ("https://a.b.example.com", True),
+        ("https://example.com", False),
+        ("https://evil-example.com", False),
+        ("https://a.example.com:8443", False),
+        ("http://a.example.com", False),
+        ("file://", True),
+        ("file:///", False),
+        ("capacitor://localhost", True),
+        ("capacitor://anything", True),
+        ("ionic://localhost", False),
+        ("null", True),
+    ],
+)
+def test_patterns_of_origins(serve, origin, allowed):
+    server = serve("--allowed-origins", "https://*.example.com,file://,capacitor://,null")
+    stream = server.knock(headers=[("Origin", origin)])
+    if allowed:
+        upgraded(stream, KEY)
+    else:
+        is_error(stream.response(), 403)
 
 
 def test_who_names_no_origin_is_no_browser(serve):

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from harness.authorizer import Authorizer, Reply, with_state
-from harness.net import DEADLINE, Stream, is_error, may_retry, media_type, until
+from harness.net import DEADLINE, Stream, is_error, may_retry, media_type, request, until
 from harness.server import KEY, free_port, upgrade
 from harness.tools import need
 from harness.ws import PING, PONG, TEXT, assert_error, closing, command, frame, fresh, text, upgraded
@@ -244,16 +244,15 @@ def test_state_up_to_the_end_of_the_connection(asked, authorizer):
     assert authorizer.asked(2)[1].peer["state"] == 42
 
 
-@pytest.mark.parametrize("size, kept", [(4095, True), (4096, True), (4097, False), (100_000, False)])
-def test_a_body_of_up_to_4_kib(asked, authorizer, size, kept):
-    state = '"' + "s" * (size - len('{"state":""}')) + '"'
-    reply = with_state(state)
-    assert len(reply.body) == size
-    authorizer.on(reply, "connect")
+@pytest.mark.parametrize("size, around, kept", [(4096, 0, True), (4097, 0, False), (4096, 50_000, True), (10, 100_000, False)])
+def test_a_state_of_up_to_4_kib_in_a_body_of_up_to_64_kib(asked, authorizer, size, around, kept):
+    body = b'{"state":"' + b"s" * (size - 2) + b'"' + b" " * around + b"}"
+    authorizer.on(Reply(200, body, (("Content-Type", "application/json"),)), "connect")
     asked.ws().join("x")
     assert ("state" in authorizer.asked(2)[1].peer) == kept
     if not kept:
-        assert json.loads(asked.logged("4096|4 ?kib|state"))
+        line = json.loads(asked.logged("cannot be read"))
+        assert line["level"] == "warn" and "KiB" in line["reason"]
 
 
 @pytest.mark.parametrize(
@@ -771,3 +770,145 @@ def test_the_gauge_of_waiting_questions_is_no_leak(serve, authorizer):
         may_retry(stream.response())
     authorizer.on(200, "connect")
     until(server.admits, "the queue has room again")
+
+
+# -- clients that leave
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+def test_clients_that_hang_up_do_not_delay_the_next_one(serve, authorizer, end):
+    server = serve("--authorizer-workers", "1", "--authorizer-timeout", "2s", auth=authorizer)
+    authorizer.hold("connect")
+    crowd = [server.knock() for _ in range(12)]
+    first = authorizer.asked(1, "connect")[0]
+    until(lambda: server.metric("wsify_authorizer_questions_waiting") == 11, "eleven questions wait")
+    for stream in crowd:
+        getattr(stream, end)()
+    until(lambda: server.metric("wsify_authorizer_questions_waiting") == 0, "nobody waits for an answer any more")
+    authorizer.on(200, "connect")
+    living = server.knock()
+    until(lambda: server.metric("wsify_authorizer_questions_waiting") == 1, "the next one waits for the worker")
+    first.release()
+    upgraded(living, KEY)
+    assert len(authorizer.about("connect")) == 2, "only the first of the crowd was asked about"
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+@pytest.mark.parametrize("flag", ["--max-connections", "--max-connections-per-ip"])
+def test_a_client_that_hangs_up_frees_its_place_at_once(serve, authorizer, end, flag):
+    """Whether its question waits or is with a worker."""
+    server = serve(flag, "2", "--authorizer-workers", "1", auth=authorizer)
+    authorizer.hold("connect")
+    pair = [server.knock(), server.knock()]
+    held = authorizer.asked(1, "connect")[0]
+    until(lambda: server.metric("wsify_authorizer_questions_waiting") == 1, "one waits")
+    assert not server.admits()
+    for stream in pair:
+        getattr(stream, end)()
+    until(lambda: server.metric('wsify_connections{kind="websocket"}'.replace("{", r"\{")) == 0, "their places are free")
+    authorizer.on(200, "connect")
+    living = [server.knock(), server.knock()]
+    until(lambda: server.metric("wsify_authorizer_questions_waiting") == 2, "both may ask")
+    held.release()
+    for stream in living:
+        upgraded(stream, KEY)
+
+
+def test_a_client_that_is_reset_takes_its_command_back(serve, authorizer):
+    server = serve("--authorizer-workers", "1", auth=authorizer)
+    listener, busy, leaver = server.ws().join("x"), server.ws(), server.ws()
+    authorizer.hold("join", "slow")
+    busy.say(command("join", "slow"))
+    held = authorizer.asked(1, "join", "slow")[0]
+    leaver.say(command("broadcast", "x", 1))
+    until(lambda: server.metric("wsify_authorizer_questions_waiting") == 1, "its question waits")
+    leaver.stream.reset()
+    until(lambda: server.metric("wsify_authorizer_questions_waiting") == 0, "it is taken back")
+    held.release()
+    busy.broadcast("x", "2")
+    listener.hears("2")
+    assert len(authorizer.about("broadcast")) == 1
+
+
+def test_a_question_waits_no_longer_than_a_call_may_take(serve, authorizer):
+    server = serve("--authorizer-workers", "1", "--authorizer-timeout", "300ms", auth=authorizer)
+    authorizer.hold("connect")
+    crowd = [server.knock() for _ in range(8)]
+    for stream in crowd:
+        may_retry(stream.response())
+    assert len(authorizer.about("connect")) <= 2, "nearly all have waited in vain"
+
+
+# -- what an answer may look like
+
+
+def test_a_408_on_a_kept_connection_is_asked_once_more(serve, authorizer):
+    """HAProxy says it on a connection that was idle; RFC 9110 15.5.9: nothing was read."""
+    server = serve("--authorizer-workers", "1", auth=authorizer)
+    late = Reply(raw=b"HTTP/1.0 408 Request Time-out\r\nConnection: close\r\n\r\n", close=True)
+    authorizer.on(lambda q: late if q.connection == 1 and len(authorizer.about()) > 1 else Reply(), None)
+    server.ws().join("x")
+    connect, join, again = authorizer.asked(3)
+    assert join.raw == again.raw
+    assert [connect.connection, join.connection, again.connection] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"X-Folded: a\r\n b\r\n\tc\r\n",
+        b"Content-Type: application/json;\r\n charset=utf-8\r\n",
+        b"X-Policy: x\r\n" * 900,
+        b"X-Long: " + b"x" * 90_000 + b"\r\n",
+    ],
+    ids=["folded", "folded-type", "lines", "long"],
+)
+def test_heads_that_are_folded_or_long(serve, authorizer, head):
+    server = serve("--authorizer-workers", "1", auth=authorizer)
+    authorizer.on(Reply(raw=b"HTTP/1.1 200 OK\r\n" + head + b'Content-Length: 11\r\n\r\n{"state":1}'), "connect")
+    server.ws().join("x")
+    connect, join = authorizer.asked(2)
+    assert connect.connection == join.connection
+    assert join.peer.get("state") == (1 if b"json" in head else None)
+
+
+@pytest.mark.parametrize("head", [b"X: y\r\n" * 1001, b"X: " + b"x" * 103_000 + b"\r\n"], ids=["lines", "long"])
+def test_heads_that_are_too_long_are_down(serve, authorizer, head):
+    authorizer.on(Reply(raw=b"HTTP/1.1 200 OK\r\n" + head + b"Content-Length: 0\r\n\r\n"), "connect")
+    server = serve(auth=authorizer)
+    may_retry(server.knock().response())
+    assert "not HTTP" in json.loads(server.logged("authorizer is down"))["reason"]
+
+
+# -- what it answered can be seen
+
+
+@pytest.mark.parametrize("status, kind", [(204, "2xx"), (302, "3xx"), (419, "4xx"), (401, "4xx"), (503, "5xx"), (700, "other")])
+def test_the_status_of_an_answer_shows(serve, authorizer, status, kind):
+    server = serve("--log-level", "debug", auth=authorizer)
+    look = server.dial().send(request("GET", "/tap"))
+    until(lambda: b"event: tap" in look.buffer or not look.more(), "the tap is open")
+    authorizer.on(reply_of(status), "connect")
+    assert server.knock().response().status in (403, 503)
+    line = json.loads(server.logged("authorizer's answer is not 200"))
+    assert (line["level"], line["status"], line["command"]) == ("debug", status, "connect")
+    until(lambda: f'"status":{status}'.encode() in look.buffer or not look.more(), "the tap shows it")
+    assert server.metric(rf'wsify_authorizer_answers_total\{{class="{kind}"\}}') == 1
+    assert any(line["level"] == "warn" and line.get("status") == status for line in server.log()) == (kind == "2xx")
+
+
+@pytest.mark.parametrize(
+    "body, why",
+    [
+        (b'\xef\xbb\xbf{"state":1}', "byte order mark"),
+        (b'<br />\n<b>Notice</b>: Undefined index\n{"state":1}', "'<'"),
+        (b"hello", "not JSON"),
+        (b"[1]", "not an object"),
+        (b'{"state":1,"state":2}', "twice"),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_logged(asked, authorizer, body, why):
+    authorizer.on(Reply(200, body, (("Content-Type", "application/json"),)), "connect")
+    asked.ws()
+    line = json.loads(asked.logged("answer to a connect cannot be read"))
+    assert line["level"] == "warn" and why in line["reason"]

@@ -1,4 +1,4 @@
-"""The limits that README.md names and the contract does not, over real sockets."""
+"""The limits that docs/limits.md names and the contract does not, over real sockets."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What README.md says under Security, tried: who may come, what is smuggled, what is injected, and what no log may hold."""
+"""What docs/security.md says, tried: who may come, what is smuggled, what is injected, and what no log may hold."""
 
 import json
 import re

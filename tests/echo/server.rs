@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 use wsify::buffers::Runs;
+use wsify::clock::Clock;
 use wsify::config::Listen;
-use wsify::connection::{Clock, Connection, Ending, Event, Filled, Limits};
+use wsify::connection::{Connection, Ending, Event, Filled, Limits};
 use wsify::listener::{self, Socket};
 use wsify::wire::frame;
 use wsify::wire::handshake;
@@ -65,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 connection.writable();
             }
             if event.is_readable() || event.is_error() {
-                connection.readable(event.is_read_closed() || event.is_error());
+                connection.readable(event.is_read_closed() || event.is_error(), event.is_error());
             }
         }
         for connection in connections.values_mut() {

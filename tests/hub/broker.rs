@@ -65,7 +65,7 @@ impl Broker {
     pub fn take(&mut self, house: &mut House) {
         for effect in house.effects.drain(..) {
             match effect {
-                Effect::Ask(_) => unreachable!("the house keeps questions"),
+                Effect::Ask(_) | Effect::Withdraw(_) => unreachable!("the house keeps questions"),
                 Effect::Publish(publication) => self.publish(publication),
                 Effect::Subscribe(wanted) if self.listening => {
                     self.changes.push_back(Change::Subscribe(wanted));

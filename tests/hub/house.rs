@@ -6,8 +6,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
+use wsify::clock::{Clock, Millis};
 use wsify::config::AccessLog;
-use wsify::connection::{Clock, Limits, Millis, Peer};
+use wsify::connection::{Limits, Peer};
 use wsify::effect::{Answer, ConnId, Effect, Question, Verdict};
 use wsify::hub::{Hub, Settings};
 use wsify::log::{Level, Log};
@@ -28,6 +29,8 @@ pub struct House {
     wires: Vec<(ConnId, Far)>,
     /// Questions that were not answered, oldest first.
     pub questions: VecDeque<Question>,
+    /// Connections that want no answer any more, since the test last looked.
+    pub withdrawn: Vec<ConnId>,
     /// What a broker was asked for, oldest first.
     pub effects: VecDeque<Effect>,
     /// Verdicts on their way.
@@ -59,6 +62,15 @@ pub fn settings() -> Settings {
         authorizer: false,
         access_log: AccessLog::All,
         instance: 1,
+    }
+}
+
+/// The status that a verdict usually comes of.
+fn status(verdict: Verdict) -> Option<u16> {
+    match verdict {
+        Verdict::Allow => Some(200),
+        Verdict::Deny => Some(403),
+        Verdict::Unavailable => None,
     }
 }
 
@@ -94,6 +106,7 @@ impl House {
             buffer: vec![0; 64 * 1024],
             wires: Vec::new(),
             questions: VecDeque::new(),
+            withdrawn: Vec::new(),
             effects: VecDeque::new(),
             answers: Vec::new(),
             wanted: 0,
@@ -193,16 +206,23 @@ impl House {
         self.run();
     }
 
-    /// Puts a verdict on its way.
-    pub fn send_verdict(&mut self, question: &Question, verdict: Verdict, state: Option<&str>) {
+    /// Puts a verdict on its way. What else there is to an answer may be changed.
+    pub fn send_verdict(
+        &mut self,
+        question: &Question,
+        verdict: Verdict,
+        state: Option<&str>,
+    ) -> &mut Answer {
         self.answers.push(Answer {
             to: question.from,
             verdict,
+            status: status(verdict),
             state: state.map(Into::into),
-            state_too_long: false,
+            unreadable: None,
             trouble: None,
             took: Duration::from_millis(1),
         });
+        self.answers.last_mut().expect("just put there")
     }
 
     /// One turn of the loop. `arrives` says for which connections the poll has its edge in this turn already.
@@ -217,6 +237,7 @@ impl House {
                     *id,
                     edge.readable,
                     edge.closed,
+                    edge.reset,
                     edge.writable,
                     &mut self.buffer,
                 );
@@ -229,6 +250,7 @@ impl House {
         while let Some(effect) = self.hub.effect() {
             match effect {
                 Effect::Ask(question) => self.questions.push_back(question),
+                Effect::Withdraw(from) => self.withdrawn.push(from),
                 other => self.effects.push_back(other),
             }
         }

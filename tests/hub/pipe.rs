@@ -17,6 +17,8 @@ pub struct Edge {
     pub readable: bool,
     /// The client sends no more than what is there.
     pub closed: bool,
+    /// And nothing can be sent to it.
+    pub reset: bool,
     pub writable: bool,
 }
 
@@ -53,6 +55,8 @@ pub struct Wire {
     /// A write was cut short: an edge is due when there is room.
     cut_short: bool,
     left: bool,
+    /// The client has closed its end, so that what is sent to it is answered with a reset.
+    closed: bool,
     broken: bool,
     finished: bool,
     dropped: bool,
@@ -105,6 +109,7 @@ pub fn pipe() -> (Pipe, Far) {
         },
         cut_short: false,
         left: false,
+        closed: false,
         broken: false,
         finished: false,
         dropped: false,
@@ -140,6 +145,12 @@ impl Far {
         wire.edge.closed = true;
     }
 
+    /// Closes this end: a client that sends no more, and reads no more either.
+    pub fn close(&self) {
+        self.leave();
+        self.0.borrow_mut().closed = true;
+    }
+
     /// Resets the connection: what was sent can be read, nothing can be written any more.
     pub fn reset(&self) {
         let mut wire = self.0.borrow_mut();
@@ -147,6 +158,7 @@ impl Far {
         wire.edge = Edge {
             readable: true,
             closed: true,
+            reset: true,
             writable: true,
         };
     }
@@ -191,6 +203,11 @@ impl Far {
     pub fn is_ended(&self) -> bool {
         let wire = self.0.borrow();
         wire.finished || wire.dropped
+    }
+
+    /// The client has ended its stream.
+    pub fn has_left(&self) -> bool {
+        self.0.borrow().left
     }
 
     /// The server has let go of the connection.
@@ -256,6 +273,12 @@ impl Write for Pipe {
         }
         if wire.broken {
             return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        if wire.closed {
+            // The kernel takes it, and the answer is a reset.
+            drop(wire);
+            Far(Rc::clone(&self.0)).reset();
+            return Ok(offered);
         }
         let refused = wire.refused > 0 && wire.calls.writes.is_multiple_of(wire.refused);
         let largest = if refused { 0 } else { wire.largest_write };

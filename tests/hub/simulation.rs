@@ -9,13 +9,16 @@
 //! 5. Answers: everything said is answered in order, as verdict, limits and form will have it, and not before its verdict.
 //! 6. Questions: one at a time about each connection, about its next command, with its own id, query and state.
 //! 7. Strangers: a verdict about nobody changes nothing.
-//! 8. Last words: who said something whole and left, closed or broke off is still heard.
+//! 8. Last words: a client that said something whole and left, closed or broke off is still heard; not one that was reset
+//!    before the authorizer has answered.
 //! 9. Blame: only the slow end as too slow, the silent as silent, and who broke the protocol as having broken it.
 //! 10. Limits: there are never more WebSockets than may be, and nobody is in more channels; refused is who finds it full.
 //! 11. Stopping: after a stop everybody has been told with 1012.
 //! 12. Nothing stays: when all have gone there is no connection, membership, channel or run.
 //! 13. Room: only who is no WebSocket and waits for no verdict makes way for others; what it had asked for was not done.
 //! 14. Rest: a loop in which nothing happens comes to rest.
+//! 15. Places: a client that was reset while its question was open, or that left with nothing behind its upgrade request,
+//!     is gone at once, whatever the authorizer does.
 //!
 //! `WSIFY_SEEDS=10000 cargo test --profile checked simulation` tries more, `WSIFY_SEED=123 cargo test simulation` one. That it would find something is shown by `tests/mutants.rs`.
 
@@ -100,6 +103,7 @@ fn simulation() {
         ] {
             assert!(seen(reason), "nobody ended as {reason}");
         }
+        assert!(sum.withdrawn > 300, "{} questions withdrawn", sum.withdrawn);
         assert!(sum.heard > 10_000 && sum.stretches > 500 && sum.published > 3_000);
     }
 }
@@ -112,6 +116,7 @@ struct Sum {
     heard: usize,
     stretches: usize,
     questions: usize,
+    withdrawn: usize,
     endings: BTreeMap<String, usize>,
 }
 
@@ -122,6 +127,7 @@ impl Sum {
         self.heard += other.heard;
         self.stretches += other.stretches;
         self.questions += other.questions;
+        self.withdrawn += other.withdrawn;
         for (reason, count) in &other.endings {
             *self.endings.entry(reason.clone()).or_default() += count;
         }
@@ -214,6 +220,8 @@ struct Actor {
     lines: Vec<String>,
     /// It ended its stream itself, or said that it would close.
     leaving: bool,
+    /// It reset the connection.
+    reset: bool,
     gone: bool,
     reason: Option<String>,
 }
@@ -248,6 +256,8 @@ struct Sim {
     /// When there last were others at the door, and no place.
     knocked: Option<usize>,
     stopping: bool,
+    /// Until this step the authorizer answers nothing.
+    hangs_until: usize,
     most_actors: usize,
     next_id: u64,
     sum: Sum,
@@ -309,6 +319,7 @@ impl Sim {
             crowded: None,
             knocked: None,
             stopping: false,
+            hangs_until: 0,
             most_actors: regulars + GUESTS,
             next_id: 0,
             sum: Sum::default(),
@@ -377,6 +388,7 @@ impl Sim {
             stretches: Vec::new(),
             lines: Vec::new(),
             leaving: false,
+            reset: false,
             gone: false,
             reason: None,
         };
@@ -517,8 +529,19 @@ impl Sim {
             }
         }
         self.transmit();
+        if self.dice.chance(self.knobs.hanging) {
+            self.hangs_until = self.step + self.dice.of(&[5, 20, 60]);
+        }
+        if self.step == self.hangs_until {
+            // Some of what waits has waited too long.
+            let overdue = self.dice.below(self.house.questions.len() + 1);
+            for question in self.house.questions.drain(..overdue).collect::<Vec<_>>() {
+                self.decide(question, Verdict::Unavailable);
+            }
+        }
         // Verdicts come home in any order, some late, and some to nobody.
-        while !self.house.questions.is_empty() && self.dice.chance(self.knobs.prompt) {
+        let hangs = self.step < self.hangs_until;
+        while !hangs && !self.house.questions.is_empty() && self.dice.chance(self.knobs.prompt) {
             let at = self.dice.below(self.house.questions.len());
             let question = self.house.questions.remove(at).expect("a question");
             if self.dice.chance(self.knobs.lost) {
@@ -634,8 +657,12 @@ impl Sim {
         }
         actor.fall_silent();
         match how {
-            1 => actor.client.far.reset(),
+            1 => {
+                actor.reset = true;
+                actor.client.far.reset();
+            }
             2 => actor.client.far.vanish(),
+            3 => actor.client.far.close(),
             _ => actor.client.far.leave(),
         }
     }
@@ -705,6 +732,7 @@ impl Sim {
         let open = self.house.questions.len();
         self.house.tick_some(|| !lazy || dice.chance(60));
         self.match_questions(open);
+        self.take_back_questions();
         assert!(self.house.hub.inventory().websockets <= self.most_websockets());
         for at in 0..self.actors.len() {
             self.hear(at);
@@ -757,6 +785,27 @@ impl Sim {
         about.sort_unstable_by_key(|id| (id.slot, id.generation));
         about.dedup();
         assert_eq!(about.len(), count, "one question at a time");
+    }
+
+    /// A question that is of no use any more is not put, if it has not been (15).
+    fn take_back_questions(&mut self) {
+        for from in std::mem::take(&mut self.house.withdrawn) {
+            self.sum.withdrawn += 1;
+            if self.dice.chance(self.knobs.unput) {
+                self.house
+                    .questions
+                    .retain(|question| question.from != from);
+            }
+        }
+        for question in self.house.questions.iter().chain(&self.lost) {
+            let actor = &self.actors[self.by_id[&question.from]];
+            let far = &actor.client.far;
+            let says_nothing = actor.queued == actor.transmitted && actor.log.is_empty();
+            let left = actor.gone && question.wants_state && far.has_left() && says_nothing;
+            if (actor.reset || left) && !far.has_edge() {
+                assert!(far.is_dropped(), "it keeps its place: {question:?}");
+            }
+        }
     }
 
     fn decide(&mut self, question: Question, verdict: Verdict) {
@@ -1093,6 +1142,10 @@ impl Sim {
                 };
                 let verdict = said.verdict(&self.knobs);
                 let is = published.contains(&n);
+                if actor.reset && self.knobs.authorizer {
+                    assert!(!is || verdict == Some(Verdict::Allow), "{at}: {said:?}");
+                    continue;
+                }
                 assert!(verdict.is_some(), "{at}: nobody asked about {said:?}");
                 assert_eq!(verdict == Some(Verdict::Allow), is, "{at}: {said:?}");
             }

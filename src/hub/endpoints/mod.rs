@@ -29,7 +29,7 @@ pub fn request<S: Stream>(
     hub: &mut Hub<S>,
     id: ConnId,
     mut exchange: Exchange,
-    head: &Head,
+    head: Head,
     body: Option<&[u8]>,
 ) {
     let proxies = &hub.settings.proxies;
@@ -38,28 +38,31 @@ pub fn request<S: Stream>(
     {
         exchange.from = Peer::new(client);
     }
-    let endpoint = Endpoint::of(head, hub.settings.playground);
+    let endpoint = Endpoint::of(&head, hub.settings.playground);
     exchange.endpoint = endpoint;
     if endpoint.is_for_backends()
-        && let Some(refusal) = refuse_backend(hub, id, head)
+        && let Some(refusal) = refuse_backend(hub, id, &head)
     {
         return replies::refuse(hub, id, exchange, refusal);
     }
     if endpoint.takes_body() {
-        return read_body(hub, id, exchange, head, body);
+        return read_body(hub, id, exchange, &head, body);
     }
     match endpoint {
         Endpoint::Ws => upgrade::request(hub, id, exchange, head),
         Endpoint::Health => health::request(hub, id, exchange),
         Endpoint::Metrics => metrics::request(hub, id, exchange),
-        Endpoint::Tap => tap::request(hub, id, exchange, head),
+        Endpoint::Tap => tap::request(hub, id, exchange, &head),
         Endpoint::Playground => replies::reply(hub, id, exchange, playground::page()),
         Endpoint::Preflight => {
-            let reply = hub.settings.origins.preflight(head.header("origin"));
+            let reply = hub.settings.origins.preflight(
+                head.header("origin"),
+                head.list("access-control-request-headers"),
+            );
             replies::reply(hub, id, exchange, reply);
         }
         Endpoint::Broadcast | Endpoint::Unknown => {
-            let refusal = endpoint::unknown(head, hub.settings.playground);
+            let refusal = endpoint::unknown(&head, hub.settings.playground);
             replies::refuse(hub, id, exchange, refusal);
         }
     }

@@ -14,16 +14,23 @@ use crate::hub::state::Hub;
 use crate::wire::handshake::{self, Upgrade};
 use crate::wire::http::{Head, Refusal, Status};
 
-pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head: &Head) {
+pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head: Head) {
+    let judged = handshake::judge(&head);
+    if judged.is_ok() && !exchange.is_read() {
+        if let Some(connection) = hub.roster.get(id) {
+            connection.read_empty_body(exchange, head, &hub.settings.limits);
+        }
+        return;
+    }
     report::connecting(hub, id, exchange.from, head.query());
-    let upgrade = match handshake::judge(head) {
+    let upgrade = match judged {
         Ok(upgrade) => upgrade,
         Err(refusal) => {
             report::upgrade_refused(hub, "malformed");
             return replies::refuse(hub, id, exchange, refusal);
         }
     };
-    if !hub.settings.origins.admit(head) {
+    if !hub.settings.origins.admit(&head) {
         report::upgrade_refused(hub, "origin");
         let message = "pages of this origin may not connect: add it to --allowed-origins";
         let refusal = Refusal::new(Status::Forbidden, "origin_not_allowed", message);
@@ -46,7 +53,7 @@ pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head
         let refusal = Refusal::new(Status::TooManyRequests, code, message);
         return refuse_for_now(hub, id, exchange, refusal);
     }
-    if let Some((exchange, upgrade)) = permission::for_upgrade(hub, id, exchange, upgrade, head) {
+    if let Some((exchange, upgrade)) = permission::for_upgrade(hub, id, exchange, upgrade, &head) {
         // Without an authorizer only taps look at the query.
         if !hub.listeners.taps.is_empty() {
             keep(hub, id, head.query(), "");

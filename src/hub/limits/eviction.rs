@@ -33,7 +33,7 @@ pub fn evict<S: Stream>(hub: &mut Hub<S>, wanted: usize, buffer: &mut [u8]) -> b
         let mut evictable = connection.evictable(hub.clock.now);
         if evictable == Evictable::Yes {
             // Its request may have come before the poll has reported it.
-            connection.readable(false);
+            connection.readable(false, false);
             turn(hub, id, buffer);
             let now = hub.clock.now;
             let connection = hub.roster.get(id);

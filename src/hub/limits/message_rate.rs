@@ -7,7 +7,7 @@
 //! (GCRA, ITU-T I.371), over a count and the time of its last change: a token bucket in eight bytes, without rounding. The
 //! bucket holds the messages of one second.
 
-use crate::connection::Millis;
+use crate::clock::Millis;
 use crate::hub::slots::Slots;
 
 /// The cost of a message. A millisecond brings as many of these as a second brings messages.

@@ -10,8 +10,9 @@
 //!   crowds, when a network breaks or a server is attacked, and then each line says the same. `all` has no such limit.
 //! - Lines are of level `info`: what a client does is not the operator's fault.
 
+use crate::clock::Millis;
 use crate::config;
-use crate::connection::{Ending, Millis};
+use crate::connection::Ending;
 use crate::hub::roster::Subject;
 use crate::hub::slots::Slots;
 use crate::log::{Level, Log, Value};

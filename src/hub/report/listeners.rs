@@ -7,10 +7,16 @@ use std::time::Duration;
 
 use super::access_log::AccessLog;
 use super::tap::Taps;
+use crate::clock::Millis;
 use crate::config;
-use crate::connection::{Ending, Millis};
-use crate::log::Log;
+use crate::connection::Ending;
+use crate::log::{Condition, Log, Seldom};
 use crate::metrics::Metrics;
+
+/// How long the log has the memory budget used up at least, so that one which flickers does not flood it.
+const STEADY: Millis = 5_000;
+/// The pause between two lines about answers of the authorizer that are not as they should be, of each kind.
+const SELDOM: Millis = 60_000;
 
 pub struct Listeners {
     pub metrics: Metrics,
@@ -19,8 +25,12 @@ pub struct Listeners {
     pub log: Log,
     /// The log has said that the server is full.
     pub said_full: bool,
-    /// When the log has said that the memory budget is used up.
-    pub said_overloaded: Option<Millis>,
+    /// The memory budget is used up.
+    pub overloaded: Condition,
+    /// Lines about answers of the authorizer that are a 2xx other than 200.
+    pub other_2xx: Seldom,
+    /// Lines about answers of the authorizer that cannot be read.
+    pub unreadable: Seldom,
     /// When the batches were begun that have gone out in this turn: the low half of the clock's microseconds.
     gone_out: Vec<u32>,
 }
@@ -34,7 +44,9 @@ impl Listeners {
             taps: Taps::default(),
             log,
             said_full: false,
-            said_overloaded: None,
+            overloaded: Condition::lasting(STEADY),
+            other_2xx: Seldom::once_in(SELDOM),
+            unreadable: Seldom::once_in(SELDOM),
             gone_out: Vec::new(),
         }
     }

@@ -14,17 +14,16 @@ use super::channels::AudienceId;
 use super::roster::Subject;
 use super::state::Hub;
 use crate::buffers::Slice;
-use crate::connection::{Ending, Exchange, Millis, Peer, Stream};
-use crate::effect::{Answer, ConnId};
-use crate::log::Value;
+use crate::clock::Millis;
+use crate::connection::{Ending, Exchange, Peer, Stream};
+use crate::effect::{Answer, ConnId, Verdict};
+use crate::log::{Level, Value};
+use crate::metrics;
 use crate::wire::command::{ChannelName, Code, Command, Rejected, Verb};
 use crate::wire::encoding::Encoding;
 use crate::wire::endpoint::Endpoint;
 use crate::wire::frame;
 use crate::wire::http::{self, Refusal, Status};
-
-/// How long the log is silent at least about a memory budget that is used up again and again.
-const STEADY: Millis = 5_000;
 
 /// A connection was accepted.
 pub fn accepted<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
@@ -146,18 +145,60 @@ pub fn verdict<S: Stream>(hub: &mut Hub<S>, answer: &Answer) {
     let metrics = &mut hub.listeners.metrics;
     metrics.verdict_time.observe(answer.took);
     metrics.verdicts.add(answer.verdict.as_str());
+    let class = metrics::answer_class(answer.status);
+    metrics.authorizer_answers.add(class);
 }
 
 /// The authorizer has answered for a command that waits, or for an upgrade.
 pub fn decided<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str, channel: Option<&str>) {
+    log_answer(hub, answer, command);
     tell(hub, "verdict", Some(answer.to), channel, |line| {
         line.text("command", command);
         line.text("verdict", answer.verdict.as_str());
+        if let Some(status) = answer.status.filter(|status| *status != 200) {
+            line.number("status", status.into());
+        }
         line.milliseconds("took_ms", answer.took);
         if let Some(trouble) = &answer.trouble {
             line.text("trouble", trouble);
         }
     });
+}
+
+/// Logs what an operator looks for: an answer that is not 200, and one that cannot be read.
+fn log_answer<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str) {
+    let now = hub.clock.now;
+    let listeners = &mut hub.listeners;
+    let status = answer.status.unwrap_or_default();
+    let shown = Value::Number(status.into());
+    if let Some(why) = &answer.unreadable
+        && listeners.unreadable.admit(now).is_some()
+    {
+        listeners.log.warn(
+            "the authorizer's answer to a connect cannot be read: the client is let in without a state",
+            &[("reason", Value::Text(why))],
+        );
+    }
+    if answer.verdict == Verdict::Deny
+        && (200..300).contains(&status)
+        && listeners.other_2xx.admit(now).is_some()
+    {
+        listeners.log.warn(
+            "the authorizer answers with a 2xx that is not 200, which is a no: only 200 is a yes",
+            &[("status", shown), ("command", Value::Text(command))],
+        );
+    }
+    if answer.status.is_some_and(|status| status != 200) && listeners.log.enabled(Level::Debug) {
+        let who = hub.roster.subject(answer.to);
+        let fields = [
+            ("status", shown),
+            ("verdict", Value::Text(answer.verdict.as_str())),
+            ("command", Value::Text(command)),
+            ("connection", Value::Shown(&who.id)),
+        ];
+        let line = "the authorizer's answer is not 200";
+        listeners.log.debug(line, &fields);
+    }
 }
 
 /// A command was done.
@@ -294,8 +335,7 @@ pub fn websocket_gone<S: Stream>(hub: &mut Hub<S>) {
 
 /// The memory budget is used up: a connection that holds much of it is ended.
 pub fn overloaded<S: Stream>(hub: &mut Hub<S>) {
-    if hub.listeners.said_overloaded.is_none() {
-        hub.listeners.said_overloaded = Some(hub.clock.now);
+    if hub.listeners.overloaded.begin(hub.clock.now) {
         let bytes = hub.usage.memory.total(&hub.runs) as u64;
         hub.listeners.log.warn(
             "too much waits: connections that hold much of it are ended; see --max-total-queue-size",
@@ -306,10 +346,9 @@ pub fn overloaded<S: Stream>(hub: &mut Hub<S>) {
 
 /// Looks whether the memory budget is no longer used up.
 pub fn look_whether_relaxed<S: Stream>(hub: &mut Hub<S>) {
-    let said = hub.listeners.said_overloaded;
-    let steady = said.is_some_and(|at| at.saturating_add(STEADY) <= hub.clock.now);
-    if steady && hub.usage.memory.is_relaxed(&hub.runs) {
-        hub.listeners.said_overloaded = None;
+    let overloaded = &mut hub.listeners.overloaded;
+    if overloaded.holds() && hub.usage.memory.is_relaxed(&hub.runs) && overloaded.end(hub.clock.now)
+    {
         let room = "there is room again for what has to wait";
         hub.listeners.log.info(room, &[]);
     }

@@ -17,7 +17,7 @@
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
-use crate::connection::Millis;
+use crate::clock::Millis;
 use crate::effect::ConnId;
 use crate::hub::roster::{PublicId, Subject};
 use crate::hub::slots::{SlotSet, Walk};

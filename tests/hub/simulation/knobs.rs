@@ -86,7 +86,7 @@ pub struct Knobs {
     pub bad: usize,
     /// Messages that end the connection.
     pub violating: usize,
-    /// Steps in which somebody goes.
+    /// Steps in which a client leaves, whatever is open.
     pub leaving: usize,
 
     // Verdicts.
@@ -96,6 +96,10 @@ pub struct Knobs {
     pub unavailable: usize,
     /// Questions whose answer never comes, until the authorizer's time is up.
     pub lost: usize,
+    /// Steps in which the authorizer begins to hang: it answers nothing for a while.
+    pub hanging: usize,
+    /// Withdrawn questions that have not been put to the authorizer yet.
+    pub unput: usize,
     /// Upgrades that are given a state.
     pub states: usize,
     /// Steps with a verdict about nobody.
@@ -168,6 +172,8 @@ impl Knobs {
             denied: dice.percent(12),
             unavailable: dice.percent(3),
             lost: dice.percent(3),
+            hanging: dice.of(&[0, 0, 2, 10]),
+            unput: dice.of(&[0, 50, 100]),
             states: dice.percent(50),
             strange: dice.percent(10),
             sleeping: dice.percent(20),

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use wsify::config::AccessLog;
 use wsify::effect::Verdict;
 use wsify::hub::Settings;
+use wsify::log::Level;
 
 use crate::client::{broadcast, close, frame, get, join, text, upgrade, with_id};
 use crate::house::{House, settings};
@@ -154,11 +155,12 @@ fn by_default_only_faults_are_told_of() {
 
 #[test]
 fn a_refused_upgrade_says_who_and_why() {
-    let mut house = House::with(Settings {
+    let settings = Settings {
         authorizer: true,
         access_log: AccessLog::Errors,
         ..settings()
-    });
+    };
+    let mut house = House::with_level(settings, Level::Info);
     let _ann = house.upgrading("");
     house.answer(Verdict::Deny);
     let lines = house.logged();

@@ -62,7 +62,7 @@ fn wsify_v1_names_the_channel() {
 }
 
 #[test]
-fn members_of_both_dialects_get_the_same_order() {
+fn members_of_both_encodings_get_the_same_order() {
     let mut house = House::open();
     let mut raw = house.member("a");
     let mut v1 = house.websocket_with(V1);

@@ -479,3 +479,35 @@ fn a_forged_connect_is_no_command() {
         [r#"{"id":1,"ok":true}"#]
     );
 }
+
+#[test]
+fn an_upgrade_with_an_empty_chunked_body_is_asked_about_once_it_has_come() {
+    let mut house = House::asking();
+    let mut ann = house.client();
+    let chunked = upgrade("/ws", "Transfer-Encoding: chunked\r\n");
+    let behind = text(&with_id(1, &join("a")));
+    ann.send(&chunked);
+    house.run();
+    assert_eq!(house.asked(), [""; 0]);
+    ann.send(b"0\r");
+    house.run();
+    assert_eq!(house.asked(), [""; 0]);
+    ann.send(&[&b"\n\r\n"[..], &behind].concat());
+    house.run();
+    assert_eq!(house.asked(), ["connect"]);
+    house.answer(Verdict::Allow);
+    house.answer(Verdict::Allow);
+    assert_eq!(ann.hear(), ["101", r#"{"id":1,"ok":true}"#]);
+    // One that is not empty is refused as soon as that is known.
+    let mut ben = house.client();
+    assert_eq!(
+        house.sends(&mut ben, &[&chunked[..], b"5\r\n"].concat()),
+        ["400 bad_request, close", "end"]
+    );
+    // One that does not come is a request that does not come.
+    let mut dan = house.client();
+    dan.send(&chunked);
+    house.run();
+    house.pass(10_100);
+    assert_eq!(dan.hear(), ["408 request_timeout, close", "end"]);
+}

@@ -16,7 +16,7 @@ fn a_clients_close_is_echoed_and_the_server_closes_first() {
     for (sent, echoed) in [
         (close(1000), "close 1000"),
         (close(4321), "close 4321"),
-        (frame(CLOSE, b""), "close"),
+        (frame(CLOSE, b""), "close 1000"),
     ] {
         let mut ann = house.member("a");
         let behind = text(&with_id(1, &broadcast("a", "1")));

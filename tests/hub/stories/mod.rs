@@ -1,4 +1,5 @@
 mod access_log;
+mod asking;
 mod broker;
 mod channels;
 mod commands;

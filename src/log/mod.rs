@@ -1,4 +1,4 @@
-//! The log: lines on stdout, as JSON or as text for people, that never block the loop (CONTRACT §9).
+//! The log: lines on stdout, as JSON or as text for people, that never block the loop (`docs/observing.md#logs`).
 //!
 //! Owns: the lines that wait to be written, and the thread that writes them. Knows: levels, and that a reader may be
 //! slow or gone. Never knows: what the lines are about.
@@ -9,11 +9,11 @@
 //! - The thread has a table of file descriptors of its own, over sharing the loop's: a broadcast is 2 to 4 % cheaper.
 //! - A lock, over a lock-free queue: it is held for the copy of a line or the swap of a buffer, never for a write, and
 //!   it lets the writer take all that waits in one piece, so a burst is one system call.
-//! - Once a line is dropped all are, until the writer returns: so the gap is in one place, and the line that tells of
-//!   it stands in that place.
-//! - serde_json writes every text, so no input can break out of its line.
-//! - Text is for a terminal, which obeys what it is shown: everything that is not plainly visible is escaped, in fields
-//!   and in messages, whether or not there is a terminal.
+//! - Once a line is dropped all are, until the writer returns: so the gap is in one place, and the line that reports it
+//!   stands in that place.
+
+mod format;
+mod seldom;
 
 use std::fmt;
 use std::fs::File;
@@ -21,9 +21,13 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use crate::apart;
+use crate::fd_table;
+
+pub use format::is_visible;
+use format::{Style, encoded};
+pub use seldom::{Condition, Seldom};
 
 /// How much a line matters. Ordered: what is greater matters less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,14 +71,6 @@ impl Format {
     }
 }
 
-/// How they look down to the last detail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Style {
-    Json,
-    Plain,
-    Coloured,
-}
-
 /// A field's value. `Shown` is written out only when the line is.
 #[derive(Clone, Copy)]
 pub enum Value<'a> {
@@ -114,7 +110,7 @@ struct Queue {
     gap: u64,
     /// The writer is at work on what it took.
     writing: bool,
-    /// Lines that nobody will read, since the start.
+    /// Lines that were dropped since the start.
     dropped: u64,
 }
 
@@ -140,13 +136,13 @@ impl Log {
             (Some(Format::Text) | None, true) if colours => Style::Coloured,
             (Some(Format::Text) | None, true) => Style::Plain,
         };
-        // Who wants JSON there has a program that reads it, and nothing else may come between the lines.
+        // JSON at a terminal is read by a program, and nothing else may come between the lines.
         let at_terminal = at_terminal && style != Style::Json;
         let log = Log::to(level, style, CAPACITY, stdout)?;
         Ok(Log { at_terminal, ..log })
     }
 
-    /// A log that nothing is read from but by [`Log::take`]: for tests, and for those who embed the hub.
+    /// A log that is read with [`Log::take`]: for tests, and for programs that embed the hub.
     pub fn in_memory(level: Level) -> Log {
         Log {
             level,
@@ -164,7 +160,7 @@ impl Log {
     ) -> io::Result<Log> {
         let shared = Arc::new(Shared::new(capacity));
         let writers = Arc::clone(&shared);
-        apart::spawn("log", move || write_forever(&writers, style, sink))?;
+        fd_table::spawn_with_own_fds("log", move || write_forever(&writers, style, sink))?;
         Ok(Log {
             level,
             style,
@@ -173,7 +169,7 @@ impl Log {
         })
     }
 
-    /// Whether a line of `level` is written at all: for callers to whom its fields cost something.
+    /// Whether a line of `level` is written at all: for callers whose fields are costly.
     pub fn enabled(&self, level: Level) -> bool {
         level <= self.level
     }
@@ -194,8 +190,8 @@ impl Log {
         self.line(Level::Debug, message, fields);
     }
 
-    /// Something to read for whoever sits at the terminal, as it stands; nothing where stdout is none.
-    pub fn tell(&self, text: &str) {
+    /// Prints a text as it stands if stdout is a terminal, and nothing otherwise.
+    pub fn print(&self, text: &str) {
         if self.at_terminal {
             self.push(text.as_bytes());
         }
@@ -224,7 +220,7 @@ impl Log {
         }
     }
 
-    /// Lines that were dropped since the start, because nobody read or stdout was closed.
+    /// Lines that were dropped since the start, because stdout was blocked or closed.
     pub fn dropped(&self) -> u64 {
         self.shared.lock().dropped
     }
@@ -266,137 +262,11 @@ impl Shared {
     }
 }
 
-fn encoded(style: Style, level: Level, message: &str, fields: &[(&str, Value)]) -> Vec<u8> {
-    // RFC 3339 here begins in 1970, whatever the clock says.
-    let now = SystemTime::now().max(SystemTime::UNIX_EPOCH);
-    let time = humantime::format_rfc3339_millis(now);
-    match style {
-        Style::Json => as_json(&time, level, message, fields),
-        Style::Plain => as_text(&time, level, message, fields, ["", "", ""]),
-        Style::Coloured => {
-            let colour = match level {
-                Level::Error => "\x1b[31m",
-                Level::Warn => "\x1b[33m",
-                Level::Info => "\x1b[32m",
-                Level::Debug => "\x1b[34m",
-            };
-            as_text(
-                &time,
-                level,
-                message,
-                fields,
-                ["\x1b[2m", colour, "\x1b[0m"],
-            )
-        }
-    }
-}
-
-/// `2026-01-01T00:00:00.000Z WARN  a message  name=value other="another value"`. What is `faint`, and the level in its
-/// `colour`, end with a `reset`.
-fn as_text(
-    time: &dyn fmt::Display,
-    level: Level,
-    message: &str,
-    fields: &[(&str, Value)],
-    [faint, colour, reset]: [&str; 3],
-) -> Vec<u8> {
-    let mut line = String::with_capacity(256);
-    let name = level.name().to_uppercase();
-    // Writing to memory cannot fail; a `Display` that does cuts its own field short.
-    let _ = fmt::write(
-        &mut line,
-        format_args!("{faint}{time}{reset} {colour}{name:<5}{reset} "),
-    );
-    push_visible(&mut line, message);
-    for (nth, (name, value)) in fields.iter().enumerate() {
-        line.push_str(if nth == 0 { "  " } else { " " });
-        line.push_str(faint);
-        push_visible(&mut line, name);
-        line.push('=');
-        line.push_str(reset);
-        match value {
-            Value::Number(number) => line.push_str(&number.to_string()),
-            Value::Flag(flag) => line.push_str(&flag.to_string()),
-            Value::Text(text) => push_value(&mut line, text),
-            Value::Shown(shown) => {
-                let mut text = String::new();
-                let _ = fmt::write(&mut text, format_args!("{shown}"));
-                push_value(&mut line, &text);
-            }
-        }
-    }
-    line.push('\n');
-    line.into_bytes()
-}
-
-/// A value, between quotes where it could be mistaken for something else.
-fn push_value(line: &mut String, text: &str) {
-    let plain = |c: char| !matches!(c, ' ' | '"' | '=' | '\\') && is_visible(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return line.push_str(text);
-    }
-    line.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => line.extend(['\\', c]),
-            c if is_visible(c) => line.push(c),
-            c => line.extend(c.escape_default()),
-        }
-    }
-    line.push('"');
-}
-
-fn push_visible(line: &mut String, text: &str) {
-    for c in text.chars() {
-        match is_visible(c) {
-            true => line.push(c),
-            false => line.extend(c.escape_default()),
-        }
-    }
-}
-
-/// Whether a terminal shows a character as it is. Not a control character, by which a terminal could be told anything, and none of those that change the order of what
-/// is seen, or are not seen at all.
-pub fn is_visible(c: char) -> bool {
-    let hidden = matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
-    !c.is_control() && !hidden
-}
-
-fn as_json(
-    time: &dyn fmt::Display,
-    level: Level,
-    message: &str,
-    fields: &[(&str, Value)],
-) -> Vec<u8> {
-    let mut line = Vec::with_capacity(256);
-    // Writing to memory cannot fail; a `Display` that does cuts its own field short.
-    let _ = write!(
-        line,
-        r#"{{"time":"{time}","level":"{}","message":"#,
-        level.name()
-    );
-    let _ = serde_json::to_writer(&mut line, message);
-    for (name, value) in fields {
-        line.push(b',');
-        let _ = serde_json::to_writer(&mut line, name);
-        line.push(b':');
-        let _ = match value {
-            Value::Number(number) => serde_json::to_writer(&mut line, number),
-            Value::Flag(flag) => serde_json::to_writer(&mut line, flag),
-            Value::Text(text) => serde_json::to_writer(&mut line, text),
-            Value::Shown(shown) => serde_json::to_writer(&mut line, &format_args!("{shown}")),
-        };
-    }
-    line.extend_from_slice(b"}\n");
-    line
-}
-
 /// The writer thread. It ends with the process.
 fn write_forever(shared: &Shared, style: Style, mut sink: impl Write) {
     let mut batch = Vec::new();
-    // Dropped lines that no line has told of yet.
-    let mut untold = 0;
+    // Dropped lines that no line has reported yet.
+    let mut unreported = 0;
     let mut torn = false;
     loop {
         let mut queue = shared.lock();
@@ -410,28 +280,28 @@ fn write_forever(shared: &Shared, style: Style, mut sink: impl Write) {
         }
         queue.writing = true;
         std::mem::swap(&mut batch, &mut queue.waiting);
-        untold += std::mem::take(&mut queue.gap);
+        unreported += std::mem::take(&mut queue.gap);
         drop(queue);
 
         if torn {
             torn = write_what_can(&mut sink, b"\n") == 0;
         }
         let lines = batch.len();
-        if untold > 0 {
+        if unreported > 0 {
             batch.extend(encoded(
                 style,
                 Level::Warn,
-                "log lines were dropped: nobody read them in time, or they could not be written",
-                &[("dropped", Value::Number(untold))],
+                "log lines were dropped: stdout was blocked or closed",
+                &[("dropped", Value::Number(unreported))],
             ));
         }
         let written = write_what_can(&mut sink, &batch);
         if written == batch.len() {
-            untold = 0;
+            unreported = 0;
         } else {
             // A closed stdout stays closed, a full disk may not: so there is always a next time.
             let lost = memchr::memchr_iter(b'\n', &batch[written.min(lines)..lines]).count() as u64;
-            untold += lost;
+            unreported += lost;
             shared.lock().dropped += lost;
             torn |= batch[..written].last().is_some_and(|&last| last != b'\n');
         }
@@ -449,7 +319,7 @@ fn write_what_can(sink: &mut impl Write, bytes: &[u8]) -> usize {
             Ok(0) => break,
             Ok(more) => written += more,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Somebody else made the pipe non-blocking. This thread may wait, and seldom does.
+            // Another process made the pipe non-blocking. This thread may wait, and seldom does.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 thread::sleep(Duration::from_millis(10));
             }
@@ -473,8 +343,7 @@ mod tests {
         Fail(ErrorKind),
     }
 
-    /// A sink whose every write waits to be told what to do, and then reports what it took. Without a teller it takes
-    /// all.
+    /// A sink whose every write waits for a step, and then reports what it took. Once the steps are over it takes all.
     struct Scripted {
         steps: Receiver<Step>,
         taken: Sender<Vec<u8>>,
@@ -544,50 +413,6 @@ mod tests {
     }
 
     #[test]
-    fn text_is_for_the_eye_and_tells_a_terminal_nothing() {
-        let hostile = "\x1b[2J\u{9b}31m\r\n\u{202e}x\u{7f}";
-        let rows: [(&str, &str); 8] = [
-            ("plain", "plain"),
-            ("127.0.0.1:80", "127.0.0.1:80"),
-            ("é中", "é中"),
-            ("", r#""""#),
-            ("two words", r#""two words""#),
-            ("a=b", r#""a=b""#),
-            (r#"a"\"#, r#""a\"\\""#),
-            (hostile, r#""\u{1b}[2J\u{9b}31m\r\n\u{202e}x\u{7f}""#),
-        ];
-        let at = &"2026-01-01T00:00:00.000Z";
-        for (value, shown) in rows {
-            for value in [Value::Text(value), Value::Shown(&value)] {
-                let fields = [
-                    ("a", Value::Number(1)),
-                    ("b", value),
-                    ("c", Value::Flag(true)),
-                ];
-                let line = as_text(at, Level::Warn, "it said", &fields, [""; 3]);
-                let line = String::from_utf8(line).unwrap();
-                assert_eq!(line, format!("{at} WARN  it said  a=1 b={shown} c=true\n"));
-            }
-        }
-        let line = encoded(
-            Style::Coloured,
-            Level::Error,
-            hostile,
-            &[(hostile, Value::Number(1))],
-        );
-        let line = String::from_utf8(line).unwrap();
-        let bare = ["\x1b[2m", "\x1b[31m", "\x1b[0m"]
-            .iter()
-            .fold(line.clone(), |line, colour| line.replace(colour, ""));
-        let (bare, end) = bare.split_at(bare.len() - 1);
-        assert!(line.len() > bare.len() && end == "\n");
-        assert!(
-            bare.contains("Z ERROR ") && !bare.chars().any(char::is_control),
-            "{bare}"
-        );
-    }
-
-    #[test]
     fn lines_below_the_level_are_not_written() {
         for (threshold, expected) in [
             (Level::Error, "error"),
@@ -629,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stalls_costs_lines_and_is_told_how_many() {
+    fn lines_dropped_while_stdout_blocks_are_counted_and_reported() {
         let (log, tell, took) = scripted(1_000);
         log.info("first", &[]);
         while !log.shared.lock().writing {
@@ -664,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_too_long_for_the_queue_is_dropped_and_told_of() {
+    fn a_line_too_long_for_the_queue_is_dropped_and_reported() {
         let (log, tell, took) = scripted(1_000);
         drop(tell);
         log.info(&"x".repeat(1_000), &[]);
@@ -674,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_stdout_counts_and_a_revived_one_is_told() {
+    fn lines_dropped_while_stdout_is_closed_are_counted_and_reported() {
         let (log, tell, took) = scripted(CAPACITY);
         for _ in 0..3 {
             tell.send(Step::Fail(ErrorKind::BrokenPipe)).unwrap();

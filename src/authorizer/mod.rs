@@ -1,0 +1,129 @@
+//! The authorizer as the loop sees it: questions go out to worker threads, answers come home in batches.
+//!
+//! Owns: what the pool is started with, and when the loop has to look after it. Knows: that a question is answered once,
+//! unless it is taken back before it is put. Never knows: a client's socket, what a question means, who logs.
+//!
+//! One file for each part: [`pool`] has the workers and the queue, [`call`] one question and its answer, [`dial`] the
+//! connection, [`url`] the type of `--authorizer-url`. `wire::response` reads what comes.
+//!
+//! Decision: no proxy from the environment. The authorizer is part of the deployment, and `HTTP_PROXY` is meant for the
+//! world.
+
+mod call;
+mod dial;
+mod pool;
+#[cfg(test)]
+mod tests;
+mod url;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use self::call::ClientFactory;
+pub use self::pool::Load;
+use self::pool::{Pool, Task};
+pub use self::url::Url;
+use crate::effect::{Answer, ConnId, Question};
+
+/// What an [`Authorizer`] is started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub url: Url,
+    /// For one whole call: name, connection, TLS, question and answer; and once more for the wait before it.
+    pub timeout: Duration,
+    /// Calls in flight at most; 0 counts as 1.
+    pub workers: usize,
+    /// Questions that may wait for a worker.
+    pub queue: usize,
+    /// A PEM file of roots that are trusted besides the system's: what `SSL_CERT_FILE` names (empty: none).
+    pub cert_file: Option<PathBuf>,
+}
+
+/// The pool of workers that ask the authorizer.
+pub struct Authorizer {
+    pool: Arc<Pool>,
+    /// When the oldest question that waits will have waited too long, or has been put meanwhile.
+    due: Option<Instant>,
+    timeout: Duration,
+}
+
+impl Authorizer {
+    /// Prepares the pool. No worker is started and nothing is sent before the first question. `waker` is woken when
+    /// answers have come home.
+    ///
+    /// # Errors
+    /// For an `https` URL: no root certificate can be read. Or a thread cannot start.
+    pub fn start(settings: Settings, waker: Arc<mio::Waker>) -> io::Result<Authorizer> {
+        Ok(Authorizer {
+            pool: Pool::start(&settings, waker)?,
+            due: None,
+            timeout: settings.timeout,
+        })
+    }
+
+    /// Hands a question to a worker, or to the queue. Never blocks.
+    ///
+    /// # Errors
+    /// The question comes back when all workers are busy and the queue is full: the authorizer counts as down.
+    pub fn ask(&mut self, question: Question) -> Result<(), Question> {
+        let asked = Instant::now();
+        if self.pool.ask(Task { question, asked })? {
+            self.due.get_or_insert(asked + self.timeout);
+        }
+        Ok(())
+    }
+
+    /// Takes back the question of a connection, if it has not been put yet. Otherwise it is still answered.
+    pub fn withdraw(&self, from: ConnId) {
+        self.pool.withdraw(from);
+    }
+
+    /// Takes all answers that have come home. To be called at every wake, as only the first answer since the last call
+    /// wakes the loop, and when [`Authorizer::due`] says.
+    pub fn answers(&mut self, into: &mut Vec<Answer>) -> Load {
+        let (load, due) = self.pool.collect(into);
+        self.due = due;
+        load
+    }
+
+    /// When [`Authorizer::answers`] has to be called, if nothing happens before.
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
+}
+
+impl Drop for Authorizer {
+    fn drop(&mut self) {
+        self.pool.close();
+    }
+}
+
+/// Asks one question here and now, marked as a probe.
+///
+/// # Errors
+/// The settings cannot be used.
+pub fn probe(settings: &Settings, body: Vec<u8>) -> io::Result<Answer> {
+    let clients = Arc::new(ClientFactory::new(settings, true)?);
+    let nobody = ConnId {
+        slot: 0,
+        generation: 0,
+    };
+    let question = Question {
+        from: nobody,
+        wants_state: true,
+        body,
+    };
+    let asked = Instant::now();
+    let outcome = clients.client().ask(&question);
+    Ok(Answer {
+        to: nobody,
+        verdict: outcome.verdict,
+        status: outcome.status,
+        state: outcome.state,
+        unreadable: outcome.unreadable,
+        trouble: outcome.trouble,
+        took: asked.elapsed(),
+    })
+}

@@ -1,0 +1,144 @@
+//! Throttles for log lines: at most so many in a while, and once for as long as something lasts.
+//!
+//! Knows: the time it is given. Never knows: what the lines say.
+
+use crate::clock::Millis;
+
+/// At most some lines in each interval. The rest are counted.
+#[derive(Clone, Debug)]
+pub struct Seldom {
+    lines: u64,
+    interval: Millis,
+    /// When the interval that the last line has begun is over.
+    until: Millis,
+    /// Lines that may still be logged before that.
+    left: u64,
+    left_out: u64,
+}
+
+impl Seldom {
+    /// One line in each interval.
+    pub const fn once_in(interval: Millis) -> Seldom {
+        Seldom::lines_in(1, interval)
+    }
+
+    /// So many lines in each interval.
+    pub const fn lines_in(lines: u64, interval: Millis) -> Seldom {
+        Seldom {
+            lines,
+            interval,
+            until: 0,
+            left: 0,
+            left_out: 0,
+        }
+    }
+
+    /// Whether a line may be logged now: how many were left out since the last. `None`: this one is left out too.
+    pub fn admit(&mut self, now: Millis) -> Option<u64> {
+        if now >= self.until {
+            self.until = now.saturating_add(self.interval);
+            self.left = self.lines;
+        }
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                Some(std::mem::take(&mut self.left_out))
+            }
+            None => {
+                self.left_out = self.left_out.saturating_add(1);
+                None
+            }
+        }
+    }
+
+    /// How many lines were left out in an interval that is over, for a line of their own. Zero if none were.
+    pub fn take_left_out(&mut self, now: Millis) -> u64 {
+        match now >= self.until {
+            true => std::mem::take(&mut self.left_out),
+            false => 0,
+        }
+    }
+
+    /// When [`Seldom::take_left_out`] will have something to report.
+    pub fn deadline(&self) -> Option<Millis> {
+        (self.left_out > 0).then_some(self.until)
+    }
+}
+
+/// Something that lasts, such as a full server: logged when it begins and when it has ended, not whenever it flickers.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    since: Option<Millis>,
+    /// How long it is taken to last at least.
+    steady: Millis,
+}
+
+impl Condition {
+    /// It holds for `steady` at least once it has begun.
+    pub const fn lasting(steady: Millis) -> Condition {
+        Condition {
+            since: None,
+            steady,
+        }
+    }
+
+    pub fn holds(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// It holds now. Returns whether it did not before.
+    pub fn begin(&mut self, now: Millis) -> bool {
+        let begins = self.since.is_none();
+        self.since.get_or_insert(now);
+        begins
+    }
+
+    /// It no longer holds. Returns whether that counts: whether it did hold, and for long enough.
+    pub fn end(&mut self, now: Millis) -> bool {
+        let steady = self.steady;
+        let ends = |since: &mut Millis| now >= since.saturating_add(steady);
+        self.since.take_if(ends).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_beyond_the_limit_are_left_out_and_counted() {
+        let mut seldom = Seldom::lines_in(2, 1_000);
+        assert_eq!(seldom.deadline(), None);
+        assert_eq!(seldom.admit(500), Some(0));
+        assert_eq!(seldom.admit(500), Some(0));
+        assert_eq!(seldom.admit(600), None);
+        assert_eq!(seldom.admit(1_499), None);
+        assert_eq!(seldom.take_left_out(1_499), 0);
+        assert_eq!(seldom.deadline(), Some(1_500));
+        assert_eq!(seldom.take_left_out(1_500), 2);
+        assert_eq!(seldom.deadline(), None);
+        assert_eq!(seldom.admit(1_500), Some(0));
+        assert_eq!(seldom.admit(1_500), Some(0));
+        assert_eq!(seldom.admit(1_500), None);
+        // The next line has the count if no line of its own had it.
+        assert_eq!(seldom.admit(9_000), Some(1));
+        let mut once = Seldom::once_in(5_000);
+        assert_eq!((once.admit(0), once.admit(4_999)), (Some(0), None));
+        assert_eq!(once.admit(5_000), Some(1));
+    }
+
+    #[test]
+    fn a_condition_that_flickers_is_logged_once() {
+        let mut down = Condition::lasting(5_000);
+        assert!(!down.end(1), "it has not begun");
+        assert!(down.begin(100) && down.holds());
+        assert!(!down.begin(200));
+        assert!(!down.end(5_099) && down.holds());
+        assert!(!down.begin(5_050));
+        assert!(down.end(5_100) && !down.holds());
+        assert!(!down.end(5_200));
+        assert!(down.begin(5_200));
+        let mut full = Condition::lasting(0);
+        assert!(full.begin(7) && full.end(7));
+    }
+}

@@ -1,0 +1,430 @@
+"""Every block of commands in README.md and docs/, run as it is printed but for ports, paths and time. A block behind
+`<!-- test: NAME -->` is run by `test_NAME`; tests/documentation.rs looks that each block has one."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+
+import pytest
+
+from blocks import ROOT, block, commands, deploy, on
+from harness.net import DEADLINE, until
+from harness.redis import Redis
+from harness.server import Server, free_port
+from harness.tools import absent, need
+from harness.ws import command
+
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+CLIENTS = ROOT / "tests" / "clients"
+
+
+def publishes(out):
+    assert out.returncode == 0, out.stderr
+    assert out.stdout.startswith("HTTP/1.1 201 "), out.stdout
+
+
+# -- README: the transcripts
+
+
+class Terminal:
+    """A program at a pseudo-terminal."""
+
+    def __init__(self, text, cwd):
+        self.near, far = pty.openpty()
+        self.process = subprocess.Popen(["bash", "-c", text], cwd=cwd, stdin=far, stdout=far, stderr=far, start_new_session=True)
+        os.close(far)
+        os.set_blocking(self.near, False)
+        self.seen = ""
+
+    def shows(self, text):
+        def found():
+            try:
+                self.seen += ESCAPES.sub("", os.read(self.near, 65536).decode()).replace("\r", "")
+            except (BlockingIOError, OSError):
+                pass
+            _, there, rest = self.seen.partition(text)
+            if there:
+                self.seen = rest
+            return there
+
+        until(found, lambda: f"{text!r} in {self.seen!r}")
+
+    def types(self, text):
+        os.write(self.near, text.encode() + b"\r")
+
+    def finish(self):
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, 9)
+        self.process.wait()
+        os.close(self.near)
+
+
+def play(transcript, port):
+    """Types what stands behind `$` and `>`, and waits for everything else, in order."""
+    need("npx", "npm")
+    if not (CLIENTS / "node_modules" / "wscat").is_dir():
+        absent("wscat is not installed (npm ci in tests/clients)")
+    terminal = None
+    try:
+        for line in on(port, transcript).splitlines():
+            if line.startswith("$ "):
+                if terminal:
+                    terminal.finish()
+                terminal = Terminal(line[2:], CLIENTS)
+            elif line.startswith("> "):
+                terminal.types(line[2:])
+                terminal.shows(line[2:])
+            else:
+                terminal.shows(line)
+    finally:
+        terminal.finish()
+
+
+def test_wscat(serve):
+    play(block("wscat"), serve().port)
+
+
+AUTHORIZERS = {
+    "py": ("python3 {}", "python3", "python3"),
+    "mjs": ("node {}", "node", "nodejs"),
+    "php": ("php -S 127.0.0.1:{port} {}", "php", "php-cli"),
+    "go": ("go run {}", "go", "golang-go"),
+}
+
+
+def start_authorizer(language, shell, listens):
+    """The example at a port of its own: its URL."""
+    how, program, package = AUTHORIZERS[language]
+    need(program, package)
+    port = free_port()
+    copy = shell.cwd / f"authorizer.{language}"
+    copy.write_text(deploy(copy.name).read_text().replace("8000", str(port)))
+    env = {"GOCACHE": str(ROOT / "target" / "go-cache"), "GOFLAGS": "-mod=mod", "GO111MODULE": "off"}
+    listens(shell.start(how.format(copy, port=port), env), port)
+    return f"http://127.0.0.1:{port}/"
+
+
+def test_wscat_with_an_authorizer(serve, shell, listens):
+    play(block("wscat_with_an_authorizer"), serve(auth=start_authorizer("py", shell, listens)).port)
+
+
+@pytest.mark.parametrize("language", AUTHORIZERS)
+def test_with_an_authorizer(language, shell, listens):
+    """Each of the four, with wsify started by the line that is printed."""
+    url = start_authorizer(language, shell, listens)
+    first = deploy(f"authorizer.{language}").read_text().splitlines()[0]
+    assert AUTHORIZERS[language][0].split()[0] in first, "the file says how to run it"
+    port = free_port()
+    (line,) = commands("with_an_authorizer")
+    process = shell.start(line.replace("http://127.0.0.1:8000/", url), {"WSIFY_LISTEN_ADDR": f"127.0.0.1:{port}"})
+    listens(process, port)
+    server = Remote(port)
+    for target in ("/ws", "/ws?token=", "/ws?token=constructor", "/ws?token=__proto__", "/ws?token=abcd"):
+        assert server.knock(target).response().status == 403, target
+    ws = server.ws("/ws?token=abc")
+    ws.join("hello", "user:42").broadcast("hello", "1")
+    for channel in ("user:7", "user:", " hello", "secret"):
+        ws.say(command("join", channel, id=1))
+        until_error(ws, "not_authorized")
+    ws.leave("hello")
+
+
+def until_error(ws, code):
+    while "error" not in (heard := ws.hear()):
+        pass
+    assert json.loads(heard)["error"]["code"] == code, heard
+
+
+class Remote(Server):
+    """A server that the test has started in another way."""
+
+    def __init__(self, port):
+        self.port, self.dialled = port, []
+
+
+# -- README: setting up
+
+
+def test_set_up(shell, listens):
+    """With the profile that is built already."""
+    (line,) = commands("set_up")
+    assert line == "cargo run --release"
+    if not (ROOT / "target" / "release" / "wsify").exists():
+        line = line.replace(" --release", "")
+    port = free_port()
+    listens(shell.start(line, {"WSIFY_LISTEN_ADDR": f"127.0.0.1:{port}"}, cwd=ROOT), port)
+    assert "-- --listen-addr :8080" in block("set_up")
+
+
+def test_run_the_tests():
+    (line,) = commands("run_the_tests")
+    assert os.access(ROOT / line, os.X_OK)
+    subprocess.run(["bash", "-n", ROOT / line], check=True)
+
+
+def test_publish(serve, shell):
+    server = serve()
+    ws = server.ws().join("hello")
+    need("curl")
+    publishes(shell.run(on(server.port, block("publish"))))
+    ws.hears('"from the backend"')
+
+
+def test_leave(serve):
+    server = serve()
+    ws = server.ws().join("hello")
+    ws.say(block("leave").removeprefix("> ").strip()).is_quiet()
+    server.publish("hello", "1")
+    ws.is_quiet()
+
+
+def test_playground(shell, listens):
+    port = free_port()
+    listens(shell.start(block("playground"), {"WSIFY_LISTEN_ADDR": f"127.0.0.1:{port}"}), port)
+    page = Remote(port).call("GET", "/")
+    assert page.status == 200 and b"<!doctype html>" in page.body
+
+
+def test_broadcast_with_a_key(serve, shell):
+    server = serve("--broadcasting-key", "KEY")
+    ws = server.ws().join("hello")
+    need("curl")
+    publishes(shell.run(on(server.port, block("broadcast_with_a_key"))))
+    ws.hears('{"any":"JSON"}')
+
+
+# -- docs/protocol.md
+
+
+def test_browser_client(serve, shell):
+    """The module by the lines that are printed: it joins, hears, and joins again after the server has stopped."""
+    node = need("node", "nodejs")
+    if not (CLIENTS / "node_modules" / "ws").is_dir():
+        absent("the ws package is not installed (npm ci in tests/clients)")
+    server = serve("--drain-timeout", "300ms")
+    program = shell.cwd / "page.mjs"
+    (shell.cwd / "wsify.mjs").write_text(deploy("wsify.js").read_text())
+    text = block("browser_client").replace("./wsify.js", "./wsify.mjs")
+    text = text.replace("wss://ws.example.com", f"ws://127.0.0.1:{server.port}")
+    # Node 20 has no WebSocket of its own.
+    ws = (CLIENTS / "node_modules" / "ws" / "wrapper.mjs").as_uri()
+    program.write_text(f'import {{ WebSocket }} from "{ws}";\nglobalThis.WebSocket ??= WebSocket;\n{text}')
+    page = shell.start(f"{node} {program}")
+    until(lambda: server.metric("wsify_memberships") == 1, "it joins")
+    server.publish("hello", '{"n":1}')
+    page.prints("hello { n: 1 }")
+    server.signal(15)
+    assert server.status() == 0
+    again = serve(listen=[f"127.0.0.1:{server.port}"])
+    again.port = server.port
+    until(lambda: again.process.poll() is None and memberships(again) == 1, "it comes back and joins again")
+    again.publish("hello", "2")
+    page.prints("hello 2")
+
+
+def memberships(server):
+    try:
+        return server.metric("wsify_memberships")
+    except OSError:
+        return None
+
+
+# -- docs/operating.md
+
+
+def test_install(shell):
+    (line,) = commands("install")
+    (shell.cwd / "target" / "release").mkdir(parents=True)
+    (shell.cwd / "target" / "release" / "wsify").write_bytes(b"x")
+    done = shell.run(line.replace("/usr/local/bin/", "."))
+    assert done.returncode == 0 and os.access(shell.cwd / "wsify", os.X_OK), done.stderr
+
+
+def test_typo(shell):
+    line, expected = block("typo").splitlines()
+    done = shell.run(line.removeprefix("$ "))
+    assert done.returncode == 2 and done.stderr.startswith(expected.removesuffix("...")), done.stderr
+
+
+def test_check(serve, shell, listens):
+    url, taken = start_authorizer("py", shell, listens), serve()
+    line, *expected = block("check").splitlines()
+    line = line.removeprefix("$ ").replace("http://127.0.0.1:8000/", url)
+    done = shell.run(line, {"WSIFY_LISTEN_ADDR": f"127.0.0.1:{taken.port}"})
+    general = lambda text: re.sub(r"\d+ ms", "N ms", text.replace(url, "URL").replace(f"127.0.0.1:{taken.port}", ":3000"))
+    expected = [general(text.replace("http://127.0.0.1:8000/", url)) for text in expected]
+    assert (done.returncode, general(done.stdout).splitlines()) == (1, expected)
+
+
+def test_systemctl(serve, shell):
+    lines = commands("systemctl")
+    assert all("wsify" in line for line in lines[:3]) and deploy("wsify.service").is_file()
+    need("curl")
+    done = shell.run(on(serve().port, lines[-1]))
+    assert done.stdout.startswith("HTTP/1.1 200 ") and '{"status":"ok"}' in done.stdout, done
+
+
+def test_publish_with_the_key_of_the_unit(serve, shell):
+    """The server has the variables of the environment file."""
+    lines = [line for line in deploy("wsify.env").read_text().splitlines() if not line.startswith("#")]
+    env = dict(line.split("=", 1) for line in lines)
+    server = serve(env=env)
+    need("curl")
+    publishes(shell.run(on(server.port, block("publish_with_the_key_of_the_unit"))))
+
+
+def test_docker():
+    """There is no image registry to build from: what the commands name is there."""
+    build, start = commands("docker")
+    dockerfile = (ROOT / re.search(r"-f (\S+)", build)[1]).read_text()
+    assert 'ENTRYPOINT ["/wsify"]' in dockerfile and "EXPOSE 3000" in dockerfile
+    assert "-t wsify" in build and " wsify --authorizer-url " in start and "3000:3000" in start
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert "target" in ignored and not {"src", "benches", "tests", "Cargo.lock"} & set(ignored), "the manifest names these"
+
+
+def test_sysctl(shell):
+    (line,) = commands("sysctl")
+    name, value = line.split()[-1].split("=")
+    assert value == "65535" and os.path.exists(f"/proc/sys/{name.replace('.', '/')}")
+
+
+# -- docs/scaling.md
+
+
+@pytest.fixture
+def redis():
+    redis = Redis()
+    yield redis
+    redis.kill()
+
+
+def test_redis_node(redis, shell, listens):
+    (line,) = commands("redis_node")
+    nodes = []
+    for _ in range(2):
+        port = free_port()
+        here = line.replace("redis://user:password@redis.internal:6379/0", redis.dsn)
+        listens(shell.start(here, {"WSIFY_LISTEN_ADDR": f"127.0.0.1:{port}"}), port)
+        nodes.append(Remote(port))
+        until(lambda: nodes[-1].call("GET", "/health").status == 200, "it is with redis")
+    ws = nodes[0].ws().join("hello")
+    nodes[1].publish("hello", "1")
+    ws.hears("1")
+
+
+def test_systemctl_four(shell):
+    (line,) = commands("systemctl_four")
+    done = shell.run(line.replace("sudo systemctl", "echo"))
+    assert done.stdout.split()[-4:] == [f"wsify@{n}" for n in range(1, 5)]
+    assert deploy("wsify@.service").is_file()
+
+
+def test_an_address_for_each_process(shell, listens):
+    """Two processes share one address, and each has one of its own."""
+    line = block("an_address_for_each_process").strip().removeprefix("ExecStart=/usr/local/bin/")
+    shared, own = free_port(), [free_port(), free_port()]
+    for n in (0, 1):
+        here = line.replace(":3000", f"127.0.0.1:{shared}").replace("127.0.0.1:3100%i", f"127.0.0.1:{own[n]}")
+        listens(shell.start(here), own[n])
+    for port in (*own, shared):
+        assert Remote(port).call("GET", "/health").status == 200
+
+
+# -- docs/observing.md
+
+
+def test_tap(serve, shell, listens):
+    """The story that is printed: the same events with the same fields."""
+    server = serve(auth=start_authorizer("py", shell, listens))
+    ann = server.ws("/ws?user=42&token=abc")
+    need("curl")
+    line, *rest = block("tap").splitlines()
+    process = shell.start(on(server.port, line.removeprefix("$ ")))
+    expected = [text for text in rest if text.startswith(("event", "data"))]
+    heard = lambda: [text for text in process.lines if text.startswith(("event", "data"))]
+    until(lambda: len(heard()) >= 6, lambda: f"three events in {heard()}")
+    ann.say(command("join", "Hello"))
+    until(lambda: len(heard()) >= len(expected), lambda: f"all events in {heard()}")
+    shape = lambda text: text if text.startswith("event") else list(json.loads(text.removeprefix("data: ")))
+    assert [shape(text) for text in heard()] == [shape(text) for text in expected]
+
+
+def test_metrics(serve, shell):
+    need("curl")
+    done = shell.run(on(serve().port, block("metrics")))
+    assert "\nwsify_connections{" in done.stdout
+
+
+# -- docs/performance.md and docs/hacking.md: what takes too long to run has to be there
+
+
+def benches():
+    return re.findall(r'\[\[bench\]\]\nname = "(\w+)"', (ROOT / "Cargo.toml").read_text())
+
+
+def test_bench_versus():
+    (line,) = commands("bench_versus")
+    assert line.split()[-1] in benches()
+
+
+def test_benches():
+    for line in commands("benches"):
+        assert re.match(r"cargo bench --bench (\w+)", line)[1] in benches(), line
+    assert (ROOT / "benches" / "versus" / "client" / "fanout.rs").is_file()
+
+
+def test_cargo():
+    targets = {path.stem for path in (ROOT / "tests").glob("*.rs")} | {path.parent.name for path in (ROOT / "tests").glob("*/main.rs")}
+    profiles = re.findall(r"\[profile\.(\w+)\]", (ROOT / "Cargo.toml").read_text())
+    for line in commands("cargo"):
+        for test in re.findall(r"--test (\w+)", line):
+            assert test in targets, line
+        for profile in re.findall(r"--profile (\w+)", line):
+            assert profile in profiles, line
+        for module in re.findall(r"--lib (\S+)", line):
+            assert (ROOT / "src" / f"{module.replace('::', '/')}.rs").is_file(), line
+        if line.startswith("tests/"):
+            assert os.access(ROOT / line.split()[0], os.X_OK), line
+        if line.startswith("tests/") and "--" in line:
+            done = subprocess.run([ROOT / line.split()[0], "--help"], capture_output=True, text=True, timeout=DEADLINE, check=False)
+            assert done.returncode == 0, done.stderr
+            for flag in re.findall(r"--\w+", line):
+                assert flag in done.stdout, line
+    simulation = (ROOT / "tests" / "hub" / "simulation.rs").read_text()
+    assert "WSIFY_SEEDS" in simulation and "WSIFY_SEED" in simulation
+
+
+def test_pytest(shell):
+    (line,) = commands("pytest")
+    if not (ROOT / "target" / "venv").is_dir():
+        absent("target/venv is not there (tests/run makes it)")
+    done = shell.run(f"{line} --collect-only", cwd=ROOT)
+    assert done.returncode == 0 and "join" in done.stdout, done.stdout + done.stderr
+
+
+def test_fuzz():
+    targets = {path.stem for path in (ROOT / "fuzz" / "fuzz_targets").glob("*.rs")}
+    for line in commands("fuzz"):
+        script, *arguments = line.split()
+        assert os.access(ROOT / script, os.X_OK), line
+        for argument in arguments:
+            assert argument.isdigit() or argument in targets or (ROOT / argument).exists(), line
+
+
+def test_echo():
+    (line,) = commands("echo")
+    assert '[[example]]\nname = "echo"' in (ROOT / "Cargo.toml").read_text() and "--example echo" in line
+
+
+def test_autobahn(shell):
+    """The specification that it writes; the image cannot be had here."""
+    (shell.cwd / "target").mkdir()
+    text = block("autobahn")
+    assert "docker run" in text
+    done = shell.run(text[: text.index("docker run")])
+    assert done.returncode == 0, done.stderr
+    spec = json.loads((shell.cwd / "target" / "autobahn-spec.json").read_text())
+    assert spec["servers"][0]["url"].split("//")[1] in block("echo")
