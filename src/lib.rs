@@ -46,8 +46,15 @@
 //! wire/resp.rs             commands to redis, and its replies
 //! wire/response.rs         an HTTP answer as a client reads it: the authorizer's
 //!
-//! connection/mod.rs        one connection: stream, session, what waits; all reads and writes of a client's socket
-//! connection/session.rs    its phases: bytes in, events out; answers malformed requests by itself
+//! connection/mod.rs        one connection, as the hub sees it: the values it takes and gives
+//! connection/traffic.rs    what goes in and out; all reads and writes of a client's socket
+//! connection/state.rs      its fields, and what it can be asked
+//! connection/session.rs    from phase to phase: bytes in, events out; answers malformed requests by itself
+//! connection/phase.rs      the phase it is in, and what follows from that alone
+//! connection/refusal.rs    a connection that is turned away: malformed, too late, evicted, or one too many
+//! connection/event.rs      everything that a connection tells the hub
+//! connection/stream.rs     what carries its bytes: a socket, or a scripted pipe in tests
+//! connection/limits.rs     what it may take, and how long it may take for it
 //! connection/exchange.rs   HTTP requests on their way in: the head, the body, what decides how a request is answered
 //! connection/websocket.rs  a WebSocket while it is open (pings, messages) and while it closes
 //! connection/suspended.rs  what a connection waits with: for the authorizer, a channel or the broker
@@ -81,6 +88,8 @@
 //! hub/agenda.rs            which connections and audiences have to be looked at: lists and the wheel
 //! hub/deadlines.rs         when a connection has to be looked at: a wheel
 //! hub/channels.rs          channels and their members, both ways
+//! hub/names.rs             which name is which channel's
+//! hub/memberships.rs       the memberships of one connection
 //! hub/audience.rs          the members of a channel with one encoding: batches, the cursor
 //! hub/subscriptions.rs     which channels the broker has been asked for
 //! hub/drain_plan.rs        the graceful stop, planned: which client is to be closed when

@@ -95,7 +95,7 @@ pub(super) struct HeadReader {
 }
 
 /// What a [`HeadReader`] has found.
-pub(super) enum Found {
+pub(super) enum HeadStep {
     /// The proxy at the other end has named its client, if it knows one.
     Client(Option<SocketAddr>),
     /// A head, and where its body lies if all of it lies in the input.
@@ -154,13 +154,13 @@ impl HeadReader {
         peer: &Peer,
         now: Millis,
         limits: &Limits,
-    ) -> Result<Option<(Found, usize)>, Refusal> {
+    ) -> Result<Option<(HeadStep, usize)>, Refusal> {
         if self.wait == Wait::Proxy {
             let Some((client, used)) = proxy_protocol::parse(input)? else {
                 return Ok(None);
             };
             self.wait = Wait::First;
-            return Ok(Some((Found::Client(client), used)));
+            return Ok(Some((HeadStep::Client(client), used)));
         }
         if self.wait == Wait::Next && !input.is_empty() {
             (self.wait, self.since) = (Wait::Rest, now);
@@ -180,7 +180,7 @@ impl HeadReader {
         exchange.read = body.is_some();
         let end = start.saturating_add(body.unwrap_or_default().len());
         let body = exchange.read.then_some(start..end);
-        Ok(Some((Found::Request(exchange, head, body), end)))
+        Ok(Some((HeadStep::Request(exchange, head, body), end)))
     }
 }
 

@@ -201,7 +201,7 @@ pub(super) struct Closing {
 
 /// What follows when everything has been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum AfterSent {
     /// More has to come from the client.
     Wait,
     /// The client is to be told that nothing more follows.
@@ -269,18 +269,18 @@ impl Closing {
     }
 
     /// Everything in the outbox has been sent. `drained`: and everything that has come was read.
-    pub fn all_sent(&mut self, drained: bool, now: Millis) -> Next {
+    pub fn all_sent(&mut self, drained: bool, now: Millis) -> AfterSent {
         match self.close {
-            Close::Echo if drained => Next::Over,
-            Close::Sent => Next::Wait,
+            Close::Echo if drained => AfterSent::Over,
+            Close::Sent => AfterSent::Wait,
             Close::Echo | Close::Linger => {
                 self.close = Close::Linger;
                 if self.finished {
-                    return Next::Wait;
+                    return AfterSent::Wait;
                 }
                 self.until = now.saturating_add(LINGER) as u32;
                 self.finished = true;
-                Next::Finish
+                AfterSent::Finish
             }
         }
     }

@@ -9,8 +9,9 @@
 
 use std::collections::VecDeque;
 
-use super::channels::{AudienceId, Released};
+use super::channels::Released;
 use super::deadlines::Deadlines;
+use super::memberships::AudienceId;
 use crate::clock::Millis;
 use crate::connection::{Connection, Limits, Stream};
 use crate::effect::ConnId;

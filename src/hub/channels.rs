@@ -9,166 +9,36 @@
     reason = "what is counted is in memory; a wrong account is to be seen by tests, not to be hidden"
 )]
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use slab::Slab;
 
 use super::audience::{self, Audience};
+use super::memberships::{AudienceId, Memberships};
+use super::names::ChannelNames;
 use super::slots::Slots;
-use super::subscriptions::{Standing, Subscribed, Subscriptions};
+use super::subscriptions::{BrokerStanding, Subscribed, Subscriptions};
 use crate::buffers::{Runs, Slice};
 use crate::effect::{ConnId, Receipt, SubscriptionId};
 use crate::wire::command::{self, ChannelName};
 use crate::wire::encoding::Encoding;
 use crate::wire::frame::{self, Opcode};
 
-/// One audience of one channel, in 32 bits: the channel's index and the encoding's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct AudienceId(u32);
-
-/// Audiences of a channel.
-const ENCODINGS: u32 = Encoding::ALL.len() as u32;
-
-impl AudienceId {
-    fn new(channel: usize, encoding: Encoding) -> AudienceId {
-        AudienceId(channel as u32 * ENCODINGS + encoding.index() as u32)
-    }
-
-    fn channel(self) -> usize {
-        (self.0 / ENCODINGS) as usize
-    }
-
-    /// The index of its encoding.
-    fn encoding(self) -> usize {
-        (self.0 % ENCODINGS) as usize
-    }
-}
-
-/// The memberships of one connection: where, and at which position in that audience. Most are in one channel, and that
-/// costs no allocation.
-#[derive(Debug, Default)]
-#[expect(
-    clippy::box_collection,
-    reason = "a map takes 48 bytes, and every connection would pay for them"
-)]
-enum Joined {
-    #[default]
-    Nowhere,
-    One(AudienceId, u32),
-    Many(Box<HashMap<AudienceId, u32>>),
-}
-
-const _: () = assert!(size_of::<Joined>() == 16);
-
-impl Joined {
-    fn at(&self, audience: AudienceId) -> Option<u32> {
-        match self {
-            Joined::One(p, at) if *p == audience => Some(*at),
-            Joined::Many(map) => map.get(&audience).copied(),
-            _ => None,
-        }
-    }
-
-    fn put(&mut self, audience: AudienceId, at: u32) {
-        match self {
-            Joined::Nowhere => *self = Joined::One(audience, at),
-            Joined::One(p, old) if *p == audience => *old = at,
-            Joined::One(p, old) => {
-                *self = Joined::Many(Box::new(HashMap::from([(*p, *old), (audience, at)])))
-            }
-            Joined::Many(map) => {
-                map.insert(audience, at);
-            }
-        }
-    }
-
-    fn take(&mut self, audience: AudienceId) {
-        match self {
-            Joined::One(p, _) if *p == audience => *self = Joined::Nowhere,
-            Joined::Many(map) => {
-                map.remove(&audience);
-                if map.is_empty() {
-                    *self = Joined::Nowhere;
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Joined::Nowhere => 0,
-            Joined::One(..) => 1,
-            Joined::Many(map) => map.len(),
-        }
-    }
-
-    fn audiences(&self) -> impl Iterator<Item = (AudienceId, u32)> {
-        let (one, many) = match self {
-            Joined::Nowhere => (None, None),
-            Joined::One(audience, at) => (Some((*audience, *at)), None),
-            Joined::Many(map) => (
-                None,
-                Some(map.iter().map(|(audience, at)| (*audience, *at))),
-            ),
-        };
-        one.into_iter().chain(many.into_iter().flatten())
-    }
-}
-
-/// Tables in [`Names`].
-const TABLES: usize = 512;
-
-/// Which name is which channel's. Many small tables, over a large one: a table that has to grow is filled anew in one
-/// go, and a hundred thousand names at once would keep everybody waiting for ten milliseconds.
 #[derive(Debug)]
-struct Names(Box<[HashMap<ChannelName, u32>]>);
-
-impl Default for Names {
-    fn default() -> Self {
-        Names((0..TABLES).map(|_| HashMap::default()).collect())
-    }
-}
-
-impl Names {
-    /// Not keyed, unlike the tables: names that are made to meet in one of them make it as slow as a single one.
-    fn table(name: &str) -> usize {
-        let mix = |sum: usize, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte));
-        name.bytes().fold(0, mix) % TABLES
-    }
-
-    fn get(&self, name: &str) -> Option<u32> {
-        self.0.get(Names::table(name))?.get(name).copied()
-    }
-
-    fn insert(&mut self, name: ChannelName, channel: usize) {
-        if let Some(table) = self.0.get_mut(Names::table(name.as_str())) {
-            table.insert(name, channel as u32);
-        }
-    }
-
-    fn remove(&mut self, name: &ChannelName) {
-        if let Some(table) = self.0.get_mut(Names::table(name.as_str())) {
-            table.remove(name);
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct Channel {
-    pub name: ChannelName,
+struct Channel {
+    name: ChannelName,
     /// One for each encoding, at its index.
     audiences: [Audience; Encoding::ALL.len()],
     /// The bytes before a content in the encoding `wsify.v1`; made when they are first needed.
     prefix: Vec<u8>,
-    /// Who waits: publishers until less is on its way to the members, those who join until it is subscribed.
-    pub waiting: Vec<ConnId>,
-    /// Lists of those who have waited, and have not been told.
+    /// Connections that wait: publishers until less is on its way to the members, joining ones until it is subscribed.
+    waiting: Vec<ConnId>,
+    /// Lists of released connections that have not all had their turn.
     releasing: u32,
-    pub subscribed: Subscribed,
+    subscribed: Subscribed,
 }
 
-/// Those who waited for a channel and may try again, in the order in which they came.
+/// Connections that have waited for a channel and may try again, in the order in which they came.
 #[derive(Debug)]
 pub struct Released {
     channel: usize,
@@ -196,9 +66,9 @@ impl Channel {
 
 #[derive(Debug, Default)]
 pub struct Channels {
-    by_name: Names,
+    by_name: ChannelNames,
     channels: Slab<Channel>,
-    joined: Slots<Joined>,
+    joined: Slots<Memberships>,
     memberships: usize,
     /// Which channels the broker has been asked for.
     pub subscriptions: Subscriptions,
@@ -217,13 +87,13 @@ impl Channels {
 
     /// Channels that the connection in `slot` is in.
     pub fn joined(&self, slot: u32) -> usize {
-        self.joined.get(slot).map_or(0, Joined::len)
+        self.joined.get(slot).map_or(0, Memberships::len)
     }
 
-    /// Names of the channels that the connection in `slot` is in.
+    /// ChannelNames of the channels that the connection in `slot` is in.
     pub fn names_of(&self, slot: u32) -> impl Iterator<Item = &str> {
         let joined = self.joined.get(slot).into_iter();
-        let ids = joined.flat_map(Joined::audiences);
+        let ids = joined.flat_map(Memberships::audiences);
         ids.filter_map(|(id, _)| self.name(id))
     }
 
@@ -267,7 +137,7 @@ impl Channels {
     }
 
     /// The channel's index; it is made if there is none.
-    pub(super) fn open(&mut self, name: &str) -> usize {
+    fn open(&mut self, name: &str) -> usize {
         if let Some(index) = self.by_name.get(name) {
             return index as usize;
         }
@@ -289,7 +159,7 @@ impl Channels {
     pub fn all_pending(&self, slot: u32) -> Vec<Slice> {
         let joined = self.joined.get(slot).into_iter();
         joined
-            .flat_map(Joined::audiences)
+            .flat_map(Memberships::audiences)
             .flat_map(|(id, at)| self.pending_in(id, at))
             .collect()
     }
@@ -339,7 +209,7 @@ impl Channels {
         self.forget_if_empty(id.channel());
     }
 
-    /// Removes a channel that nobody is in and nobody will look at.
+    /// Removes a channel without members that nothing waits for.
     fn forget_if_empty(&mut self, index: usize) {
         let Some(channel) = self.channels.get(index) else {
             return;
@@ -386,8 +256,8 @@ impl Channels {
         Some((index, self.channels.get_mut(index)?))
     }
 
-    /// A batch has gone out, or the audience is empty: who waits because of it need wait no longer, and the channel may be
-    /// of no more use.
+    /// A batch has gone out, or the audience is empty: connections that wait because of it are released, and the channel may
+    /// be of no more use.
     pub fn served(&mut self, id: AudienceId) -> Option<Released> {
         let channel = self.channels.get(id.channel())?;
         if !channel.audiences.iter().any(Audience::is_congested) {
@@ -400,7 +270,7 @@ impl Channels {
         None
     }
 
-    /// Those who wait for a channel, to be told; then [`Channels::released`] is to be called.
+    /// Releases the connections that wait for a channel; when all have had their turn, [`Channels::released`] is to be called.
     pub fn release(&mut self, index: usize) -> Option<Released> {
         let channel = self.channels.get_mut(index)?;
         if channel.waiting.is_empty() {
@@ -413,7 +283,7 @@ impl Channels {
         })
     }
 
-    /// They all have been told.
+    /// All released connections have had their turn.
     pub fn released(&mut self, done: &Released) {
         if let Some(channel) = self.channels.get_mut(done.channel) {
             channel.releasing -= 1;
@@ -467,19 +337,19 @@ impl Channels {
 
     /// How the channel `name` stands at the broker, which `joining` wants to join. It is subscribed if it was not; while
     /// that is not confirmed, `joining` is released when it is.
-    pub fn subscribe(&mut self, name: &str, joining: ConnId) -> Standing {
+    pub fn subscribe(&mut self, name: &str, joining: ConnId) -> BrokerStanding {
         if !self.subscriptions.is_listening() {
-            return Standing::Ready;
+            return BrokerStanding::Ready;
         }
         let index = self.open(name);
         let Some(channel) = self.channels.get_mut(index) else {
-            return Standing::Refused;
+            return BrokerStanding::Refused;
         };
         let standing = self.subscriptions.standing(channel.subscribed);
-        if let Standing::Waiting | Standing::Unknown = standing {
+        if let BrokerStanding::Waiting | BrokerStanding::Unknown = standing {
             channel.waiting.push(joining);
         }
-        if standing == Standing::Unknown {
+        if standing == BrokerStanding::Unknown {
             self.ask(index);
         }
         standing
@@ -508,7 +378,7 @@ impl Channels {
         };
         for index in part {
             if let Some(channel) = self.channels.get(index)
-                && self.subscriptions.standing(channel.subscribed) == Standing::Unknown
+                && self.subscriptions.standing(channel.subscribed) == BrokerStanding::Unknown
             {
                 self.ask(index);
             }

@@ -7,7 +7,7 @@ use super::publish::{self, Publisher};
 use super::replies;
 use super::report;
 use super::state::Hub;
-use super::subscriptions::Standing;
+use super::subscriptions::BrokerStanding;
 use crate::connection::{Awaits, Stream, Suspended};
 use crate::effect::ConnId;
 use crate::wire::command::{self, Code, Command, Fault, Verb};
@@ -81,15 +81,15 @@ fn join<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: Command, message: &[u8
     };
     let channel = command.channel(message);
     match hub.channels.subscribe(channel, id) {
-        Standing::Ready => {
+        BrokerStanding::Ready => {
             hub.channels.join(id.slot, channel, connection.encoding());
             replies::done(hub, id, &command, message);
         }
-        Standing::Waiting | Standing::Unknown => {
+        BrokerStanding::Waiting | BrokerStanding::Unknown => {
             let message = message.into();
             connection.suspend(Awaits::Channel, Suspended::Command { command, message });
         }
-        Standing::Refused => {
+        BrokerStanding::Refused => {
             let why = "the broker refuses this channel: join another";
             replies::failed(hub, id, &command, message, Code::Unavailable, why);
         }

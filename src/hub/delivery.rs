@@ -2,8 +2,8 @@
 //!
 //! Owns: how much is sent between two polls, and in which order. Knows: audiences and outboxes. Never knows: what is sent.
 
-use super::channels::AudienceId;
 use super::endpoints::tap;
+use super::memberships::AudienceId;
 use super::report::{self, Delivery};
 use super::settle::settle;
 use super::state::Hub;

@@ -30,6 +30,8 @@ mod drain;
 mod drain_plan;
 mod endpoints;
 mod limits;
+mod memberships;
+mod names;
 mod permission;
 mod publish;
 mod replies;

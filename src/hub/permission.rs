@@ -139,25 +139,33 @@ pub fn answer<S: Stream>(hub: &mut Hub<S>, answer: Answer) -> Option<Allowed> {
             }
             None
         }
-        Suspended::Command { command, message } => {
-            let channel = Some(command.channel(&message));
-            report::decided(hub, &answer, command.verb.as_str(), channel);
-            match answer.verdict {
-                Verdict::Allow => return Some(Allowed::Command(command, message)),
-                Verdict::Deny => {
-                    let why = "the authorizer says no";
-                    replies::failed(hub, id, &command, &message, Code::NotAuthorized, why);
-                }
-                Verdict::Unavailable => {
-                    report::command_abandoned(hub, command.verb);
-                    close(hub, id, Ending::AuthorizerDown);
-                }
-            }
-            None
-        }
+        Suspended::Command { command, message } => answer_command(hub, &answer, command, message),
         // No question is asked about it.
         Suspended::Post { .. } => None,
     }
+}
+
+fn answer_command<S: Stream>(
+    hub: &mut Hub<S>,
+    answer: &Answer,
+    command: Command,
+    message: Box<[u8]>,
+) -> Option<Allowed> {
+    let id = answer.to;
+    let channel = Some(command.channel(&message));
+    report::decided(hub, answer, command.verb.as_str(), channel);
+    match answer.verdict {
+        Verdict::Allow => return Some(Allowed::Command(command, message)),
+        Verdict::Deny => {
+            let why = "the authorizer says no";
+            replies::failed(hub, id, &command, &message, Code::NotAuthorized, why);
+        }
+        Verdict::Unavailable => {
+            report::command_abandoned(hub, command.verb);
+            close(hub, id, Ending::AuthorizerDown);
+        }
+    }
+    None
 }
 
 /// What the authorizer is asked about an upgrade.

@@ -37,7 +37,7 @@ enum State {
 
 /// How a channel stands at the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum BrokerStanding {
     /// A member that joins now gets what is published from now on, or the link is away.
     Ready,
     /// The broker has not answered yet.
@@ -105,12 +105,12 @@ impl Subscriptions {
     }
 
     /// How a channel stands with this subscription.
-    pub fn standing(&self, subscribed: Subscribed) -> Standing {
+    pub fn standing(&self, subscribed: Subscribed) -> BrokerStanding {
         match self.state(subscribed) {
-            None => Standing::Unknown,
-            Some(State::Asked | State::Restoring) => Standing::Waiting,
-            Some(State::Live) => Standing::Ready,
-            Some(State::Refused) => Standing::Refused,
+            None => BrokerStanding::Unknown,
+            Some(State::Asked | State::Restoring) => BrokerStanding::Waiting,
+            Some(State::Live) => BrokerStanding::Ready,
+            Some(State::Refused) => BrokerStanding::Refused,
         }
     }
 

@@ -8,7 +8,7 @@ use crate::effect::ConnId;
 use crate::hub::channels::Channels;
 use crate::hub::replies;
 use crate::hub::report;
-use crate::hub::report::tap::{Filter, Line, OUTBOX, PENDING, TAPS, Tap};
+use crate::hub::report::tap::{Filter, OUTBOX, PENDING, TAPS, Tap, TapLine};
 use crate::hub::settle::settle;
 use crate::hub::slots::Walk;
 use crate::hub::state::Hub;
@@ -131,7 +131,7 @@ fn walk<S: Stream>(hub: &mut Hub<S>) {
 }
 
 /// The channels that the connection in `slot` is in.
-fn push_channels(line: &mut Line, channels: &Channels, slot: u32) {
+fn push_channels(line: &mut TapLine, channels: &Channels, slot: u32) {
     let names: Vec<&str> = channels.names_of(slot).take(CHANNELS).collect();
     line.texts("channels", &names);
     let more = channels.joined(slot).saturating_sub(names.len());

@@ -22,7 +22,7 @@ const LINES: u64 = 100;
 
 /// When a connection began, and its counts.
 #[derive(Clone, Copy, Debug, Default)]
-struct Tally {
+struct Counts {
     since: Millis,
     messages_in: u64,
     messages_out: u64,
@@ -30,23 +30,23 @@ struct Tally {
     bytes_out: u64,
 }
 
-pub struct AccessLog {
+pub struct AccessLogger {
     wanted: config::AccessLog,
     log: Log,
     /// Empty unless the log is to be `all`.
-    tallies: Slots<Tally>,
+    counts: Slots<Counts>,
     /// The second in which lines are counted.
     second: Millis,
     lines: u64,
     left_out: u64,
 }
 
-impl AccessLog {
-    pub fn new(wanted: config::AccessLog, log: Log) -> AccessLog {
-        AccessLog {
+impl AccessLogger {
+    pub fn new(wanted: config::AccessLog, log: Log) -> AccessLogger {
+        AccessLogger {
             wanted,
             log,
-            tallies: Slots::default(),
+            counts: Slots::default(),
             second: 0,
             lines: 0,
             left_out: 0,
@@ -56,11 +56,11 @@ impl AccessLog {
     /// A connection was accepted.
     pub fn accepted(&mut self, slot: u32, now: Millis) {
         if self.wanted == config::AccessLog::All
-            && let Some(tally) = self.tallies.entry(slot)
+            && let Some(count) = self.counts.entry(slot)
         {
-            *tally = Tally {
+            *count = Counts {
                 since: now,
-                ..Tally::default()
+                ..Counts::default()
             };
         }
     }
@@ -68,25 +68,25 @@ impl AccessLog {
     /// So many bytes have come from a connection.
     #[inline(always)]
     pub fn received(&mut self, slot: u32, bytes: usize) {
-        if let Some(tally) = self.tallies.get_mut(slot) {
-            tally.bytes_in = tally.bytes_in.saturating_add(bytes as u64);
+        if let Some(count) = self.counts.get_mut(slot) {
+            count.bytes_in = count.bytes_in.saturating_add(bytes as u64);
         }
     }
 
     /// A message has come from a connection.
     #[inline]
     pub fn message(&mut self, slot: u32) {
-        if let Some(tally) = self.tallies.get_mut(slot) {
-            tally.messages_in = tally.messages_in.saturating_add(1);
+        if let Some(count) = self.counts.get_mut(slot) {
+            count.messages_in = count.messages_in.saturating_add(1);
         }
     }
 
     /// So many messages were put on their way to a connection, and so many bytes were sent to it.
     #[inline(always)]
     pub fn delivered(&mut self, slot: u32, messages: u32, bytes: u64) {
-        if let Some(tally) = self.tallies.get_mut(slot) {
-            tally.messages_out = tally.messages_out.saturating_add(messages.into());
-            tally.bytes_out = tally.bytes_out.saturating_add(bytes);
+        if let Some(count) = self.counts.get_mut(slot) {
+            count.messages_out = count.messages_out.saturating_add(messages.into());
+            count.bytes_out = count.bytes_out.saturating_add(bytes);
         }
     }
 
@@ -109,14 +109,14 @@ impl AccessLog {
         if fault && !detail.is_empty() {
             fields.push(("detail", Value::Text(detail)));
         }
-        if let Some(tally) = self.tallies.get(slot) {
-            let age = now.saturating_sub(tally.since);
+        if let Some(count) = self.counts.get(slot) {
+            let age = now.saturating_sub(count.since);
             fields.extend([
                 ("duration_ms", Value::Number(age)),
-                ("messages_in", Value::Number(tally.messages_in)),
-                ("messages_out", Value::Number(tally.messages_out)),
-                ("bytes_in", Value::Number(tally.bytes_in)),
-                ("bytes_out", Value::Number(tally.bytes_out)),
+                ("messages_in", Value::Number(count.messages_in)),
+                ("messages_out", Value::Number(count.messages_out)),
+                ("bytes_in", Value::Number(count.bytes_in)),
+                ("bytes_out", Value::Number(count.bytes_out)),
             ]);
         }
         self.line(level, "connection ended", &fields);

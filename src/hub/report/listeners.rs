@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::access_log::AccessLog;
+use super::access_log::AccessLogger;
 use super::tap::Taps;
 use crate::clock::Millis;
 use crate::config;
@@ -20,7 +20,7 @@ const SELDOM: Millis = 60_000;
 
 pub struct Listeners {
     pub metrics: Metrics,
-    pub access_log: AccessLog,
+    pub access_log: AccessLogger,
     pub taps: Taps,
     pub log: Log,
     /// The log has said that the server is full.
@@ -40,7 +40,7 @@ impl Listeners {
         metrics.endings.know(&Ending::LABELS);
         Listeners {
             metrics,
-            access_log: AccessLog::new(access_log, log.clone()),
+            access_log: AccessLogger::new(access_log, log.clone()),
             taps: Taps::default(),
             log,
             said_full: false,

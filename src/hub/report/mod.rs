@@ -9,8 +9,8 @@ pub mod access_log;
 pub mod listeners;
 pub mod tap;
 
-use self::tap::Line;
-use super::channels::AudienceId;
+use self::tap::TapLine;
+use super::memberships::AudienceId;
 use super::roster::Subject;
 use super::state::Hub;
 use crate::buffers::Slice;
@@ -366,7 +366,7 @@ fn tell<S: Stream>(
     event: &str,
     id: Option<ConnId>,
     channel: Option<&str>,
-    fields: impl Fn(&mut Line),
+    fields: impl Fn(&mut TapLine),
 ) {
     if hub.listeners.taps.is_empty() {
         return;

@@ -128,10 +128,10 @@ pub struct Tap {
 }
 
 /// A line that is being written: the fields of one JSON object.
-pub struct Line<'a>(&'a mut Vec<u8>);
+pub struct TapLine<'a>(&'a mut Vec<u8>);
 
 // Writing to memory cannot fail.
-impl Line<'_> {
+impl TapLine<'_> {
     pub fn text(&mut self, name: &str, text: &str) {
         self.name(name);
         self.string(text);
@@ -232,7 +232,7 @@ impl Tap {
         at: Millis,
         who: Option<Subject>,
         channel: Option<&str>,
-        fields: impl Fn(&mut Line, &Filter),
+        fields: impl Fn(&mut TapLine, &Filter),
     ) {
         if self.pending.len() >= PENDING {
             self.lost = self.lost.saturating_add(1);
@@ -258,16 +258,16 @@ impl Tap {
             let Tap {
                 pending, filter, ..
             } = self;
-            fields(&mut Line(pending), filter);
+            fields(&mut TapLine(pending), filter);
             pending
         };
         end.extend_from_slice(b"}\n\n");
     }
 
-    fn begin(&mut self, event: &str) -> Line<'_> {
+    fn begin(&mut self, event: &str) -> TapLine<'_> {
         let begin = ["event: ", event, "\ndata: {"].concat();
         self.pending.extend_from_slice(begin.as_bytes());
-        Line(&mut self.pending)
+        TapLine(&mut self.pending)
     }
 
     /// Puts in how many lines are missing here.
