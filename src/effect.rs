@@ -6,6 +6,7 @@
 //! Each `Ask`, `Publish` and `Subscribe` is answered once, whatever becomes of it: a connection that waits for the answer
 //! has no deadline of its own. Only an `Ask` that was followed by `Withdraw` may stay unanswered.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::wire::command::ChannelName;
@@ -53,11 +54,13 @@ pub struct SubscriptionId {
 }
 
 /// What became of what the broker was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Receipt {
     /// It has done it.
     Confirmed,
-    /// It would not, or it is not known whether it did.
+    /// It would not, and why, in its own words.
+    Refused(Rc<str>),
+    /// It is not known whether it did.
     Failed,
 }
 

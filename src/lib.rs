@@ -9,12 +9,16 @@
 //!
 //! ```text
 //! main.rs                  starts: arguments, configuration, log, server; says why it could not
-//! config.rs                arguments and environment, turned once into checked types; nobody else reads either
+//! config/mod.rs            the command line and the environment, turned once into a checked Config; no other file reads them
+//! config/flags.rs          every flag as data: name, default, help
+//! config/arguments.rs      arguments and variables as texts, and the errors that name them
+//! config/values.rs         what a usable value looks like
 //! config/dsn.rs            --broker-dsn: where redis is, and how that is shown without its secrets
 //! log/mod.rs               lines on stdout, written by a thread of its own, so that the loop never waits
 //! log/format.rs            a line as JSON or as text
 //! log/seldom.rs            throttles for lines: at most so many in a while, once for as long as something lasts
-//! metrics.rs               counters, gauges, histograms, and their Prometheus text
+//! metrics/mod.rs           counters, gauges, histograms
+//! metrics/families.rs      every metric as data: name, kind, meaning, and the Prometheus text that follows
 //! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
 //! secret.rs                a text that is never shown
 //! random.rs                one generator, for jitter
@@ -88,6 +92,7 @@
 //! hub/agenda.rs            which connections and audiences have to be looked at: lists and the wheel
 //! hub/deadlines.rs         when a connection has to be looked at: a wheel
 //! hub/channels.rs          channels and their members, both ways
+//! hub/channel.rs           one channel: its audiences, what waits for it
 //! hub/names.rs             which name is which channel's
 //! hub/memberships.rs       the memberships of one connection
 //! hub/audience.rs          the members of a channel with one encoding: batches, the cursor
@@ -100,7 +105,9 @@
 //! hub/limits/eviction.rs   idle HTTP connections are closed when file descriptors run out
 //!
 //! authorizer/mod.rs        the loop's side: a Question goes out, an Answer comes home; never sees a client
-//! authorizer/pool.rs       the worker threads, and the questions that wait for one
+//! authorizer/pool.rs       how many worker threads there are, and what they share with the loop
+//! authorizer/waiting.rs    questions that wait for a worker
+//! authorizer/worker.rs     one worker: it asks, hands the answer in, rests, ends
 //! authorizer/call.rs       one question and its answer, on a connection that is kept alive
 //! authorizer/dial.rs       a connection to the authorizer: name, TCP, TLS, timeouts
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
@@ -112,7 +119,7 @@
 //! listener.rs              where clients come in: TCP and unix listeners, and the sockets they yield
 //! playground.rs            the page of --playground, and what a browser may do with it
 //! systemd.rs               what a service manager is told: ready, alive, stopping
-//! welcome.rs               what a person who starts it at a terminal may try next
+//! quickstart.rs            the commands to try first, printed at a terminal
 //! check.rs                 --check: tries what a start needs, and says what is wrong
 //! server.rs                the poll, accepting, signals, the clock, the order of a turn; no rule about a client
 //! ```
@@ -122,7 +129,7 @@
 //! ```text
 //! main -> check, config, heap, log, server
 //! check -> authorizer, config, effect, listener, log, server, wire
-//! server -> authorizer, clock, config, connection, effect, heap, hub, listener, log, metrics, random, redis, systemd, tls, welcome, wire
+//! server -> authorizer, clock, config, connection, effect, heap, hub, listener, log, metrics, quickstart, random, redis, systemd, tls, wire
 //! listener -> config, connection
 //! heap, random, systemd -> clock
 //! hub -> buffers, clock, config, connection, effect, log, metrics, playground, process, random, secret, wire
@@ -133,7 +140,7 @@
 //! effect, playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
-//! buffers, clock, fd_table, metrics, secret, tls, welcome, wire -> nothing
+//! buffers, clock, fd_table, metrics, quickstart, secret, tls, wire -> nothing
 //! ```
 //!
 //! (Of `config` the hub needs the type of `--access-log`; of `authorizer`, `config` needs the type of the URL, and of `wire`
@@ -215,7 +222,8 @@
 //!    poll → `hub.verdict` → `permission::answer`: for an id that is gone it is ignored. A refused upgrade is answered
 //!    `403`, a refused join or broadcast `not_authorized`, both by `replies`; a failure is `503`, or a close with 1013.
 //!    What is allowed comes back: `endpoints::upgrade::allowed` or `commands::perform` → `settle` puts the connection on
-//!    the again-list, as more bytes may have waited.
+//!    the again-list, as more bytes may have waited. A connection that was reset, or has left, takes its question back:
+//!    `settle` → `Effect::Withdraw`.
 //! 3. **POST /broadcast.** `Event::Request` → `endpoints::request`: the row in the table, the key, the type, each an early
 //!    return → the body, which usually came with the head, or `Event::Body` later → `endpoints::broadcast`: parsed →
 //!    `publish::publish`, and `201`. More than 4 MiB under way to that channel: the request is suspended until
@@ -236,7 +244,7 @@
 //! - **A command**: `wire/command.rs` to read it, `hub/commands.rs` to do it; `permission` asks about every command.
 //! - **A broker**: a driver beside `redis.rs` that takes `Effect::{Publish, Subscribe, Unsubscribe}` and calls the hub's doors
 //!   for a broker with what became of them; `publish.rs` and `subscriptions.rs` know no driver.
-//! - **A limit**: a file in `hub/limits`, a field of `Usage`, its flag in `config.rs`.
+//! - **A limit**: a file in `hub/limits`, a field of `Usage`, its flag in `config/flags.rs`.
 //!
 //! # Rules of the house
 //!
@@ -262,8 +270,12 @@
 //! - **One thread for all clients**, over a runtime with tasks: a broadcast to many is a walk over a dense array, the
 //!   order in a channel comes for nothing, and an idle connection is some hundred bytes. Reconsider when one core is
 //!   not enough: then several processes behind a broker.
-//! - **Threads for the authorizer**, over non-blocking HTTP: calls take milliseconds, TLS and keep-alive come from a
-//!   library, and the loop only sees questions and answers. Reconsider when hundreds have to be in flight.
+//! - **Threads for the authorizer**, over non-blocking calls in the loop: calls take milliseconds, names and TLS may block,
+//!   and the loop only sees questions and answers. A call costs about twice the CPU of a non-blocking one. Reconsider when
+//!   thousands have to be in flight.
+//! - **Three crates for the kernel's calls**: rustix for clients' sockets and limits, because its system calls are inlined;
+//!   socket2 for what has to be set before a socket listens or connects; libc for the C library's own allocator, which is no
+//!   system call.
 //! - **With the memory broker a broadcast is delivered within the hub**, over sending it out and taking it back in:
 //!   nothing waits for a receipt, and what one turn brings makes one batch.
 //! - **Batches grow with the load by themselves**: what is published while one goes out makes the next. No delay is
@@ -296,11 +308,11 @@ pub mod log;
 pub mod metrics;
 pub mod playground;
 pub mod process;
+pub mod quickstart;
 pub mod random;
 pub mod redis;
 pub mod secret;
 pub mod server;
 pub mod systemd;
 pub mod tls;
-pub mod welcome;
 pub mod wire;

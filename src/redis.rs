@@ -20,6 +20,7 @@ mod link;
 
 use std::collections::VecDeque;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use mio::event::Event;
@@ -64,6 +65,9 @@ const DEFAULT_USER: &str = "default";
 /// What a redis without users (before 6) answers to `AUTH user password`.
 const NO_USERS: &str = "ERR wrong number of arguments";
 
+const REPLICA: &str = "it is a replica: what is published there reaches no other server; give the master's address to --broker-dsn";
+const SENTINEL: &str = "it is a sentinel and no master: give the master's address to --broker-dsn";
+
 /// What the broker is started with.
 #[derive(Debug)]
 pub struct Settings {
@@ -87,6 +91,8 @@ struct Side {
     link: Link,
     /// It has been let in.
     up: bool,
+    /// When it was last asked whether it is a master.
+    checked: Millis,
     asked: VecDeque<Asked>,
 }
 
@@ -103,6 +109,8 @@ enum What {
     },
     Select,
     Name,
+    /// Whether it is a master.
+    Role,
     /// The last word of the greeting.
     Hello,
     /// The answer says that what was published before this position has come.
@@ -153,7 +161,14 @@ pub struct Redis {
     known: bool,
     /// Lines about messages that are not JSON, and about refusals.
     not_json: Seldom,
-    refusal: Seldom,
+    refused_channels: Seldom,
+    refused_publications: Seldom,
+    /// What redis last refused a channel with.
+    last_words: Rc<str>,
+    /// A link has broken since all was well.
+    broke: bool,
+    /// A link has learned that redis is no master.
+    demoted: bool,
 }
 
 impl Redis {
@@ -191,6 +206,7 @@ impl Redis {
         let side = |token: Token, seed| Side {
             link: Link::new(Arc::clone(&place), token, seed),
             up: false,
+            checked: 0,
             asked: VecDeque::new(),
         };
         Ok(Redis {
@@ -210,7 +226,11 @@ impl Redis {
             said: String::new(),
             known: false,
             not_json: Seldom::once_in(SAY_AGAIN),
-            refusal: Seldom::once_in(SAY_AGAIN),
+            refused_channels: Seldom::once_in(SAY_AGAIN),
+            refused_publications: Seldom::once_in(SAY_AGAIN),
+            last_words: Rc::from(""),
+            broke: false,
+            demoted: false,
         })
     }
 
@@ -241,8 +261,11 @@ impl Redis {
 
     /// When a turn is due, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Millis> {
-        let sides = [&self.publisher, &self.listener];
-        let of_sides = sides.into_iter().filter_map(Side::deadline).min();
+        let of_sides = [
+            self.publisher.deadline(Role::Publishes),
+            self.listener.deadline(Role::Listens),
+        ];
+        let of_sides = of_sides.into_iter().flatten().min();
         let heard = self
             .published
             .front()
@@ -261,6 +284,16 @@ impl Redis {
             }
             if let Err(why) = self.hear(role, hub, buffer, now) {
                 self.broken(role, &why, now);
+                // A demoted redis is of no use to either link, and only the publishing one learns of it.
+                if std::mem::take(&mut self.demoted) {
+                    let other = match role {
+                        Role::Publishes => Role::Listens,
+                        Role::Listens => Role::Publishes,
+                    };
+                    if self.side(other).link.is_open() {
+                        self.broken(other, &why, now);
+                    }
+                }
             }
             self.watch(role, now);
         }
@@ -297,12 +330,15 @@ impl Redis {
                     ("down_ms", Value::Number(now.saturating_sub(since))),
                 ];
                 let again = std::mem::replace(&mut self.known, true);
-                if again {
-                    hub.drivers.broker_reconnections += 1;
-                    self.log.info("the broker is up again", &fields);
-                } else {
-                    self.log.info("the broker is up", &fields);
-                }
+                let line = match (again, std::mem::take(&mut self.broke)) {
+                    (false, _) => "the broker is up",
+                    (true, false) => "all channels are subscribed again",
+                    (true, true) => {
+                        hub.drivers.broker_reconnections += 1;
+                        "the broker is up again"
+                    }
+                };
+                self.log.info(line, &fields);
             }
             _ => {}
         }
@@ -342,6 +378,7 @@ impl Redis {
             side.ask(What::Select, &[b"SELECT", db.to_string().as_bytes()], now);
         }
         side.ask(What::Name, &[b"CLIENT", b"SETNAME", name.as_bytes()], now);
+        side.ask(What::Role, &[b"ROLE"], now);
         side.ask(What::Hello, &[b"PING"], now);
     }
 
@@ -498,8 +535,19 @@ impl Redis {
             }
             (What::Auth { .. }, Reply::Done) => self.introduce(role, now),
             (What::Select | What::Name, Reply::Done) | (What::Name, Reply::Error(_)) => {}
+            // Where the user may not ask, or a relative of redis knows no roles, it is taken for a master.
+            (What::Role, Reply::Error(_) | Reply::Done) => {}
+            (What::Role, Reply::Role(is)) => match bytes.get(is) {
+                Some(b"master") => {}
+                Some(b"slave") => {
+                    self.demoted = true;
+                    return Err(REPLICA.to_owned());
+                }
+                _ => return Err(SENTINEL.to_owned()),
+            },
             (What::Hello, Reply::Done) => {
-                self.side(role).up = true;
+                let side = self.side(role);
+                (side.up, side.checked) = (true, now);
                 self.news.push_back(match role {
                     Role::Publishes => News::Publishing(true),
                     Role::Listens => News::Listening(true),
@@ -516,10 +564,12 @@ impl Redis {
                 }
             }
             (What::Publish(by), Reply::Error(why)) => {
+                let why = text(why);
                 if let Some(by) = *by {
-                    self.news.push_back(News::Published(by, Receipt::Failed));
+                    let receipt = Receipt::Refused(shorten(&why).into());
+                    self.news.push_back(News::Published(by, receipt));
                 }
-                self.refused("the broker refuses to publish", &text(why), now);
+                self.refused("the broker refuses to publish", None, &why, now);
             }
             (What::Subscribe(channels, confirmed), Reply::Subscribed) => {
                 if let Some(channel) = channels.get(*confirmed) {
@@ -533,9 +583,12 @@ impl Redis {
             }
             (What::Subscribe(channels, 0), Reply::Error(why)) => match channels.as_slice() {
                 [one] => {
-                    let news = News::Subscribed(one.id, Receipt::Failed);
-                    self.news.push_back(news);
-                    self.refused("the broker refuses a channel", &text(why), now);
+                    let why = text(why);
+                    let receipt = Receipt::Refused(self.words(&why));
+                    self.news.push_back(News::Subscribed(one.id, receipt));
+                    let line =
+                        "the broker refuses a channel: it is asked for again while it has members";
+                    self.refused(line, Some(one.channel.as_str()), &why, now);
                 }
                 // One refused channel refuses the whole command: which one it is shows when each is asked for alone.
                 _ => {
@@ -580,13 +633,27 @@ impl Redis {
             .any(|unwanted| unwanted == channel)
     }
 
-    fn refused(&mut self, line: &str, why: &str, now: Millis) {
-        if let Some(left_out) = self.refusal.admit(now) {
+    /// The words of a refusal, in one place in memory while they stay the same: many channels may be refused.
+    fn words(&mut self, why: &str) -> Rc<str> {
+        let why = shorten(why);
+        if *self.last_words != *why {
+            self.last_words = why.into();
+        }
+        Rc::clone(&self.last_words)
+    }
+
+    fn refused(&mut self, line: &str, channel: Option<&str>, why: &str, now: Millis) {
+        let seldom = match channel {
+            Some(_) => &mut self.refused_channels,
+            None => &mut self.refused_publications,
+        };
+        if let Some(left_out) = seldom.admit(now) {
             let why = shorten(why);
-            let fields = [
+            let mut fields = vec![
                 ("reason", Value::Text(&why)),
                 ("refusals", Value::Number(left_out.saturating_add(1))),
             ];
+            fields.extend(channel.map(|channel| ("channel", Value::Text(channel))));
             self.log.error(line, &fields);
         }
     }
@@ -610,6 +677,14 @@ impl Redis {
             Some(asked) if now >= asked.at.saturating_add(PATIENCE) => {
                 self.broken(role, "it does not answer", now);
             }
+            // However much is published: a demoted redis goes on confirming it. A subscriber may not ask.
+            _ if role == Role::Publishes
+                && side.up
+                && now >= side.checked.saturating_add(SILENCE) =>
+            {
+                side.checked = now;
+                side.ask(What::Role, &[b"ROLE"], now);
+            }
             None if side.up && now >= side.link.heard.saturating_add(SILENCE) => {
                 side.ask(What::Ping(position), &[b"PING"], now);
             }
@@ -619,6 +694,7 @@ impl Redis {
 
     /// A link is broken, or did not come about.
     fn broken(&mut self, role: Role, why: &str, now: Millis) {
+        self.broke = true;
         let side = self.side(role);
         side.link.close(now);
         let was_up = std::mem::take(&mut side.up);
@@ -770,11 +846,13 @@ impl Side {
         self.asked.push_back(Asked { at, what });
     }
 
-    fn deadline(&self) -> Option<Millis> {
+    fn deadline(&self, role: Role) -> Option<Millis> {
         let answer = self.asked.front().map(|a| a.at.saturating_add(PATIENCE));
         let silence =
             (self.up && self.asked.is_empty()).then(|| self.link.heard.saturating_add(SILENCE));
-        [self.link.deadline(), answer, silence]
+        let check =
+            (self.up && role == Role::Publishes).then(|| self.checked.saturating_add(SILENCE));
+        [self.link.deadline(), answer, silence, check]
             .into_iter()
             .flatten()
             .min()

@@ -10,57 +10,35 @@
 )]
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use slab::Slab;
 
 use super::audience::{self, Audience};
+use super::channel::Channel;
 use super::memberships::{AudienceId, Memberships};
 use super::names::ChannelNames;
 use super::slots::Slots;
-use super::subscriptions::{BrokerStanding, Subscribed, Subscriptions};
+use super::subscriptions::{self, BrokerStanding, Subscriptions};
 use crate::buffers::{Runs, Slice};
+use crate::clock::Millis;
 use crate::effect::{ConnId, Receipt, SubscriptionId};
-use crate::wire::command::{self, ChannelName};
+use crate::random::Random;
+use crate::wire::command::ChannelName;
 use crate::wire::encoding::Encoding;
-use crate::wire::frame::{self, Opcode};
-
-#[derive(Debug)]
-struct Channel {
-    name: ChannelName,
-    /// One for each encoding, at its index.
-    audiences: [Audience; Encoding::ALL.len()],
-    /// The bytes before a content in the encoding `wsify.v1`; made when they are first needed.
-    prefix: Vec<u8>,
-    /// Connections that wait: publishers until less is on its way to the members, joining ones until it is subscribed.
-    waiting: Vec<ConnId>,
-    /// Lists of released connections that have not all had their turn.
-    releasing: u32,
-    subscribed: Subscribed,
-}
 
 /// Connections that have waited for a channel and may try again, in the order in which they came.
 #[derive(Debug)]
 pub struct Released {
     channel: usize,
+    /// What became of the subscription that they have waited for, if they did.
+    pub receipt: Option<Receipt>,
     ids: std::vec::IntoIter<ConnId>,
 }
 
 impl Released {
     pub fn next(&mut self) -> Option<ConnId> {
         self.ids.next()
-    }
-}
-
-impl Channel {
-    fn new(name: ChannelName) -> Channel {
-        Channel {
-            name,
-            audiences: Default::default(),
-            prefix: Vec::new(),
-            waiting: Vec::new(),
-            releasing: 0,
-            subscribed: Subscribed::default(),
-        }
     }
 }
 
@@ -214,11 +192,11 @@ impl Channels {
         let Some(channel) = self.channels.get(index) else {
             return;
         };
-        let unused = channel.audiences.iter().all(|a| a.is_empty() && !a.listed);
-        if unused && channel.waiting.is_empty() && channel.releasing == 0 {
+        if channel.is_unused() {
             let channel = self.channels.remove(index);
             self.by_name.remove(&channel.name);
-            self.subscriptions.closed(channel.subscribed, &channel.name);
+            self.subscriptions
+                .closed(&channel.subscribed, &channel.name);
         }
     }
 
@@ -230,7 +208,7 @@ impl Channels {
     /// Whether so much is on its way to the channel that nothing more is to be published to it.
     pub fn is_full(&mut self, name: &str) -> bool {
         self.named_mut(name)
-            .is_some_and(|(_, channel)| channel.audiences.iter().any(Audience::is_congested))
+            .is_some_and(|(_, channel)| channel.is_congested())
     }
 
     /// Whether a publisher has to wait until less is on its way to the channel; if so, `publisher` is released when there
@@ -244,7 +222,7 @@ impl Channels {
         let Some((_, channel)) = self.named_mut(name) else {
             return false;
         };
-        let congested = channel.audiences.iter().any(Audience::is_congested);
+        let congested = channel.is_congested();
         if congested {
             channel.waiting.push(publisher);
         }
@@ -260,8 +238,8 @@ impl Channels {
     /// be of no more use.
     pub fn served(&mut self, id: AudienceId) -> Option<Released> {
         let channel = self.channels.get(id.channel())?;
-        if !channel.audiences.iter().any(Audience::is_congested) {
-            let released = self.release(id.channel());
+        if !channel.is_congested() {
+            let released = self.release(id.channel(), None);
             if released.is_some() {
                 return released;
             }
@@ -271,7 +249,7 @@ impl Channels {
     }
 
     /// Releases the connections that wait for a channel; when all have had their turn, [`Channels::released`] is to be called.
-    pub fn release(&mut self, index: usize) -> Option<Released> {
+    pub fn release(&mut self, index: usize, receipt: Option<Receipt>) -> Option<Released> {
         let channel = self.channels.get_mut(index)?;
         if channel.waiting.is_empty() {
             return None;
@@ -279,6 +257,7 @@ impl Channels {
         channel.releasing += 1;
         Some(Released {
             channel: index,
+            receipt,
             ids: std::mem::take(&mut channel.waiting).into_iter(),
         })
     }
@@ -304,85 +283,92 @@ impl Channels {
         let Some((index, channel)) = self.named_mut(name) else {
             return;
         };
-        let Channel {
-            name,
-            audiences,
-            prefix,
-            ..
-        } = channel;
-        for (encoding, audience) in Encoding::ALL.into_iter().zip(audiences) {
-            if audience.is_empty() {
-                continue;
-            }
-            match encoding {
-                Encoding::Raw => audience.publish(now, runs, |out| {
-                    frame::push_frame(out, Opcode::Text, content)
-                }),
-                Encoding::V1 => {
-                    if prefix.is_empty() {
-                        *prefix = command::v1_prefix(name.as_str());
-                    }
-                    audience.publish(now, runs, |out| {
-                        let size = prefix.len() + content.len() + command::V1_SUFFIX.len();
-                        frame::push_header(out, Opcode::Text, size);
-                        command::push_v1(out, prefix, content);
-                    });
-                }
-            }
-            if !std::mem::replace(&mut audience.listed, true) {
-                serve.push_back(AudienceId::new(index, encoding));
-            }
-        }
+        channel.publish(content, now, runs, |encoding| {
+            serve.push_back(AudienceId::new(index, encoding));
+        });
     }
 
-    /// How the channel `name` stands at the broker, which `joining` wants to join. It is subscribed if it was not; while
-    /// that is not confirmed, `joining` is released when it is.
+    /// How the channel `name` stands at the broker, which `joining` wants to join. The broker is asked for it unless it is
+    /// subscribed, or was asked for and is not answered; `joining` is released when it is.
     pub fn subscribe(&mut self, name: &str, joining: ConnId) -> BrokerStanding {
         if !self.subscriptions.is_listening() {
             return BrokerStanding::Ready;
         }
         let index = self.open(name);
         let Some(channel) = self.channels.get_mut(index) else {
-            return BrokerStanding::Refused;
+            return BrokerStanding::Ready;
         };
-        let standing = self.subscriptions.standing(channel.subscribed);
-        if let BrokerStanding::Waiting | BrokerStanding::Unknown = standing {
+        let standing = self.subscriptions.standing(&channel.subscribed);
+        if standing != BrokerStanding::Ready {
             channel.waiting.push(joining);
         }
-        if standing == BrokerStanding::Unknown {
+        if standing == BrokerStanding::Unasked {
             self.ask(index);
         }
         standing
     }
 
+    /// Why what is published to the channel `name` would not reach its members here, if so: the words of the broker's
+    /// refusal, or none while it is only to be restored.
+    pub fn deafness(&self, name: &str) -> Option<Option<Rc<str>>> {
+        let channel = self.channels.get(self.by_name.get(name)? as usize)?;
+        match channel.has_members() {
+            true => self.subscriptions.deafness(&channel.subscribed),
+            false => None,
+        }
+    }
+
     /// Asks the broker for a channel.
     fn ask(&mut self, index: usize) {
         if let Some(channel) = self.channels.get_mut(index) {
-            channel.subscribed = self.subscriptions.ask(index as u32, &channel.name);
+            let has_members = channel.has_members();
+            let Channel {
+                name, subscribed, ..
+            } = channel;
+            self.subscriptions
+                .ask(index as u32, name, subscribed, has_members);
         }
     }
 
     /// The broker has answered for a channel. Connections that wait for it are released.
-    pub fn subscribed(&mut self, id: SubscriptionId, receipt: Receipt) -> Option<Released> {
+    pub fn subscribed(
+        &mut self,
+        id: SubscriptionId,
+        receipt: Receipt,
+        now: Millis,
+        random: &mut Random,
+    ) -> Option<Released> {
         let index = id.channel as usize;
         let channel = self.channels.get_mut(index)?;
+        let has_members = channel.has_members();
+        let subscribed = &mut channel.subscribed;
         self.subscriptions
-            .answered(&mut channel.subscribed, id, receipt)
-            .then(|| self.release(index))?
+            .answered(subscribed, id, &receipt, has_members, (now, random))
+            .then(|| self.release(index, Some(receipt)))?
     }
 
-    /// Goes on with the walk that asks for the channels there are, after the broker was lost.
-    pub fn restore(&mut self) {
+    /// Goes on with the walk that asks for the channels there are, and asks again for refused ones.
+    pub fn restore(&mut self, now: Millis) {
+        for _ in 0..subscriptions::WALK {
+            let Some(id) = self.subscriptions.next_again(now) else {
+                break;
+            };
+            let index = id.channel as usize;
+            if let Some(channel) = self.channels.get(index)
+                && self.subscriptions.is_refused(&channel.subscribed, id)
+            {
+                self.ask(index);
+            }
+        }
         let Some(part) = self.subscriptions.next_part(self.channels.capacity()) else {
             return;
         };
         for index in part {
             if let Some(channel) = self.channels.get(index)
-                && self.subscriptions.standing(channel.subscribed) == BrokerStanding::Unknown
+                && self.subscriptions.is_new(&channel.subscribed)
             {
                 self.ask(index);
             }
         }
-        self.subscriptions.part_is_done(self.channels.capacity());
     }
 }

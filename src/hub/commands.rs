@@ -9,7 +9,7 @@ use super::report;
 use super::state::Hub;
 use super::subscriptions::BrokerStanding;
 use crate::connection::{Awaits, Stream, Suspended};
-use crate::effect::ConnId;
+use crate::effect::{ConnId, Receipt};
 use crate::wire::command::{self, Code, Command, Fault, Verb};
 
 const TOO_FAST: &str = "this connection has said more in a second than it may: send less often";
@@ -33,17 +33,19 @@ pub fn read<S: Stream>(hub: &mut Hub<S>, id: ConnId, message: &[u8]) -> Option<C
         }
     };
     let refused = if !admitted {
-        (Code::RateLimited, TOO_FAST)
+        (Code::RateLimited, TOO_FAST.into())
     } else if has_too_many_channels(hub, id, &command, message) {
         let why = "this connection is in as many channels as it may be: leave one first";
-        (Code::TooManyChannels, why)
-    } else if command.verb == Verb::Broadcast && !hub.is_broker_up() {
+        (Code::TooManyChannels, why.into())
+    } else if command.verb == Verb::Broadcast
+        && let Some(why) = publish::why_not(hub, command.channel(message))
+    {
         // Whatever the authorizer says would change nothing (`docs/protocol.md#errors`).
-        (Code::Unavailable, publish::DOWN)
+        (Code::Unavailable, why)
     } else {
         return Some(command);
     };
-    replies::failed(hub, id, &command, message, refused.0, refused.1);
+    replies::failed(hub, id, &command, message, refused.0, &refused.1);
     None
 }
 
@@ -75,6 +77,24 @@ pub fn perform<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: Command, messag
     }
 }
 
+/// Goes on with a command that has waited for its channel; `receipt` is what became of the subscription, if it waited for
+/// that.
+pub fn go_on<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    command: Command,
+    message: &[u8],
+    receipt: Option<Receipt>,
+) {
+    if command.verb == Verb::Join
+        && let Some(Receipt::Refused(why)) = receipt
+    {
+        let why = format!("the broker refuses this channel ({why}): join it again later");
+        return replies::failed(hub, id, &command, message, Code::Unavailable, &why);
+    }
+    perform(hub, id, command, message);
+}
+
 fn join<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: Command, message: &[u8]) {
     let Some(connection) = hub.roster.get(id) else {
         return;
@@ -85,13 +105,9 @@ fn join<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: Command, message: &[u8
             hub.channels.join(id.slot, channel, connection.encoding());
             replies::done(hub, id, &command, message);
         }
-        BrokerStanding::Waiting | BrokerStanding::Unknown => {
+        BrokerStanding::Waiting | BrokerStanding::Unasked => {
             let message = message.into();
             connection.suspend(Awaits::Channel, Suspended::Command { command, message });
-        }
-        BrokerStanding::Refused => {
-            let why = "the broker refuses this channel: join another";
-            replies::failed(hub, id, &command, message, Code::Unavailable, why);
         }
     }
 }

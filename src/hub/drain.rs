@@ -5,14 +5,17 @@
 //!
 //! Clients are closed one after the other, evenly over most of the time there is, so that they do not all reconnect to the
 //! next server at once. What was published to a client, and what waits in its outbox, goes before the close frame
-//! ([`super::settle::close`]). Upgrades about which the authorizer is being asked are refused at once.
+//! ([`super::settle::close`]). Upgrades about which the authorizer is being asked are refused at once. A client whose
+//! command waits is closed when it is answered, or when it has waited long enough.
 
 use super::drain_plan::DrainPlan;
 use super::endpoints::{tap, upgrade};
-use super::settle::settle;
+use super::publish;
+use super::settle::{close, settle};
+use super::slots::Walk;
 use super::state::Hub;
 use crate::clock::Millis;
-use crate::connection::{Awaits, Stream, Suspended};
+use crate::connection::{Awaits, Ending, Stream, Suspended};
 
 /// Clients closed between two polls.
 const CLOSES: u64 = 64;
@@ -31,6 +34,8 @@ pub fn begin<S: Stream>(hub: &mut Hub<S>, time: Millis) {
 pub fn go_on<S: Stream>(hub: &mut Hub<S>) {
     refuse_upgrades(hub);
     close_clients(hub);
+    close_waiting(hub);
+    answer_waiting(hub);
 }
 
 /// Refuses upgrades about which the authorizer is being asked, those in the next slots.
@@ -68,7 +73,45 @@ fn close_clients<S: Stream>(hub: &mut Hub<S>) {
         };
         connection.stop();
         plan.close_one();
+        if connection.is_command_suspended() {
+            plan.wait(id, now);
+        }
         left = left.saturating_sub(1);
         settle(hub, id);
+    }
+}
+
+/// Closes clients whose command has waited long enough.
+fn close_waiting<S: Stream>(hub: &mut Hub<S>) {
+    let now = hub.clock.now;
+    for _ in 0..CLOSES {
+        let Some(id) = hub.drain.as_mut().and_then(|plan| plan.next_waiting(now)) else {
+            return;
+        };
+        close(hub, id, Ending::Stopping);
+        settle(hub, id);
+    }
+}
+
+/// Answers the requests that wait for the broker near the end, those in the next slots. Later ones do not wait.
+fn answer_waiting<S: Stream>(hub: &mut Hub<S>) {
+    let now = hub.clock.now;
+    let slots = hub.roster.slots();
+    for _ in 0..WALK {
+        let Some(plan) = hub.drain.as_mut().filter(|plan| plan.is_ending(now)) else {
+            return;
+        };
+        let walk = plan.answer.get_or_insert(Walk::below(slots));
+        let Some(slot) = walk.next() else { return };
+        let Some((id, connection)) = hub.roster.tenant(slot).filter(|(_, c)| !c.is_open()) else {
+            continue;
+        };
+        let waiting = connection
+            .resume(Awaits::Receipt, now)
+            .or_else(|| connection.resume(Awaits::Channel, now));
+        if let Some(Suspended::Post { exchange, .. }) = waiting {
+            publish::refuse_waiting(hub, id, exchange);
+            settle(hub, id);
+        }
     }
 }

@@ -22,6 +22,7 @@
 
 mod agenda;
 mod audience;
+mod channel;
 mod channels;
 mod commands;
 mod deadlines;
@@ -130,17 +131,19 @@ impl<S: Stream> Hub<S> {
                 break;
             };
             if let Some(id) = released.next() {
-                self.resume(id);
+                let receipt = released.receipt.clone();
+                self.resume(id, receipt);
             } else if let Some(done) = self.agenda.released.pop_front() {
                 self.channels.released(&done);
             }
         }
-        self.channels.restore();
+        self.channels.restore(self.clock.now);
         turn::again(self, buffer);
     }
 
-    /// A connection has waited for a channel, and tries again.
-    fn resume(&mut self, id: ConnId) {
+    /// A connection has waited for a channel, and tries again; `receipt` is what became of the subscription, if it waited for
+    /// that.
+    fn resume(&mut self, id: ConnId, receipt: Option<Receipt>) {
         let now = self.clock.now;
         let work = self
             .roster
@@ -148,7 +151,7 @@ impl<S: Stream> Hub<S> {
             .and_then(|c| c.resume(Awaits::Channel, now));
         match work {
             Some(Suspended::Command { command, message }) => {
-                commands::perform(self, id, command, &message);
+                commands::go_on(self, id, command, &message, receipt);
             }
             Some(Suspended::Post {
                 exchange,
@@ -201,7 +204,8 @@ impl<S: Stream> Hub<S> {
 
     /// What became of a subscription.
     pub fn subscribed(&mut self, id: SubscriptionId, receipt: Receipt) {
-        let released = self.channels.subscribed(id, receipt);
+        let now = self.clock.now;
+        let released = self.channels.subscribed(id, receipt, now, &mut self.random);
         self.agenda.released.extend(released);
     }
 
@@ -301,6 +305,7 @@ impl<S: Stream> Hub<S> {
         [
             self.agenda.next_deadline(),
             self.drain.as_ref().and_then(DrainPlan::next),
+            self.channels.subscriptions.next_deadline(),
             self.listeners.access_log.next_deadline(),
         ]
         .into_iter()

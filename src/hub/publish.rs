@@ -3,12 +3,15 @@
 //! Owns: whether something is published now, later or not at all, and what its publisher is answered. Knows: channels, and
 //! whether the broker takes what is published. Never knows: whether it was allowed (that was decided before), or redis.
 //!
-//! Decision: publishing is refused unless the broker takes what is published, brings what is subscribed, and every channel
-//! with members here is subscribed; over taking it whenever the broker takes it. Because what is acknowledged reaches the
-//! members here as well, and they would miss silently what they cannot get.
+//! Decision: publishing is refused unless the broker takes what is published, brings what is subscribed, and the channel is
+//! subscribed if it has members here; over taking it whenever the broker takes it. Because what is acknowledged reaches the
+//! members here as well, and they would miss silently what they cannot get. A channel without members here is not refused
+//! because of others.
 //!
 //! Decision: without a shared broker a broadcast is delivered here at once, over sending it out as an effect and taking it
 //! back in. Because then nothing waits for a receipt, and what is read in one turn becomes one run.
+
+use std::borrow::Cow;
 
 use super::replies;
 use super::report;
@@ -18,7 +21,7 @@ use crate::effect::{ConnId, Effect, Publication, Receipt};
 use crate::wire::command::{ChannelName, Code, Command, Post};
 use crate::wire::http::{Refusal, Reply, Status};
 
-pub const DOWN: &str = "the broker is down: nothing was published; try again later";
+const DOWN: &str = "the broker is down: nothing was published; try again later";
 const LOST: &str =
     "the broker did not confirm: nothing is known to have been published; try again later";
 
@@ -65,8 +68,8 @@ impl Publisher<'_> {
 /// Publishes, or has the publisher wait, or answers why not.
 pub fn publish<S: Stream>(hub: &mut Hub<S>, id: ConnId, publisher: Publisher) {
     let (channel, content) = (publisher.channel(), publisher.content());
-    let awaits = if !hub.is_broker_up() {
-        return answer(hub, id, publisher, Err(DOWN));
+    let awaits = if let Some(why) = why_not(hub, channel) {
+        return answer(hub, id, publisher, Some(why));
     } else if hub.channels.is_congested(channel, id, &hub.runs) {
         Awaits::Channel
     } else if hub.channels.subscriptions.is_shared() {
@@ -80,7 +83,13 @@ pub fn publish<S: Stream>(hub: &mut Hub<S>, id: ConnId, publisher: Publisher) {
     } else {
         report::published(hub, id, channel, content);
         deliver(hub, channel, content);
-        return answer(hub, id, publisher, Ok(()));
+        return answer(hub, id, publisher, None);
+    };
+    let now = hub.clock.now;
+    let ending = hub.drain.as_ref().is_some_and(|plan| plan.is_ending(now));
+    let publisher = match publisher {
+        Publisher::Backend(exchange, ..) if ending => return refuse_waiting(hub, id, exchange),
+        publisher => publisher,
     };
     if let Some(connection) = hub.roster.get(id) {
         connection.suspend(awaits, publisher.suspend(awaits));
@@ -93,50 +102,74 @@ pub fn confirmed<S: Stream>(hub: &mut Hub<S>, id: ConnId, receipt: Receipt) {
     let Some(connection) = hub.roster.get(id) else {
         return;
     };
-    let published = match receipt {
-        Receipt::Confirmed => Ok(()),
-        Receipt::Failed => Err(LOST),
+    let why = match receipt {
+        Receipt::Confirmed => None,
+        Receipt::Refused(why) => Some(refused("to publish", &why)),
+        Receipt::Failed => Some(LOST.into()),
     };
     match connection.resume(Awaits::Receipt, now) {
         Some(Suspended::Command { command, message }) => {
-            answer(hub, id, Publisher::Client(command, &message), published);
+            answer(hub, id, Publisher::Client(command, &message), why);
         }
         Some(Suspended::Post {
             exchange,
             post,
             body,
-        }) => answer(
-            hub,
-            id,
-            Publisher::Backend(exchange, post, &body),
-            published,
-        ),
+        }) => answer(hub, id, Publisher::Backend(exchange, post, &body), why),
         Some(Suspended::Upgrade { .. }) | None => {}
     }
 }
 
-/// Answers a publisher.
+/// Answers a publisher; `why` is why nothing is known to have been published, if so.
 fn answer<S: Stream>(
     hub: &mut Hub<S>,
     id: ConnId,
     publisher: Publisher,
-    published: Result<(), &'static str>,
+    why: Option<Cow<'static, str>>,
 ) {
-    match (publisher, published) {
-        (Publisher::Client(command, message), Ok(())) => {
+    match (publisher, why) {
+        (Publisher::Client(command, message), None) => {
             replies::done(hub, id, &command, message);
         }
-        (Publisher::Client(command, message), Err(why)) => {
-            replies::failed(hub, id, &command, message, Code::Unavailable, why);
+        (Publisher::Client(command, message), Some(why)) => {
+            replies::failed(hub, id, &command, message, Code::Unavailable, &why);
         }
-        (Publisher::Backend(exchange, ..), Ok(())) => {
+        (Publisher::Backend(exchange, ..), None) => {
             replies::reply(hub, id, exchange, Reply::empty(Status::Created));
         }
-        (Publisher::Backend(exchange, ..), Err(why)) => {
+        (Publisher::Backend(exchange, ..), Some(why)) => {
             let refusal = Refusal::new(Status::Unavailable, "unavailable", why);
             replies::refuse(hub, id, exchange, refusal);
         }
     }
+}
+
+/// Answers a request that would have to wait for longer than the server does.
+pub fn refuse_waiting<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange) {
+    let message =
+        "the server is stopping: nothing is known to have been published; try again later";
+    let refusal = Refusal::new(Status::Unavailable, "draining", message);
+    replies::refuse_and_close(hub, id, exchange, refusal);
+}
+
+/// Why nothing can be published to a channel now, if so.
+pub fn why_not<S: Stream>(hub: &Hub<S>, channel: &str) -> Option<Cow<'static, str>> {
+    let subscriptions = &hub.channels.subscriptions;
+    if !subscriptions.is_shared() {
+        return (!hub.publishing).then(|| DOWN.into());
+    }
+    if !hub.publishing || !subscriptions.is_listening() {
+        return Some(DOWN.into());
+    }
+    Some(match hub.channels.deafness(channel)? {
+        None => DOWN.into(),
+        Some(why) => refused("this channel", &why),
+    })
+}
+
+/// What a publisher is answered when the broker refuses `what`.
+fn refused(what: &str, why: &str) -> Cow<'static, str> {
+    format!("the broker refuses {what} ({why}): nothing was published; try again later").into()
 }
 
 /// The broker has brought JSON that was published, here or elsewhere. Returns false when it cannot be taken yet, because

@@ -33,8 +33,13 @@ pub fn refuse_for_now<S: Stream>(
     refuse(hub, id, exchange, refusal);
 }
 
-/// Answers a request whose body is malformed: its end is unknown, so the connection ends with the answer.
-pub fn refuse_body<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, refusal: Refusal) {
+/// Answers a request with an error, and ends the connection with the answer.
+pub fn refuse_and_close<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    exchange: Exchange,
+    refusal: Refusal,
+) {
     report::refused(hub, id, &exchange, &refusal);
     send(hub, id, exchange, refusal.reply(), true);
 }

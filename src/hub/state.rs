@@ -40,7 +40,7 @@ pub struct Hub<S> {
     /// A graceful stop is under way.
     pub(super) drain: Option<DrainPlan>,
     pub drivers: DriverGauges,
-    random: Random,
+    pub(super) random: Random,
 }
 
 /// What the limits count.

@@ -3,36 +3,61 @@
 //! Owns: the link's state, as far as the hub knows it, and what the broker is to be asked for next. Knows: the value
 //! [`Subscribed`] that each channel keeps. Never knows: redis, channels, or which connection waits.
 //!
-//! A channel is subscribed while it exists. The first member waits until the broker has confirmed it; while the link is
-//! away no member waits, and once it is back a walk over all channels subscribes them anew. A serial number names each
+//! A channel is subscribed while it exists. The first join waits until the broker has confirmed it; while the link is away
+//! nothing waits, and once it is back a walk over all channels subscribes them anew. A serial number names each
 //! subscription that is asked for, and those below `since` belonged to a link that is gone: so nothing has to be undone
 //! when a link breaks, and the confirmation of a channel that was left and joined again is not taken for its successor's.
+//!
+//! Decision: a channel with members that the broker refuses is asked for again, after a pause of its own that grows and is
+//! partly random, over breaking the link, which would cost the other channels their messages, and over one pause for all
+//! refused channels, which would ask for all of them at once.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::ops::Range;
+use std::rc::Rc;
 
+use crate::clock::Millis;
 use crate::effect::{Effect, Receipt, Subscription, SubscriptionId};
+use crate::random::Random;
 use crate::wire::command::ChannelName;
 
-/// Channels that the walk looks at between two polls.
-const WALK: usize = 512;
+/// Channels that the walk looks at, and refused channels that are asked for again, between two polls.
+pub const WALK: usize = 512;
+/// The pause before a refused channel is asked for again: the first, and the longest, in milliseconds. It doubles with
+/// each refusal, and a random half of it is left out.
+const FIRST_PAUSE: Millis = 100;
+const LONGEST_PAUSE: Millis = 5_000;
 
 /// A channel's subscription, which the channel keeps.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Subscribed {
     /// 0: never asked for.
     serial: u64,
     state: State,
+    /// Refusals in a row.
+    refusals: u8,
+    /// What the broker last refused it with, until it is subscribed.
+    why: Option<Rc<str>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
+    /// Asked for, for connections that wait to join.
     #[default]
     Asked,
-    /// Asked for during the walk: until it is answered, not everything is restored.
+    /// Asked for while it has members.
     Restoring,
     Live,
+    /// It has members, the broker refused it, and it will be asked for again.
     Refused,
+}
+
+impl State {
+    /// Whether the channel has members that miss what is published.
+    fn is_deaf(self) -> bool {
+        matches!(self, State::Restoring | State::Refused)
+    }
 }
 
 /// How a channel stands at the broker.
@@ -40,12 +65,10 @@ enum State {
 pub enum BrokerStanding {
     /// A member that joins now gets what is published from now on, or the link is away.
     Ready,
-    /// The broker has not answered yet.
+    /// The broker has been asked, and has not answered.
     Waiting,
-    /// The broker has not been asked yet.
-    Unknown,
-    /// The broker has refused.
-    Refused,
+    /// The broker is to be asked: it has not been, or has refused.
+    Unasked,
 }
 
 /// The broker's link that brings what is published.
@@ -60,15 +83,17 @@ pub struct Subscriptions {
     asked: u64,
     /// Where the walk goes on.
     walk: Option<usize>,
-    /// Subscriptions that were asked for during the walk and are not answered.
-    restoring: usize,
+    /// Channels that the walk has come to and whose members miss what is published.
+    deaf: usize,
+    /// Which refused subscription is asked for again, and when. What has been asked for since has another serial number.
+    again: BinaryHeap<Reverse<(Millis, u64, u32)>>,
     changes: VecDeque<Effect>,
 }
 
 impl Subscriptions {
     /// Whether everything published to a channel with members here comes here.
     pub fn are_complete(&self) -> bool {
-        !self.shared || self.up && self.walk.is_none() && self.restoring == 0
+        !self.shared || self.up && self.walk.is_none() && self.deaf == 0
     }
 
     /// Whether there is a broker.
@@ -91,7 +116,8 @@ impl Subscriptions {
         self.up = up;
         self.since = self.asked.saturating_add(1);
         self.walk = up.then_some(0);
-        self.restoring = 0;
+        self.deaf = 0;
+        self.again.clear();
     }
 
     /// What the broker is to be asked for next.
@@ -104,38 +130,71 @@ impl Subscriptions {
         self.walk.is_some() || !self.changes.is_empty()
     }
 
+    /// When the next refused channel is to be asked for again.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.again.peek().map(|Reverse((at, ..))| *at)
+    }
+
     /// How a channel stands with this subscription.
-    pub fn standing(&self, subscribed: Subscribed) -> BrokerStanding {
+    pub fn standing(&self, subscribed: &Subscribed) -> BrokerStanding {
         match self.state(subscribed) {
-            None => BrokerStanding::Unknown,
-            Some(State::Asked | State::Restoring) => BrokerStanding::Waiting,
             Some(State::Live) => BrokerStanding::Ready,
-            Some(State::Refused) => BrokerStanding::Refused,
+            Some(State::Asked | State::Restoring) => BrokerStanding::Waiting,
+            None | Some(State::Refused) => BrokerStanding::Unasked,
         }
     }
 
+    /// Whether this link has never been asked for a subscription.
+    pub fn is_new(&self, subscribed: &Subscribed) -> bool {
+        self.state(subscribed).is_none()
+    }
+
+    /// Why what is published would not reach the members of a channel with this subscription, if so: the words of the broker's
+    /// refusal, or none while it is only to be restored.
+    pub fn deafness(&self, subscribed: &Subscribed) -> Option<Option<Rc<str>>> {
+        let live = self.state(subscribed) == Some(State::Live);
+        (!live).then(|| subscribed.why.clone())
+    }
+
     /// The state of a subscription, if it is one of this link's.
-    fn state(&self, subscribed: Subscribed) -> Option<State> {
+    fn state(&self, subscribed: &Subscribed) -> Option<State> {
         (subscribed.serial >= self.since).then_some(subscribed.state)
     }
 
-    /// Asks the broker for a channel. Returns its subscription.
-    pub fn ask(&mut self, channel: u32, name: &ChannelName) -> Subscribed {
-        let state = match self.walk {
-            // A member that joins now may find members to which the walk has not come.
-            Some(_) => {
-                self.restoring = self.restoring.saturating_add(1);
-                State::Restoring
-            }
-            None => State::Asked,
+    fn is_deaf(&self, subscribed: &Subscribed) -> bool {
+        self.state(subscribed).is_some_and(State::is_deaf)
+    }
+
+    /// The members of a channel missed what is published before, or not, and do now, or not.
+    fn count(&mut self, before: bool, now: bool) {
+        self.deaf = self
+            .deaf
+            .saturating_sub(usize::from(before))
+            .saturating_add(usize::from(now));
+    }
+
+    /// Asks the broker for a channel.
+    pub fn ask(
+        &mut self,
+        channel: u32,
+        name: &ChannelName,
+        subscribed: &mut Subscribed,
+        has_members: bool,
+    ) {
+        let state = match has_members {
+            true => State::Restoring,
+            false => State::Asked,
         };
+        self.count(self.is_deaf(subscribed), state.is_deaf());
         self.asked = self.asked.saturating_add(1);
-        let serial = self.asked;
+        (subscribed.serial, subscribed.state) = (self.asked, state);
         self.changes.push_back(Effect::Subscribe(Subscription {
-            id: SubscriptionId { channel, serial },
+            id: SubscriptionId {
+                channel,
+                serial: self.asked,
+            },
             channel: name.clone(),
         }));
-        Subscribed { serial, state }
     }
 
     /// The broker has answered for the subscription `id`. Returns whether it is still the channel's.
@@ -143,49 +202,80 @@ impl Subscriptions {
         &mut self,
         subscribed: &mut Subscribed,
         id: SubscriptionId,
-        receipt: Receipt,
+        receipt: &Receipt,
+        has_members: bool,
+        (now, random): (Millis, &mut Random),
     ) -> bool {
         if subscribed.serial != id.serial {
             return false;
         }
-        if let Some(before) = self.state(*subscribed) {
-            self.no_longer_restoring(before);
-            subscribed.state = match receipt {
-                Receipt::Confirmed => State::Live,
-                Receipt::Failed => State::Refused,
-            };
+        let Some(before) = self.state(subscribed) else {
+            // It belonged to a link that is gone.
+            return true;
+        };
+        let after = match receipt {
+            Receipt::Confirmed => {
+                (subscribed.refusals, subscribed.why) = (0, None);
+                Some(State::Live)
+            }
+            Receipt::Refused(_) | Receipt::Failed => {
+                if let Receipt::Refused(why) = receipt {
+                    subscribed.why = Some(Rc::clone(why));
+                }
+                has_members.then(|| {
+                    let pause = random.jittered(pause(subscribed.refusals));
+                    subscribed.refusals = subscribed.refusals.saturating_add(1);
+                    let again = (now.saturating_add(pause), id.serial, id.channel);
+                    self.again.push(Reverse(again));
+                    State::Refused
+                })
+            }
+        };
+        match after {
+            Some(after) => subscribed.state = after,
+            // The next join asks for it as if it had never been asked for.
+            None => *subscribed = Subscribed::default(),
         }
+        self.count(before.is_deaf(), after.is_some_and(State::is_deaf));
         true
     }
 
     /// The channel exists no more.
-    pub fn closed(&mut self, subscribed: Subscribed, name: &ChannelName) {
-        let Some(state) = self.state(subscribed) else {
-            return;
-        };
-        self.no_longer_restoring(state);
-        if self.up && state != State::Refused {
+    pub fn closed(&mut self, subscribed: &Subscribed, name: &ChannelName) {
+        let state = self.state(subscribed);
+        self.count(state.is_some_and(State::is_deaf), false);
+        if self.up && state.is_some_and(|state| state != State::Refused) {
             self.changes.push_back(Effect::Unsubscribe(name.clone()));
         }
     }
 
-    fn no_longer_restoring(&mut self, state: State) {
-        if state == State::Restoring {
-            self.restoring = self.restoring.saturating_sub(1);
+    /// The next refused subscription whose pause is over.
+    pub fn next_again(&mut self, now: Millis) -> Option<SubscriptionId> {
+        let Reverse((at, serial, channel)) = self.again.peek().copied()?;
+        if at > now {
+            return None;
         }
+        self.again.pop();
+        Some(SubscriptionId { channel, serial })
+    }
+
+    /// Whether a channel's subscription is still the refused one.
+    pub fn is_refused(&self, subscribed: &Subscribed, id: SubscriptionId) -> bool {
+        subscribed.serial == id.serial && subscribed.state == State::Refused
     }
 
     /// The next part of the walk over `all` channels, if there is one: their indices.
     pub fn next_part(&mut self, all: usize) -> Option<Range<usize>> {
         let from = self.walk?;
         let end = from.saturating_add(WALK);
-        // While the part is asked for, the walk is still on.
-        self.walk = Some(end);
+        self.walk = (end < all).then_some(end);
         Some(from..end.min(all))
     }
+}
 
-    /// The part was asked for; `all` channels there are.
-    pub fn part_is_done(&mut self, all: usize) {
-        self.walk = self.walk.filter(|next| *next < all);
-    }
+/// How long a channel is not asked for again, at most, that was refused so many times before.
+fn pause(refusals: u8) -> Millis {
+    FIRST_PAUSE
+        .saturating_mul(1 << refusals.min(16))
+        .min(LONGEST_PAUSE)
 }

@@ -6,6 +6,7 @@ use super::agenda::Agenda;
 use super::commands;
 use super::endpoints;
 use super::permission;
+use super::replies;
 use super::settle::{close, settle};
 use super::state::Hub;
 use crate::connection::{Awaits, Ending, Event, Filled, Peer, Stream};
@@ -144,7 +145,8 @@ fn understand<S: Stream>(hub: &mut Hub<S>, id: ConnId, input: &mut [u8]) -> usiz
                 endpoints::body(hub, id, exchange, payload.of(rest));
             }
             Some(Event::BadBody(exchange, refusal)) => {
-                super::replies::refuse_body(hub, id, exchange, refusal);
+                // Its end is unknown.
+                replies::refuse_and_close(hub, id, exchange, refusal);
             }
             Some(Event::Said(_, payload)) => said(hub, id, payload.of(rest)),
             Some(Event::Bye(ending)) => close(hub, id, ending),

@@ -19,6 +19,8 @@ pub use fuzz::fuzz;
 
 /// Items of an array. Of those that are understood none has more than three.
 const MAX_ITEMS: usize = 8;
+/// Values in an answer to `ROLE`, which lists all replicas of a master.
+const MAX_VALUES: usize = 4096;
 /// A line: a reply that is no bulk string, or the length of one. Error messages are the longest.
 const MAX_LINE: usize = 64 * 1024;
 
@@ -37,6 +39,8 @@ pub enum Reply {
         channel: Range<usize>,
         content: Range<usize>,
     },
+    /// What the server says it is: `master`, `slave` or `sentinel`.
+    Role(Range<usize>),
 }
 
 /// What came is no reply that could be understood.
@@ -61,6 +65,15 @@ pub fn read(bytes: &[u8]) -> Result<Option<(Reply, usize)>, Malformed> {
     let Some((count, mut used)) = read_count(bytes)? else {
         return Ok(None);
     };
+    if let Some((RangeFrame::BulkString((from, to)), end)) = read_item(bytes, used)?
+        && matches!(
+            bytes.get(from..to),
+            Some(b"master" | b"slave" | b"sentinel")
+        )
+    {
+        let rest = skip(bytes, end, count.saturating_sub(1))?;
+        return Ok(rest.map(|used| (Reply::Role(from..to), used)));
+    }
     let mut items = [const { RangeFrame::Null }; MAX_ITEMS];
     for place in items.get_mut(..count).ok_or(Malformed)? {
         let Some((item, end)) = read_item(bytes, used)? else {
@@ -93,6 +106,29 @@ pub fn read(bytes: &[u8]) -> Result<Option<(Reply, usize)>, Malformed> {
     Ok(Some((reply, used)))
 }
 
+/// Where so many values end that begin at `at`, arrays among them.
+fn skip(bytes: &[u8], mut at: usize, mut values: usize) -> Result<Option<usize>, Malformed> {
+    for _ in 0..MAX_VALUES {
+        if values == 0 {
+            return Ok(Some(at));
+        }
+        values = values.saturating_sub(1);
+        let rest = bytes.get(at..).unwrap_or_default();
+        let (more, used) = match rest.first() {
+            Some(b'*') => match read_count(rest)? {
+                Some(array) => array,
+                None => return Ok(None),
+            },
+            _ => match read_item(rest, 0)? {
+                Some((_, used)) => (0, used),
+                None => return Ok(None),
+            },
+        };
+        (values, at) = (values.saturating_add(more), at.saturating_add(used));
+    }
+    Err(Malformed)
+}
+
 /// The head of an array: how many items follow, and where.
 fn read_count(bytes: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
     let line = bytes.get(..16.min(bytes.len())).unwrap_or_default();
@@ -106,10 +142,7 @@ fn read_count(bytes: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
     let digits = line.get(1..end).and_then(|d| d.strip_suffix(b"\r"));
     let digits = digits.and_then(|d| str::from_utf8(d).ok());
     let count: usize = digits.and_then(|d| d.parse().ok()).ok_or(Malformed)?;
-    let starts = end.saturating_add(1);
-    (count <= MAX_ITEMS)
-        .then_some(Some((count, starts)))
-        .ok_or(Malformed)
+    Ok(Some((count, end.saturating_add(1))))
 }
 
 /// One value that is no array, `at` bytes behind the start, and where it ends.
@@ -207,6 +240,20 @@ mod tests {
                     content: 29..33,
                 },
             ),
+            (b"*3\r\n$6\r\nmaster\r\n:9\r\n*0\r\n", Reply::Role(8..14)),
+            (
+                b"*3\r\n$6\r\nmaster\r\n:9\r\n*2\r\n*3\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\n2\r\n\
+                  *3\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\n2\r\n",
+                Reply::Role(8..14),
+            ),
+            (
+                b"*5\r\n$5\r\nslave\r\n$1\r\na\r\n:6379\r\n$7\r\nconnect\r\n:-1\r\n",
+                Reply::Role(8..13),
+            ),
+            (
+                b"*2\r\n$8\r\nsentinel\r\n*1\r\n$1\r\na\r\n",
+                Reply::Role(8..16),
+            ),
             (
                 b"*3\r\n$7\r\nmessage\r\n$0\r\n\r\n$0\r\n\r\n",
                 Reply::Message {
@@ -243,6 +290,12 @@ mod tests {
         }
         // Neither the stack nor the time that it takes grows with what somebody without manners sends.
         assert_eq!(read(&b"*1\r\n".repeat(1_000_000)), Err(Malformed));
+        let role = [
+            b"*2\r\n$6\r\nmaster\r\n".as_slice(),
+            &b"*1\r\n".repeat(1_000_000),
+        ]
+        .concat();
+        assert_eq!(read(&role), Err(Malformed));
         assert_eq!(read(&b"+".repeat(MAX_LINE - 1)), Ok(None));
         assert_eq!(read(&b"+".repeat(MAX_LINE)), Err(Malformed));
     }

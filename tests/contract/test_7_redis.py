@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import pytest
 
-from harness.net import DEADLINE, is_error, until
+from harness.net import DEADLINE, is_error, request, until
 from harness.redis import Old, Redis, Scripted
-from harness.server import free_port
+from harness.server import free_port, run
 from harness.tools import need
 from harness.ws import command, fresh
 
@@ -482,6 +482,144 @@ def test_subscriptions_are_restored(redis, node):
         redis.publish(name, f'"{name}"')
     for number, member in enumerate(members):
         member.hears(*(f'"{name}"' for name in names[number::5])).is_quiet()
+
+
+def allow_nothing(redis):
+    assert redis.ask("ACL", "SETUSER", "default", "resetchannels") == b"OK"
+
+
+def allow_all(redis):
+    assert redis.ask("ACL", "SETUSER", "default", "allchannels") == b"OK"
+
+
+def unavailable(ws, content):
+    """The error's message."""
+    ws.say(content)
+    error = json.loads(ws.hear())["error"]
+    assert error["code"] == "unavailable", error
+    return error["message"]
+
+
+def test_a_channel_that_redis_refuses_once_is_not_deaf(redis, node):
+    """An ACL that is changed in two steps."""
+    server = node(redis)
+    members = [server.ws().join(f"c{n}") for n in range(20)]
+    allow_nothing(redis)  # this ends the listening link
+    is_down(server)
+    server.logged("refuses a channel")
+    assert server.metric("wsify_broker_up") == 0
+    message = unavailable(members[0], command("broadcast", "c0", "1"))
+    assert "NOPERM" in message, message
+    response = post(server, "c0", "1")
+    is_error(response, 503, "unavailable")
+    assert "NOPERM" in response.json()["error"]["message"]
+    allow_all(redis)
+    is_up(server)
+    assert server.metric("wsify_broker_up") == 1
+    for n, member in enumerate(members):
+        assert server.publish(f"c{n}", str(n)).body == b""
+        member.hears(str(n)).is_quiet()
+
+
+def test_some_of_the_restored_channels_are_refused(redis, node):
+    server = node(redis)
+    good, bad = server.ws().join("good:1", "good:2"), server.ws().join("bad")
+    allow_nothing(redis)
+    redis.ask("ACL", "SETUSER", "default", "&good:*", "&elsewhere")
+    is_down(server)
+    until(lambda: redis.subscribers("good:1") == 1 and redis.subscribers("good:2") == 1, "the others are subscribed")
+    server.logged("refuses a channel")
+    for channel in ("good:1", "good:2"):
+        until(lambda: post(server, channel, "1").status == 201, "a channel that redis lets us have is published to")
+        good.hears("1")
+    assert server.publish("elsewhere", "1").body == b""  # it has no member here
+    is_error(post(server, "bad", "1"), 503, "unavailable")
+    is_down(server)
+    bad.leave("bad")
+    is_up(server)  # nothing is missed any more
+    allow_all(redis)
+    bad.join("bad")
+    server.publish("bad", "2")
+    bad.hears("2").is_quiet()
+
+
+def test_a_first_join_that_redis_refuses_says_why(redis, node):
+    server = node(redis)
+    client = server.ws()
+    allow_nothing(redis)
+    until(lambda: "NOPERM" in unavailable(client, command("join", "x", id=1)), "redis refuses the channel")
+    message = unavailable(client, command("join", "x", id=2))
+    assert "NOPERM" in message and "another" not in message, message
+    allow_all(redis)
+    client.join("x")
+    is_up(server)
+    server.publish("x", "1")
+    client.hears("1").is_quiet()
+
+
+def test_a_refused_publication_says_why(redis, node):
+    server = node(redis)
+    client = server.ws()
+    redis.ask("ACL", "SETUSER", "default", "-publish")
+    message = unavailable(client, command("broadcast", "x", "1", id=1))
+    assert "NOPERM" in message and "publish" in message, message
+    response = post(server, "x", "1")
+    is_error(response, 503, "unavailable")
+    assert "NOPERM" in response.json()["error"]["message"]
+    assert "NOPERM" in json.loads(server.logged("refuses to publish"))["reason"]
+    redis.ask("ACL", "SETUSER", "default", "+publish")
+    server.publish("x", "1")
+
+
+# -- a replica
+
+
+def test_a_master_that_becomes_a_replica_and_back(start, redis, node):
+    master = start()
+    server = node(redis)
+    member = server.ws().join("x")
+    redis.ask("REPLICAOF", "127.0.0.1", master.port)
+    is_down(server, 5 + DEADLINE)
+    assert "replica" in json.loads(server.logged("broker is down"))["reason"]
+    member.fails(command("broadcast", "x", "1", id=1), "unavailable", 1)
+    is_error(post(server, "x", "1"), 503, "unavailable")
+    redis.ask("REPLICAOF", "NO", "ONE")
+    is_up(server)
+    server.publish("x", "2")
+    member.hears("2").is_quiet()
+
+
+def test_a_replica_at_the_start(start, redis, serve):
+    replica = start("--replicaof", "127.0.0.1", str(redis.port))
+    server = serve("--broker-driver", "redis", "--broker-dsn", replica.dsn)
+    is_down(server)
+    assert "replica" in json.loads(server.logged("broker is down"))["reason"]
+    status, out, _ = run("--check", "--listen-addr", f"127.0.0.1:{free_port()}", "--broker-driver", "redis", "--broker-dsn", replica.dsn)
+    assert status == 1 and "replica" in out, out
+
+
+def test_a_user_that_may_not_ask_for_the_role(redis, node):
+    redis.ask("ACL", "SETUSER", "app", "on", ">secret", "allchannels", "+publish", "+subscribe", "+unsubscribe", "+ping", "-role")
+    speaks(node(redis, dsn=f"redis://app:secret@127.0.0.1:{redis.port}"))
+
+
+# -- a stop while redis hangs
+
+
+def test_a_stop_while_redis_hangs(redis, node):
+    server = node(redis, "--drain-timeout", "2s")
+    asking, joining, idle = (server.ws() for _ in range(3))
+    redis.hang()
+    asking.say(command("broadcast", "x", "1"))
+    joining.say(command("join", "x"))
+    backend = server.dial().send(request("POST", "/broadcast", [("Content-Type", "application/json")], b'{"channel":"x","content":1}'))
+    idle.ping()  # what came before has been read
+    server.signal(signal.SIGTERM)
+    for ws in (asking, joining, idle):
+        ws.is_closed(1012)
+    is_error(backend.response(), 503, "draining")
+    assert server.status() == 0
+    redis.go_on()
 
 
 def test_a_flood_from_redis_leaves_the_others_their_turn(redis, node):

@@ -251,7 +251,7 @@ def test_an_authorizer_that_cannot_be_reached_is_named_without_its_secrets(serve
     "flags",
     [
         ["--authorizer-url", f"ftp://u:{SECRET}@host/"], ["--authorizer-url", f"http://u:{SECRET}@/"], ["--authorizer-url", f"http://host/?{SECRET} "],
-        ["--broadcasting-key", f"{SECRET}\n"], ["--broker-dsn", f"redis://:{SECRET}@"], [f"--brodcasting-key={SECRET}"],
+        ["--broadcasting-key", f"{SECRET}\n"], ["--broker-driver", "redis", "--broker-dsn", f"redis://:{SECRET}@h:x"], [f"--brodcasting-key={SECRET}"],
         [f"redis://:{SECRET}@host"], ["--authorizer-url", f"http://u:{SECRET}@host/", "--max-channels", "x"],
         ["--broadcasting-key", SECRET, "--help"], ["--broadcasting-key", SECRET, "--version"],
     ],

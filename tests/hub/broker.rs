@@ -10,6 +10,9 @@ use wsify::effect::{ConnId, Effect, Publication, Receipt, Subscription, Subscrip
 
 use super::house::House;
 
+/// What redis refuses something with.
+pub const NO: &str = "NOPERM not for you";
+
 /// What redis is asked for on the listening link.
 #[derive(Debug)]
 enum Change {
@@ -21,6 +24,8 @@ enum Change {
 #[derive(Debug)]
 enum Coming {
     Subscribed(SubscriptionId),
+    /// redis would not subscribe it.
+    Refused(SubscriptionId),
     Message(String, String),
     /// All that this connection has published has come.
     Heard(ConnId),
@@ -29,6 +34,8 @@ enum Coming {
 #[derive(Debug)]
 enum Failed {
     Published(ConnId),
+    /// redis would not publish it.
+    Refused(ConnId),
     Subscribed(SubscriptionId),
 }
 
@@ -42,6 +49,8 @@ pub struct Broker {
     pub subscribed: BTreeSet<String>,
     coming: VecDeque<Coming>,
     failed: VecDeque<Failed>,
+    /// Refused subscriptions that the hub was told of.
+    pub refusals: usize,
 }
 
 impl Broker {
@@ -125,17 +134,35 @@ impl Broker {
         true
     }
 
-    /// redis refuses what it was asked for next.
-    pub fn refuse_change(&mut self) {
-        if let Some(Change::Subscribe(wanted)) = self.changes.pop_front() {
-            self.failed.push_back(Failed::Subscribed(wanted.id));
+    /// redis refuses what it was asked for next, if that is a subscription. Returns whether it was.
+    pub fn refuse_change(&mut self) -> bool {
+        match self.changes.front() {
+            Some(Change::Subscribe(wanted)) => {
+                self.coming.push_back(Coming::Refused(wanted.id));
+                self.changes.pop_front();
+                true
+            }
+            _ => false,
         }
+    }
+
+    /// redis refuses to publish what it has got next. Returns whether there was something.
+    pub fn refuse_publication(&mut self) -> bool {
+        let Some((by, ..)) = self.publications.pop_front() else {
+            return false;
+        };
+        self.failed.extend(by.map(Failed::Refused));
+        true
     }
 
     /// The hub is told what comes next. Returns the message, if it was one.
     pub fn bring(&mut self, house: &mut House) -> Option<(String, String)> {
         match self.coming.pop_front()? {
             Coming::Subscribed(id) => house.hub.subscribed(id, Receipt::Confirmed),
+            Coming::Refused(id) => {
+                self.refusals += 1;
+                house.hub.subscribed(id, Receipt::Refused(NO.into()));
+            }
             Coming::Heard(by) => house.hub.receipt(by, Receipt::Confirmed),
             Coming::Message(channel, content) => {
                 if house.hub.arrived(&channel, content.as_bytes()) {
@@ -154,6 +181,7 @@ impl Broker {
         match self.failed.remove(which) {
             None => {}
             Some(Failed::Published(by)) => house.hub.receipt(by, Receipt::Failed),
+            Some(Failed::Refused(by)) => house.hub.receipt(by, Receipt::Refused(NO.into())),
             Some(Failed::Subscribed(id)) => house.hub.subscribed(id, Receipt::Failed),
         }
     }
@@ -171,7 +199,9 @@ impl Broker {
             self.subscribed.clear();
             for coming in self.coming.drain(..) {
                 match coming {
-                    Coming::Subscribed(id) => self.failed.push_back(Failed::Subscribed(id)),
+                    Coming::Subscribed(id) | Coming::Refused(id) => {
+                        self.failed.push_back(Failed::Subscribed(id))
+                    }
                     Coming::Heard(by) => self.failed.push_back(Failed::Published(by)),
                     Coming::Message(..) => {}
                 }

@@ -1,5 +1,5 @@
 //! A simulation of channels shared through a broker: random clients and backends, what redis does in any interleaving with
-//! them, foreign messages, links that break and come back at any moment, and receipts of what broke with them late and in
+//! them, refusals at any moment, foreign messages, links that break and come back at any moment, and receipts of what broke with them late and in
 //! any order.
 //!
 //! What holds, whatever happens:
@@ -10,7 +10,8 @@
 //! 3. What was answered with `ok` or `201` has been brought, if somebody here was a member all the while.
 //! 4. After the answer to a join given while the broker listens, and whenever the broker is said to be up, redis has the
 //!    channels of all members subscribed: what anybody publishes then is brought.
-//! 5. `unavailable` is answered only if a link was away meanwhile.
+//! 5. `unavailable` is answered only if a link was away meanwhile or redis refused something; to a join only if redis
+//!    refused one.
 //! 6. Everything said is answered once, in order. When all is quiet redis has exactly the channels subscribed that have
 //!    members here, and when all have gone, none; and nothing is left in the hub.
 //!
@@ -50,7 +51,7 @@ fn shared() {
     // That a simulation finds nothing says something only if it does something.
     if all {
         assert!(sum.heard > 20_000 && sum.confirmed > 5_000 && sum.unavailable > 3_000);
-        assert!(sum.checked > 15_000 && sum.breaks > 800);
+        assert!(sum.checked > 15_000 && sum.breaks > 800 && sum.refusals > 500);
     }
 }
 
@@ -61,6 +62,7 @@ struct Sum {
     confirmed: usize,
     unavailable: usize,
     breaks: usize,
+    refusals: usize,
     /// Members for whom a subscription had to be there.
     checked: usize,
 }
@@ -116,8 +118,12 @@ struct Sim {
     brought: Vec<Vec<(usize, usize)>>,
     /// How often the listening link has come up.
     epoch: usize,
-    /// When a link was last away.
+    /// When a link was last away, or a channel's members missed what is published, or redis refused to publish.
     trouble: usize,
+    /// When the hub was last told of a refused subscription.
+    refused: usize,
+    /// Out of a hundred times redis refuses so many.
+    refuses: usize,
     step: usize,
     next_id: u64,
     sum: Sum,
@@ -147,6 +153,8 @@ impl Sim {
             brought: vec![Vec::new(); CHANNELS],
             epoch: 0,
             trouble: 0,
+            refused: 0,
+            refuses: [0, 10, 60][(seed / 3 % 3) as usize],
             step: 0,
             next_id: 0,
             sum,
@@ -176,7 +184,19 @@ impl Sim {
             25..27 => self.leave(),
             27..42 => self.tick(),
             42..52 => {
-                self.broker.execute_change();
+                let refuses = self.below(100) < self.refuses;
+                if !refuses || !self.broker.refuse_change() {
+                    self.broker.execute_change();
+                }
+                // Refused channels are asked for again after a while.
+                if self.refuses > 0 && self.below(4) == 0 {
+                    self.house.hub.clock.now += 200;
+                }
+            }
+            52..54 if self.below(100) < self.refuses => {
+                if self.broker.refuse_publication() {
+                    self.trouble = self.step;
+                }
             }
             52..62 => {
                 if let Some((_, content)) = self.broker.execute_publication() {
@@ -359,7 +379,13 @@ impl Sim {
     }
 
     fn bring(&mut self) {
-        if let Some((_, content)) = self.broker.bring(&mut self.house) {
+        let before = self.broker.refusals;
+        let brought = self.broker.bring(&mut self.house);
+        if self.broker.refusals > before {
+            self.refused = self.step;
+            self.sum.refusals += 1;
+        }
+        if let Some((_, content)) = brought {
             let n = number(&content);
             let message = &mut self.messages[n];
             assert!(message.brought.replace(self.step).is_none());
@@ -418,7 +444,10 @@ impl Sim {
                 });
                 assert!(message.brought.is_some() || !heard, "{n} is lost");
             }
-            (_, "unavailable") => panic!("nobody refuses {said:?}"),
+            (What::Join(_), "unavailable") => {
+                assert!(self.refused >= said.at, "nothing refuses {said:?}");
+            }
+            (_, "unavailable") => panic!("nothing refuses {said:?}"),
             (What::Join(channel), _) => {
                 let stretch = Stretch {
                     join_said: said.at,
@@ -473,7 +502,11 @@ impl Sim {
             self.broker.fail(&mut self.house, 0);
             self.bring();
             if self.broker.is_quiet() && !self.house.has_work() && self.house.questions.is_empty() {
-                return;
+                if self.house.hub.is_broker_up() {
+                    return;
+                }
+                // What was refused is asked for again.
+                self.house.hub.clock.now += 100;
             }
         }
         panic!("it does not come to rest");

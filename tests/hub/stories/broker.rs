@@ -3,7 +3,7 @@
 use wsify::effect::Verdict;
 use wsify::hub::Settings;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, NO};
 use crate::client::{Client, broadcast, get, join, leave, post, with_id};
 use crate::house::{House, settings};
 
@@ -270,20 +270,162 @@ fn a_join_whose_confirmation_is_lost_is_answered_at_once_and_subscribed_later() 
 }
 
 #[test]
-fn a_channel_that_the_broker_refuses_cannot_be_joined() {
+fn a_first_join_that_the_broker_refuses_says_why_and_a_new_one_asks_again() {
     let mut house = House::open();
     let mut broker = Broker::up(&mut house);
     let mut ann = house.websocket();
+    let mut ben = house.websocket();
     ann.say(&with_id(1, &join("a")));
     broker.run(&mut house);
-    broker.refuse_change();
+    assert!(broker.refuse_change());
+    broker.bring(&mut house);
+    // It comes while those that have waited are about to be told.
+    ben.say(&with_id(1, &join("a")));
+    broker.run(&mut house);
+    let [line] = ann.hear().try_into().unwrap();
+    assert!(
+        line.contains(r#""code":"unavailable""#) && line.contains(NO),
+        "{line}"
+    );
+    assert!(!line.contains("another"), "{line}");
+    assert!(
+        house.hub.is_broker_up(),
+        "there is no member that misses anything"
+    );
     broker.settle(&mut house);
-    assert_eq!(heard(&mut ann), ["unavailable 1"]);
-    assert_eq!(house.hub.inventory().channels, 0);
-    // It is asked for anew.
+    assert_eq!(ben.hear(), [ok(1)]);
     ann.say(&with_id(2, &join("a")));
     broker.settle(&mut house);
     assert_eq!(ann.hear(), [ok(2)]);
+
+    ann.say(&with_id(3, &join("b")));
+    broker.run(&mut house);
+    assert!(broker.refuse_change());
+    broker.settle(&mut house);
+    assert_eq!(heard(&mut ann), ["unavailable 3"]);
+    assert_eq!(house.hub.inventory().channels, 1);
+    house.pass(20_000);
+    assert!(
+        house.effects.is_empty(),
+        "asked for without members: {:?}",
+        house.effects
+    );
+}
+
+/// What is published to `channel` by a client and by a backend is answered.
+fn published(house: &mut House, broker: &mut Broker, channel: &str) -> [String; 2] {
+    let mut client = house.websocket();
+    client.say(&with_id(1, &broadcast(channel, "1")));
+    let mut backend = house.client();
+    backend.send(&post(&format!(r#"{{"channel":"{channel}","content":1}}"#)));
+    broker.settle(house);
+    let client = client.hear().pop().unwrap();
+    [client, backend.hear().pop().unwrap()]
+}
+
+#[test]
+fn a_channel_with_members_that_the_broker_refuses_is_asked_for_until_it_is_subscribed() {
+    let mut house = House::open();
+    let mut broker = Broker::up(&mut house);
+    let mut ann = member(&mut house, &mut broker, "a");
+    let mut ben = member(&mut house, &mut broker, "b");
+    let mut probe = house.client();
+    broker.break_listening(&mut house);
+    broker.mend_listening(&mut house);
+    let mut asked = Vec::new();
+    for _ in 0..9 {
+        broker.run(&mut house);
+        while broker.is_quiet() {
+            house.hub.clock.now = house.hub.next_deadline().expect("it is asked for again");
+            broker.run(&mut house);
+        }
+        asked.push(house.hub.clock.now);
+        // Both of them at first, then the refused one alone.
+        assert!(broker.refuse_change());
+        broker.settle(&mut house);
+        assert_eq!(house.sends(&mut probe, &get("/health")), [DEGRADED]);
+        let [client, backend] = published(&mut house, &mut broker, "a");
+        assert!(
+            client.contains("unavailable") && client.contains(NO),
+            "{client}"
+        );
+        assert_eq!(backend, "503 unavailable");
+        assert_eq!(
+            published(&mut house, &mut broker, "b"),
+            [ok(1), "201".into()]
+        );
+        assert_eq!(
+            published(&mut house, &mut broker, "c"),
+            [ok(1), "201".into()]
+        );
+    }
+    let pauses: Vec<u64> = asked.windows(2).map(|two| two[1] - two[0]).collect();
+    assert!(pauses[0] >= 50 && pauses[0] <= 100, "{pauses:?}");
+    assert!(
+        pauses.iter().skip(6).all(|p| (2_500..=5_000).contains(p)),
+        "{pauses:?}"
+    );
+
+    // A join asks at once, whatever the pause.
+    let mut cat = house.websocket();
+    cat.say(&with_id(1, &join("a")));
+    broker.run(&mut house);
+    assert!(broker.refuse_change());
+    broker.settle(&mut house);
+    assert_eq!(heard(&mut cat), ["unavailable 1"]);
+    assert_eq!(house.sends(&mut probe, &get("/health")), [DEGRADED]);
+
+    house.pass(5_000);
+    broker.settle(&mut house);
+    assert_eq!(house.sends(&mut probe, &get("/health")), [HEALTHY]);
+    assert_eq!(
+        published(&mut house, &mut broker, "a"),
+        [ok(1), "201".into()]
+    );
+    assert_eq!(ann.hear(), ["1", "1"]);
+    assert_eq!(ben.hear().len(), 18);
+}
+
+#[test]
+fn a_refused_channel_is_forgotten_with_its_last_member() {
+    let mut house = House::open();
+    let mut broker = Broker::up(&mut house);
+    let ann = member(&mut house, &mut broker, "a");
+    broker.break_listening(&mut house);
+    broker.mend_listening(&mut house);
+    broker.run(&mut house);
+    assert!(broker.refuse_change());
+    broker.settle(&mut house);
+    assert!(!house.hub.is_broker_up());
+    ann.far.reset();
+    broker.settle(&mut house);
+    assert!(house.hub.is_broker_up());
+    house.pass(60_000);
+    assert!(house.effects.is_empty());
+    house.assert_empty();
+}
+
+#[test]
+fn a_publication_that_the_broker_refuses_says_why() {
+    let mut house = House::open();
+    let mut broker = Broker::up(&mut house);
+    let mut ann = house.websocket();
+    let mut backend = house.client();
+    ann.say(&with_id(1, &broadcast("a", "1")));
+    backend.send(&post(r#"{"channel":"a","content":1}"#));
+    broker.run(&mut house);
+    while broker.refuse_publication() {}
+    broker.settle(&mut house);
+    let [line] = ann.hear().try_into().unwrap();
+    assert!(
+        line.contains(r#""code":"unavailable""#) && line.contains(NO),
+        "{line}"
+    );
+    assert_eq!(backend.hear(), ["503 unavailable"]);
+    assert!(
+        house.hub.is_broker_up(),
+        "other channels may be published to"
+    );
 }
 
 #[test]
@@ -328,12 +470,78 @@ fn a_stop_waits_for_what_is_outstanding() {
     backend.send(&post(r#"{"channel":"a","content":1}"#));
     broker.run(&mut house);
     house.hub.drain(1_000);
-    house.pass(900);
+    house.pass(700);
     assert!(!house.hub.is_drained());
     assert_eq!(ann.hear(), [""; 0]);
     broker.settle(&mut house);
     assert_eq!(ann.hear(), [ok(1), "close 1012".into()]);
     assert_eq!(backend.hear(), ["201, close", "end"]);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_broker_that_hangs() {
+    let mut house = House::open();
+    let mut broker = Broker::up(&mut house);
+    let mut clients: Vec<Client> = (0..10).map(|_| house.websocket()).collect();
+    for (nth, client) in clients.iter().enumerate() {
+        // What waits for a subscription, and for a publication.
+        match nth % 2 {
+            0 => client.say(&with_id(1, &join("a"))),
+            _ => client.say(&with_id(1, &broadcast("b", "1"))),
+        }
+    }
+    let mut backend = house.client();
+    let request = post(r#"{"channel":"a","content":1}"#);
+    backend.send(&request);
+    house.run();
+    house.hub.drain(10_000);
+    let mut closed = Vec::new();
+    for _ in 0..100 {
+        house.pass(100);
+        let now = clients.iter_mut().filter_map(|client| client.hear().pop());
+        closed.push(now.inspect(|line| assert_eq!(line, "close 1012")).count());
+    }
+    assert_eq!(closed.iter().sum::<usize>(), 10);
+    assert!(
+        closed.iter().all(|at_once| *at_once <= 2),
+        "they are spread: {closed:?}"
+    );
+    assert_eq!(closed.iter().position(|closed| *closed > 0), Some(71));
+    assert_eq!(backend.hear(), ["503 draining, close", "end"]);
+    // What comes at the very end is not kept waiting.
+    let mut late = house.client();
+    assert_eq!(
+        house.sends(&mut late, &request),
+        ["503 draining, close", "end"]
+    );
+    // The broker's word comes too late, and changes nothing.
+    for client in &clients {
+        client.far.leave();
+    }
+    broker.settle(&mut house);
+    house.pass(10_000);
+    house.assert_empty();
+    assert!(broker.subscribed.is_empty());
+}
+
+#[test]
+fn a_stop_does_not_wait_for_an_authorizer_that_hangs() {
+    let mut house = House::asking();
+    let mut ann = house.websocket();
+    let mut ben = house.websocket();
+    ann.say(&with_id(1, &broadcast("a", "1")));
+    ben.say(&with_id(1, &join("a")));
+    house.run();
+    house.hub.drain(1_000);
+    house.pass(950);
+    assert_eq!(ann.hear(), ["close 1012"]);
+    assert_eq!(ben.hear(), ["close 1012"]);
+    // Its word comes too late.
+    house.answer(Verdict::Allow);
+    house.answer(Verdict::Unavailable);
+    assert_eq!(ann.hear(), [""; 0]);
+    assert_eq!(ben.hear(), [""; 0]);
+    assert_eq!(house.hub.inventory().memberships, 0);
 }
 
 #[test]

@@ -275,8 +275,8 @@ fn what_is_being_asked_is_answered_before_the_stop() {
     let mut cat = house.upgrading("");
     ann.say(&with_id(1, &broadcast("a", "1")));
     house.run();
-    house.hub.drain(0);
-    house.run();
+    house.hub.drain(1_000);
+    house.pass(500);
     assert_eq!(cat.hear(), ["503 draining, close", "end"]);
     assert_eq!(ben.hear(), ["close 1012"]);
     assert_eq!(ann.hear(), [""; 0]);
