@@ -45,7 +45,9 @@
 //! wire/frame.rs            one frame: read its header, judge it, unmask, encode (RFC 6455 5.2)
 //! wire/message.rs          frames to messages: fragments, UTF-8, sizes, pings, closes (RFC 6455 5.4 to 5.6, 7)
 //! wire/json.rs             one JSON object in one pass: where its values lie, which name came twice
-//! wire/command.rs          a client's message, a POST's body, channel names, the JSON of answers
+//! wire/command.rs          a client's message, a POST's body
+//! wire/channel_name.rs     channel names: trimmed, checked, shared
+//! wire/answer.rs           the JSON that clients are sent: answers, errors, contents with their channel
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
 //! wire/resp.rs             commands to redis, and its replies
 //! wire/response.rs         an HTTP answer as a client reads it: the authorizer's
@@ -110,6 +112,7 @@
 //! authorizer/worker.rs     one worker: it asks, hands the answer in, rests, ends
 //! authorizer/call.rs       one question and its answer, on a connection that is kept alive
 //! authorizer/dial.rs       a connection to the authorizer: name, TCP, TLS, timeouts
+//! authorizer/signature.rs  what proves to the receiver of a call that wsify has sent it: --authorizer-key
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
 //!
 //! redis.rs                 the broker: one link publishes, one listens, receipts come home in order
@@ -135,7 +138,7 @@
 //! hub -> buffers, clock, config, connection, effect, log, metrics, playground, process, random, secret, wire
 //! connection -> buffers, clock, wire
 //! redis -> buffers, clock, config, connection, effect, hub, log, random, wire
-//! authorizer -> effect, fd_table, tls, wire
+//! authorizer -> effect, fd_table, secret, tls, wire
 //! config -> authorizer, log, secret, wire
 //! effect, playground -> wire
 //! process -> metrics

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use listenfd::ListenFd;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
@@ -66,6 +67,11 @@ impl io::Write for Socket {
 impl Stream for Socket {
     fn finish(&mut self) -> io::Result<()> {
         Ok(rustix::net::shutdown(&self.0, Shutdown::Write)?)
+    }
+
+    /// A closed end answers what is sent to it with a reset, too. The kernel then says `EPIPE`, as the end came first.
+    fn was_reset(&mut self) -> bool {
+        matches!(rustix::net::sockopt::socket_error(&self.0), Ok(Err(why)) if why != Errno::PIPE)
     }
 }
 

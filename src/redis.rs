@@ -35,7 +35,7 @@ use crate::connection::Stream;
 use crate::effect::{ConnId, Publication, Receipt, Subscription, SubscriptionId};
 use crate::hub::Hub;
 use crate::log::{Log, Seldom, Value};
-use crate::wire::command::ChannelName;
+use crate::wire::channel_name::ChannelName;
 use crate::wire::json;
 use crate::wire::resp::{self, Reply};
 

@@ -10,18 +10,18 @@ use std::path::{Path, PathBuf};
 const FILE: usize = 400;
 /// Files that have more, and how many at most.
 const LONG_FILES: &[(&str, usize)] = &[
+    ("authorizer/call.rs", 405),
     ("buffers.rs", 499),
     ("redis.rs", 865),
     ("redis/link.rs", 542),
     ("server.rs", 700),
-    ("wire/command.rs", 501),
 ];
 
 /// Lines of a function, from its `fn` to its last brace.
 const FUNCTION: usize = 60;
 /// Functions that have more, and how many at most.
 const LONG_FUNCTIONS: &[(&str, usize)] = &[
-    ("config/mod.rs: read", 69),
+    ("config/mod.rs: read", 70),
     ("redis.rs: replied", 125),
     ("redis/link.rs: advance", 68),
     ("server.rs: start", 109),

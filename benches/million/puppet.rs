@@ -96,4 +96,8 @@ impl Stream for Puppet {
     fn finish(&mut self) -> io::Result<()> {
         Ok(())
     }
+
+    fn was_reset(&mut self) -> bool {
+        false
+    }
 }

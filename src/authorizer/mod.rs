@@ -4,8 +4,8 @@
 //! unless it is taken back before it is put. Never knows: a client's socket, what a question means, who logs.
 //!
 //! One file for each part: [`pool`] has what workers and loop share, [`waiting`] the queue, [`worker`] a worker's life,
-//! [`call`] one question and its answer, [`dial`] the connection, [`url`] the type of `--authorizer-url`. `wire::response`
-//! reads what comes.
+//! [`call`] one question and its answer, [`dial`] the connection, [`signature`] the signature of a call, [`url`] the type
+//! of `--authorizer-url`. `wire::response` reads what comes.
 //!
 //! Decision: no proxy from the environment. The authorizer is part of the deployment, and `HTTP_PROXY` is meant for the
 //! world.
@@ -13,6 +13,7 @@
 mod call;
 mod dial;
 mod pool;
+pub mod signature;
 #[cfg(test)]
 mod tests;
 mod url;
@@ -29,6 +30,7 @@ pub use self::pool::Load;
 use self::pool::{Pool, Task};
 pub use self::url::Url;
 use crate::effect::{Answer, ConnId, Question};
+use crate::secret::Secret;
 
 /// What an [`Authorizer`] is started with.
 #[derive(Clone, Debug)]
@@ -42,6 +44,8 @@ pub struct Settings {
     pub queue: usize,
     /// A PEM file of roots that are trusted besides the system's: what `SSL_CERT_FILE` names (empty: none).
     pub cert_file: Option<PathBuf>,
+    /// Every call is signed with each of them; without one, none is.
+    pub keys: Vec<Secret>,
 }
 
 /// The pool of workers that ask the authorizer.

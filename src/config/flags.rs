@@ -119,6 +119,15 @@ flags! {
         default: "10000",
         about: "questions that may wait for a worker; one more counts as authorizer down",
     };
+    authorizer_key: AUTHORIZER_KEY = Flag {
+        name: "authorizer-key",
+        group: "Authorizer",
+        kind: Kind::Secret,
+        value: "KEY[,KEY]",
+        default: "",
+        about: "signs every call to the authorizer with HMAC-SHA256, in X-Wsify-Signature; two keys while \
+                they are rotated",
+    };
     broker_driver: BROKER_DRIVER = Flag {
         name: "broker-driver",
         group: "Broker",

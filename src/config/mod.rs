@@ -37,6 +37,8 @@ pub struct Config {
     pub authorizer_timeout: Duration,
     pub authorizer_workers: Workers,
     pub authorizer_queue: usize,
+    /// Two at most; empty: calls are not signed.
+    pub authorizer_key: Vec<Secret>,
     pub broker: Broker,
     pub broker_prefix: String,
     /// `None`: the backend endpoints answer local peers only (`docs/api.md#the-key`).
@@ -228,6 +230,7 @@ impl Config {
             authorizer_workers: workers,
             // A question waits with its JSON, of a few hundred bytes: gigabytes at most.
             authorizer_queue: set(AUTHORIZER_QUEUE)?.checked(|t| count(t, 1..=10_000_000))?,
+            authorizer_key: set(AUTHORIZER_KEY)?.checked(signing_keys)?,
             broker,
             broker_prefix: set(BROKER_PREFIX)?.checked(|t| Ok(t.to_owned()))?,
             broadcasting_key: set(BROADCASTING_KEY)?.checked(key)?,
@@ -278,6 +281,7 @@ impl Config {
             workers: self.authorizer_workers.within(fds),
             queue: self.authorizer_queue,
             cert_file: self.cert_file.clone(),
+            keys: self.authorizer_key.clone(),
         })
     }
 }

@@ -43,6 +43,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.authorizer_timeout, Duration::from_secs(5));
     assert_eq!(config.authorizer_workers, Workers::AsFdsAllow(256));
     assert_eq!(config.authorizer_queue, 10_000);
+    assert_eq!(config.authorizer_key, []);
     assert_eq!(config.broker, Broker::Memory);
     assert_eq!(config.broker_prefix, "");
     assert_eq!(config.broadcasting_key, None);
@@ -585,6 +586,37 @@ fn the_playground_is_a_switch() {
 }
 
 #[test]
+fn authorizer_keys() {
+    let keys = |text: &str| {
+        let keys = given("authorizer-key", text).unwrap().authorizer_key;
+        let exposed = keys.iter().map(|key| key.expose().to_owned());
+        exposed.collect::<Vec<_>>()
+    };
+    assert!(keys("").is_empty());
+    assert_eq!(keys("one"), ["one"]);
+    assert_eq!(keys("old, new "), ["old", "new"]);
+    assert_eq!(keys("a b=\u{e9}"), ["a b=\u{e9}"]);
+    let repeated = ["--authorizer-key=a", "--authorizer-key=b"];
+    let config = read(&repeated, &[("WSIFY_AUTHORIZER_KEY", "c")]).unwrap();
+    assert_eq!(config.authorizer_key, [Secret::new("b")]);
+    for (text, named) in [
+        (",", "(key 1 is empty)"),
+        (",hunter2", "(key 1 is empty)"),
+        ("hunter2,", "(key 2 is empty)"),
+        ("hunter2, ,", "(key 2 is empty)"),
+        ("hunter2,,hunter3", "(key 2 is empty)"),
+        (" ", "(key 1 is empty)"),
+        ("hunter2\n", "(key 1 has a control character)"),
+        ("a,hunter2\u{7f}", "(key 2 has a control character)"),
+        ("hunter2,hunter3,hunter4", "(there are 3 keys)"),
+    ] {
+        let line = refusal("authorizer-key", text);
+        assert!(line.contains("cannot be \"***\": "), "{line}");
+        assert!(line.ends_with(named) && !line.contains("hunter"), "{line}");
+    }
+}
+
+#[test]
 fn what_a_service_manager_says() {
     let us = std::process::id().to_string();
     let found = |env: &[(&str, &str)]| {
@@ -622,6 +654,7 @@ fn no_secret_is_shown() {
     let config = read(
         &[
             "--broadcasting-key=hunter2",
+            "--authorizer-key=hunter2,hunter2",
             "--authorizer-url=https://user:hunter2@host/path?token=hunter2",
             "--broker-driver=redis",
             "--broker-dsn=redis://:hunter2@host:1/2",
@@ -633,7 +666,11 @@ fn no_secret_is_shown() {
         config.broadcasting_key.as_ref().unwrap().expose(),
         "hunter2"
     );
-    let shown = format!("{config:?} {}", config.authorizer_url.as_ref().unwrap());
+    let shown = format!(
+        "{config:?} {:?} {}",
+        config.authorizer(1),
+        config.authorizer_url.as_ref().unwrap()
+    );
     assert!(!shown.contains("hunter2"), "{shown}");
     assert!(shown.contains("https://host/path?token=***"), "{shown}");
     let line = refusal("broadcasting-key", "hunter2\n");

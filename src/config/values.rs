@@ -138,6 +138,34 @@ pub(super) fn key(text: &str) -> Result<Option<Secret>, String> {
     Ok((!text.is_empty()).then(|| Secret::new(text)))
 }
 
+/// One key, or two with a comma between them. White space around a key is not part of it, as in every list.
+///
+/// The error names a key by its number, as a key is never shown.
+pub(super) fn signing_keys(text: &str) -> Result<Vec<Secret>, String> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wrong = |why: String| {
+        Err(format!(
+            "one key, or two with a comma between them, without control characters ({why})"
+        ))
+    };
+    let keys: Vec<&str> = text.split(',').collect();
+    for (number, key) in (1..).zip(&keys) {
+        // Such as the line break at the end of a secret's file, which the other side may or may not have removed.
+        if key.chars().any(char::is_control) {
+            return wrong(format!("key {number} has a control character"));
+        }
+        if key.trim().is_empty() {
+            return wrong(format!("key {number} is empty"));
+        }
+    }
+    match keys.len() {
+        1 | 2 => Ok(keys.iter().map(|key| Secret::new(key.trim())).collect()),
+        count => wrong(format!("there are {count} keys")),
+    }
+}
+
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     text.to_ascii_lowercase()
         .parse()

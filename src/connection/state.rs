@@ -24,10 +24,7 @@ pub struct Connection<S> {
     pub(super) unread: bool,
     /// The other side sends no more than what the kernel has.
     pub(super) hung_up: bool,
-    /// Of that, the other side has ended its stream in order. What breaks it later is that something was sent to it.
-    pub(super) finished: bool,
-    /// The other side has broken the stream.
-    pub(super) reset: bool,
+    broken: Broken,
     /// The authorizer is being asked about it.
     pub(super) asking: bool,
     /// More bytes have to come before there is anything to understand.
@@ -39,6 +36,17 @@ pub struct Connection<S> {
     pub(super) encoding: Encoding,
     pub(super) identity: Identity,
     pub(super) marks: Marks,
+}
+
+/// Whether the poll has said that the stream is broken, and what came of looking why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Broken {
+    No,
+    Somehow,
+    /// The other side has broken it off.
+    Off,
+    /// The other side had ended it in order; then something was sent to it.
+    ByUs,
 }
 
 /// What the hub notes on a connection, so that it need not look into its lists. The connection only keeps it.
@@ -81,8 +89,7 @@ impl<S: Stream> Connection<S> {
             outbox: Outbox::default(),
             unread: false,
             hung_up: false,
-            finished: false,
-            reset: false,
+            broken: Broken::No,
             asking: false,
             starved: true,
             too_slow: false,
@@ -156,8 +163,9 @@ impl<S: Stream> Connection<S> {
     pub fn readable(&mut self, closed: bool, reset: bool) {
         self.unread = true;
         self.hung_up |= closed;
-        self.finished |= closed && !reset;
-        self.reset |= reset && !self.finished;
+        if reset && self.broken == Broken::No {
+            self.broken = Broken::Somehow;
+        }
     }
 
     /// Whether the other side sends no more than what the kernel has.
@@ -165,9 +173,21 @@ impl<S: Stream> Connection<S> {
         self.hung_up
     }
 
-    /// Whether the other side has broken the stream, and not only ended it.
-    pub fn is_reset(&self) -> bool {
-        self.reset
+    /// Whether the stream is broken.
+    pub fn is_broken(&self) -> bool {
+        self.broken != Broken::No
+    }
+
+    /// Whether the other side has broken the stream off, and not only ended it. The kernel is asked once, and where that
+    /// matters: it then forgets the error, which a read would have found.
+    pub fn was_reset(&mut self) -> bool {
+        if self.broken == Broken::Somehow {
+            self.broken = match self.stream.was_reset() {
+                true => Broken::Off,
+                false => Broken::ByUs,
+            };
+        }
+        self.broken == Broken::Off
     }
 
     /// Whether the authorizer is being asked about it.

@@ -9,6 +9,9 @@ pub trait Stream: Read + Write {
     /// # Errors
     /// As the kernel says; the connection is then of no more use.
     fn finish(&mut self) -> io::Result<()>;
+
+    /// Of a broken stream: whether the other side broke it off, and not only closed its end behind all that it has sent.
+    fn was_reset(&mut self) -> bool;
 }
 
 /// What a read brought.

@@ -12,7 +12,8 @@ use super::audience::Audience;
 use super::subscriptions::Subscribed;
 use crate::buffers::Runs;
 use crate::effect::ConnId;
-use crate::wire::command::{self, ChannelName};
+use crate::wire::answer;
+use crate::wire::channel_name::ChannelName;
 use crate::wire::encoding::Encoding;
 use crate::wire::frame::{self, Opcode};
 
@@ -81,12 +82,12 @@ impl Channel {
                 }),
                 Encoding::V1 => {
                     if prefix.is_empty() {
-                        *prefix = command::v1_prefix(name.as_str());
+                        *prefix = answer::v1_prefix(name.as_str());
                     }
                     audience.publish(now, runs, |out| {
-                        let size = prefix.len() + content.len() + command::V1_SUFFIX.len();
+                        let size = prefix.len() + content.len() + answer::V1_SUFFIX.len();
                         frame::push_header(out, Opcode::Text, size);
-                        command::push_v1(out, prefix, content);
+                        answer::push_v1(out, prefix, content);
                     });
                 }
             }

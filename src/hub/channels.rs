@@ -24,7 +24,7 @@ use crate::buffers::{Runs, Slice};
 use crate::clock::Millis;
 use crate::effect::{ConnId, Receipt, SubscriptionId};
 use crate::random::Random;
-use crate::wire::command::ChannelName;
+use crate::wire::channel_name::ChannelName;
 use crate::wire::encoding::Encoding;
 
 /// Connections that have waited for a channel and may try again, in the order in which they came.

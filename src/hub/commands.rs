@@ -10,7 +10,8 @@ use super::state::Hub;
 use super::subscriptions::BrokerStanding;
 use crate::connection::{Awaits, Stream, Suspended};
 use crate::effect::{ConnId, Receipt};
-use crate::wire::command::{self, Code, Command, Fault, Verb};
+use crate::wire::answer::{Code, Fault};
+use crate::wire::command::{self, Command, Verb};
 
 const TOO_FAST: &str = "this connection has said more in a second than it may: send less often";
 

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use crate::wire::command::ChannelName;
+use crate::wire::channel_name::ChannelName;
 
 /// Tables in [`ChannelNames`].
 const TABLES: usize = 512;

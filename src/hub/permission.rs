@@ -11,7 +11,8 @@ use super::settle::close;
 use super::state::Hub;
 use crate::connection::{Awaits, Ending, Exchange, Stream, Suspended};
 use crate::effect::{Answer, ConnId, Effect, Question, Verdict};
-use crate::wire::command::{Code, Command};
+use crate::wire::answer::Code;
+use crate::wire::command::Command;
 use crate::wire::handshake::Upgrade;
 use crate::wire::http::{self, Head, Refusal, Status};
 use crate::wire::question;
@@ -84,7 +85,7 @@ pub fn for_upgrade<S: Stream>(
 /// at all once it was reset: a late answer can be taken for no other one's.
 fn ask<S: Stream>(hub: &mut Hub<S>, from: ConnId, wants_state: bool, body: Vec<u8>) {
     if let Some(connection) = hub.roster.get(from)
-        && !connection.is_reset()
+        && !connection.was_reset()
     {
         connection.set_asking(true);
         hub.effects.push_back(Effect::Ask(Question {

@@ -18,7 +18,9 @@ use super::report;
 use super::state::Hub;
 use crate::connection::{Awaits, Exchange, Stream, Suspended};
 use crate::effect::{ConnId, Effect, Publication, Receipt};
-use crate::wire::command::{ChannelName, Code, Command, Post};
+use crate::wire::answer::Code;
+use crate::wire::channel_name::ChannelName;
+use crate::wire::command::{Command, Post};
 use crate::wire::http::{Refusal, Reply, Status};
 
 const DOWN: &str = "the broker is down: nothing was published; try again later";

@@ -7,7 +7,8 @@ use super::report;
 use super::state::Hub;
 use crate::connection::{Exchange, Stream};
 use crate::effect::ConnId;
-use crate::wire::command::{self, Code, Command, Rejected};
+use crate::wire::answer::{self, Code, Rejected};
+use crate::wire::command::Command;
 use crate::wire::endpoint::Endpoint;
 use crate::wire::http::{Refusal, Reply};
 
@@ -68,7 +69,7 @@ fn send<S: Stream>(
 pub fn done<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: &Command, message: &[u8]) {
     report::command_done(hub, id, command, message);
     if let Some(answer_to) = command.id(message) {
-        push(hub, id, |out| command::push_ok(out, answer_to));
+        push(hub, id, |out| answer::push_ok(out, answer_to));
     }
 }
 
@@ -85,7 +86,7 @@ pub fn failed<S: Stream>(
     let (answer_to, channel) = (command.id(message), command.channel(message));
     let verb = command.verb.as_str();
     push(hub, id, |out| {
-        command::push_error(out, answer_to, code, why, Some(verb), Some(channel));
+        answer::push_error(out, answer_to, code, why, Some(verb), Some(channel));
     });
 }
 

@@ -29,7 +29,10 @@ fn withdraw_question<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     let Some(connection) = hub.roster.get(id) else {
         return;
     };
-    if connection.is_reset() && connection.awaits_verdict() {
+    if !connection.is_asking() && !connection.is_broken() {
+        return;
+    }
+    if connection.awaits_verdict() && connection.was_reset() {
         connection.fail(Ending::Reset);
         connection.forget_input();
     }

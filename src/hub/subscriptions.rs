@@ -20,7 +20,7 @@ use std::rc::Rc;
 use crate::clock::Millis;
 use crate::effect::{Effect, Receipt, Subscription, SubscriptionId};
 use crate::random::Random;
-use crate::wire::command::ChannelName;
+use crate::wire::channel_name::ChannelName;
 
 /// Channels that the walk looks at, and refused channels that are asked for again, between two polls.
 pub const WALK: usize = 512;

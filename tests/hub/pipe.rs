@@ -324,6 +324,11 @@ impl Stream for Pipe {
         }
         Ok(())
     }
+
+    fn was_reset(&mut self) -> bool {
+        let wire = self.0.borrow();
+        wire.broken && !wire.left
+    }
 }
 
 impl Drop for Pipe {

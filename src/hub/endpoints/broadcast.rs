@@ -7,7 +7,8 @@ use crate::effect::ConnId;
 use crate::hub::publish::{self, Publisher};
 use crate::hub::replies;
 use crate::hub::state::Hub;
-use crate::wire::command::{self, Fault};
+use crate::wire::answer::Fault;
+use crate::wire::command;
 use crate::wire::http::{Refusal, Status};
 
 /// The body has come.

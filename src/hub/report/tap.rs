@@ -22,7 +22,7 @@ use crate::effect::ConnId;
 use crate::hub::roster::{PublicId, Subject};
 use crate::hub::slots::{SlotSet, Walk};
 use crate::log;
-use crate::wire::command::ChannelName;
+use crate::wire::channel_name::ChannelName;
 use crate::wire::http;
 
 /// Taps at the same time.
