@@ -118,7 +118,7 @@ impl Acceptor {
         if !full || self.paused_until > now || !self.is_pending() {
             return;
         }
-        if !hub.make_room(self.max_evictions, buffer) {
+        if !hub.evict(self.max_evictions, buffer) {
             self.paused_until = now + PAUSE;
         }
         let message = "the limit on file descriptors is reached: idle HTTP connections are closed to accept new ones; \

@@ -230,10 +230,10 @@ impl Runs {
 
 /// What waits to be sent to one connection, in order. One machine word while empty.
 #[derive(Debug, Default)]
-pub struct Outbox(Option<Box<Waiting>>);
+pub struct Outbox(Option<Box<Queued>>);
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Queued {
     pieces: VecDeque<Piece>,
     bytes: usize,
     /// Of these, the connection's own.
@@ -446,7 +446,7 @@ impl Waits {
     }
 }
 
-impl Waiting {
+impl Queued {
     fn count(&mut self, runs: &mut Runs) {
         let now = Waits {
             bytes: self.bytes,

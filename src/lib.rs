@@ -25,7 +25,7 @@
 //! fd_table.rs              threads that have a table of file descriptors of their own
 //! heap.rs                  free memory is returned to the kernel
 //! process.rs               the process_* metrics, read from /proc when /metrics is requested
-//! effect.rs                what crosses between the hub and its drivers: ConnId, Effect, Answer, Receipt
+//! effect.rs                values that cross between the hub and its drivers: ConnId, Effect, Answer, Receipt
 //! buffers.rs               bytes that wait: Inbox (in), Outbox (out), Runs (encoded once, shared by many outboxes)
 //!
 //! wire/mod.rs              bytes to values and back, pure: no sockets, time, threads, logging, ConnId
@@ -36,6 +36,8 @@
 //! wire/http/body.rs        its body, and how the end of it is found
 //! wire/http/reply.rs       statuses, error answers, and their bytes
 //! wire/authority.rs        a host, and perhaps a port
+//! wire/endpoint.rs         what a request is for: the table of endpoints, and the 404 and 405 that follow from it
+//! wire/encoding.rs         in which encodings a content is sent to members
 //! wire/handshake.rs        may this request upgrade, and with what answer (RFC 6455 4)
 //! wire/origins.rs          the meaning of --allowed-origins, and the CORS headers that follow from it
 //! wire/forwarded.rs        for whom a proxy asks: X-Forwarded-For, and --trusted-proxies
@@ -49,29 +51,59 @@
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
 //! wire/resp.rs             commands to redis, and its replies
 //!
-//! connection/mod.rs        one connection: stream, session, what waits; all reads and writes of a client's socket
-//! connection/session.rs    its phases: bytes in, events out; answers pings and malformed requests by itself
+//! connection/mod.rs        one connection, as the hub sees it: the values it takes and gives
+//! connection/traffic.rs    what goes in and out; all reads and writes of a client's socket
+//! connection/state.rs      its fields, and what it can be asked
+//! connection/session.rs    from phase to phase: bytes in, events out; answers malformed requests by itself
+//! connection/phase.rs      the phase it is in, and what follows from that alone
+//! connection/refusal.rs    a connection that is turned away: malformed, too late, evicted, or one too many
+//! connection/event.rs      everything that a connection tells the hub
+//! connection/stream.rs     what carries its bytes: a socket, or a scripted pipe in tests
+//! connection/limits.rs     what it may take, and how long it may take for it
+//! connection/exchange.rs   HTTP requests on their way in: the head, the body, what decides how a request is answered
+//! connection/websocket.rs  a WebSocket while it is open (pings, messages) and while it closes
+//! connection/suspended.rs  what a connection waits with: for the authorizer, a channel or the broker
 //! connection/ending.rs     every way in which it ends: close code, the log's word, the metric's label
-//! connection/peer.rs       who is at the other end, packed
-//! connection/badge.rs      the query and the state that go with each of its questions, packed
+//! connection/peer.rs       the address at the other end, packed
+//! connection/identity.rs   the query and the state that go with each of its questions, packed
 //!
-//! hub/mod.rs               all connections: the doors, the lists of who has to be looked at
-//! hub/access.rs            the access log: whose end and which refusals are told of, and what they had said and heard
-//! hub/registry.rs          every connection by its name; the one place that knows slots and generations
-//! hub/routes.rs            what each request is answered: /ws, /broadcast, /health, /metrics
-//! hub/commands.rs          join, leave, broadcast
-//! hub/asking.rs            questions to the authorizer: when one is asked, when it is taken back
-//! hub/addresses.rs         how many WebSockets there are from one address
-//! hub/backlog.rs           how much waits in all, and how much more may
-//! hub/tap.rs               GET /tap: what happens, told to those who look on
-//! hub/channels.rs          who is in what, both ways
-//! hub/broker.rs            the doors for a broker that is shared with other servers
-//! hub/subscriptions.rs     which channels that broker has been asked for
-//! hub/fanout.rs            deliveries under way to one audience: members, batches, the cursor
-//! hub/room.rs              who makes way where there are no file descriptors
-//! hub/drain.rs             the graceful stop: who is told to leave, and when
-//! hub/rates.rs             how many messages a connection may send in a second
-//! hub/deadlines.rs         when which connection has to be looked at: a wheel
+//! hub/mod.rs               all connections: the doors, nothing else
+//! hub/turn.rs              one turn of a connection: read, understood, handed to what it is about
+//! hub/drain.rs             the graceful stop, carried out: what happens to upgrades, clients and taps
+//! hub/delivery.rs          what was published goes out: the fan-out in slices, and the flush
+//! hub/endpoints/mod.rs     HTTP requests: a request goes to the handler of its row in the table; the key
+//! hub/endpoints/upgrade.rs     GET /ws: the checks in their order, then the WebSocket is open
+//! hub/endpoints/broadcast.rs   POST /broadcast
+//! hub/endpoints/health.rs      GET /health
+//! hub/endpoints/metrics.rs     GET /metrics, and where each gauge comes from
+//! hub/endpoints/tap.rs         GET /tap: how a tap begins, how its lines are sent, how it ends
+//! hub/permission.rs        may this be done: whether to ask, the question, what an answer does, what a failure does
+//! hub/commands.rs          join, leave and broadcast, once they are allowed
+//! hub/publish.rs           the one way to publish, and the one way to wait for it
+//! hub/replies.rs           what clients and backends are answered, and that it is reported
+//! hub/settle.rs            what follows from whatever was done to a connection, in named steps; how a WebSocket is closed
+//! hub/report/mod.rs        what happened, told once: metrics, access log, taps and log listen
+//! hub/report/listeners.rs  these listeners, and what is counted for every read and send
+//! hub/report/access_log.rs   the access log: a line for an end, and for a refused request
+//! hub/report/tap.rs        taps: the filter of each, and lines on their way to them
+//! hub/state.rs             the hub's fields: facts, what follows from them, what leaves
+//! hub/settings.rs          what the hub is configured with
+//! hub/roster.rs            every connection by its id; how many there are of each kind
+//! hub/slots.rs             tables by slot, and the walk over all slots
+//! hub/agenda.rs            which connections and audiences have to be looked at: lists and the wheel
+//! hub/deadlines.rs         when a connection has to be looked at: a wheel
+//! hub/channels.rs          channels and their members, both ways
+//! hub/channel.rs           one channel: its audiences, what waits for it
+//! hub/names.rs             which name is which channel's
+//! hub/memberships.rs       the memberships of one connection
+//! hub/audience.rs          the members of a channel with one encoding: batches, the cursor
+//! hub/subscriptions.rs     which channels the broker has been asked for
+//! hub/drain_plan.rs        the graceful stop, planned: which client is to be closed when
+//! hub/limits/mod.rs        the limits that hold for all connections together
+//! hub/limits/per_address.rs    WebSockets from one address
+//! hub/limits/message_rate.rs   messages of a connection in a second
+//! hub/limits/memory.rs     bytes buffered for all connections
+//! hub/limits/eviction.rs   idle HTTP connections are closed when file descriptors run out
 //!
 //! authorizer/mod.rs        the loop's side: a Question goes out, an Answer comes home; never sees a client
 //! authorizer/pool.rs       how many worker threads there are, and what they share with the loop
@@ -128,34 +160,38 @@
 //! ```text
 //! Server { poll, signals, acceptor, hub, authorizer, redis, log }          and the one receive buffer, 64 KiB
 //!  Acceptor { listeners, max_sockets, paused_until }
-//!  Hub<S> { settings, clock, registry, channels, runs, badges, deadlines, lists of names, effects, metrics }
-//!   Registry<S> { Slab<Connection<S>>, accepted }
-//!    Connection<S> { stream: S, session, inbox, outbox, peer, badge, dialect, a few marks }
+//!  Hub<S> { settings, clock, roster, channels, runs, usage, agenda, effects, listeners, drain, drivers }
+//!   Roster<S> { Slab<Connection<S>>, identities, counts }                   facts
+//!    Connection<S> { stream: S, session, inbox, outbox, peer, encoding, identity, marks }       all private
 //!     Session { phase, ending, over }        Outbox: own bytes and slices of runs, in order
-//!   Channels { by_name, Slab<Channel>, joined: by slot }
-//!    Channel { name, audiences: [Audience; 2], who waits for it }          one audience for each Dialect
+//!   Channels { by_name, Slab<Channel>, joined: by slot, subscriptions }     facts
+//!    Channel { name, audiences: [Audience], connections that wait for it }  one audience for each Encoding
 //!     Audience { members, batches, cursor }
-//!   Runs { Slab<Run { bytes, holders }> }
+//!   Runs { Slab<Run { bytes, holders }> }                                   facts
+//!   Usage { per address, message rate, memory, eviction }                   what the limits count
+//!   Agenda { again, released, serving, dirty, to_drop, wheel }              what follows from the facts
+//!   Listeners { metrics, access log, taps, log }                            hear what happened
 //!  Authorizer { queue, workers, answers }    the only thing that threads share, with the log's queue
 //! ```
 //!
-//! `S` is a socket in the program, and whatever reads and writes in a test. The words:
+//! `S` is a socket in the program, and a scripted pipe in tests. The words:
 //!
-//! - **ConnId** (slot, generation): a connection's name. Whoever comes back late (an event of the poll, a verdict) is
-//!   looked up by it, so that a slot's new tenant is never taken for the old one.
-//! - **Phase**: `Request`, `Body`, `Authorizing`, `Publishing`, `Open`, `Streaming`, `Closing`. What belongs to a phase lives in it.
-//!   While a question is open (`Authorizing`, `Publishing`, `Open` with something parked) nothing further is
-//!   understood: bytes wait in the inbox or in the kernel, and the end of the stream behind them.
-//! - **Event** (session to hub): `Introduced`, `Request`, `Body`, `BadBody`, `Said`, `Bye`. That is all a connection can tell the
-//!   house.
-//! - **Effect**: what the hub wants from outside. A `Question` to the authorizer comes home as an **Answer** with a
+//! - **ConnId** (slot, generation): a connection's name inside the process. An event of the poll or an answer that comes
+//!   late is looked up by it, so that a slot's new connection is never taken for the old one. The **PublicId** is its name
+//!   outside.
+//! - **Phase**: `Request`, `Body`, `Suspended`, `Open`, `Streaming`, `Closing`. What belongs to a phase lives in it.
+//! - **Suspended**: an upgrade, a command or a POST that waits for an answer (**Awaits**: `Verdict`, `Channel`, `Receipt`).
+//!   Meanwhile nothing further is understood: bytes wait in the inbox or in the kernel, and the end of the stream behind
+//!   them.
+//! - **Event** (session to hub): `Introduced`, `Request`, `Body`, `BadBody`, `Said`, `Bye`: all that a connection can tell.
+//! - **Effect**: what the hub wants from outside. A `Question` to the authorizer is answered with an **Answer** that holds a
 //!   **Verdict** (`Allow`, `Deny`, `Unavailable`), which is no `Result`: no is as good an answer as yes. What is published
-//!   and subscribed at redis comes home as a **Receipt**. Each comes exactly once.
-//! - **Dialect**: how a member hears a content, `Raw` or `V1` (the subprotocol). A **Place** is one dialect's audience
-//!   of one channel, in 32 bits.
+//!   and subscribed at redis is answered with a **Receipt**. Each comes exactly once.
+//! - **Encoding**: how a content is written for a member, `Raw` or `V1` (the subprotocol). An **AudienceId** is one
+//!   encoding's audience of one channel, in 32 bits.
 //! - **Run**: encoded frames in one buffer that grows at its end, named by an index and counted by hand. A **Slice** is
 //!   a stretch of one: what a batch is, and what an outbox holds of it.
-//! - **Ending**: why it is over. The first reason stays.
+//! - **Ending**: why a connection is over. The first reason stays.
 //!
 //! # One turn
 //!
@@ -167,45 +203,58 @@
 //!  2 events          256: signals, listeners (only noted), and hub.ready(): one read each, 512 requests or messages, 4,096 of all
 //!  3 accept          16 from each listener, as long as there are file descriptors
 //!  4 verdicts        all that have come home: hub.verdict(); redis.turn(): 256 KiB and 1,024 messages, 1,024 receipts
-//!  5 hub.turns       256 who need not wait for a channel any longer, 512 channels to be subscribed again, then 256 of those
+//!  5 hub.turns       256 that need not wait for a channel any longer, 512 channels to be subscribed again, then 256 of those
 //!                    with work but no edge to come, 4,096 messages
 //!  6 effects         hub.effect() to the authorizer and to redis, until there is none
-//!  7 hub.expire      64 due deadlines; in a graceful stop, 64 whose time it is to leave
+//!  7 hub.expire      64 due deadlines; in a graceful stop, 64 clients to be closed
 //!  8 hub.fan_out     32 sends, round-robin between audiences, 16 each; a large frame counts for more
-//!  9 hub.make_room   somebody waits to be accepted, and there are no file descriptors: some who have no request make way
-//! 10 hub.flush       everybody into whose outbox something was put, once
+//!  9 hub.evict       connections wait to be accepted, and file descriptors have run out: idle HTTP connections are closed
+//! 10 hub.flush       each connection into whose outbox something was put, once
 //! 11 hub.reap        64 of those that are over: the only place where a connection is dropped
 //! ```
 //!
 //! Sockets are registered once, readable and writable, edge-triggered. A read that did not fill the buffer has drained
-//! the socket, and a write that blocked is told by an edge; whoever stops early for another reason has to stand in a
-//! list: `again` (has work), `released` (has waited for a channel), `serving` (an audience with a batch), `dirty` (has something
-//! to be sent), `doomed` (is over). `Hub::settle` is called after whatever was done to a connection, and puts it into
-//! them.
+//! the socket, and a write that blocked is reported by an edge. A connection that stops early for another reason has to be
+//! in a list of the agenda: `again` (has work), `released` (has waited for a channel), `dirty` (has something to be
+//! sent), `to_drop` (is over); an audience with a batch is in `serving`. `settle` is called after whatever was done to a
+//! connection, and puts it into them.
 //!
 //! # Four walks
 //!
-//! 1. **A client's broadcast.** `hub.ready` → `turn` → `connection.fill` reads into the shared buffer → `session.next`:
-//!    frame, judge, unmask where it lies, message → `Event::Said` → `commands::said`: parse, and ask (the command is
-//!    parked with a copy of its message) or, without an authorizer, go on → `perform` → `deliver` → `channels.publish`:
-//!    the frame is encoded once for each dialect, behind the batch that has not begun to go out → later in the turn
-//!    `fan_out` → `serve` → `connection.deliver`: one write for each member, of all that was published to the audience
-//!    in the meantime. Who cannot take it keeps a slice in its outbox; over `--max-queue-size` it is too slow.
-//! 2. **A verdict.** A worker puts an `Answer` on the pile, and the first since the last look wakes the poll →
-//!    `hub.verdict`: the connection is gone → ignored; `Authorizing` → `101`, or a refusal; parked → done,
-//!    `not_authorized`, or closed with 1013 → `settle` puts it on the again-list, as more bytes may have waited.
-//!    A connection that was reset, or has left, takes its question back: `settle` → `asking` → `Effect::Withdraw`.
-//! 3. **POST /broadcast.** `Event::Request` → `routes::broadcast`: key, type, each an early return → the body, which
-//!    usually came with the head, or `Event::Body` later → parsed → `deliver`, and `201`. More than 4 MiB under way to
-//!    that channel: the phase `Publishing` until `fan_out` has sent some of it (a client's broadcast is parked for the
-//!    same reason) → a pipelined request goes on.
-//!    With redis, 1 and 3 go out instead: `Effect::Publish`, parked or `Publishing` until `hub.receipt` → `ok` or `201`,
-//!    `unavailable` or `503`. The content comes back as any other: `redis.turn` → `hub.arrived` → `deliver`. A join waits
-//!    likewise, for `hub.subscribed`.
-//! 4. **An end.** The client's close, a violation, `too_slow`, `stopping`, the authorizer's silence → `hub.close`: what
-//!    was published while it was a member goes first, then the close frame → `Closing`: until the client's close, or
-//!    the deadline → over → `settle` ends its memberships and dooms it → `reap`: its runs are let go, it is counted and
-//!    dropped, and its slot may have a new tenant.
+//! 1. **A client's broadcast.** `hub.ready` → `turn` → `connection.fill` reads into the shared buffer →
+//!    `connection.next`: frame, judge, unmask in place, message → `Event::Said` → `commands::read`: parse, limits →
+//!    `permission::for_command`: with an authorizer the command is suspended with a copy of its message → allowed:
+//!    `commands::perform` → `publish::publish` → `channels.publish`: the frame is encoded once for each encoding, behind
+//!    the batch that has not begun to go out → later in the turn `delivery::fan_out` → `connection.deliver`: one write for
+//!    each member, of all that was published to the audience in the meantime. What the kernel does not take waits as a slice in
+//!    the member's outbox; over `--max-queue-size` the member is too slow.
+//! 2. **An answer of the authorizer.** A worker puts an `Answer` on the pile, and the first since the last look wakes the
+//!    poll → `hub.verdict` → `permission::answer`: for an id that is gone it is ignored. A refused upgrade is answered
+//!    `403`, a refused join or broadcast `not_authorized`, both by `replies`; a failure is `503`, or a close with 1013.
+//!    What is allowed comes back: `endpoints::upgrade::allowed` or `commands::perform` → `settle` puts the connection on
+//!    the again-list, as more bytes may have waited. A connection that was reset, or has left, takes its question back:
+//!    `settle` → `Effect::Withdraw`.
+//! 3. **POST /broadcast.** `Event::Request` → `endpoints::request`: the row in the table, the key, the type, each an early
+//!    return → the body, which usually came with the head, or `Event::Body` later → `endpoints::broadcast`: parsed →
+//!    `publish::publish`, and `201`. More than 4 MiB under way to that channel: the request is suspended until
+//!    `delivery::fan_out` has sent some of it (a client's broadcast, for the same reason, too) → a pipelined request goes on.
+//!    With redis, 1 and 3 go out instead: `Effect::Publish`, suspended until `hub.receipt` → `publish::confirmed` → `ok`
+//!    or `201`, `unavailable` or `503`. The content comes back as any other: `redis.turn` → `hub.arrived` →
+//!    `publish::arrived`. A join waits likewise, for `hub.subscribed`.
+//! 4. **An end.** The client's close, a violation, `too_slow`, `stopping`, the authorizer's failure → `settle::close`: what
+//!    was published while it was a member is put into its outbox first, then the close frame → `Closing`: until the
+//!    client's close, or the deadline → over. `settle` reports the end of the WebSocket as soon as it closes, and ends its
+//!    memberships; when it is over, it is listed to be dropped → `hub.reap`: its runs are released, it is reported and
+//!    dropped, and its slot may have a new connection.
+//!
+//! # What to touch
+//!
+//! - **An endpoint**: a row in `wire/endpoint.rs`, a handler in `hub/endpoints`.
+//! - **An event** (metric, access log, tap): a function in `hub/report/mod.rs`, and the call where it happens.
+//! - **A command**: `wire/command.rs` to read it, `hub/commands.rs` to do it; `permission` asks about every command.
+//! - **A broker**: a driver beside `redis.rs` that takes `Effect::{Publish, Subscribe, Unsubscribe}` and calls the hub's doors
+//!   for a broker with what became of them; `publish.rs` and `subscriptions.rs` know no driver.
+//! - **A limit**: a file in `hub/limits`, a field of `Usage`, its flag in `config/flags.rs`.
 //!
 //! # Rules of the house
 //!

@@ -334,7 +334,7 @@ impl Redis {
                     (false, _) => "the broker is up",
                     (true, false) => "all channels are subscribed again",
                     (true, true) => {
-                        hub.outside.broker_reconnections += 1;
+                        hub.drivers.broker_reconnections += 1;
                         "the broker is up again"
                     }
                 };
@@ -468,11 +468,11 @@ impl Redis {
     ) -> bool {
         let name = channel.strip_prefix(self.prefix.as_bytes());
         let Some(channel) = name.and_then(|name| str::from_utf8(name).ok()) else {
-            hub.metrics.broker_messages.add("unknown");
+            hub.metrics_mut().broker_messages.add("unknown");
             return true;
         };
         if !json::is_json(content) {
-            hub.metrics.broker_messages.add("not_json");
+            hub.metrics_mut().broker_messages.add("not_json");
             if let Some(left_out) = self.not_json.admit(now) {
                 let fields = [
                     ("channel", Value::Text(channel)),
@@ -485,7 +485,7 @@ impl Redis {
         }
         let taken = hub.arrived(channel, content);
         if taken {
-            hub.metrics.broker_messages.add("delivered");
+            hub.metrics_mut().broker_messages.add("delivered");
         }
         taken
     }

@@ -288,8 +288,8 @@ impl Server {
             return;
         };
         let load = authorizer.answers(answers);
-        self.hub.outside.questions_in_flight = load.in_flight as u64;
-        self.hub.outside.questions_waiting = load.waiting as u64;
+        self.hub.drivers.questions_in_flight = load.in_flight as u64;
+        self.hub.drivers.questions_waiting = load.waiting as u64;
         for answer in answers.drain(..) {
             self.answered(answer);
         }

@@ -29,7 +29,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{ConnectionDetails, Connector, LazyBuffers, NextTimeout};
 
 use super::pool::{STACK, lock};
-use super::transport::{Traffic, Wire};
+use super::transport::{Traffic, Carrier};
 use super::url::Url;
 use crate::tls::client_config;
 
@@ -47,13 +47,13 @@ pub(super) struct Dialer {
 }
 
 impl Connector for Dialer {
-    type Out = Wire;
+    type Out = Carrier;
 
     fn connect(
         &self,
         details: &ConnectionDetails,
         _: Option<()>,
-    ) -> Result<Option<Wire>, ureq::Error> {
+    ) -> Result<Option<Carrier>, ureq::Error> {
         self.traffic.count();
         let deadline = Instant::now() + *details.timeout.after;
         let link = self.dial(deadline).map_err(|error| match error.kind() {
@@ -62,7 +62,7 @@ impl Connector for Dialer {
         })?;
         let config = details.config;
         let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
-        Ok(Some(Wire::new(link, buffers, Arc::clone(&self.traffic))))
+        Ok(Some(Carrier::new(link, buffers, Arc::clone(&self.traffic))))
     }
 }
 

@@ -48,7 +48,7 @@ impl Traffic {
 }
 
 #[derive(Debug)]
-pub(super) struct Wire {
+pub(super) struct Carrier {
     link: Link,
     buffers: LazyBuffers,
     /// To be sent before the next read.
@@ -59,9 +59,9 @@ pub(super) struct Wire {
     answered: bool,
 }
 
-impl Wire {
-    pub(super) fn new(link: Link, buffers: LazyBuffers, traffic: Arc<Traffic>) -> Wire {
-        Wire {
+impl Carrier {
+    pub(super) fn new(link: Link, buffers: LazyBuffers, traffic: Arc<Traffic>) -> Carrier {
+        Carrier {
             link,
             buffers,
             unsent: Vec::new(),
@@ -78,7 +78,7 @@ impl Wire {
     }
 }
 
-impl Transport for Wire {
+impl Transport for Carrier {
     fn buffers(&mut self) -> &mut dyn Buffers {
         &mut self.buffers
     }

@@ -1,169 +1,33 @@
-//! Who is in what, both ways.
+//! Channels and their members, both ways.
 //!
-//! Owns: the channels by name, their members by [`Audience`], and each connection's memberships. Knows: slots.
-//! Never knows: connections, frames, who may do what. A channel exists while it has a member, somebody who waits for it,
-//! or a delivery that is listed to be looked at.
+//! Owns: the channels by name, their members by [`Audience`], one for each encoding, and each connection's memberships.
+//! Knows: slots, and how a channel stands at the broker. Never knows: connections, who may do what. A channel exists while
+//! it has a member, a connection that waits for it, or an audience in the list of those to be served.
 
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "what is counted is in memory; a wrong account is to be seen by tests, not to be hidden"
 )]
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::rc::Rc;
 
 use slab::Slab;
 
-use super::fanout::{self, Audience};
-use super::subscriptions::{Link, Subscribed};
+use super::audience::{self, Audience};
+use super::channel::Channel;
+use super::memberships::{AudienceId, Memberships};
+use super::names::ChannelNames;
+use super::slots::Slots;
+use super::subscriptions::{self, BrokerStanding, Subscriptions};
 use crate::buffers::{Runs, Slice};
-use crate::effect::{ConnId, Receipt};
-use crate::wire::answer;
+use crate::clock::Millis;
+use crate::effect::{ConnId, Receipt, SubscriptionId};
+use crate::random::Random;
 use crate::wire::channel_name::ChannelName;
-use crate::wire::frame::{self, Opcode};
-use crate::wire::handshake::Dialect;
+use crate::wire::encoding::Encoding;
 
-/// One audience of one channel: the channel's index, and in the lowest bit the dialect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Place(u32);
-
-impl Place {
-    fn new(channel: usize, dialect: Dialect) -> Place {
-        Place((channel as u32) << 1 | u32::from(dialect == Dialect::V1))
-    }
-
-    fn channel(self) -> usize {
-        self.0 as usize >> 1
-    }
-
-    fn dialect(self) -> Dialect {
-        match self.0 & 1 {
-            0 => Dialect::Raw,
-            _ => Dialect::V1,
-        }
-    }
-}
-
-/// The memberships of one connection: where, and at which place of that audience. Most are in one channel, and that
-/// costs no allocation.
-#[derive(Debug, Default)]
-#[expect(
-    clippy::box_collection,
-    reason = "a map takes 48 bytes, and every connection would pay for them"
-)]
-enum Joined {
-    #[default]
-    Nowhere,
-    One(Place, u32),
-    Many(Box<HashMap<Place, u32>>),
-}
-
-const _: () = assert!(size_of::<Joined>() == 16);
-
-impl Joined {
-    fn at(&self, place: Place) -> Option<u32> {
-        match self {
-            Joined::One(p, at) if *p == place => Some(*at),
-            Joined::Many(map) => map.get(&place).copied(),
-            _ => None,
-        }
-    }
-
-    fn put(&mut self, place: Place, at: u32) {
-        match self {
-            Joined::Nowhere => *self = Joined::One(place, at),
-            Joined::One(p, old) if *p == place => *old = at,
-            Joined::One(p, old) => {
-                *self = Joined::Many(Box::new(HashMap::from([(*p, *old), (place, at)])))
-            }
-            Joined::Many(map) => {
-                map.insert(place, at);
-            }
-        }
-    }
-
-    fn take(&mut self, place: Place) {
-        match self {
-            Joined::One(p, _) if *p == place => *self = Joined::Nowhere,
-            Joined::Many(map) => {
-                map.remove(&place);
-                if map.is_empty() {
-                    *self = Joined::Nowhere;
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Joined::Nowhere => 0,
-            Joined::One(..) => 1,
-            Joined::Many(map) => map.len(),
-        }
-    }
-
-    fn places(&self) -> impl Iterator<Item = (Place, u32)> {
-        let (one, many) = match self {
-            Joined::Nowhere => (None, None),
-            Joined::One(place, at) => (Some((*place, *at)), None),
-            Joined::Many(map) => (None, Some(map.iter().map(|(place, at)| (*place, *at)))),
-        };
-        one.into_iter().chain(many.into_iter().flatten())
-    }
-}
-
-/// Tables in [`Names`].
-const TABLES: usize = 512;
-
-/// Which name is which channel's. Many small tables, over a large one: a table that has to grow is filled anew in one
-/// go, and a hundred thousand names at once would keep everybody waiting for ten milliseconds.
-#[derive(Debug)]
-struct Names(Box<[HashMap<ChannelName, u32>]>);
-
-impl Default for Names {
-    fn default() -> Self {
-        Names((0..TABLES).map(|_| HashMap::default()).collect())
-    }
-}
-
-impl Names {
-    /// Not keyed, unlike the tables: names that are made to meet in one of them make it as slow as a single one.
-    fn table(name: &str) -> usize {
-        let mix = |sum: usize, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte));
-        name.bytes().fold(0, mix) % TABLES
-    }
-
-    fn get(&self, name: &str) -> Option<u32> {
-        self.0.get(Names::table(name))?.get(name).copied()
-    }
-
-    fn insert(&mut self, name: ChannelName, channel: usize) {
-        if let Some(table) = self.0.get_mut(Names::table(name.as_str())) {
-            table.insert(name, channel as u32);
-        }
-    }
-
-    fn remove(&mut self, name: &ChannelName) {
-        if let Some(table) = self.0.get_mut(Names::table(name.as_str())) {
-            table.remove(name);
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct Channel {
-    pub name: ChannelName,
-    audiences: [Audience; 2],
-    /// What stands before a content in the dialect `wsify.v1`; made when it is first needed.
-    prefix: Vec<u8>,
-    /// Who waits: publishers until less is on its way to the members, those who join until it is subscribed.
-    pub waiting: Vec<ConnId>,
-    /// Lists of those who have waited, and have not been told.
-    releasing: u32,
-    pub subscribed: Subscribed,
-}
-
-/// Those who waited for a channel and may try again, in the order in which they came.
+/// Connections that have waited for a channel and may try again, in the order in which they came.
 #[derive(Debug)]
 pub struct Released {
     channel: usize,
@@ -178,46 +42,14 @@ impl Released {
     }
 }
 
-impl Channel {
-    fn new(name: ChannelName) -> Channel {
-        Channel {
-            name,
-            audiences: Default::default(),
-            prefix: Vec::new(),
-            waiting: Vec::new(),
-            releasing: 0,
-            subscribed: Subscribed::default(),
-        }
-    }
-
-    pub fn has_members(&self) -> bool {
-        self.audiences.iter().any(|audience| !audience.is_empty())
-    }
-
-    fn audience(&self, dialect: Dialect) -> &Audience {
-        let [raw, v1] = &self.audiences;
-        match dialect {
-            Dialect::Raw => raw,
-            Dialect::V1 => v1,
-        }
-    }
-
-    fn audience_mut(&mut self, dialect: Dialect) -> &mut Audience {
-        let [raw, v1] = &mut self.audiences;
-        match dialect {
-            Dialect::Raw => raw,
-            Dialect::V1 => v1,
-        }
-    }
-}
-
 #[derive(Debug, Default)]
 pub struct Channels {
-    by_name: Names,
-    pub(super) channels: Slab<Channel>,
-    joined: Vec<Joined>,
+    by_name: ChannelNames,
+    channels: Slab<Channel>,
+    joined: Slots<Memberships>,
     memberships: usize,
-    pub link: Link,
+    /// Which channels the broker has been asked for.
+    pub subscriptions: Subscriptions,
 }
 
 impl Channels {
@@ -233,19 +65,19 @@ impl Channels {
 
     /// Channels that the connection in `slot` is in.
     pub fn joined(&self, slot: u32) -> usize {
-        self.joined.get(slot as usize).map_or(0, Joined::len)
+        self.joined.get(slot).map_or(0, Memberships::len)
     }
 
-    /// Names of the channels that the connection in `slot` is in.
+    /// ChannelNames of the channels that the connection in `slot` is in.
     pub fn names_of(&self, slot: u32) -> impl Iterator<Item = &str> {
-        let joined = self.joined.get(slot as usize).into_iter();
-        let places = joined.flat_map(Joined::places);
-        places.filter_map(|(place, _)| self.name(place))
+        let joined = self.joined.get(slot).into_iter();
+        let ids = joined.flat_map(Memberships::audiences);
+        ids.filter_map(|(id, _)| self.name(id))
     }
 
-    /// The name of the channel that a place is in.
-    pub fn name(&self, place: Place) -> Option<&str> {
-        let channel = self.channels.get(place.channel())?;
+    /// The name of an audience's channel.
+    pub fn name(&self, id: AudienceId) -> Option<&str> {
+        let channel = self.channels.get(id.channel())?;
         Some(channel.name.as_str())
     }
 
@@ -257,35 +89,33 @@ impl Channels {
         audiences.map(Audience::len).sum()
     }
 
-    pub fn is_member(&self, slot: u32, name: &str, dialect: Dialect) -> bool {
-        self.membership(slot, name, dialect).is_some()
+    pub fn is_member(&self, slot: u32, name: &str, encoding: Encoding) -> bool {
+        self.membership(slot, name, encoding).is_some()
     }
 
-    fn membership(&self, slot: u32, name: &str, dialect: Dialect) -> Option<(Place, u32)> {
-        let place = Place::new(self.by_name.get(name)? as usize, dialect);
-        Some((place, self.joined.get(slot as usize)?.at(place)?))
+    fn membership(&self, slot: u32, name: &str, encoding: Encoding) -> Option<(AudienceId, u32)> {
+        let id = AudienceId::new(self.by_name.get(name)? as usize, encoding);
+        Some((id, self.joined.get(slot)?.at(id)?))
     }
 
     /// Makes `slot` a member. Joining twice is joining once.
-    pub fn join(&mut self, slot: u32, name: &str, dialect: Dialect) {
-        if self.is_member(slot, name, dialect) {
+    pub fn join(&mut self, slot: u32, name: &str, encoding: Encoding) {
+        if self.is_member(slot, name, encoding) {
             return;
         }
         let index = self.open(name);
-        if self.joined.len() <= slot as usize {
-            self.joined.resize_with(slot as usize + 1, Joined::default);
-        }
         if let Some(channel) = self.channels.get_mut(index)
-            && let Some(joined) = self.joined.get_mut(slot as usize)
+            && let Some(joined) = self.joined.entry(slot)
+            && let Some(audience) = channel.audiences.get_mut(encoding.index())
         {
-            let at = channel.audience_mut(dialect).add(slot);
-            joined.put(Place::new(index, dialect), at);
+            let at = audience.add(slot);
+            joined.put(AudienceId::new(index, encoding), at);
             self.memberships += 1;
         }
     }
 
     /// The channel's index; it is made if there is none.
-    pub(super) fn open(&mut self, name: &str) -> usize {
+    fn open(&mut self, name: &str) -> usize {
         if let Some(index) = self.by_name.get(name) {
             return index as usize;
         }
@@ -296,86 +126,89 @@ impl Channels {
     }
 
     /// What the member in `slot` has not had yet of what was published to it here.
-    pub fn owed(&self, slot: u32, name: &str, dialect: Dialect) -> Vec<Slice> {
-        let membership = self.membership(slot, name, dialect).into_iter();
+    pub fn pending(&self, slot: u32, name: &str, encoding: Encoding) -> Vec<Slice> {
+        let membership = self.membership(slot, name, encoding).into_iter();
         membership
-            .flat_map(|(place, at)| self.owed_at(place, at))
+            .flat_map(|(id, at)| self.pending_in(id, at))
             .collect()
     }
 
     /// What `slot` has not had yet of what was published to it anywhere.
-    pub fn owed_everywhere(&self, slot: u32) -> Vec<Slice> {
-        let joined = self.joined.get(slot as usize).into_iter();
+    pub fn all_pending(&self, slot: u32) -> Vec<Slice> {
+        let joined = self.joined.get(slot).into_iter();
         joined
-            .flat_map(Joined::places)
-            .flat_map(|(place, at)| self.owed_at(place, at))
+            .flat_map(Memberships::audiences)
+            .flat_map(|(id, at)| self.pending_in(id, at))
             .collect()
     }
 
-    fn owed_at(&self, place: Place, at: u32) -> impl Iterator<Item = Slice> {
-        let channel = self.channels.get(place.channel()).into_iter();
-        channel.flat_map(move |channel| channel.audience(place.dialect()).owed(at))
+    fn pending_in(&self, id: AudienceId, at: u32) -> impl Iterator<Item = Slice> {
+        let channel = self.channels.get(id.channel()).into_iter();
+        let audience = channel.flat_map(move |channel| channel.audiences.get(id.encoding()));
+        audience.flat_map(move |audience| audience.pending(at))
     }
 
     /// Ends one membership. Leaving a channel one is not in does nothing.
-    pub fn leave(&mut self, slot: u32, name: &str, dialect: Dialect, runs: &mut Runs) {
-        if let Some((place, at)) = self.membership(slot, name, dialect) {
-            if let Some(joined) = self.joined.get_mut(slot as usize) {
-                joined.take(place);
+    pub fn leave(&mut self, slot: u32, name: &str, encoding: Encoding, runs: &mut Runs) {
+        if let Some((id, at)) = self.membership(slot, name, encoding) {
+            if let Some(joined) = self.joined.get_mut(slot) {
+                joined.take(id);
             }
-            self.remove(place, at, runs);
+            self.remove(id, at, runs);
         }
     }
 
     /// Ends all memberships of `slot`.
     pub fn leave_all(&mut self, slot: u32, runs: &mut Runs) {
-        if let Some(joined) = self.joined.get_mut(slot as usize) {
+        if let Some(joined) = self.joined.get_mut(slot) {
             let joined = std::mem::take(joined);
-            for (place, at) in joined.places() {
-                self.remove(place, at, runs);
+            for (id, at) in joined.audiences() {
+                self.remove(id, at, runs);
             }
         }
     }
 
-    fn remove(&mut self, place: Place, at: u32, runs: &mut Runs) {
+    fn remove(&mut self, id: AudienceId, at: u32, runs: &mut Runs) {
         let Channels {
             channels, joined, ..
         } = self;
-        let Some(channel) = channels.get_mut(place.channel()) else {
+        let Some(channel) = channels.get_mut(id.channel()) else {
             return;
         };
-        let audience = channel.audience_mut(place.dialect());
+        let Some(audience) = channel.audiences.get_mut(id.encoding()) else {
+            return;
+        };
         audience.remove(at, runs, |other, at| {
-            if let Some(joined) = joined.get_mut(other as usize) {
-                joined.put(place, at);
+            if let Some(joined) = joined.get_mut(other) {
+                joined.put(id, at);
             }
         });
         self.memberships -= 1;
-        self.forget_if_empty(place.channel());
+        self.forget_if_empty(id.channel());
     }
 
-    /// Removes a channel that nobody is in and nobody will look at.
+    /// Removes a channel without members that nothing waits for.
     fn forget_if_empty(&mut self, index: usize) {
         let Some(channel) = self.channels.get(index) else {
             return;
         };
-        let unused = channel.audiences.iter().all(|a| a.is_empty() && !a.listed);
-        if unused && channel.waiting.is_empty() && channel.releasing == 0 {
+        if channel.is_unused() {
             let channel = self.channels.remove(index);
             self.by_name.remove(&channel.name);
-            self.unsubscribe(&channel);
+            self.subscriptions
+                .closed(&channel.subscribed, &channel.name);
         }
     }
 
-    pub fn audience_mut(&mut self, place: Place) -> Option<&mut Audience> {
-        let channel = self.channels.get_mut(place.channel())?;
-        Some(channel.audience_mut(place.dialect()))
+    pub fn audience_mut(&mut self, id: AudienceId) -> Option<&mut Audience> {
+        let channel = self.channels.get_mut(id.channel())?;
+        channel.audiences.get_mut(id.encoding())
     }
 
     /// Whether so much is on its way to the channel that nothing more is to be published to it.
     pub fn is_full(&mut self, name: &str) -> bool {
         self.named_mut(name)
-            .is_some_and(|(_, channel)| channel.audiences.iter().any(Audience::is_congested))
+            .is_some_and(|(_, channel)| channel.is_congested())
     }
 
     /// Whether a publisher has to wait until less is on its way to the channel; if so, `publisher` is released when there
@@ -383,21 +216,17 @@ impl Channels {
     pub fn is_congested(&mut self, name: &str, publisher: ConnId, runs: &Runs) -> bool {
         // What all runs hold bounds what is on its way to one channel. Mostly that answers it, and the name need not be
         // looked up twice.
-        if runs.held <= fanout::CONGESTED {
+        if runs.held <= audience::CONGESTED {
             return false;
         }
         let Some((_, channel)) = self.named_mut(name) else {
             return false;
         };
-        let congested = channel.audiences.iter().any(Audience::is_congested);
+        let congested = channel.is_congested();
         if congested {
             channel.waiting.push(publisher);
         }
         congested
-    }
-
-    pub(super) fn named(&self, name: &str) -> Option<&Channel> {
-        self.channels.get(self.by_name.get(name)? as usize)
     }
 
     fn named_mut(&mut self, name: &str) -> Option<(usize, &mut Channel)> {
@@ -405,21 +234,21 @@ impl Channels {
         Some((index, self.channels.get_mut(index)?))
     }
 
-    /// A batch has gone out, or the audience is empty: who waits because of it need wait no longer, and the channel may be
-    /// of no more use.
-    pub fn served(&mut self, place: Place) -> Option<Released> {
-        let channel = self.channels.get(place.channel())?;
-        if !channel.audiences.iter().any(Audience::is_congested) {
-            let released = self.release(place.channel(), None);
+    /// A batch has gone out, or the audience is empty: connections that wait because of it are released, and the channel may
+    /// be of no more use.
+    pub fn served(&mut self, id: AudienceId) -> Option<Released> {
+        let channel = self.channels.get(id.channel())?;
+        if !channel.is_congested() {
+            let released = self.release(id.channel(), None);
             if released.is_some() {
                 return released;
             }
         }
-        self.forget_if_empty(place.channel());
+        self.forget_if_empty(id.channel());
         None
     }
 
-    /// Those who wait for a channel, to be told; then [`Channels::released`] is to be called.
+    /// Releases the connections that wait for a channel; when all have had their turn, [`Channels::released`] is to be called.
     pub fn release(&mut self, index: usize, receipt: Option<Receipt>) -> Option<Released> {
         let channel = self.channels.get_mut(index)?;
         if channel.waiting.is_empty() {
@@ -433,7 +262,7 @@ impl Channels {
         })
     }
 
-    /// They all have been told.
+    /// All released connections have had their turn.
     pub fn released(&mut self, done: &Released) {
         if let Some(channel) = self.channels.get_mut(done.channel) {
             channel.releasing -= 1;
@@ -449,39 +278,96 @@ impl Channels {
         content: &[u8],
         now: u64,
         runs: &mut Runs,
-        serve: &mut VecDeque<Place>,
+        serve: &mut VecDeque<AudienceId>,
     ) {
         let Some((index, channel)) = self.named_mut(name) else {
             return;
         };
-        let Channel {
-            name,
-            audiences: [raw, v1],
-            prefix,
-            ..
-        } = channel;
-        for (dialect, audience) in [(Dialect::Raw, raw), (Dialect::V1, v1)] {
-            if audience.is_empty() {
-                continue;
+        channel.publish(content, now, runs, |encoding| {
+            serve.push_back(AudienceId::new(index, encoding));
+        });
+    }
+
+    /// How the channel `name` stands at the broker, which `joining` wants to join. The broker is asked for it unless it is
+    /// subscribed, or was asked for and is not answered; `joining` is released when it is.
+    pub fn subscribe(&mut self, name: &str, joining: ConnId) -> BrokerStanding {
+        if !self.subscriptions.is_listening() {
+            return BrokerStanding::Ready;
+        }
+        let index = self.open(name);
+        let Some(channel) = self.channels.get_mut(index) else {
+            return BrokerStanding::Ready;
+        };
+        let standing = self.subscriptions.standing(&channel.subscribed);
+        if standing != BrokerStanding::Ready {
+            channel.waiting.push(joining);
+        }
+        if standing == BrokerStanding::Unasked {
+            self.ask(index);
+        }
+        standing
+    }
+
+    /// Why what is published to the channel `name` would not reach its members here, if so: the words of the broker's
+    /// refusal, or none while it is only to be restored.
+    pub fn deafness(&self, name: &str) -> Option<Option<Rc<str>>> {
+        let channel = self.channels.get(self.by_name.get(name)? as usize)?;
+        match channel.has_members() {
+            true => self.subscriptions.deafness(&channel.subscribed),
+            false => None,
+        }
+    }
+
+    /// Asks the broker for a channel.
+    fn ask(&mut self, index: usize) {
+        if let Some(channel) = self.channels.get_mut(index) {
+            let has_members = channel.has_members();
+            let Channel {
+                name, subscribed, ..
+            } = channel;
+            self.subscriptions
+                .ask(index as u32, name, subscribed, has_members);
+        }
+    }
+
+    /// The broker has answered for a channel. Connections that wait for it are released.
+    pub fn subscribed(
+        &mut self,
+        id: SubscriptionId,
+        receipt: Receipt,
+        now: Millis,
+        random: &mut Random,
+    ) -> Option<Released> {
+        let index = id.channel as usize;
+        let channel = self.channels.get_mut(index)?;
+        let has_members = channel.has_members();
+        let subscribed = &mut channel.subscribed;
+        self.subscriptions
+            .answered(subscribed, id, &receipt, has_members, (now, random))
+            .then(|| self.release(index, Some(receipt)))?
+    }
+
+    /// Goes on with the walk that asks for the channels there are, and asks again for refused ones.
+    pub fn restore(&mut self, now: Millis) {
+        for _ in 0..subscriptions::WALK {
+            let Some(id) = self.subscriptions.next_again(now) else {
+                break;
+            };
+            let index = id.channel as usize;
+            if let Some(channel) = self.channels.get(index)
+                && self.subscriptions.is_refused(&channel.subscribed, id)
+            {
+                self.ask(index);
             }
-            match dialect {
-                Dialect::Raw => audience.publish(now, runs, |out| {
-                    frame::push_frame(out, Opcode::Text, content)
-                }),
-                Dialect::V1 => {
-                    if prefix.is_empty() {
-                        *prefix = answer::v1_prefix(name.as_str());
-                    }
-                    audience.publish(now, runs, |out| {
-                        let size = prefix.len() + content.len() + answer::V1_SUFFIX.len();
-                        frame::push_header(out, Opcode::Text, size);
-                        answer::push_v1(out, prefix, content);
-                    });
-                }
-            }
-            if !audience.listed {
-                audience.listed = true;
-                serve.push_back(Place::new(index, dialect));
+        }
+        let Some(part) = self.subscriptions.next_part(self.channels.capacity()) else {
+            return;
+        };
+        for index in part {
+            if let Some(channel) = self.channels.get(index)
+                && self.subscriptions.is_new(&channel.subscribed)
+            {
+                self.ask(index);
             }
         }
     }

@@ -1,13 +1,12 @@
-//! Which channels the broker has been asked for, so that what others publish there reaches the members here.
+//! Which channels the broker has been asked for, so that what is published elsewhere reaches the members here.
 //!
-//! Owns: the state of each channel's subscription, and what the broker is to be asked for next. Knows: channels, and
-//! whether the broker's link is there. Never knows: redis, or who waits for what reason.
+//! Owns: the link's state, as far as the hub knows it, and what the broker is to be asked for next. Knows: the value
+//! [`Subscribed`] that each channel keeps. Never knows: redis, channels, or which connection waits.
 //!
-//! A channel is subscribed while it exists. The first join waits until the broker has confirmed it; while the link
-//! is away nothing waits, and once it is back a walk over all channels subscribes them anew. A serial number names each
-//! subscription that is asked for, and what is below [`Link::since`] belonged to a link that is gone: so nothing has to
-//! be undone when a link breaks, and the confirmation of a channel that was left and joined again meanwhile is not
-//! taken for that of its successor.
+//! A channel is subscribed while it exists. The first join waits until the broker has confirmed it; while the link is away
+//! nothing waits, and once it is back a walk over all channels subscribes them anew. A serial number names each
+//! subscription that is asked for, and those below `since` belonged to a link that is gone: so nothing has to be undone
+//! when a link breaks, and the confirmation of a channel that was left and joined again is not taken for its successor's.
 //!
 //! Decision: a channel with members that the broker refuses is asked for again, after a pause of its own that grows and is
 //! partly random, over breaking the link, which would cost the other channels their messages, and over one pause for all
@@ -15,21 +14,22 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::ops::Range;
 use std::rc::Rc;
 
-use super::channels::{Channel, Channels};
 use crate::clock::Millis;
-use crate::effect::{ConnId, Effect, Receipt, Subscription, SubscriptionId};
+use crate::effect::{Effect, Receipt, Subscription, SubscriptionId};
 use crate::random::Random;
+use crate::wire::channel_name::ChannelName;
 
 /// Channels that the walk looks at, and refused channels that are asked for again, between two polls.
-const WALK: usize = 512;
+pub const WALK: usize = 512;
 /// The pause before a refused channel is asked for again: the first, and the longest, in milliseconds. It doubles with
 /// each refusal, and a random half of it is left out.
 const FIRST_PAUSE: Millis = 100;
 const LONGEST_PAUSE: Millis = 5_000;
 
-/// A channel's subscription.
+/// A channel's subscription, which the channel keeps.
 #[derive(Clone, Debug, Default)]
 pub struct Subscribed {
     /// 0: never asked for.
@@ -43,7 +43,7 @@ pub struct Subscribed {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
-    /// Asked for, for those who wait to join.
+    /// Asked for, for connections that wait to join.
     #[default]
     Asked,
     /// Asked for while it has members.
@@ -60,9 +60,20 @@ impl State {
     }
 }
 
-/// The broker's link that brings what is published, as far as the hub knows it.
+/// How a channel stands at the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokerStanding {
+    /// A member that joins now gets what is published from now on, or the link is away.
+    Ready,
+    /// The broker has been asked, and has not answered.
+    Waiting,
+    /// The broker is to be asked: it has not been, or has refused.
+    Unasked,
+}
+
+/// The broker's link that brings what is published.
 #[derive(Debug, Default)]
-pub struct Link {
+pub struct Subscriptions {
     /// There is a broker at all.
     shared: bool,
     up: bool,
@@ -79,20 +90,20 @@ pub struct Link {
     changes: VecDeque<Effect>,
 }
 
-impl Link {
-    /// Everything published to a channel with members here comes here.
-    pub fn is_complete(&self) -> bool {
+impl Subscriptions {
+    /// Whether everything published to a channel with members here comes here.
+    pub fn are_complete(&self) -> bool {
         !self.shared || self.up && self.walk.is_none() && self.deaf == 0
     }
 
-    /// It brings what is subscribed, or there is none.
-    pub fn is_up(&self) -> bool {
-        !self.shared || self.up
-    }
-
-    /// There is a broker.
+    /// Whether there is a broker.
     pub fn is_shared(&self) -> bool {
         self.shared
+    }
+
+    /// Whether the broker brings what is subscribed.
+    pub fn is_listening(&self) -> bool {
+        self.up
     }
 
     /// There is a broker from now on, and it is down.
@@ -124,12 +135,37 @@ impl Link {
         self.again.peek().map(|Reverse((at, ..))| *at)
     }
 
+    /// How a channel stands with this subscription.
+    pub fn standing(&self, subscribed: &Subscribed) -> BrokerStanding {
+        match self.state(subscribed) {
+            Some(State::Live) => BrokerStanding::Ready,
+            Some(State::Asked | State::Restoring) => BrokerStanding::Waiting,
+            None | Some(State::Refused) => BrokerStanding::Unasked,
+        }
+    }
+
+    /// Whether this link has never been asked for a subscription.
+    pub fn is_new(&self, subscribed: &Subscribed) -> bool {
+        self.state(subscribed).is_none()
+    }
+
+    /// Why what is published would not reach the members of a channel with this subscription, if so: the words of the broker's
+    /// refusal, or none while it is only to be restored.
+    pub fn deafness(&self, subscribed: &Subscribed) -> Option<Option<Rc<str>>> {
+        let live = self.state(subscribed) == Some(State::Live);
+        (!live).then(|| subscribed.why.clone())
+    }
+
     /// The state of a subscription, if it is one of this link's.
     fn state(&self, subscribed: &Subscribed) -> Option<State> {
         (subscribed.serial >= self.since).then_some(subscribed.state)
     }
 
-    /// A channel's members missed what is published, or not, and do now, or not.
+    fn is_deaf(&self, subscribed: &Subscribed) -> bool {
+        self.state(subscribed).is_some_and(State::is_deaf)
+    }
+
+    /// The members of a channel missed what is published before, or not, and do now, or not.
     fn count(&mut self, before: bool, now: bool) {
         self.deaf = self
             .deaf
@@ -137,94 +173,46 @@ impl Link {
             .saturating_add(usize::from(now));
     }
 
-    /// Whether a channel's members miss what is published, as far as that is counted.
-    fn is_deaf(&self, subscribed: &Subscribed) -> bool {
-        self.state(subscribed).is_some_and(State::is_deaf)
-    }
-}
-
-/// How a channel stands with the broker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Whoever joins it now gets what is published from now on, or the link is away.
-    Ready,
-    /// Not known yet; the connection that asked is on the channel's list of those that wait.
-    Waiting,
-}
-
-impl Channels {
-    /// How the channel `name` stands, into which `who` wants. It is asked for unless it is subscribed, or was asked for
-    /// and is not answered.
-    pub fn standing(&mut self, name: &str, who: ConnId) -> Standing {
-        if !self.link.up {
-            return Standing::Ready;
-        }
-        let index = self.open(name);
-        let Some(channel) = self.channels.get_mut(index) else {
-            return Standing::Ready;
-        };
-        let state = self.link.state(&channel.subscribed);
-        if state == Some(State::Live) {
-            return Standing::Ready;
-        }
-        channel.waiting.push(who);
-        if matches!(state, None | Some(State::Refused)) {
-            self.ask(index);
-        }
-        Standing::Waiting
-    }
-
-    /// Why what is published to the channel `name` would not reach its members here, if so: what the broker refused it
-    /// with, or nothing while it is only to be restored.
-    pub fn deafness(&self, name: &str) -> Option<Option<Rc<str>>> {
-        let channel = self.named(name)?;
-        let live = self.link.state(&channel.subscribed) == Some(State::Live);
-        (!live && channel.has_members()).then(|| channel.subscribed.why.clone())
-    }
-
-    fn ask(&mut self, index: usize) {
-        let Some(channel) = self.channels.get_mut(index) else {
-            return;
-        };
-        let state = match channel.has_members() {
+    /// Asks the broker for a channel.
+    pub fn ask(
+        &mut self,
+        channel: u32,
+        name: &ChannelName,
+        subscribed: &mut Subscribed,
+        has_members: bool,
+    ) {
+        let state = match has_members {
             true => State::Restoring,
             false => State::Asked,
         };
-        let was_deaf = self.link.is_deaf(&channel.subscribed);
-        self.link.asked = self.link.asked.saturating_add(1);
-        channel.subscribed.serial = self.link.asked;
-        channel.subscribed.state = state;
-        self.link.count(was_deaf, state.is_deaf());
-        self.link.changes.push_back(Effect::Subscribe(Subscription {
+        self.count(self.is_deaf(subscribed), state.is_deaf());
+        self.asked = self.asked.saturating_add(1);
+        (subscribed.serial, subscribed.state) = (self.asked, state);
+        self.changes.push_back(Effect::Subscribe(Subscription {
             id: SubscriptionId {
-                channel: index as u32,
-                serial: self.link.asked,
+                channel,
+                serial: self.asked,
             },
-            channel: channel.name.clone(),
+            channel: name.clone(),
         }));
     }
 
-    /// What became of a subscription. Returns whether it is still the channel's: then those that wait for it are to be
-    /// released.
-    pub fn subscribed(
+    /// The broker has answered for the subscription `id`. Returns whether it is still the channel's.
+    pub fn answered(
         &mut self,
+        subscribed: &mut Subscribed,
         id: SubscriptionId,
         receipt: &Receipt,
-        now: Millis,
-        random: &mut Random,
+        has_members: bool,
+        (now, random): (Millis, &mut Random),
     ) -> bool {
-        let Some(channel) = self.channels.get_mut(id.channel as usize) else {
-            return false;
-        };
-        if channel.subscribed.serial != id.serial {
+        if subscribed.serial != id.serial {
             return false;
         }
-        let Some(before) = self.link.state(&channel.subscribed) else {
+        let Some(before) = self.state(subscribed) else {
             // It belonged to a link that is gone.
             return true;
         };
-        let has_members = channel.has_members();
-        let subscribed = &mut channel.subscribed;
         let after = match receipt {
             Receipt::Confirmed => {
                 (subscribed.refusals, subscribed.why) = (0, None);
@@ -235,14 +223,10 @@ impl Channels {
                     subscribed.why = Some(Rc::clone(why));
                 }
                 has_members.then(|| {
-                    let pause = pause(subscribed.refusals);
+                    let pause = random.jittered(pause(subscribed.refusals));
                     subscribed.refusals = subscribed.refusals.saturating_add(1);
-                    let again = (
-                        now.saturating_add(random.jittered(pause)),
-                        id.serial,
-                        id.channel,
-                    );
-                    self.link.again.push(Reverse(again));
+                    let again = (now.saturating_add(pause), id.serial, id.channel);
+                    self.again.push(Reverse(again));
                     State::Refused
                 })
             }
@@ -252,52 +236,40 @@ impl Channels {
             // The next join asks for it as if it had never been asked for.
             None => *subscribed = Subscribed::default(),
         }
-        self.link
-            .count(before.is_deaf(), after.is_some_and(State::is_deaf));
+        self.count(before.is_deaf(), after.is_some_and(State::is_deaf));
         true
     }
 
-    /// A channel exists no more.
-    pub(super) fn unsubscribe(&mut self, channel: &Channel) {
-        let state = self.link.state(&channel.subscribed);
-        self.link.count(state.is_some_and(State::is_deaf), false);
-        if self.link.up && state.is_some_and(|state| state != State::Refused) {
-            let name = channel.name.clone();
-            self.link.changes.push_back(Effect::Unsubscribe(name));
+    /// The channel exists no more.
+    pub fn closed(&mut self, subscribed: &Subscribed, name: &ChannelName) {
+        let state = self.state(subscribed);
+        self.count(state.is_some_and(State::is_deaf), false);
+        if self.up && state.is_some_and(|state| state != State::Refused) {
+            self.changes.push_back(Effect::Unsubscribe(name.clone()));
         }
     }
 
-    /// Asks again for refused channels whose pause is over.
-    fn ask_again(&mut self, now: Millis) {
-        for _ in 0..WALK {
-            let Some(Reverse((at, serial, index))) = self.link.again.peek().copied() else {
-                return;
-            };
-            if at > now {
-                return;
-            }
-            self.link.again.pop();
-            let index = index as usize;
-            let subscribed = self.channels.get(index).map(|channel| &channel.subscribed);
-            if subscribed.is_some_and(|s| s.serial == serial && s.state == State::Refused) {
-                self.ask(index);
-            }
+    /// The next refused subscription whose pause is over.
+    pub fn next_again(&mut self, now: Millis) -> Option<SubscriptionId> {
+        let Reverse((at, serial, channel)) = self.again.peek().copied()?;
+        if at > now {
+            return None;
         }
+        self.again.pop();
+        Some(SubscriptionId { channel, serial })
     }
 
-    /// Goes on with the walk that subscribes the channels there are, and asks again for refused ones.
-    pub fn restore(&mut self, now: Millis) {
-        self.ask_again(now);
-        let Some(from) = self.link.walk else { return };
+    /// Whether a channel's subscription is still the refused one.
+    pub fn is_refused(&self, subscribed: &Subscribed, id: SubscriptionId) -> bool {
+        subscribed.serial == id.serial && subscribed.state == State::Refused
+    }
+
+    /// The next part of the walk over `all` channels, if there is one: their indices.
+    pub fn next_part(&mut self, all: usize) -> Option<Range<usize>> {
+        let from = self.walk?;
         let end = from.saturating_add(WALK);
-        for index in from..end.min(self.channels.capacity()) {
-            if let Some(channel) = self.channels.get(index)
-                && self.link.state(&channel.subscribed).is_none()
-            {
-                self.ask(index);
-            }
-        }
-        self.link.walk = (end < self.channels.capacity()).then_some(end);
+        self.walk = (end < all).then_some(end);
+        Some(from..end.min(all))
     }
 }
 

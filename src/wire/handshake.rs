@@ -15,6 +15,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STAN
 use base64::{Engine, alphabet};
 use sha1::{Digest, Sha1};
 
+use super::encoding::Encoding;
 use super::http::{Framing, Head, Method, Refusal, Status, Version, field, is_token, shown};
 
 mod fuzz;
@@ -27,15 +28,6 @@ pub const V1: &str = "wsify.v1";
 /// What a key is hashed with (RFC 6455 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// How a member is told what was broadcast (CONTRACT §4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// The content alone, as in v3.
-    Raw,
-    /// `{"channel":…,"content":…}`, agreed as the subprotocol [`V1`].
-    V1,
-}
-
 /// A correct upgrade request, and what the `101` will say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upgrade {
@@ -43,7 +35,7 @@ pub struct Upgrade {
     pub accept: [u8; 28],
     /// The subprotocol to confirm; a token.
     pub protocol: Option<Box<str>>,
-    pub dialect: Dialect,
+    pub encoding: Encoding,
 }
 
 /// Judges an upgrade request (RFC 6455 4.2.1). Its Origin is the caller's to judge, and whether a chunked body is empty.
@@ -80,11 +72,11 @@ pub fn judge(head: &Head) -> Result<Upgrade, Refusal> {
     if let Framing::Length(1..) = head.framing {
         return Err(has_body());
     }
-    let (protocol, dialect) = choose(head)?;
+    let (protocol, encoding) = choose(head)?;
     Ok(Upgrade {
         accept: accept(key),
         protocol,
-        dialect,
+        encoding,
     })
 }
 
@@ -145,7 +137,7 @@ fn accept(key: &[u8]) -> [u8; 28] {
 }
 
 /// The subprotocol rules of CONTRACT §3. Names of subprotocols have a case (RFC 6455 11.5).
-fn choose(head: &Head) -> Result<(Option<Box<str>>, Dialect), Refusal> {
+fn choose(head: &Head) -> Result<(Option<Box<str>>, Encoding), Refusal> {
     let mut alone = None;
     let mut v1 = false;
     for (place, offer) in head.list("sec-websocket-protocol").enumerate() {
@@ -163,8 +155,8 @@ fn choose(head: &Head) -> Result<(Option<Box<str>>, Dialect), Refusal> {
         alone = (place == 0).then_some(text);
     }
     Ok(match v1 {
-        true => (Some(V1.into()), Dialect::V1),
-        false => (alone.map(Box::from), Dialect::Raw),
+        true => (Some(V1.into()), Encoding::V1),
+        false => (alone.map(Box::from), Encoding::Raw),
     })
 }
 
@@ -203,7 +195,7 @@ mod tests {
         let upgrade = judged("GET /ws HTTP/1.1", &[UPGRADE, KEY, VERSION]).unwrap();
         assert_eq!(&upgrade.accept, b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert_eq!(upgrade.protocol, None);
-        assert_eq!(upgrade.dialect, Dialect::Raw);
+        assert_eq!(upgrade.encoding, Encoding::Raw);
         let mut out = Vec::new();
         switching(&mut out, &upgrade, None);
         assert_eq!(
@@ -380,47 +372,51 @@ mod tests {
 
     #[test]
     fn subprotocols_are_chosen_as_the_contract_says() {
-        let table: &[(&str, Option<&str>, Dialect)] = &[
-            ("", None, Dialect::Raw),
+        let table: &[(&str, Option<&str>, Encoding)] = &[
+            ("", None, Encoding::Raw),
             (
                 "Sec-WebSocket-Protocol: wsify.v1\r\n",
                 Some(V1),
-                Dialect::V1,
+                Encoding::V1,
             ),
             (
                 "Sec-WebSocket-Protocol: a, wsify.v1\r\n",
                 Some(V1),
-                Dialect::V1,
+                Encoding::V1,
             ),
             (
                 "Sec-WebSocket-Protocol: wsify.v1\r\nSec-WebSocket-Protocol: a\r\n",
                 Some(V1),
-                Dialect::V1,
+                Encoding::V1,
             ),
             (
                 "Sec-WebSocket-Protocol: secret-token\r\n",
                 Some("secret-token"),
-                Dialect::Raw,
+                Encoding::Raw,
             ),
-            ("Sec-WebSocket-Protocol: , a ,\r\n", Some("a"), Dialect::Raw),
-            ("Sec-WebSocket-Protocol: a, b\r\n", None, Dialect::Raw),
-            ("Sec-WebSocket-Protocol: a, b, c\r\n", None, Dialect::Raw),
+            (
+                "Sec-WebSocket-Protocol: , a ,\r\n",
+                Some("a"),
+                Encoding::Raw,
+            ),
+            ("Sec-WebSocket-Protocol: a, b\r\n", None, Encoding::Raw),
+            ("Sec-WebSocket-Protocol: a, b, c\r\n", None, Encoding::Raw),
             (
                 "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b\r\n",
                 None,
-                Dialect::Raw,
+                Encoding::Raw,
             ),
             (
                 "Sec-WebSocket-Protocol: WSIFY.V1\r\n",
                 Some("WSIFY.V1"),
-                Dialect::Raw,
+                Encoding::Raw,
             ),
-            ("Sec-WebSocket-Protocol:\r\n", None, Dialect::Raw),
+            ("Sec-WebSocket-Protocol:\r\n", None, Encoding::Raw),
         ];
-        for (offer, protocol, dialect) in table {
+        for (offer, protocol, encoding) in table {
             let upgrade = judged("GET /ws HTTP/1.1", &[UPGRADE, KEY, VERSION, offer]).unwrap();
             assert_eq!(upgrade.protocol.as_deref(), *protocol, "{offer}");
-            assert_eq!(upgrade.dialect, *dialect, "{offer}");
+            assert_eq!(upgrade.encoding, *encoding, "{offer}");
         }
     }
 

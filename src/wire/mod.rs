@@ -20,6 +20,8 @@ pub mod answer;
 pub mod authority;
 pub mod channel_name;
 pub mod command;
+pub mod encoding;
+pub mod endpoint;
 pub mod forwarded;
 pub mod frame;
 pub mod handshake;

@@ -63,42 +63,34 @@ fn main() -> Result<(), Box<dyn Error>> {
                 continue;
             };
             if event.is_writable() {
-                connection.outbox.unblock();
+                connection.writable();
             }
             if event.is_readable() || event.is_error() {
                 connection.readable(event.is_read_closed() || event.is_error(), event.is_error());
             }
         }
         for connection in connections.values_mut() {
-            while connection.is_unread() && !connection.session.is_over() {
+            while connection.is_unread() && !connection.is_over() {
                 turn(connection, &mut buffer, &clock);
                 connection.flush(&mut runs, clock.now);
             }
             connection.flush(&mut runs, clock.now);
-            if connection
-                .session
-                .deadline(clock.now, &LIMITS)
-                .is_some_and(|at| at <= clock.now)
-            {
-                connection
-                    .session
-                    .expire(&mut connection.outbox, &clock, &LIMITS);
-            }
+            connection.expire(&clock, &LIMITS);
         }
-        connections.retain(|_, connection| !connection.session.is_over());
+        connections.retain(|_, connection| !connection.is_over());
     }
 }
 
 /// One read, and everything that can be understood then.
 fn turn(connection: &mut Connection<Socket>, buffer: &mut [u8], clock: &Clock) {
     match connection.fill(buffer, clock.now) {
-        Filled::Bytes(count) => connection.inbox.append(&buffer[..count]),
+        Filled::Bytes(count) => connection.keep_input(&buffer[..count]),
         Filled::Nothing => return,
-        Filled::End => return connection.session.ended(&connection.outbox, clock.now),
-        Filled::Broken => return connection.session.fail(Ending::Reset),
+        Filled::End => return connection.ended(clock.now),
+        Filled::Broken => return connection.fail(Ending::Reset),
     }
-    let mut inbox = connection.inbox.take();
-    let input = inbox.bytes();
+    let mut taken = connection.take_input();
+    let input = taken.bytes();
     let mut used = 0;
     loop {
         let step = connection.next(&mut input[used..], clock, &LIMITS);
@@ -116,18 +108,16 @@ fn turn(connection: &mut Connection<Socket>, buffer: &mut [u8], clock: &Clock) {
                     Payload::In(range) => &here[range.clone()],
                     Payload::Owned(message) => message,
                 };
-                connection
-                    .outbox
-                    .own(|out| frame::push_frame(out, kind, message));
+                let mut bytes = Vec::new();
+                frame::push_frame(&mut bytes, kind, message);
+                connection.push(&mut bytes);
             }
             Some(Event::Bye(ending)) => {
-                connection
-                    .session
-                    .close(ending, &mut connection.outbox, clock.now);
+                connection.close(ending, clock.now);
             }
             Some(Event::Introduced(_) | Event::Body(..) | Event::BadBody(..)) => {}
         }
         used += step.used;
     }
-    connection.inbox.put_back(inbox, used);
+    connection.put_input_back(taken, used);
 }

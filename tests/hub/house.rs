@@ -257,7 +257,7 @@ impl House {
         self.hub.expire();
         self.hub.fan_out();
         if self.wanted > 0 {
-            self.hub.make_room(self.wanted, &mut self.buffer);
+            self.hub.evict(self.wanted, &mut self.buffer);
         }
         self.hub.flush();
         self.hub.reap();
@@ -313,6 +313,6 @@ impl House {
 
     /// Holds that nothing is left of anybody.
     pub fn assert_empty(&self) {
-        assert_eq!(self.hub.holds(), wsify::hub::Holds::default());
+        assert_eq!(self.hub.inventory(), wsify::hub::Inventory::default());
     }
 }

@@ -263,7 +263,7 @@ struct Sim {
     sum: Sum,
 }
 
-/// Members of each channel who hear everything from the beginning to the end, one in each dialect.
+/// Members of each channel who hear everything from the beginning to the end, one in each encoding.
 const WITNESSES: usize = 2;
 
 /// Who may come later, or try to.
@@ -733,7 +733,7 @@ impl Sim {
         self.house.tick_some(|| !lazy || dice.chance(60));
         self.match_questions(open);
         self.take_back_questions();
-        assert!(self.house.hub.holds().websockets <= self.most_websockets());
+        assert!(self.house.hub.inventory().websockets <= self.most_websockets());
         for at in 0..self.actors.len() {
             self.hear(at);
         }

@@ -44,12 +44,12 @@ pub fn fuzz(bytes: &[u8]) {
             assert_eq!(only(&head, "sec-websocket-version"), Some(&b"13"[..]));
             let offers: Vec<&[u8]> = head.list("sec-websocket-protocol").collect();
             match upgrade.protocol.as_deref() {
-                Some(V1) if upgrade.dialect == Dialect::V1 => {}
+                Some(V1) if upgrade.encoding == Encoding::V1 => {}
                 Some(alone) => assert_eq!(offers, [alone.as_bytes()]),
                 None => assert_ne!(offers.len(), 1),
             }
             assert_eq!(
-                upgrade.dialect == Dialect::V1,
+                upgrade.encoding == Encoding::V1,
                 offers.contains(&V1.as_bytes())
             );
             switching(&mut out, &upgrade, None);

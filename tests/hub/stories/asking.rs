@@ -1,7 +1,7 @@
 //! Questions of clients that leave, and what is reported of answers.
 
 use wsify::effect::{ConnId, Verdict};
-use wsify::hub::{Holds, Settings};
+use wsify::hub::{Inventory, Settings};
 
 use crate::client::{broadcast, get, local, text, upgrade};
 use crate::house::{House, settings};
@@ -24,14 +24,14 @@ fn a_client_that_was_reset_takes_its_upgrade_question_back_and_frees_its_place()
     house.run();
     assert_eq!(withdrawn(&mut house), [ann.id]);
     assert!(ann.far.is_dropped());
-    assert_eq!(house.hub.holds(), Holds::default());
+    assert_eq!(house.hub.inventory(), Inventory::default());
     let late = house.questions.pop_front().unwrap();
     let mut ben = house.websocket();
     // What was with a worker by then is answered all the same, to no effect.
     house.send_verdict(&late, Verdict::Allow, None);
     house.run();
     assert_eq!(ben.hear(), [""; 0]);
-    assert_eq!(house.hub.holds().websockets, 1);
+    assert_eq!(house.hub.inventory().websockets, 1);
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn a_client_that_ends_its_stream_behind_its_upgrade_request_has_left() {
         house.run();
         assert_eq!(withdrawn(&mut house), [ann.id], "{at_once}");
         assert!(ann.far.is_dropped());
-        assert_eq!(house.hub.holds(), Holds::default());
+        assert_eq!(house.hub.inventory(), Inventory::default());
     }
 }
 
@@ -101,7 +101,7 @@ fn a_client_that_was_reset_takes_its_command_back() {
     house.run();
     assert_eq!(withdrawn(&mut house), [ann.id]);
     assert!(ann.far.is_dropped());
-    assert_eq!(house.hub.holds().memberships, 1);
+    assert_eq!(house.hub.inventory().memberships, 1);
     house.answer(Verdict::Allow);
     assert_eq!(house.asked(), [""; 0]);
     assert_eq!(ben.hear(), [""; 0]);
@@ -165,7 +165,7 @@ fn a_flood_behind_an_open_question_takes_it_back() {
     ann.send(&[upgrade("/ws", ""), vec![b'x'; 63_000]].concat());
     house.run();
     assert_eq!(withdrawn(&mut house), [ann.id]);
-    assert_eq!(house.hub.holds().websockets, 0);
+    assert_eq!(house.hub.inventory().websockets, 0);
 }
 
 #[test]

@@ -303,7 +303,7 @@ fn a_first_join_that_the_broker_refuses_says_why_and_a_new_one_asks_again() {
     assert!(broker.refuse_change());
     broker.settle(&mut house);
     assert_eq!(heard(&mut ann), ["unavailable 3"]);
-    assert_eq!(house.hub.holds().channels, 1);
+    assert_eq!(house.hub.inventory().channels, 1);
     house.pass(20_000);
     assert!(
         house.effects.is_empty(),
@@ -541,7 +541,7 @@ fn a_stop_does_not_wait_for_an_authorizer_that_hangs() {
     house.answer(Verdict::Unavailable);
     assert_eq!(ann.hear(), [""; 0]);
     assert_eq!(ben.hear(), [""; 0]);
-    assert_eq!(house.hub.holds().memberships, 0);
+    assert_eq!(house.hub.inventory().memberships, 0);
 }
 
 #[test]

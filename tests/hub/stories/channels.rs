@@ -36,8 +36,8 @@ fn joining_twice_is_joining_once_and_leaving_is_no_more() {
     assert_eq!(house.says(&mut ann, &leave("a")), [""; 0]);
     assert_eq!(house.says(&mut ann, &broadcast("a", "2")), [""; 0]);
     assert_eq!(house.says(&mut ann, &leave("a")), [""; 0]);
-    assert_eq!(house.hub.holds().channels, 0);
-    assert_eq!(house.hub.holds().runs, 0);
+    assert_eq!(house.hub.inventory().channels, 0);
+    assert_eq!(house.hub.inventory().runs, 0);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn wsify_v1_names_the_channel() {
 }
 
 #[test]
-fn members_of_both_dialects_get_the_same_order() {
+fn members_of_both_encodings_get_the_same_order() {
     let mut house = House::open();
     let mut raw = house.member("a");
     let mut v1 = house.websocket_with(V1);
@@ -111,8 +111,8 @@ fn who_leaves_during_a_broadcast_still_gets_it() {
     for member in &mut crowd {
         assert_eq!(member.hear(), ["1", r#"{"id":9,"ok":true}"#]);
     }
-    assert_eq!(house.hub.holds().memberships, 0);
-    assert_eq!(house.hub.holds().runs, 0);
+    assert_eq!(house.hub.inventory().memberships, 0);
+    assert_eq!(house.hub.inventory().runs, 0);
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_congested_channel_makes_publishers_wait_and_loses_nothing() {
         assert!(member.hear() == heard);
     }
     drop(websockets);
-    assert_eq!(house.hub.holds().runs, 0);
+    assert_eq!(house.hub.inventory().runs, 0);
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn publishers_need_not_wait_for_members_who_have_left() {
         ann.say(&broadcast("a", &content));
     }
     ann.say(&with_id(1, &broadcast("a", "2")));
-    while house.hub.metrics.fanouts < 5 {
+    while house.hub.metrics().fanouts < 5 {
         house.tick();
     }
     for member in &mut members {
@@ -228,6 +228,6 @@ fn publishers_need_not_wait_for_members_who_have_left() {
     }
     house.run();
     assert_eq!(ann.hear(), [r#"{"id":1,"ok":true}"#]);
-    assert_eq!(house.hub.holds().channels, 0);
-    assert_eq!(house.hub.holds().runs, 0);
+    assert_eq!(house.hub.inventory().channels, 0);
+    assert_eq!(house.hub.inventory().runs, 0);
 }

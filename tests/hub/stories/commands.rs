@@ -121,7 +121,7 @@ fn what_fails_is_always_answered_and_the_connection_stays() {
     house.run();
     house.answer(Verdict::Deny);
     assert_eq!(error(&ann.hear()), "null not_authorized broadcast a");
-    assert_eq!(house.hub.holds().channels, 0);
+    assert_eq!(house.hub.inventory().channels, 0);
 }
 
 #[test]
@@ -130,10 +130,10 @@ fn the_answer_comes_when_it_has_taken_effect() {
     let mut ann = house.websocket();
     ann.say(&with_id(1, &join("a")));
     house.run();
-    assert_eq!((ann.hear(), house.hub.holds().memberships), (vec![], 0));
+    assert_eq!((ann.hear(), house.hub.inventory().memberships), (vec![], 0));
     house.answer(Verdict::Allow);
     assert_eq!(ann.hear(), [r#"{"id":1,"ok":true}"#]);
-    assert_eq!(house.hub.holds().memberships, 1);
+    assert_eq!(house.hub.inventory().memberships, 1);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn an_authorizer_that_is_down_ends_the_connection_with_1013() {
     house.answer(Verdict::Unavailable);
     assert_eq!(ann.hear(), ["close 1013"]);
     assert_eq!(ben.hear(), [""; 0], "the command is not done");
-    assert_eq!(house.hub.holds().memberships, 1);
+    assert_eq!(house.hub.inventory().memberships, 1);
 }
 
 #[test]
@@ -280,5 +280,5 @@ fn who_broadcasts_and_vanishes_is_heard_even_if_written_to_meanwhile() {
     house.answer(Verdict::Allow);
     assert_eq!(ben.hear(), ["2"]);
     assert!(ann.far.is_dropped());
-    assert_eq!(house.hub.holds().memberships, 1);
+    assert_eq!(house.hub.inventory().memberships, 1);
 }

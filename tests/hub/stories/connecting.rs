@@ -178,7 +178,7 @@ fn an_address_takes_no_more_room_than_it_may() {
     for _ in 0..4 {
         assert_eq!(knock(&mut house, Peer::UNIX).hear(), [""; 0]);
     }
-    assert_eq!(house.hub.holds().addresses, 3);
+    assert_eq!(house.hub.inventory().addresses, 3);
 
     // Whoever is refused or leaves makes room.
     house.answer(Verdict::Deny);
@@ -241,7 +241,7 @@ fn a_trusted_proxy_says_for_whom_it_asks() {
     assert_eq!(asked(&house), "2001:db8::7");
     house.answer(Verdict::Allow);
     assert_eq!(ben.hear(), ["101"]);
-    assert_eq!(house.hub.holds().addresses, 2);
+    assert_eq!(house.hub.inventory().addresses, 2);
     // Later questions say so too.
     ben.say(&join("a"));
     house.run();
@@ -261,7 +261,7 @@ fn a_trusted_proxy_says_for_whom_it_asks() {
     ann.far.reset();
     ben.far.reset();
     house.run();
-    assert_eq!(house.hub.holds().addresses, 2);
+    assert_eq!(house.hub.inventory().addresses, 2);
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn who_ends_the_stream_without_a_close_is_gone() {
     members[1].far.reset();
     house.run();
     assert!(members[0].far.is_dropped() && members[1].far.is_dropped());
-    assert_eq!(house.hub.holds().memberships, 1);
+    assert_eq!(house.hub.inventory().memberships, 1);
     assert_eq!(house.says(&mut members[2], &broadcast("a", "1")), ["1"]);
 }
 
@@ -363,7 +363,7 @@ fn when_too_much_waits_those_who_hold_most_are_ended() {
     let mut eve = house.websocket();
     assert_eq!(house.sends(&mut eve, &begun(500)), [""; 0]);
     assert_eq!(house.sends(&mut ann, b"  "), [""; 0]);
-    assert_eq!(house.hub.holds().waiting, 6_478);
+    assert_eq!(house.hub.inventory().waiting, 6_478);
     ann.far.reset();
     ben.far.reset();
     house.pass(5_000);
@@ -391,10 +391,10 @@ fn when_too_much_waits_the_slowest_readers_are_ended() {
         let mut ann = house.websocket();
         assert_eq!(house.says(&mut ann, &broadcast("a", &content)), [""; 0]);
         assert_eq!(fast.hear(), [content.as_str()]);
-        assert!(house.hub.holds().waiting <= 1 << 21);
+        assert!(house.hub.inventory().waiting <= 1 << 21);
     }
     assert_eq!(house.says(&mut other, &broadcast("b", "1")), ["1"]);
     house.pass(10_000);
     assert_eq!(house.log.take().matches("too_slow").count(), 1);
-    assert_eq!(house.hub.holds().waiting, 0);
+    assert_eq!(house.hub.inventory().waiting, 0);
 }

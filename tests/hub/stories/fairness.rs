@@ -31,7 +31,7 @@ fn a_slow_reader_is_closed_with_1008_behind_what_it_was_sent() {
         ann.say(&broadcast("a", &content(n)));
         house.run();
     }
-    assert_eq!(house.hub.holds().memberships, 1);
+    assert_eq!(house.hub.inventory().memberships, 1);
     assert_eq!(fast.hear().len(), 30, "nobody else slows down");
     // Now it reads: everything up to some message, none missing, and then the close.
     slow.far.widen(1 << 20);
@@ -44,7 +44,7 @@ fn a_slow_reader_is_closed_with_1008_behind_what_it_was_sent() {
     slow.send(&close(1008));
     house.run();
     assert!(slow.far.is_dropped());
-    assert_eq!(house.hub.holds().runs, 0);
+    assert_eq!(house.hub.inventory().runs, 0);
 }
 
 #[test]
@@ -59,11 +59,11 @@ fn a_reader_that_never_reads_is_dropped_and_costs_nothing_then() {
         ann.say(&broadcast("a", &content(n)));
         house.run();
     }
-    assert!(house.hub.holds().runs > 0);
+    assert!(house.hub.inventory().runs > 0);
     house.pass(5_100);
     assert!(slow.iter().all(|client| client.far.is_dropped()));
-    assert_eq!(house.hub.holds().runs, 0);
-    assert_eq!(house.hub.holds().connections, 1);
+    assert_eq!(house.hub.inventory().runs, 0);
+    assert_eq!(house.hub.inventory().connections, 1);
 }
 
 #[test]

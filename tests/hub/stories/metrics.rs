@@ -71,7 +71,7 @@ fn a_fan_out_takes_until_the_last_member_has_it() {
 
 /// Fan-outs that are over, and how long they took together.
 fn metric_now(house: &House) -> (u64, f64) {
-    let times = &house.hub.metrics.fanout_time;
+    let times = &house.hub.metrics().fanout_time;
     (times.count(), times.sum().as_secs_f64())
 }
 
@@ -120,8 +120,8 @@ fn a_turn_is_measured_from_its_begin_to_its_end() {
     house
         .hub
         .turn_over(std::time::Duration::from_micros(5_000_400));
-    assert_eq!(house.hub.metrics.turn_time.count(), 1);
-    assert_eq!(house.hub.metrics.turn_time.sum().as_micros(), 400);
+    assert_eq!(house.hub.metrics().turn_time.count(), 1);
+    assert_eq!(house.hub.metrics().turn_time.sum().as_micros(), 400);
     house.hub.clock.now = 6_000;
     assert_eq!(
         metric(&mut house, "wsify_loop_turn_longest_seconds"),

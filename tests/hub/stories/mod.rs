@@ -1,4 +1,4 @@
-mod access;
+mod access_log;
 mod asking;
 mod broker;
 mod channels;
@@ -6,9 +6,9 @@ mod commands;
 mod connecting;
 mod counts;
 mod ending;
+mod eviction;
 mod fairness;
 mod http;
 mod metrics;
-mod room;
 mod tap;
 mod years;

@@ -149,7 +149,7 @@ fn it_is_told_of_everything() {
     );
     tap.client.far.leave();
     house.run();
-    assert_eq!(house.hub.holds().taps, 0);
+    assert_eq!(house.hub.inventory().taps, 0);
 }
 
 #[test]
@@ -161,7 +161,10 @@ fn every_event_says_when_and_who() {
     for (event, data) in tap.events() {
         assert_eq!(data["time"], "2023-11-14T22:13:21.000Z");
         if event != "tap" {
-            assert_eq!(data["connection"], "0000000000000001-2", "{event}");
+            assert_eq!(
+                data["connection"], "0000000000000001-00000001000000000002",
+                "{event}"
+            );
             assert_eq!(data["remote_addr"], "127.0.0.1:2");
         }
     }
@@ -200,7 +203,10 @@ fn a_connection_is_found_and_every_delivery_to_it_told() {
     let mut ann = house.member("a");
     house.says(&mut ann, &join("b"));
     let mut ben = house.member("a");
-    let mut tap = Tap::open(&mut house, "?connection=0000000000000001-1");
+    let mut tap = Tap::open(
+        &mut house,
+        "?connection=0000000000000001-00000000000000000001",
+    );
     let events = tap.events();
     assert_eq!(events[1].0, "found");
     let mut channels = events[1].1["channels"].as_array().unwrap().clone();
@@ -359,7 +365,7 @@ fn who_does_not_read_loses_lines_and_is_told_how_many() {
             [n.to_string()]
         );
     }
-    let held = house.hub.holds().queued_bytes;
+    let held = house.hub.inventory().queued_bytes;
     assert!(held < 300 * 1024, "{held} bytes wait for it");
     tap.client.far.widen(usize::MAX / 4);
     house.run();

@@ -1,25 +1,25 @@
 //! What a connection shows whenever the authorizer is asked about it: the query of its upgrade request, and the state
 //! that the authorizer gave it (CONTRACT §6).
 //!
-//! Owns: [`Badges`], the texts of all connections. Knows: bytes. Never knows: connections, or what the texts mean.
+//! Owns: [`Identities`], the texts of all connections. Knows: bytes. Never knows: connections, or what the texts mean.
 //!
-//! Decision: shelves of equal pieces, one for each 16 bytes of size, over an allocation for each badge. Because while clients
-//! rush in, badges would lie between questions that are gone a moment later, and their pages could not be given back: 80
-//! bytes of each connection with a query of 60. The price is that a shelf is given back when its last badge is.
+//! Decision: shelves of equal pieces, one for each 16 bytes of size, over an allocation for each identity. Because while clients
+//! rush in, identities would lie between questions that are gone a moment later, and their pages could not be given back: 80
+//! bytes of each connection with a query of 60. The price is that a shelf is given back when its last identity is.
 
 use slab::Slab;
 
 /// Names what one connection shows; by default nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Badge {
+pub struct Identity {
     place: u32,
     query: u16,
     state: u16,
 }
 
-const _: () = assert!(size_of::<Badge>() == 8);
+const _: () = assert!(size_of::<Identity>() == 8);
 
-impl Badge {
+impl Identity {
     fn len(self) -> usize {
         usize::from(self.query).saturating_add(usize::from(self.state))
     }
@@ -32,7 +32,7 @@ const SHELVES: usize = 16;
 
 /// What all connections show.
 #[derive(Debug, Default)]
-pub struct Badges {
+pub struct Identities {
     shelves: [Shelf; SHELVES],
     large: Slab<Box<[u8]>>,
 }
@@ -43,56 +43,58 @@ struct Shelf {
     vacant: Vec<u32>,
 }
 
-impl Badges {
+impl Identities {
     /// Keeps a query as it was sent, and a state as JSON text, either of which may be empty.
-    pub fn put(&mut self, query: &str, state: &str) -> Badge {
+    pub fn put(&mut self, query: &str, state: &str) -> Identity {
         let (Ok(query_len), Ok(state_len)) =
             (u16::try_from(query.len()), u16::try_from(state.len()))
         else {
             // No head is so long, and no state.
-            return Badge::default();
+            return Identity::default();
         };
-        let mut badge = Badge {
+        let mut identity = Identity {
             place: 0,
             query: query_len,
             state: state_len,
         };
         let text = [query.as_bytes(), state.as_bytes()];
-        badge.place = match shelf(badge.len()) {
-            None => return Badge::default(),
+        identity.place = match shelf(identity.len()) {
+            None => return Identity::default(),
             Some(at) => match self.shelves.get_mut(at) {
                 Some(shelf) => shelf.put(piece(at), text),
                 None => self.large.insert(text.concat().into()) as u32,
             },
         };
-        badge
+        identity
     }
 
     /// Throws away what a connection has shown.
-    pub fn remove(&mut self, badge: Badge) {
-        let Some(at) = shelf(badge.len()) else { return };
+    pub fn remove(&mut self, identity: Identity) {
+        let Some(at) = shelf(identity.len()) else {
+            return;
+        };
         match self.shelves.get_mut(at) {
-            Some(shelf) => shelf.remove(piece(at), badge.place),
-            None => drop(self.large.try_remove(badge.place as usize)),
+            Some(shelf) => shelf.remove(piece(at), identity.place),
+            None => drop(self.large.try_remove(identity.place as usize)),
         }
     }
 
-    pub fn query(&self, badge: Badge) -> &str {
-        let text = self.text(badge).get(..usize::from(badge.query));
+    pub fn query(&self, identity: Identity) -> &str {
+        let text = self.text(identity).get(..usize::from(identity.query));
         str::from_utf8(text.unwrap_or_default()).unwrap_or_default()
     }
 
-    pub fn state(&self, badge: Badge) -> Option<&str> {
-        let text = self.text(badge).get(usize::from(badge.query)..)?;
+    pub fn state(&self, identity: Identity) -> Option<&str> {
+        let text = self.text(identity).get(usize::from(identity.query)..)?;
         str::from_utf8(text).ok().filter(|state| !state.is_empty())
     }
 
-    fn text(&self, badge: Badge) -> &[u8] {
-        let text = shelf(badge.len()).and_then(|at| match self.shelves.get(at) {
-            Some(shelf) => shelf.piece(piece(at), badge.place),
-            None => self.large.get(badge.place as usize).map(|text| &**text),
+    fn text(&self, identity: Identity) -> &[u8] {
+        let text = shelf(identity.len()).and_then(|at| match self.shelves.get(at) {
+            Some(shelf) => shelf.piece(piece(at), identity.place),
+            None => self.large.get(identity.place as usize).map(|text| &**text),
         });
-        text.and_then(|text| text.get(..badge.len()))
+        text.and_then(|text| text.get(..identity.len()))
             .unwrap_or_default()
     }
 
@@ -153,7 +155,7 @@ mod tests {
 
     #[test]
     fn both_parts_come_back_whatever_their_sizes() {
-        let mut badges = Badges::default();
+        let mut identities = Identities::default();
         let long = "é".repeat(SHELVES * STEP / 2);
         let texts: Vec<(String, String)> = (0..=long.len())
             .filter(|len| long.is_char_boundary(*len))
@@ -161,20 +163,20 @@ mod tests {
             .map(|(query, state)| (long[..query].to_owned(), "x".repeat(state)))
             .collect();
         for _ in 0..2 {
-            let put: Vec<Badge> = texts.iter().map(|(q, s)| badges.put(q, s)).collect();
+            let put: Vec<Identity> = texts.iter().map(|(q, s)| identities.put(q, s)).collect();
             for round in 0..2 {
-                for (nth, badge) in put.iter().enumerate().filter(|(nth, _)| nth % 2 == round) {
+                for (nth, identity) in put.iter().enumerate().filter(|(nth, _)| nth % 2 == round) {
                     let (query, state) = &texts[nth];
                     let shown = Some(state.as_str()).filter(|state| !state.is_empty());
-                    assert_eq!(badges.query(*badge), query);
-                    assert_eq!(badges.state(*badge), shown);
-                    badges.remove(*badge);
+                    assert_eq!(identities.query(*identity), query);
+                    assert_eq!(identities.state(*identity), shown);
+                    identities.remove(*identity);
                 }
             }
-            assert_eq!(badges.count(), 0);
+            assert_eq!(identities.count(), 0);
         }
         assert!(
-            badges
+            identities
                 .shelves
                 .iter()
                 .all(|shelf| shelf.pieces.capacity() == 0)
@@ -183,12 +185,15 @@ mod tests {
 
     #[test]
     fn a_place_is_used_again() {
-        let mut badges = Badges::default();
-        let [one, two] = [badges.put("one", ""), badges.put("two", "{}")];
-        badges.remove(one);
-        assert_eq!(badges.put("three", "").place, one.place);
-        assert_eq!((badges.query(two), badges.state(two)), ("two", Some("{}")));
-        assert_eq!(badges.count(), 2);
-        assert_eq!(badges.put("", ""), Badge::default());
+        let mut identities = Identities::default();
+        let [one, two] = [identities.put("one", ""), identities.put("two", "{}")];
+        identities.remove(one);
+        assert_eq!(identities.put("three", "").place, one.place);
+        assert_eq!(
+            (identities.query(two), identities.state(two)),
+            ("two", Some("{}"))
+        );
+        assert_eq!(identities.count(), 2);
+        assert_eq!(identities.put("", ""), Identity::default());
     }
 }

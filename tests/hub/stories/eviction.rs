@@ -10,7 +10,7 @@ const LONG: u64 = 300;
 
 /// A turn in which places for so many are wanted. Returns whether it is worth going on.
 fn make_room(house: &mut House, wanted: usize) -> bool {
-    let worth = house.hub.make_room(wanted, &mut house.buffer);
+    let worth = house.hub.evict(wanted, &mut house.buffer);
     house.run();
     worth
 }

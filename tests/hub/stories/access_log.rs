@@ -49,7 +49,7 @@ fn a_line_says_how_long_it_was_and_how_much_was_said() {
     // Two contents and an answer; the close frame is none.
     let bytes_in = request + joining + asking.len() + close(4_001).len();
     for (name, value) in [
-        ("connection", json!("0000000000000001-1")),
+        ("connection", json!("0000000000000001-00000000000000000001")),
         ("remote_addr", json!("127.0.0.1:1")),
         ("reason", json!("closed")),
         ("code", json!(4_001)),
@@ -167,7 +167,7 @@ fn a_refused_upgrade_says_who_and_why() {
     assert_eq!(lines.len(), 1);
     for (name, value) in [
         ("message", json!("request refused")),
-        ("connection", json!("0000000000000001-1")),
+        ("connection", json!("0000000000000001-00000000000000000001")),
         ("remote_addr", json!("127.0.0.1:1")),
         ("endpoint", json!("ws")),
         ("status", json!(403)),
@@ -199,7 +199,7 @@ fn a_crowd_of_faults_is_a_hundred_lines_and_a_number() {
     house.websocket().far.reset();
     house.run();
     assert_eq!(told(&house), ["connection ended: reset"]);
-    assert_eq!(house.hub.metrics.endings.get("reset"), 251);
+    assert_eq!(house.hub.metrics().endings.get("reset"), 251);
 }
 
 #[test]

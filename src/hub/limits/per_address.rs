@@ -1,60 +1,56 @@
 //! How many WebSockets there are from one address (`--max-connections-per-ip`).
 //!
-//! Owns: which address each of them came from, and how many share it. Knows: slots. Never knows: connections. Without the
-//! limit it holds nothing.
+//! Owns: the address of each of them, and how many share it. Knows: slots. Never knows: connections. Without the limit it
+//! holds nothing.
 //!
 //! Decision: a tree, over a hash table: an address is the client's choice, and a table that has to grow is filled anew in
-//! one go, which with a million addresses keeps everybody waiting. Reconsider when upgrades are bound by it.
+//! one go, which with a million addresses holds up the loop. Reconsider when upgrades are bound by it.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use crate::connection::Network;
+use crate::hub::slots::Slots;
 
 #[derive(Debug)]
-pub struct Addresses {
-    /// From one address at most; 0 is no limit.
+pub struct PerAddress {
+    /// WebSockets from one address; 0 is no limit.
     most: usize,
     counts: BTreeMap<Network, usize>,
-    /// By slot: where its WebSocket came from, so that it leaves as what it came.
-    came_from: Vec<Option<Network>>,
+    /// The address as which each slot's WebSocket was counted.
+    counted: Slots<Option<Network>>,
 }
 
-impl Addresses {
-    pub fn new(most: usize) -> Addresses {
-        Addresses {
+impl PerAddress {
+    pub fn new(most: usize) -> PerAddress {
+        PerAddress {
             most,
             counts: BTreeMap::new(),
-            came_from: Vec::new(),
+            counted: Slots::default(),
         }
     }
 
-    /// Whether one more may come from there. `None` is a unix socket, from which anybody may.
+    /// Whether one more is allowed from this address. `None` is a unix socket, which has no limit.
     pub fn has_room(&self, network: Option<Network>) -> bool {
         let count = network.and_then(|network| self.counts.get(&network));
         self.most == 0 || count.is_none_or(|count| *count < self.most)
     }
 
-    /// There is a WebSocket in `slot`, or an upgrade under way.
+    /// Counts the WebSocket in `slot`, or the upgrade under way.
     pub fn enter(&mut self, slot: u32, network: Option<Network>) {
         let (Some(network), 1..) = (network, self.most) else {
             return;
         };
-        let slot = slot as usize;
-        if self.came_from.len() <= slot {
-            self.came_from.resize(slot.saturating_add(1), None);
-        }
-        if let Some(place) = self.came_from.get_mut(slot) {
-            *place = Some(network);
+        if let Some(counted) = self.counted.entry(slot) {
+            *counted = Some(network);
             let count = self.counts.entry(network).or_default();
             *count = count.saturating_add(1);
         }
     }
 
-    /// There is none any more.
+    /// Counts it no longer.
     pub fn leave(&mut self, slot: u32) {
-        let place = self.came_from.get_mut(slot as usize);
-        let Some(network) = place.and_then(Option::take) else {
+        let Some(Some(network)) = self.counted.take(slot) else {
             return;
         };
         if let Entry::Occupied(mut entry) = self.counts.entry(network) {
@@ -65,7 +61,7 @@ impl Addresses {
         }
     }
 
-    /// Addresses that are remembered.
+    /// Addresses with a WebSocket.
     pub fn len(&self) -> usize {
         self.counts.len()
     }

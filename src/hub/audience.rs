@@ -1,6 +1,6 @@
 //! Deliveries under way: what was published to one audience of a channel, and who has had it.
 //!
-//! Owns: [`Audience`], the members of a channel that hear it in the same dialect, the batches that go out to them, and
+//! Owns: [`Audience`], the members of a channel that hear it in the same encoding, the batches that go out to them, and
 //! the cursor of the batch that is going out. Knows: slots and stretches of [`Runs`]. Never knows: connections, names.
 //!
 //! What is published until a batch begins to go out forms one contiguous stretch, and a member gets it in one send. What
@@ -9,7 +9,7 @@
 //! Members are a dense array in the order of joining, walked by the cursor: those before it have had the first batch,
 //! those behind it have not. Everything published has a position in the audience's stream; a member remembers the
 //! position at which it joined, and gets nothing from before. Who leaves is first given what was published while it was
-//! a member ([`Audience::owed`]): what was accepted reaches everyone who stays connected (CONTRACT §5).
+//! a member ([`Audience::pending`]): what was accepted reaches everyone who stays connected (CONTRACT §5).
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -68,7 +68,7 @@ impl Batch {
     }
 }
 
-/// The members of a channel that hear it in the same dialect.
+/// The members of a channel that hear it in the same encoding.
 #[derive(Debug, Default)]
 pub struct Audience {
     members: Vec<Member>,
@@ -106,7 +106,7 @@ impl Audience {
     }
 
     /// What the member at `place` has not had yet, in order.
-    pub fn owed(&self, place: u32) -> impl Iterator<Item = Slice> {
+    pub fn pending(&self, place: u32) -> impl Iterator<Item = Slice> {
         let place = place as usize;
         let had = usize::from(place < self.cursor);
         let member = self.members.get(place).copied();
@@ -296,7 +296,7 @@ mod tests {
         fn go(&mut self, slot: u32, leaves: bool) {
             let place = self.places.remove(&slot).unwrap();
             if leaves {
-                for slice in self.audience.owed(place).collect::<Vec<_>>() {
+                for slice in self.audience.pending(place).collect::<Vec<_>>() {
                     self.hears(slot, slice);
                 }
                 let heard = &self.heard[&slot];

@@ -1,0 +1,75 @@
+//! Everything that a connection tells the hub.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use super::Ending;
+use super::exchange::{Exchange, HeadStep};
+use super::websocket::{Said, shift};
+use crate::wire::frame::Opcode;
+use crate::wire::http::{Head, Refusal};
+use crate::wire::message::Payload;
+
+/// Everything that a connection tells the hub.
+#[derive(Debug)]
+pub enum Event {
+    /// The proxy at the other end has named its client, if it knows one.
+    Introduced(Option<SocketAddr>),
+    /// A request's head has come, and where its body lies if all of it lies in the input. Otherwise the body has not
+    /// been looked at.
+    Request(Exchange, Head, Option<Range<usize>>),
+    /// The body that was asked for is complete.
+    Body(Exchange, Payload),
+    /// The body that was asked for is malformed or too long; its end cannot be found.
+    BadBody(Exchange, Refusal),
+    /// A message, [`Opcode::Text`] or [`Opcode::Binary`].
+    Said(Opcode, Payload),
+    /// The WebSocket is to be closed; nothing more is understood until it is.
+    Bye(Ending),
+}
+
+/// How far a session came with its input.
+#[derive(Debug)]
+pub struct Understood {
+    /// Bytes of the input that are understood, and never to be shown again.
+    pub used: usize,
+    /// `None`: more bytes are needed.
+    pub event: Option<Event>,
+}
+
+impl Understood {
+    pub(super) fn event(used: usize, event: Event) -> Understood {
+        Understood {
+            used,
+            event: Some(event),
+        }
+    }
+
+    pub(super) fn wait(used: usize) -> Understood {
+        Understood { used, event: None }
+    }
+
+    /// What an open WebSocket has said `at` bytes behind the input's start, in `count` bytes.
+    #[inline]
+    pub(super) fn said(said: Option<Said>, at: usize, count: usize) -> Understood {
+        let event = said.map(|said| match said {
+            Said::Message(kind, payload) => Event::Said(kind, shift(payload, at)),
+            Said::End(ending) => Event::Bye(ending),
+        });
+        let used = at.saturating_add(count);
+        Understood { used, event }
+    }
+
+    /// What was found `at` bytes behind the input's start, in `count` bytes.
+    pub(super) fn found(found: HeadStep, at: usize, count: usize) -> Understood {
+        let event = match found {
+            HeadStep::Client(client) => Event::Introduced(client),
+            HeadStep::Request(exchange, head, body) => {
+                let shift =
+                    |body: Range<usize>| body.start.saturating_add(at)..body.end.saturating_add(at);
+                Event::Request(exchange, head, body.map(shift))
+            }
+        };
+        Understood::event(at.saturating_add(count), event)
+    }
+}

@@ -1,0 +1,116 @@
+//! A connection that is turned away: malformed, too late, evicted, or one too many for the memory budget.
+//!
+//! Owns: what its client is sent, if it waits for an answer. Knows: phases. Never knows: why the hub turns it away.
+
+use super::event::{Event, Understood};
+use super::phase::Phase;
+use super::session::Session;
+use super::{Ending, Limits};
+use crate::buffers::Outbox;
+use crate::clock::Clock;
+use crate::wire::handshake;
+use crate::wire::http::{self, Refusal, ReplyOptions, Status};
+
+/// The comment, as server-sent events have it.
+const STILL_THERE: &[u8] = b":\n\n";
+
+impl Session {
+    /// Lets go of what has come; a client that waits for an answer is sent `503`. `retry_after` is in seconds.
+    pub fn overload(&mut self, retry_after: String, outbox: &mut Outbox, clock: &Clock) {
+        match &self.phase {
+            Phase::Closing(_) => self.over = true,
+            Phase::Body(body) if body.is_skipping() => {
+                self.linger(Ending::Overloaded, clock.now);
+            }
+            _ => {
+                let message = "there is no room for your request: come back later";
+                let refusal = Refusal::new(Status::Unavailable, "overloaded", message)
+                    .with("Retry-After", retry_after);
+                self.refuse(refusal, Ending::Overloaded, outbox, clock);
+            }
+        }
+    }
+
+    /// Its file descriptor is needed. A client that waits for an answer, or has had none yet, is sent `503`, which has to
+    /// be flushed at once. `retry_after` is in seconds.
+    pub fn evict(&mut self, retry_after: String, outbox: &mut Outbox, clock: &Clock) {
+        let waits = match &self.phase {
+            Phase::Request(head) => head.is_unanswered(),
+            Phase::Body(body) => !body.is_skipping(),
+            _ => false,
+        };
+        // An answer that is being sent is not mixed with another.
+        if waits && outbox.is_empty() {
+            let full = "the server is full: come back later, and send the request at once";
+            let refusal =
+                Refusal::new(Status::Unavailable, "full", full).with("Retry-After", retry_after);
+            self.refuse(refusal, Ending::NoRoom, outbox, clock);
+        }
+    }
+
+    /// The deadline has passed.
+    pub fn expire(&mut self, outbox: &mut Outbox, clock: &Clock, limits: &Limits) {
+        match &mut self.phase {
+            Phase::Open(open) => {
+                if open.expire(outbox, clock.now, limits) {
+                    self.fail(Ending::Silent);
+                }
+            }
+            Phase::Body(body) if body.is_skipping() => {
+                self.linger(Ending::HandshakeTimeout, clock.now);
+            }
+            Phase::Request(head) if head.is_between_requests() => self.fail(Ending::Idle),
+            Phase::Request(_) | Phase::Body(_) => {
+                let late = "the request was not complete in time: send it at once, or raise --handshake-timeout";
+                let refusal = Refusal::new(Status::RequestTimeout, "request_timeout", late);
+                self.refuse(refusal, Ending::HandshakeTimeout, outbox, clock);
+            }
+            Phase::Streaming { beat } => {
+                *beat = clock.now;
+                if outbox.is_empty() {
+                    outbox.own(|out| out.extend_from_slice(STILL_THERE));
+                }
+            }
+            Phase::Closing(_) => self.over = true,
+            Phase::Suspended(_) => {}
+        }
+    }
+
+    /// The body is malformed, or too long. All of the input is used, as the body's end is unknown.
+    pub(super) fn body_failed(
+        &mut self,
+        refusal: Refusal,
+        all: usize,
+        outbox: &mut Outbox,
+        clock: &Clock,
+    ) -> Understood {
+        let Phase::Body(body) = &mut self.phase else {
+            return Understood::wait(all);
+        };
+        if body.is_of_upgrade() {
+            let refusal = match refusal.status {
+                Status::ContentTooLarge => handshake::has_body(),
+                _ => refusal,
+            };
+            self.refuse(refusal, Ending::BadRequest, outbox, clock);
+            return Understood::wait(all);
+        }
+        let exchange = body.take_exchange();
+        self.linger(Ending::BadRequest, clock.now);
+        let event = exchange.map(|exchange| Event::BadBody(exchange, refusal));
+        Understood { used: all, event }
+    }
+
+    /// Answers what was no complete request, and ends.
+    pub(super) fn refuse(
+        &mut self,
+        refusal: Refusal,
+        ending: Ending,
+        outbox: &mut Outbox,
+        clock: &Clock,
+    ) {
+        outbox
+            .own(|out| http::respond(out, &refusal.reply(), ReplyOptions::LAST, Some(&clock.date)));
+        self.linger(ending, clock.now);
+    }
+}

@@ -1,0 +1,329 @@
+//! A connection's fields, and what it can be asked.
+//!
+//! Owns: the fields, and the marks that the hub keeps on it. Knows: its own state as a whole. Never knows: how its bytes are
+//! read and written ([`super::traffic`]).
+
+use super::phase::Evictable;
+use super::session::Session;
+use super::{Ending, Identity, Limits, Peer, Stream};
+use crate::buffers::{Inbox, Outbox, Runs};
+use crate::clock::{Clock, Millis};
+use crate::wire::encoding::Encoding;
+
+#[derive(Debug)]
+pub struct Connection<S> {
+    pub(super) stream: S,
+    /// Which connection this is since the server's start.
+    pub(super) serial: u64,
+    /// The other end; of a WebSocket, the client that a proxy there has named.
+    pub(super) peer: Peer,
+    pub(super) session: Session,
+    pub(super) inbox: Inbox,
+    pub(super) outbox: Outbox,
+    /// The kernel may have bytes that were not read.
+    pub(super) unread: bool,
+    /// The other side sends no more than what the kernel has.
+    pub(super) hung_up: bool,
+    broken: Broken,
+    /// The authorizer is being asked about it.
+    pub(super) asking: bool,
+    /// More bytes have to come before there is anything to understand.
+    pub(super) starved: bool,
+    /// More came for it than may wait.
+    pub(super) too_slow: bool,
+    /// It is to be closed because the server stops, once the open question is answered.
+    pub(super) stopping: bool,
+    pub(super) encoding: Encoding,
+    pub(super) identity: Identity,
+    pub(super) marks: Marks,
+}
+
+/// Whether the poll has said that the stream is broken, and what came of looking why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Broken {
+    No,
+    Somehow,
+    /// The other side has broken it off.
+    Off,
+    /// The other side had ended it in order; then something was sent to it.
+    ByUs,
+}
+
+/// What the hub notes on a connection, so that it need not look into its lists. The connection only keeps it.
+#[derive(Debug)]
+pub struct Marks {
+    /// The step of the deadline wheel in which its valid entry lies; 0 is none.
+    pub alarm: u32,
+    /// It is in the list of those to be flushed.
+    pub dirty: bool,
+    /// It is in the list of those that have work but no edge to come.
+    pub again: bool,
+    /// It is in the list of those to be dropped.
+    pub to_drop: bool,
+    /// As what it is counted.
+    pub standing: Standing,
+}
+
+/// As what a connection counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It would not miss the server: it is over, or waits for a request that has not begun.
+    Idle,
+    /// A request is under way, or an end.
+    Busy,
+    /// It is a WebSocket, or an upgrade is under way.
+    WebSocket,
+}
+
+/// There may be a million of them. (The stream is a descriptor, four bytes.)
+const _: () = assert!(size_of::<Connection<u32>>() <= 104);
+
+impl<S: Stream> Connection<S> {
+    pub fn new(stream: S, peer: Peer, serial: u64, now: Millis) -> Self {
+        Connection {
+            stream,
+            serial,
+            peer,
+            session: Session::new(now),
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+            unread: false,
+            hung_up: false,
+            broken: Broken::No,
+            asking: false,
+            starved: true,
+            too_slow: false,
+            stopping: false,
+            encoding: Encoding::Raw,
+            identity: Identity::default(),
+            marks: Marks {
+                alarm: 0,
+                dirty: false,
+                again: false,
+                to_drop: false,
+                standing: Standing::Idle,
+            },
+        }
+    }
+
+    pub fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    /// Unique since the server's start.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Tells this connection from others in its slot: the low half of its serial number.
+    pub fn generation(&self) -> u32 {
+        self.serial as u32
+    }
+
+    pub fn marks(&mut self) -> &mut Marks {
+        &mut self.marks
+    }
+
+    /// The client: of a WebSocket or an upgrade under way, the one that a proxy has named.
+    pub fn client(&self) -> Peer {
+        self.session.phase().upgrading().unwrap_or(self.peer)
+    }
+
+    /// The other end has named its client, by the PROXY protocol.
+    pub fn introduce(&mut self, client: Peer) {
+        self.peer = client;
+    }
+
+    /// Nothing is understood before a header of the PROXY protocol.
+    pub fn expect_proxy(&mut self) {
+        self.session.expect_proxy();
+    }
+
+    /// Whether a program on this machine is at the other end, and speaks for itself.
+    pub fn is_local(&self) -> bool {
+        self.peer.is_local() && !self.session.is_relayed()
+    }
+
+    /// The encoding in which it is sent what is broadcast.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// The query and state that questions about it show.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    pub fn set_identity(&mut self, identity: Identity) {
+        self.identity = identity;
+    }
+
+    /// The poll said that there is something to read; `closed`: and that it is the last; `reset`: and that the stream is
+    /// broken.
+    pub fn readable(&mut self, closed: bool, reset: bool) {
+        self.unread = true;
+        self.hung_up |= closed;
+        if reset && self.broken == Broken::No {
+            self.broken = Broken::Somehow;
+        }
+    }
+
+    /// Whether the other side sends no more than what the kernel has.
+    pub fn has_hung_up(&self) -> bool {
+        self.hung_up
+    }
+
+    /// Whether the stream is broken.
+    pub fn is_broken(&self) -> bool {
+        self.broken != Broken::No
+    }
+
+    /// Whether the other side has broken the stream off, and not only ended it. The kernel is asked once, and where that
+    /// matters: it then forgets the error, which a read would have found.
+    pub fn was_reset(&mut self) -> bool {
+        if self.broken == Broken::Somehow {
+            self.broken = match self.stream.was_reset() {
+                true => Broken::Off,
+                false => Broken::ByUs,
+            };
+        }
+        self.broken == Broken::Off
+    }
+
+    /// Whether the authorizer is being asked about it.
+    pub fn is_asking(&self) -> bool {
+        self.asking
+    }
+
+    /// The authorizer is asked about it, or no longer. Returns whether it was.
+    pub fn set_asking(&mut self, asking: bool) -> bool {
+        std::mem::replace(&mut self.asking, asking)
+    }
+
+    /// Whether an answer of the authorizer would still do something.
+    pub fn awaits_verdict(&self) -> bool {
+        self.session.awaits_verdict()
+    }
+
+    /// The poll said that the kernel takes more. Returns whether something waits for that.
+    #[inline(always)]
+    pub fn writable(&mut self) -> bool {
+        let blocked = self.outbox.is_blocked();
+        if blocked {
+            self.outbox.unblock();
+        }
+        blocked
+    }
+
+    /// Whether the kernel may have bytes that were not read.
+    pub fn is_unread(&self) -> bool {
+        self.unread
+    }
+
+    /// Whether more bytes have to come before there is anything to understand.
+    pub fn is_starved(&self) -> bool {
+        self.starved
+    }
+
+    /// Whether bytes would be understood, if there were any: not while it waits for an answer, nor while the answers to
+    /// earlier requests wait to be sent.
+    pub fn is_listening(&self) -> bool {
+        self.session.is_listening() && !(self.session.is_http() && self.outbox.is_blocked())
+    }
+
+    /// Whether the authorizer is being asked about an upgrade of it.
+    pub fn is_upgrading(&self) -> bool {
+        self.session.phase().upgrading().is_some()
+    }
+
+    /// Whether it is an open WebSocket.
+    pub fn is_open(&self) -> bool {
+        self.session.is_open()
+    }
+
+    /// Whether nothing is left to send or receive.
+    pub fn is_over(&self) -> bool {
+        self.session.is_over()
+    }
+
+    /// Whether a command waits for an answer.
+    pub fn is_command_suspended(&self) -> bool {
+        self.session.is_command_suspended()
+    }
+
+    /// Whether more came for it than may wait.
+    pub fn is_too_slow(&self) -> bool {
+        self.too_slow
+    }
+
+    /// Why it ends, once it does.
+    pub fn ending(&self) -> Option<Ending> {
+        self.session.ending()
+    }
+
+    /// Whether it speaks HTTP and no request of it waits for an answer.
+    pub fn is_unused(&self) -> bool {
+        self.session.is_http() && !self.session.phase().has_request()
+    }
+
+    /// Bytes that have come from it and wait.
+    pub fn waiting_in(&self) -> usize {
+        self.inbox.len().saturating_add(self.session.phase().held())
+    }
+
+    /// Bytes that wait to be sent to it.
+    pub fn waiting_out(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// Whether a flush would do something.
+    pub fn wants_flush(&self) -> bool {
+        let unsent = !self.outbox.is_empty() || self.session.is_finishing();
+        unsent && !self.outbox.is_blocked()
+    }
+
+    /// Whether a turn would do something although no edge will come.
+    pub fn has_work(&self) -> bool {
+        self.is_listening() && (self.unread || !self.starved)
+    }
+
+    /// As what it counts now.
+    pub fn standing(&self) -> Standing {
+        let session = &self.session;
+        if session.is_over() {
+            Standing::Idle
+        } else if session.is_websocket() {
+            Standing::WebSocket
+        } else if self.is_unused() && !self.has_work() && self.outbox.is_empty() {
+            Standing::Idle
+        } else {
+            Standing::Busy
+        }
+    }
+
+    /// Brings the sums in `runs` up to date with what waits to be sent.
+    pub fn count(&mut self, runs: &mut Runs) {
+        self.outbox.count(runs);
+    }
+
+    /// When it has to be looked at, if nothing happens before.
+    pub fn deadline(&self, now: Millis, limits: &Limits) -> Option<Millis> {
+        self.session.deadline(now, limits)
+    }
+
+    /// Does what is due, if its deadline has passed.
+    pub fn expire(&mut self, clock: &Clock, limits: &Limits) {
+        let deadline = self.session.deadline(clock.now, limits);
+        if deadline.is_some_and(|at| at <= clock.now) {
+            self.session.expire(&mut self.outbox, clock, limits);
+        }
+    }
+
+    /// Whether it may be evicted.
+    pub fn evictable(&self, now: Millis) -> Evictable {
+        match self.session.evictable(now) {
+            Evictable::Yes if self.has_work() || !self.outbox.is_empty() => Evictable::IfNeeded,
+            evictable => evictable,
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What a connection waits with: nothing further of it is understood until an answer comes.
+//!
+//! Owns: [`Suspended`], the one kind of waiting, and [`Awaits`], what ends it. Knows: the values that wait. Never knows:
+//! who answers. Messages that come meanwhile wait in order behind it, and so does the end of the stream.
+
+use super::Exchange;
+use crate::wire::command::{Command, Post};
+use crate::wire::handshake::Upgrade;
+
+/// The answer that is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaits {
+    /// The authorizer's verdict.
+    Verdict,
+    /// The channel: room for what is published to it, or the broker's confirmation that it is subscribed.
+    Channel,
+    /// The broker's confirmation that it has published.
+    Receipt,
+}
+
+/// What waits.
+#[derive(Debug)]
+pub enum Suspended {
+    /// An upgrade about which the authorizer is being asked.
+    Upgrade {
+        exchange: Exchange,
+        upgrade: Upgrade,
+        /// The query of the upgrade request, which later questions show.
+        query: Box<str>,
+    },
+    /// A command of a client, and the message that it was parsed from.
+    Command {
+        command: Command,
+        message: Box<[u8]>,
+    },
+    /// A `POST /broadcast`, and its body: empty once it is with the broker.
+    Post {
+        exchange: Exchange,
+        post: Post,
+        body: Box<[u8]>,
+    },
+}
+
+impl Suspended {
+    /// Bytes that it holds.
+    pub fn held(&self) -> usize {
+        match self {
+            Suspended::Upgrade { .. } => 0,
+            Suspended::Command { message, .. } => message.len(),
+            Suspended::Post { body, .. } => body.len(),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! `GET /metrics`: the counters, and what is so at the moment of asking (`docs/observing.md#metrics`).
+//!
+//! Knows: where each gauge comes from. Never knows: the text format.
+//!
+//! Decision: the metrics of the process are read while the request is answered ([`process`]), over an effect, a phase to
+//! wait in and a way back: the one exception to the hub's not calling out, as no decision depends on them.
+
+use std::time::Duration;
+
+use crate::connection::{Exchange, Stream};
+use crate::effect::ConnId;
+use crate::hub::replies;
+use crate::hub::state::Hub;
+use crate::metrics::{self, Gauges};
+use crate::process;
+use crate::wire::http::{Reply, Status};
+
+pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange) {
+    hub.listeners.metrics.sent = hub.runs.taken;
+    let gauges = gauges(hub);
+    let mut text = String::new();
+    hub.listeners.metrics.render(&gauges, &mut text);
+    let reply = Reply {
+        content_type: Some(metrics::CONTENT_TYPE),
+        ..Reply::json(Status::Ok, text.into_bytes())
+    };
+    replies::reply(hub, id, exchange, reply);
+}
+
+fn gauges<S: Stream>(hub: &Hub<S>) -> Gauges {
+    let (roster, listeners) = (&hub.roster, &hub.listeners);
+    let now = Duration::from_micros(hub.clock.micros);
+    Gauges {
+        websockets: roster.websockets as u64,
+        http_connections: roster.len().saturating_sub(roster.websockets) as u64,
+        channels: hub.channels.len() as u64,
+        memberships: hub.channels.memberships() as u64,
+        queued_bytes: hub.runs.waiting.bytes as u64,
+        laggards: hub.runs.waiting.blocked as u64,
+        taps: listeners.taps.len() as u64,
+        lost_tap_lines: listeners.taps.lost(),
+        questions_in_flight: hub.drivers.questions_in_flight,
+        questions_waiting: hub.drivers.questions_waiting,
+        broker_up: hub.is_broker_up(),
+        broker_reconnections: hub.drivers.broker_reconnections,
+        dropped_log_lines: listeners.log.dropped(),
+        longest_turn: listeners.metrics.longest_turn.at(now),
+        process: process::now(),
+    }
+}

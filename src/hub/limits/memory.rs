@@ -1,0 +1,87 @@
+//! The memory budget: bytes buffered for all connections (`--max-total-queue-size`).
+//!
+//! Owns: the sum of what has come and waits, and each slot's part of it. Knows: slots and bytes. Never knows: connections.
+//!
+//! Decision: under pressure, a connection that holds more than is left is ended as soon as it wants to hold more, over
+//! looking for the largest holder, and over making every client wait. So the longest queues go first, short ones are left
+//! alone until nearly nothing is free, and it costs a comparison (dynamic thresholds: Choudhury and Hahne, 1998).
+//!
+//! Half of the budget is for input and half for output, so that slow readers take nothing from those who send. What is
+//! shared counts once: a thousand clients that have not read the same messages hold them in one place.
+
+use crate::buffers::Runs;
+use crate::hub::slots::Slots;
+
+#[derive(Debug)]
+pub struct Memory {
+    /// `--max-total-queue-size`, in bytes.
+    most: usize,
+    /// `--max-queue-size`, in bytes.
+    most_of_one: usize,
+    /// Bytes of input that wait.
+    inbound: usize,
+    /// Each slot's part of them.
+    parts: Slots<u32>,
+}
+
+impl Memory {
+    pub fn new(most: usize, most_of_one: usize) -> Memory {
+        Memory {
+            most,
+            most_of_one,
+            inbound: 0,
+            parts: Slots::default(),
+        }
+    }
+
+    /// Notes that so many bytes of the connection in `slot` wait now.
+    #[inline]
+    pub fn note(&mut self, slot: u32, bytes: usize) {
+        let part = match bytes {
+            0 => self.parts.get_mut(slot),
+            _ => self.parts.entry(slot),
+        };
+        if let Some(part) = part {
+            // A message and what is read at once are far below 32 bits.
+            let bytes = bytes.min(u32::MAX as usize) as u32;
+            let before = std::mem::replace(part, bytes);
+            self.inbound = self
+                .inbound
+                .saturating_sub(before as usize)
+                .saturating_add(bytes as usize);
+        }
+    }
+
+    /// Bytes that wait, in both directions.
+    pub fn total(&self, runs: &Runs) -> usize {
+        self.inbound
+            .saturating_add(runs.held)
+            .saturating_add(runs.waiting.own)
+    }
+
+    /// Bytes of input that may still wait.
+    pub fn room_in(&self) -> usize {
+        (self.most / 2).saturating_sub(self.inbound)
+    }
+
+    /// Bytes of output that may still wait.
+    fn room_out(&self, runs: &Runs) -> usize {
+        let outbound = runs.held.saturating_add(runs.waiting.own);
+        (self.most / 2).saturating_sub(outbound)
+    }
+
+    /// Bytes that may wait to be sent to one slow connection now.
+    pub fn queue(&self, runs: &Runs) -> usize {
+        self.most_of_one.min(self.room_out(runs))
+    }
+
+    /// Whether one connection's output is more than may still wait.
+    pub fn is_short_for(&self, waiting: usize, runs: &Runs) -> bool {
+        waiting > self.room_out(runs)
+    }
+
+    /// Whether at least half of the budget is free, in both directions.
+    pub fn is_relaxed(&self, runs: &Runs) -> bool {
+        self.room_in().min(self.room_out(runs)) >= self.most / 4
+    }
+}

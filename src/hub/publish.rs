@@ -1,0 +1,193 @@
+//! The one way to publish, and the one way to wait for it: for clients, backends and what the broker brings.
+//!
+//! Owns: whether something is published now, later or not at all, and what its publisher is answered. Knows: channels, and
+//! whether the broker takes what is published. Never knows: whether it was allowed (that was decided before), or redis.
+//!
+//! Decision: publishing is refused unless the broker takes what is published, brings what is subscribed, and the channel is
+//! subscribed if it has members here; over taking it whenever the broker takes it. Because what is acknowledged reaches the
+//! members here as well, and they would miss silently what they cannot get. A channel without members here is not refused
+//! because of others.
+//!
+//! Decision: without a shared broker a broadcast is delivered here at once, over sending it out as an effect and taking it
+//! back in. Because then nothing waits for a receipt, and what is read in one turn becomes one run.
+
+use std::borrow::Cow;
+
+use super::replies;
+use super::report;
+use super::state::Hub;
+use crate::connection::{Awaits, Exchange, Stream, Suspended};
+use crate::effect::{ConnId, Effect, Publication, Receipt};
+use crate::wire::answer::Code;
+use crate::wire::channel_name::ChannelName;
+use crate::wire::command::{Command, Post};
+use crate::wire::http::{Refusal, Reply, Status};
+
+const DOWN: &str = "the broker is down: nothing was published; try again later";
+const LOST: &str =
+    "the broker did not confirm: nothing is known to have been published; try again later";
+
+/// Who publishes, and the text in which channel and content lie.
+pub enum Publisher<'m> {
+    Client(Command, &'m [u8]),
+    Backend(Exchange, Post, &'m [u8]),
+}
+
+impl Publisher<'_> {
+    fn channel(&self) -> &str {
+        match self {
+            Publisher::Client(command, message) => command.channel(message),
+            Publisher::Backend(_, post, body) => post.channel(body),
+        }
+    }
+
+    fn content(&self) -> &[u8] {
+        match self {
+            Publisher::Client(command, message) => command.content(message),
+            Publisher::Backend(_, post, body) => post.content(body),
+        }
+    }
+
+    /// What waits: with the text, until it has been handed to the broker. A client's answer is made from its message.
+    fn suspend(self, awaits: Awaits) -> Suspended {
+        match self {
+            Publisher::Client(command, message) => Suspended::Command {
+                command,
+                message: message.into(),
+            },
+            Publisher::Backend(exchange, post, body) => Suspended::Post {
+                exchange,
+                post,
+                body: match awaits {
+                    Awaits::Receipt => Box::default(),
+                    _ => body.into(),
+                },
+            },
+        }
+    }
+}
+
+/// Publishes, or has the publisher wait, or answers why not.
+pub fn publish<S: Stream>(hub: &mut Hub<S>, id: ConnId, publisher: Publisher) {
+    let (channel, content) = (publisher.channel(), publisher.content());
+    let awaits = if let Some(why) = why_not(hub, channel) {
+        return answer(hub, id, publisher, Some(why));
+    } else if hub.channels.is_congested(channel, id, &hub.runs) {
+        Awaits::Channel
+    } else if hub.channels.subscriptions.is_shared() {
+        report::published(hub, id, channel, content);
+        hub.effects.push_back(Effect::Publish(Publication {
+            from: id,
+            channel: ChannelName::checked(channel),
+            content: content.into(),
+        }));
+        Awaits::Receipt
+    } else {
+        report::published(hub, id, channel, content);
+        deliver(hub, channel, content);
+        return answer(hub, id, publisher, None);
+    };
+    let now = hub.clock.now;
+    let ending = hub.drain.as_ref().is_some_and(|plan| plan.is_ending(now));
+    let publisher = match publisher {
+        Publisher::Backend(exchange, ..) if ending => return refuse_waiting(hub, id, exchange),
+        publisher => publisher,
+    };
+    if let Some(connection) = hub.roster.get(id) {
+        connection.suspend(awaits, publisher.suspend(awaits));
+    }
+}
+
+/// The broker has published, or not, what this connection waits for.
+pub fn confirmed<S: Stream>(hub: &mut Hub<S>, id: ConnId, receipt: Receipt) {
+    let now = hub.clock.now;
+    let Some(connection) = hub.roster.get(id) else {
+        return;
+    };
+    let why = match receipt {
+        Receipt::Confirmed => None,
+        Receipt::Refused(why) => Some(refused("to publish", &why)),
+        Receipt::Failed => Some(LOST.into()),
+    };
+    match connection.resume(Awaits::Receipt, now) {
+        Some(Suspended::Command { command, message }) => {
+            answer(hub, id, Publisher::Client(command, &message), why);
+        }
+        Some(Suspended::Post {
+            exchange,
+            post,
+            body,
+        }) => answer(hub, id, Publisher::Backend(exchange, post, &body), why),
+        Some(Suspended::Upgrade { .. }) | None => {}
+    }
+}
+
+/// Answers a publisher; `why` is why nothing is known to have been published, if so.
+fn answer<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    publisher: Publisher,
+    why: Option<Cow<'static, str>>,
+) {
+    match (publisher, why) {
+        (Publisher::Client(command, message), None) => {
+            replies::done(hub, id, &command, message);
+        }
+        (Publisher::Client(command, message), Some(why)) => {
+            replies::failed(hub, id, &command, message, Code::Unavailable, &why);
+        }
+        (Publisher::Backend(exchange, ..), None) => {
+            replies::reply(hub, id, exchange, Reply::empty(Status::Created));
+        }
+        (Publisher::Backend(exchange, ..), Some(why)) => {
+            let refusal = Refusal::new(Status::Unavailable, "unavailable", why);
+            replies::refuse(hub, id, exchange, refusal);
+        }
+    }
+}
+
+/// Answers a request that would have to wait for longer than the server does.
+pub fn refuse_waiting<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange) {
+    let message =
+        "the server is stopping: nothing is known to have been published; try again later";
+    let refusal = Refusal::new(Status::Unavailable, "draining", message);
+    replies::refuse_and_close(hub, id, exchange, refusal);
+}
+
+/// Why nothing can be published to a channel now, if so.
+pub fn why_not<S: Stream>(hub: &Hub<S>, channel: &str) -> Option<Cow<'static, str>> {
+    let subscriptions = &hub.channels.subscriptions;
+    if !subscriptions.is_shared() {
+        return (!hub.publishing).then(|| DOWN.into());
+    }
+    if !hub.publishing || !subscriptions.is_listening() {
+        return Some(DOWN.into());
+    }
+    Some(match hub.channels.deafness(channel)? {
+        None => DOWN.into(),
+        Some(why) => refused("this channel", &why),
+    })
+}
+
+/// What a publisher is answered when the broker refuses `what`.
+fn refused(what: &str, why: &str) -> Cow<'static, str> {
+    format!("the broker refuses {what} ({why}): nothing was published; try again later").into()
+}
+
+/// The broker has brought JSON that was published, here or elsewhere. Returns false when it cannot be taken yet, because
+/// too much is on its way to the members.
+pub fn arrived<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) -> bool {
+    let room = !hub.channels.is_full(channel);
+    if room {
+        deliver(hub, channel, content);
+    }
+    room
+}
+
+/// Puts a content on its way to the members here. The only way in which anything reaches a channel.
+fn deliver<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) {
+    report::fanned_out(hub, channel, content);
+    let (now, serving) = (hub.clock.micros, &mut hub.agenda.serving);
+    hub.channels
+        .publish(channel, content, now, &mut hub.runs, serving);
+}

@@ -1,0 +1,106 @@
+//! What clients and backends are answered: HTTP replies, and messages about commands.
+//!
+//! Owns: how an answer gets to its connection, and that it is reported. Knows: exchanges, and commands with their messages.
+//! Never knows: why an answer is the one it is.
+
+use super::report;
+use super::state::Hub;
+use crate::connection::{Exchange, Stream};
+use crate::effect::ConnId;
+use crate::wire::answer::{self, Code, Rejected};
+use crate::wire::command::Command;
+use crate::wire::endpoint::Endpoint;
+use crate::wire::http::{Refusal, Reply};
+
+/// Answers a request.
+pub fn reply<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, reply: Reply) {
+    send(hub, id, exchange, reply, false);
+}
+
+/// Answers a request with an error.
+pub fn refuse<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, refusal: Refusal) {
+    report::refused(hub, id, &exchange, &refusal);
+    send(hub, id, exchange, refusal.reply(), false);
+}
+
+/// Answers a request with an error that may be gone later: with `Retry-After`.
+pub fn refuse_for_now<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    exchange: Exchange,
+    refusal: Refusal,
+) {
+    let refusal = refusal.with("Retry-After", hub.retry_after());
+    refuse(hub, id, exchange, refusal);
+}
+
+/// Answers a request with an error, and ends the connection with the answer.
+pub fn refuse_and_close<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    exchange: Exchange,
+    refusal: Refusal,
+) {
+    report::refused(hub, id, &exchange, &refusal);
+    send(hub, id, exchange, refusal.reply(), true);
+}
+
+fn send<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    exchange: Exchange,
+    mut reply: Reply,
+    closing: bool,
+) {
+    report::replied(hub, exchange.endpoint, reply.status);
+    if let Some(origin) = exchange.origin.as_deref()
+        && exchange.endpoint != Endpoint::Preflight
+    {
+        let headers = hub.settings.origins.cors(Some(origin));
+        reply.headers.extend(headers);
+    }
+    if let Some(connection) = hub.roster.get(id) {
+        let closing = closing || hub.drain.is_some();
+        connection.answer(exchange, &reply, closing, &hub.clock, &hub.settings.limits);
+    }
+}
+
+/// Answers that a command was done, if the client wants to know.
+pub fn done<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: &Command, message: &[u8]) {
+    report::command_done(hub, id, command, message);
+    if let Some(answer_to) = command.id(message) {
+        push(hub, id, |out| answer::push_ok(out, answer_to));
+    }
+}
+
+/// Answers that a command was not done.
+pub fn failed<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    command: &Command,
+    message: &[u8],
+    code: Code,
+    why: &str,
+) {
+    report::command_failed(hub, id, command, message, code, why);
+    let (answer_to, channel) = (command.id(message), command.channel(message));
+    let verb = command.verb.as_str();
+    push(hub, id, |out| {
+        answer::push_error(out, answer_to, code, why, Some(verb), Some(channel));
+    });
+}
+
+/// Answers that a message was no command.
+pub fn rejected<S: Stream>(hub: &mut Hub<S>, id: ConnId, rejected: &Rejected) {
+    report::message_rejected(hub, id, rejected);
+    push(hub, id, |out| rejected.push(out));
+}
+
+/// Puts a text message on its way to one connection; `write` appends its payload.
+fn push<S: Stream>(hub: &mut Hub<S>, id: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
+    if let Some(connection) = hub.roster.get(id)
+        && connection.tell(&hub.settings.limits, write)
+    {
+        hub.listeners.answered(id.slot);
+    }
+}

@@ -1,0 +1,110 @@
+//! Everything that listens to what happens: metrics, the access log, taps and the log.
+//!
+//! Owns: the four of them. Knows: numbers and slots. What is counted for every send and every read is counted here at once;
+//! the rest is told by [`super`], which knows the connections. Never knows: why something happens.
+
+use std::time::Duration;
+
+use super::access_log::AccessLogger;
+use super::tap::Taps;
+use crate::clock::Millis;
+use crate::config;
+use crate::connection::Ending;
+use crate::log::{Condition, Log, Seldom};
+use crate::metrics::Metrics;
+
+/// How long the log has the memory budget used up at least, so that one which flickers does not flood it.
+const STEADY: Millis = 5_000;
+/// The pause between two lines about answers of the authorizer that are not as they should be, of each kind.
+const SELDOM: Millis = 60_000;
+
+pub struct Listeners {
+    pub metrics: Metrics,
+    pub access_log: AccessLogger,
+    pub taps: Taps,
+    pub log: Log,
+    /// The log has said that the server is full.
+    pub said_full: bool,
+    /// The memory budget is used up.
+    pub overloaded: Condition,
+    /// Lines about answers of the authorizer that are a 2xx other than 200.
+    pub other_2xx: Seldom,
+    /// Lines about answers of the authorizer that cannot be read.
+    pub unreadable: Seldom,
+    /// When the batches were begun that have gone out in this turn: the low half of the clock's microseconds.
+    gone_out: Vec<u32>,
+}
+
+impl Listeners {
+    pub fn new(access_log: config::AccessLog, mut metrics: Metrics, log: Log) -> Listeners {
+        metrics.endings.know(&Ending::LABELS);
+        Listeners {
+            metrics,
+            access_log: AccessLogger::new(access_log, log.clone()),
+            taps: Taps::default(),
+            log,
+            said_full: false,
+            overloaded: Condition::lasting(STEADY),
+            other_2xx: Seldom::once_in(SELDOM),
+            unreadable: Seldom::once_in(SELDOM),
+            gone_out: Vec::new(),
+        }
+    }
+
+    /// So many bytes have come from a connection.
+    #[inline(always)]
+    pub fn received(&mut self, slot: u32, bytes: usize) {
+        self.metrics.received = self.metrics.received.saturating_add(bytes as u64);
+        self.access_log.received(slot, bytes);
+    }
+
+    /// A message has come from a connection.
+    #[inline]
+    pub fn message(&mut self, slot: u32) {
+        self.access_log.message(slot);
+    }
+
+    /// So many contents were put into a connection's outbox.
+    #[inline]
+    pub fn enqueued(&mut self, slot: u32, contents: u32) {
+        self.metrics.delivered(contents);
+        self.access_log.delivered(slot, contents, 0);
+    }
+
+    /// An answer was put into a connection's outbox.
+    #[inline]
+    pub fn answered(&mut self, slot: u32) {
+        self.access_log.delivered(slot, 1, 0);
+    }
+
+    /// So many bytes were sent to a connection by a flush.
+    #[inline(always)]
+    pub fn flushed(&mut self, slot: u32, bytes: u64) {
+        self.access_log.delivered(slot, 0, bytes);
+    }
+
+    /// So many contents were delivered to a connection, and so many bytes sent.
+    #[inline(always)]
+    pub fn delivered(&mut self, slot: u32, contents: u32, bytes: u64) {
+        self.metrics.delivered(contents);
+        self.access_log.delivered(slot, contents, bytes);
+    }
+
+    /// A batch that was begun at `since` has gone out to all members.
+    pub fn batch_gone_out(&mut self, since: Option<u32>) {
+        self.gone_out.extend(since);
+    }
+
+    /// A turn is over that began at `begin`, in microseconds. What has gone out in it counts as sent at its end.
+    pub fn turn_over(&mut self, begin: u64, end: Duration) {
+        let micros = end.as_micros() as u64;
+        let took = Duration::from_micros(micros.saturating_sub(begin));
+        self.metrics.turn_time.observe(took);
+        self.metrics.longest_turn.observe(end, took);
+        for since in self.gone_out.drain(..) {
+            let took = (micros as u32).wrapping_sub(since);
+            let took = Duration::from_micros(took.into());
+            self.metrics.fanout_time.observe(took);
+        }
+    }
+}

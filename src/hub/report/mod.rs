@@ -1,0 +1,391 @@
+//! What happened, told once: each function here is one event, and metrics, access log, taps and log listen.
+//!
+//! Owns: which listener gets what of an event. Knows: the facts around it (who, where, how many members). Never knows: why
+//! it happened, or what follows. What happens for every read and every send is counted in [`listeners`] at once.
+//!
+//! A new event is a function here, and a line in it for each listener.
+
+pub mod access_log;
+pub mod listeners;
+pub mod tap;
+
+use self::tap::TapLine;
+use super::memberships::AudienceId;
+use super::roster::Subject;
+use super::state::Hub;
+use crate::buffers::Slice;
+use crate::clock::Millis;
+use crate::connection::{Ending, Exchange, Peer, Stream};
+use crate::effect::{Answer, ConnId, Verdict};
+use crate::log::{Level, Value};
+use crate::metrics;
+use crate::wire::answer::{Code, Rejected};
+use crate::wire::channel_name::ChannelName;
+use crate::wire::command::{Command, Verb};
+use crate::wire::encoding::Encoding;
+use crate::wire::endpoint::Endpoint;
+use crate::wire::frame;
+use crate::wire::http::{self, Refusal, Status};
+
+/// A connection was accepted.
+pub fn accepted<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+    let listeners = &mut hub.listeners;
+    listeners.metrics.connections = listeners.metrics.connections.saturating_add(1);
+    listeners.access_log.accepted(id.slot, hub.clock.now);
+}
+
+/// A connection was dropped. Its end as a WebSocket, if it was one, was reported by [`websocket_ended`]; its counts are
+/// complete only now. `unused`: it had no request that was not answered.
+pub fn dropped<S: Stream>(hub: &mut Hub<S>, id: ConnId, who: Subject, end: Ending, unused: bool) {
+    let listeners = &mut hub.listeners;
+    listeners.metrics.endings.add(end.label());
+    listeners
+        .access_log
+        .dropped(id.slot, who, end, unused, hub.clock.now);
+    if !listeners.taps.is_empty() {
+        listeners.taps.forget(id);
+    }
+}
+
+/// A request was answered.
+pub fn replied<S: Stream>(hub: &mut Hub<S>, endpoint: Endpoint, status: Status) {
+    let answer = (endpoint.label(), status.code());
+    hub.listeners.metrics.answers.add(answer);
+}
+
+/// A request was refused; [`replied`] follows.
+pub fn refused<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: &Exchange, refusal: &Refusal) {
+    let endpoint = exchange.endpoint.label();
+    let status = refusal.status.code();
+    tell(hub, "refused", Some(id), None, |line| {
+        line.text("endpoint", endpoint);
+        line.number("status", status.into());
+        line.text("code", refusal.code);
+        line.text("message", &refusal.message);
+    });
+    let who = Subject {
+        peer: exchange.from,
+        ..hub.roster.subject(id)
+    };
+    hub.listeners
+        .access_log
+        .refused(who, endpoint, status, refusal.code, hub.clock.now);
+}
+
+/// An upgrade was asked for, by the client `from`.
+pub fn connecting<S: Stream>(hub: &mut Hub<S>, id: ConnId, from: Peer, query: &str) {
+    if hub.listeners.taps.is_empty() {
+        return;
+    }
+    let who = Subject {
+        peer: from,
+        ..hub.roster.subject(id)
+    };
+    let at = unix_time(hub);
+    let pairs = http::query_pairs(query);
+    for tap in &mut hub.listeners.taps.taps {
+        let watched = tap.filter.picks() && tap.filter.fits(who.id, query);
+        tap.watched.set(id.slot, watched);
+        if tap.id == id || !tap.looks_at(Some(id.slot), None) {
+            continue;
+        }
+        tap.line("connect", at, Some(who), None, |line, filter| {
+            let shown = |(name, values): &(String, Vec<String>)| match filter.shows(name) {
+                true => format!("{name}={}", values.join(",")),
+                false => format!("{name}=***"),
+            };
+            let pairs: Vec<String> = pairs.iter().map(shown).collect();
+            line.text("query", &pairs.join("&"));
+        });
+    }
+}
+
+/// An upgrade was refused; `outcome` is the metric's label.
+pub fn upgrade_refused<S: Stream>(hub: &mut Hub<S>, outcome: &'static str) {
+    hub.listeners.metrics.handshakes.add(outcome);
+}
+
+/// An upgrade was granted.
+pub fn opened<S: Stream>(hub: &mut Hub<S>, id: ConnId, encoding: Encoding) {
+    hub.listeners.metrics.handshakes.add("accepted");
+    tell(hub, "open", Some(id), None, |line| {
+        line.text("hears", spoken(encoding));
+    });
+}
+
+/// A WebSocket has ended: its close frame was sent or has come, or its socket has ended. Its memberships are still there.
+pub fn websocket_ended<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
+    if !hub.listeners.taps.is_empty() {
+        let who = hub.roster.subject(id);
+        let at = unix_time(hub);
+        let encoding = hub.roster.get(id).map_or(Encoding::Raw, |c| c.encoding());
+        for tap in &mut hub.listeners.taps.taps {
+            let channel = tap.filter.channel.clone();
+            let channel = channel.as_ref().map(ChannelName::as_str);
+            let member = |name| hub.channels.is_member(id.slot, name, encoding);
+            if channel.is_none_or(member) && tap.looks_at(Some(id.slot), channel) {
+                tap.line("end", at, Some(who), None, |line, _| {
+                    line.text("reason", ending.label());
+                    if let (Some(code), _) = ending.close() {
+                        line.number("code", code.into());
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// The authorizer is asked about a command, or about an upgrade (`connect`).
+pub fn asked<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: &str, channel: Option<&str>) {
+    tell(hub, "question", Some(id), channel, |line| {
+        line.text("command", command);
+    });
+}
+
+/// The authorizer has answered, perhaps for a connection that is gone.
+pub fn verdict<S: Stream>(hub: &mut Hub<S>, answer: &Answer) {
+    let metrics = &mut hub.listeners.metrics;
+    metrics.verdict_time.observe(answer.took);
+    metrics.verdicts.add(answer.verdict.as_str());
+    let class = metrics::answer_class(answer.status);
+    metrics.authorizer_answers.add(class);
+}
+
+/// The authorizer has answered for a command that waits, or for an upgrade.
+pub fn decided<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str, channel: Option<&str>) {
+    log_answer(hub, answer, command);
+    tell(hub, "verdict", Some(answer.to), channel, |line| {
+        line.text("command", command);
+        line.text("verdict", answer.verdict.as_str());
+        if let Some(status) = answer.status.filter(|status| *status != 200) {
+            line.number("status", status.into());
+        }
+        line.milliseconds("took_ms", answer.took);
+        if let Some(trouble) = &answer.trouble {
+            line.text("trouble", trouble);
+        }
+    });
+}
+
+/// Logs what an operator looks for: an answer that is not 200, and one that cannot be read.
+fn log_answer<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str) {
+    let now = hub.clock.now;
+    let listeners = &mut hub.listeners;
+    let status = answer.status.unwrap_or_default();
+    let shown = Value::Number(status.into());
+    if let Some(why) = &answer.unreadable
+        && listeners.unreadable.admit(now).is_some()
+    {
+        listeners.log.warn(
+            "the authorizer's answer to a connect cannot be read: the client is let in without a state",
+            &[("reason", Value::Text(why))],
+        );
+    }
+    if answer.verdict == Verdict::Deny
+        && (200..300).contains(&status)
+        && listeners.other_2xx.admit(now).is_some()
+    {
+        listeners.log.warn(
+            "the authorizer answers with a 2xx that is not 200, which is a no: only 200 is a yes",
+            &[("status", shown), ("command", Value::Text(command))],
+        );
+    }
+    if answer.status.is_some_and(|status| status != 200) && listeners.log.enabled(Level::Debug) {
+        let who = hub.roster.subject(answer.to);
+        let fields = [
+            ("status", shown),
+            ("verdict", Value::Text(answer.verdict.as_str())),
+            ("command", Value::Text(command)),
+            ("connection", Value::Shown(&who.id)),
+        ];
+        let line = "the authorizer's answer is not 200";
+        listeners.log.debug(line, &fields);
+    }
+}
+
+/// A command was done.
+pub fn command_done<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: &Command, message: &[u8]) {
+    let verb = command.verb.as_str();
+    hub.listeners.metrics.commands.add([verb, "ok"]);
+    if command.verb != Verb::Broadcast && !hub.listeners.taps.is_empty() {
+        let channel = command.channel(message);
+        let members = hub.channels.members(channel) as u64;
+        tell(hub, verb, Some(id), Some(channel), |line| {
+            line.number("members", members);
+        });
+    }
+}
+
+/// A command was not done.
+pub fn command_failed<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    command: &Command,
+    message: &[u8],
+    code: Code,
+    why: &str,
+) {
+    let verb = command.verb.as_str();
+    hub.listeners.metrics.commands.add([verb, code.as_str()]);
+    tell(
+        hub,
+        "refused",
+        Some(id),
+        Some(command.channel(message)),
+        |line| {
+            line.text("command", verb);
+            line.text("code", code.as_str());
+            line.text("message", why);
+        },
+    );
+}
+
+/// A command was not done, and its connection is closed, as the authorizer is down.
+pub fn command_abandoned<S: Stream>(hub: &mut Hub<S>, verb: Verb) {
+    let outcome = [verb.as_str(), "unavailable"];
+    hub.listeners.metrics.commands.add(outcome);
+}
+
+/// A message was no command.
+pub fn message_rejected<S: Stream>(hub: &mut Hub<S>, id: ConnId, rejected: &Rejected) {
+    let code = rejected.fault.code.as_str();
+    hub.listeners.metrics.commands.add(["other", code]);
+    tell(hub, "refused", Some(id), None, |line| {
+        line.text("code", code);
+        line.text("message", &rejected.fault.message);
+    });
+}
+
+/// A connection has published something; the members get it next, or the broker.
+pub fn published<S: Stream>(hub: &mut Hub<S>, from: ConnId, channel: &str, content: &[u8]) {
+    tell(hub, "broadcast", Some(from), Some(channel), |line| {
+        line.content(content);
+    });
+}
+
+/// Something is published to the members here.
+pub fn fanned_out<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) {
+    let fanouts = &mut hub.listeners.metrics.fanouts;
+    *fanouts = fanouts.saturating_add(1);
+    if !hub.listeners.taps.is_empty() {
+        let members = hub.channels.members(channel) as u64;
+        tell(hub, "fanout", None, Some(channel), |line| {
+            line.content(content);
+            line.number("members", members);
+        });
+    }
+}
+
+/// What was pending for a member goes to its outbox, as it leaves or ends.
+pub fn enqueued<S: Stream>(hub: &mut Hub<S>, id: ConnId, slice: Slice) {
+    let contents = frame::count(hub.runs.slice(slice));
+    hub.listeners.enqueued(id.slot, contents);
+}
+
+/// What a connection was given that a tap watches.
+pub struct Delivery {
+    pub id: ConnId,
+    pub contents: u32,
+    pub bytes: u64,
+}
+
+/// Watched connections were given something of an audience's channel.
+pub fn watched_deliveries<S: Stream>(
+    hub: &mut Hub<S>,
+    audience: AudienceId,
+    deliveries: &[Delivery],
+) {
+    let at = unix_time(hub);
+    for delivery in deliveries {
+        let who = hub.roster.subject(delivery.id);
+        let Some(connection) = hub.roster.get(delivery.id) else {
+            continue;
+        };
+        let queued = connection.waiting_out() as u64;
+        let channel = hub.channels.name(audience);
+        for tap in &mut hub.listeners.taps.taps {
+            if tap.filter.picks() && tap.looks_at(Some(delivery.id.slot), channel) {
+                tap.line("deliver", at, Some(who), channel, |line, _| {
+                    line.number("messages", delivery.contents.into());
+                    line.number("bytes", delivery.bytes);
+                    line.number("queued_bytes", queued);
+                });
+            }
+        }
+    }
+}
+
+/// An upgrade was refused because the server is full.
+pub fn server_is_full<S: Stream>(hub: &mut Hub<S>) {
+    if !std::mem::replace(&mut hub.listeners.said_full, true) {
+        let most = Value::Number(hub.settings.max_connections as u64);
+        let full =
+            "the server is full: upgrades get 503 until a connection ends; see --max-connections";
+        hub.listeners.log.warn(full, &[("connections", most)]);
+    }
+}
+
+/// A WebSocket has gone. The log says that the server is no longer full once a tenth is free: one that stays nearly full
+/// would fill the log.
+pub fn websocket_gone<S: Stream>(hub: &mut Hub<S>) {
+    let most = hub.settings.max_connections.saturating_mul(9);
+    if hub.listeners.said_full && hub.roster.websockets.saturating_mul(10) < most {
+        hub.listeners.said_full = false;
+        hub.listeners.log.info("the server is no longer full", &[]);
+    }
+}
+
+/// The memory budget is used up: a connection that holds much of it is ended.
+pub fn overloaded<S: Stream>(hub: &mut Hub<S>) {
+    if hub.listeners.overloaded.begin(hub.clock.now) {
+        let bytes = hub.usage.memory.total(&hub.runs) as u64;
+        hub.listeners.log.warn(
+            "too much waits: connections that hold much of it are ended; see --max-total-queue-size",
+            &[("bytes", Value::Number(bytes))],
+        );
+    }
+}
+
+/// Looks whether the memory budget is no longer used up.
+pub fn look_whether_relaxed<S: Stream>(hub: &mut Hub<S>) {
+    let overloaded = &mut hub.listeners.overloaded;
+    if overloaded.holds() && hub.usage.memory.is_relaxed(&hub.runs) && overloaded.end(hub.clock.now)
+    {
+        let room = "there is room again for what has to wait";
+        hub.listeners.log.info(room, &[]);
+    }
+}
+
+/// The Unix time, in milliseconds.
+pub fn unix_time<S>(hub: &Hub<S>) -> Millis {
+    hub.clock.unix.saturating_add(hub.clock.now)
+}
+
+/// Shows an event to the taps that look at the connection or the channel.
+#[inline]
+fn tell<S: Stream>(
+    hub: &mut Hub<S>,
+    event: &str,
+    id: Option<ConnId>,
+    channel: Option<&str>,
+    fields: impl Fn(&mut TapLine),
+) {
+    if hub.listeners.taps.is_empty() {
+        return;
+    }
+    let who = id.map(|id| hub.roster.subject(id));
+    let at = unix_time(hub);
+    for tap in &mut hub.listeners.taps.taps {
+        if id != Some(tap.id) && tap.looks_at(id.map(|id| id.slot), channel) {
+            tap.line(event, at, who, channel, |line, _| fields(line));
+        }
+    }
+}
+
+/// How taps name an encoding.
+pub fn spoken(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::Raw => "contents alone",
+        Encoding::V1 => "wsify.v1",
+    }
+}

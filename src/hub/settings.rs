@@ -1,0 +1,70 @@
+//! What the hub is configured with, and what its drivers report for `/metrics`.
+//!
+//! Owns: the values. Knows: checked types only. Never knows: flags.
+
+use crate::config::AccessLog;
+use crate::connection::Limits;
+use crate::secret::Secret;
+use crate::wire::forwarded::Proxies;
+use crate::wire::origins::Origins;
+
+/// What the hub is configured with.
+#[derive(Debug)]
+pub struct Settings {
+    pub limits: Limits,
+    /// WebSockets, and upgrades under way.
+    pub max_connections: usize,
+    /// The same from one address; 0 is no limit.
+    pub max_connections_per_ip: usize,
+    /// Bytes buffered for all connections, in both directions.
+    pub max_total_queue: usize,
+    /// Channels that one connection may be in.
+    pub max_channels: usize,
+    /// Messages that one connection may send in a second; 0 is no limit.
+    pub max_message_rate: u64,
+    /// Whether `GET /` is the playground.
+    pub playground: bool,
+    /// The key that backend endpoints ask for.
+    pub key: Option<Secret>,
+    pub origins: Origins,
+    /// The proxies that are believed about addresses.
+    pub proxies: Proxies,
+    /// Whether they, and clients on a unix socket, begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// Whether there is an authorizer; without one everything is allowed.
+    pub authorizer: bool,
+    pub access_log: AccessLog,
+    /// This process's name in connections' ids, and the seed of its random numbers.
+    pub instance: u64,
+}
+
+/// Gauges that the drivers know, and the hub does not.
+#[derive(Debug, Default)]
+pub struct DriverGauges {
+    pub questions_in_flight: u64,
+    pub questions_waiting: u64,
+    pub broker_reconnections: u64,
+}
+
+/// What the hub holds: nothing, when all connections have gone.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inventory {
+    pub connections: usize,
+    pub websockets: usize,
+    pub channels: usize,
+    pub memberships: usize,
+    /// Addresses with a WebSocket.
+    pub addresses: usize,
+    /// Queries and states.
+    pub identities: usize,
+    /// Buffers of what was published.
+    pub runs: usize,
+    /// Bytes that wait, in both directions; what is shared counts once.
+    pub waiting: usize,
+    /// Bytes that wait to be sent.
+    pub queued_bytes: usize,
+    /// Connections whose client has to read before more can be sent.
+    pub laggards: usize,
+    pub taps: usize,
+}

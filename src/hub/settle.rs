@@ -1,0 +1,153 @@
+//! What follows from whatever was done to a connection: it is counted, closed, listed to be flushed, looked at again or
+//! dropped. [`settle`] is called after each thing that is done to a connection, and its steps stand in their order.
+//!
+//! Owns: the order of the steps. Knows: a connection's state as a whole. Never knows: what was done.
+
+use super::report;
+use super::state::Hub;
+use crate::connection::{Ending, Standing, Stream};
+use crate::effect::{ConnId, Effect};
+
+/// Draws the consequences of whatever was done to a connection.
+#[inline]
+pub fn settle<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+    withdraw_question(hub, id);
+    end_what_has_to(hub, id);
+    weigh(hub, id);
+    recount(hub, id);
+    list(hub, id);
+}
+
+/// Takes the question of a connection back if it is of no use any more. Ends a connection that was reset while it waits for
+/// the answer.
+///
+/// Decision: a connection that was reset counts as gone while its question is open, over serving it to the end. Because a
+/// crowd that has given up would otherwise keep the workers and its places from clients that are there. A connection that
+/// has only shut down its sending side behind a message still waits for the answer, and is served to the end.
+#[inline]
+fn withdraw_question<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+    let Some(connection) = hub.roster.get(id) else {
+        return;
+    };
+    if !connection.is_asking() && !connection.is_broken() {
+        return;
+    }
+    if connection.awaits_verdict() && connection.was_reset() {
+        connection.fail(Ending::Reset);
+        connection.forget_input();
+    }
+    if connection.is_asking() && !connection.awaits_verdict() {
+        connection.set_asking(false);
+        hub.effects.push_back(Effect::Withdraw(id));
+    }
+}
+
+/// Closes a connection that is too slow, and one that the graceful stop has come to.
+#[inline]
+fn end_what_has_to<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+    let Some(connection) = hub.roster.get(id) else {
+        return;
+    };
+    if connection.is_too_slow() {
+        let waiting = connection.waiting_out();
+        if !hub.usage.memory.is_short_for(waiting, &hub.runs) {
+            close(hub, id, Ending::TooSlow);
+        } else if !connection.is_over() {
+            // What waits for it is released at once, which a close frame behind it would not do.
+            connection.fail(Ending::TooSlow);
+            report::overloaded(hub);
+        }
+    } else if connection.is_to_stop() {
+        close(hub, id, Ending::Stopping);
+    }
+}
+
+/// Notes how much of its input waits, and ends it when that is more than is left of the memory budget.
+#[inline]
+fn weigh<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+    let Some(connection) = hub.roster.get(id) else {
+        return;
+    };
+    let waiting = connection.waiting_in();
+    hub.usage.memory.note(id.slot, waiting);
+    if waiting > 0 && waiting > hub.usage.memory.room_in() {
+        overload(hub, id);
+    }
+}
+
+/// Ends a connection, as the memory budget is used up.
+fn overload<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+    let retry_after = hub.retry_after();
+    match hub.roster.get(id) {
+        Some(connection) if connection.is_open() => close(hub, id, Ending::Overloaded),
+        Some(connection) => connection.overload(retry_after, &hub.clock),
+        None => {}
+    }
+    if let Some(connection) = hub.roster.get(id) {
+        connection.forget_input();
+        hub.usage.memory.note(id.slot, connection.waiting_in());
+    }
+    report::overloaded(hub);
+}
+
+/// Counts it as what it is now. A WebSocket that is none any more leaves its channels.
+#[inline]
+fn recount<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+    if let Some((before, now)) = hub.roster.recount(id) {
+        counted(hub, id, before, now);
+    }
+}
+
+fn counted<S: Stream>(hub: &mut Hub<S>, id: ConnId, before: Standing, now: Standing) {
+    let Some(connection) = hub.roster.get(id) else {
+        return;
+    };
+    let (ending, network) = (connection.ending(), connection.client().network());
+    if before == Standing::WebSocket {
+        if let Some(ending) = ending {
+            report::websocket_ended(hub, id, ending);
+        }
+        report::websocket_gone(hub);
+        hub.usage.per_address.leave(id.slot);
+        hub.channels.leave_all(id.slot, &mut hub.runs);
+    }
+    if now == Standing::WebSocket {
+        hub.usage.per_address.enter(id.slot, network);
+    }
+}
+
+/// Lists it where it has to be looked at.
+#[inline]
+fn list<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+    let Some(connection) = hub.roster.get(id) else {
+        return;
+    };
+    connection.count(&mut hub.runs);
+    if connection.wants_flush() {
+        hub.agenda.flush(id, connection);
+    }
+    if connection.is_over() {
+        return hub.agenda.drop(id, connection);
+    }
+    if connection.has_work() {
+        hub.agenda.again(id, connection);
+    }
+    let (now, limits) = (hub.clock.now, &hub.settings.limits);
+    hub.agenda.watch(id, connection, now, limits);
+}
+
+/// Begins the end of a WebSocket. What was published while it was a member goes before the close frame.
+pub fn close<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
+    if !hub.roster.get(id).is_some_and(|c| c.is_open()) {
+        return;
+    }
+    for slice in hub.channels.all_pending(id.slot) {
+        report::enqueued(hub, id, slice);
+        if let Some(connection) = hub.roster.get(id) {
+            connection.enqueue(slice, &mut hub.runs, &hub.settings.limits);
+        }
+    }
+    if let Some(connection) = hub.roster.get(id) {
+        connection.close(ending, hub.clock.now);
+    }
+}

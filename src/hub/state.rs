@@ -1,0 +1,93 @@
+//! The hub's state: every fact about every connection, and what follows from the facts.
+//!
+//! Owns: the fields; [`Hub`]'s doors are in `hub/mod.rs`. What is fact (roster, channels, runs, the limits' tables) is apart
+//! from what can be derived (the agenda) and from what leaves (effects, listeners). Knows: how the parts fit together.
+//! Never knows: what is done with them.
+
+use std::collections::VecDeque;
+
+use super::agenda::Agenda;
+use super::channels::Channels;
+use super::drain_plan::DrainPlan;
+use super::limits::memory::Memory;
+use super::limits::message_rate::MessageRate;
+use super::limits::per_address::PerAddress;
+use super::report::listeners::Listeners;
+use super::roster::Roster;
+use super::settings::{DriverGauges, Settings};
+use super::slots::Walk;
+use crate::buffers::Runs;
+use crate::clock::Clock;
+use crate::connection::Stream;
+use crate::effect::Effect;
+use crate::log::Log;
+use crate::metrics::Metrics;
+use crate::random::Random;
+
+/// All connections.
+pub struct Hub<S> {
+    pub(super) settings: Settings,
+    pub clock: Clock,
+    pub(super) roster: Roster<S>,
+    pub(super) channels: Channels,
+    pub(super) runs: Runs,
+    pub(super) usage: Usage,
+    pub(super) agenda: Agenda,
+    /// The broker takes what is published.
+    pub(super) publishing: bool,
+    pub(super) effects: VecDeque<Effect>,
+    pub(super) listeners: Listeners,
+    /// A graceful stop is under way.
+    pub(super) drain: Option<DrainPlan>,
+    pub drivers: DriverGauges,
+    pub(super) random: Random,
+}
+
+/// What the limits count.
+#[derive(Debug)]
+pub(super) struct Usage {
+    pub per_address: PerAddress,
+    pub message_rate: MessageRate,
+    pub memory: Memory,
+    /// Where the search for connections to evict goes on.
+    pub eviction: Walk,
+    /// Connections looked at since one was evicted.
+    pub evicted_none: u32,
+}
+
+impl<S: Stream> Hub<S> {
+    pub fn new(settings: Settings, clock: Clock, metrics: Metrics, log: Log) -> Hub<S> {
+        Hub {
+            clock,
+            roster: Roster::new(settings.instance),
+            channels: Channels::default(),
+            runs: Runs::default(),
+            usage: Usage {
+                per_address: PerAddress::new(settings.max_connections_per_ip),
+                message_rate: MessageRate::new(settings.max_message_rate),
+                memory: Memory::new(settings.max_total_queue, settings.limits.max_queue),
+                eviction: Walk::default(),
+                evicted_none: 0,
+            },
+            agenda: Agenda::default(),
+            publishing: true,
+            effects: VecDeque::new(),
+            listeners: Listeners::new(settings.access_log, metrics, log),
+            drain: None,
+            drivers: DriverGauges::default(),
+            random: Random::new(settings.instance),
+            settings,
+        }
+    }
+
+    /// Whether what is published reaches every member, here and on other nodes.
+    pub fn is_broker_up(&self) -> bool {
+        self.publishing && self.channels.subscriptions.are_complete()
+    }
+
+    /// The value of `Retry-After`, in seconds: 1 to 5 at random, so that not all clients come back at once. The only rule
+    /// for it.
+    pub(super) fn retry_after(&mut self) -> String {
+        self.random.within(1..=5).to_string()
+    }
+}

@@ -1,0 +1,166 @@
+//! One turn of a connection: what it has sent is read, understood, and handed to what it is about.
+//!
+//! Owns: how much one connection may do in a turn, and all of them together. Knows: events. Never knows: what is answered.
+
+use super::agenda::Agenda;
+use super::commands;
+use super::endpoints;
+use super::permission;
+use super::replies;
+use super::settle::{close, settle};
+use super::state::Hub;
+use crate::connection::{Awaits, Ending, Event, Filled, Peer, Stream};
+use crate::effect::ConnId;
+
+/// Requests or messages of one connection in one turn: what one read of small messages brings makes one batch, and a
+/// flood waits for its next turn.
+const EVENTS_PER_TURN: usize = 512;
+/// Requests or messages of all connections in one turn of the loop, and again as many of those with work left over. Further
+/// connections wait in the again-list.
+const EVENTS: usize = 4096;
+/// Connections with work left over that get a turn between two polls.
+const TURNS: usize = 256;
+
+/// Gives connections their turn that have work but no edge to come.
+pub fn again<S: Stream>(hub: &mut Hub<S>, buffer: &mut [u8]) {
+    hub.agenda.understood = 0;
+    for _ in 0..hub.agenda.waiting().min(TURNS) {
+        let Some(id) = Agenda::next_again(&mut hub.agenda) else {
+            break;
+        };
+        if let Some(connection) = hub.roster.get(id) {
+            connection.marks().again = false;
+            turn(hub, id, buffer);
+        }
+    }
+    hub.agenda.understood = 0;
+}
+
+/// One turn of a connection: at most one read, and a bounded number of requests or messages.
+#[inline(always)]
+pub fn turn<S: Stream>(hub: &mut Hub<S>, id: ConnId, buffer: &mut [u8]) {
+    let Some(connection) = hub.roster.get(id) else {
+        return;
+    };
+    if !connection.is_listening() {
+        if connection.has_hung_up() {
+            look_behind_upgrade(hub, id, buffer);
+            settle(hub, id);
+        }
+        return;
+    }
+    if hub.agenda.understood >= EVENTS {
+        return settle(hub, id);
+    }
+    if !connection.is_starved() {
+        understand_input(hub, id);
+    } else if connection.is_unread() {
+        match connection.fill(buffer, hub.clock.now) {
+            Filled::Bytes(count) => {
+                hub.listeners.received(id.slot, count);
+                let fresh = buffer.get_mut(..count).unwrap_or_default();
+                if connection.has_input() {
+                    connection.keep_input(fresh);
+                    understand_input(hub, id);
+                } else {
+                    let used = understand(hub, id, fresh);
+                    if let Some(connection) = hub.roster.get(id) {
+                        connection.keep_input(fresh.get(used..).unwrap_or_default());
+                    }
+                }
+            }
+            Filled::Nothing => {}
+            Filled::End => connection.ended(hub.clock.now),
+            Filled::Broken => connection.fail(Ending::Reset),
+        }
+    }
+    if hub.roster.get(id).is_some_and(|c| c.has_hung_up()) {
+        look_behind_upgrade(hub, id, buffer);
+    }
+    settle(hub, id);
+}
+
+/// Looks, while the authorizer is asked about an upgrade, whether anything is behind the request of a client that sends no
+/// more. If there is nothing, the client has left; otherwise it is served to the end.
+fn look_behind_upgrade<S: Stream>(hub: &mut Hub<S>, id: ConnId, buffer: &mut [u8]) {
+    let now = hub.clock.now;
+    let Some(connection) = hub.roster.get(id) else {
+        return;
+    };
+    if !connection.is_upgrading() || connection.has_input() {
+        return;
+    }
+    match connection.fill(buffer, now) {
+        Filled::Bytes(count) => {
+            hub.listeners.received(id.slot, count);
+            connection.keep_input(buffer.get(..count).unwrap_or_default());
+        }
+        Filled::Nothing => {}
+        Filled::End => {
+            connection.resume(Awaits::Verdict, now);
+            connection.ended(now);
+        }
+        Filled::Broken => connection.fail(Ending::Reset),
+    }
+}
+
+/// Understands what waits in the inbox.
+fn understand_input<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+    let Some(connection) = hub.roster.get(id) else {
+        return;
+    };
+    let mut input = connection.take_input();
+    let used = understand(hub, id, input.bytes());
+    if let Some(connection) = hub.roster.get(id) {
+        connection.put_input_back(input, used);
+    }
+}
+
+/// Understands as much of `input` as there is, or as may be in one turn. Returns how many bytes that was.
+fn understand<S: Stream>(hub: &mut Hub<S>, id: ConnId, input: &mut [u8]) -> usize {
+    let mut used = 0;
+    for _ in 0..EVENTS_PER_TURN {
+        let Some(connection) = hub.roster.get(id) else {
+            return used;
+        };
+        if !connection.is_listening() {
+            return used;
+        }
+        let rest = input.get_mut(used..).unwrap_or_default();
+        let step = connection.next(rest, &hub.clock, &hub.settings.limits);
+        used = used.saturating_add(step.used);
+        hub.agenda.understood = hub.agenda.understood.saturating_add(1);
+        match step.event {
+            None => return used,
+            Some(Event::Introduced(client)) => {
+                if let Some(client) = client {
+                    connection.introduce(Peer::new(client));
+                }
+            }
+            Some(Event::Request(exchange, head, body)) => {
+                let body = body.and_then(|range| rest.get(range));
+                endpoints::request(hub, id, exchange, head, body);
+            }
+            Some(Event::Body(exchange, payload)) => {
+                endpoints::body(hub, id, exchange, payload.of(rest));
+            }
+            Some(Event::BadBody(exchange, refusal)) => {
+                // Its end is unknown.
+                replies::refuse_and_close(hub, id, exchange, refusal);
+            }
+            Some(Event::Said(_, payload)) => said(hub, id, payload.of(rest)),
+            Some(Event::Bye(ending)) => close(hub, id, ending),
+        }
+    }
+    used
+}
+
+/// A client's message: read, allowed, done.
+#[inline]
+fn said<S: Stream>(hub: &mut Hub<S>, id: ConnId, message: &[u8]) {
+    if let Some(command) = commands::read(hub, id, message)
+        && let Some(command) = permission::for_command(hub, id, command, message)
+    {
+        commands::perform(hub, id, command, message);
+    }
+}
