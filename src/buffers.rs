@@ -110,7 +110,7 @@ impl Slice {
     }
 }
 
-/// Encoded bytes that many connections share. Grows only at its end; freed when nobody holds it.
+/// Encoded bytes that many connections share. Grows only at its end; freed when nothing holds it.
 #[derive(Debug, Default)]
 struct Run {
     bytes: Vec<u8>,
@@ -119,7 +119,7 @@ struct Run {
     serial: u64,
 }
 
-/// Every run that somebody holds, and a few empty buffers for the next ones.
+/// Every run that is held, and a few empty buffers for the next ones.
 #[derive(Debug, Default)]
 pub struct Runs {
     live: Slab<Run>,
@@ -127,7 +127,7 @@ pub struct Runs {
     /// Their capacity in all.
     spare_bytes: usize,
     begun: u64,
-    /// Bytes in all that somebody holds.
+    /// Bytes of all runs that are held.
     pub held: usize,
     /// Bytes that the kernel has taken, of runs and of connections' own; counted here because every send passes by.
     pub taken: u64,
@@ -139,7 +139,7 @@ pub struct Runs {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waits {
     pub bytes: usize,
-    /// Of these, those that are nobody else's.
+    /// Of these, those that are not shared.
     pub own: usize,
     /// Outboxes whose kernel would take nothing more.
     pub blocked: usize,
@@ -222,7 +222,7 @@ impl Runs {
         }
     }
 
-    /// Runs that somebody holds.
+    /// Runs that are held.
     pub fn live(&self) -> usize {
         self.live.len()
     }
@@ -289,7 +289,7 @@ impl Outbox {
     }
 
     /// Whether `more` bytes may be put behind what waits. What comes to an empty queue is always taken, and a queue that
-    /// the kernel has not yet been offered is not a slow reader's (CONTRACT §2, `--max-queue-size`).
+    /// the kernel has not yet been offered is not a slow reader's (`docs/limits.md#slow-readers`).
     pub fn has_room(&self, more: usize, max: usize) -> bool {
         match &self.0 {
             Some(waiting) if waiting.blocked => waiting.bytes + more <= max,
@@ -300,7 +300,7 @@ impl Outbox {
     /// The connection's own bytes, to be appended to by `write`.
     pub fn own(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let waiting = self.0.get_or_insert_default();
-        // A piece that has begun to go out grows no more: whoever always has something to say would never see its front
+        // A piece that has begun to go out grows no more: the front of a queue that is never empty would never be
         // freed.
         if !matches!(waiting.pieces.back(), Some(Piece::Own { sent: 0, .. })) {
             waiting.pieces.push_back(Piece::Own {

@@ -1,7 +1,7 @@
 //! The values that cross between the hub and its drivers (authorizer, broker, server).
 //!
-//! Owns: nothing. Knows: how a connection is named, what may be asked and answered.
-//! Never knows: who carries a value across, or when.
+//! Owns: nothing. Knows: how a connection is named, what may be asked and answered. Never knows: what carries a value
+//! across, or when.
 //!
 //! Each `Ask`, `Publish` and `Subscribe` is answered once, whatever becomes of it: a connection that waits for the answer
 //! has no deadline of its own. Only an `Ask` that was followed by `Withdraw` may stay unanswered.
@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crate::wire::channel_name::ChannelName;
 
-/// A connection's name inside the process. Whoever comes back late (an event, a verdict, a receipt) is looked up
-/// by it: a slot's new tenant has another generation and is never mistaken for the old one.
+/// A connection's name inside the process. What comes back late (an event, a verdict, a receipt) is looked up by it: a
+/// slot's new connection has another generation, and is never mistaken for the old one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnId {
     pub slot: u32,
@@ -64,7 +64,7 @@ pub enum Receipt {
     Failed,
 }
 
-/// What the authorizer is asked (CONTRACT §6).
+/// What the authorizer is asked (`docs/authorizer.md#questions`).
 #[derive(Debug)]
 pub struct Question {
     pub from: ConnId,

@@ -26,7 +26,7 @@ pub enum Ending {
     HandshakeTimeout,
     /// No further request came in time.
     Idle,
-    /// It had no request, or not a whole one, and somebody else needed its place.
+    /// It was evicted: it had no request, or not a complete one, and its file descriptor was needed.
     NoRoom,
     /// The last request was answered.
     Answered,

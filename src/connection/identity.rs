@@ -1,5 +1,5 @@
-//! What a connection shows whenever the authorizer is asked about it: the query of its upgrade request, and the state
-//! that the authorizer gave it (CONTRACT §6).
+//! What questions about a connection show: the query of its upgrade request, and the state that the authorizer gave it
+//! (`docs/authorizer.md#state`).
 //!
 //! Owns: [`Identities`], the texts of all connections. Knows: bytes. Never knows: connections, or what the texts mean.
 //!
@@ -9,7 +9,7 @@
 
 use slab::Slab;
 
-/// Names what one connection shows; by default nothing.
+/// What questions about one connection show, as a place in [`Identities`]; by default nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     place: u32,
@@ -30,7 +30,7 @@ const STEP: usize = 16;
 /// What is larger than a piece of the last shelf, which is rare, is an allocation of its own.
 const SHELVES: usize = 16;
 
-/// What all connections show.
+/// The identities of all connections.
 #[derive(Debug, Default)]
 pub struct Identities {
     shelves: [Shelf; SHELVES],
@@ -68,7 +68,7 @@ impl Identities {
         identity
     }
 
-    /// Throws away what a connection has shown.
+    /// Forgets an identity.
     pub fn remove(&mut self, identity: Identity) {
         let Some(at) = shelf(identity.len()) else {
             return;

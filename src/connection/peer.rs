@@ -1,4 +1,4 @@
-//! Who is at the other end.
+//! The address at the other end of a connection.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -8,12 +8,12 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 pub struct Peer {
     /// IPv4 addresses as IPv6 has them, `::ffff:a.b.c.d`.
     ip: [u8; 16],
-    /// 0: nobody told it.
+    /// 0: not known.
     port: u16,
 }
 
 impl Peer {
-    /// Somebody on a unix socket: the address that nobody else can have.
+    /// A peer on a unix socket: an address that no other can have.
     pub const UNIX: Peer = Peer {
         ip: [0; 16],
         port: 0,
@@ -44,7 +44,7 @@ impl Peer {
         Some(Network(octets))
     }
 
-    /// Whether it is on this machine: on loopback or a unix socket (CONTRACT §5).
+    /// Whether it is on this machine: on loopback or a unix socket (`docs/api.md#the-key`).
     pub fn is_local(&self) -> bool {
         self.ip().is_none_or(|ip| ip.is_loopback())
     }
@@ -56,7 +56,8 @@ impl Peer {
 pub struct Network([u8; 16]);
 
 impl fmt::Display for Peer {
-    /// `127.0.0.1:51814`, `[::1]:51814` or `unix` (CONTRACT §6); the address alone where a proxy did not tell the port.
+    /// `127.0.0.1:51814`, `[::1]:51814` or `unix` (`docs/authorizer.md#questions`); the address alone if a proxy has not named
+    /// the port.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self.ip() {
             None => f.write_str("unix"),
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_shown_as_the_contract_says() {
+    fn addresses_are_shown_without_their_mapping() {
         let table = [
             ("127.0.0.1:51814", "127.0.0.1:51814", true),
             ("[::ffff:127.0.0.1]:51814", "127.0.0.1:51814", true),

@@ -1,7 +1,7 @@
 //! What a connection waits with: nothing further of it is understood until an answer comes.
 //!
 //! Owns: [`Suspended`], the one kind of waiting, and [`Awaits`], what ends it. Knows: the values that wait. Never knows:
-//! who answers. Messages that come meanwhile wait in order behind it, and so does the end of the stream.
+//! where it comes from. Messages that come meanwhile wait in order behind it, and so does the end of the stream.
 
 use super::Exchange;
 use crate::wire::command::{Command, Post};

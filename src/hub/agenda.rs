@@ -1,5 +1,5 @@
-//! Which connections and audiences have to be looked at: what could be derived from the facts, and is kept so that nobody
-//! has to search for it.
+//! Which connections and audiences have to be looked at: what could be derived from the facts, and is kept so that it need
+//! not be searched for.
 //!
 //! Owns: the lists and the deadline wheel. Knows: the [marks](crate::connection::Marks) by which a connection knows that it
 //! is in a list. Never knows: why a connection has work, or what is done with it.

@@ -1,15 +1,16 @@
-//! Deliveries under way: what was published to one audience of a channel, and who has had it.
+//! One audience of a channel, and the deliveries to it under way.
 //!
-//! Owns: [`Audience`], the members of a channel that hear it in the same encoding, the batches that go out to them, and
-//! the cursor of the batch that is going out. Knows: slots and stretches of [`Runs`]. Never knows: connections, names.
+//! Owns: [`Audience`]: the members of a channel with the same encoding, the batches that go out to them, and the cursor of the
+//! batch that is going out. Knows: slots and stretches of [`Runs`]. Never knows: connections, names.
 //!
 //! What is published until a batch begins to go out forms one contiguous stretch, and a member gets it in one send. What
 //! is published while it goes out makes the next batch: batches grow with the load by themselves, without any delay.
 //!
 //! Members are a dense array in the order of joining, walked by the cursor: those before it have had the first batch,
 //! those behind it have not. Everything published has a position in the audience's stream; a member remembers the
-//! position at which it joined, and gets nothing from before. Who leaves is first given what was published while it was
-//! a member ([`Audience::pending`]): what was accepted reaches everyone who stays connected (CONTRACT §5).
+//! position at which it joined, and gets nothing from before. A member that leaves first gets what was published while it
+//! was one ([`Audience::pending`]): what was accepted reaches every member that stays connected
+//! (`docs/api.md#broadcast`).
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -30,7 +31,7 @@ const SHARED_RUN: usize = 64 * 1024;
 /// taken.
 pub const CONGESTED: usize = 4 * 1024 * 1024;
 
-/// Members for whom room is kept when they leave.
+/// Members for which memory is kept when they leave.
 const ROOMY: usize = 1024;
 
 /// Packed, as there is one for each membership.
@@ -55,7 +56,7 @@ struct Batch {
 }
 
 impl Batch {
-    /// What a member who joined at `since` gets of it.
+    /// The part of it that a member gets that joined at `since`.
     fn part(&self, since: u64) -> Option<Slice> {
         let skipped = since.saturating_sub(self.start);
         let skipped = u32::try_from(skipped)
@@ -68,7 +69,7 @@ impl Batch {
     }
 }
 
-/// The members of a channel that hear it in the same encoding.
+/// The members of a channel with the same encoding.
 #[derive(Debug, Default)]
 pub struct Audience {
     members: Vec<Member>,
@@ -96,7 +97,7 @@ impl Audience {
         self.batches.iter().map(|b| b.slice.len()).sum::<usize>() > CONGESTED
     }
 
-    /// Adds a member, who gets what is published from now on. Returns its place.
+    /// Adds a member, which gets what is published from now on. Returns its position.
     pub fn add(&mut self, slot: u32) -> u32 {
         self.members.push(Member {
             slot,
@@ -105,21 +106,21 @@ impl Audience {
         (self.members.len() - 1) as u32
     }
 
-    /// What the member at `place` has not had yet, in order.
-    pub fn pending(&self, place: u32) -> impl Iterator<Item = Slice> {
-        let place = place as usize;
-        let had = usize::from(place < self.cursor);
-        let member = self.members.get(place).copied();
+    /// What the member at `position` has not had yet, in order.
+    pub fn pending(&self, position: u32) -> impl Iterator<Item = Slice> {
+        let position = position as usize;
+        let had = usize::from(position < self.cursor);
+        let member = self.members.get(position).copied();
         self.batches
             .iter()
             .skip(had)
             .filter_map(move |batch| batch.part(member?.since))
     }
 
-    /// Removes the member at `place`. Others move to close the gap, at most one on each side of the cursor; `moved`
-    /// gets each one's slot and new place.
-    pub fn remove(&mut self, place: u32, runs: &mut Runs, mut moved: impl FnMut(u32, u32)) {
-        let mut gap = place as usize;
+    /// Removes the member at `position`. Others move to close the gap, at most one on each side of the cursor; `moved`
+    /// gets each one's slot and new position.
+    pub fn remove(&mut self, position: u32, runs: &mut Runs, mut moved: impl FnMut(u32, u32)) {
+        let mut gap = position as usize;
         if gap < self.cursor {
             self.cursor -= 1;
             self.close_gap(self.cursor, gap, &mut moved);
@@ -143,9 +144,9 @@ impl Audience {
         let last = self.members.get(from).copied();
         if from != gap
             && let Some(last) = last
-            && let Some(place) = self.members.get_mut(gap)
+            && let Some(member) = self.members.get_mut(gap)
         {
-            *place = last;
+            *member = last;
             moved(last.slot, gap as u32);
         }
     }
@@ -230,9 +231,9 @@ mod tests {
     use super::*;
     use crate::wire::frame::Opcode;
 
-    /// What a member must hear, and what it has heard.
+    /// What a member must get, and what it has got.
     #[derive(Default)]
-    struct Heard {
+    struct Log {
         due: Vec<u32>,
         got: Vec<u32>,
     }
@@ -243,7 +244,7 @@ mod tests {
         audience: Audience,
         runs: Runs,
         places: BTreeMap<u32, u32>,
-        heard: BTreeMap<u32, Heard>,
+        heard: BTreeMap<u32, Log>,
         said: u32,
     }
 
@@ -251,7 +252,7 @@ mod tests {
         fn join(&mut self) {
             let slot = self.heard.len() as u32;
             self.places.insert(slot, self.audience.add(slot));
-            self.heard.insert(slot, Heard::default());
+            self.heard.insert(slot, Log::default());
         }
 
         /// `size`: of the payload, so that batches may be split by it.
@@ -292,7 +293,7 @@ mod tests {
             (got.len() - before) as u32
         }
 
-        /// Somebody leaves, having had what was published before, or is cut off.
+        /// A member leaves, having had what was published before, or is cut off.
         fn go(&mut self, slot: u32, leaves: bool) {
             let place = self.places.remove(&slot).unwrap();
             if leaves {
@@ -310,7 +311,7 @@ mod tests {
             assert!(heard.due.starts_with(&heard.got), "{slot} is cut off");
         }
 
-        /// All that is under way goes out: then everybody has heard everything, once and in order.
+        /// Everything under way goes out: then every member has had everything, once and in order.
         fn end(mut self) {
             while self.send() {}
             for slot in self.places.keys() {

@@ -1,8 +1,8 @@
 //! When which connection has to be looked at: a wheel of small entries.
 //!
-//! Owns: the wheel. Knows: slots and times. Never knows: why somebody has a deadline; a due entry is only a reason to look
-//! at the connection, whose own fields say what is due. So activity costs nothing here: it writes one field there. And
-//! whoever lives in a slot now may be looked at in vain because of a former tenant: an entry needs no name.
+//! Owns: the wheel. Knows: slots and times. Never knows: why a connection has a deadline. A due entry is only a reason to look
+//! at the connection, whose own fields say what is due: so activity costs nothing here, as it writes one field there. An
+//! entry left by a slot's former connection costs a look in vain, so that entries need no name.
 //!
 //! Decision: one wheel of a fixed horizon, over a heap or a hierarchy of wheels. What lies beyond the horizon is put at
 //! its end and looked at again there: one look a minute and connection costs less than any structure that avoids it.
@@ -103,8 +103,8 @@ impl Deadlines {
     }
 }
 
-/// A step's name: its low half, so that after two years names come again; 0 is none. Whoever is looked at twice because
-/// two steps have one name takes no harm.
+/// A step's name: its low half, so that names come again after two years; 0 is none. A connection that is looked at twice
+/// because two steps have one name takes no harm.
 fn name(step: u64) -> u32 {
     (step as u32).max(1)
 }
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_due_early_and_nobody_is_forgotten() {
+    fn no_slot_is_due_early_and_none_is_forgotten() {
         let mut deadlines = Deadlines::default();
         for slot in 0..3000 {
             deadlines.insert(slot, Millis::from(slot) * 7);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_sleep_misses_nobody() {
+    fn a_long_sleep_misses_no_slot() {
         let mut deadlines = Deadlines::default();
         deadlines.insert(1, 5);
         deadlines.insert(2, 60_000);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_herd_is_taken_in_parts() {
+    fn many_due_slots_are_taken_in_parts() {
         let mut deadlines = Deadlines::default();
         for slot in 0..100 {
             deadlines.insert(slot, 40);

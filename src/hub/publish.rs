@@ -27,7 +27,7 @@ const DOWN: &str = "the broker is down: nothing was published; try again later";
 const LOST: &str =
     "the broker did not confirm: nothing is known to have been published; try again later";
 
-/// Who publishes, and the text in which channel and content lie.
+/// A client or a backend that publishes, and the text in which channel and content lie.
 pub enum Publisher<'m> {
     Client(Command, &'m [u8]),
     Backend(Exchange, Post, &'m [u8]),

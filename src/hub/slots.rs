@@ -67,7 +67,7 @@ impl SlotSet {
     }
 }
 
-/// A walk over slots that goes on from turn to turn. Whoever walks bounds how far it goes in one turn.
+/// A walk over slots that goes on from turn to turn. The caller bounds how far it goes in one turn.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Walk {
     next: u32,

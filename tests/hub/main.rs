@@ -1,6 +1,6 @@
 //! The hub without sockets: stories, and a simulation.
 //!
-//! A story is one behaviour of CONTRACT.md, played through [`Hub`](wsify::hub::Hub) over [`pipe::Pipe`] by a
+//! A story is one behaviour that the documentation promises, played through [`Hub`](wsify::hub::Hub) over [`pipe::Pipe`] by a
 //! [`house::House`], which does what `server.rs` does, with scripted time and verdicts; it reads as a transcript.
 
 mod broker;

@@ -1,4 +1,4 @@
-//! Channels shared with other servers (CONTRACT §7).
+//! Channels shared with other servers (`docs/scaling.md#redis`).
 
 use wsify::effect::Verdict;
 use wsify::hub::Settings;
