@@ -27,7 +27,7 @@ use std::time::Duration;
 use argh::FromArgs;
 use bytesize::ByteSize;
 
-pub use self::dsn::{RedisAddress, RedisDsn};
+pub use self::dsn::{Credentials, RedisAddress, RedisDsn};
 use crate::authorizer::{self, Url};
 use crate::log::{Format, Level};
 use crate::secret::{HIDDEN, Secret};

@@ -74,8 +74,13 @@
 //! authorizer/dial.rs       a connection to the authorizer: name, TCP, TLS, timeouts
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
 //!
-//! redis.rs                 the broker: one link publishes, one listens, receipts come home in order
-//! redis/link.rs            one connection to it: name, TCP, TLS, bytes, back-off
+//! broker/mod.rs            the broker: memory or redis; commands in, news out, as values
+//! broker/link.rs           one connection to it: bytes in and out, broken, made anew, back-off
+//! broker/socket.rs         the socket below it: TCP, unix or TLS; the lookup of a name
+//! broker/redis/mod.rs      two links, one that publishes and one that listens; what the log says of them
+//! broker/redis/dialogue/mod.rs       what is said on them, without I/O: what is outstanding, which answer it had
+//! broker/redis/dialogue/commands.rs  publications and subscriptions become commands
+//! broker/redis/dialogue/replies.rs   the greeting, and what each reply means
 //! tls.rs                   which certificates are trusted, the authorizer's and redis'
 //!
 //! listener.rs              where clients come in: TCP and unix listeners, and the sockets they yield
@@ -91,12 +96,12 @@
 //! ```text
 //! main -> check, config, heap, log, server
 //! check -> authorizer, config, effect, listener, log, server, wire
-//! server -> authorizer, clock, config, connection, effect, heap, hub, listener, log, metrics, random, redis, systemd, tls, welcome, wire
+//! server -> authorizer, broker, clock, config, connection, effect, heap, hub, listener, log, metrics, random, systemd, tls, welcome, wire
 //! listener -> config, connection
 //! heap, random, systemd -> clock
 //! hub -> buffers, clock, config, connection, effect, log, metrics, playground, process, random, secret, wire
 //! connection -> buffers, clock, wire
-//! redis -> buffers, clock, config, connection, effect, hub, log, random, wire
+//! broker -> clock, config, effect, log, random, wire
 //! authorizer -> effect, fd_table, tls, wire
 //! config -> authorizer, log, secret, wire
 //! effect, playground -> wire
@@ -111,7 +116,7 @@
 //! # Who owns what
 //!
 //! ```text
-//! Server { poll, listeners, signals, hub, authorizer, redis, log }         and the one receive buffer, 64 KiB
+//! Server { poll, listeners, signals, hub, authorizer, broker, log }        and the one receive buffer, 64 KiB
 //!  Hub<S> { settings, clock, registry, channels, runs, badges, deadlines, lists of names, effects, metrics }
 //!   Registry<S> { Slab<Connection<S>>, accepted }
 //!    Connection<S> { stream: S, session, inbox, outbox, peer, badge, dialect, a few marks }
@@ -150,10 +155,10 @@
 //!  1 poll            until the next deadline; not at all while hub.has_work() or somebody waits to be accepted
 //!  2 events          256: signals, listeners (only noted), and hub.ready(): one read each, 512 requests or messages, 4,096 of all
 //!  3 accept          16 from each listener, as long as there are file descriptors
-//!  4 verdicts        all that have come home: hub.verdict(); redis.turn(): 256 KiB and 1,024 messages, 1,024 receipts
+//!  4 verdicts        all that have come home: hub.verdict(); the broker's news: 256 KiB from each link, 2,048 replies and news
 //!  5 hub.turns       256 who need not wait for a channel any longer, 512 channels to be subscribed again, then 256 of those
 //!                    with work but no edge to come, 4,096 messages
-//!  6 effects         hub.effect() to the authorizer and to redis, until there is none
+//!  6 effects         hub.effect() to the authorizer and the broker, until there is none
 //!  7 hub.expire      64 due deadlines; in a graceful stop, 64 whose time it is to leave
 //!  8 hub.fan_out     32 sends, round-robin between audiences, 16 each; a large frame counts for more
 //!  9 hub.make_room   somebody waits to be accepted, and there are no file descriptors: some who have no request make way
@@ -183,7 +188,7 @@
 //!    that channel: the phase `Publishing` until `fan_out` has sent some of it (a client's broadcast is parked for the
 //!    same reason) → a pipelined request goes on.
 //!    With redis, 1 and 3 go out instead: `Effect::Publish`, parked or `Publishing` until `hub.receipt` → `ok` or `201`,
-//!    `unavailable` or `503`. The content comes back as any other: `redis.turn` → `hub.arrived` → `deliver`. A join waits
+//!    `unavailable` or `503`. The content comes back as any other: `broker.next` → `hub.arrived` → `deliver`. A join waits
 //!    likewise, for `hub.subscribed`.
 //! 4. **An end.** The client's close, a violation, `too_slow`, `stopping`, the authorizer's silence → `hub.close`: what
 //!    was published while it was a member goes first, then the close frame → `Closing`: until the client's close, or
@@ -234,6 +239,7 @@
 //! libraries, `million` the hub with a million connections and no sockets, `redis` two nodes beside one.
 
 pub mod authorizer;
+pub mod broker;
 pub mod buffers;
 pub mod check;
 pub mod clock;
@@ -249,7 +255,6 @@ pub mod metrics;
 pub mod playground;
 pub mod process;
 pub mod random;
-pub mod redis;
 pub mod secret;
 pub mod server;
 pub mod systemd;

@@ -19,8 +19,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::authorizer::Authorizer;
+use crate::broker::redis::{self, Duty, Redis};
+use crate::broker::{Broker, News};
 use crate::clock::{Clock, Millis};
-use crate::config::{Broker, Config, Listen, RedisAddress, RedisDsn, Stop};
+use crate::config::{self, Config, Listen, RedisAddress, RedisDsn, Stop};
 use crate::connection::{Limits, Peer};
 use crate::effect::{Answer, ConnId, Effect, Question, Verdict};
 use crate::heap::Heap;
@@ -29,7 +31,6 @@ use crate::listener::{self, Listener, Socket};
 use crate::log::{Condition, Log, Seldom, Value};
 use crate::metrics::Metrics;
 use crate::random;
-use crate::redis::{self, Redis};
 use crate::systemd::Manager;
 use crate::tls;
 use crate::welcome;
@@ -70,8 +71,7 @@ pub struct Server {
     signals: Signals,
     hub: Hub<Socket>,
     authorizer: Option<Authorizer>,
-    /// `None`: what is published here is for the clients here.
-    redis: Option<Redis>,
+    broker: Broker,
     /// The authorizer is down.
     authorizer_down: Condition,
     manager: Manager,
@@ -140,7 +140,7 @@ impl Server {
         let reserved = RESERVED_FDS
             + listeners.len()
             + workers
-            + usize::from(config.broker != Broker::Memory) * BROKER_FDS;
+            + usize::from(config.broker != config::Broker::Memory) * BROKER_FDS;
         let max_sockets = fds.saturating_sub(reserved).max(fds / 2);
         let room = max_sockets
             .saturating_sub(RESERVED_REQUESTS)
@@ -178,11 +178,12 @@ impl Server {
         };
         let metrics = Metrics::new(SystemTime::now());
         let mut hub = Hub::new(settings, Clock::default(), metrics, log.clone());
-        let redis = match &config.broker {
-            Broker::Memory => None,
-            Broker::Redis(dsn) => {
+        let broker = match &config.broker {
+            config::Broker::Memory => Broker::Memory,
+            config::Broker::Redis(dsn) => {
                 hub.share();
-                Some(start_redis(dsn, &config, waker, random, &log)?)
+                let redis = start_redis(dsn, &config, waker, random, &log)?;
+                Broker::Redis(Box::new(redis))
             }
         };
         let manager = find_manager(&config, &log);
@@ -191,7 +192,7 @@ impl Server {
             listeners,
             signals,
             hub,
-            redis,
+            broker,
             authorizer,
             authorizer_down: Condition::lasting(STEADY),
             manager,
@@ -249,9 +250,8 @@ impl Server {
         let mut events = Events::with_capacity(EVENTS);
         let mut buffer = vec![0; BUFFER];
         while !self.hub.is_broker_up() {
-            match self.redis.as_ref().map(Redis::trouble) {
-                Some(trouble) if !trouble.is_empty() => return Err(trouble.to_owned()),
-                _ => {}
+            if !self.broker.trouble().is_empty() {
+                return Err(self.broker.trouble().to_owned());
             }
             let left = patience.saturating_sub(self.started.elapsed());
             if left.is_zero() {
@@ -288,11 +288,8 @@ impl Server {
                     }
                 }
                 WAKER => {}
-                PUBLISHES | LISTENS => {
-                    if let Some(redis) = &mut self.redis {
-                        redis.ready(event.token() == LISTENS, event);
-                    }
-                }
+                PUBLISHES => self.broker.ready(Duty::Publish, event),
+                LISTENS => self.broker.ready(Duty::Listen, event),
                 Token(token) if token >= LISTENERS => {
                     if let Some(listener) = self.listeners.get_mut(token - LISTENERS) {
                         listener.pending = true;
@@ -303,9 +300,7 @@ impl Server {
         }
         self.accept();
         self.take_answers(answers);
-        if let Some(redis) = &mut self.redis {
-            redis.turn(&mut self.hub, self.poll.registry(), buffer);
-        }
+        self.take_news(buffer);
         self.hub.turns(buffer);
         self.take_effects();
         self.hub.expire();
@@ -350,17 +345,15 @@ impl Server {
     fn timeout(&self) -> Option<Duration> {
         let now = self.hub.clock.now;
         let waiting = self.listeners.iter().any(|l| l.pending);
-        let broker_waits = self.redis.as_ref().is_some_and(Redis::has_work);
-        if self.hub.has_work() || broker_waits || waiting && self.accept_after <= now {
+        if self.hub.has_work() || self.broker.has_work() || waiting && self.accept_after <= now {
             return Some(Duration::ZERO);
         }
         let rest = waiting.then_some(self.accept_after);
-        let broker = self.redis.as_ref().and_then(Redis::next_deadline);
         let question = self.authorizer.as_ref().and_then(Authorizer::due);
         let question = question.map(|due| millis(due.saturating_duration_since(self.started)));
         let next = [
             self.hub.next_deadline(),
-            broker,
+            self.broker.next_deadline(),
             question,
             self.manager.next_deadline(),
             self.heap.next_deadline(),
@@ -459,27 +452,50 @@ impl Server {
         }
     }
 
+    /// Turns the broker, and tells the hub what has happened there.
+    fn take_news(&mut self, buffer: &mut [u8]) {
+        let now = self.hub.clock.now;
+        self.broker.turn(self.poll.registry(), buffer, now);
+        while let Some(news) = self.broker.next(now) {
+            match news {
+                News::Publishing(up) => self.hub.set_publishing(up),
+                News::Listening(up) => self.hub.set_listening(up),
+                News::Published(by, receipt) => self.hub.receipt(by, receipt),
+                News::Subscribed(id, receipt) => self.hub.subscribed(id, receipt),
+                News::Dropped(why) => self.hub.metrics.broker_messages.add(why),
+                News::Message(message) => {
+                    let (channel, content) = self.broker.content(&message);
+                    if self.hub.arrived(channel, content) {
+                        self.hub.metrics.broker_messages.add("delivered");
+                        self.broker.take(&message);
+                    } else {
+                        self.broker.put_off();
+                    }
+                }
+            }
+        }
+        if self.broker.judge(self.hub.is_broker_up(), now) {
+            self.hub.outside.broker_reconnections += 1;
+        }
+    }
+
     /// Hands what the hub wants from outside to those who do it.
     fn take_effects(&mut self) {
         let now = self.hub.clock.now;
         while let Some(effect) = self.hub.effect() {
-            match (effect, &mut self.redis) {
-                (Effect::Ask(question), _) => self.ask(question),
-                (Effect::Withdraw(id), _) => {
+            match effect {
+                Effect::Ask(question) => self.ask(question),
+                Effect::Withdraw(id) => {
                     if let Some(authorizer) = &self.authorizer {
                         authorizer.withdraw(id);
                     }
                 }
-                (Effect::Publish(publication), Some(redis)) => redis.publish(&publication, now),
-                (Effect::Subscribe(subscription), Some(redis)) => redis.want(subscription, now),
-                (Effect::Unsubscribe(channel), Some(redis)) => redis.unwant(channel, now),
-                // The memory broker is asked for nothing.
-                (_, None) => {}
+                Effect::Publish(publication) => self.broker.publish(&publication, now),
+                Effect::Subscribe(subscription) => self.broker.subscribe(subscription, now),
+                Effect::Unsubscribe(channel) => self.broker.unsubscribe(channel, now),
             }
         }
-        if let Some(redis) = &mut self.redis {
-            redis.flush(now);
-        }
+        self.broker.flush(now);
     }
 
     fn ask(&mut self, question: Question) {
