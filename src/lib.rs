@@ -101,7 +101,7 @@
 //! heap, random, systemd -> clock
 //! hub -> buffers, clock, config, connection, effect, log, metrics, playground, process, random, secret, wire
 //! connection -> buffers, clock, wire
-//! broker -> clock, config, effect, log, random, wire
+//! broker -> clock, config, effect, log, random, secret, wire
 //! authorizer -> effect, fd_table, tls, wire
 //! config -> authorizer, log, secret, wire
 //! effect, playground -> wire
