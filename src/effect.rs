@@ -9,7 +9,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::wire::command::ChannelName;
+use crate::wire::channel_name::ChannelName;
 
 /// A connection's name inside the process. Whoever comes back late (an event, a verdict, a receipt) is looked up
 /// by it: a slot's new tenant has another generation and is never mistaken for the old one.

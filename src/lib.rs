@@ -9,12 +9,16 @@
 //!
 //! ```text
 //! main.rs                  starts: arguments, configuration, log, server; says why it could not
-//! config.rs                arguments and environment, turned once into checked types; nobody else reads either
+//! config/mod.rs            the command line and the environment, turned once into a checked Config; no other file reads them
+//! config/flags.rs          every flag as data: name, default, help
+//! config/arguments.rs      arguments and variables as texts, and the errors that name them
+//! config/values.rs         what a usable value looks like
 //! config/dsn.rs            --broker-dsn: where redis is, and how that is shown without its secrets
 //! log/mod.rs               lines on stdout, written by a thread of its own, so that the loop never waits
 //! log/format.rs            a line as JSON or as text
 //! log/seldom.rs            throttles for lines: at most so many in a while, once for as long as something lasts
-//! metrics.rs               counters, gauges, histograms, and their Prometheus text
+//! metrics/mod.rs           counters, gauges, histograms
+//! metrics/families.rs      every metric as data: name, kind, meaning, and the Prometheus text that follows
 //! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
 //! secret.rs                a text that is never shown
 //! random.rs                one generator, for jitter
@@ -39,7 +43,9 @@
 //! wire/frame.rs            one frame: read its header, judge it, unmask, encode (RFC 6455 5.2)
 //! wire/message.rs          frames to messages: fragments, UTF-8, sizes, pings, closes (RFC 6455 5.4 to 5.6, 7)
 //! wire/json.rs             one JSON object in one pass: where its values lie, which name came twice
-//! wire/command.rs          a client's message, a POST's body, channel names, the JSON of answers
+//! wire/command.rs          a client's message, a POST's body
+//! wire/channel_name.rs     channel names: trimmed, checked, shared
+//! wire/answer.rs           the JSON that clients are sent: answers, errors, contents with their channel
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
 //! wire/resp.rs             commands to redis, and its replies
 //! wire/response.rs         an HTTP answer as a client reads it: the authorizer's
@@ -69,9 +75,12 @@
 //! hub/deadlines.rs         when which connection has to be looked at: a wheel
 //!
 //! authorizer/mod.rs        the loop's side: a Question goes out, an Answer comes home; never sees a client
-//! authorizer/pool.rs       the worker threads, and the questions that wait for one
+//! authorizer/pool.rs       how many worker threads there are, and what they share with the loop
+//! authorizer/waiting.rs    questions that wait for a worker
+//! authorizer/worker.rs     one worker: it asks, hands the answer in, rests, ends
 //! authorizer/call.rs       one question and its answer, on a connection that is kept alive
 //! authorizer/dial.rs       a connection to the authorizer: name, TCP, TLS, timeouts
+//! authorizer/signature.rs  what proves to the receiver of a call that wsify has sent it: --authorizer-key
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
 //!
 //! broker/mod.rs            the broker: memory or redis; commands in, news out, as values
@@ -86,7 +95,7 @@
 //! listener.rs              where clients come in: TCP and unix listeners, and the sockets they yield
 //! playground.rs            the page of --playground, and what a browser may do with it
 //! systemd.rs               what a service manager is told: ready, alive, stopping
-//! welcome.rs               what a person who starts it at a terminal may try next
+//! quickstart.rs            the commands to try first, printed at a terminal
 //! check.rs                 --check: tries what a start needs, and says what is wrong
 //! server.rs                the poll, accepting, signals, the clock, the order of a turn; no rule about a client
 //! ```
@@ -96,18 +105,18 @@
 //! ```text
 //! main -> check, config, heap, log, server
 //! check -> authorizer, config, effect, listener, log, server, wire
-//! server -> authorizer, broker, clock, config, connection, effect, heap, hub, listener, log, metrics, random, systemd, tls, welcome, wire
+//! server -> authorizer, broker, clock, config, connection, effect, heap, hub, listener, log, metrics, quickstart, random, systemd, tls, wire
 //! listener -> config, connection
 //! heap, random, systemd -> clock
 //! hub -> buffers, clock, config, connection, effect, log, metrics, playground, process, random, secret, wire
 //! connection -> buffers, clock, wire
 //! broker -> clock, config, effect, log, random, secret, wire
-//! authorizer -> effect, fd_table, tls, wire
+//! authorizer -> effect, fd_table, secret, tls, wire
 //! config -> authorizer, log, secret, wire
 //! effect, playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
-//! buffers, clock, fd_table, metrics, secret, tls, welcome, wire -> nothing
+//! buffers, clock, fd_table, metrics, quickstart, secret, tls, wire -> nothing
 //! ```
 //!
 //! (Of `config` the hub needs the type of `--access-log`; of `authorizer`, `config` needs the type of the URL, and of `wire`
@@ -181,8 +190,9 @@
 //!    `fan_out` → `serve` → `connection.deliver`: one write for each member, of all that was published to the audience
 //!    in the meantime. Who cannot take it keeps a slice in its outbox; over `--max-queue-size` it is too slow.
 //! 2. **A verdict.** A worker puts an `Answer` on the pile, and the first since the last look wakes the poll →
-//!    `hub.verdict`: nobody of this name → forgotten; `Authorizing` → `101`, or a refusal; parked → done,
+//!    `hub.verdict`: the connection is gone → ignored; `Authorizing` → `101`, or a refusal; parked → done,
 //!    `not_authorized`, or closed with 1013 → `settle` puts it on the again-list, as more bytes may have waited.
+//!    A connection that was reset, or has left, takes its question back: `settle` → `asking` → `Effect::Withdraw`.
 //! 3. **POST /broadcast.** `Event::Request` → `routes::broadcast`: key, type, each an early return → the body, which
 //!    usually came with the head, or `Event::Body` later → parsed → `deliver`, and `201`. More than 4 MiB under way to
 //!    that channel: the phase `Publishing` until `fan_out` has sent some of it (a client's broadcast is parked for the
@@ -219,8 +229,12 @@
 //! - **One thread for all clients**, over a runtime with tasks: a broadcast to many is a walk over a dense array, the
 //!   order in a channel comes for nothing, and an idle connection is some hundred bytes. Reconsider when one core is
 //!   not enough: then several processes behind a broker.
-//! - **Threads for the authorizer**, over non-blocking HTTP: calls take milliseconds, TLS and keep-alive come from a
-//!   library, and the loop only sees questions and answers. Reconsider when hundreds have to be in flight.
+//! - **Threads for the authorizer**, over non-blocking calls in the loop: calls take milliseconds, names and TLS may block,
+//!   and the loop only sees questions and answers. A call costs about twice the CPU of a non-blocking one. Reconsider when
+//!   thousands have to be in flight.
+//! - **Three crates for the kernel's calls**: rustix for clients' sockets and limits, because its system calls are inlined;
+//!   socket2 for what has to be set before a socket listens or connects; libc for the C library's own allocator, which is no
+//!   system call.
 //! - **With the memory broker a broadcast is delivered within the hub**, over sending it out and taking it back in:
 //!   nothing waits for a receipt, and what one turn brings makes one batch.
 //! - **Batches grow with the load by themselves**: what is published while one goes out makes the next. No delay is
@@ -254,10 +268,10 @@ pub mod log;
 pub mod metrics;
 pub mod playground;
 pub mod process;
+pub mod quickstart;
 pub mod random;
 pub mod secret;
 pub mod server;
 pub mod systemd;
 pub mod tls;
-pub mod welcome;
 pub mod wire;

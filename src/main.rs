@@ -9,7 +9,7 @@ use wsify::log::Log;
 use wsify::server::Server;
 
 fn main() -> ExitCode {
-    run().unwrap_or_else(Stop::say)
+    run().unwrap_or_else(Stop::print)
 }
 
 fn run() -> Result<ExitCode, Stop> {

@@ -30,10 +30,10 @@ use crate::hub::{Hub, Settings};
 use crate::listener::{self, Listener, Socket};
 use crate::log::{Condition, Log, Seldom, Value};
 use crate::metrics::Metrics;
+use crate::quickstart;
 use crate::random;
 use crate::systemd::Manager;
 use crate::tls;
-use crate::welcome;
 use crate::wire::forwarded::Proxies;
 
 /// Bytes read at once; every connection's reads go through the one buffer of this size.
@@ -398,7 +398,7 @@ impl Server {
                     break;
                 }
                 match self.listeners[at].accept() {
-                    Ok((socket, peer)) => self.welcome(socket, peer),
+                    Ok((socket, peer)) => self.admit(socket, peer),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                         self.listeners[at].pending = false
                     }
@@ -413,7 +413,7 @@ impl Server {
         }
     }
 
-    fn welcome(&mut self, socket: Socket, peer: Peer) {
+    fn admit(&mut self, socket: Socket, peer: Peer) {
         let taken = self.hub.accept(socket, peer).and_then(|id| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             let Some(socket) = self.hub.stream(id) else {
@@ -594,7 +594,7 @@ impl Server {
             self.log.warn(open, &[]);
         }
         if let Some(first) = addresses.first() {
-            let text = welcome::text(
+            let text = quickstart::text(
                 first,
                 config.broadcasting_key.is_some(),
                 authorizer.is_some(),

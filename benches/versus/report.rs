@@ -21,6 +21,8 @@ pub enum Target {
     AtMost(f64),
     /// wsify's own figure is to be at most this.
     FigureAtMost(f64),
+    /// Or at least this.
+    FigureAtLeast(f64),
 }
 
 /// One line of the table.
@@ -78,6 +80,7 @@ impl Row {
             Target::AtLeast(least) => ratio >= least,
             Target::AtMost(most) => ratio <= most,
             Target::FigureAtMost(most) => self.wsify <= most,
+            Target::FigureAtLeast(least) => self.wsify >= least,
         };
         let off = |control: f64| (control - 1.0).abs() > TOLERANCE;
         if self.failed.is_some() {
@@ -97,6 +100,7 @@ impl Row {
             Target::AtLeast(least) => format!(">= {least:.2}"),
             Target::AtMost(most) => format!("<= {most:.2}"),
             Target::FigureAtMost(most) => format!("<= {}", unit(most)),
+            Target::FigureAtLeast(least) => format!(">= {}", unit(least)),
         };
         [
             format!("{} {}", self.metric, self.name),
@@ -137,6 +141,7 @@ impl Row {
             Target::AtLeast(value) => (json!({ "at_least": value }), "ratio"),
             Target::AtMost(value) => (json!({ "at_most": value }), "ratio"),
             Target::FigureAtMost(value) => (json!({ "at_most": value }), "wsify"),
+            Target::FigureAtLeast(value) => (json!({ "at_least": value }), "wsify"),
         };
         json!({
             "metric": self.metric,
@@ -315,6 +320,7 @@ fn svg(rows: &[Row]) -> String {
                 Target::AtLeast(least) => (row.ratio.unwrap_or(0.0), least),
                 Target::AtMost(most) => (row.ratio.unwrap_or(0.0) / most, 1.0),
                 Target::FigureAtMost(most) => (row.wsify / most, 1.0),
+                Target::FigureAtLeast(least) => (least / row.wsify, 1.0),
             };
             if limits == matches!(row.target, Target::AtLeast(_)) {
                 continue;
@@ -325,7 +331,7 @@ fn svg(rows: &[Row]) -> String {
             let width = value.clamp(0.0, 1.5) * UNIT;
             let mark = LEFT + line * UNIT;
             let label = match row.target {
-                Target::FigureAtMost(_) => &cells[2],
+                Target::FigureAtMost(_) | Target::FigureAtLeast(_) => &cells[2],
                 _ => &cells[3],
             };
             let _ = writeln!(

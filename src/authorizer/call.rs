@@ -16,10 +16,11 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::Settings;
 use super::dial::{Dialer, Link};
+use super::signature::Signer;
 use crate::effect::{Question, Verdict};
 use crate::wire::question::read_state;
 use crate::wire::response::{self, Body, Head};
@@ -87,6 +88,7 @@ pub(super) struct ClientFactory {
     timeout: Duration,
     /// The request up to the digits of its Content-Length.
     request: Vec<u8>,
+    signer: Option<Signer>,
 }
 
 impl ClientFactory {
@@ -118,6 +120,7 @@ impl ClientFactory {
             dialer: Dialer::new(url, cert_file.map(PathBuf::as_path))?,
             timeout: settings.timeout,
             request,
+            signer: Signer::new(&settings.keys),
         })
     }
 
@@ -199,7 +202,11 @@ impl Client {
         self.output.clear();
         self.output.extend_from_slice(&self.shared.request);
         self.output
-            .extend_from_slice(format!("{}\r\n\r\n", body.len()).as_bytes());
+            .extend_from_slice(format!("{}\r\n", body.len()).as_bytes());
+        if let Some(signer) = &self.shared.signer {
+            signer.push_header(&mut self.output, unix_seconds(), body);
+        }
+        self.output.extend_from_slice(b"\r\n");
         self.output.extend_from_slice(body);
         link.write_all(&self.output, deadline).map_err(failed)?;
         let mut seen = 0;
@@ -374,6 +381,12 @@ fn rest(idle_timeout: Option<u32>) -> Duration {
     idle_timeout.map_or(REST, |seconds| {
         LONGEST_REST.min(Duration::from_millis(u64::from(seconds) * 800))
     })
+}
+
+/// The time at which a call is signed. A repeated call is signed again.
+fn unix_seconds() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
 }
 
 /// Why there is no answer, for the log. Never with the URL, which may hold a secret.

@@ -3,8 +3,9 @@
 //! Owns: what the pool is started with, and when the loop has to look after it. Knows: that a question is answered once,
 //! unless it is taken back before it is put. Never knows: a client's socket, what a question means, who logs.
 //!
-//! One file for each part: [`pool`] has the workers and the queue, [`call`] one question and its answer, [`dial`] the
-//! connection, [`url`] the type of `--authorizer-url`. `wire::response` reads what comes.
+//! One file for each part: [`pool`] has what workers and loop share, [`waiting`] the queue, [`worker`] a worker's life,
+//! [`call`] one question and its answer, [`dial`] the connection, [`signature`] the signature of a call, [`url`] the type
+//! of `--authorizer-url`. `wire::response` reads what comes.
 //!
 //! Decision: no proxy from the environment. The authorizer is part of the deployment, and `HTTP_PROXY` is meant for the
 //! world.
@@ -12,9 +13,12 @@
 mod call;
 mod dial;
 mod pool;
+pub mod signature;
 #[cfg(test)]
 mod tests;
 mod url;
+mod waiting;
+mod worker;
 
 use std::io;
 use std::path::PathBuf;
@@ -26,6 +30,7 @@ pub use self::pool::Load;
 use self::pool::{Pool, Task};
 pub use self::url::Url;
 use crate::effect::{Answer, ConnId, Question};
+use crate::secret::Secret;
 
 /// What an [`Authorizer`] is started with.
 #[derive(Clone, Debug)]
@@ -39,12 +44,14 @@ pub struct Settings {
     pub queue: usize,
     /// A PEM file of roots that are trusted besides the system's: what `SSL_CERT_FILE` names (empty: none).
     pub cert_file: Option<PathBuf>,
+    /// Every call is signed with each of them; without one, none is.
+    pub keys: Vec<Secret>,
 }
 
 /// The pool of workers that ask the authorizer.
 pub struct Authorizer {
     pool: Arc<Pool>,
-    /// When the oldest question that waits will have waited too long, or has been put meanwhile.
+    /// When the oldest question that waits will have waited too long, unless it has been put meanwhile.
     due: Option<Instant>,
     timeout: Duration,
 }
@@ -63,15 +70,14 @@ impl Authorizer {
         })
     }
 
-    /// Hands a question to a worker, or to the queue. Never blocks.
+    /// Has a question put, as soon as there is a worker. Never blocks.
     ///
     /// # Errors
     /// The question comes back when all workers are busy and the queue is full: the authorizer counts as down.
     pub fn ask(&mut self, question: Question) -> Result<(), Question> {
         let asked = Instant::now();
-        if self.pool.ask(Task { question, asked })? {
-            self.due.get_or_insert(asked + self.timeout);
-        }
+        self.pool.ask(Task { question, asked })?;
+        self.due.get_or_insert(asked + self.timeout);
         Ok(())
     }
 

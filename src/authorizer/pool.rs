@@ -1,6 +1,6 @@
-//! The worker pool: which thread asks which question, and which question waits.
+//! The worker pool: how many workers there are, which are idle, which questions wait.
 //!
-//! Owns: the workers, the queue, the answers that the loop has not taken yet. Knows: how long a question may wait.
+//! Owns: what workers and loop share, under one lock. Knows: how long a question may wait, when a worker is started.
 //! Never knows: HTTP, what a question means. It logs nothing: trouble travels in the `Answer`.
 //!
 //! Decisions
@@ -10,31 +10,32 @@
 //!   connections (HTTP/2).
 //! - **An answer and the wish for the next question are handed in under one lock.** Otherwise the next question of the
 //!   same client would find the worker still busy, and start another one for nothing.
-//! - **The worker that rested least gets the next question** (a stack, not a queue), so that under light load few
-//!   connections stay warm and the other workers can end.
+//! - **Idle workers are called a few at a time**, and each calls another one if questions are left, over handing each
+//!   question to a worker of its own. Where the processor is busy, a worker that has just finished is there before the one
+//!   that was called, and takes the question without any waking: a sixth of the CPU where a webhook answers at once.
+//! - **The worker that rested least is called first** (a stack, not a queue), so that under light load few connections stay
+//!   warm and the other workers can end.
 //! - **A spawner starts the workers**: a thread that does nothing else and has its own file descriptors (fd_table.rs), so
 //!   that their connections are in a table that the loop does not use.
 //! - **Nothing waits for the workers at the end**: a dropped pool stops the idle ones, and the busy ones find out.
 
-use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Settings;
-use super::call::{Client, ClientFactory, Outcome};
+use super::call::ClientFactory;
+use super::waiting::Waiting;
+use super::worker::{Call, Seat};
 use crate::effect::{Answer, ConnId, Question};
 use crate::fd_table;
 
 /// A worker's stack. Most of what it needs is TLS, and a head's lines.
 pub(super) const STACK: usize = 512 * 1024;
-/// How long the rest of an answer may take to come. It follows its head at once, or something is wrong with it.
-const DRAIN_TIME: Duration = Duration::from_millis(250);
-/// For how long of that a worker counts as about to be idle. A server that sends head and body apart needs less.
-const ABOUT_TO_BE_IDLE: Duration = Duration::from_millis(2);
+/// Workers that are called at once; each calls another where questions are left.
+const WAKING: usize = 4;
 const WAITED_TOO_LONG: &str =
     "the question has waited for a worker longer than --authorizer-timeout";
 
@@ -46,24 +47,26 @@ pub(super) struct Pool {
     queue: usize,
     /// How long a question may wait.
     timeout: Duration,
-    clients: Arc<ClientFactory>,
+    pub(super) clients: Arc<ClientFactory>,
     work: Mutex<Work>,
     waker: Arc<mio::Waker>,
 }
 
-/// Which worker does what. While a question waits, no worker is idle.
-struct Work {
-    waiting: Waiting,
+/// Which worker does what. While a question waits and a worker is idle, one is waking.
+pub(super) struct Work {
+    pub(super) waiting: Waiting,
     /// The last one rested least.
-    idle: Vec<Arc<Seat>>,
+    pub(super) idle: Vec<Arc<Seat>>,
     /// Numbers of the workers that are not there.
-    vacant: Vec<usize>,
+    pub(super) vacant: Vec<usize>,
     /// Workers that are being started, and have not looked for a question yet.
-    spawning: usize,
+    pub(super) spawning: usize,
+    /// Workers that have been called, and have not looked for a question yet.
+    pub(super) waking: usize,
     /// Workers that have handed in their answer, and will look for a question as soon as the rest of it has come.
-    finishing: usize,
+    pub(super) finishing: usize,
     /// To the spawner. `None`: the pool is closed.
-    to_spawn: Option<Sender<usize>>,
+    pub(super) to_spawn: Option<Sender<usize>>,
     answers: Vec<Answer>,
 }
 
@@ -103,6 +106,7 @@ impl Pool {
                 idle: Vec::new(),
                 vacant: (1..=workers).rev().collect(),
                 spawning: 0,
+                waking: 0,
                 finishing: 0,
                 to_spawn: Some(to_spawn),
                 answers: Vec::new(),
@@ -114,18 +118,13 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Hands a question to a worker, or to the queue. Never blocks. Returns whether it waits.
+    /// Puts a question into the queue, and sees to it that a worker takes it. Never blocks.
     ///
     /// # Errors
     /// The question comes back: the queue is full.
-    pub(super) fn ask(&self, task: Task) -> Result<bool, Question> {
+    pub(super) fn ask(&self, task: Task) -> Result<(), Question> {
         let mut work = self.work();
-        if let Some(seat) = work.idle.pop() {
-            drop(work);
-            seat.hand(Handed::Task(task));
-            return Ok(false);
-        }
-        let covered = work.spawning + work.finishing;
+        let covered = work.covered();
         if work.waiting.len() >= covered && !work.spawn() {
             let is_empty = work.vacant.len() == self.workers;
             if is_empty || work.waiting.len() - covered >= self.queue {
@@ -133,7 +132,10 @@ impl Pool {
             }
         }
         work.waiting.push(task);
-        Ok(true)
+        let seat = work.wake_up();
+        drop(work);
+        Seat::call(seat, Call::Look);
+        Ok(())
     }
 
     /// Takes back the question of `from`, if it still waits.
@@ -159,10 +161,11 @@ impl Pool {
             true => std::mem::swap(into, &mut work.answers),
             false => into.append(&mut work.answers),
         }
-        let apart = work.vacant.len() + work.idle.len() + work.finishing;
+        let free = work.vacant.len() + work.idle.len() + work.finishing + work.waking;
+        let taken = work.waiting.len().min(work.idle.len() + work.waking);
         let load = Load {
-            in_flight: self.workers.saturating_sub(apart),
-            waiting: work.waiting.len().saturating_sub(work.spawning),
+            in_flight: self.workers.saturating_sub(free) + taken,
+            waiting: work.waiting.len().saturating_sub(work.spawning + taken),
         };
         let due = work.waiting.oldest().map(|asked| asked + self.timeout);
         (load, due)
@@ -174,11 +177,11 @@ impl Pool {
         work.to_spawn = None;
         work.waiting = Waiting::default();
         for seat in work.idle.drain(..) {
-            seat.hand(Handed::Stop);
+            Seat::call(Some(seat), Call::Stop);
         }
     }
 
-    fn work(&self) -> MutexGuard<'_, Work> {
+    pub(super) fn work(&self) -> MutexGuard<'_, Work> {
         lock(&self.work)
     }
 
@@ -213,125 +216,8 @@ impl Pool {
         self.wake(first);
     }
 
-    /// A worker's life.
-    fn serve(&self, number: usize) {
-        let seat = Arc::new(Seat {
-            number,
-            thread: thread::current(),
-            handed: Mutex::new(None),
-        });
-        let mut client = self.clients.client();
-        let mut work = self.work();
-        work.spawning -= 1;
-        let mut next = self.next(work, false, &seat, client.rest);
-        while let Some(task) = next {
-            let answer = self.put(&mut client, &task);
-            let finished = shielded(&mut client, &self.clients, Client::finish_at_hand);
-            let mut work = self.work();
-            let first = work.deliver(answer);
-            if finished == Some(false) {
-                work.finishing += 1;
-                drop(work);
-                self.wake(first);
-                work = self.finish(&mut client);
-                next = self.next(work, false, &seat, client.rest);
-            } else {
-                next = self.next(work, first, &seat, client.rest);
-            }
-        }
-    }
-
-    /// Puts a question to the authorizer.
-    fn put(&self, client: &mut Client, task: &Task) -> Answer {
-        // A panic in there would be a defect of a library. It costs this connection and no question.
-        let outcome = shielded(client, &self.clients, |client| client.ask(&task.question));
-        let outcome = outcome
-            .unwrap_or_else(|| Outcome::nothing("the call failed inside the server".to_owned()));
-        Answer {
-            to: task.question.from,
-            verdict: outcome.verdict,
-            status: outcome.status,
-            state: outcome.state,
-            unreadable: outcome.unreadable,
-            trouble: outcome.trouble,
-            took: task.asked.elapsed(),
-        }
-    }
-
-    /// Waits for the rest of an answer. Where that takes long, this worker does not count as about to be idle any more.
-    fn finish(&self, client: &mut Client) -> MutexGuard<'_, Work> {
-        let wait = |client: &mut Client, patience| {
-            shielded(client, &self.clients, |client| client.finish(patience)).unwrap_or(true)
-        };
-        let at_once = wait(client, ABOUT_TO_BE_IDLE);
-        let mut work = self.work();
-        work.finishing -= 1;
-        if at_once {
-            return work;
-        }
-        if work.waiting.len() > work.spawning + work.finishing {
-            work.spawn();
-        }
-        drop(work);
-        if !wait(client, DRAIN_TIME) {
-            client.hang_up();
-        }
-        self.work()
-    }
-
-    /// The next question for the worker on `seat`, which may wait for it as long as its connection is worth keeping.
-    /// `None`: the worker is to end. `wake`: the loop has to be woken.
-    fn next(
-        &self,
-        mut work: MutexGuard<'_, Work>,
-        wake: bool,
-        seat: &Arc<Seat>,
-        rest: Duration,
-    ) -> Option<Task> {
-        let task = work.waiting.pop();
-        let closed = work.to_spawn.is_none();
-        if task.is_none() && !closed {
-            work.idle.push(Arc::clone(seat));
-        }
-        drop(work);
-        self.wake(wake);
-        match task {
-            None if !closed => self.rest(seat, rest),
-            task => task,
-        }
-    }
-
-    /// Waits for a question.
-    fn rest(&self, seat: &Seat, rest: Duration) -> Option<Task> {
-        let until = Instant::now() + rest;
-        loop {
-            match seat.take() {
-                Some(Handed::Task(task)) => return Some(task),
-                Some(Handed::Stop) => return None,
-                None => {}
-            }
-            match until.saturating_duration_since(Instant::now()) {
-                Duration::ZERO if self.leave(seat) => return None,
-                // It has just been taken off the list, and is about to be handed something.
-                Duration::ZERO => thread::park(),
-                left => thread::park_timeout(left),
-            }
-        }
-    }
-
-    /// Takes a worker off the list of those that are idle, for good, if it is still there.
-    fn leave(&self, seat: &Seat) -> bool {
-        let mut work = self.work();
-        let found = work.idle.iter().position(|it| it.number == seat.number);
-        if let Some(at) = found {
-            work.idle.remove(at);
-            work.vacant.push(seat.number);
-        }
-        found.is_some()
-    }
-
     /// Wakes the loop, for the first of the answers that it will find.
-    fn wake(&self, first: bool) {
+    pub(super) fn wake(&self, first: bool) {
         if first {
             // It fails only when the poll is gone, and with it the loop.
             let _ = self.waker.wake();
@@ -353,7 +239,7 @@ impl Pool {
 
 impl Work {
     /// Has another worker started, if there may be one more.
-    fn spawn(&mut self) -> bool {
+    pub(super) fn spawn(&mut self) -> bool {
         let Some(number) = self.vacant.pop() else {
             return false;
         };
@@ -366,8 +252,23 @@ impl Work {
         spawning
     }
 
+    /// Workers that will look for a question without being started anew.
+    pub(super) fn covered(&self) -> usize {
+        self.spawning + self.finishing + self.idle.len() + self.waking
+    }
+
+    /// The next idle worker to be called, if one is wanted and not enough are on their way.
+    pub(super) fn wake_up(&mut self) -> Option<Arc<Seat>> {
+        if self.waking >= WAKING || self.waiting.len() <= self.waking {
+            return None;
+        }
+        let seat = self.idle.pop()?;
+        self.waking += 1;
+        Some(seat)
+    }
+
     /// Puts an answer where the loop takes it. Returns whether it is the first there.
-    fn deliver(&mut self, answer: Answer) -> bool {
+    pub(super) fn deliver(&mut self, answer: Answer) -> bool {
         self.answers.push(answer);
         self.answers.len() == 1
     }
@@ -376,80 +277,5 @@ impl Work {
 impl Task {
     fn unanswered(self, trouble: &str) -> Answer {
         Answer::unavailable(self.question.from, trouble.to_owned(), self.asked.elapsed())
-    }
-}
-
-/// Runs a part of a call. After a panic the client is a new one, and there is no result.
-fn shielded<T>(
-    client: &mut Client,
-    clients: &Arc<ClientFactory>,
-    act: impl FnOnce(&mut Client) -> T,
-) -> Option<T> {
-    let done = catch_unwind(AssertUnwindSafe(|| act(client))).ok();
-    if done.is_none() {
-        *client = clients.client();
-    }
-    done
-}
-
-/// Where an idle worker is handed its next question.
-struct Seat {
-    number: usize,
-    thread: Thread,
-    handed: Mutex<Option<Handed>>,
-}
-
-enum Handed {
-    Task(Task),
-    /// The worker is to end.
-    Stop,
-}
-
-impl Seat {
-    fn hand(&self, handed: Handed) {
-        *lock(&self.handed) = Some(handed);
-        self.thread.unpark();
-    }
-
-    fn take(&self) -> Option<Handed> {
-        lock(&self.handed).take()
-    }
-}
-
-/// Questions that wait for a worker, which may be about to be started for them: the oldest is the next.
-#[derive(Default)]
-struct Waiting {
-    tasks: BTreeMap<u64, Task>,
-    /// The ticket of each connection's question. A connection has one open question at most.
-    tickets: HashMap<ConnId, u64>,
-    next_ticket: u64,
-}
-
-impl Waiting {
-    fn len(&self) -> usize {
-        self.tasks.len()
-    }
-
-    fn oldest(&self) -> Option<Instant> {
-        let (_, task) = self.tasks.first_key_value()?;
-        Some(task.asked)
-    }
-
-    fn push(&mut self, task: Task) {
-        self.tickets.insert(task.question.from, self.next_ticket);
-        self.tasks.insert(self.next_ticket, task);
-        self.next_ticket += 1;
-    }
-
-    fn pop(&mut self) -> Option<Task> {
-        let (_, task) = self.tasks.pop_first()?;
-        self.tickets.remove(&task.question.from);
-        Some(task)
-    }
-
-    fn remove(&mut self, from: ConnId) {
-        if let Some(ticket) = self.tickets.remove(&from) {
-            self.tasks.remove(&ticket);
-        }
     }
 }

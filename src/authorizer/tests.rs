@@ -218,6 +218,7 @@ pub(super) fn settings(url: &str) -> Settings {
         workers: 1,
         queue: 100,
         cert_file: None,
+        keys: Vec::new(),
     }
 }
 

@@ -18,7 +18,7 @@ use mio::event::Event;
 use self::redis::{Duty, Redis};
 use crate::clock::Millis;
 use crate::effect::{ConnId, Publication, Receipt, Subscription, SubscriptionId};
-use crate::wire::command::ChannelName;
+use crate::wire::channel_name::ChannelName;
 
 /// What has happened at the broker.
 #[derive(Debug, PartialEq, Eq)]

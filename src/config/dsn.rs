@@ -9,7 +9,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::digits;
+use super::values::digits;
 use crate::secret::Secret;
 use crate::wire::authority::{self, Host};
 

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use super::Hub;
 use crate::connection::Stream;
 use crate::effect::{ConnId, Effect, Publication, Receipt, SubscriptionId};
-use crate::wire::command::ChannelName;
+use crate::wire::channel_name::ChannelName;
 
 pub(super) const DOWN: &str = "the broker is down: nothing was published; try again later";
 pub(super) const LOST: &str =

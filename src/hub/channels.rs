@@ -17,7 +17,8 @@ use super::fanout::{self, Audience};
 use super::subscriptions::{Link, Subscribed};
 use crate::buffers::{Runs, Slice};
 use crate::effect::{ConnId, Receipt};
-use crate::wire::command::{self, ChannelName};
+use crate::wire::answer;
+use crate::wire::channel_name::ChannelName;
 use crate::wire::frame::{self, Opcode};
 use crate::wire::handshake::Dialect;
 
@@ -469,12 +470,12 @@ impl Channels {
                 }),
                 Dialect::V1 => {
                     if prefix.is_empty() {
-                        *prefix = command::v1_prefix(name.as_str());
+                        *prefix = answer::v1_prefix(name.as_str());
                     }
                     audience.publish(now, runs, |out| {
-                        let size = prefix.len() + content.len() + command::V1_SUFFIX.len();
+                        let size = prefix.len() + content.len() + answer::V1_SUFFIX.len();
                         frame::push_header(out, Opcode::Text, size);
-                        command::push_v1(out, prefix, content);
+                        answer::push_v1(out, prefix, content);
                     });
                 }
             }

@@ -7,7 +7,8 @@ use super::Hub;
 use super::subscriptions::Standing;
 use crate::connection::{Awaits, Parked, Stream};
 use crate::effect::{ConnId, Receipt};
-use crate::wire::command::{self, Code, Command, Fault, Verb};
+use crate::wire::answer::{self, Code, Fault};
+use crate::wire::command::{self, Command, Verb};
 use crate::wire::{frame, http, question};
 
 const TOO_FAST: &str = "this connection has said more in a second than it may: send less often";
@@ -142,7 +143,7 @@ impl<S: Stream> Hub<S> {
             self.tap_membership(id, command.verb, command.channel(message));
         }
         if let Some(answer_to) = command.id(message) {
-            self.tell(id, |out| command::push_ok(out, answer_to));
+            self.tell(id, |out| answer::push_ok(out, answer_to));
         }
     }
 
@@ -219,7 +220,7 @@ impl<S: Stream> Hub<S> {
         );
         let (answer_to, channel) = (command.id(message), command.channel(message));
         self.tell(id, |out| {
-            command::push_error(out, answer_to, code, why, Some(verb), Some(channel));
+            answer::push_error(out, answer_to, code, why, Some(verb), Some(channel));
         });
     }
 

@@ -25,7 +25,8 @@ use crate::clock::Millis;
 use crate::connection::{Ending, Exchange, Peer, Stream};
 use crate::effect::{Answer, ConnId};
 use crate::log;
-use crate::wire::command::{ChannelName, Verb};
+use crate::wire::channel_name::ChannelName;
+use crate::wire::command::Verb;
 use crate::wire::handshake::Dialect;
 use crate::wire::http::{self, Head, Method, Refusal, Reply, Status};
 

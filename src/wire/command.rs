@@ -1,93 +1,26 @@
-//! What clients and backends say, and what they are told (CONTRACT §4, §5).
+//! Messages of clients and bodies of `POST /broadcast`, read (`docs/protocol.md#commands`, `docs/api.md#broadcast`).
 //!
-//! Owns: the shape of a command and of a POST body, channel names, and the JSON of answers.
-//! Knows: which names and types make a command, in what order its faults are told.
-//! Never knows: whether it is allowed, or who is in a channel.
+//! Owns: the shape of a command and of a POST body. Knows: which names and types make a command, and in what order its
+//! faults are reported. Never knows: whether it is allowed, or who is in a channel.
 //!
-//! Chose spans into the message over copied parts, because the usual command is read, obeyed and forgotten while its
-//! message lies in the receive buffer; whoever must wait for a verdict keeps a copy of the message, in which the spans
-//! mean the same. Reconsider when a command lives longer than its message.
-//!
-//! Faults are told in the order of reading: first the whole syntax and all types (`bad_message`), then the verb
-//! (`unknown_command`), then the channel (`bad_channel`), so that nothing doubtful gets as far as the authorizer.
+//! Decisions
+//! - Spans into the message, over copied parts, because the usual command is read, carried out and dropped while its
+//!   message lies in the receive buffer. A command that waits for the authorizer keeps a copy of the message, in which
+//!   the spans mean the same. Reconsider when a command lives longer than its message.
+//! - Faults are reported in the order of reading: first the whole syntax and all types (`bad_message`), then the verb
+//!   (`unknown_command`), then the channel (`bad_channel`), so that nothing doubtful reaches the authorizer.
 
-use std::borrow::{Borrow, Cow};
-use std::fmt;
-use std::sync::Arc;
+use std::borrow::Cow;
 
+use super::answer::{Code, Fault, Rejected};
+use super::channel_name::{BadChannel, ChannelName, MAX_NAME};
 use super::json::{self, Given, Span};
 
 mod fuzz;
 #[doc(hidden)]
 pub use fuzz::fuzz;
 
-/// How many bytes of UTF-8 a channel's name may have (CONTRACT §4). What is longer is not echoed either.
-pub const MAX_NAME: usize = 255;
-
 const EXAMPLE: &str = r#"{"command":"join","args":{"channel":"hello"}}"#;
-
-/// A channel's name: without white space around it, not empty, at most [`MAX_NAME`] bytes. Clones share the text.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ChannelName(Arc<str>);
-
-impl ChannelName {
-    /// The part of `name` that names a channel, without an allocation.
-    ///
-    /// # Errors
-    /// Nothing but white space (Unicode's), or more than [`MAX_NAME`] bytes without it.
-    pub fn check(name: &str) -> Result<&str, BadChannel> {
-        match name.trim() {
-            "" => Err(BadChannel::Blank),
-            name if name.len() > MAX_NAME => Err(BadChannel::TooLong(name.len())),
-            name => Ok(name),
-        }
-    }
-
-    /// A name to keep, of a text that [`ChannelName::check`] has returned.
-    pub fn checked(name: &str) -> ChannelName {
-        ChannelName(name.into())
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Borrow<str> for ChannelName {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for ChannelName {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Why a text names no channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadChannel {
-    Blank,
-    /// Its bytes, without the white space around them.
-    TooLong(usize),
-}
-
-impl fmt::Display for BadChannel {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            BadChannel::Blank => f.write_str(
-                "the channel's name is blank: give it a character that is no white space",
-            ),
-            BadChannel::TooLong(len) => write!(
-                f,
-                "the channel's name has {len} bytes: use at most {MAX_NAME} bytes of UTF-8"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for BadChannel {}
 
 /// What a client may want. `connect` is not among them: only the server says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,86 +108,6 @@ impl Command {
     }
 }
 
-/// The fault's word in an answer (CONTRACT §4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
-    BadMessage,
-    UnknownCommand,
-    BadChannel,
-    TooManyChannels,
-    NotAuthorized,
-    Unavailable,
-    RateLimited,
-}
-
-impl Code {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Code::BadMessage => "bad_message",
-            Code::UnknownCommand => "unknown_command",
-            Code::BadChannel => "bad_channel",
-            Code::TooManyChannels => "too_many_channels",
-            Code::NotAuthorized => "not_authorized",
-            Code::Unavailable => "unavailable",
-            Code::RateLimited => "rate_limited",
-        }
-    }
-}
-
-/// What is wrong, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    pub code: Code,
-    pub message: Cow<'static, str>,
-}
-
-impl Fault {
-    fn message(message: impl Into<Cow<'static, str>>) -> Fault {
-        Fault {
-            code: Code::BadMessage,
-            message: message.into(),
-        }
-    }
-
-    fn channel(message: impl Into<Cow<'static, str>>) -> Fault {
-        Fault {
-            code: Code::BadChannel,
-            message: message.into(),
-        }
-    }
-}
-
-impl From<BadChannel> for Fault {
-    fn from(bad: BadChannel) -> Fault {
-        Fault::channel(bad.to_string())
-    }
-}
-
-/// A message that is no command: the fault, and what of the message could be read in spite of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejected {
-    pub fault: Fault,
-    /// As JSON, as it was sent.
-    pub id: Option<Box<str>>,
-    pub command: Option<Box<str>>,
-    /// Only a name that could be a channel's.
-    pub channel: Option<Box<str>>,
-}
-
-impl Rejected {
-    /// Appends the answer to the client.
-    pub fn push(&self, out: &mut Vec<u8>) {
-        push_error(
-            out,
-            self.id.as_deref(),
-            self.fault.code,
-            &self.fault.message,
-            self.command.as_deref(),
-            self.channel.as_deref(),
-        );
-    }
-}
-
 /// Reads a client's message, text or binary.
 ///
 /// The usual message takes no heap allocation, and none takes more than linear time or a deep stack.
@@ -263,7 +116,7 @@ impl Rejected {
 /// Everything that CONTRACT §4 calls `bad_message`, `unknown_command` or `bad_channel`.
 pub fn parse(message: &[u8]) -> Result<Command, Rejected> {
     let (text, object) = json::read(message).map_err(|why| Rejected {
-        fault: Fault::message(format!("the message cannot be read, {why}; send {EXAMPLE}")),
+        fault: Fault::bad_message(format!("the message cannot be read, {why}; send {EXAMPLE}")),
         id: None,
         command: None,
         channel: None,
@@ -286,10 +139,9 @@ fn judge(text: &str, object: &json::Object) -> Result<Command, Fault> {
     refuse_twice(own.twice.as_deref(), "the message")?;
     refuse_twice(args.twice.as_deref(), "args")?;
 
-    let command = own
-        .command
-        .once()
-        .ok_or_else(|| Fault::message(r#"there is no "command": say join, leave or broadcast"#))?;
+    let command = own.command.once().ok_or_else(|| {
+        Fault::bad_message(r#"there is no "command": say join, leave or broadcast"#)
+    })?;
     let command = string(text, command, "command")?;
     let id = id(text, own.id)?;
     let args_span = args_span(text, own.args)?;
@@ -299,7 +151,7 @@ fn judge(text: &str, object: &json::Object) -> Result<Command, Fault> {
 
     // Without `args` there is no channel, so the first of these two says all.
     let (Some((name, at)), Some(args_span)) = (channel, args_span) else {
-        return Err(Fault::channel(
+        return Err(Fault::bad_channel(
             r#"there is no channel: name it as args.channel, as in {"channel":"hello"}"#,
         ));
     };
@@ -345,14 +197,14 @@ impl Post {
     }
 }
 
-/// Reads a body of `POST /broadcast`, in either form of CONTRACT §5.
+/// Reads a body of `POST /broadcast`, in either form (`docs/api.md#broadcast`).
 ///
 /// # Errors
 /// Not JSON, not an object, a name given twice, wrong types, the content in both places (`bad_message`); a channel
 /// missing, blank or too long (`bad_channel`).
 pub fn parse_post(body: &[u8]) -> Result<Post, Fault> {
     let (text, object) = json::read(body).map_err(|why| {
-        Fault::message(format!(
+        Fault::bad_message(format!(
             r#"the body cannot be read, {why}; send {{"channel":"hello","content":"any JSON"}}"#
         ))
     })?;
@@ -362,14 +214,14 @@ pub fn parse_post(body: &[u8]) -> Result<Post, Fault> {
     args_span(text, own.args)?;
     let content = match (own.content.once(), args.content.once()) {
         (Some(_), Some(_)) => {
-            return Err(Fault::message(
+            return Err(Fault::bad_message(
                 "both content and args.content are given: give one of them",
             ));
         }
         (one, other) => one.or(other),
     };
     let (name, at) = channel(text, own.channel)?.ok_or_else(|| {
-        Fault::channel(r#"there is no channel: name it, as in {"channel":"hello"}"#)
+        Fault::bad_channel(r#"there is no channel: name it, as in {"channel":"hello"}"#)
     })?;
     Ok(Post {
         channel: Text::check(name, at)?,
@@ -382,7 +234,7 @@ fn refuse_twice(name: Option<&str>, place: &str) -> Result<(), Fault> {
         return Ok(());
     };
     let name = short(name).map_or("a name".into(), |name| format!("{name:?}"));
-    Err(Fault::message(format!(
+    Err(Fault::bad_message(format!(
         "{name} is given twice in {place}: give it once"
     )))
 }
@@ -391,12 +243,12 @@ fn refuse_twice(name: Option<&str>, place: &str) -> Result<(), Fault> {
 fn string<'m>(text: &'m str, value: Span, name: &str) -> Result<Cow<'m, str>, Fault> {
     let raw = value.of_str(text);
     if !raw.starts_with('"') {
-        return Err(Fault::message(format!(
+        return Err(Fault::bad_message(format!(
             "{name} is not a string: write it in double quotes"
         )));
     }
     json::unquote(raw).map_err(|why| {
-        Fault::message(format!(
+        Fault::bad_message(format!(
             "{name} is not Unicode text ({why}): escape both halves of a surrogate pair"
         ))
     })
@@ -416,7 +268,7 @@ fn id(text: &str, given: Given) -> Result<Option<Span>, Fault> {
     let id = present(text, given);
     match id.and_then(|span| span.of_str(text).as_bytes().first()) {
         None | Some(b'"' | b'-' | b'0'..=b'9') => Ok(id),
-        Some(_) => Err(Fault::message(
+        Some(_) => Err(Fault::bad_message(
             "id is neither a string nor a number: send one of these, or no id",
         )),
     }
@@ -425,7 +277,7 @@ fn id(text: &str, given: Given) -> Result<Option<Span>, Fault> {
 fn args_span(text: &str, given: Given) -> Result<Option<Span>, Fault> {
     let args = present(text, given);
     if args.is_some_and(|span| !span.of_str(text).starts_with('{')) {
-        return Err(Fault::message(
+        return Err(Fault::bad_message(
             r#"args is not an object: send one, as in {"channel":"hello"}"#,
         ));
     }
@@ -444,811 +296,5 @@ fn short(text: &str) -> Option<&str> {
     (text.len() <= MAX_NAME).then_some(text)
 }
 
-/// Appends the answer to a command with an `id` that has taken effect. `id` is JSON.
-pub fn push_ok(out: &mut Vec<u8>, id: &str) {
-    out.extend_from_slice(br#"{"id":"#);
-    out.extend_from_slice(id.as_bytes());
-    out.extend_from_slice(br#","ok":true}"#);
-}
-
-/// Appends the answer to what failed. `id` is JSON; `message` says what to do.
-pub fn push_error(
-    out: &mut Vec<u8>,
-    id: Option<&str>,
-    code: Code,
-    message: &str,
-    command: Option<&str>,
-    channel: Option<&str>,
-) {
-    out.push(b'{');
-    if let Some(id) = id {
-        out.extend_from_slice(br#""id":"#);
-        out.extend_from_slice(id.as_bytes());
-        out.push(b',');
-    }
-    out.extend_from_slice(br#""error":{"code":"#);
-    json::push_string(out, code.as_str());
-    out.extend_from_slice(br#","message":"#);
-    json::push_string(out, message);
-    if let Some(command) = command {
-        out.extend_from_slice(br#","command":"#);
-        json::push_string(out, command);
-    }
-    if let Some(channel) = channel {
-        out.extend_from_slice(br#","channel":"#);
-        json::push_string(out, channel);
-    }
-    out.extend_from_slice(b"}}");
-}
-
-/// What stands before the content for a member that speaks `wsify.v1`: the same for all messages of a channel.
-pub fn v1_prefix(channel: &str) -> Vec<u8> {
-    let mut out = br#"{"channel":"#.to_vec();
-    json::push_string(&mut out, channel);
-    out.extend_from_slice(br#","content":"#);
-    out
-}
-
-/// What stands behind it.
-pub const V1_SUFFIX: &[u8] = b"}";
-
-/// Appends what a member that speaks `wsify.v1` gets. `prefix` is the channel's [`v1_prefix`], `content` is JSON.
-pub fn push_v1(out: &mut Vec<u8>, prefix: &[u8], content: &[u8]) {
-    out.extend_from_slice(prefix);
-    out.extend_from_slice(content);
-    out.extend_from_slice(V1_SUFFIX);
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::HashMap;
-
-    /// What a message comes to, as one line.
-    fn outcome(message: &[u8]) -> String {
-        match parse(message) {
-            Ok(command) => format!(
-                "{} {:?} {} {} {}",
-                command.verb.as_str(),
-                command.channel(message),
-                text(command.content(message)),
-                text(command.args(message)),
-                command.id(message).unwrap_or("-"),
-            ),
-            Err(rejected) => {
-                assert!(!rejected.fault.message.is_empty());
-                format!(
-                    "{} {} {} {}",
-                    rejected.fault.code.as_str(),
-                    rejected.id.as_deref().unwrap_or("-"),
-                    rejected.command.as_deref().unwrap_or("-"),
-                    rejected.channel.as_deref().unwrap_or("-"),
-                )
-            }
-        }
-    }
-
-    fn text(bytes: &[u8]) -> &str {
-        std::str::from_utf8(bytes).unwrap()
-    }
-
-    fn code(message: impl AsRef<[u8]>) -> Code {
-        parse(message.as_ref()).unwrap_err().fault.code
-    }
-
-    const COMMANDS: &[(&str, &str)] = &[
-        (
-            r#"{"command":"join","args":{"channel":"hello"}}"#,
-            r#"join "hello" null {"channel":"hello"} -"#,
-        ),
-        (
-            r#"{"command":"leave","args":{"channel":"hello"},"id":7}"#,
-            r#"leave "hello" null {"channel":"hello"} 7"#,
-        ),
-        (
-            r#"{"command":"broadcast","args":{"channel":"h","content":{"any":"JSON"}}}"#,
-            r#"broadcast "h" {"any":"JSON"} {"channel":"h","content":{"any":"JSON"}} -"#,
-        ),
-        // Digits, order and white space inside are the sender's; white space around a value is not the value.
-        (
-            "{ \"command\" :\"broadcast\",\"args\"\t: \r\n{ \"content\" : { \"b\" : 1.00,\n\"a\":1e999 } , \"channel\":\"h\" } ,\"id\": 1.0e2 }",
-            "broadcast \"h\" { \"b\" : 1.00,\n\"a\":1e999 } { \"content\" : { \"b\" : 1.00,\n\"a\":1e999 } , \"channel\":\"h\" } 1.0e2",
-        ),
-        (
-            r#"{"command":"broadcast","args":{"channel":"h","content":123456789012345678901234567890}}"#,
-            r#"broadcast "h" 123456789012345678901234567890 {"channel":"h","content":123456789012345678901234567890} -"#,
-        ),
-        (
-            r#"{"command":"broadcast","args":{"channel":"h","content":"\ud800\u0041"}}"#,
-            r#"broadcast "h" "\ud800\u0041" {"channel":"h","content":"\ud800\u0041"} -"#,
-        ),
-        (
-            r#"{"command":"broadcast","args":{"channel":"h","content":null}}"#,
-            r#"broadcast "h" null {"channel":"h","content":null} -"#,
-        ),
-        // Ids as they were sent; null is none.
-        (
-            r#"{"id":9007199254740993000000001,"command":"join","args":{"channel":"h"}}"#,
-            r#"join "h" null {"channel":"h"} 9007199254740993000000001"#,
-        ),
-        (
-            r#"{"id":-1,"command":"join","args":{"channel":"h"}}"#,
-            r#"join "h" null {"channel":"h"} -1"#,
-        ),
-        (
-            r#"{"id":"a\u0062\n","command":"join","args":{"channel":"h"}}"#,
-            r#"join "h" null {"channel":"h"} "a\u0062\n""#,
-        ),
-        (
-            r#"{"id":null,"command":"join","args":{"channel":"h"}}"#,
-            r#"join "h" null {"channel":"h"} -"#,
-        ),
-        // Names and strings mean what they mean unescaped.
-        (
-            r#"{"c\u006fmmand":"\u006aoin","\u0061rgs" : {"ch\u0061nnel":"\u00a0h\u00e9\u2003"}}"#,
-            r#"join "hé" null {"ch\u0061nnel":"\u00a0h\u00e9\u2003"} -"#,
-        ),
-        (
-            "{\"command\":\"join\",\"args\":{\"channel\":\" \u{3000}h é\u{85} \"}}",
-            "join \"h é\" null {\"channel\":\" \u{3000}h é\u{85} \"} -",
-        ),
-        // What is not known is passed over, whatever it holds.
-        (
-            r#"{"command":"join","x":{"a":1,"a":2},"Command":5,"channel":5,"args":{"channel":"h","args":{"a":[],"a":0},"id":{}},"":[]}"#,
-            r#"join "h" null {"channel":"h","args":{"a":[],"a":0},"id":{}} -"#,
-        ),
-    ];
-
-    const REJECTED: &[(&str, &str)] = &[
-        ("", "bad_message - - -"),
-        ("   ", "bad_message - - -"),
-        ("nonsense", "bad_message - - -"),
-        ("{", "bad_message - - -"),
-        ("{}", "bad_message - - -"),
-        ("[]", "bad_message - - -"),
-        ("null", "bad_message - - -"),
-        ("7", "bad_message - - -"),
-        (r#""join""#, "bad_message - - -"),
-        (
-            "\u{feff}{\"command\":\"join\",\"args\":{\"channel\":\"h\"}}",
-            "bad_message - - -",
-        ),
-        (
-            "{'command':'join','args':{'channel':'h'}}",
-            "bad_message - - -",
-        ),
-        (
-            r#"{"command":"join","args":{"channel":"h"},}"#,
-            "bad_message - - -",
-        ),
-        (
-            r#"{"command":"join","args":{"channel":"h",}}"#,
-            "bad_message - - -",
-        ),
-        (
-            r#"{"command":"join","args" {"channel":"h"}}"#,
-            "bad_message - - -",
-        ),
-        (
-            r#"{"command":"broadcast","args":{"channel":"h","content":01}}"#,
-            "bad_message - - -",
-        ),
-        (
-            r#"{"command":"broadcast","args":{"channel":"h","content":NaN}}"#,
-            "bad_message - - -",
-        ),
-        (
-            "{\"command\":\"join\",\"args\":{\"channel\":\"a\nb\"}}",
-            "bad_message - - -",
-        ),
-        (
-            r#"{"command":"join","args":{"channel":"\x"}}"#,
-            "bad_message - - -",
-        ),
-        // Syntax comes before everything else.
-        (
-            r#"{"command":"fly","id":7,"args":{"channel":""}]"#,
-            "bad_message - - -",
-        ),
-        // Types.
-        (r#"{"id":7}"#, "bad_message 7 - -"),
-        (
-            r#"{"Command":"join","args":{"channel":"h"},"id":"x"}"#,
-            r#"bad_message "x" - h"#,
-        ),
-        (
-            r#"{"command":null,"args":{"channel":"h"}}"#,
-            "bad_message - - h",
-        ),
-        (
-            r#"{"command":1,"args":{"channel":"h"}}"#,
-            "bad_message - - h",
-        ),
-        (
-            r#"{"command":["join"],"args":{"channel":"h"}}"#,
-            "bad_message - - h",
-        ),
-        (
-            r#"{"command":"join","args":[],"id":7}"#,
-            "bad_message 7 join -",
-        ),
-        (
-            r#"{"command":"join","args":"{}","id":7}"#,
-            "bad_message 7 join -",
-        ),
-        (
-            r#"{"command":"join","args":1e999,"id":7}"#,
-            "bad_message 7 join -",
-        ),
-        (
-            r#"{"command":"join","args":{"channel":7},"id":7}"#,
-            "bad_message 7 join -",
-        ),
-        (
-            r#"{"command":"join","args":{"channel":{"x":1}}}"#,
-            "bad_message - join -",
-        ),
-        (
-            r#"{"command":"join","args":{"channel":"h"},"id":true}"#,
-            "bad_message - join h",
-        ),
-        (
-            r#"{"command":"join","args":{"channel":"h"},"id":[7]}"#,
-            "bad_message - join h",
-        ),
-        (
-            r#"{"command":"join","args":{"channel":"h"},"id":{}}"#,
-            "bad_message - join h",
-        ),
-        (
-            r#"{"command":"join","args":{"channel":"\ud800"},"id":7}"#,
-            "bad_message 7 join -",
-        ),
-        (
-            r#"{"command":"\udc00","args":{"channel":"h"},"id":7}"#,
-            "bad_message 7 - h",
-        ),
-        (
-            r#"{"command":"join","args":{"channel":"h","\ud800":1}}"#,
-            "bad_message - - -",
-        ),
-        // A wrong type comes before an unknown command.
-        (
-            r#"{"command":"fly","args":{"channel":5}}"#,
-            "bad_message - fly -",
-        ),
-        // Names given twice, known or not, escaped or not, here or in args.
-        (
-            r#"{"command":"join","command":"join","args":{"channel":"h"},"id":7}"#,
-            "bad_message 7 - h",
-        ),
-        (
-            r#"{"command":"join","args":{"channel":"h"},"args":{"channel":"h"}}"#,
-            "bad_message - join -",
-        ),
-        (
-            r#"{"command":"join","args":{"channel":"h"},"args":null}"#,
-            "bad_message - join -",
-        ),
-        (
-            r#"{"command":"join","args":{"channel":"h","channel":"h"},"id":7}"#,
-            "bad_message 7 join -",
-        ),
-        (
-            r#"{"command":"join","args":{"channel":"h","ch\u0061nnel":"h"}}"#,
-            "bad_message - join -",
-        ),
-        (
-            r#"{"command":"join","args":{"channel":"h"},"x":1,"\u0078":1}"#,
-            "bad_message - join h",
-        ),
-        (
-            r#"{"command":"join","args":{"":1,"channel":"h","":1}}"#,
-            "bad_message - join h",
-        ),
-        (
-            r#"{"id":1,"command":"join","id":2,"args":{"channel":"h"},"id":3}"#,
-            "bad_message - join h",
-        ),
-        (
-            r#"{"a":0,"b":0,"c":0,"d":0,"e":0,"f":0,"g":0,"h":0,"i":0,"j":0,"a":0}"#,
-            "bad_message - - -",
-        ),
-        (
-            r#"{"a":0,"b":0,"c":0,"d":0,"e":0,"f":0,"g":0,"h":0,"i":0,"j":0,"\u006a":0}"#,
-            "bad_message - - -",
-        ),
-        // Unknown commands, before bad channels.
-        (
-            r#"{"command":"connect","args":{"channel":"h"},"id":7}"#,
-            "unknown_command 7 connect h",
-        ),
-        (
-            r#"{"command":"","args":{"channel":"h"}}"#,
-            "unknown_command -  h",
-        ),
-        (
-            r#"{"command":"Join","args":{"channel":"h"}}"#,
-            "unknown_command - Join h",
-        ),
-        (
-            r#"{"command":" join","args":{"channel":"h"}}"#,
-            "unknown_command -  join h",
-        ),
-        (r#"{"command":"fly"}"#, "unknown_command - fly -"),
-        (
-            r#"{"command":"fly","args":{"channel":" h "}}"#,
-            "unknown_command - fly h",
-        ),
-        // Channels.
-        (r#"{"command":"join"}"#, "bad_channel - join -"),
-        (
-            r#"{"command":"join","args":null,"id":7}"#,
-            "bad_channel 7 join -",
-        ),
-        (
-            r#"{"command":"join","args":{},"id":7}"#,
-            "bad_channel 7 join -",
-        ),
-        (r#"{"command":"join","args": { } }"#, "bad_channel - join -"),
-        (
-            r#"{"command":"join","args":{"channel":null}}"#,
-            "bad_channel - join -",
-        ),
-        (
-            r#"{"command":"join","args":{"channel":""}}"#,
-            "bad_channel - join -",
-        ),
-        (
-            r#"{"command":"join","args":{"channel":"\t\u2003 "}}"#,
-            "bad_channel - join -",
-        ),
-        (
-            r#"{"command":"join","channel":"h","args":{}}"#,
-            "bad_channel - join -",
-        ),
-    ];
-
-    #[test]
-    fn commands_are_read() {
-        for (message, expected) in COMMANDS {
-            assert_eq!(outcome(message.as_bytes()), *expected, "{message}");
-            fuzz(message.as_bytes());
-
-            let padded = format!(" \r\n\t{message}\t\n");
-            assert_eq!(outcome(padded.as_bytes()), *expected, "{message}, padded");
-
-            let owned = message.as_bytes().to_vec();
-            let command = parse(message.as_bytes()).unwrap();
-            assert_eq!(
-                command.channel(&owned),
-                command.channel(message.as_bytes()),
-                "{message}, a copy"
-            );
-
-            for len in 0..message.len() {
-                let part = &message.as_bytes()[..len];
-                assert_eq!(code(part), Code::BadMessage, "{message} up to {len}");
-                fuzz(part);
-            }
-            for trailing in ["x", "{}", ",", "\u{0}", "}"] {
-                let longer = format!("{message}{trailing}");
-                assert_eq!(code(longer), Code::BadMessage, "{message} and {trailing}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_no_command_is_rejected() {
-        for (message, expected) in REJECTED {
-            assert_eq!(outcome(message.as_bytes()), *expected, "{message}");
-            let padded = format!("\n {message} \t");
-            assert_eq!(outcome(padded.as_bytes()), *expected, "{message}, padded");
-            for len in 0..=message.len() {
-                fuzz(&message.as_bytes()[..len]);
-            }
-            for trailing in ["x", "{}"] {
-                let longer = format!("{message}{trailing}");
-                assert_eq!(code(longer), Code::BadMessage, "{message} and {trailing}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_message_must_be_utf8_all_through() {
-        let good = br#"{"command":"broadcast","args":{"channel":"h","content":"...."},"x":"...."}"#;
-        let dots = (0..good.len()).filter(|i| good[*i] == b'.');
-        for at in dots {
-            for bad in [&b"\xff"[..], b"\xc0\xaf", b"\xed\xa0\x80", b"\xe2\x82"] {
-                let mut message = good.to_vec();
-                message.splice(at..=at, bad.iter().copied());
-                let rejected = parse(&message).unwrap_err();
-                assert_eq!(rejected.fault.code, Code::BadMessage);
-                let place = format!("byte {at}");
-                assert!(rejected.fault.message.contains(&place), "{rejected:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn faults_say_what_to_do() {
-        for (message, word) in [
-            (r#"nonsense"#, r#"send {"command":"join""#),
-            (r#"[]"#, "not an object"),
-            (r#"{"a":1,"a":1}"#, r#""a" is given twice in the message"#),
-            (
-                r#"{"args":{"b":1,"b":1}}"#,
-                r#""b" is given twice in args: give it once"#,
-            ),
-            (r#"{"command":1}"#, "command is not a string"),
-            (
-                r#"{"command":"connect"}"#,
-                "only the server may say connect",
-            ),
-            (
-                r#"{"command":"fly"}"#,
-                r#""fly": say join, leave or broadcast"#,
-            ),
-            (r#"{"command":"join"}"#, "name it as args.channel"),
-            (
-                r#"{"command":"join","args":{"channel":" "}}"#,
-                "name is blank",
-            ),
-        ] {
-            let rejected = parse(message.as_bytes()).unwrap_err();
-            assert!(rejected.fault.message.contains(word), "{rejected:?}");
-        }
-    }
-
-    #[test]
-    fn a_channel_has_at_most_255_bytes_without_its_white_space() {
-        for (name, expected) in [
-            ("a".repeat(255), Ok(255)),
-            ("a".repeat(256), Err(BadChannel::TooLong(256))),
-            (format!("\u{2003}{}\u{a0}", "a".repeat(255)), Ok(255)),
-            ("é".repeat(127), Ok(254)),
-            ("é".repeat(128), Err(BadChannel::TooLong(256))),
-            ("\u{2003}\u{feff}".into(), Ok(3)),
-            (" \u{85}\u{1680}\u{2028}\t".into(), Err(BadChannel::Blank)),
-            ("".into(), Err(BadChannel::Blank)),
-        ] {
-            let checked = ChannelName::check(&name);
-            assert_eq!(checked.map(str::len), expected, "{name:?}");
-
-            let mut escaped = String::new();
-            for unit in name.encode_utf16() {
-                escaped += &format!("\\u{unit:04x}");
-            }
-            for name in [&name.replace('\t', "\\t"), &escaped] {
-                let message =
-                    format!(r#"{{"id":1,"command":"join","args":{{"channel":"{name}"}}}}"#);
-                let read = parse(message.as_bytes());
-                match (read, checked) {
-                    (Ok(command), Ok(name)) => {
-                        assert_eq!(command.channel(message.as_bytes()), name);
-                    }
-                    (Err(rejected), Err(bad)) => {
-                        assert_eq!(rejected.fault, bad.into());
-                        assert_eq!(rejected.id.as_deref(), Some("1"));
-                        assert_eq!(rejected.command.as_deref(), Some("join"));
-                        assert_eq!(rejected.channel, None);
-                    }
-                    other => panic!("{name}: {other:?}"),
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_channel_name_is_found_by_its_text() {
-        let name = ChannelName::checked(ChannelName::check(" hello ").unwrap());
-        let map = HashMap::from([(name.clone(), 1)]);
-        assert_eq!(map.get("hello"), Some(&1));
-        assert_eq!(map.get(" hello "), None);
-        assert_eq!(name.to_string(), "hello");
-    }
-
-    #[test]
-    fn long_names_are_not_echoed() {
-        let long = "x".repeat(256);
-        let message = format!(r#"{{"id":1,"command":"{long}","args":{{"channel":"{long}"}}}}"#);
-        let rejected = parse(message.as_bytes()).unwrap_err();
-        assert_eq!(rejected.fault.code, Code::UnknownCommand);
-        assert_eq!((rejected.command, rejected.channel), (None, None));
-        assert!(!rejected.fault.message.contains(&long));
-
-        let message = format!(r#"{{"{long}":1,"{long}":1}}"#);
-        let rejected = parse(message.as_bytes()).unwrap_err();
-        assert!(!rejected.fault.message.contains(&long));
-    }
-
-    #[test]
-    fn hostile_sizes_are_read() {
-        let deep = "[".repeat(1 << 20);
-        assert_eq!(code(&deep), Code::BadMessage);
-        let objects = r#"{"a":"#.repeat(1 << 18);
-        assert_eq!(code(&objects), Code::BadMessage);
-        let args = r#"{"args":"#.repeat(1 << 17);
-        assert_eq!(code(&args), Code::BadMessage);
-
-        let content = format!("{}{}", "[".repeat(1 << 19), "]".repeat(1 << 19));
-        let message =
-            format!(r#"{{"command":"broadcast","args":{{"channel":"h","content":{content}}}}}"#);
-        let command = parse(message.as_bytes()).unwrap();
-        assert_eq!(text(command.content(message.as_bytes())), content);
-
-        let names: String = (0..100_000).map(|i| format!(r#""{i}":0,"#)).collect();
-        for twice in ["", r#""77777":0,"#, r#""\u0037":0,"#] {
-            for message in [
-                format!(r#"{{{names}{twice}"command":"join","args":{{"channel":"h"}}}}"#),
-                format!(r#"{{"command":"join","args":{{{names}{twice}"channel":"h"}}}}"#),
-            ] {
-                assert_eq!(parse(message.as_bytes()).is_ok(), twice.is_empty());
-            }
-        }
-        let many = format!(r#"{{{}"a":0}}"#, r#""a":0,"#.repeat(100_000));
-        assert_eq!(code(many), Code::BadMessage);
-    }
-
-    #[test]
-    fn posts_are_read() {
-        for (body, channel, content) in [
-            (
-                r#"{"channel":"h","content":{"a": 1.0}}"#,
-                "h",
-                r#"{"a": 1.0}"#,
-            ),
-            (
-                r#"{"channel":"h","args":{"content":[1, 2]}}"#,
-                "h",
-                "[1, 2]",
-            ),
-            (r#"{"args":{"content":1},"channel":" h\u0020"}"#, "h", "1"),
-            (r#"{"channel":"h"}"#, "h", "null"),
-            (r#"{"channel":"h","args":null}"#, "h", "null"),
-            (r#"{"channel":"h","args":null,"content":2}"#, "h", "2"),
-            (r#"{"channel":"h","args":{},"content":2}"#, "h", "2"),
-            (
-                r#"{"channel":"h","args":{"channel":7},"id":[],"command":0,"content":""}"#,
-                "h",
-                r#""""#,
-            ),
-        ] {
-            let post = parse_post(body.as_bytes()).unwrap();
-            assert_eq!(post.channel(body.as_bytes()), channel, "{body}");
-            assert_eq!(text(post.content(body.as_bytes())), content, "{body}");
-            fuzz(body.as_bytes());
-            for len in 0..body.len() {
-                let fault = parse_post(&body.as_bytes()[..len]).unwrap_err();
-                assert_eq!(fault.code, Code::BadMessage, "{body} up to {len}");
-            }
-            let fault = parse_post(format!("{body}x").as_bytes()).unwrap_err();
-            assert_eq!(fault.code, Code::BadMessage);
-        }
-    }
-
-    #[test]
-    fn bad_posts_are_refused() {
-        for (body, code, word) in [
-            ("", Code::BadMessage, r#"send {"channel":"hello""#),
-            ("[]", Code::BadMessage, "not an object"),
-            ("\"\u{0}", Code::BadMessage, "not JSON"),
-            (
-                r#"{"channel":"h","channel":"h"}"#,
-                Code::BadMessage,
-                r#""channel" is given twice in the body"#,
-            ),
-            (
-                r#"{"channel":"h","args":{"x":1,"x":1}}"#,
-                Code::BadMessage,
-                "twice in args",
-            ),
-            (
-                r#"{"channel":"h","content":1,"args":{"content":1}}"#,
-                Code::BadMessage,
-                "give one of them",
-            ),
-            (
-                r#"{"channel":"h","content":null,"args":{"content":1}}"#,
-                Code::BadMessage,
-                "give one of them",
-            ),
-            (
-                r#"{"channel":"h","args":[]}"#,
-                Code::BadMessage,
-                "args is not an object",
-            ),
-            (
-                r#"{"channel":7}"#,
-                Code::BadMessage,
-                "channel is not a string",
-            ),
-            ("{}", Code::BadChannel, "there is no channel"),
-            (
-                r#"{"args":{"channel":"h"}}"#,
-                Code::BadChannel,
-                "there is no channel",
-            ),
-            (
-                r#"{"channel":null}"#,
-                Code::BadChannel,
-                "there is no channel",
-            ),
-            (r#"{"channel":"\n"}"#, Code::BadChannel, "blank"),
-        ] {
-            let fault = parse_post(body.as_bytes()).unwrap_err();
-            assert_eq!(fault.code, code, "{body}");
-            assert!(fault.message.contains(word), "{body}: {fault:?}");
-        }
-        let long = format!(r#"{{"channel":"{}"}}"#, "x".repeat(256));
-        let fault = parse_post(long.as_bytes()).unwrap_err();
-        assert_eq!(fault, BadChannel::TooLong(256).into());
-    }
-
-    #[test]
-    fn answers_are_written() {
-        let written = |push: &dyn Fn(&mut Vec<u8>)| {
-            let mut out = b"before ".to_vec();
-            push(&mut out);
-            String::from_utf8(out.split_off(7)).unwrap()
-        };
-        assert_eq!(written(&|out| push_ok(out, "7")), r#"{"id":7,"ok":true}"#);
-        assert_eq!(
-            written(&|out| push_ok(out, r#""\u0061""#)),
-            r#"{"id":"\u0061","ok":true}"#
-        );
-        assert_eq!(
-            written(&|out| push_error(
-                out,
-                Some("7"),
-                Code::NotAuthorized,
-                "ask \"them\"",
-                Some("join"),
-                Some("h\"\\\n\u{1}é"),
-            )),
-            r#"{"id":7,"error":{"code":"not_authorized","message":"ask \"them\"","command":"join","channel":"h\"\\\n\u0001é"}}"#
-        );
-        assert_eq!(
-            written(&|out| push_error(out, None, Code::Unavailable, "later", None, None)),
-            r#"{"error":{"code":"unavailable","message":"later"}}"#
-        );
-        assert_eq!(
-            written(&|out| push_v1(out, &v1_prefix("a\"b"), br#"{"x": 1.0}"#)),
-            r#"{"channel":"a\"b","content":{"x": 1.0}}"#
-        );
-        assert_eq!(
-            written(&|out| {
-                parse(br#"{"id":7,"command":"fl\"y","args":{"channel":"h"}}"#)
-                    .unwrap_err()
-                    .push(out)
-            }),
-            r#"{"id":7,"error":{"code":"unknown_command","message":"there is no command \"fl\\\"y\": say join, leave or broadcast","command":"fl\"y","channel":"h"}}"#
-        );
-    }
-
-    /// Random numbers that are the same in every run (xorshift64*).
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, limit: usize) -> usize {
-            self.0 ^= self.0 >> 12;
-            self.0 ^= self.0 << 25;
-            self.0 ^= self.0 >> 27;
-            let high = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
-            high as usize % limit
-        }
-
-        fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-            from[self.below(from.len())]
-        }
-
-        fn white(&mut self) -> &'static str {
-            self.pick(&["", "", "", " ", "\n", "\t \r"])
-        }
-
-        fn string(&mut self) -> String {
-            let parts = [
-                "a",
-                "B7",
-                "é",
-                "😀",
-                "\\\"",
-                "\\\\",
-                "\\u00e9",
-                "\\ud83d\\ude00",
-                "\\n",
-                "{",
-                "]",
-                ",",
-                ":",
-                "\\/",
-                "\u{2028}",
-                " ",
-            ];
-            let inside: String = (0..self.below(6)).map(|_| self.pick(&parts)).collect();
-            format!("\"{inside}\"")
-        }
-
-        fn value(&mut self, depth: usize) -> String {
-            match self.below(if depth == 0 { 3 } else { 5 }) {
-                0 => self.string(),
-                1 => self
-                    .pick(&[
-                        "0",
-                        "-0.0",
-                        "1.10",
-                        "1E+2",
-                        "-12e-3",
-                        "98765432109876543210987",
-                    ])
-                    .into(),
-                2 => self.pick(&["true", "false", "null"]).into(),
-                3 => {
-                    let items: Vec<_> =
-                        (0..self.below(4)).map(|_| self.padded(depth - 1)).collect();
-                    format!("[{}{}]", self.white(), items.join(","))
-                }
-                _ => {
-                    let members: Vec<_> = (0..self.below(4))
-                        .map(|_| {
-                            let name = self.string();
-                            format!(
-                                "{}{name}{}:{}",
-                                self.white(),
-                                self.white(),
-                                self.padded(depth - 1)
-                            )
-                        })
-                        .collect();
-                    format!("{{{}{}}}", self.white(), members.join(","))
-                }
-            }
-        }
-
-        fn padded(&mut self, depth: usize) -> String {
-            let value = self.value(depth);
-            format!("{}{value}{}", self.white(), self.white())
-        }
-    }
-
-    #[test]
-    fn contents_survive_byte_for_byte() {
-        for seed in 1..=1_000 {
-            let mut random = Random(seed);
-            let content = random.value(4);
-            let spaced = format!("{}{content}{}", random.white(), random.white());
-            let (before, after) = (random.padded(2), random.padded(2));
-            let w = random.white();
-            let args = format!(
-                r#"{{{w}"before":{before},"content":{spaced},{w}"channel"{w}:{w}"h","after":{after}{w}}}"#
-            );
-            let message =
-                format!(r#"{w}{{"x":{before},"args"{w}:{w}{args}{w},"command":"broadcast"{w}}}"#);
-            let bytes = message.as_bytes();
-            let command = parse(bytes).unwrap_or_else(|r| panic!("seed {seed}: {message}: {r:?}"));
-            assert_eq!(text(command.content(bytes)), content, "seed {seed}");
-            assert_eq!(text(command.args(bytes)), args, "seed {seed}");
-            assert_eq!(command.channel(bytes), "h", "seed {seed}");
-            fuzz(bytes);
-
-            let body = format!(r#"{{"channel":"h",{w}"content":{spaced}{w}}}"#);
-            let post = parse_post(body.as_bytes()).unwrap();
-            assert_eq!(text(post.content(body.as_bytes())), content, "seed {seed}");
-            let body = format!(r#"{{"args":{w}{args},"channel":"h"}}"#);
-            let post = parse_post(body.as_bytes()).unwrap();
-            assert_eq!(text(post.content(body.as_bytes())), content, "seed {seed}");
-
-            // Broken anywhere, it is answered and breaks nothing.
-            let mut broken = bytes.to_vec();
-            for _ in 0..8 {
-                let at = random.below(broken.len());
-                match random.below(3) {
-                    0 => broken[at] = random.below(256) as u8,
-                    1 => drop(broken.remove(at)),
-                    _ => broken.insert(at, b"{}[],:\"\\ n0"[random.below(11)]),
-                }
-                fuzz(&broken);
-            }
-        }
-    }
-}
+mod tests;

@@ -16,7 +16,9 @@
     )
 )]
 
+pub mod answer;
 pub mod authority;
+pub mod channel_name;
 pub mod command;
 pub mod forwarded;
 pub mod frame;

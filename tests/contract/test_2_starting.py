@@ -16,7 +16,7 @@ from harness.server import KEY, ROOT, binary, environment, free_port, run, upgra
 from harness.ws import command, fresh, upgraded
 
 FLAGS = [
-    "listen-addr", "reuse-port", "authorizer-url", "authorizer-timeout", "authorizer-workers", "authorizer-queue", "broker-driver", "broker-dsn",
+    "listen-addr", "reuse-port", "authorizer-url", "authorizer-timeout", "authorizer-workers", "authorizer-queue", "authorizer-key", "broker-driver", "broker-dsn",
     "broker-prefix", "broadcasting-key", "allowed-origins", "max-connections", "max-message-size", "max-channels", "max-queue-size",
     "handshake-timeout", "ping-interval", "drain-timeout", "log-level", "trusted-proxies", "proxy-protocol", "max-connections-per-ip",
     "max-message-rate", "max-total-queue-size",

@@ -1,16 +1,20 @@
 """CONTRACT section 6: what the authorizer is asked, and what its answers do."""
 
+import hashlib
+import hmac
 import json
+import re
 import select
 import socket
 import ssl
 import subprocess
+import time
 
 import pytest
 
 from harness.authorizer import Authorizer, Reply, with_state
 from harness.net import DEADLINE, Stream, is_error, may_retry, media_type, request, until
-from harness.server import KEY, free_port, upgrade
+from harness.server import KEY, free_port, run, upgrade
 from harness.tools import need
 from harness.ws import PING, PONG, TEXT, assert_error, closing, command, frame, fresh, text, upgraded
 
@@ -912,3 +916,103 @@ def test_an_answer_that_cannot_be_read_is_logged(asked, authorizer, body, why):
     asked.ws()
     line = json.loads(asked.logged("answer to a connect cannot be read"))
     assert line["level"] == "warn" and why in line["reason"]
+
+
+# -- signatures
+
+
+OLD, NEW = "some-long-random-text", "an-even-longer-random-text"
+
+
+def signed_at(question, *keys):
+    """Checks the question's one signature, computed anew by each of the keys. Returns its time."""
+    (signature,) = [value for name, value in question.headers if name.lower() == "x-wsify-signature"]
+    sent = re.match(r"t=(\d+),", signature)[1]
+    digests = [hmac.new(key.encode(), sent.encode() + b"." + question.raw, hashlib.sha256).hexdigest() for key in keys]
+    assert signature == ",".join([f"t={sent}", *(f"v1={digest}" for digest in digests)])
+    return int(sent)
+
+
+@pytest.mark.parametrize("flags, keys", [([OLD], [OLD]), ([f"{OLD},{NEW}"], [OLD, NEW]), ([f"{NEW}, sch l\u00fc=ssel"], [NEW, "sch l\u00fc=ssel"])])
+def test_every_question_is_signed_with_each_key(serve, authorizer, flags, keys):
+    server = serve("--authorizer-key", *flags, auth=authorizer)
+    begin = int(time.time())
+    content = json.dumps("\u00e9" * 20_000, ensure_ascii=False)
+    server.ws("/ws?token=abc").join("x").leave("x").broadcast("x", content)
+    questions = authorizer.asked(4)
+    assert [question.command for question in questions] == ["connect", "join", "leave", "broadcast"]
+    for question in questions:
+        assert begin <= signed_at(question, *keys) <= time.time()
+
+
+def test_the_variable_is_the_flag(serve, authorizer):
+    serve(auth=authorizer, env={"WSIFY_AUTHORIZER_KEY": f"{OLD},{NEW}"}).ws()
+    signed_at(authorizer.asked(1)[0], OLD, NEW)
+
+
+@pytest.mark.parametrize("flags", [[], ["--authorizer-key", ""], ["--authorizer-key="]])
+def test_without_a_key_nothing_is_signed(serve, authorizer, flags):
+    serve(*flags, auth=authorizer, env={"WSIFY_AUTHORIZER_KEY": OLD if flags else ""}).ws().join("x")
+    assert all(question.header("X-Wsify-Signature") is None for question in authorizer.asked(2))
+
+
+def test_a_repeated_question_is_signed_anew(serve, authorizer):
+    """With the time at which it is sent again."""
+    server = serve("--authorizer-workers", "1", "--authorizer-key", OLD, auth=authorizer)
+    late = Reply(raw=b"HTTP/1.0 408 Request Time-out\r\nConnection: close\r\n\r\n", close=True)
+
+    def reply(question):
+        if question.connection > 1 or question.command == "connect":
+            return Reply()
+        until(lambda: int(time.time()) > signed_at(question, OLD), "the next second has begun")
+        return late
+
+    authorizer.on(reply)
+    server.ws().join("x")
+    connect, join, again = authorizer.asked(3)
+    assert join.raw == again.raw and again.connection == 2
+    assert signed_at(connect, OLD) <= signed_at(join, OLD) < signed_at(again, OLD)
+
+
+def test_a_check_is_signed(authorizer):
+    flags = ("--listen-addr", f"127.0.0.1:{free_port()}", "--authorizer-url", authorizer.url, "--authorizer-key", f"{OLD},{NEW}")
+    status, out, err = run("--check", *flags)
+    assert status == 0, out + err
+    (question,) = authorizer.asked(1)
+    assert question.header("X-Wsify-Probe") == "1"
+    signed_at(question, OLD, NEW)
+    authorizer.on(401)
+    _, out, err = run("--check", *flags)
+    assert "status 401" in out and OLD not in out + err and NEW not in out + err
+
+
+@pytest.mark.parametrize(
+    "value, why",
+    [
+        (",", "key 1 is empty"), (f",{NEW}", "key 1 is empty"), (f"{OLD},", "key 2 is empty"), (f"{OLD}, ,", "key 2 is empty"),
+        (f"{OLD}\n", "key 1 has a control character"), (f"{OLD},{NEW}\x7f", "key 2 has a control character"), (f"{OLD},{NEW},{OLD}", "there are 3 keys"),
+    ],
+)
+@pytest.mark.parametrize("by", ["flag", "variable"])
+def test_keys_that_cannot_be_used_are_named_by_number(value, why, by):
+    status, out, err = run(*["--authorizer-key", value] if by == "flag" else [], env={} if by == "flag" else {"WSIFY_AUTHORIZER_KEY": value})
+    name = "--authorizer-key" if by == "flag" else "WSIFY_AUTHORIZER_KEY"
+    assert (status, out) == (2, "")
+    assert err.startswith(f'wsify: {name} cannot be "***": accepted is ') and err.endswith(f"({why})\n"), err
+    assert OLD not in err and NEW not in err
+
+
+def test_no_key_is_shown(serve, authorizer):
+    server = serve("--log-level", "debug", "--authorizer-key", f"{OLD},{NEW}", auth=authorizer)
+    server.ws().join("x")
+    authorizer.on(503)
+    may_retry(server.knock().response())
+    server.logged("authorizer is down")
+    shown = server.call("GET", "/metrics").body.decode()
+    server.signal(15)
+    server.status()
+    server.finish()
+    _, out, err = run("--authorizer-key", f"{OLD},{NEW}", "--help")
+    assert "--authorizer-key KEY[,KEY]" in out
+    for text in (*server.out, *server.err, shown, out, err):
+        assert OLD not in text and NEW not in text, text

@@ -204,7 +204,8 @@ def test_no_word_of_the_authorizer_becomes_a_header(serve, authorizer):
 def test_no_secret_is_logged(serve, authorizer):
     """Neither a token in a query nor the key nor the authorizer's credentials, at any level, whatever becomes of a request."""
     hook = f"http://user:{SECRET}@127.0.0.1:{authorizer.port}/hook?token={SECRET}"
-    server = serve("--log-level", "debug", "--broadcasting-key", SECRET, "--max-message-size", "1KiB", "--handshake-timeout", "500ms", auth=hook)
+    keys = ("--broadcasting-key", SECRET, "--authorizer-key", f"{SECRET},{SECRET}2")
+    server = serve("--log-level", "debug", *keys, "--max-message-size", "1KiB", "--handshake-timeout", "500ms", auth=hook)
     ws = server.ws(f"/ws?token={SECRET}", protocols=f"wsify.v1, {SECRET}", headers=[("Cookie", f"session={SECRET}")])
     ws.join("x")
     authorizer.on(403, "leave")
@@ -251,8 +252,10 @@ def test_an_authorizer_that_cannot_be_reached_is_named_without_its_secrets(serve
     "flags",
     [
         ["--authorizer-url", f"ftp://u:{SECRET}@host/"], ["--authorizer-url", f"http://u:{SECRET}@/"], ["--authorizer-url", f"http://host/?{SECRET} "],
-        ["--broadcasting-key", f"{SECRET}\n"], ["--broker-dsn", f"redis://:{SECRET}@"], [f"--brodcasting-key={SECRET}"],
+        ["--broadcasting-key", f"{SECRET}\n"], ["--broker-driver", "redis", "--broker-dsn", f"redis://:{SECRET}@h:x"], [f"--brodcasting-key={SECRET}"],
         [f"redis://:{SECRET}@host"], ["--authorizer-url", f"http://u:{SECRET}@host/", "--max-channels", "x"],
+        ["--authorizer-key", f"{SECRET},"], ["--authorizer-key", f",{SECRET}"], ["--authorizer-key", f"{SECRET}\n"],
+        ["--authorizer-key", f"{SECRET},{SECRET},{SECRET}"], ["--authorizer-key", SECRET, "--help"], [f"--authoriser-key={SECRET}"],
         ["--broadcasting-key", SECRET, "--help"], ["--broadcasting-key", SECRET, "--version"],
     ],
 )
@@ -263,7 +266,7 @@ def test_no_error_of_the_command_line_shows_a_secret(flags):
 
 
 def test_the_environment_shows_no_secret_either():
-    variables = {"WSIFY_BROADCASTING_KEY": f"{SECRET}\n", "WSIFY_AUTHORIZER_URL": f"ftp://u:{SECRET}@h/"}
+    variables = {"WSIFY_BROADCASTING_KEY": f"{SECRET}\n", "WSIFY_AUTHORIZER_KEY": f"{SECRET},", "WSIFY_AUTHORIZER_URL": f"ftp://u:{SECRET}@h/"}
     for name, value in variables.items():
         status, out, err = run(env={name: value})
         assert status == 2 and name in err and SECRET not in out + err, err

@@ -1,11 +1,14 @@
 """Every block of commands in README.md and docs/, run as it is printed but for ports, paths and time. A block behind
 `<!-- test: NAME -->` is run by `test_NAME`; tests/documentation.rs looks that each block has one."""
 
+import hmac
+import http.client
 import json
 import os
 import pty
 import re
 import subprocess
+import time
 
 import pytest
 
@@ -94,14 +97,15 @@ AUTHORIZERS = {
 }
 
 
-def start_authorizer(language, shell, listens):
-    """The example at a port of its own: its URL."""
+def start_authorizer(language, shell, listens, key=None):
+    """The example at a port of its own: its URL. With a key it checks signatures."""
     how, program, package = AUTHORIZERS[language]
     need(program, package)
     port = free_port()
     copy = shell.cwd / f"authorizer.{language}"
     copy.write_text(deploy(copy.name).read_text().replace("8000", str(port)))
     env = {"GOCACHE": str(ROOT / "target" / "go-cache"), "GOFLAGS": "-mod=mod", "GO111MODULE": "off"}
+    env |= {"AUTHORIZER_KEY": key} if key else {}
     listens(shell.start(how.format(copy, port=port), env), port)
     return f"http://127.0.0.1:{port}/"
 
@@ -129,6 +133,50 @@ def test_with_an_authorizer(language, shell, listens):
         ws.say(command("join", channel, id=1))
         until_error(ws, "not_authorized")
     ws.leave("hello")
+
+
+@pytest.mark.parametrize("language", AUTHORIZERS)
+def test_signed_questions(language, shell, listens):
+    """Each of the four lets in what is signed rightly and lately, and nothing else."""
+    (line,) = commands("signed_questions")
+    key = re.match(r"WSIFY_AUTHORIZER_KEY=(\S+) ", line)[1]
+    url = start_authorizer(language, shell, listens, key)
+    for keys, status in ((key, 101), (f"old,{key}", 101), (f"{key},new", 101), ("old,new", 403), ("", 403)):
+        port = free_port()
+        here = line.replace("http://127.0.0.1:8000/", url).replace(f"={key} ", f"={keys} ")
+        listens(shell.start(here, {"WSIFY_LISTEN_ADDR": f"127.0.0.1:{port}"}), port)
+        assert Remote(port).knock("/ws?token=abc").response().status == status, keys
+
+    body = b'{"command":"connect","args":{},"connection":{"query":{"token":["abc"]}}}'
+    forged = body.replace(b"args", b"arg5")
+    code = lambda t, text=body, key=key: hmac.new(key.encode(), f"{t}.".encode() + text, "sha256").hexdigest()
+    now = int(time.time())
+    right = code(now)
+    for header, status in (
+        (f"t={now},v1={right}", 200),
+        (f"t={now},v1={code(now, key='old')},v1={right}", 200),
+        (f"t={now},v1={right},v2=abc", 200),
+        *((f"t={now + skew},v1={code(now + skew)}", 200) for skew in (-30, 30)),
+        *((f"t={now + skew},v1={code(now + skew)}", 401) for skew in (-3600, -90, 120, 3600)),
+        (None, 401), ("", 401), ("t=,v1=", 401), (f"t={now}", 401), (f"t={now},v1=", 401), (f"v1={right}", 401), (f"v1={right},t={now}", 401),
+        (f"t={now},v1={code(now, key='old')}", 401), (f"t={now},v1={code(now, key='')}", 401), (f"t={now},v1={code(now, forged)}", 401),
+        (f"t={now - 1},v1={right}", 401), (f"t={now},t={now - 3600},v1={code(now - 3600)}", 401), (f"t={now},v1={right[:-1]}", 401),
+        (f"t={now},v1={right[:-1]}{'0' if right[-1] != '0' else '1'}", 401), (f"t={now},v1={right[:-1]}\xe9", 401), (f"t=\xb2,v1={right}", 401),
+        (f"t={'9' * 5000},v1={code('9' * 5000)}", 401), (f"t=-1,v1={code(-1)}", 401), (f"t=nan,v1={code('nan')}", 401),
+    ):
+        assert posted(url, body, header) == status, header
+    assert posted(url, b"not JSON", "t=1,v1=0") == 401
+
+
+def posted(url, body, signature):
+    """The status of the answer to such a question."""
+    connection = http.client.HTTPConnection(url.split("/")[2], timeout=DEADLINE)
+    try:
+        headers = {"Content-Type": "application/json"} | ({} if signature is None else {"X-Wsify-Signature": signature.encode("latin-1")})
+        connection.request("POST", "/", body, headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 def until_error(ws, code):

@@ -2,7 +2,8 @@
 //!
 //! Decision: in volleys (all ask, then all answers are awaited), over asking again at each answer, because the client's
 //! work per command is as long as the floor's: in lockstep with it a fast server would sleep and wake for each command,
-//! and a slower one, always behind, would look cheaper than it is.
+//! and a slower one, always behind, would look cheaper than it is. With `closed=true` each asks again at its answer: where
+//! an authorizer takes its time, a volley would measure little but the wait for the last.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -16,6 +17,8 @@ pub struct Requests {
     net: Net,
     asked: u32,
     awaited: Vec<Vec<u8>>,
+    /// When each asked last, for those that ask again at once.
+    since: Option<Vec<Instant>>,
 }
 
 impl Requests {
@@ -27,10 +30,55 @@ impl Requests {
             net,
             asked: 0,
             awaited: vec![Vec::new(); links],
+            since: args
+                .get("closed", false)?
+                .then(|| vec![Instant::now(); links]),
         })
     }
 
     pub fn sample(&mut self, time: Duration) -> io::Result<Sample> {
+        match self.since.take() {
+            None => self.volleys(time),
+            Some(mut since) => {
+                let sample = self.circle(time, &mut since);
+                self.since = Some(since);
+                sample
+            }
+        }
+    }
+
+    /// Each asks again at its answer, until the time is over; then the last answers are awaited.
+    fn circle(&mut self, time: Duration, since: &mut [Instant]) -> io::Result<Sample> {
+        let mut sample = Sample::default();
+        let begun = Instant::now();
+        self.net.begin();
+        for (link, since) in since.iter_mut().enumerate() {
+            *since = Instant::now();
+            self.ask(link)?;
+        }
+        let mut outstanding = self.awaited.len();
+        while outstanding > 0 {
+            self.net.turn(Duration::from_secs(1))?;
+            for at in 0..self.net.ready.len() {
+                let ready = self.net.ready[at];
+                if !ready.readable || !self.answered(ready.link)? {
+                    continue;
+                }
+                sample.round_trips.push(super::micros(since[ready.link]));
+                sample.units += 1;
+                if begun.elapsed() < time {
+                    since[ready.link] = Instant::now();
+                    self.ask(ready.link)?;
+                } else {
+                    outstanding -= 1;
+                }
+            }
+        }
+        sample.elapsed = begun.elapsed();
+        Ok(sample)
+    }
+
+    fn volleys(&mut self, time: Duration) -> io::Result<Sample> {
         let mut sample = Sample::default();
         let begun = Instant::now();
         self.net.begin();

@@ -7,6 +7,7 @@
 //! answers to errors, no authorizer. It does what wsify has to do, too, for the same bytes: register once and
 //! edge-triggered, let a short read mean that the socket is drained, keep what a slow member cannot take yet.
 
+mod ask;
 mod authorizer;
 mod echo;
 mod fanout;
@@ -36,9 +37,15 @@ pub fn run(name: &str, port: u16) -> io::Result<()> {
         "handshake" => handshake::run(floor),
         "post" => post::run(floor),
         timed => {
-            let (name, ms) = timed.split_once('=').unwrap_or((timed, ""));
-            let time = ms.parse().map(Duration::from_millis);
+            let (name, number) = timed.split_once('=').unwrap_or((timed, ""));
+            let time = number.parse().map(Duration::from_millis);
             match (name, time) {
+                ("ask-loop", Ok(_)) => {
+                    ask::run_loop(floor, number.parse().map_err(io::Error::other)?)
+                }
+                ("ask-threads", Ok(_)) => {
+                    ask::run_threads(floor, number.parse().map_err(io::Error::other)?)
+                }
                 ("heartbeat", Ok(interval)) => heartbeat::run(floor, interval),
                 ("authorizer", Ok(delay)) => authorizer::run(floor, delay),
                 _ => Err(io::Error::other(format!("no floor is called {timed:?}"))),
@@ -171,22 +178,28 @@ impl Floor {
                 Err(Errno::AGAIN) => break,
                 Err(error) => return Err(error.into()),
             };
-            let slot = self.vacant.pop().unwrap_or_else(|| {
-                self.peers.push(None);
-                self.peers.len() - 1
-            });
-            epoll::add(
-                &self.epoll,
-                &fd,
-                epoll::EventData::new_u64(slot as u64),
-                epoll::EventFlags::IN
-                    | epoll::EventFlags::OUT
-                    | epoll::EventFlags::RDHUP
-                    | epoll::EventFlags::ET,
-            )?;
-            self.peers[slot] = Some(Peer { fd, rest: None });
+            self.adopt(fd)?;
         }
         Ok(())
+    }
+
+    /// Takes a socket in, and returns its slot.
+    pub fn adopt(&mut self, fd: OwnedFd) -> io::Result<usize> {
+        let slot = self.vacant.pop().unwrap_or_else(|| {
+            self.peers.push(None);
+            self.peers.len() - 1
+        });
+        epoll::add(
+            &self.epoll,
+            &fd,
+            epoll::EventData::new_u64(slot as u64),
+            epoll::EventFlags::IN
+                | epoll::EventFlags::OUT
+                | epoll::EventFlags::RDHUP
+                | epoll::EventFlags::ET,
+        )?;
+        self.peers[slot] = Some(Peer { fd, rest: None });
+        Ok(slot)
     }
 
     fn receive(&mut self, slot: usize, flags: epoll::EventFlags, input: &mut Input) -> Read {
@@ -330,6 +343,13 @@ impl Input {
         self.at = frame.end;
         wire::unmask(&mut self.bytes[frame.start..frame.end], frame.mask?);
         Some((frame.opcode, frame.start..frame.end))
+    }
+
+    /// Whether an answer without a body has come wholly.
+    pub fn answered(&mut self) -> bool {
+        let end = wire::head_end(self.left());
+        self.at += end.unwrap_or_default();
+        end.is_some()
     }
 
     /// The body of the next whole request.

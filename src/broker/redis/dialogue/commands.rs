@@ -6,7 +6,7 @@ use super::{Dialogue, What};
 use crate::broker::News;
 use crate::clock::Millis;
 use crate::effect::{Publication, Receipt, Subscription};
-use crate::wire::command::ChannelName;
+use crate::wire::channel_name::ChannelName;
 
 /// Channels in one command: many enough that a command costs little, few enough that a refused one is soon found.
 const BATCH: usize = 256;

@@ -29,7 +29,7 @@ use crate::broker::{Message, News};
 use crate::clock::Millis;
 use crate::config::Credentials;
 use crate::effect::{ConnId, Receipt, Subscription};
-use crate::wire::command::ChannelName;
+use crate::wire::channel_name::ChannelName;
 use crate::wire::json;
 use crate::wire::resp::{self, Reply};
 

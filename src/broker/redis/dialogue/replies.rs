@@ -8,7 +8,7 @@ use super::{Asked, Dialogue, Duty, Fault, Greeting, Notice, Published, What};
 use crate::broker::News;
 use crate::clock::Millis;
 use crate::effect::{ConnId, Receipt, Subscription};
-use crate::wire::command::ChannelName;
+use crate::wire::channel_name::ChannelName;
 use crate::wire::resp::Reply;
 
 /// Characters of redis' words that are passed on: what fits into a log line.

@@ -1,7 +1,7 @@
-//! What a person who starts the server at a terminal may try next: two lines to copy into other terminals.
+//! The commands to try first, printed when the server starts at a terminal: two lines to copy into other terminals.
 //!
-//! Owns: that text. Knows: how an address it listens on is reached from this machine. Never knows: whether anybody reads
-//! it, nor a key, which it leaves to the shell.
+//! Owns: that text. Knows: how a listen address is reached from this machine. Never knows: whether stdout is a terminal,
+//! nor the key, which it leaves to the shell.
 
 /// For a server that listens on `address`, as [`Listener::address`](crate::listener::Listener::address) shows it.
 pub fn text(address: &str, has_key: bool, has_authorizer: bool) -> String {

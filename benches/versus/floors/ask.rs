@@ -1,0 +1,182 @@
+//! The floors of a command that an authorizer is asked about: one `recv`, a `POST` and its answer, one `send`.
+//!
+//! Two of them: one loop whose calls do not block, which is the limit; and one loop beside blocking threads, which is what a
+//! server can be that takes its HTTP from a library. Both keep their connections alive, and believe every answer.
+
+use std::collections::VecDeque;
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+
+use super::echo::answer;
+use super::{Floor, Input, Read};
+use crate::wire::{self, Command};
+
+/// As many as the loop without threads would hardly need more of.
+const THREADS: usize = 32;
+
+/// A command that waits: whose, and the digits of its id.
+#[derive(Clone, Copy)]
+struct Asked {
+    slot: usize,
+    id: [u8; 9],
+}
+
+/// What is posted: as much as wsify posts.
+fn question(room: usize, out: &mut Vec<u8>) {
+    let body = format!(
+        r#"{{"command":"join","args":{{"channel":"room-{room:08}"}},"connection":{{"id":"0123456789abcdef-1f","remote_addr":"127.0.0.1:51814","query":{{}}}}}}"#
+    );
+    out.extend_from_slice(
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ",
+    );
+    out.extend_from_slice(body.len().to_string().as_bytes());
+    out.extend_from_slice(b"\r\n\r\n");
+    out.extend_from_slice(body.as_bytes());
+}
+
+/// Has every command of a client asked by `ask`, with the room and who waits for the answer.
+fn commands(
+    floor: &mut Floor,
+    slot: usize,
+    input: &mut Input,
+    mut ask: impl FnMut(&mut Floor, usize, Asked) -> io::Result<()>,
+) -> io::Result<()> {
+    floor.shake_hands(slot, input);
+    while let Some((_, text)) = input.frame() {
+        if let Some(Command::Join { room, id }) = wire::command(input.get(text)) {
+            let id = id.try_into().map_err(io::Error::other)?;
+            ask(floor, room, Asked { slot, id })?;
+        }
+    }
+    floor.keep(slot, input);
+    Ok(())
+}
+
+/// One loop, non-blocking calls.
+pub fn run_loop(mut floor: Floor, authorizer: u16) -> io::Result<()> {
+    let mut input = Input::new();
+    // By slot: whom a connection to the authorizer is asked for.
+    let mut calls: Vec<Option<Asked>> = Vec::new();
+    let mut idle: Vec<usize> = Vec::new();
+    let mut bytes = Vec::new();
+    loop {
+        floor.wait(None)?;
+        while let Some((slot, read)) = floor.next(&mut input)? {
+            if read != Read::Bytes {
+                continue;
+            }
+            if let Some(asked) = calls.get_mut(slot).and_then(Option::take) {
+                if input.answered() {
+                    bytes.clear();
+                    answer(&asked.id, &mut bytes);
+                    floor.send(asked.slot, &bytes);
+                    idle.push(slot);
+                } else {
+                    calls[slot] = Some(asked);
+                }
+                floor.keep(slot, &input);
+                continue;
+            }
+            commands(&mut floor, slot, &mut input, |floor, room, asked| {
+                let call = match idle.pop() {
+                    Some(call) => call,
+                    None => {
+                        let link = TcpStream::connect((Ipv4Addr::LOCALHOST, authorizer))?;
+                        link.set_nodelay(true)?;
+                        link.set_nonblocking(true)?;
+                        floor.adopt(link.into())?
+                    }
+                };
+                if calls.len() <= call {
+                    calls.resize(call + 1, None);
+                }
+                calls[call] = Some(asked);
+                bytes.clear();
+                question(room, &mut bytes);
+                floor.send(call, &bytes);
+                Ok(())
+            })?;
+        }
+    }
+}
+
+/// What loop and threads share.
+#[derive(Default)]
+struct Shared {
+    questions: Mutex<VecDeque<(usize, Asked)>>,
+    asked: Condvar,
+    answers: Mutex<Vec<Asked>>,
+}
+
+/// One loop and blocking threads.
+pub fn run_threads(mut floor: Floor, authorizer: u16) -> io::Result<()> {
+    let shared = Arc::new(Shared::default());
+    let (near, far) = UnixStream::pair()?;
+    near.set_nonblocking(true)?;
+    let bell = floor.adopt(near.into())?;
+    for _ in 0..THREADS {
+        let (shared, mut far) = (Arc::clone(&shared), far.try_clone()?);
+        thread::spawn(move || -> io::Result<()> {
+            let mut link = TcpStream::connect((Ipv4Addr::LOCALHOST, authorizer))?;
+            link.set_nodelay(true)?;
+            let mut bytes = Vec::new();
+            let mut buffer = [0; 4096];
+            loop {
+                let questions = shared.questions.lock();
+                let questions = questions.unwrap_or_else(PoisonError::into_inner);
+                let waited = shared.asked.wait_while(questions, |it| it.is_empty());
+                let next = waited.unwrap_or_else(PoisonError::into_inner).pop_front();
+                let Some((room, asked)) = next else { continue };
+                bytes.clear();
+                question(room, &mut bytes);
+                link.write_all(&bytes)?;
+                let mut filled = 0;
+                while wire::head_end(&buffer[..filled]).is_none() {
+                    match link.read(&mut buffer[filled..])? {
+                        0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                        got => filled += got,
+                    }
+                }
+                let answers = shared.answers.lock();
+                let mut answers = answers.unwrap_or_else(PoisonError::into_inner);
+                answers.push(asked);
+                let first = answers.len() == 1;
+                drop(answers);
+                if first {
+                    far.write_all(&[1])?;
+                }
+            }
+        });
+    }
+    let mut input = Input::new();
+    let mut bytes = Vec::new();
+    loop {
+        floor.wait(None)?;
+        while let Some((slot, read)) = floor.next(&mut input)? {
+            if read != Read::Bytes {
+                continue;
+            }
+            if slot != bell {
+                commands(&mut floor, slot, &mut input, |_, room, asked| {
+                    let questions = shared.questions.lock();
+                    let mut questions = questions.unwrap_or_else(PoisonError::into_inner);
+                    questions.push_back((room, asked));
+                    drop(questions);
+                    shared.asked.notify_one();
+                    Ok(())
+                })?;
+                continue;
+            }
+            let answers = shared.answers.lock();
+            let answers = std::mem::take(&mut *answers.unwrap_or_else(PoisonError::into_inner));
+            for asked in answers {
+                bytes.clear();
+                answer(&asked.id, &mut bytes);
+                floor.send(asked.slot, &bytes);
+            }
+        }
+    }
+}

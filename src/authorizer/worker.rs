@@ -1,0 +1,185 @@
+//! A worker's life: it asks one question after the other, rests between them, and ends when nothing comes.
+//!
+//! Owns: a worker's client. Knows: in what order an answer is handed in and the next question is taken.
+//! Never knows: another worker, but that it is to be called.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use super::call::{Client, ClientFactory, Outcome};
+use super::pool::{Pool, Task, Work, lock};
+use crate::effect::Answer;
+
+/// How long the rest of an answer may take to come. It follows its head at once, or something is wrong with it.
+const DRAIN_TIME: Duration = Duration::from_millis(250);
+/// For how long of that a worker counts as about to be idle. A server that sends head and body apart needs less.
+const ABOUT_TO_BE_IDLE: Duration = Duration::from_millis(2);
+
+impl Pool {
+    /// A worker's life.
+    pub(super) fn serve(&self, number: usize) {
+        let seat = Arc::new(Seat {
+            number,
+            thread: thread::current(),
+            called: Mutex::new(None),
+        });
+        let mut client = self.clients.client();
+        let mut work = self.work();
+        work.spawning -= 1;
+        let mut next = self.next(work, false, &seat, client.rest);
+        while let Some(task) = next {
+            let answer = self.put(&mut client, &task);
+            let finished = shielded(&mut client, &self.clients, Client::finish_at_hand);
+            let mut work = self.work();
+            let first = work.deliver(answer);
+            if finished == Some(false) {
+                work.finishing += 1;
+                drop(work);
+                self.wake(first);
+                work = self.finish(&mut client);
+                next = self.next(work, false, &seat, client.rest);
+            } else {
+                next = self.next(work, first, &seat, client.rest);
+            }
+        }
+    }
+
+    /// Puts a question to the authorizer.
+    fn put(&self, client: &mut Client, task: &Task) -> Answer {
+        // A panic in there would be a defect of a library. It costs this connection and no question.
+        let outcome = shielded(client, &self.clients, |client| client.ask(&task.question));
+        let outcome = outcome
+            .unwrap_or_else(|| Outcome::nothing("the call failed inside the server".to_owned()));
+        Answer {
+            to: task.question.from,
+            verdict: outcome.verdict,
+            status: outcome.status,
+            state: outcome.state,
+            unreadable: outcome.unreadable,
+            trouble: outcome.trouble,
+            took: task.asked.elapsed(),
+        }
+    }
+
+    /// Waits for the rest of an answer. Where that takes long, this worker does not count as about to be idle any more.
+    fn finish(&self, client: &mut Client) -> MutexGuard<'_, Work> {
+        let wait = |client: &mut Client, patience| {
+            shielded(client, &self.clients, |client| client.finish(patience)).unwrap_or(true)
+        };
+        let at_once = wait(client, ABOUT_TO_BE_IDLE);
+        let mut work = self.work();
+        work.finishing -= 1;
+        if at_once {
+            return work;
+        }
+        let covered = work.covered();
+        if work.waiting.len() > covered {
+            work.spawn();
+        }
+        drop(work);
+        if !wait(client, DRAIN_TIME) {
+            client.hang_up();
+        }
+        self.work()
+    }
+
+    /// The next question for the worker on `seat`, which may wait for it as long as its connection is worth keeping.
+    /// `None`: the worker is to end. `wake`: the loop has to be woken.
+    fn next<'p>(
+        &'p self,
+        mut work: MutexGuard<'p, Work>,
+        wake: bool,
+        seat: &Arc<Seat>,
+        rest: Duration,
+    ) -> Option<Task> {
+        let mut until = None;
+        loop {
+            if let Some(task) = work.waiting.pop() {
+                let another = work.wake_up();
+                drop(work);
+                Seat::call(another, Call::Look);
+                self.wake(wake && until.is_none());
+                return Some(task);
+            }
+            work.to_spawn.as_ref()?;
+            work.idle.push(Arc::clone(seat));
+            drop(work);
+            self.wake(wake && until.is_none());
+            let until = *until.get_or_insert_with(|| Instant::now() + rest);
+            match self.rest(seat, until) {
+                Call::Stop => return None,
+                Call::Look => work = self.work(),
+            }
+            work.waking -= 1;
+        }
+    }
+
+    /// Waits to be called.
+    fn rest(&self, seat: &Seat, until: Instant) -> Call {
+        loop {
+            if let Some(call) = lock(&seat.called).take() {
+                return call;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if !left.is_zero() {
+                thread::park_timeout(left);
+            } else if let Some(call) = self.leave(seat) {
+                return call;
+            } else {
+                // It has just been taken off the list, and is about to be called.
+                thread::park();
+            }
+        }
+    }
+
+    /// Takes a worker off the list of those that are idle, if it is still there. It is to end, unless a question waits.
+    fn leave(&self, seat: &Seat) -> Option<Call> {
+        let mut work = self.work();
+        let at = work.idle.iter().position(|it| it.number == seat.number)?;
+        work.idle.remove(at);
+        if work.waiting.len() > 0 {
+            work.waking += 1;
+            return Some(Call::Look);
+        }
+        work.vacant.push(seat.number);
+        Some(Call::Stop)
+    }
+}
+
+/// Runs a part of a call. After a panic the client is a new one, and there is no result.
+fn shielded<T>(
+    client: &mut Client,
+    clients: &Arc<ClientFactory>,
+    act: impl FnOnce(&mut Client) -> T,
+) -> Option<T> {
+    let done = catch_unwind(AssertUnwindSafe(|| act(client))).ok();
+    if done.is_none() {
+        *client = clients.client();
+    }
+    done
+}
+
+/// Where an idle worker is called.
+pub(super) struct Seat {
+    number: usize,
+    thread: Thread,
+    called: Mutex<Option<Call>>,
+}
+
+pub(super) enum Call {
+    /// A question waits.
+    Look,
+    /// The worker is to end.
+    Stop,
+}
+
+impl Seat {
+    pub(super) fn call(seat: Option<Arc<Seat>>, call: Call) {
+        if let Some(seat) = seat {
+            *lock(&seat.called) = Some(call);
+            seat.thread.unpark();
+        }
+    }
+}

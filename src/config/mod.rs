@@ -1,0 +1,290 @@
+//! The command line and the environment, turned once into checked types.
+//!
+//! Owns: what an operator can set. Knows: what a usable value looks like. Never knows: what a value is used for. No
+//! other file reads arguments or variables.
+
+mod arguments;
+mod dsn;
+mod flags;
+mod values;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use self::arguments::Arguments;
+pub use self::dsn::{Credentials, RedisAddress, RedisDsn};
+pub use self::flags::{FLAGS, Flag};
+pub use self::values::{AccessLog, Listen, Workers};
+use crate::authorizer::{self, Url};
+use crate::log::{Format, Level};
+use crate::secret::Secret;
+use crate::wire::forwarded::Proxies;
+use crate::wire::origins::Origins;
+
+/// Everything an operator can set, checked. Field names are the flags'.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Not empty, as it is read.
+    pub listen_addr: Vec<Listen>,
+    /// TCP listeners share their ports with other processes that have this flag.
+    pub reuse_port: bool,
+    /// `None`: everything is allowed.
+    pub authorizer_url: Option<Url>,
+    pub authorizer_timeout: Duration,
+    pub authorizer_workers: Workers,
+    pub authorizer_queue: usize,
+    /// Two at most; empty: calls are not signed.
+    pub authorizer_key: Vec<Secret>,
+    pub broker: Broker,
+    pub broker_prefix: String,
+    /// `None`: the backend endpoints answer local peers only (`docs/api.md#the-key`).
+    pub broadcasting_key: Option<Secret>,
+    pub allowed_origins: Origins,
+    /// Empty: no proxy is trusted.
+    pub trusted_proxies: Proxies,
+    pub proxy_protocol: bool,
+    pub playground: bool,
+    /// `None`: as many as the limit on file descriptors allows.
+    pub max_connections: Option<usize>,
+    /// 0: no limit of its own.
+    pub max_connections_per_ip: usize,
+    /// Bytes.
+    pub max_message_size: usize,
+    pub max_channels: usize,
+    /// In a second; 0: no limit.
+    pub max_message_rate: u64,
+    /// Bytes.
+    pub max_queue_size: usize,
+    /// Bytes.
+    pub max_total_queue_size: usize,
+    pub handshake_timeout: Duration,
+    /// `None`: never.
+    pub ping_interval: Option<Duration>,
+    /// Zero: a stop is immediate.
+    pub drain_timeout: Duration,
+    pub log_level: Level,
+    /// `None`: by whether stdout is a terminal.
+    pub log_format: Option<Format>,
+    /// Whether a terminal may be shown colours: unless `NO_COLOR` is set or `TERM` is `dumb`.
+    pub colours: bool,
+    pub access_log: AccessLog,
+    /// `LISTEN_FDS`: sockets that a service manager has opened for this process, from descriptor 3 on; they replace
+    /// `listen_addr` where there are any.
+    pub listen_fds: usize,
+    /// `NOTIFY_SOCKET`: where a service manager listens for this process's state.
+    pub notify_socket: Option<OsString>,
+    /// `WATCHDOG_USEC`: the silence after which the service manager takes this process for dead.
+    pub watchdog: Option<Duration>,
+    /// Only try whether a start would work.
+    pub check: bool,
+    /// `SSL_CERT_FILE`: certificates that are trusted in addition to the system's.
+    pub cert_file: Option<PathBuf>,
+}
+
+/// How servers share their channels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Broker {
+    Memory,
+    Redis(RedisDsn),
+}
+
+impl fmt::Display for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Broker::Memory => f.write_str("memory"),
+            Broker::Redis(dsn) => dsn.fmt(f),
+        }
+    }
+}
+
+/// Why the program ends early, or does not start: a text, and its exit status.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// 0: the text is what was asked for (help, version). 1: it could not start. 2: it was called wrongly.
+    pub status: u8,
+    /// For stdout when the status is 0, else one line for stderr.
+    pub text: String,
+}
+
+impl Stop {
+    /// What was asked for, instead of a start.
+    fn asked_for(text: impl Into<String>) -> Stop {
+        Stop {
+            status: 0,
+            text: text.into(),
+        }
+    }
+
+    /// It was called correctly, and could not start or go on.
+    pub fn failed(why: impl fmt::Display) -> Stop {
+        Stop {
+            status: 1,
+            text: one_line(why),
+        }
+    }
+
+    /// It was called wrongly.
+    fn misused(why: impl fmt::Display) -> Stop {
+        Stop {
+            status: 2,
+            text: one_line(why),
+        }
+    }
+
+    /// Prints the text, and yields the exit status. A closed stdout or stderr changes nothing.
+    pub fn print(self) -> ExitCode {
+        let line = format!("{}\n", self.text);
+        let _ = if self.status == 0 {
+            std::io::stdout().write_all(line.as_bytes())
+        } else {
+            std::io::stderr().write_all(line.as_bytes())
+        };
+        ExitCode::from(self.status)
+    }
+}
+
+/// A user's text may hold line breaks, and what a terminal would obey.
+fn one_line(why: impl fmt::Display) -> String {
+    let mut line = "wsify: ".to_owned();
+    for c in why.to_string().chars() {
+        match c {
+            c if c.is_control() => line.extend(c.escape_default()),
+            c => line.push(c),
+        }
+    }
+    line
+}
+
+/// What a service manager says in the environment (sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3)).
+struct ServiceManager {
+    listen_fds: usize,
+    notify_socket: Option<OsString>,
+    watchdog: Option<Duration>,
+}
+
+/// Sockets of a service manager: more than these are not looked at.
+const MOST_LISTEN_FDS: u64 = 64;
+
+impl ServiceManager {
+    fn read(env: impl Fn(&str) -> Option<OsString>) -> ServiceManager {
+        let number = |name| {
+            let text = env(name)?;
+            text.to_str().and_then(values::digits)?.parse::<u64>().ok()
+        };
+        let us = Some(u64::from(std::process::id()));
+        // Children of the started process inherit these variables as well.
+        let listen_fds = number("LISTEN_FDS").filter(|_| number("LISTEN_PID") == us);
+        let watchdog = number("WATCHDOG_USEC").filter(|&time| {
+            time > 0 && (env("WATCHDOG_PID").is_none() || number("WATCHDOG_PID") == us)
+        });
+        ServiceManager {
+            listen_fds: listen_fds.map_or(0, |count| count.min(MOST_LISTEN_FDS) as usize),
+            notify_socket: env("NOTIFY_SOCKET").filter(|address| !address.is_empty()),
+            watchdog: watchdog.map(Duration::from_micros),
+        }
+    }
+}
+
+/// Whether a terminal may be shown colours.
+fn colours(env: impl Fn(&str) -> Option<OsString>) -> bool {
+    let dumb = env("TERM").is_some_and(|term| term == *"dumb");
+    env("NO_COLOR").is_none_or(|set| set.is_empty()) && !dumb
+}
+
+impl Config {
+    /// Reads the arguments (the program's name not among them) and the variables they may leave to the environment.
+    ///
+    /// # Errors
+    /// [`Stop`] with status 0 for `--help` and `--version`, and with 2 for an unknown flag or a value that cannot be
+    /// used; its line names the flag, the value and what is accepted.
+    pub fn read(
+        arguments: impl IntoIterator<Item = OsString>,
+        env: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Config, Stop> {
+        use flags::*;
+        use values::*;
+
+        let given = Arguments::parse(arguments)?;
+        let set = |flag| given.setting(flag, &env);
+        let manager = ServiceManager::read(&env);
+        let broker = match set(BROKER_DRIVER)?.checked(driver)? {
+            Driver::Memory => Broker::Memory,
+            Driver::Redis => Broker::Redis(set(BROKER_DSN)?.checked(dsn::parse)?),
+        };
+        let workers = set(AUTHORIZER_WORKERS)?;
+        // Each worker is a thread.
+        let most = workers.checked(|t| count(t, 1..=1024))?;
+        let workers = match workers.given {
+            true => Workers::Exactly(most),
+            false => Workers::AsFdsAllow(most),
+        };
+        Ok(Config {
+            listen_addr: set(LISTEN_ADDR)?.checked_list(LISTEN, listen_addresses)?,
+            reuse_port: set(REUSE_PORT)?.checked(switch)?,
+            authorizer_url: set(AUTHORIZER_URL)?.checked(authorizer_url)?,
+            authorizer_timeout: set(AUTHORIZER_TIMEOUT)?.checked(some_duration)?,
+            authorizer_workers: workers,
+            // A question waits with its JSON, of a few hundred bytes: gigabytes at most.
+            authorizer_queue: set(AUTHORIZER_QUEUE)?.checked(|t| count(t, 1..=10_000_000))?,
+            authorizer_key: set(AUTHORIZER_KEY)?.checked(signing_keys)?,
+            broker,
+            broker_prefix: set(BROKER_PREFIX)?.checked(|t| Ok(t.to_owned()))?,
+            broadcasting_key: set(BROADCASTING_KEY)?.checked(key)?,
+            allowed_origins: set(ALLOWED_ORIGINS)?
+                .checked_list(Origins::ACCEPTED, Origins::parse)?,
+            trusted_proxies: set(TRUSTED_PROXIES)?.checked_list(PROXIES, Proxies::parse)?,
+            proxy_protocol: set(PROXY_PROTOCOL)?.checked(switch)?,
+            playground: set(PLAYGROUND)?.checked(switch)?,
+            // Far more than one machine has ports or memory for.
+            max_connections: match set(MAX_CONNECTIONS)?.checked(|t| count(t, 0..=100_000_000))? {
+                0 => None,
+                limit => Some(limit),
+            },
+            max_connections_per_ip: set(MAX_CONNECTIONS_PER_IP)?
+                .checked(|t| count(t, 0..=100_000_000))?,
+            max_message_size: set(MAX_MESSAGE_SIZE)?.checked(size)?,
+            max_channels: set(MAX_CHANNELS)?.checked(|t| count(t, 1..=1_000_000))?,
+            // Nobody sends more in a second than the server can read.
+            max_message_rate: set(MAX_MESSAGE_RATE)?.checked(|t| count(t, 0..=1_000_000))? as u64,
+            max_queue_size: set(MAX_QUEUE_SIZE)?.checked(size)?,
+            max_total_queue_size: set(MAX_TOTAL_QUEUE_SIZE)?.checked(total_size)?,
+            handshake_timeout: set(HANDSHAKE_TIMEOUT)?.checked(some_duration)?,
+            ping_interval: match set(PING_INTERVAL)?.checked(duration_or_zero)? {
+                Duration::ZERO => None,
+                interval => Some(interval),
+            },
+            drain_timeout: set(DRAIN_TIMEOUT)?.checked(duration_or_zero)?,
+            log_level: set(LOG_LEVEL)?.checked(level)?,
+            log_format: set(LOG_FORMAT)?.checked(log_format)?,
+            colours: colours(&env),
+            access_log: set(ACCESS_LOG)?.checked(access_log)?,
+            listen_fds: manager.listen_fds,
+            notify_socket: manager.notify_socket,
+            watchdog: manager.watchdog,
+            check: set(CHECK)?.checked(switch)?,
+            cert_file: env("SSL_CERT_FILE")
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
+        })
+    }
+
+    /// What the authorizer is started with, if there is one, where a process may have `fds` file descriptors.
+    pub fn authorizer(&self, fds: usize) -> Option<authorizer::Settings> {
+        let url = self.authorizer_url.clone()?;
+        Some(authorizer::Settings {
+            url,
+            timeout: self.authorizer_timeout,
+            workers: self.authorizer_workers.within(fds),
+            queue: self.authorizer_queue,
+            cert_file: self.cert_file.clone(),
+            keys: self.authorizer_key.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

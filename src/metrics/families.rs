@@ -1,0 +1,359 @@
+//! Every metric family, as data: its name, kind, meaning and samples.
+//!
+//! Decision: one table, from which the Prometheus text and the documentation's table follow, over writing each out in
+//! code: what is exposed cannot differ from what is documented.
+
+use std::fmt::{Display, Write};
+use std::time::SystemTime;
+
+use super::{Counters, Gauges, Histogram, Metrics};
+
+/// A metric family.
+pub struct Family {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// What it means, in Markdown.
+    pub about: &'static str,
+    samples: fn(&Metrics, &Gauges, &mut Samples),
+}
+
+/// The kinds of families that Prometheus knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
+/// Every family, in the order of the text.
+pub const FAMILIES: &[Family] = &[
+    Family {
+        name: "wsify_build_info",
+        kind: Kind::Gauge,
+        about: "1, with the `version`",
+        samples: |_, _, out| out.labelled(&[("version", env!("CARGO_PKG_VERSION"))], 1),
+    },
+    Family {
+        name: "process_start_time_seconds",
+        kind: Kind::Gauge,
+        about: "start of the process, Unix time",
+        samples: |metrics, _, out| {
+            let started = metrics.started.duration_since(SystemTime::UNIX_EPOCH);
+            out.value(started.unwrap_or_default().as_secs_f64());
+        },
+    },
+    Family {
+        name: "process_cpu_seconds_total",
+        kind: Kind::Counter,
+        about: "CPU time used",
+        samples: |_, now, out| out.known(now.process.cpu.map(|cpu| cpu.as_secs_f64())),
+    },
+    Family {
+        name: "process_resident_memory_bytes",
+        kind: Kind::Gauge,
+        about: "memory in RAM",
+        samples: |_, now, out| out.known(now.process.resident_memory),
+    },
+    Family {
+        name: "process_virtual_memory_bytes",
+        kind: Kind::Gauge,
+        about: "address space",
+        samples: |_, now, out| out.known(now.process.virtual_memory),
+    },
+    Family {
+        name: "process_threads",
+        kind: Kind::Gauge,
+        about: "threads",
+        samples: |_, now, out| out.known(now.process.threads),
+    },
+    Family {
+        name: "process_open_fds",
+        kind: Kind::Gauge,
+        about: "open files; before Linux 6.2 absent above 4,096, where counting takes too long",
+        samples: |_, now, out| out.known(now.process.open_fds),
+    },
+    Family {
+        name: "process_max_fds",
+        kind: Kind::Gauge,
+        about: "the limit on open files",
+        samples: |_, now, out| out.known(now.process.max_fds),
+    },
+    Family {
+        name: "wsify_connections",
+        kind: Kind::Gauge,
+        about: "connections now, by `kind`: `websocket` or `http`",
+        samples: |_, now, out| {
+            out.labelled(&[("kind", "websocket")], now.websockets);
+            out.labelled(&[("kind", "http")], now.http_connections);
+        },
+    },
+    Family {
+        name: "wsify_connections_accepted_total",
+        kind: Kind::Counter,
+        about: "connections accepted",
+        samples: |metrics, _, out| out.value(metrics.connections),
+    },
+    Family {
+        name: "wsify_connections_ended_total",
+        kind: Kind::Counter,
+        about: "connections ended, by `reason`, such as `closed`, `left`, `too_slow`, `silent`",
+        samples: |metrics, _, out| out.by("reason", &metrics.endings),
+    },
+    Family {
+        name: "wsify_handshakes_total",
+        kind: Kind::Counter,
+        about: "upgrade requests, by `outcome`, such as `accepted`, `denied`, `full`",
+        samples: |metrics, _, out| out.by("outcome", &metrics.handshakes),
+    },
+    Family {
+        name: "wsify_http_responses_total",
+        kind: Kind::Counter,
+        about: "HTTP answers other than `101`, by `endpoint` and `status`",
+        samples: |metrics, _, out| {
+            for ((endpoint, status), count) in metrics.answers.iter() {
+                let status = status.to_string();
+                out.labelled(&[("endpoint", endpoint), ("status", &status)], count);
+            }
+        },
+    },
+    Family {
+        name: "wsify_received_bytes_total",
+        kind: Kind::Counter,
+        about: "bytes read from clients and backends",
+        samples: |metrics, _, out| out.value(metrics.received),
+    },
+    Family {
+        name: "wsify_sent_bytes_total",
+        kind: Kind::Counter,
+        about: "bytes written to clients and backends",
+        samples: |metrics, _, out| out.value(metrics.sent),
+    },
+    Family {
+        name: "wsify_commands_total",
+        kind: Kind::Counter,
+        about: "clients' commands, by `command` and `outcome`: `ok` or the error's code",
+        samples: |metrics, _, out| {
+            for ([command, outcome], count) in metrics.commands.iter() {
+                out.labelled(&[("command", command), ("outcome", outcome)], count);
+            }
+        },
+    },
+    Family {
+        name: "wsify_channels",
+        kind: Kind::Gauge,
+        about: "channels with a member",
+        samples: |_, now, out| out.value(now.channels),
+    },
+    Family {
+        name: "wsify_memberships",
+        kind: Kind::Gauge,
+        about: "members of all channels together",
+        samples: |_, now, out| out.value(now.memberships),
+    },
+    Family {
+        name: "wsify_fanouts_total",
+        kind: Kind::Counter,
+        about: "contents published by clients and backends",
+        samples: |metrics, _, out| out.value(metrics.fanouts),
+    },
+    Family {
+        name: "wsify_deliveries_total",
+        kind: Kind::Counter,
+        about: "contents sent or queued to members",
+        samples: |metrics, _, out| out.value(metrics.deliveries),
+    },
+    Family {
+        name: "wsify_fanout_duration_seconds",
+        kind: Kind::Histogram,
+        about: "from publishing until the last member was served; what is published together counts once",
+        samples: |metrics, _, out| out.histogram(&metrics.fanout_time),
+    },
+    Family {
+        name: "wsify_queued_bytes",
+        kind: Kind::Gauge,
+        about: "bytes waiting to be sent, over all connections; shared bytes count for each connection",
+        samples: |_, now, out| out.value(now.queued_bytes),
+    },
+    Family {
+        name: "wsify_laggards",
+        kind: Kind::Gauge,
+        about: "connections that must read before more can be sent to them",
+        samples: |_, now, out| out.value(now.laggards),
+    },
+    Family {
+        name: "wsify_authorizer_verdicts_total",
+        kind: Kind::Counter,
+        about: "outcomes of questions, by `verdict`: `allow`, `deny`, `unavailable`",
+        samples: |metrics, _, out| out.by("verdict", &metrics.verdicts),
+    },
+    Family {
+        name: "wsify_authorizer_answers_total",
+        kind: Kind::Counter,
+        about: "the authorizer's answers, by `class` of status: `200`, `1xx`, `2xx` (any but 200), `3xx`, `4xx`, `5xx`, `other`; `none` is no answer",
+        samples: |metrics, _, out| out.by("class", &metrics.authorizer_answers),
+    },
+    Family {
+        name: "wsify_authorizer_duration_seconds",
+        kind: Kind::Histogram,
+        about: "from a question's arrival in the queue to its answer",
+        samples: |metrics, _, out| out.histogram(&metrics.verdict_time),
+    },
+    Family {
+        name: "wsify_authorizer_calls_in_flight",
+        kind: Kind::Gauge,
+        about: "questions being asked",
+        samples: |_, now, out| out.value(now.questions_in_flight),
+    },
+    Family {
+        name: "wsify_authorizer_questions_waiting",
+        kind: Kind::Gauge,
+        about: "questions that wait for a worker",
+        samples: |_, now, out| out.value(now.questions_waiting),
+    },
+    Family {
+        name: "wsify_broker_up",
+        kind: Kind::Gauge,
+        about: "1 while the broker is up and every channel with a member here is subscribed, else 0; always 1 with `memory`",
+        samples: |_, now, out| out.value(u8::from(now.broker_up)),
+    },
+    Family {
+        name: "wsify_broker_reconnections_total",
+        kind: Kind::Counter,
+        about: "times that the broker was lost and came back",
+        samples: |_, now, out| out.value(now.broker_reconnections),
+    },
+    Family {
+        name: "wsify_broker_messages_total",
+        kind: Kind::Counter,
+        about: "messages received from redis, by `outcome`: `delivered`, `not_json` (dropped), `unknown` (without the prefix: dropped)",
+        samples: |metrics, _, out| out.by("outcome", &metrics.broker_messages),
+    },
+    Family {
+        name: "wsify_taps",
+        kind: Kind::Gauge,
+        about: "open taps",
+        samples: |_, now, out| out.value(now.taps),
+    },
+    Family {
+        name: "wsify_tap_lines_lost_total",
+        kind: Kind::Counter,
+        about: "lines dropped because a tap was too slow",
+        samples: |_, now, out| out.value(now.lost_tap_lines),
+    },
+    Family {
+        name: "wsify_loop_turn_duration_seconds",
+        kind: Kind::Histogram,
+        about: "turns of the event loop, without the time it slept",
+        samples: |metrics, _, out| out.histogram(&metrics.turn_time),
+    },
+    Family {
+        name: "wsify_loop_turn_longest_seconds",
+        kind: Kind::Gauge,
+        about: "longest turn of the last one to two minutes; all connections waited that long",
+        samples: |_, now, out| out.value(now.longest_turn.as_secs_f64()),
+    },
+    Family {
+        name: "wsify_log_lines_dropped_total",
+        kind: Kind::Counter,
+        about: "log lines dropped because stdout was blocked",
+        samples: |_, now, out| out.value(now.dropped_log_lines),
+    },
+];
+
+/// The samples of one family, as they are written.
+pub(super) struct Samples<'a> {
+    text: &'a mut String,
+    family: &'static str,
+    /// The family is not known here, and left out.
+    unknown: bool,
+}
+
+// Writing to a String cannot fail.
+impl Samples<'_> {
+    pub fn new<'a>(text: &'a mut String, family: &'static str) -> Samples<'a> {
+        Samples {
+            text,
+            family,
+            unknown: false,
+        }
+    }
+
+    fn value(&mut self, value: impl Display) {
+        self.labelled(&[], value);
+    }
+
+    fn known(&mut self, value: Option<impl Display>) {
+        match value {
+            Some(value) => self.value(value),
+            None => self.unknown = true,
+        }
+    }
+
+    fn by(&mut self, label: &str, counters: &Counters<&'static str>) {
+        for (text, count) in counters.iter() {
+            self.labelled(&[(label, text)], count);
+        }
+    }
+
+    pub fn labelled(&mut self, labels: &[(&str, &str)], value: impl Display) {
+        self.sample("", labels, value);
+    }
+
+    fn sample(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.text.push_str(self.family);
+        self.text.push_str(suffix);
+        for (nth, (label, text)) in labels.iter().enumerate() {
+            let _ = write!(self.text, "{}{label}=\"", if nth == 0 { '{' } else { ',' });
+            for c in text.chars() {
+                match c {
+                    '\\' => self.text.push_str(r"\\"),
+                    '"' => self.text.push_str(r#"\""#),
+                    '\n' => self.text.push_str(r"\n"),
+                    c => self.text.push(c),
+                }
+            }
+            self.text.push('"');
+        }
+        let close = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.text, "{close} {value}");
+    }
+
+    fn histogram(&mut self, histogram: &Histogram) {
+        let bounds = histogram.bounds.iter().map(|b| b.as_secs_f64().to_string());
+        let bounds = bounds.chain(["+Inf".to_owned()]);
+        let mut total = 0;
+        for (bound, count) in bounds.zip(&histogram.counts) {
+            total += count;
+            self.sample("_bucket", &[("le", &bound)], total);
+        }
+        self.sample("_sum", &[], histogram.sum.as_secs_f64());
+        self.sample("_count", &[], total);
+    }
+}
+
+impl Metrics {
+    /// Appends all metrics to `text`, in the Prometheus text format, version 0.0.4.
+    pub fn render(&self, now: &Gauges, text: &mut String) {
+        for family in FAMILIES {
+            let before = text.len();
+            let (name, kind) = (family.name, family.kind.name());
+            let help = family.about.replace('`', "");
+            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+            let mut samples = Samples::new(text, name);
+            (family.samples)(self, now, &mut samples);
+            if samples.unknown {
+                text.truncate(before);
+            }
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! Counters, histograms and gauges of one process (`docs/observing.md#metrics`).
+//!
+//! Owns: what is counted, by plain fields. Never knows: who counts, or how a gauge came to its value.
+//!
+//! Decisions
+//! - Plain fields of the one thread that counts, over atomics and a registry: `metrics.deliveries += n` is all it
+//!   costs. What other threads count comes as a gauge when the text is made.
+//! - A family with labels is a short list searched from its front, over an enum of labels here: the words are those
+//!   that the caller has at hand anyway (a command's name, an error's code, an ending's label), and the frequent ones
+//!   stand in front. Reconsider when a list outgrows some twenty entries.
+//! - Families whose labels are known beforehand start with them at zero, since a rate over a series that begins at 1
+//!   misses the first event.
+//! - `process_*` keep the names that every Prometheus client gives them, so that dashboards find them.
+//! - The longest turn is that of the last minute or two, over one since the start: a stall at three in the morning would
+//!   hide all that came after it.
+
+mod families;
+
+use std::time::{Duration, SystemTime};
+
+pub use self::families::{FAMILIES, Family, Kind};
+
+/// The `Content-Type` of [`Metrics::render`]'s text.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Counters, each since the start of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    started: SystemTime,
+    /// Connections accepted, whatever became of them.
+    pub connections: u64,
+    /// Upgrade requests by how they were answered.
+    pub handshakes: Counters<&'static str>,
+    /// Clients' commands by name and outcome: `ok`, or the error's code.
+    pub commands: Counters<[&'static str; 2]>,
+    /// HTTP answers by endpoint and status; a `101` is no such answer.
+    pub answers: Counters<(&'static str, u16)>,
+    /// Contents handed to the fan-out, one for each broadcast to a channel with members here.
+    pub fanouts: u64,
+    /// Contents handed to members: a broadcast to N members is N.
+    pub deliveries: u64,
+    /// Read from clients and backends, in bytes.
+    pub received: u64,
+    /// Written to clients and backends, in bytes.
+    pub sent: u64,
+    /// Messages that the broker brought, by what became of them.
+    pub broker_messages: Counters<&'static str>,
+    /// Ended connections by the reason's label.
+    pub endings: Counters<&'static str>,
+    /// Verdicts by name.
+    pub verdicts: Counters<&'static str>,
+    /// The authorizer's answers by [`answer_class`].
+    pub authorizer_answers: Counters<&'static str>,
+    /// From a question's arrival in the queue to its verdict.
+    pub verdict_time: Histogram,
+    /// From the turn in which a batch was begun to the end of that in which the last member had it.
+    pub fanout_time: Histogram,
+    /// Turns of the loop, without the time in which it slept.
+    pub turn_time: Histogram,
+    pub longest_turn: Longest,
+}
+
+/// Values of the moment at which the text is made.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Gauges {
+    /// Connections that have been upgraded.
+    pub websockets: u64,
+    /// All other connections.
+    pub http_connections: u64,
+    /// Channels with a member here.
+    pub channels: u64,
+    /// Members of all channels, a connection counting once for each that it is in.
+    pub memberships: u64,
+    /// Bytes that wait to be sent, of all connections together; what many of them share counts for each.
+    pub queued_bytes: u64,
+    /// Connections whose other side has to read before more can be sent.
+    pub laggards: u64,
+    /// Open taps.
+    pub taps: u64,
+    /// Lines dropped because a tap was too slow.
+    pub lost_tap_lines: u64,
+    /// Questions that a worker is asking.
+    pub questions_in_flight: u64,
+    /// Questions that wait for a worker.
+    pub questions_waiting: u64,
+    pub broker_up: bool,
+    /// Times that the broker was lost and found again.
+    pub broker_reconnections: u64,
+    /// Log lines dropped because stdout was blocked.
+    pub dropped_log_lines: u64,
+    pub longest_turn: Duration,
+    pub process: Process,
+}
+
+/// What the kernel says of this process; what it does not say is left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Process {
+    /// In user and system mode, since the start.
+    pub cpu: Option<Duration>,
+    /// Bytes.
+    pub resident_memory: Option<u64>,
+    /// Bytes.
+    pub virtual_memory: Option<u64>,
+    pub threads: Option<u64>,
+    pub open_fds: Option<u64>,
+    pub max_fds: Option<u64>,
+}
+
+impl Metrics {
+    /// All at zero, for a process that began at `started`.
+    pub fn new(started: SystemTime) -> Metrics {
+        let command = |name| move |outcome| [name, outcome];
+        let outcomes = ["ok", "not_authorized", "bad_channel", "unavailable"];
+        let commands = ["broadcast", "join", "leave"].map(|name| outcomes.map(command(name)));
+        Metrics {
+            started,
+            connections: 0,
+            handshakes: Counters::of(&[
+                "accepted",
+                "denied",
+                "authorizer_down",
+                "full",
+                "too_many_connections",
+                "draining",
+                "malformed",
+                "origin",
+            ]),
+            commands: Counters::of(commands.as_flattened()),
+            answers: Counters::of(&[("broadcast", 201)]),
+            fanouts: 0,
+            deliveries: 0,
+            received: 0,
+            sent: 0,
+            broker_messages: Counters::of(&["delivered", "not_json", "unknown"]),
+            endings: Counters::of(&[]),
+            verdicts: Counters::of(&["allow", "deny", "unavailable"]),
+            authorizer_answers: Counters::of(&ANSWER_CLASSES),
+            verdict_time: Histogram::new(VERDICT_TIMES),
+            fanout_time: Histogram::new(FANOUT_TIMES),
+            turn_time: Histogram::new(TURN_TIMES),
+            longest_turn: Longest::default(),
+        }
+    }
+
+    /// So many contents were handed to a member.
+    pub fn delivered(&mut self, contents: u32) {
+        self.deliveries = self.deliveries.saturating_add(u64::from(contents));
+    }
+}
+
+/// What [`answer_class`] may be, the frequent ones in front.
+const ANSWER_CLASSES: [&str; 8] = ["200", "4xx", "5xx", "none", "2xx", "3xx", "1xx", "other"];
+
+/// The class of an authorizer's answer. `200` is one by itself, as no other status is a yes; a status above 599 is `other`.
+pub fn answer_class(status: Option<u16>) -> &'static str {
+    match status {
+        None => "none",
+        Some(200) => "200",
+        Some(100..=199) => "1xx",
+        Some(201..=299) => "2xx",
+        Some(300..=399) => "3xx",
+        Some(400..=499) => "4xx",
+        Some(500..=599) => "5xx",
+        Some(_) => "other",
+    }
+}
+
+/// Counters, one for each key.
+#[derive(Debug)]
+pub struct Counters<K>(Vec<(K, u64)>);
+
+impl<K: Copy + PartialEq> Counters<K> {
+    /// Counters of zero for `keys`, which are found the faster the further in front they stand.
+    fn of(keys: &[K]) -> Counters<K> {
+        Counters(keys.iter().map(|&key| (key, 0)).collect())
+    }
+
+    /// Begins at zero for `keys` that are not there.
+    pub fn know(&mut self, keys: &[K]) {
+        for &key in keys {
+            if !self.0.iter().any(|(known, _)| *known == key) {
+                self.0.push((key, 0));
+            }
+        }
+    }
+
+    /// Counts one more. A key that was not there begins at zero. Keys must be few: none may come from a client.
+    pub fn add(&mut self, key: K) {
+        match self.0.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, count)) => *count += 1,
+            None => self.0.push((key, 1)),
+        }
+    }
+
+    /// The count of `key`.
+    pub fn get(&self, key: K) -> u64 {
+        self.iter()
+            .find(|(known, _)| *known == key)
+            .map_or(0, |(_, count)| count)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (K, u64)> {
+        self.0.iter().copied()
+    }
+}
+
+/// The authorizer's time: around what a webhook takes (1 to 100 ms), up to its default timeout of 5 s and beyond.
+const VERDICT_TIMES: &[Duration] = &[
+    Duration::from_millis(1),
+    Duration::from_micros(2_500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2_500),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
+
+/// A fan-out's time: of one turn for a room, seconds for a hall.
+const FANOUT_TIMES: &[Duration] = &[
+    Duration::from_micros(100),
+    Duration::from_micros(250),
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2_500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2_500),
+    Duration::from_secs(10),
+];
+
+/// A turn's time: tens of microseconds, up to what others would notice.
+const TURN_TIMES: &[Duration] = &[
+    Duration::from_micros(10),
+    Duration::from_micros(25),
+    Duration::from_micros(50),
+    Duration::from_micros(100),
+    Duration::from_micros(250),
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2_500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(100),
+    Duration::from_secs(1),
+];
+
+/// The longest of the last minute or two: of this minute and the one before it.
+#[derive(Debug, Default)]
+pub struct Longest {
+    minute: u64,
+    this: Duration,
+    last: Duration,
+}
+
+impl Longest {
+    /// `now` is on any clock that began with the process.
+    pub fn observe(&mut self, now: Duration, duration: Duration) {
+        let minute = now.as_secs() / 60;
+        if minute != self.minute {
+            self.last = match minute.saturating_sub(self.minute) {
+                1 => self.this,
+                _ => Duration::ZERO,
+            };
+            (self.minute, self.this) = (minute, Duration::ZERO);
+        }
+        self.this = self.this.max(duration);
+    }
+
+    /// As it is seen at `now`.
+    pub fn at(&self, now: Duration) -> Duration {
+        match (now.as_secs() / 60).saturating_sub(self.minute) {
+            0 => self.this.max(self.last),
+            1 => self.this,
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+/// Durations, counted by the first bound that they do not exceed.
+#[derive(Debug)]
+pub struct Histogram {
+    bounds: &'static [Duration],
+    /// One for each bound, and one for what exceeds them all.
+    counts: Vec<u64>,
+    sum: Duration,
+}
+
+impl Histogram {
+    /// `bounds` ascend.
+    fn new(bounds: &'static [Duration]) -> Histogram {
+        Histogram {
+            bounds,
+            counts: vec![0; bounds.len() + 1],
+            sum: Duration::ZERO,
+        }
+    }
+
+    pub fn observe(&mut self, duration: Duration) {
+        let bucket = self.bounds.partition_point(|bound| *bound < duration);
+        if let Some(count) = self.counts.get_mut(bucket) {
+            *count += 1;
+        }
+        self.sum = self.sum.saturating_add(duration);
+    }
+
+    /// Durations observed.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// All of them together.
+    pub fn sum(&self) -> Duration {
+        self.sum
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! Channel names: trimmed, checked, shared.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+/// How many bytes of UTF-8 a channel's name may have (`docs/protocol.md#channels`). What is longer is not echoed either.
+pub const MAX_NAME: usize = 255;
+
+/// A channel's name: without white space around it, not empty, at most [`MAX_NAME`] bytes. Clones share the text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelName(Arc<str>);
+
+impl ChannelName {
+    /// The part of `name` that names a channel, without an allocation.
+    ///
+    /// # Errors
+    /// Nothing but white space (Unicode's), or more than [`MAX_NAME`] bytes without it.
+    pub fn check(name: &str) -> Result<&str, BadChannel> {
+        match name.trim() {
+            "" => Err(BadChannel::Blank),
+            name if name.len() > MAX_NAME => Err(BadChannel::TooLong(name.len())),
+            name => Ok(name),
+        }
+    }
+
+    /// A name to keep, of a text that [`ChannelName::check`] has returned.
+    pub fn checked(name: &str) -> ChannelName {
+        ChannelName(name.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for ChannelName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ChannelName {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a text names no channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadChannel {
+    Blank,
+    /// Its bytes, without the white space around them.
+    TooLong(usize),
+}
+
+impl fmt::Display for BadChannel {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            BadChannel::Blank => f.write_str(
+                "the channel's name is blank: give it a character that is no white space",
+            ),
+            BadChannel::TooLong(len) => write!(
+                f,
+                "the channel's name has {len} bytes: use at most {MAX_NAME} bytes of UTF-8"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for BadChannel {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn a_channel_name_is_found_by_its_text() {
+        let name = ChannelName::checked(ChannelName::check(" hello ").unwrap());
+        let map = HashMap::from([(name.clone(), 1)]);
+        assert_eq!(map.get("hello"), Some(&1));
+        assert_eq!(map.get(" hello "), None);
+        assert_eq!(name.to_string(), "hello");
+    }
+}
