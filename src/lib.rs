@@ -116,8 +116,13 @@
 //! authorizer/signature.rs  what proves to the receiver of a call that wsify has sent it: --authorizer-key
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
 //!
-//! redis.rs                 the broker: one link publishes, one listens, receipts come home in order
-//! redis/link.rs            one connection to it: name, TCP, TLS, bytes, back-off
+//! broker/mod.rs            the broker: memory or redis; commands in, news out, as values
+//! broker/link.rs           one connection to it: bytes in and out, broken, made anew, back-off
+//! broker/socket.rs         the socket below it: TCP, unix or TLS; the lookup of a name
+//! broker/redis/mod.rs      two links, one that publishes and one that listens; what the log says of them
+//! broker/redis/dialogue/mod.rs       what is said on them, without I/O: what is outstanding, which answer it had
+//! broker/redis/dialogue/commands.rs  publications and subscriptions become commands
+//! broker/redis/dialogue/replies.rs   the greeting, and what each reply means
 //! tls.rs                   which certificates of the authorizer and redis are trusted
 //!
 //! listener.rs              TCP and unix listeners, and the clients' sockets that they accept
@@ -135,14 +140,14 @@
 //! ```text
 //! main -> check, config, heap, log, start
 //! check -> authorizer, config, effect, listener, log, start, wire
-//! start -> acceptor, authorizer, clock, config, connection, hub, listener, log, metrics, quickstart, random, redis, server, systemd, tls, wire
-//! server -> acceptor, authorizer, clock, config, effect, heap, hub, listener, log, redis, systemd
+//! start -> acceptor, authorizer, broker, clock, config, connection, hub, listener, log, metrics, quickstart, random, server, systemd, tls, wire
+//! server -> acceptor, authorizer, broker, clock, config, effect, heap, hub, listener, log, systemd
 //! acceptor -> clock, config, connection, effect, hub, listener, log
 //! listener -> config, connection
 //! heap, random, systemd -> clock
 //! hub -> buffers, clock, config, connection, effect, log, metrics, playground, process, random, secret, wire
 //! connection -> buffers, clock, wire
-//! redis -> buffers, clock, config, connection, effect, hub, log, random, wire
+//! broker -> clock, config, effect, log, random, wire
 //! authorizer -> effect, fd_table, secret, tls, wire
 //! config -> authorizer, log, secret, wire
 //! effect, playground -> wire
@@ -158,7 +163,7 @@
 //! # Who owns what
 //!
 //! ```text
-//! Server { poll, signals, acceptor, hub, authorizer, redis, log }          and the one receive buffer, 64 KiB
+//! Server { poll, signals, acceptor, hub, authorizer, broker, log }         and the one receive buffer, 64 KiB
 //!  Acceptor { listeners, max_sockets, paused_until }
 //!  Hub<S> { settings, clock, roster, channels, runs, usage, agenda, effects, listeners, drain, drivers }
 //!   Roster<S> { Slab<Connection<S>>, identities, counts }                   facts
@@ -202,10 +207,10 @@
 //!  1 poll            until the next deadline; not at all while hub.has_work() or somebody waits to be accepted
 //!  2 events          256: signals, listeners (only noted), and hub.ready(): one read each, 512 requests or messages, 4,096 of all
 //!  3 accept          16 from each listener, as long as there are file descriptors
-//!  4 verdicts        all that have come home: hub.verdict(); redis.turn(): 256 KiB and 1,024 messages, 1,024 receipts
+//!  4 verdicts        all that have come home: hub.verdict(); the broker's news: 256 KiB from each link, 2,048 replies and news
 //!  5 hub.turns       256 that need not wait for a channel any longer, 512 channels to be subscribed again, then 256 of those
 //!                    with work but no edge to come, 4,096 messages
-//!  6 effects         hub.effect() to the authorizer and to redis, until there is none
+//!  6 effects         hub.effect() to the authorizer and the broker, until there is none
 //!  7 hub.expire      64 due deadlines; in a graceful stop, 64 clients to be closed
 //!  8 hub.fan_out     32 sends, round-robin between audiences, 16 each; a large frame counts for more
 //!  9 hub.evict       connections wait to be accepted, and file descriptors have run out: idle HTTP connections are closed
@@ -239,7 +244,7 @@
 //!    `publish::publish`, and `201`. More than 4 MiB under way to that channel: the request is suspended until
 //!    `delivery::fan_out` has sent some of it (a client's broadcast, for the same reason, too) → a pipelined request goes on.
 //!    With redis, 1 and 3 go out instead: `Effect::Publish`, suspended until `hub.receipt` → `publish::confirmed` → `ok`
-//!    or `201`, `unavailable` or `503`. The content comes back as any other: `redis.turn` → `hub.arrived` →
+//!    or `201`, `unavailable` or `503`. The content comes back as any other: `broker.next` → `hub.arrived` →
 //!    `publish::arrived`. A join waits likewise, for `hub.subscribed`.
 //! 4. **An end.** The client's close, a violation, `too_slow`, `stopping`, the authorizer's failure → `settle::close`: what
 //!    was published while it was a member is put into its outbox first, then the close frame → `Closing`: until the
@@ -252,8 +257,8 @@
 //! - **An endpoint**: a row in `wire/endpoint.rs`, a handler in `hub/endpoints`.
 //! - **An event** (metric, access log, tap): a function in `hub/report/mod.rs`, and the call where it happens.
 //! - **A command**: `wire/command.rs` to read it, `hub/commands.rs` to do it; `permission` asks about every command.
-//! - **A broker**: a driver beside `redis.rs` that takes `Effect::{Publish, Subscribe, Unsubscribe}` and calls the hub's doors
-//!   for a broker with what became of them; `publish.rs` and `subscriptions.rs` know no driver.
+//! - **A broker**: a variant of `broker::Broker`, a driver beside `broker/redis` that takes `Effect::{Publish, Subscribe, Unsubscribe}`
+//!   and yields `News`, which `server.rs` passes to the hub; `publish.rs` and `subscriptions.rs` know no driver.
 //! - **A limit**: a file in `hub/limits`, a field of `Usage`, its flag in `config/flags.rs`.
 //!
 //! # Rules of the house
@@ -305,6 +310,7 @@
 
 pub mod acceptor;
 pub mod authorizer;
+pub mod broker;
 pub mod buffers;
 pub mod check;
 pub mod clock;
@@ -321,7 +327,6 @@ pub mod playground;
 pub mod process;
 pub mod quickstart;
 pub mod random;
-pub mod redis;
 pub mod secret;
 pub mod server;
 pub mod start;

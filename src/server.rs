@@ -13,6 +13,8 @@ use signal_hook_mio::v1_0::Signals;
 
 use crate::acceptor::{self, Acceptor};
 use crate::authorizer::Authorizer;
+use crate::broker::redis::Duty;
+use crate::broker::{Broker, News};
 use crate::clock::{Millis, millis};
 use crate::config::Stop;
 use crate::effect::{Answer, Effect, Question, Verdict};
@@ -20,7 +22,6 @@ use crate::heap::Heap;
 use crate::hub::Hub;
 use crate::listener::Socket;
 use crate::log::{Condition, Log, Value};
-use crate::redis::Redis;
 use crate::systemd::Manager;
 
 /// Size of the one receive buffer in bytes: every connection's reads go through it.
@@ -45,8 +46,7 @@ pub struct Parts {
     pub acceptor: Acceptor,
     pub hub: Hub<Socket>,
     pub authorizer: Option<Authorizer>,
-    /// `None` with the memory broker, which is part of the hub.
-    pub redis: Option<Redis>,
+    pub broker: Broker,
     pub manager: Manager,
     pub log: Log,
     pub drain_time: Millis,
@@ -59,7 +59,7 @@ pub struct Server {
     acceptor: Acceptor,
     hub: Hub<Socket>,
     authorizer: Option<Authorizer>,
-    redis: Option<Redis>,
+    broker: Broker,
     manager: Manager,
     log: Log,
     heap: Heap,
@@ -83,7 +83,7 @@ impl Server {
             acceptor: parts.acceptor,
             hub: parts.hub,
             authorizer: parts.authorizer,
-            redis: parts.redis,
+            broker: parts.broker,
             manager: parts.manager,
             log: parts.log,
             heap: Heap::default(),
@@ -129,9 +129,8 @@ impl Server {
         let mut events = Events::with_capacity(EVENTS);
         let mut buffer = vec![0; BUFFER];
         while !self.hub.is_broker_up() {
-            match self.redis.as_ref().map(Redis::trouble) {
-                Some(trouble) if !trouble.is_empty() => return Err(trouble.to_owned()),
-                _ => {}
+            if !self.broker.trouble().is_empty() {
+                return Err(self.broker.trouble().to_owned());
             }
             let left = patience.saturating_sub(self.started.elapsed());
             if left.is_zero() {
@@ -168,20 +167,15 @@ impl Server {
             match event.token() {
                 SIGNALS => self.take_signals()?,
                 WAKER => {}
-                PUBLISHES | LISTENS => {
-                    if let Some(redis) = &mut self.redis {
-                        redis.ready(event.token() == LISTENS, event);
-                    }
-                }
+                PUBLISHES => self.broker.ready(Duty::Publish, event),
+                LISTENS => self.broker.ready(Duty::Listen, event),
                 token if self.acceptor.ready(token) => {}
                 token => self.ready(token, event, buffer),
             }
         }
         self.acceptor.accept(&mut self.hub, self.poll.registry());
         self.take_answers(answers);
-        if let Some(redis) = &mut self.redis {
-            redis.turn(&mut self.hub, self.poll.registry(), buffer);
-        }
+        self.take_news(buffer);
         self.hub.turns(buffer);
         self.take_effects();
         self.hub.expire();
@@ -212,11 +206,11 @@ impl Server {
 
     /// How long the poll may sleep. `None`: until an event arrives.
     fn timeout(&self) -> Option<Duration> {
-        let broker_has_work = self.redis.as_ref().is_some_and(Redis::has_work);
+        let broker_has_work = self.broker.has_work();
         if self.hub.has_work() || broker_has_work {
             return Some(Duration::ZERO);
         }
-        let broker = self.redis.as_ref().and_then(Redis::next_deadline);
+        let broker = self.broker.next_deadline();
         let question = self.authorizer.as_ref().and_then(Authorizer::due);
         let question = question.map(|due| millis(due.saturating_duration_since(self.started)));
         let next = [
@@ -252,27 +246,50 @@ impl Server {
         }
     }
 
+    /// Turn the broker and pass its news to the hub.
+    fn take_news(&mut self, buffer: &mut [u8]) {
+        let now = self.hub.clock.now;
+        self.broker.turn(self.poll.registry(), buffer, now);
+        while let Some(news) = self.broker.next(now) {
+            match news {
+                News::Publishing(up) => self.hub.set_publishing(up),
+                News::Listening(up) => self.hub.set_listening(up),
+                News::Published(by, receipt) => self.hub.receipt(by, receipt),
+                News::Subscribed(id, receipt) => self.hub.subscribed(id, receipt),
+                News::Dropped(why) => self.hub.metrics_mut().broker_messages.add(why),
+                News::Message(message) => {
+                    let (channel, content) = self.broker.content(&message);
+                    if self.hub.arrived(channel, content) {
+                        self.hub.metrics_mut().broker_messages.add("delivered");
+                        self.broker.take(&message);
+                    } else {
+                        self.broker.put_off();
+                    }
+                }
+            }
+        }
+        if self.broker.judge(self.hub.is_broker_up(), now) {
+            self.hub.drivers.broker_reconnections += 1;
+        }
+    }
+
     /// Hand the hub's effects to the authorizer and the broker.
     fn take_effects(&mut self) {
         let now = self.hub.clock.now;
         while let Some(effect) = self.hub.effect() {
-            match (effect, &mut self.redis) {
-                (Effect::Ask(question), _) => self.ask(question),
-                (Effect::Withdraw(id), _) => {
+            match effect {
+                Effect::Ask(question) => self.ask(question),
+                Effect::Withdraw(id) => {
                     if let Some(authorizer) = &self.authorizer {
                         authorizer.withdraw(id);
                     }
                 }
-                (Effect::Publish(publication), Some(redis)) => redis.publish(&publication, now),
-                (Effect::Subscribe(subscription), Some(redis)) => redis.want(subscription, now),
-                (Effect::Unsubscribe(channel), Some(redis)) => redis.unwant(channel, now),
-                // With the memory broker the hub has no such effects.
-                (_, None) => {}
+                Effect::Publish(publication) => self.broker.publish(&publication, now),
+                Effect::Subscribe(subscription) => self.broker.subscribe(subscription, now),
+                Effect::Unsubscribe(channel) => self.broker.unsubscribe(channel, now),
             }
         }
-        if let Some(redis) = &mut self.redis {
-            redis.flush(now);
-        }
+        self.broker.flush(now);
     }
 
     fn ask(&mut self, question: Question) {

@@ -16,8 +16,10 @@ use signal_hook_mio::v1_0::Signals;
 
 use crate::acceptor::{self, Acceptor};
 use crate::authorizer::Authorizer;
+use crate::broker::Broker;
+use crate::broker::redis::{self, Redis};
 use crate::clock::{Clock, millis};
-use crate::config::{Broker, Config, Listen, RedisAddress, RedisDsn, Stop};
+use crate::config::{self, Config, Listen, RedisAddress, RedisDsn, Stop};
 use crate::connection::Limits;
 use crate::hub::{Hub, Settings};
 use crate::listener::{self, Listener};
@@ -25,7 +27,6 @@ use crate::log::{Log, Value};
 use crate::metrics::Metrics;
 use crate::quickstart;
 use crate::random;
-use crate::redis::{self, Redis};
 use crate::server::{LISTENS, PUBLISHES, Parts, SIGNALS, Server, WAKER};
 use crate::systemd::Manager;
 use crate::tls;
@@ -55,20 +56,21 @@ pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
     let listeners = open_listeners(&config, poll.registry())?;
 
     // Where threads cannot have a descriptor table of their own, the workers' descriptors are in this one.
-    let with_redis = config.broker != Broker::Memory;
-    let broker = if with_redis { BROKER_FDS } else { 0 };
-    let capacity = Capacity::of(fds, RESERVED_FDS + listeners.len() + workers + broker);
+    let with_redis = config.broker != config::Broker::Memory;
+    let broker_fds = if with_redis { BROKER_FDS } else { 0 };
+    let capacity = Capacity::of(fds, RESERVED_FDS + listeners.len() + workers + broker_fds);
     let random = random::seed()
         .map_err(|e| Stop::failed(format_args!("cannot read random numbers: {e}")))?;
     let max_connections = max_connections(&config, &capacity, &log);
     let settings = settings(&config, max_connections, authorizer.is_some(), random);
     let metrics = Metrics::new(SystemTime::now());
     let mut hub = Hub::new(settings, Clock::default(), metrics, log.clone());
-    let redis = match &config.broker {
-        Broker::Memory => None,
-        Broker::Redis(dsn) => {
+    let broker = match &config.broker {
+        config::Broker::Memory => Broker::Memory,
+        config::Broker::Redis(dsn) => {
             hub.share();
-            Some(start_redis(dsn, &config, waker, random, &log)?)
+            let redis = start_redis(dsn, &config, waker, random, &log)?;
+            Broker::Redis(Box::new(redis))
         }
     };
     let manager = find_manager(&config, &log);
@@ -88,7 +90,7 @@ pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
         acceptor: Acceptor::new(listeners, max_sockets, reserved, log.clone()),
         hub,
         authorizer,
-        redis,
+        broker,
         manager,
         log,
         drain_time: millis(config.drain_timeout),

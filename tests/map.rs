@@ -9,24 +9,12 @@ use std::path::{Path, PathBuf};
 /// Lines of product code in a file.
 const FILE: usize = 400;
 /// Files that have more, and how many at most.
-const LONG_FILES: &[(&str, usize)] = &[
-    ("authorizer/call.rs", 405),
-    ("buffers.rs", 499),
-    ("redis.rs", 865),
-    ("redis/link.rs", 542),
-    ("server.rs", 700),
-];
+const LONG_FILES: &[(&str, usize)] = &[("buffers.rs", 499)];
 
 /// Lines of a function, from its `fn` to its last brace.
 const FUNCTION: usize = 60;
 /// Functions that have more, and how many at most.
-const LONG_FUNCTIONS: &[(&str, usize)] = &[
-    ("config/mod.rs: read", 70),
-    ("redis.rs: replied", 125),
-    ("redis/link.rs: advance", 68),
-    ("server.rs: start", 109),
-    ("wire/message.rs: item", 71),
-];
+const LONG_FUNCTIONS: &[(&str, usize)] = &[("wire/message.rs: item", 62)];
 
 /// Files that import each other, directly or through others.
 const CIRCLES: &[&[&str]] = &[
@@ -34,9 +22,11 @@ const CIRCLES: &[&[&str]] = &[
         "authorizer/call.rs",
         "authorizer/dial.rs",
         "authorizer/pool.rs",
+        "authorizer/transport.rs",
         "authorizer/waiting.rs",
         "authorizer/worker.rs",
     ],
+    &["broker/mod.rs", "broker/redis/mod.rs"],
     &["config/arguments.rs", "config/mod.rs"],
     &[
         "wire/http/body.rs",
@@ -49,19 +39,7 @@ const CIRCLES: &[&[&str]] = &[
 
 /// Names of more than one type.
 const SHARED_NAMES: &[&str] = &[
-    "Body",
-    "Filled",
-    "Head",
-    "Kind",
-    "Level",
-    "Link",
-    "Malformed",
-    "Names",
-    "Reply",
-    "Settings",
-    "Socket",
-    "Span",
-    "Target",
+    "Filled", "Kind", "Level", "Link", "Names", "Reply", "Settings", "Socket", "Span", "Target",
 ];
 
 fn source() -> PathBuf {

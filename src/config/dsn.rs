@@ -22,12 +22,17 @@ const DEFAULT_PORT: u16 = 6379;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisDsn {
     pub address: RedisAddress,
-    /// Only together with a password; without a user, redis' own `default` is meant.
-    pub user: Option<String>,
-    pub password: Option<Secret>,
+    pub credentials: Option<Credentials>,
     pub db: u32,
     /// Names of the parts that have no effect.
     pub unused: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// Without a user, redis' own `default` is meant.
+    pub user: Option<String>,
+    pub password: Secret,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,14 +139,15 @@ fn with_credentials(address: RedisAddress, credentials: &str, db: u32) -> Option
     let (user, password) = (percent_decoded(user)?, percent_decoded(password)?);
     let mut dsn = RedisDsn {
         address,
-        user: None,
-        password: None,
+        credentials: None,
         db,
         unused: Vec::new(),
     };
     if !password.is_empty() {
-        dsn.user = (!user.is_empty()).then_some(user);
-        dsn.password = Some(Secret::new(password));
+        dsn.credentials = Some(Credentials {
+            user: (!user.is_empty()).then_some(user),
+            password: Secret::new(password),
+        });
     } else if !user.is_empty() {
         dsn.unused.push("the user (it has no password)".to_owned());
     }
@@ -185,10 +191,12 @@ mod tests {
     /// What a DSN means, in short: what `Display` shows, the user, the password, what has no effect.
     fn read(text: &str) -> [String; 4] {
         let dsn = parse(text).expect(text);
-        let password = dsn.password.as_ref().map_or("", Secret::expose);
+        let credentials = dsn.credentials.as_ref();
+        let user = credentials.and_then(|c| c.user.clone());
+        let password = credentials.map_or("", |c| c.password.expose());
         [
             dsn.to_string(),
-            dsn.user.clone().unwrap_or_default(),
+            user.unwrap_or_default(),
             password.to_owned(),
             dsn.unused.join(", "),
         ]

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use self::arguments::{Arguments, Setting};
-pub use self::dsn::{RedisAddress, RedisDsn};
+pub use self::dsn::{Credentials, RedisAddress, RedisDsn};
 pub use self::flags::{FLAGS, Flag};
 pub use self::values::{AccessLog, Listen, Workers};
 use crate::authorizer::{self, Url};

@@ -1,6 +1,6 @@
-//! A simulation of channels shared through a broker: random clients and backends, what redis does in any interleaving with
-//! them, refusals at any moment, foreign messages, links that break and come back at any moment, and receipts of what broke with them late and in
-//! any order.
+//! A simulation of channels shared through a broker, with the driver's real dialogue: random clients and backends, what
+//! redis does in any interleaving with them, refusals at any moment, foreign messages, and links that break and come back
+//! at any moment, each link's replies read late.
 //!
 //! What holds, whatever happens:
 //!
@@ -210,10 +210,7 @@ impl Sim {
                 self.executed(n);
             }
             66..86 => self.bring(),
-            86..92 => {
-                let which = self.below(100);
-                self.broker.fail(&mut self.house, which);
-            }
+            86..92 => self.broker.read_publisher(&mut self.house),
             92..97 => {
                 let deny = self.below(8) == 0;
                 if !self.house.questions.is_empty() {
@@ -380,7 +377,7 @@ impl Sim {
 
     fn bring(&mut self) {
         let before = self.broker.refusals;
-        let brought = self.broker.bring(&mut self.house);
+        let brought = self.broker.read_listener(&mut self.house);
         if self.broker.refusals > before {
             self.refused = self.step;
             self.sum.refusals += 1;
@@ -499,7 +496,7 @@ impl Sim {
             if let Some((_, content)) = self.broker.execute_publication() {
                 self.executed(number(&content));
             }
-            self.broker.fail(&mut self.house, 0);
+            self.broker.read_publisher(&mut self.house);
             self.bring();
             if self.broker.is_quiet() && !self.house.has_work() && self.house.questions.is_empty() {
                 if self.house.hub.is_broker_up() {

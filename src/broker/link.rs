@@ -1,0 +1,372 @@
+//! One connection to the broker: made, broken, made anew; bytes in and out.
+//!
+//! Owns: the socket, the bytes that have come and are not understood, the back-off. Knows: where the broker is. Never
+//! knows: what is said.
+//!
+//! Decision: never two lookups of its name at once: while one hangs another would hang as well.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use mio::event::Event;
+use mio::{Interest, Registry, Token};
+
+use super::socket::{Lookup, Place, Socket, Target};
+use crate::clock::Millis;
+use crate::random::Random;
+
+/// How long the lookup of a name may take, and again how long a connection may take to come about.
+const PATIENCE: Millis = 5_000;
+/// The pause between two attempts: the first, and the longest. Without jitter all servers would come back at once.
+const FIRST_PAUSE: Millis = 100;
+const LONGEST_PAUSE: Millis = 5_000;
+/// A connection that lasted so long was a good one: the next attempt is a first one again.
+const STEADY: Millis = 10_000;
+/// Reads in one turn, each of the whole buffer: a flood gets its share.
+const READS: usize = 4;
+/// A reply that has not ended by then has no end; the messages of servers with a larger `--max-message-size` fit.
+const LARGEST_REPLY: usize = 64 * 1024 * 1024;
+/// A buffer that has grown larger is given back once it is empty.
+const KEPT: usize = 256 * 1024;
+
+enum Stage {
+    Resting {
+        until: Millis,
+    },
+    Resolving {
+        until: Millis,
+    },
+    Connecting {
+        until: Millis,
+        socket: Socket,
+        target: Target,
+        /// What is tried next.
+        others: VecDeque<Target>,
+    },
+    Open(Socket),
+}
+
+pub struct Link {
+    place: Arc<Place>,
+    token: Token,
+    stage: Stage,
+    lookup: Option<Lookup>,
+    /// Attempts that failed since the last good connection.
+    tries: u32,
+    /// The address that is tried first: the one behind the last that did not answer.
+    first: usize,
+    opened: Millis,
+    random: Random,
+    /// What has come, from `understood` on not understood.
+    input: Vec<u8>,
+    understood: usize,
+    /// More bytes have to come before there is anything to understand.
+    starved: bool,
+    /// The kernel may have bytes that were not read.
+    unread: bool,
+    /// Bytes of what is being sent that the kernel has taken.
+    sent: usize,
+    /// The kernel took less than it was offered; an edge says when it takes more.
+    blocked: bool,
+}
+
+/// What [`Link::advance`] has come to.
+pub enum Advance {
+    Nothing,
+    /// Something may be said now.
+    Opened,
+    /// It did not work; it rests.
+    Failed(String),
+}
+
+impl Link {
+    pub fn new(place: Arc<Place>, token: Token, seed: u64) -> Link {
+        Link {
+            place,
+            token,
+            stage: Stage::Resting { until: 0 },
+            lookup: None,
+            tries: 0,
+            first: 0,
+            opened: 0,
+            random: Random::new(seed),
+            input: Vec::new(),
+            understood: 0,
+            starved: true,
+            unread: false,
+            sent: 0,
+            blocked: false,
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Open(_))
+    }
+
+    /// Whether a turn would do something although no edge will come.
+    pub fn has_work(&self) -> bool {
+        self.unread || !self.starved
+    }
+
+    /// The poll had something to say. What exactly is found out: an edge may be that of the connection before.
+    pub fn ready(&mut self, event: &Event) {
+        self.blocked = false;
+        self.unread |=
+            self.is_open() && (event.is_readable() || event.is_read_closed() || event.is_error());
+    }
+
+    /// When [`Link::advance`] has to be called, if nothing happens before.
+    pub fn deadline(&self) -> Option<Millis> {
+        match self.stage {
+            Stage::Resting { until }
+            | Stage::Resolving { until }
+            | Stage::Connecting { until, .. } => Some(until),
+            Stage::Open(_) => None,
+        }
+    }
+
+    /// Does what is next to come to a connection.
+    pub fn advance(&mut self, registry: &Registry, now: Millis) -> Advance {
+        match self.stage {
+            Stage::Resting { until } if now >= until => match self.place.target() {
+                Some(target) => self.connect(registry, VecDeque::from([target]), now),
+                None => self.resolve(now),
+            },
+            Stage::Resolving { until } => self.resolved(registry, now >= until, now),
+            Stage::Connecting { until, .. } => self.connected(registry, now >= until, now),
+            Stage::Resting { .. } | Stage::Open(_) => Advance::Nothing,
+        }
+    }
+
+    fn resolve(&mut self, now: Millis) -> Advance {
+        self.stage = Stage::Resolving {
+            until: now.saturating_add(PATIENCE),
+        };
+        if self.lookup.is_some() {
+            return Advance::Nothing;
+        }
+        match Lookup::start(&self.place) {
+            Ok(lookup) => {
+                self.lookup = Some(lookup);
+                Advance::Nothing
+            }
+            Err(error) => {
+                let why = format!("no thread to look up {}: {error}", self.place);
+                self.fail(why, now)
+            }
+        }
+    }
+
+    fn resolved(&mut self, registry: &Registry, late: bool, now: Millis) -> Advance {
+        match self.lookup.as_ref().and_then(Lookup::take) {
+            Some(found) => {
+                self.lookup = None;
+                match found {
+                    Ok(mut targets) => {
+                        let first = self.first.checked_rem(targets.len()).unwrap_or(0);
+                        targets.rotate_left(first);
+                        self.connect(registry, targets.into(), now)
+                    }
+                    Err(why) => self.fail(why, now),
+                }
+            }
+            None if late => {
+                let why = format!("{}: the name's address did not come in time", self.place);
+                self.fail(why, now)
+            }
+            None => Advance::Nothing,
+        }
+    }
+
+    fn connect(
+        &mut self,
+        registry: &Registry,
+        mut others: VecDeque<Target>,
+        now: Millis,
+    ) -> Advance {
+        let mut why = format!("{}: the name has no address", self.place);
+        while let Some(target) = others.pop_front() {
+            let connecting = Socket::connect(&target).and_then(|mut socket| {
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                registry.register(socket.source(), self.token, interest)?;
+                Ok(socket)
+            });
+            match connecting {
+                Ok(socket) => {
+                    self.stage = Stage::Connecting {
+                        until: now.saturating_add(PATIENCE),
+                        socket,
+                        target,
+                        others,
+                    };
+                    return Advance::Nothing;
+                }
+                Err(error) => why = format!("{target}: {error}"),
+            }
+        }
+        self.fail(why, now)
+    }
+
+    fn connected(&mut self, registry: &Registry, late: bool, now: Millis) -> Advance {
+        let resting = Stage::Resting { until: now };
+        let Stage::Connecting {
+            until,
+            socket,
+            target,
+            others,
+        } = std::mem::replace(&mut self.stage, resting)
+        else {
+            return Advance::Nothing;
+        };
+        match socket.outcome() {
+            Ok(()) => match socket.open(&self.place) {
+                Ok(socket) => {
+                    self.stage = Stage::Open(socket);
+                    self.opened = now;
+                    // What came meanwhile has had its edge.
+                    (self.unread, self.blocked) = (true, false);
+                    Advance::Opened
+                }
+                Err(error) => self.fail(format!("{target}: {error}"), now),
+            },
+            Err(e) if e.kind() == io::ErrorKind::NotConnected && !late => {
+                self.stage = Stage::Connecting {
+                    until,
+                    socket,
+                    target,
+                    others,
+                };
+                Advance::Nothing
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotConnected => {
+                self.first = self.first.wrapping_add(1);
+                self.fail(format!("{target}: no connection came about in time"), now)
+            }
+            Err(e) if others.is_empty() => self.fail(format!("{target}: {e}"), now),
+            Err(_) => self.connect(registry, others, now),
+        }
+    }
+
+    fn fail(&mut self, why: String, now: Millis) -> Advance {
+        self.close(now);
+        Advance::Failed(why)
+    }
+
+    /// Ends the connection, or the attempt at one, and rests.
+    pub fn close(&mut self, now: Millis) {
+        if self.is_open() && now >= self.opened.saturating_add(STEADY) {
+            self.tries = 0;
+        }
+        let pause = FIRST_PAUSE
+            .saturating_mul(1 << self.tries.min(16))
+            .min(LONGEST_PAUSE);
+        self.tries = self.tries.saturating_add(1);
+        self.stage = Stage::Resting {
+            until: now.saturating_add(self.random.jittered(pause)),
+        };
+        (self.input, self.understood) = (Vec::new(), 0);
+        (self.starved, self.unread) = (true, false);
+        (self.sent, self.blocked) = (0, false);
+    }
+
+    /// What has come and is not understood.
+    pub fn input(&self) -> &[u8] {
+        self.input.get(self.understood..).unwrap_or_default()
+    }
+
+    /// So many bytes of it are understood.
+    pub fn consume(&mut self, count: usize) {
+        self.understood = self.understood.saturating_add(count);
+        if self.understood >= self.input.len() {
+            self.input.clear();
+            self.input.shrink_to(KEPT);
+            (self.understood, self.starved) = (0, true);
+        }
+    }
+
+    /// More has to come before there is anything to understand.
+    pub fn starve(&mut self) {
+        self.starved = true;
+    }
+
+    /// Whether there may be something to understand.
+    pub fn is_fed(&self) -> bool {
+        !self.starved
+    }
+
+    /// Reads what has come, unless what came before has to be understood first. Bounded.
+    ///
+    /// # Errors
+    /// The connection is broken, in words for the log.
+    pub fn fill(&mut self, buffer: &mut [u8]) -> Result<(), String> {
+        let Stage::Open(socket) = &mut self.stage else {
+            self.unread = false;
+            return Ok(());
+        };
+        let mut reads = 0;
+        while self.unread && (self.starved || reads > 0) && reads < READS {
+            match socket.read(buffer) {
+                // What came before the end is understood first: it may say why.
+                Ok(0) if reads > 0 => return Ok(()),
+                Ok(0) => return Err("it has closed the connection".to_owned()),
+                Ok(count) => {
+                    reads += 1;
+                    self.starved = false;
+                    self.input.drain(..self.understood);
+                    self.understood = 0;
+                    self.input
+                        .extend_from_slice(buffer.get(..count).unwrap_or_default());
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.unread = false,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) if reads > 0 => return Ok(()),
+                Err(e) => return Err(e.to_string()),
+            }
+        }
+        match self.input.len() > LARGEST_REPLY {
+            true => Err("a reply of it has no end".to_owned()),
+            false => Ok(()),
+        }
+    }
+
+    /// Sends from `out`, as far as the kernel takes it; what it has taken is removed.
+    ///
+    /// # Errors
+    /// The connection is broken, in words for the log.
+    pub fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), String> {
+        let Stage::Open(socket) = &mut self.stage else {
+            return Ok(());
+        };
+        if self.blocked {
+            return Ok(());
+        }
+        loop {
+            let rest = out.get(self.sent..).unwrap_or_default();
+            let sent = match rest.is_empty() {
+                true => socket.flush().map(|()| None),
+                false => socket.write(rest).map(Some),
+            };
+            match sent {
+                Ok(None) => break,
+                Ok(Some(0)) => return Err("nothing can be sent to it".to_owned()),
+                Ok(Some(count)) => self.sent = self.sent.saturating_add(count),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked = true;
+                    break;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e.to_string()),
+            }
+        }
+        // The rest is moved only where it is the smaller part.
+        if self.sent >= out.len() / 2 {
+            out.drain(..self.sent.min(out.len()));
+            self.sent = 0;
+        }
+        if out.is_empty() {
+            out.shrink_to(KEPT);
+        }
+        Ok(())
+    }
+}

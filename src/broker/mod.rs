@@ -1,0 +1,156 @@
+//! The broker: what carries publications to other servers and theirs to this one.
+//!
+//! Owns: the values that cross. Knows: which driver there is. Never knows: the hub, or a client. Commands come in as
+//! values, and [`News`] is taken out by the caller, in order.
+//!
+//! Decision: a message is named by where it lies in what was read ([`Message`]), over a copy of it: it is looked at where it
+//! lies, and stays there while the hub cannot take it.
+
+mod link;
+pub mod redis;
+mod socket;
+
+use std::ops::Range;
+
+use mio::Registry;
+use mio::event::Event;
+
+use self::redis::{Duty, Redis};
+use crate::clock::Millis;
+use crate::effect::{ConnId, Publication, Receipt, Subscription, SubscriptionId};
+use crate::wire::channel_name::ChannelName;
+
+/// What has happened at the broker.
+#[derive(Debug, PartialEq, Eq)]
+pub enum News {
+    /// It takes what is published from now on, or not.
+    Publishing(bool),
+    /// It brings what is subscribed from now on, with nothing subscribed yet; or not.
+    Listening(bool),
+    Published(ConnId, Receipt),
+    Subscribed(SubscriptionId, Receipt),
+    /// Something was published: [`Broker::content`]. It comes again until it is taken.
+    Message(Message),
+    /// A message was dropped: the metric's label.
+    Dropped(&'static str),
+}
+
+/// Where a message lies.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Message {
+    pub channel: Range<usize>,
+    pub content: Range<usize>,
+    /// Bytes with all that belongs to it.
+    pub size: usize,
+}
+
+/// The driver.
+pub enum Broker {
+    /// What is published here is for the clients here: the hub delivers it by itself.
+    Memory,
+    Redis(Box<Redis>),
+}
+
+impl Broker {
+    fn redis(&self) -> Option<&Redis> {
+        match self {
+            Broker::Memory => None,
+            Broker::Redis(redis) => Some(redis),
+        }
+    }
+
+    fn redis_mut(&mut self) -> Option<&mut Redis> {
+        match self {
+            Broker::Memory => None,
+            Broker::Redis(redis) => Some(redis),
+        }
+    }
+
+    /// The poll had something to say of a link.
+    pub fn ready(&mut self, duty: Duty, event: &Event) {
+        if let Some(redis) = self.redis_mut() {
+            redis.ready(duty, event);
+        }
+    }
+
+    /// Connects, reads, and looks at what is due. Bounded.
+    pub fn turn(&mut self, registry: &Registry, buffer: &mut [u8], now: Millis) {
+        if let Some(redis) = self.redis_mut() {
+            redis.turn(registry, buffer, now);
+        }
+    }
+
+    /// What has happened, in order; nothing more once it has been enough for one turn.
+    pub fn next(&mut self, now: Millis) -> Option<News> {
+        self.redis_mut()?.next(now)
+    }
+
+    /// A message's channel and its content, which is JSON.
+    pub fn content(&self, message: &Message) -> (&str, &[u8]) {
+        let empty = ("", [].as_slice());
+        self.redis().map_or(empty, |redis| redis.content(message))
+    }
+
+    /// A message has been dealt with.
+    pub fn take(&mut self, message: &Message) {
+        if let Some(redis) = self.redis_mut() {
+            redis.take(message);
+        }
+    }
+
+    /// The message cannot be taken yet: it comes again in the next turn.
+    pub fn put_off(&mut self) {
+        if let Some(redis) = self.redis_mut() {
+            redis.put_off();
+        }
+    }
+
+    /// All news of a turn were taken: `up` says whether all is well now, for the log. Returns whether it is again, after a
+    /// link had broken.
+    pub fn judge(&mut self, up: bool, now: Millis) -> bool {
+        self.redis_mut().is_some_and(|redis| redis.judge(up, now))
+    }
+
+    /// Has something published; answered with [`News::Published`].
+    pub fn publish(&mut self, publication: &Publication, now: Millis) {
+        if let Some(redis) = self.redis_mut() {
+            redis.dialogue.publish(publication, now);
+        }
+    }
+
+    /// Has a channel subscribed; answered with [`News::Subscribed`].
+    pub fn subscribe(&mut self, subscription: Subscription, now: Millis) {
+        if let Some(redis) = self.redis_mut() {
+            redis.dialogue.subscribe(subscription, now);
+        }
+    }
+
+    /// Has a channel subscribed no longer.
+    pub fn unsubscribe(&mut self, channel: ChannelName, now: Millis) {
+        if let Some(redis) = self.redis_mut() {
+            redis.dialogue.unsubscribe(channel, now);
+        }
+    }
+
+    /// Sends what was asked for.
+    pub fn flush(&mut self, now: Millis) {
+        if let Some(redis) = self.redis_mut() {
+            redis.flush(now);
+        }
+    }
+
+    /// Why it is down, as the log last had it; empty while there is nothing to say.
+    pub fn trouble(&self) -> &str {
+        self.redis().map_or("", Redis::trouble)
+    }
+
+    /// Whether a turn would do something although nothing happens.
+    pub fn has_work(&self) -> bool {
+        self.redis().is_some_and(Redis::has_work)
+    }
+
+    /// When a turn is due, if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.redis()?.next_deadline()
+    }
+}

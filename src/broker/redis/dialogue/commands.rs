@@ -1,0 +1,96 @@
+//! What redis is told: publications, and the channels to be subscribed and unsubscribed, many in one command.
+//!
+//! Owns: how many go into one command. Knows: what is outstanding. Never knows: replies.
+
+use super::{Dialogue, What};
+use crate::broker::News;
+use crate::clock::Millis;
+use crate::effect::{Publication, Receipt, Subscription};
+use crate::wire::channel_name::ChannelName;
+
+/// Channels in one command: many enough that a command costs little, few enough that a refused one is soon found.
+const BATCH: usize = 256;
+/// Bytes that redis has not taken: with more it is as good as down.
+const MOST_UNSENT: usize = 64 * 1024 * 1024;
+
+impl Dialogue {
+    /// Publishes something.
+    pub fn publish(&mut self, publication: &Publication, now: Millis) {
+        let half = &mut self.publisher;
+        if !half.up || !self.listener.up || half.out.len() > MOST_UNSENT {
+            let news = News::Published(publication.from, Receipt::Failed);
+            return self.news.push_back(news);
+        }
+        let name = format!("{}{}", self.identity.prefix, publication.channel.as_str());
+        let parts = [b"PUBLISH", name.as_bytes(), &publication.content];
+        half.ask(What::Publish(Some(publication.from)), &parts, now);
+    }
+
+    /// Subscribes a channel.
+    pub fn subscribe(&mut self, subscription: Subscription, now: Millis) {
+        if !self.listener.up {
+            let news = News::Subscribed(subscription.id, Receipt::Failed);
+            return self.news.push_back(news);
+        }
+        self.unsubscribe_batch(now);
+        self.subscribing.push(subscription);
+        if self.subscribing.len() >= BATCH {
+            self.subscribe_batch(now);
+        }
+    }
+
+    /// Ends a channel's subscription.
+    pub fn unsubscribe(&mut self, channel: ChannelName, now: Millis) {
+        if self.listener.up {
+            self.subscribe_batch(now);
+            self.unsubscribing.push(channel);
+            if self.unsubscribing.len() >= BATCH {
+                self.unsubscribe_batch(now);
+            }
+        }
+    }
+
+    /// Says what was collected. To be called once after commands or replies.
+    pub fn finish(&mut self, now: Millis) {
+        self.subscribe_batch(now);
+        self.unsubscribe_batch(now);
+        let position = self.heard.saturating_add(self.published.len() as u64);
+        if position > self.covered {
+            self.covered = position;
+            self.listener.ask(What::Ping(position), &[b"PING"], now);
+        }
+    }
+
+    fn subscribe_batch(&mut self, now: Millis) {
+        if !self.subscribing.is_empty() {
+            let channels = std::mem::take(&mut self.subscribing);
+            self.subscribe_all(channels, now);
+        }
+    }
+
+    pub(super) fn subscribe_all(&mut self, channels: Vec<Subscription>, now: Millis) {
+        let names = self.prefixed(channels.iter().map(|c| &c.channel));
+        let mut parts: Vec<&[u8]> = vec![b"SUBSCRIBE"];
+        parts.extend(names.iter().map(String::as_bytes));
+        self.listener.ask(What::Subscribe(channels, 0), &parts, now);
+    }
+
+    fn unsubscribe_batch(&mut self, now: Millis) {
+        if self.unsubscribing.is_empty() {
+            return;
+        }
+        let channels = std::mem::take(&mut self.unsubscribing);
+        let names = self.prefixed(channels.iter());
+        let mut parts: Vec<&[u8]> = vec![b"UNSUBSCRIBE"];
+        parts.extend(names.iter().map(String::as_bytes));
+        let what = What::Unsubscribe(channels, 0);
+        self.listener.ask(what, &parts, now);
+    }
+
+    fn prefixed<'a>(&self, channels: impl Iterator<Item = &'a ChannelName>) -> Vec<String> {
+        let prefix = &self.identity.prefix;
+        channels
+            .map(|channel| format!("{prefix}{}", channel.as_str()))
+            .collect()
+    }
+}

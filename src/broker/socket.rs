@@ -1,0 +1,213 @@
+//! A socket to the broker: TCP, unix or TLS, and the lookup of a host's name.
+//!
+//! Owns: which kind of socket an address needs. Knows: addresses. Never knows: when to connect again, or what is said.
+//!
+//! Decision: a thread of its own for each lookup, over a resolver without threads: `getaddrinfo` knows the host's
+//! configuration, and it cannot be stopped.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use mio::Waker;
+use mio::event::Source;
+use mio::net::{TcpStream, UnixStream};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+/// Stack of the thread that looks up a name, in bytes: the system's resolver needs a quarter of it.
+const STACK: usize = 512 * 1024;
+
+/// Where the broker is.
+#[derive(Debug)]
+pub enum Place {
+    Tcp {
+        host: String,
+        port: u16,
+        /// For `rediss://`.
+        tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+        /// Woken when a name has been looked up.
+        waker: Arc<Waker>,
+    },
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Place {
+    /// The host, or the path.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Tcp { host, .. } => host.fmt(f),
+            Place::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl Place {
+    /// Its target, where no name has to be looked up for that.
+    pub fn target(&self) -> Option<Target> {
+        match self {
+            Place::Unix(path) => Some(Target::Unix(path.clone())),
+            Place::Tcp { host, port, .. } => {
+                let ip = host.parse::<IpAddr>().ok()?;
+                Some(Target::Tcp(SocketAddr::new(ip, *port)))
+            }
+        }
+    }
+}
+
+/// Where a connection goes, once a name is looked up.
+#[derive(Clone, Debug)]
+pub enum Target {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Tcp(address) => address.fmt(f),
+            Target::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+type Found = Result<Vec<Target>, String>;
+
+/// A lookup of a name, under way or done.
+pub struct Lookup(Arc<Mutex<Option<Found>>>);
+
+impl Lookup {
+    /// Begins one.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(place: &Arc<Place>) -> io::Result<Lookup> {
+        let (place, found) = (Arc::clone(place), Arc::new(Mutex::new(None)));
+        let answer = Arc::clone(&found);
+        let look_up = move || {
+            let Place::Tcp {
+                host, port, waker, ..
+            } = &*place
+            else {
+                return;
+            };
+            let found = match (host.as_str(), *port).to_socket_addrs() {
+                Ok(addresses) => Ok(addresses.map(Target::Tcp).collect()),
+                Err(error) => Err(format!("{host}: {error}")),
+            };
+            *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+            // It fails only when the poll is gone, and nothing waits for the answer then.
+            let _ = waker.wake();
+        };
+        let thread = thread::Builder::new()
+            .name("redis-dns".into())
+            .stack_size(STACK);
+        thread.spawn(look_up)?;
+        Ok(Lookup(found))
+    }
+
+    /// What it has found, once.
+    pub fn take(&self) -> Option<Found> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A connection, or an attempt at one.
+pub enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Socket {
+    /// Begins to connect.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn connect(target: &Target) -> io::Result<Socket> {
+        match target {
+            Target::Tcp(address) => TcpStream::connect(*address).map(Socket::Tcp),
+            Target::Unix(path) => UnixStream::connect(path).map(Socket::Unix),
+        }
+    }
+
+    /// What is to be registered with the poll.
+    pub fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Socket::Tcp(stream) => stream,
+            Socket::Unix(stream) => stream,
+            Socket::Tls(stream) => &mut stream.sock,
+        }
+    }
+
+    /// Whether the connection has come about.
+    ///
+    /// # Errors
+    /// `NotConnected` while that is open.
+    pub fn outcome(&self) -> io::Result<()> {
+        let (error, peer) = match self {
+            Socket::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
+            Socket::Tls(stream) => {
+                let stream = &stream.sock;
+                (stream.take_error()?, stream.peer_addr().map(|_| ()))
+            }
+            Socket::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
+        };
+        error.map_or(peer, Err)
+    }
+
+    /// Makes a connection that has come about ready for use.
+    ///
+    /// # Errors
+    /// Of the kernel, or of TLS.
+    pub fn open(self, place: &Place) -> io::Result<Socket> {
+        let stream = match self {
+            Socket::Tcp(stream) => stream,
+            other => return Ok(other),
+        };
+        // Without it small commands wait for the acknowledgement of the ones before them.
+        stream.set_nodelay(true)?;
+        match place {
+            Place::Tcp {
+                tls: Some((config, name)),
+                ..
+            } => {
+                let session = ClientConnection::new(Arc::clone(config), name.clone());
+                let session = session.map_err(io::Error::other)?;
+                Ok(Socket::Tls(Box::new(StreamOwned::new(session, stream))))
+            }
+            _ => Ok(Socket::Tcp(stream)),
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.read(buffer),
+            Socket::Unix(stream) => stream.read(buffer),
+            Socket::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.write(bytes),
+            Socket::Unix(stream) => stream.write(bytes),
+            Socket::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            // TLS may hold back what it could not send.
+            Socket::Tls(stream) => stream.flush(),
+            Socket::Tcp(_) | Socket::Unix(_) => Ok(()),
+        }
+    }
+}
