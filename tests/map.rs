@@ -10,22 +10,18 @@ use std::path::{Path, PathBuf};
 const FILE: usize = 400;
 /// Files that have more, and how many at most.
 const LONG_FILES: &[(&str, usize)] = &[
-    ("authorizer/call.rs", 405),
     ("buffers.rs", 499),
     ("redis.rs", 865),
     ("redis/link.rs", 542),
-    ("server.rs", 700),
 ];
 
 /// Lines of a function, from its `fn` to its last brace.
 const FUNCTION: usize = 60;
 /// Functions that have more, and how many at most.
 const LONG_FUNCTIONS: &[(&str, usize)] = &[
-    ("config/mod.rs: read", 70),
     ("redis.rs: replied", 125),
     ("redis/link.rs: advance", 68),
-    ("server.rs: start", 109),
-    ("wire/message.rs: item", 71),
+    ("wire/message.rs: item", 62),
 ];
 
 /// Files that import each other, directly or through others.
@@ -34,6 +30,7 @@ const CIRCLES: &[&[&str]] = &[
         "authorizer/call.rs",
         "authorizer/dial.rs",
         "authorizer/pool.rs",
+        "authorizer/transport.rs",
         "authorizer/waiting.rs",
         "authorizer/worker.rs",
     ],
@@ -49,19 +46,7 @@ const CIRCLES: &[&[&str]] = &[
 
 /// Names of more than one type.
 const SHARED_NAMES: &[&str] = &[
-    "Body",
-    "Filled",
-    "Head",
-    "Kind",
-    "Level",
-    "Link",
-    "Malformed",
-    "Names",
-    "Reply",
-    "Settings",
-    "Socket",
-    "Span",
-    "Target",
+    "Filled", "Kind", "Level", "Link", "Names", "Reply", "Settings", "Socket", "Span", "Target",
 ];
 
 fn source() -> PathBuf {

@@ -29,7 +29,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{ConnectionDetails, Connector, LazyBuffers, NextTimeout};
 
 use super::pool::{STACK, lock};
-use super::transport::{Traffic, Carrier};
+use super::transport::{Carrier, Traffic};
 use super::url::Url;
 use crate::tls::client_config;
 
