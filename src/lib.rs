@@ -1,11 +1,11 @@
 //! wsify: a WebSocket publish/subscribe server that asks a webhook who may do what. What it promises to its users is in
 //! README.md and docs/; this page is the map of how it keeps that. An hour here and in the headers of the files should do.
 //!
-//! The hard part is not bytes but interleaving (a verdict of the authorizer, a broadcast, a hang-up and the next frame,
-//! in any order), and never letting one party's work delay another's. So one thread owns everybody, and the part of it
+//! The hard part is not bytes but interleaving: a verdict of the authorizer, a broadcast, a disconnect and the next frame
+//! arrive in any order, and no client's work may delay another's. So one thread owns all connections, and the part of it
 //! that decides, the [`hub`], knows no poll, thread or clock: a test can own the order of events.
 //!
-//! # Rooms
+//! # Files
 //!
 //! ```text
 //! main.rs                  arguments, configuration, log, server; one line on stderr if it cannot start
@@ -160,7 +160,7 @@
 //! `authorizer`, `config` needs the type of the URL, and of `wire`
 //! those of proxies and origins.)
 //!
-//! # Who owns what
+//! # Ownership
 //!
 //! ```text
 //! Server { poll, signals, acceptor, hub, authorizer, broker, log }         and the one receive buffer, 64 KiB
@@ -204,7 +204,7 @@
 //! at once.
 //!
 //! ```text
-//!  1 poll            until the next deadline; not at all while hub.has_work() or somebody waits to be accepted
+//!  1 poll            until the next deadline; not at all while hub.has_work() or connections wait to be accepted
 //!  2 events          256: signals, listeners (only noted), and hub.ready(): one read each, 512 requests or messages, 4,096 of all
 //!  3 accept          16 from each listener, as long as there are file descriptors
 //!  4 verdicts        all that have come home: hub.verdict(); the broker's news: 256 KiB from each link, 2,048 replies and news
@@ -250,7 +250,8 @@
 //!    was published while it was a member is put into its outbox first, then the close frame → `Closing`: until the
 //!    client's close, or the deadline → over. `settle` reports the end of the WebSocket as soon as it closes, and ends its
 //!    memberships; when it is over, it is listed to be dropped → `hub.reap`: its runs are released, it is reported and
-//!    dropped, and its slot may have a new connection.
+//!    dropped, and its slot may have a new connection. A graceful stop (`hub.drain`) closes client after client in this
+//!    way: what was published to a client, and what waits in its outbox, goes before the close frame with 1012.
 //!
 //! # What to touch
 //!
@@ -261,15 +262,18 @@
 //!   and yields `News`, which `server.rs` passes to the hub; `publish.rs` and `subscriptions.rs` know no driver.
 //! - **A limit**: a file in `hub/limits`, a field of `Usage`, its flag in `config/flags.rs`.
 //!
-//! # Rules of the house
+//! # Rules
 //!
 //! - A file's header says what it owns, what it knows and what it never knows, and which decisions bind it: chose,
 //!   over, because, reconsider when.
 //! - "Not yet" is a value, malformed is an error that ends the connection, and no input can make anything panic: where
 //!   input comes by (`wire`, `connection`, `hub`, `buffers`) lints refuse to unwrap, to index, and to compute what could
 //!   overflow. Reading, judging and encoding are separate functions.
-//! - Whoever has to wait, waits in one place, and in order: one open question for each connection.
-//! - Bytes leave to a client in one place, and a connection dies in one place. Below `server.rs` time is an argument.
+//! - What waits for an answer waits in one place (`Suspended`), and in order: one open question for each connection.
+//! - Bytes to a client leave in one place (`connection/traffic.rs`), and a connection is dropped in one place
+//!   (`hub.reap`). Below `server.rs` time is an argument.
+//! - Files do not import each other in circles; a file has at most 400 lines of product code and a function 60; one type name is
+//!   one type. `tests/map.rs` holds these rules, and has the list of what falls short.
 //! - Everything has a limit; its reason stands beside it, and what it leads to is an [`Ending`](connection::Ending) or
 //!   an answer. Memory follows what has come, never what was announced.
 //! - No `unsafe` but for three calls (heap.rs and fd_table.rs say why), no `Rc<RefCell>`, no lifetimes in structs, no trait with one

@@ -39,7 +39,8 @@ const CIRCLES: &[&[&str]] = &[
 
 /// Names of more than one type.
 const SHARED_NAMES: &[&str] = &[
-    "Filled", "Kind", "Level", "Link", "Names", "Reply", "Settings", "Socket", "Span", "Target",
+    "Answer", "Broker", "Kind", "Level", "Link", "Lookup", "Names", "Reply", "Settings", "Socket",
+    "Span", "Target",
 ];
 
 fn source() -> PathBuf {
