@@ -330,6 +330,12 @@ fn describe(error: &ureq::Error, timeout: Duration) -> String {
             _ => error.to_string(),
         },
         ureq::Error::Protocol(error) => format!("not HTTP: {error}"),
+        ureq::Error::LargeResponseHeader(..) => {
+            format!(
+                "not HTTP: the head of its answer is over {} KiB",
+                MAX_HEAD / 1024
+            )
+        }
         ureq::Error::Other(error) => error.to_string(),
         error => error.to_string(),
     }
