@@ -106,6 +106,10 @@ def start_authorizer(language, shell, listens, key=None):
     copy.write_text(deploy(copy.name).read_text().replace("8000", str(port)))
     env = {"GOCACHE": str(ROOT / "target" / "go-cache"), "GOFLAGS": "-mod=mod", "GO111MODULE": "off"}
     env |= {"AUTHORIZER_KEY": key} if key else {}
+    if language == "go":
+        # The first build compiles the standard library too, which may take minutes on a busy machine.
+        build = ["go", "build", "-o", os.devnull, str(copy)]
+        subprocess.run(build, env=os.environ | env, check=True, timeout=300)
     listens(shell.start(how.format(copy, port=port), env), port)
     return f"http://127.0.0.1:{port}/"
 
