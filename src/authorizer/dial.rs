@@ -179,16 +179,16 @@ impl Link {
             Link::Plain(socket) => is_blocked(&Glance(&socket.tcp).read(&mut [0])),
             Link::Tls(stream) => loop {
                 let session = &mut stream.conn;
-                let fresh = session.read_tls(&mut Glance(&stream.sock.tcp));
-                if is_blocked(&fresh) {
-                    return true;
-                }
                 // Session tickets may come at any time; anything else is no good sign.
                 let silent = session
                     .process_new_packets()
                     .is_ok_and(|it| !it.peer_has_closed() && it.plaintext_bytes_to_read() == 0);
-                if !silent || !fresh.is_ok_and(|count| count > 0) {
+                if !silent {
                     return false;
+                }
+                match session.read_tls(&mut Glance(&stream.sock.tcp)) {
+                    Ok(1..) => {}
+                    end => return is_blocked(&end),
                 }
             },
         }
@@ -528,6 +528,24 @@ mod tests {
             until(|| server.closed() == round);
         }
         assert_eq!((server.connections(), server.requests()), (6, 6));
+    }
+
+    #[test]
+    fn a_tls_connection_with_plaintext_left_in_its_session_is_not_used_again() {
+        let pki = Pki::new(false);
+        let server = pki.server(|peer| {
+            peer.say("more than was asked for");
+            peer.stay();
+        });
+        let url = format!("https://localhost:{}/", server.addr.port());
+        let dialer = Dialer::new(&url.parse().unwrap(), Some(&pki.trusted)).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let mut link = dialer.dial(deadline).unwrap();
+        assert_eq!(link.read(&mut [0; 4], deadline).unwrap(), 4);
+        assert!(!link.is_quiet());
+        let mut rest = [0; 100];
+        assert_eq!(link.read(&mut rest, deadline).unwrap(), 19);
+        assert!(link.is_quiet());
     }
 
     #[test]

@@ -203,7 +203,8 @@ fn command_question<S: Stream>(
     command: &Command,
     message: &[u8],
 ) -> Vec<u8> {
-    let mut body = Vec::new();
+    // The usual query and state find room, so that the body grows once.
+    let mut body = Vec::with_capacity(message.len().saturating_add(256));
     let who = hub.roster.subject(id);
     if let Some(identity) = hub.roster.get(id).map(|c| c.identity()) {
         let identities = &hub.roster.identities;
