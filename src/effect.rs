@@ -9,6 +9,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::wire::answer_fields::{AnswerFields, Asked, NewState};
 use crate::wire::channel_name::ChannelName;
 
 /// A connection's name inside the process. What comes back late (an event, a verdict, a receipt) is looked up by it: a
@@ -68,8 +69,8 @@ pub enum Receipt {
 #[derive(Debug)]
 pub struct Question {
     pub from: ConnId,
-    /// Whether the answer's body is read for a `state`: only a `connect` may set one.
-    pub wants_state: bool,
+    /// What it is about, which says what its answer may hold.
+    pub asked: Asked,
     /// The JSON that is posted.
     pub body: Vec<u8>,
 }
@@ -102,26 +103,41 @@ pub struct Answer {
     pub verdict: Verdict,
     /// The answer's status. `None`: there was no answer.
     pub status: Option<u16>,
-    /// The JSON text that a `connect` was answered with as `state`.
-    pub state: Option<Box<str>>,
-    /// What is wrong with the JSON that a `connect` was allowed with, so that it is ignored; in words for the log.
+    /// What it says besides. `None`: nothing.
+    pub fields: Option<Box<AnswerFields>>,
+    /// What is wrong with a body or a field that is therefore ignored; in words for the log.
     pub unreadable: Option<String>,
     /// Why the verdict is `Unavailable`, in words for the log ("connection refused", "status 502").
     pub trouble: Option<String>,
+    /// The number of the call that brought the answer: answers to questions of one call have the same. `None`: the
+    /// question was never put.
+    pub call: Option<u64>,
+    /// The whole call failed: every status in it is 5xx, or there was no HTTP answer.
+    pub call_failed: bool,
     /// From the question's arrival at the authorizer's queue to its verdict.
     pub took: Duration,
 }
 
 impl Answer {
+    /// The state that the connection is given, as JSON.
+    pub fn state(&self) -> Option<&str> {
+        match self.fields.as_ref()?.state.as_ref()? {
+            NewState::Json(state) => Some(state),
+            NewState::Removed => None,
+        }
+    }
+
     /// There is none, for this reason.
     pub fn unavailable(to: ConnId, trouble: String, took: Duration) -> Answer {
         Answer {
             to,
             verdict: Verdict::Unavailable,
             status: None,
-            state: None,
+            fields: None,
             unreadable: None,
             trouble: Some(trouble),
+            call: None,
+            call_failed: false,
             took,
         }
     }

@@ -48,6 +48,7 @@
 //! wire/command.rs          a client's message, a POST's body
 //! wire/channel_name.rs     channel names: trimmed, checked, shared
 //! wire/answer.rs           the JSON that clients are sent: answers, errors, contents with their channel
+//! wire/answer_fields.rs    what the authorizer's answer may say besides yes and no
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
 //! wire/resp.rs             commands to redis, and its replies
 //!

@@ -29,6 +29,7 @@ use super::signature::Signer;
 use super::transport::Traffic;
 use super::url::Url;
 use crate::effect::{Question, Verdict};
+use crate::wire::answer_fields::{AnswerFields, Asked};
 use crate::wire::http;
 use crate::wire::question::read_state;
 
@@ -55,9 +56,11 @@ const PROBE: &str = "x-wsify-probe";
 pub(super) struct Outcome {
     pub(super) verdict: Verdict,
     pub(super) status: Option<u16>,
-    pub(super) state: Option<Box<str>>,
+    pub(super) fields: Option<Box<AnswerFields>>,
     pub(super) unreadable: Option<String>,
     pub(super) trouble: Option<String>,
+    /// Its status is 5xx, or there was no HTTP answer.
+    pub(super) call_failed: bool,
 }
 
 impl Outcome {
@@ -66,9 +69,10 @@ impl Outcome {
         Outcome {
             verdict: Verdict::Unavailable,
             status: None,
-            state: None,
+            fields: None,
             unreadable: None,
             trouble: Some(trouble),
+            call_failed: true,
         }
     }
 
@@ -83,9 +87,10 @@ impl Outcome {
         Outcome {
             verdict,
             status: Some(status),
-            state: None,
+            fields: None,
             unreadable: None,
             trouble: down.then(|| format!("status {status}")),
+            call_failed: down,
         }
     }
 }
@@ -219,7 +224,7 @@ impl Client {
         let is_json = kind.is_some_and(|kind| http::is_json(kind.as_bytes()));
         let body = response.into_body();
         let outcome = Outcome::of(status);
-        if status == 200 && question.wants_state && is_json {
+        if status == 200 && question.asked == Asked::Connect && is_json {
             return self.with_state(outcome, body);
         }
         match body.content_length() {
@@ -238,7 +243,12 @@ impl Client {
         if announced <= MAX_BODY as u64 {
             let most = MAX_BODY as u64 + 1;
             if let Err(error) = body.as_reader().take(most).read_to_end(&mut text) {
-                return Outcome::nothing(describe(&error.into(), self.shared.timeout));
+                // The call itself had its answer.
+                return Outcome {
+                    status: outcome.status,
+                    call_failed: false,
+                    ..Outcome::nothing(describe(&error.into(), self.shared.timeout))
+                };
             }
         }
         if announced > MAX_BODY as u64 || text.len() > MAX_BODY {
@@ -246,7 +256,7 @@ impl Client {
             return outcome;
         }
         match read_state(&text) {
-            Ok(state) => outcome.state = state,
+            Ok(state) => outcome.fields = state.as_deref().map(AnswerFields::with_state),
             Err(why) => outcome.unreadable = Some(why),
         }
         outcome

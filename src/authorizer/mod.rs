@@ -35,6 +35,7 @@ pub use self::unfold::fuzz;
 pub use self::url::Url;
 use crate::effect::{Answer, ConnId, Question};
 use crate::secret::Secret;
+use crate::wire::answer_fields::Asked;
 
 /// What an [`Authorizer`] is started with.
 #[derive(Clone, Debug)]
@@ -122,7 +123,7 @@ pub fn probe(settings: &Settings, body: Vec<u8>) -> io::Result<Answer> {
     };
     let question = Question {
         from: nobody,
-        wants_state: true,
+        asked: Asked::Connect,
         body,
     };
     let asked = Instant::now();
@@ -131,9 +132,11 @@ pub fn probe(settings: &Settings, body: Vec<u8>) -> io::Result<Answer> {
         to: nobody,
         verdict: outcome.verdict,
         status: outcome.status,
-        state: outcome.state,
+        fields: outcome.fields,
         unreadable: outcome.unreadable,
         trouble: outcome.trouble,
+        call: None,
+        call_failed: outcome.call_failed,
         took: asked.elapsed(),
     })
 }

@@ -20,6 +20,7 @@
 //! - **Nothing waits for the workers at the end**: a dropped pool stops the idle ones, and the busy ones find out.
 
 use std::io;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -48,6 +49,8 @@ pub(super) struct Pool {
     /// How long a question may wait.
     timeout: Duration,
     pub(super) clients: Arc<ClientFactory>,
+    /// How many calls have been made.
+    pub(super) calls: AtomicU64,
     work: Mutex<Work>,
     waker: Arc<mio::Waker>,
 }
@@ -101,6 +104,7 @@ impl Pool {
             queue: settings.queue,
             timeout: settings.timeout,
             clients: Arc::new(ClientFactory::new(settings, false)?),
+            calls: AtomicU64::new(0),
             work: Mutex::new(Work {
                 waiting: Waiting::default(),
                 idle: Vec::new(),

@@ -172,8 +172,8 @@ impl Desk {
         }
     }
 
-    pub(super) fn put(&mut self, slot: u32, wants_state: bool) -> bool {
-        self.authorizer.ask(question(slot, wants_state)).is_ok()
+    pub(super) fn put(&mut self, slot: u32, asked: Asked) -> bool {
+        self.authorizer.ask(question(slot, asked)).is_ok()
     }
 
     /// What the pool is busy with; answers that have come are kept.
@@ -196,12 +196,12 @@ impl Desk {
     }
 
     pub(super) fn ask(&mut self) -> Answer {
-        assert!(self.put(1, false));
+        assert!(self.put(1, Asked::Join));
         self.hear(1).remove(0)
     }
 
     pub(super) fn connect(&mut self) -> Answer {
-        assert!(self.put(1, true));
+        assert!(self.put(1, Asked::Connect));
         self.hear(1).remove(0)
     }
 
@@ -222,13 +222,13 @@ pub(super) fn settings(url: &str) -> Settings {
     }
 }
 
-fn question(slot: u32, wants_state: bool) -> Question {
+fn question(slot: u32, asked: Asked) -> Question {
     Question {
         from: ConnId {
             slot,
             generation: 7,
         },
-        wants_state,
+        asked,
         body: format!("{{\"command\":\"{slot}\"}}").into_bytes(),
     }
 }
@@ -326,8 +326,8 @@ fn verdicts() {
                 *verdict == Unavailable,
                 "{bytes:?}"
             );
-            assert_eq!(answer.to, question(1, false).from);
-            assert_eq!(answer.state, None);
+            assert_eq!(answer.to, question(1, Asked::Join).from);
+            assert_eq!(answer.state(), None);
             desk.settled();
             assert_eq!(server.requests(), 1, "{bytes:?}: asked once");
         }
@@ -376,7 +376,7 @@ fn credentials_of_the_url_are_sent_decoded() {
 fn a_big_question_arrives_whole() {
     let server = Server::always(OK);
     let mut desk = Desk::new(&server.url());
-    let mut big = question(1, false);
+    let mut big = question(1, Asked::Join);
     big.body = "x".repeat(1 << 20).into_bytes();
     desk.authorizer.ask(big).unwrap();
     assert_eq!(desk.hear(1)[0].verdict, Verdict::Allow);
@@ -399,7 +399,7 @@ fn one_connection_serves_many_questions() {
         let server = Server::always(answer);
         let mut desk = Desk::new(&server.url());
         for round in 0..10 {
-            assert!(desk.put(1, round % 2 == 0));
+            assert!(desk.put(1, [Asked::Join, Asked::Connect][round % 2]));
             desk.hear(1);
         }
         assert_eq!(
@@ -553,7 +553,7 @@ fn as_many_calls_at_once_as_there_are_workers() {
         workers: 32,
         ..settings(&server.url())
     });
-    assert!((0..100).all(|slot| desk.put(slot, false)));
+    assert!((0..100).all(|slot| desk.put(slot, Asked::Join)));
     until(|| server.requests() == 32);
     assert_eq!(desk.load(), (32, 68));
     assert_eq!(server.connections(), 32);
@@ -575,9 +575,9 @@ fn the_queue_is_full() {
             ..settings(&server.url())
         });
         for slot in 0..=queue {
-            assert!(desk.put(slot as u32, false));
+            assert!(desk.put(slot as u32, Asked::Join));
         }
-        let refused = desk.authorizer.ask(question(99, false)).unwrap_err();
+        let refused = desk.authorizer.ask(question(99, Asked::Join)).unwrap_err();
         assert_eq!(refused.from.slot, 99);
         assert_eq!(desk.load(), (1, queue));
         open.store(true, SeqCst);
@@ -589,7 +589,7 @@ fn the_queue_is_full() {
             .collect();
         assert_eq!(slots, (0..=queue as u32).collect::<Vec<_>>());
         desk.settled();
-        assert!(desk.put(100, false), "and there is room again");
+        assert!(desk.put(100, Asked::Join), "and there is room again");
         desk.hear(1);
     }
 }
@@ -615,7 +615,7 @@ fn the_connection_that_rested_least_is_used_next() {
         workers: 4,
         ..settings(&server.url())
     });
-    assert!((0..4).all(|slot| desk.put(slot, false)));
+    assert!((0..4).all(|slot| desk.put(slot, Asked::Join)));
     until(|| server.requests() == 4);
     open.store(true, SeqCst);
     desk.hear(4);
@@ -634,10 +634,10 @@ fn one_wake_per_batch() {
     let mut desk = Desk::new(&server.url());
     let mut events = mio::Events::with_capacity(4);
     for _ in 0..2 {
-        assert!(desk.put(1, false));
+        assert!(desk.put(1, Asked::Join));
         desk.poll.poll(&mut events, Some(PATIENCE)).unwrap();
         assert!(!events.is_empty());
-        assert!(desk.put(2, false));
+        assert!(desk.put(2, Asked::Join));
         desk.settled();
         desk.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
         assert!(events.is_empty(), "the batch was announced already");
@@ -750,7 +750,7 @@ fn states() {
                 (Verdict::Allow, Some(200)),
                 "{answer}"
             );
-            assert_eq!(heard.state.as_deref(), *state, "{answer}");
+            assert_eq!(heard.state(), *state, "{answer}");
             let why = heard.unreadable.as_deref();
             match unreadable {
                 None => assert_eq!(why, None, "{answer}"),
@@ -758,7 +758,11 @@ fn states() {
             }
             assert_eq!(heard.trouble, None);
             let heard = desk.ask();
-            assert_eq!((heard.state, heard.unreadable), (None, None), "{answer}");
+            assert_eq!(
+                (heard.state(), &heard.unreadable),
+                (None, &None),
+                "{answer}"
+            );
             desk.settled();
             assert_eq!(server.connections(), 1, "{answer}");
         }
@@ -768,16 +772,13 @@ fn states() {
         peer.request();
         peer.say("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{\"state\":1}");
     });
-    assert_eq!(
-        Desk::new(&server.url()).connect().state.as_deref(),
-        Some("1")
-    );
+    assert_eq!(Desk::new(&server.url()).connect().state(), Some("1"));
     // Only a yes may set one.
     let server = Server::always(
         "HTTP/1.1 403 No\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{\"state\":1}",
     );
     let heard = Desk::new(&server.url()).connect();
-    assert_eq!((heard.verdict, heard.state), (Verdict::Deny, None));
+    assert_eq!((heard.verdict, heard.state()), (Verdict::Deny, None));
 }
 
 #[test]
@@ -804,7 +805,7 @@ fn a_state_of_up_to_4_kib_in_a_body_of_up_to_64_kib() {
                 let heard = desk.connect();
                 assert_eq!(heard.verdict, Verdict::Allow);
                 assert_eq!(heard.unreadable.as_deref(), why, "{length}");
-                let kept = heard.state.as_deref() == Some(&*state);
+                let kept = heard.state() == Some(&*state);
                 assert_eq!(kept, why.is_none(), "{length}");
             }
         }
@@ -821,7 +822,7 @@ fn a_body_without_end_holds_no_worker() {
         ),
         ("Connection: close", "x".repeat(1000)),
     ] {
-        for wants_state in [false, true] {
+        for asked in [Asked::Join, Asked::Connect] {
             let chunk = chunk.clone();
             let server = Server::new(move |peer| {
                 peer.request();
@@ -831,10 +832,10 @@ fn a_body_without_end_holds_no_worker() {
                 while peer.say(&chunk) {}
             });
             let mut desk = Desk::new(&server.url());
-            assert!(desk.put(1, wants_state));
+            assert!(desk.put(1, asked));
             let heard = desk.hear(1).remove(0);
             assert_eq!(heard.verdict, Verdict::Allow);
-            assert_eq!(heard.unreadable.is_some(), wants_state);
+            assert_eq!(heard.unreadable.is_some(), asked == Asked::Connect);
             desk.settled();
             until(|| server.closed() == 1);
         }
@@ -902,8 +903,8 @@ fn a_dropped_pool_waits_for_no_worker() {
         timeout: Duration::from_secs(3600),
         ..settings(&server.url())
     });
-    assert!(desk.put(1, false));
-    assert!(desk.put(2, false));
+    assert!(desk.put(1, Asked::Join));
+    assert!(desk.put(2, Asked::Join));
     until(|| server.requests() == 1);
     drop(desk);
 
@@ -978,11 +979,11 @@ fn a_408_on_a_kept_alive_connection_is_asked_once_more_on_a_new_one() {
 fn a_withdrawn_question_is_not_put() {
     let (server, open) = gated(OK);
     let mut desk = Desk::new(&server.url());
-    assert!((0..10).all(|slot| desk.put(slot, false)));
+    assert!((0..10).all(|slot| desk.put(slot, Asked::Join)));
     until(|| server.requests() == 1);
     // The first is with the worker, and is answered all the same.
     for slot in (0..10).filter(|slot| *slot != 7) {
-        desk.authorizer.withdraw(question(slot, false).from);
+        desk.authorizer.withdraw(question(slot, Asked::Join).from);
     }
     assert_eq!(desk.load(), (1, 1));
     open.store(true, SeqCst);
@@ -1007,7 +1008,7 @@ fn a_question_waits_for_a_worker_no_longer_than_a_call_may_take() {
         ..settings(&server.url())
     });
     // One that is never put, because the only worker is stuck.
-    assert!((0..3).all(|slot| desk.put(slot, false)));
+    assert!((0..3).all(|slot| desk.put(slot, Asked::Join)));
     let due = desk.authorizer.due().unwrap();
     let mut answers = Vec::new();
     until(|| {
@@ -1050,12 +1051,12 @@ fn no_more_workers_are_started_than_questions_are_under_way() {
             ..settings(&server.url())
         });
         const CLIENTS: u32 = 20;
-        assert!((0..CLIENTS).all(|slot| desk.put(slot, false)));
+        assert!((0..CLIENTS).all(|slot| desk.put(slot, Asked::Join)));
         // Each client asks again as soon as it is answered.
         for _ in 0..100 {
             for answer in desk.hear(1) {
                 assert_eq!(answer.verdict, Verdict::Allow);
-                assert!(desk.put(answer.to.slot, false));
+                assert!(desk.put(answer.to.slot, Asked::Join));
             }
         }
         assert!(desk.authorizer.pool.running() <= CLIENTS as usize);

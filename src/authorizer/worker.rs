@@ -4,6 +4,7 @@
 //! Never knows: another worker, but that it is to be called.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -56,9 +57,11 @@ impl Pool {
             to: task.question.from,
             verdict: outcome.verdict,
             status: outcome.status,
-            state: outcome.state,
+            fields: outcome.fields,
             unreadable: outcome.unreadable,
             trouble: outcome.trouble,
+            call: Some(self.calls.fetch_add(1, Ordering::Relaxed)),
+            call_failed: outcome.call_failed,
             took: task.asked.elapsed(),
         }
     }

@@ -12,6 +12,7 @@ use super::state::Hub;
 use crate::connection::{Awaits, Ending, Exchange, Stream, Suspended};
 use crate::effect::{Answer, ConnId, Effect, Question, Verdict};
 use crate::wire::answer::Code;
+use crate::wire::answer_fields::Asked;
 use crate::wire::command::Command;
 use crate::wire::handshake::Upgrade;
 use crate::wire::http::{self, Head, Refusal, Status};
@@ -47,7 +48,7 @@ pub fn for_command<S: Stream>(
     let verb = command.verb.as_str();
     report::asked(hub, id, verb, Some(command.channel(message)));
     let body = command_question(hub, id, &command, message);
-    ask(hub, id, false, body);
+    ask(hub, id, command.verb.into(), body);
     if let Some(connection) = hub.roster.get(id) {
         let message = message.into();
         connection.suspend(Awaits::Verdict, Suspended::Command { command, message });
@@ -77,22 +78,19 @@ pub fn for_upgrade<S: Stream>(
     }
     report::asked(hub, id, "connect", None);
     let body = connect_question(hub, id, head);
-    ask(hub, id, true, body);
+    ask(hub, id, Asked::Connect, body);
     None
 }
 
 /// Has the authorizer asked about a connection, which then waits for the answer. It asks nothing else meanwhile, and nothing
 /// at all once it was reset: a late answer can be taken for no other one's.
-fn ask<S: Stream>(hub: &mut Hub<S>, from: ConnId, wants_state: bool, body: Vec<u8>) {
+fn ask<S: Stream>(hub: &mut Hub<S>, from: ConnId, asked: Asked, body: Vec<u8>) {
     if let Some(connection) = hub.roster.get(from)
         && !connection.was_reset()
     {
         connection.set_asking(true);
-        hub.effects.push_back(Effect::Ask(Question {
-            from,
-            wants_state,
-            body,
-        }));
+        hub.effects
+            .push_back(Effect::Ask(Question { from, asked, body }));
     }
 }
 
@@ -119,7 +117,7 @@ pub fn answer<S: Stream>(hub: &mut Hub<S>, answer: Answer) -> Option<Allowed> {
                         exchange,
                         upgrade,
                         query,
-                        state: answer.state,
+                        state: answer.state().map(Into::into),
                     }));
                 }
                 Verdict::Deny => {

@@ -17,6 +17,7 @@
 )]
 
 pub mod answer;
+pub mod answer_fields;
 pub mod authority;
 pub mod channel_name;
 pub mod command;

@@ -13,6 +13,7 @@ use wsify::effect::{Answer, ConnId, Effect, Question, Verdict};
 use wsify::hub::{Hub, Settings};
 use wsify::log::{Level, Log};
 use wsify::metrics::Metrics;
+use wsify::wire::answer_fields::AnswerFields;
 use wsify::wire::forwarded::Proxies;
 use wsify::wire::origins::Origins;
 
@@ -217,9 +218,11 @@ impl House {
             to: question.from,
             verdict,
             status: status(verdict),
-            state: state.map(Into::into),
+            fields: state.map(AnswerFields::with_state),
             unreadable: None,
             trouble: None,
+            call: None,
+            call_failed: verdict == Verdict::Unavailable,
             took: Duration::from_millis(1),
         });
         self.answers.last_mut().expect("just put there")

@@ -30,6 +30,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use wsify::effect::{ConnId, Question, Verdict};
+use wsify::wire::answer_fields::Asked;
 
 use self::knobs::{Dice, Knobs, LARGE};
 use crate::client::{
@@ -566,7 +567,7 @@ impl Sim {
             };
             let question = Question {
                 from: nobody,
-                wants_state: false,
+                asked: Asked::Join,
                 body: Vec::new(),
             };
             self.house.send_verdict(&question, Verdict::Allow, None);
@@ -801,7 +802,8 @@ impl Sim {
             let actor = &self.actors[self.by_id[&question.from]];
             let far = &actor.client.far;
             let says_nothing = actor.queued == actor.transmitted && actor.log.is_empty();
-            let left = actor.gone && question.wants_state && far.has_left() && says_nothing;
+            let left =
+                actor.gone && question.asked == Asked::Connect && far.has_left() && says_nothing;
             if (actor.reset || left) && !far.has_edge() {
                 assert!(far.is_dropped(), "it keeps its place: {question:?}");
             }
@@ -813,7 +815,7 @@ impl Sim {
         let at = self.by_id[&question.from];
         let witness = self.is_witness(at);
         let actor = &mut self.actors[at];
-        let connects = question.wants_state;
+        let connects = question.asked == Asked::Connect;
         let verdict = match verdict {
             Verdict::Unavailable if witness => Verdict::Deny,
             _ if connects && actor.sure => Verdict::Allow,

@@ -3,6 +3,7 @@
 use wsify::connection::Peer;
 use wsify::effect::Verdict;
 use wsify::hub::Settings;
+use wsify::wire::answer_fields::Asked;
 use wsify::wire::forwarded::Proxies;
 
 use crate::client::{self, broadcast, get, join, text, upgrade, with_id};
@@ -71,7 +72,7 @@ fn every_later_question_says_who_asks() {
     assert_eq!(connect["args"]["query"]["token"][1], "b c");
     assert_eq!(connect["connection"]["remote_addr"], "127.0.0.1:1");
     assert!(connect["connection"].get("state").is_none());
-    assert!(house.questions[0].wants_state);
+    assert_eq!(house.questions[0].asked, Asked::Connect);
     house.answer_with(Verdict::Allow, Some(r#"{"user":42}"#));
     assert_eq!(ann.hear(), ["101"]);
 
@@ -86,7 +87,7 @@ fn every_later_question_says_who_asks() {
         sent.contains(r#""args":{"channel":"a","more":1.50}"#),
         "{sent}"
     );
-    assert!(!house.questions[0].wants_state);
+    assert_eq!(house.questions[0].asked, Asked::Join);
 }
 
 #[test]
