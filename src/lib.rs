@@ -13,6 +13,7 @@
 //! config/flags.rs          every flag as data: name, default, help
 //! config/arguments.rs      arguments and variables as texts, and the errors that name them
 //! config/values.rs         what a usable value looks like
+//! config/stop.rs           why the program does not start, or ends early: a text and an exit status
 //! config/dsn.rs            --broker-dsn: where redis is, and how that is shown without its secrets
 //! log/mod.rs               lines on stdout, written by a thread of its own, so that the loop never waits
 //! log/format.rs            a line as JSON or as text
@@ -26,7 +27,10 @@
 //! heap.rs                  free memory is returned to the kernel
 //! process.rs               the process_* metrics, read from /proc when /metrics is requested
 //! effect.rs                values that cross between the hub and its drivers: ConnId, Effect, Answer, Receipt
-//! buffers.rs               bytes that wait: Inbox (in), Outbox (out), Runs (encoded once, shared by many outboxes)
+//! buffers/mod.rs           bytes that wait
+//! buffers/inbox.rs         Inbox: received, and not yet used
+//! buffers/outbox.rs        Outbox: what the kernel has not yet taken
+//! buffers/runs.rs          Runs: encoded once, shared by many outboxes
 //!
 //! wire/mod.rs              bytes to values and back, pure: no sockets, time, threads, logging, ConnId
 //! wire/http/mod.rs         HTTP/1.1 on the server's side: one request, one reply (RFC 9112)
