@@ -26,7 +26,6 @@ const CIRCLES: &[&[&str]] = &[
         "authorizer/waiting.rs",
         "authorizer/worker.rs",
     ],
-    &["broker/mod.rs", "broker/redis/mod.rs"],
     &["config/arguments.rs", "config/mod.rs"],
     &[
         "wire/http/body.rs",
@@ -38,10 +37,7 @@ const CIRCLES: &[&[&str]] = &[
 ];
 
 /// Names of more than one type.
-const SHARED_NAMES: &[&str] = &[
-    "Answer", "Broker", "Kind", "Level", "Link", "Lookup", "Names", "Reply", "Settings", "Socket",
-    "Span", "Target",
-];
+const SHARED_NAMES: &[&str] = &["Broker", "Kind", "Level", "Names", "Socket", "Span"];
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
