@@ -122,6 +122,7 @@
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
 //!
 //! broker/mod.rs            the broker: memory or redis; commands in, news out, as values
+//! broker/news.rs           what it tells the hub
 //! broker/link.rs           one connection to it: bytes in and out, broken, made anew, back-off
 //! broker/socket.rs         the socket below it: TCP, unix or TLS; the lookup of a name
 //! broker/redis/mod.rs      two links, one that publishes and one that listens; what the log says of them

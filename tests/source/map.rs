@@ -26,11 +26,10 @@ const CIRCLES: &[&[&str]] = &[
         "authorizer/waiting.rs",
         "authorizer/worker.rs",
     ],
-    &["broker/mod.rs", "broker/redis/mod.rs"],
 ];
 
 /// Names of more than one type.
-const SHARED_NAMES: &[&str] = &["Answer", "Link", "Lookup", "Reply", "Settings", "Socket"];
+const SHARED_NAMES: &[&str] = &[];
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
