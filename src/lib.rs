@@ -93,6 +93,8 @@
 //! hub/report/tap.rs        taps: the filter of each, and lines on their way to them
 //! hub/state.rs             the hub's fields: facts, what follows from them, what leaves
 //! hub/settings.rs          what the hub is configured with
+//! hub/outage/mod.rs        what becomes of questions when the authorizer fails
+//! hub/outage/breaker.rs    whether the authorizer is down, and how fast questions may go out to it
 //! hub/roster.rs            every connection by its id; how many there are of each kind
 //! hub/slots.rs             tables by slot, and the walk over all slots
 //! hub/agenda.rs            which connections and audiences have to be looked at: lists and the wheel
