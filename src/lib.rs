@@ -13,6 +13,7 @@
 //! config/flags.rs          every flag as data: name, default, help
 //! config/arguments.rs      arguments and variables as texts, and the errors that name them
 //! config/values.rs         what a usable value looks like
+//! config/stop.rs           why the program does not start, or ends early: a text and an exit status
 //! config/dsn.rs            --broker-dsn: where redis is, and how that is shown without its secrets
 //! log/mod.rs               lines on stdout, written by a thread of its own, so that the loop never waits
 //! log/format.rs            a line as JSON or as text
@@ -26,7 +27,10 @@
 //! heap.rs                  free memory is returned to the kernel
 //! process.rs               the process_* metrics, read from /proc when /metrics is requested
 //! effect.rs                values that cross between the hub and its drivers: ConnId, Effect, Answer, Receipt
-//! buffers.rs               bytes that wait: Inbox (in), Outbox (out), Runs (encoded once, shared by many outboxes)
+//! buffers/mod.rs           bytes that wait
+//! buffers/inbox.rs         Inbox: received, and not yet used
+//! buffers/outbox.rs        Outbox: what the kernel has not yet taken
+//! buffers/runs.rs          Runs: encoded once, shared by many outboxes
 //!
 //! wire/mod.rs              bytes to values and back, pure: no sockets, time, threads, logging, ConnId
 //! wire/http/mod.rs         HTTP/1.1 on the server's side: one request, one reply (RFC 9112)
@@ -89,6 +93,8 @@
 //! hub/report/tap.rs        taps: the filter of each, and lines on their way to them
 //! hub/state.rs             the hub's fields: facts, what follows from them, what leaves
 //! hub/settings.rs          what the hub is configured with
+//! hub/outage/mod.rs        what becomes of questions when the authorizer fails
+//! hub/outage/breaker.rs    whether the authorizer is down, and how fast questions may go out to it
 //! hub/roster.rs            every connection by its id; how many there are of each kind
 //! hub/slots.rs             tables by slot, and the walk over all slots
 //! hub/agenda.rs            which connections and audiences have to be looked at: lists and the wheel
@@ -118,6 +124,7 @@
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
 //!
 //! broker/mod.rs            the broker: memory or redis; commands in, news out, as values
+//! broker/news.rs           what it tells the hub
 //! broker/link.rs           one connection to it: bytes in and out, broken, made anew, back-off
 //! broker/socket.rs         the socket below it: TCP, unix or TLS; the lookup of a name
 //! broker/redis/mod.rs      two links, one that publishes and one that listens; what the log says of them
