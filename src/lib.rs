@@ -287,10 +287,7 @@
 //! - No `unsafe` but for three calls (heap.rs and fd_table.rs say why), no `Rc<RefCell>`, no lifetimes in structs, no trait with one
 //!   implementor, no callbacks.
 //! - Names are the documentation's nouns: one word, one meaning. Comments say why.
-//! - Comments cite promises by their place, such as docs/authorizer.md#answers. `CONTRACT §n` is: §2 README.md#flags and
-//!   docs/operating.md, §3 docs/api.md, §4 docs/protocol.md, §5 docs/api.md#broadcast, §6 docs/authorizer.md, §7
-//!   docs/scaling.md, §8 docs/operating.md#stopping, §9 docs/protocol.md#violations and docs/limits.md, §10
-//!   docs/from-v3.md.
+//! - Comments cite promises by their place, such as docs/authorizer.md#answers.
 //!
 //! # Decisions that bind the whole
 //!
