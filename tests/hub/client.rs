@@ -94,7 +94,7 @@ pub struct Client {
     /// Received bytes that are not yet a whole line.
     inbox: Vec<u8>,
     websocket: bool,
-    told_end: bool,
+    ended: bool,
     /// The next answer is to a `HEAD` request.
     pub bodiless: bool,
     /// The head of the last answer, for stories about headers.
@@ -108,7 +108,7 @@ impl Client {
             id,
             inbox: Vec::new(),
             websocket: false,
-            told_end: false,
+            ended: false,
             bodiless: false,
             head: String::new(),
         }
@@ -129,7 +129,7 @@ impl Client {
 
     /// Whether [`Client::hear`] may return something.
     pub fn has_news(&self) -> bool {
-        !self.told_end && (self.far.is_ended() || self.far.has_arrived())
+        !self.ended && (self.far.is_ended() || self.far.has_arrived())
     }
 
     /// Everything received since the last call, line by line.
@@ -147,8 +147,8 @@ impl Client {
             lines.push(line);
         }
         self.inbox.drain(..used);
-        if self.far.is_ended() && !self.told_end {
-            self.told_end = true;
+        if self.far.is_ended() && !self.ended {
+            self.ended = true;
             let whole = self.inbox.is_empty() || self.far.wire().may_be_torn();
             assert!(whole, "torn, {} bytes from its end", self.inbox.len());
             lines.push("end".to_owned());

@@ -17,7 +17,7 @@ fn house(access_log: AccessLog) -> House {
 }
 
 /// The lines of level `info`, as `message reason`.
-fn told(house: &House) -> Vec<String> {
+fn logged_info(house: &House) -> Vec<String> {
     let lines = house.logged();
     let lines = lines.iter().filter(|line| line["level"] == "info");
     let word = |value: &Value| value.as_str().unwrap().to_owned();
@@ -98,7 +98,7 @@ fn with_access_log_errors_only_faults_are_logged() {
         let mut house = house(AccessLog::Errors);
         happens(&mut house);
         house.run();
-        assert_eq!(told(&house), [""; 0], "the {nth}th");
+        assert_eq!(logged_info(&house), [""; 0], "the {nth}th");
         house.assert_empty();
     }
     type Happens = fn(&mut House);
@@ -145,7 +145,10 @@ fn with_access_log_errors_only_faults_are_logged() {
         let mut house = house(AccessLog::Errors);
         happens(&mut house);
         house.pass(10_000);
-        assert_eq!(told(&house).first().map(String::as_str), Some(expected));
+        assert_eq!(
+            logged_info(&house).first().map(String::as_str),
+            Some(expected)
+        );
         let mut silent = self::house(AccessLog::Off);
         happens(&mut silent);
         silent.pass(10_000);
@@ -198,7 +201,7 @@ fn many_faults_are_throttled_to_a_hundred_lines_and_a_count() {
     assert_eq!(lines[0]["left_out"], 150);
     house.websocket().far.reset();
     house.run();
-    assert_eq!(told(&house), ["connection ended: reset"]);
+    assert_eq!(logged_info(&house), ["connection ended: reset"]);
     assert_eq!(house.hub.metrics().endings.get("reset"), 251);
 }
 
