@@ -1,7 +1,7 @@
-//! The hub driven as `server.rs` drives it, with scripted time, edges and verdicts.
+//! A test rig for the hub: drives it as `server.rs` does, with scripted clients, time, edges and verdicts.
 //!
-//! Owns: the hub, the clients and the questions that are open. [`House::tick`] is one turn of the loop;
-//! [`House::run`] goes on until nothing is left to do.
+//! Owns: the hub, the clients' streams and the open questions. [`Rig::tick`] is one turn of the loop; [`Rig::run`] runs
+//! it until nothing is left to do.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
@@ -23,7 +23,7 @@ use super::pipe::{Far, Pipe, pipe};
 /// Turns after which a loop that never comes to rest counts as spinning.
 const SPIN: usize = 20_000;
 
-pub struct House {
+pub struct Rig {
     pub hub: Hub<Pipe>,
     pub log: Log,
     pub buffer: Vec<u8>,
@@ -75,25 +75,25 @@ fn status(verdict: Verdict) -> Option<u16> {
     }
 }
 
-impl House {
+impl Rig {
     /// Without an authorizer.
-    pub fn open() -> House {
-        House::with(settings())
+    pub fn new() -> Rig {
+        Rig::with(settings())
     }
 
     /// With an authorizer, which the test plays.
-    pub fn asking() -> House {
-        House::with(Settings {
+    pub fn with_authorizer() -> Rig {
+        Rig::with(Settings {
             authorizer: true,
             ..settings()
         })
     }
 
-    pub fn with(settings: Settings) -> House {
-        House::with_level(settings, Level::Debug)
+    pub fn with(settings: Settings) -> Rig {
+        Rig::with_level(settings, Level::Debug)
     }
 
-    pub fn with_level(settings: Settings, level: Level) -> House {
+    pub fn with_level(settings: Settings, level: Level) -> Rig {
         let log = Log::in_memory(level);
         let clock = Clock {
             now: 1_000,
@@ -101,7 +101,7 @@ impl House {
             ..Clock::default()
         };
         let metrics = Metrics::new(SystemTime::UNIX_EPOCH);
-        House {
+        Rig {
             hub: Hub::new(settings, clock, metrics, log.clone()),
             log,
             buffer: vec![0; 64 * 1024],
