@@ -19,7 +19,7 @@ use crate::clock::Millis;
 
 /// Between two status messages.
 const STATUS_INTERVAL: Millis = 5_000;
-/// Delay before a message is sent again that the manager had no room for.
+/// Delay before a message is sent again because the manager had no room for it.
 const RETRY: Millis = 100;
 /// How long the start waits until the manager takes `READY=1`.
 const PATIENCE: Duration = Duration::from_secs(1);
