@@ -20,7 +20,7 @@ pub struct ConnId {
     pub generation: u32,
 }
 
-/// What the hub wants from outside. Rare things only: what is delivered to members never leaves the hub.
+/// A request of the hub to a driver. Deliveries to members are none: they never leave the hub.
 #[derive(Debug)]
 pub enum Effect {
     Ask(Question),

@@ -3,7 +3,7 @@
 //! Owns: when the heap is trimmed. Knows: the C library's allocator. Never knows: what the memory was used for.
 //!
 //! Decision: free pages are returned a few seconds after the last activity, over leaving it to the allocator. glibc
-//! returns only memory at the end of a heap. When connections come and go (`tests/soak.py`), free pages between used
+//! returns only memory at the end of a heap. When connections come and go (`tests/load/soak.py`), free pages between used
 //! ones accumulate. Chosen over another allocator, because jemalloc and mimalloc need more memory per connection.
 //! Trimming takes milliseconds at most. Reconsider when it makes turns longer (the metric
 //! `wsify_loop_turn_longest_seconds`).

@@ -12,7 +12,7 @@
 //! config/mod.rs            the command line and the environment, turned once into a checked Config; no other file reads them
 //! config/flags.rs          every flag as data: name, default, help
 //! config/arguments.rs      arguments and variables as texts, and the errors that name them
-//! config/values.rs         what a usable value looks like
+//! config/values.rs         checks and types of values
 //! config/stop.rs           why the program does not start, or ends early: a text and an exit status
 //! config/dsn.rs            --broker-dsn: where redis is, and how that is shown without its secrets
 //! log/mod.rs               lines on stdout, written by a separate thread, so that the loop never waits
@@ -62,7 +62,7 @@
 //! connection/session.rs    from phase to phase: bytes in, events out; answers malformed requests by itself
 //! connection/phase.rs      the phase it is in, and what follows from that alone
 //! connection/refusal.rs    a connection that is turned away: malformed, too late, evicted, or one too many
-//! connection/event.rs      everything that a connection tells the hub
+//! connection/event.rs      every event that a connection yields to the hub
 //! connection/stream.rs     what carries its bytes: a socket, or a scripted pipe in tests
 //! connection/limits.rs     what it may take, and how long it may take for it
 //! connection/exchange.rs   HTTP requests on their way in: the head, the body, what decides how a request is answered
@@ -73,7 +73,7 @@
 //! connection/identity.rs   the query and the state that go with each of its questions, packed
 //!
 //! hub/mod.rs               all connections: the doors, nothing else
-//! hub/turn.rs              one turn of a connection: read, understood, handed to what it is about
+//! hub/turn.rs              one turn of a connection: reads its input, passes each event to its handler
 //! hub/drain.rs             the graceful stop, carried out: what happens to upgrades, clients and taps
 //! hub/delivery.rs          what was published goes out: the fan-out in slices, and the flush
 //! hub/endpoints/mod.rs     HTTP requests: a request goes to the handler of its row in the table; the key
@@ -93,6 +93,8 @@
 //! hub/report/tap.rs        taps: the filter of each, and lines on their way to them
 //! hub/state.rs             the hub's fields: facts, what follows from them, what leaves
 //! hub/settings.rs          what the hub is configured with
+//! hub/outage/mod.rs        what becomes of questions when the authorizer fails
+//! hub/outage/breaker.rs    whether the authorizer is down, and how fast questions may go out to it
 //! hub/roster.rs            every connection by its id; how many there are of each kind
 //! hub/slots.rs             tables by slot, and the walk over all slots
 //! hub/agenda.rs            which connections and audiences have work: lists and the wheel
@@ -110,7 +112,7 @@
 //! hub/limits/memory.rs     bytes buffered for all connections
 //! hub/limits/eviction.rs   idle HTTP connections are closed when file descriptors run out
 //!
-//! authorizer/mod.rs        the loop's side: a Question goes out, an Answer comes home; never sees a client
+//! authorizer/mod.rs        the loop's side: a Question goes out, an Answer comes back; never sees a client
 //! authorizer/pool.rs       how many worker threads there are, and what they share with the loop
 //! authorizer/waiting.rs    questions that wait for a worker
 //! authorizer/worker.rs     one worker: it asks, hands the answer in, rests, ends
@@ -122,6 +124,7 @@
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
 //!
 //! broker/mod.rs            the broker: memory or redis; commands in, news out, as values
+//! broker/news.rs           what it yields to the hub
 //! broker/link.rs           one connection to it: bytes in and out, broken, made anew, back-off
 //! broker/socket.rs         the socket below it: TCP, unix or TLS; the lookup of a name
 //! broker/redis/mod.rs      two links, one that publishes and one that listens; what the log says of them
@@ -140,7 +143,7 @@
 //! server.rs                the loop: the poll, signals, the clock, the order of a turn; no rule about a client
 //! ```
 //!
-//! Imports point one way; `tests/map.rs` holds these lines, and the list above, against the source:
+//! Imports point one way; `tests/source/map.rs` holds these lines, and the list above, against the source:
 //!
 //! ```text
 //! main -> check, config, heap, log, start
@@ -212,7 +215,7 @@
 //!  1 poll            until the next deadline; not at all while hub.has_work() or connections wait to be accepted
 //!  2 events          256: signals, listeners (only noted), and hub.ready(): one read each, 512 requests or messages, 4,096 of all
 //!  3 accept          16 from each listener, as long as there are file descriptors
-//!  4 verdicts        all that have come home: hub.verdict(); the broker's news: 256 KiB from each link, 2,048 replies and news
+//!  4 verdicts        all that have come back: hub.verdict(); the broker's news: 256 KiB from each link, 2,048 replies and news
 //!  5 hub.turns       256 that need not wait for a channel any longer, 512 channels to be subscribed again, then 256 of those
 //!                    with work but no edge to come, 4,096 messages
 //!  6 effects         hub.effect() to the authorizer and the broker, until there is none
@@ -279,7 +282,7 @@
 //! - Bytes to a client leave in one place (`connection/traffic.rs`), and a connection is dropped in one place
 //!   (`hub.reap`). Below `server.rs` time is an argument.
 //! - Files do not import each other in circles. A file has at most 400 lines of product code, and a function 60. One
-//!   type name is one type. `tests/map.rs` checks these rules, and lists the exceptions.
+//!   type name is one type. `tests/source/map.rs` checks these rules, and lists the exceptions.
 //! - Everything has a limit, with its reason beside it. Reaching it leads to an [`Ending`](connection::Ending) or an
 //!   answer. Memory follows what was received, never what was announced.
 //! - No `unsafe` but for three calls (heap.rs and fd_table.rs say why), no `Rc<RefCell>`, no lifetimes in structs, no trait with one
@@ -306,12 +309,21 @@
 //!
 //! # Tests
 //!
-//! At a file's foot: tables of bytes and what they mean, read whole, byte by byte, and with more behind them. In
-//! `tests/`, run by cargo: stories and a seeded simulation of the hub without sockets, and broken copies of it that the
-//! simulation has to find. Also the command line, this map, the tables and links of the documentation, the corpora of
-//! `fuzz/`, and the number of system calls and allocations. Run by pytest: the behaviour that README and docs describe,
-//! over real sockets (`tests/contract`), clients by others (`tests/clients`), and what README and docs print
-//! (`tests/docs`). `tests/run` runs them all.
+//! At a file's foot: tables of bytes and what they mean, read whole, byte by byte, and with more behind them. In `tests/`
+//! there is one folder for each kind of test, and `tests/run` runs them all but `load` and `autobahn`:
+//!
+//! ```text
+//! hub/        stories and a seeded simulation of the hub, without sockets
+//! source/     this map; the tables and links of the documentation; mutants: broken hubs that the simulation has to find
+//! kernel/     the number of system calls and allocations, exactly
+//! corpus/     the corpora of fuzz/, replayed
+//! contract/   the behaviour that README and docs describe, over real sockets; the command line
+//! clients/    browsers, libraries and tools of other authors
+//! docs/       the commands and programs that README and docs print
+//! load/       many clients for minutes (soak.py); latency under load (strain.py); both by hand
+//! autobahn/   the echo server that the Autobahn|Testsuite runs against (.ci/run)
+//! harness/    what the tests in Python share
+//! ```
 //!
 //! `cargo bench` measures. `versus`: wsify beside programs that do only what the kernel demands. `codec`: a frame
 //! beside other libraries. `million`: the hub with a million connections and no sockets. `redis`: two nodes beside one.

@@ -17,7 +17,7 @@ use signal_hook_mio::v1_0::Signals;
 use crate::acceptor::{self, Acceptor};
 use crate::authorizer::Authorizer;
 use crate::broker::Broker;
-use crate::broker::redis::{self, Redis};
+use crate::broker::redis::{Redis, RedisSettings};
 use crate::clock::{Clock, millis};
 use crate::config::{self, Config, Listen, RedisAddress, RedisDsn, Stop};
 use crate::connection::Limits;
@@ -257,7 +257,7 @@ fn start_redis(
         }
         RedisAddress::Tcp { .. } | RedisAddress::Unix(_) => None,
     };
-    let settings = redis::Settings {
+    let settings = RedisSettings {
         dsn: dsn.clone(),
         prefix: config.broker_prefix.clone(),
         tls,

@@ -1,4 +1,4 @@
-//! Bytes on their way: in (not yet understood) and out (not yet taken by the kernel).
+//! Bytes that wait: received and not yet used, or not yet taken by the kernel.
 //!
 //! Owns: [`Inbox`], [`Outbox`], and [`Runs`], the store of encoded bytes that many connections share. Knows: how much
 //! waits, and where it begins. Never knows: what the bytes mean, or to which connection they belong.

@@ -109,7 +109,7 @@ fn a_variable_counts_where_there_is_no_flag() {
     let key = [("WSIFY_BROADCASTING_KEY", "k")];
     let config = read(&["--broadcasting-key="], &key).unwrap();
     assert_eq!(config.broadcasting_key, None);
-    // A flag's variable is not even looked at.
+    // The variable of a given flag is not read.
     let nonsense = [("WSIFY_MAX_CHANNELS", "nonsense")];
     assert!(read(&["--max-channels=8"], &nonsense).is_ok());
     let stop = read(&[], &nonsense).unwrap_err();

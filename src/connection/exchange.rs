@@ -47,7 +47,7 @@ impl Exchange {
         }
     }
 
-    /// How its answer is framed. `closing`: the connection ends with the answer, whatever the client wishes.
+    /// How its answer is framed. `closing`: the connection ends with the answer, even if the client wants to keep it.
     pub(super) fn reply_options(&self, closing: bool, limits: &Limits) -> ReplyOptions {
         let too_long =
             matches!(self.framing, Framing::Length(length) if length > limits.max_message as u64);

@@ -72,7 +72,7 @@ impl Session {
         matches!(&self.phase, Phase::Open(open) if open.is_suspended())
     }
 
-    /// Whether it speaks HTTP, with no request suspended.
+    /// Whether it is an HTTP connection without a suspended request.
     pub fn is_http(&self) -> bool {
         matches!(self.phase, Phase::Request(_) | Phase::Body(_))
     }
@@ -182,7 +182,7 @@ impl Session {
         }
     }
 
-    /// Answers a request, which ends with it. `closing`: so does the connection, whatever the client wishes.
+    /// Answers a request, which ends with it. `closing`: so does the connection, even if the client wants to keep it.
     pub fn answer(
         &mut self,
         exchange: Exchange,

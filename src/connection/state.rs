@@ -27,7 +27,7 @@ pub struct Connection<S> {
     broken: Broken,
     /// The authorizer is being asked about it.
     pub(super) asking: bool,
-    /// More bytes have to come before there is anything to understand.
+    /// More bytes are needed before anything can be read.
     pub(super) starved: bool,
     /// More was queued for it than may wait.
     pub(super) too_slow: bool,
@@ -260,7 +260,7 @@ impl<S: Stream> Connection<S> {
         self.session.ending()
     }
 
-    /// Whether it speaks HTTP and no request of it waits for an answer.
+    /// Whether it is an HTTP connection without a request that waits for an answer.
     pub fn is_unused(&self) -> bool {
         self.session.is_http() && !self.session.phase().has_request()
     }

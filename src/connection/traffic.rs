@@ -73,7 +73,7 @@ impl<S: Stream> Connection<S> {
     }
 }
 
-/// It is read, understood and written to.
+/// Reading, parsing and writing.
 impl<S: Stream> Connection<S> {
     /// Reads once into `buffer`. A read that does not fill it has drained the socket.
     #[inline(always)]
@@ -153,7 +153,7 @@ impl<S: Stream> Connection<S> {
         self.session.read_body(exchange, limits);
     }
 
-    /// Answers a request. `closing`: the connection ends after it, whatever the client wishes.
+    /// Answers a request. `closing`: the connection ends after it, even if the client wants to keep it.
     pub fn answer(
         &mut self,
         exchange: Exchange,

@@ -61,7 +61,7 @@ pub struct Agenda {
     deadlines: Deadlines,
     /// Due entries of the wheel; empty between two turns, but for its memory.
     due: Vec<(u32, u32)>,
-    /// Requests and messages understood in this part of the turn.
+    /// Requests and messages handled in this part of the turn.
     pub understood: usize,
     /// Audiences were left over at the end of the last turn.
     pub fanning_out: bool,

@@ -2,7 +2,7 @@
 //!
 //! Owns: its doors. [`server`](crate::server) calls them in the order of a turn: [`Hub::accept`], [`Hub::ready`],
 //! [`Hub::verdict`], [`Hub::turns`], [`Hub::expire`], [`Hub::fan_out`], [`Hub::evict`], [`Hub::flush`], [`Hub::reap`],
-//! [`Hub::turn_over`], [`Hub::drain`], and the broker's. What it wants from outside leaves by [`Hub::effect`]. Knows:
+//! [`Hub::turn_over`], [`Hub::drain`], and the broker's. Its requests to the drivers leave by [`Hub::effect`]. Knows:
 //! which file does what a door is for. Never knows: poll, threads, the clock, ureq, redis.
 //!
 //! The files, from the top down: this one; `turn`, `limits/eviction`, `drain`; `endpoints`, `delivery`; `commands`;
@@ -33,6 +33,7 @@ mod endpoints;
 mod limits;
 mod memberships;
 mod names;
+mod outage;
 mod permission;
 mod publish;
 mod replies;

@@ -65,7 +65,7 @@ fn send<S: Stream>(
     }
 }
 
-/// Answers that a command was done, if the client wants to know.
+/// Answers that a command was done, if it has an `id`.
 pub fn done<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: &Command, message: &[u8]) {
     report::command_done(hub, id, command, message);
     if let Some(answer_to) = command.id(message) {

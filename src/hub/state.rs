@@ -51,7 +51,7 @@ pub(super) struct Usage {
     pub memory: Memory,
     /// Where the search for connections to evict continues.
     pub eviction: Walk,
-    /// Connections looked at since one was evicted.
+    /// Connections checked since one was evicted.
     pub evicted_none: u32,
 }
 

@@ -26,7 +26,7 @@ pub(super) fn encoded(
     message: &str,
     fields: &[(&str, Value)],
 ) -> Vec<u8> {
-    // RFC 3339 here begins in 1970, whatever the clock says.
+    // Times before 1970 are written as 1970.
     let now = SystemTime::now().max(SystemTime::UNIX_EPOCH);
     let time = humantime::format_rfc3339_millis(now);
     match style {

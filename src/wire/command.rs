@@ -6,7 +6,7 @@
 //! Decisions
 //! - Spans into the message, over copied parts, because the usual command is read, carried out and dropped while its
 //!   message lies in the receive buffer. A command that waits for the authorizer keeps a copy of the message, in which
-//!   the spans mean the same. Reconsider when a command lives longer than its message.
+//!   the spans mean the same. Reconsider when a command is kept longer than its message.
 //! - Faults are reported in the order of reading: first the whole syntax and all types (`bad_message`), then the verb
 //!   (`unknown_command`), then the channel (`bad_channel`). So nothing doubtful reaches the authorizer.
 

@@ -139,7 +139,7 @@ mod tests {
         assert!(!proxies("").trusts(None) && !proxies(" , ").trusts(None));
         assert!(!proxies("unix").trusts(Some("127.0.0.1".parse().unwrap())));
         assert!(proxies("0.0.0.0/0").trusts(Some("203.0.113.7".parse().unwrap())));
-        // The bits behind the network's are not looked at.
+        // The bits behind the network's are ignored.
         assert_eq!(proxies("10.1.2.3/8"), proxies("10.0.0.0/8"));
         for wrong in [
             "10.0.0.0/33",

@@ -1,8 +1,8 @@
 //! One JSON object, read in one pass: where the values that mean something lie, and whether a name came twice.
 //!
-//! Owns: spans into a text, and the reading and writing of JSON strings.
-//! Knows: the names that this program understands, in a message and in its `args` (`docs/protocol.md#commands`).
-//! Never knows: what any of them is for, or which of them must be there.
+//! Owns: spans into a text, and the reading and writing of JSON strings. Knows: the names that have a meaning in a
+//! message and in its `args` (`docs/protocol.md#commands`). Never knows: what any of them is for, or which of them must
+//! be there.
 //!
 //! Chose serde_json's raw values over its `Value`. Contents are forwarded byte for byte, deep nesting must not use the
 //! stack, and the usual message is read without a heap allocation. (serde_json keeps one small stack of its own for a

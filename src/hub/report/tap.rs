@@ -137,7 +137,7 @@ impl TapLine<'_> {
         self.string(text);
     }
 
-    /// Escapes characters that a terminal obeys or hides, too.
+    /// Also escapes control characters and invisible ones.
     fn string(&mut self, text: &str) {
         if text.chars().all(log::is_visible) {
             let _ = serde_json::to_writer(&mut *self.0, text);

@@ -64,7 +64,7 @@ pub struct Head {
     pub method: Method,
     pub version: Version,
     pub framing: Framing,
-    /// Whether the client wants to use the connection again (RFC 9112 9.3).
+    /// Whether the connection stays open for another request (RFC 9112 9.3).
     pub keep_alive: bool,
     /// Whether the client waits for [`CONTINUE`](super::CONTINUE) before it sends the body. Always false without a body
     /// and for HTTP/1.0.

@@ -182,7 +182,7 @@ pub fn respond(out: &mut Vec<u8>, reply: &Reply, options: ReplyOptions, date: Op
     if let Some(content_type) = reply.content_type {
         field(out, "Content-Type", content_type);
     }
-    // A 204 has no content, and must not say how long it is (RFC 9110 8.6).
+    // A 204 has no content, and must not have a Content-Length (RFC 9110 8.6).
     let has_content = reply.status != Status::NoContent;
     if has_content {
         match reply.body.len() {
