@@ -137,7 +137,8 @@ impl Listener {
 
     /// Accept one connection.
     ///
-    /// # Errors `WouldBlock`: none waits. [`is_of_one_connection`] separates failures of a connection from those of the
+    /// # Errors
+    /// `WouldBlock`: none waits. [`is_of_one_connection`] separates failures of a connection from those of the
     /// listener.
     #[inline(always)]
     pub fn accept(&self) -> io::Result<(ClientSocket, Peer)> {

@@ -149,7 +149,8 @@ fn colours(env: impl Fn(&str) -> Option<OsString>) -> bool {
 impl Config {
     /// Reads the arguments (the program's name not among them) and the variables they may leave to the environment.
     ///
-    /// # Errors [`Stop`] with status 0 for `--help` and `--version`, and with 2 for an unknown flag or a value that
+    /// # Errors
+    /// [`Stop`] with status 0 for `--help` and `--version`, and with 2 for an unknown flag or a value that
     /// cannot be used. Its line names the flag, the value and what is accepted.
     pub fn read(
         arguments: impl IntoIterator<Item = OsString>,

@@ -6,7 +6,8 @@ use std::io::{self, Read, Write};
 pub trait Stream: Read + Write {
     /// Shuts down the sending side. Reading goes on.
     ///
-    /// # Errors The kernel's. The connection cannot be used any more.
+    /// # Errors
+    /// The kernel's. The connection cannot be used any more.
     fn finish(&mut self) -> io::Result<()>;
 
     /// Whether a broken stream was reset by the peer, and not only closed after all that it has sent.

@@ -243,7 +243,8 @@ impl Closing {
 
     /// Looks for the client's close in `input`. Returns how many bytes were used, and whether it was found.
     ///
-    /// # Errors The input is no WebSocket frame, so a close cannot be found behind it.
+    /// # Errors
+    /// The input is no WebSocket frame, so a close cannot be found behind it.
     pub fn next(&mut self, input: &mut [u8], limits: &Limits) -> Result<(usize, bool), Violation> {
         let all = input.len();
         if self.close != Close::Sent {

@@ -31,7 +31,8 @@ const LINE: &[u8; 6] = b"PROXY ";
 /// Reads a header from the start of `bytes`: the client's address, if it has one, and the header's length. `None`: it
 /// is incomplete.
 ///
-/// # Errors `400` for what is no header. The connection cannot be used after it.
+/// # Errors
+/// `400` for what is no header. The connection cannot be used after it.
 pub fn parse(bytes: &[u8]) -> Result<Option<(Option<SocketAddr>, usize)>, Refusal> {
     if begins(bytes, LINE) {
         line(bytes)

@@ -93,7 +93,8 @@ impl Body {
     /// memory is allocated for what is only announced. Feeding nothing checks an announced length before [`CONTINUE`]
     /// is sent.
     ///
-    /// # Errors `413` when more than `limit` bytes of content are announced, `400` when the chunks are malformed or
+    /// # Errors
+    /// `413` when more than `limit` bytes of content are announced, `400` when the chunks are malformed or
     /// carry over [`MAX_ASIDE`] bytes of extensions and trailers. After either, the end of the body is unknown.
     pub fn feed(
         &mut self,
