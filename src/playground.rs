@@ -12,7 +12,7 @@ use crate::wire::http::{Reply, Status};
 const PAGE: &[u8] = include_bytes!("playground.html");
 
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-ZUCTmo4uBLsRhD0hqMy4CbpstHjHeSd+AWBlZyo/7Es='; \
+    script-src 'sha256-zjtWZfKxZmxhSQfO2QdgH7pHnvTV/xJLy5WXKEIw72M='; \
     style-src 'sha256-RVUMZH3/YwpBk39vZZeDlDQvQRuq77T77Ke0VDCkV88='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
