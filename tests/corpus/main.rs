@@ -1,4 +1,4 @@
-//! The corpus of every fuzz target, replayed: what once was worth a try stays tried, without a fuzzer or nightly.
+//! Replays the corpus of every fuzz target, without a fuzzer.
 
 #[allow(dead_code, reason = "the stories use more of it")]
 #[path = "../hub/client.rs"]
