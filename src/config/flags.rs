@@ -13,7 +13,7 @@ pub struct Flag {
     pub name: &'static str,
     /// The heading under which the help has it.
     pub group: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: ValueKind,
     /// What stands for the value in the help.
     pub value: &'static str,
     /// The value without flag and variable, spelled as a user would; empty is none.
@@ -24,7 +24,7 @@ pub struct Flag {
 
 /// How a flag's value is gathered, and how much of it an error line may show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     One,
     /// Comma-separated; a repeated flag adds to the list.
     List,
@@ -69,7 +69,7 @@ flags! {
     listen_addr: LISTEN_ADDR = Flag {
         name: "listen-addr",
         group: "Listening",
-        kind: Kind::List,
+        kind: ValueKind::List,
         value: "ADDR,...",
         default: ":3000",
         about: "address to listen on: :PORT (all interfaces, IPv4 and IPv6), HOST:PORT, [V6]:PORT or \
@@ -78,7 +78,7 @@ flags! {
     reuse_port: REUSE_PORT = Flag {
         name: "reuse-port",
         group: "Listening",
-        kind: Kind::Switch,
+        kind: ValueKind::Switch,
         value: "true|false",
         default: "false",
         about: "share the TCP port with other processes on this machine that have this flag; the kernel \
@@ -87,7 +87,7 @@ flags! {
     authorizer_url: AUTHORIZER_URL = Flag {
         name: "authorizer-url",
         group: "Authorizer",
-        kind: Kind::Url,
+        kind: ValueKind::Url,
         value: "URL",
         default: "",
         about: "webhook to ask before every connect, join, leave and broadcast, http://... or \
@@ -96,7 +96,7 @@ flags! {
     authorizer_timeout: AUTHORIZER_TIMEOUT = Flag {
         name: "authorizer-timeout",
         group: "Authorizer",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "DURATION",
         default: "5s",
         about: "time limit for one call to the authorizer, and separately for the wait for a worker \
@@ -105,7 +105,7 @@ flags! {
     authorizer_workers: AUTHORIZER_WORKERS = Flag {
         name: "authorizer-workers",
         group: "Authorizer",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "COUNT",
         default: "256",
         about: "maximum number of worker threads, each with one call in flight; the default is capped at \
@@ -114,7 +114,7 @@ flags! {
     authorizer_queue: AUTHORIZER_QUEUE = Flag {
         name: "authorizer-queue",
         group: "Authorizer",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "COUNT",
         default: "10000",
         about: "maximum number of questions that wait for a worker; a further one fails as if the \
@@ -123,7 +123,7 @@ flags! {
     authorizer_key: AUTHORIZER_KEY = Flag {
         name: "authorizer-key",
         group: "Authorizer",
-        kind: Kind::Secret,
+        kind: ValueKind::Secret,
         value: "KEY[,KEY]",
         default: "",
         about: "sign every call to the authorizer with HMAC-SHA256, in X-Wsify-Signature; give two keys \
@@ -132,7 +132,7 @@ flags! {
     broker_driver: BROKER_DRIVER = Flag {
         name: "broker-driver",
         group: "Broker",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "memory|redis",
         default: "memory",
         about: "how servers share their channels: memory (not at all) or redis",
@@ -140,7 +140,7 @@ flags! {
     broker_dsn: BROKER_DSN = Flag {
         name: "broker-dsn",
         group: "Broker",
-        kind: Kind::Url,
+        kind: ValueKind::Url,
         value: "URL",
         default: "",
         about: "address of redis: redis://[user:pass@]host[:port][/db], or rediss:// for TLS; required \
@@ -149,7 +149,7 @@ flags! {
     broker_prefix: BROKER_PREFIX = Flag {
         name: "broker-prefix",
         group: "Broker",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "TEXT",
         default: "",
         about: "prefix for every channel name at the broker",
@@ -157,7 +157,7 @@ flags! {
     broadcasting_key: BROADCASTING_KEY = Flag {
         name: "broadcasting-key",
         group: "Access",
-        kind: Kind::Secret,
+        kind: ValueKind::Secret,
         value: "KEY",
         default: "",
         about: "key that backends must send to /broadcast, /metrics and /tap; without it only peers on \
@@ -166,7 +166,7 @@ flags! {
     allowed_origins: ALLOWED_ORIGINS = Flag {
         name: "allowed-origins",
         group: "Access",
-        kind: Kind::List,
+        kind: ValueKind::List,
         value: "ORIGIN,...",
         default: "*",
         about: "origins that a browser may connect from: https://app.example.com, https://*.example.com, \
@@ -175,7 +175,7 @@ flags! {
     trusted_proxies: TRUSTED_PROXIES = Flag {
         name: "trusted-proxies",
         group: "Access",
-        kind: Kind::List,
+        kind: ValueKind::List,
         value: "CIDR,...",
         default: "",
         about: "proxies to trust for X-Forwarded-For: addresses, networks such as 10.0.0.0/8, or unix \
@@ -184,7 +184,7 @@ flags! {
     proxy_protocol: PROXY_PROTOCOL = Flag {
         name: "proxy-protocol",
         group: "Access",
-        kind: Kind::Switch,
+        kind: ValueKind::Switch,
         value: "true|false",
         default: "false",
         about: "expect a PROXY protocol header, version 1 or 2, from trusted proxies and on unix sockets",
@@ -192,7 +192,7 @@ flags! {
     max_connections: MAX_CONNECTIONS = Flag {
         name: "max-connections",
         group: "Limits",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "COUNT",
         default: "0",
         about: "maximum number of connections; 0 means what the limit on open files allows, less a reserve",
@@ -200,7 +200,7 @@ flags! {
     max_connections_per_ip: MAX_CONNECTIONS_PER_IP = Flag {
         name: "max-connections-per-ip",
         group: "Limits",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "COUNT",
         default: "0",
         about: "maximum number of connections per address; an IPv6 /64 counts as one address; 0 means no \
@@ -209,7 +209,7 @@ flags! {
     max_message_size: MAX_MESSAGE_SIZE = Flag {
         name: "max-message-size",
         group: "Limits",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "SIZE",
         default: "1MiB",
         about: "maximum size of a client's message, and of a POST body",
@@ -217,7 +217,7 @@ flags! {
     max_channels: MAX_CHANNELS = Flag {
         name: "max-channels",
         group: "Limits",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "COUNT",
         default: "1000",
         about: "maximum number of channels per connection",
@@ -225,7 +225,7 @@ flags! {
     max_message_rate: MAX_MESSAGE_RATE = Flag {
         name: "max-message-rate",
         group: "Limits",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "COUNT",
         default: "0",
         about: "messages per second that a connection may send, and its largest burst; 0 means no limit",
@@ -233,7 +233,7 @@ flags! {
     max_queue_size: MAX_QUEUE_SIZE = Flag {
         name: "max-queue-size",
         group: "Limits",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "SIZE",
         default: "1MiB",
         about: "maximum number of bytes queued for one slow connection; beyond it the connection is closed",
@@ -241,7 +241,7 @@ flags! {
     max_total_queue_size: MAX_TOTAL_QUEUE_SIZE = Flag {
         name: "max-total-queue-size",
         group: "Limits",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "SIZE",
         default: "1GiB",
         about: "total bytes buffered for all connections; under pressure the largest holders are \
@@ -250,7 +250,7 @@ flags! {
     handshake_timeout: HANDSHAKE_TIMEOUT = Flag {
         name: "handshake-timeout",
         group: "Timeouts",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "DURATION",
         default: "10s",
         about: "time limit from accepting a connection to its complete request",
@@ -258,7 +258,7 @@ flags! {
     ping_interval: PING_INTERVAL = Flag {
         name: "ping-interval",
         group: "Timeouts",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "DURATION",
         default: "25s",
         about: "silence after which the server sends a ping; after another interval of silence the \
@@ -267,7 +267,7 @@ flags! {
     drain_timeout: DRAIN_TIMEOUT = Flag {
         name: "drain-timeout",
         group: "Timeouts",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "DURATION",
         default: "10s",
         about: "time limit for a graceful stop; 0 stops at once",
@@ -275,7 +275,7 @@ flags! {
     log_level: LOG_LEVEL = Flag {
         name: "log-level",
         group: "Logging",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "error|warn|info|debug",
         default: "info",
         about: "least severe level to log",
@@ -283,7 +283,7 @@ flags! {
     log_format: LOG_FORMAT = Flag {
         name: "log-format",
         group: "Logging",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "json|text",
         default: "",
         about: "format of log lines; by default text at a terminal, and json elsewhere",
@@ -291,7 +291,7 @@ flags! {
     access_log: ACCESS_LOG = Flag {
         name: "access-log",
         group: "Logging",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "off|errors|all",
         default: "errors",
         about: "which disconnects are logged: none, only errors, or all with their message and byte counts",
@@ -299,7 +299,7 @@ flags! {
     playground: PLAYGROUND = Flag {
         name: "playground",
         group: "Trying it out",
-        kind: Kind::Switch,
+        kind: ValueKind::Switch,
         value: "true|false",
         default: "false",
         about: "serve a page at / that connects, joins, broadcasts and shows what happens",
@@ -307,7 +307,7 @@ flags! {
     check: CHECK = Flag {
         name: "check",
         group: "Trying it out",
-        kind: Kind::Switch,
+        kind: ValueKind::Switch,
         value: "true|false",
         default: "false",
         about: "test the addresses, the authorizer and the broker, print a report, and exit with 0 or 1",
@@ -341,11 +341,11 @@ pub(super) fn help() -> String {
             text += &format!("\n{group}:\n");
         }
         let spelled = match flag.kind {
-            Kind::Switch => format!("--{}", flag.name),
+            ValueKind::Switch => format!("--{}", flag.name),
             _ => format!("--{} {}", flag.name, flag.value),
         };
         let default = match (flag.kind, flag.default) {
-            (Kind::Switch, _) | (_, "") => None,
+            (ValueKind::Switch, _) | (_, "") => None,
             (_, default) => Some(format!("[default: {default}]")),
         };
         push_entry(&mut text, &spelled, flag.about, default.as_deref());
