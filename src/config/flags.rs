@@ -1,8 +1,8 @@
 //! Every flag, as data: its name, variable, default and help.
 //!
-//! Decision: one table makes argh's struct, the help, the README's table, the variables and the defaults, over argh's own
-//! help, which knows neither variables nor defaults. A default passes through the same checks as any other value, so it cannot disagree with its
-//! documentation.
+//! Decision: argh's struct, the help, the README's table, the variables and the defaults come from one table. Chosen
+//! over argh's own help, which has neither variables nor defaults. A default passes through the same checks as any
+//! other value, so it cannot disagree with its documentation.
 
 use argh::FromArgs;
 
@@ -321,10 +321,10 @@ pub(super) fn names() -> Vec<String> {
     all.map(|name| format!("--{name}")).collect()
 }
 
-/// Columns of the help, as a terminal has them at least.
+/// Columns of the help: the least that a terminal has.
 const COLUMNS: usize = 80;
 
-/// Where what a flag does begins: behind the longest flags that leave room for it.
+/// The column where the description of a flag begins.
 const INDENT: usize = 32;
 
 /// The text of `--help`.
