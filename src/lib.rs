@@ -45,10 +45,13 @@
 //! wire/frame.rs            one frame: read its header, judge it, unmask, encode (RFC 6455 5.2)
 //! wire/message.rs          frames to messages: fragments, UTF-8, sizes, pings, closes (RFC 6455 5.4 to 5.6, 7)
 //! wire/json.rs             one JSON object in one pass: where its values lie, which name came twice
+//! wire/json/members.rs     any object or array, by its parts
 //! wire/command.rs          a client's message, a POST's body
 //! wire/channel_name.rs     channel names: trimmed, checked, shared
 //! wire/answer.rs           the JSON that clients are sent: answers, errors, contents with their channel
-//! wire/answer_fields.rs    what the authorizer's answer may say besides yes and no
+//! wire/answer_fields.rs    what the authorizer's answer may say besides yes and no; patterns of channels
+//! wire/answer_fields/read.rs   how that is read: types, ranges, what belongs where; the array that answers a batch
+//! wire/answer_fields/wrong.rs  a field that cannot be used, for the log
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
 //! wire/resp.rs             commands to redis, and its replies
 //!
@@ -85,6 +88,7 @@
 //! hub/settle.rs            what follows from whatever was done to a connection, in named steps; how a WebSocket is closed
 //! hub/report/mod.rs        what happened, told once: metrics, access log, taps and log listen
 //! hub/report/listeners.rs  these listeners, and what is counted for every read and send
+//! hub/report/answers.rs      what the log says of the authorizer's answers
 //! hub/report/access_log.rs   the access log: a line for an end, and for a refused request
 //! hub/report/tap.rs        taps: the filter of each, and lines on their way to them
 //! hub/state.rs             the hub's fields: facts, what follows from them, what leaves

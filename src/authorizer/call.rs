@@ -29,7 +29,7 @@ use super::signature::Signer;
 use super::transport::Traffic;
 use super::url::Url;
 use crate::effect::{Question, Verdict};
-use crate::wire::answer_fields::{AnswerFields, Asked};
+use crate::wire::answer_fields::{AnswerFields, Asked, WrongField};
 use crate::wire::http;
 use crate::wire::question::read_state;
 
@@ -58,6 +58,7 @@ pub(super) struct Outcome {
     pub(super) status: Option<u16>,
     pub(super) fields: Option<Box<AnswerFields>>,
     pub(super) unreadable: Option<String>,
+    pub(super) wrong: Vec<WrongField>,
     pub(super) trouble: Option<String>,
     /// Its status is 5xx, or there was no HTTP answer.
     pub(super) call_failed: bool,
@@ -71,6 +72,7 @@ impl Outcome {
             status: None,
             fields: None,
             unreadable: None,
+            wrong: Vec::new(),
             trouble: Some(trouble),
             call_failed: true,
         }
@@ -89,6 +91,7 @@ impl Outcome {
             status: Some(status),
             fields: None,
             unreadable: None,
+            wrong: Vec::new(),
             trouble: down.then(|| format!("status {status}")),
             call_failed: down,
         }

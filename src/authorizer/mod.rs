@@ -125,6 +125,7 @@ pub fn probe(settings: &Settings, body: Vec<u8>) -> io::Result<Answer> {
         from: nobody,
         asked: Asked::Connect,
         body,
+        alone: false,
     };
     let asked = Instant::now();
     let outcome = clients.client().ask(&question);
@@ -134,6 +135,7 @@ pub fn probe(settings: &Settings, body: Vec<u8>) -> io::Result<Answer> {
         status: outcome.status,
         fields: outcome.fields,
         unreadable: outcome.unreadable,
+        wrong: outcome.wrong,
         trouble: outcome.trouble,
         call: None,
         call_failed: outcome.call_failed,

@@ -229,6 +229,7 @@ fn question(slot: u32, asked: Asked) -> Question {
             generation: 7,
         },
         asked,
+        alone: false,
         body: format!("{{\"command\":\"{slot}\"}}").into_bytes(),
     }
 }

@@ -59,6 +59,7 @@ impl Pool {
             status: outcome.status,
             fields: outcome.fields,
             unreadable: outcome.unreadable,
+            wrong: outcome.wrong,
             trouble: outcome.trouble,
             call: Some(self.calls.fetch_add(1, Ordering::Relaxed)),
             call_failed: outcome.call_failed,
