@@ -1,4 +1,4 @@
-//! What an answer of the authorizer may say besides yes and no (`docs/authorizer.md#fields`).
+//! What an answer of the authorizer may say besides yes and no (`docs/authorizer.md#answers`).
 //!
 //! Owns: the fields as values, and what a pattern of `allow` matches. Knows: what a question may be about. Never knows: how
 //! an answer is read or travels, or what follows from a field.

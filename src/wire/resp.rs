@@ -27,7 +27,7 @@ const MAX_LINE: usize = 64 * 1024;
 
 /// A reply, or a message of a subscription. Ranges lie in the bytes that were read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
+pub enum RedisReply {
     /// It is done: OK, PONG, a number, a string.
     Done,
     /// It is not, and why.
@@ -52,14 +52,14 @@ pub struct Malformed;
 ///
 /// # Errors
 /// It is not the protocol, or a reply that no publisher or subscriber gets.
-pub fn read(bytes: &[u8]) -> Result<Option<(Reply, usize)>, Malformed> {
+pub fn read(bytes: &[u8]) -> Result<Option<(RedisReply, usize)>, Malformed> {
     if bytes.first() != Some(&b'*') {
         let Some((item, used)) = read_item(bytes, 0)? else {
             return Ok(None);
         };
         let reply = match item {
-            RangeFrame::Error((from, to)) => Reply::Error(from..to),
-            _ => Reply::Done,
+            RangeFrame::Error((from, to)) => RedisReply::Error(from..to),
+            _ => RedisReply::Done,
         };
         return Ok(Some((reply, used)));
     }
@@ -73,7 +73,7 @@ pub fn read(bytes: &[u8]) -> Result<Option<(Reply, usize)>, Malformed> {
         )
     {
         let rest = skip(bytes, end, count.saturating_sub(1))?;
-        return Ok(rest.map(|used| (Reply::Role(from..to), used)));
+        return Ok(rest.map(|used| (RedisReply::Role(from..to), used)));
     }
     let mut items = [const { RangeFrame::Null }; MAX_ITEMS];
     for place in items.get_mut(..count).ok_or(Malformed)? {
@@ -92,14 +92,14 @@ pub fn read(bytes: &[u8]) -> Result<Option<(Reply, usize)>, Malformed> {
                     RangeFrame::BulkString((start, end)),
                     ..,
                 ],
-            ) => Reply::Message {
+            ) => RedisReply::Message {
                 channel: *from..*to,
                 content: *start..*end,
             },
-            (b"subscribe", _) => Reply::Subscribed,
-            (b"unsubscribe", _) => Reply::Unsubscribed,
+            (b"subscribe", _) => RedisReply::Subscribed,
+            (b"unsubscribe", _) => RedisReply::Unsubscribed,
             // What a subscriber's PING is answered with.
-            (b"pong", _) => Reply::Done,
+            (b"pong", _) => RedisReply::Done,
             _ => return Err(Malformed),
         },
         _ => return Err(Malformed),
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     /// A reply whole, cut anywhere, and with more behind it.
-    fn reads(bytes: &[u8]) -> Result<Reply, Malformed> {
+    fn reads(bytes: &[u8]) -> Result<RedisReply, Malformed> {
         for cut in 0..bytes.len() {
             match read(&bytes[..cut]) {
                 Ok(None) => {}
@@ -215,49 +215,52 @@ mod tests {
     #[test]
     fn replies() {
         for (bytes, reply) in [
-            (&b"+OK\r\n"[..], Reply::Done),
-            (b"+PONG\r\n", Reply::Done),
-            (b":3\r\n", Reply::Done),
-            (b"$4\r\nping\r\n", Reply::Done),
-            (b"$-1\r\n", Reply::Done),
-            (b"*2\r\n$4\r\npong\r\n$0\r\n\r\n", Reply::Done),
-            (b"-ERR no\r\n", Reply::Error(1..7)),
+            (&b"+OK\r\n"[..], RedisReply::Done),
+            (b"+PONG\r\n", RedisReply::Done),
+            (b":3\r\n", RedisReply::Done),
+            (b"$4\r\nping\r\n", RedisReply::Done),
+            (b"$-1\r\n", RedisReply::Done),
+            (b"*2\r\n$4\r\npong\r\n$0\r\n\r\n", RedisReply::Done),
+            (b"-ERR no\r\n", RedisReply::Error(1..7)),
             (
                 b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n",
-                Reply::Subscribed,
+                RedisReply::Subscribed,
             ),
             (
                 b"*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n",
-                Reply::Unsubscribed,
+                RedisReply::Unsubscribed,
             ),
             (
                 b"*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n",
-                Reply::Unsubscribed,
+                RedisReply::Unsubscribed,
             ),
             (
                 b"*3\r\n$7\r\nmessage\r\n$2\r\na\n\r\n$4\r\n\r\n\r\n\r\n",
-                Reply::Message {
+                RedisReply::Message {
                     channel: 21..23,
                     content: 29..33,
                 },
             ),
-            (b"*3\r\n$6\r\nmaster\r\n:9\r\n*0\r\n", Reply::Role(8..14)),
+            (
+                b"*3\r\n$6\r\nmaster\r\n:9\r\n*0\r\n",
+                RedisReply::Role(8..14),
+            ),
             (
                 b"*3\r\n$6\r\nmaster\r\n:9\r\n*2\r\n*3\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\n2\r\n\
                   *3\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\n2\r\n",
-                Reply::Role(8..14),
+                RedisReply::Role(8..14),
             ),
             (
                 b"*5\r\n$5\r\nslave\r\n$1\r\na\r\n:6379\r\n$7\r\nconnect\r\n:-1\r\n",
-                Reply::Role(8..13),
+                RedisReply::Role(8..13),
             ),
             (
                 b"*2\r\n$8\r\nsentinel\r\n*1\r\n$1\r\na\r\n",
-                Reply::Role(8..16),
+                RedisReply::Role(8..16),
             ),
             (
                 b"*3\r\n$7\r\nmessage\r\n$0\r\n\r\n$0\r\n\r\n",
-                Reply::Message {
+                RedisReply::Message {
                     channel: 21..21,
                     content: 27..27,
                 },
