@@ -117,12 +117,18 @@
 //! hub/limits/eviction.rs   idle HTTP connections are closed when file descriptors run out
 //!
 //! authorizer/mod.rs        the loop's side: a Question goes out, an Answer comes home; never sees a client
+//! authorizer/settings.rs   what it is configured with
 //! authorizer/pool.rs       how many worker threads there are, and what they share with the loop
+//! authorizer/task.rs       a question on its way through the pool
 //! authorizer/waiting.rs    questions that wait for a worker
 //! authorizer/worker.rs     one worker: it asks, hands the answer in, rests, ends
-//! authorizer/call.rs       one question and its answer, on a connection that is kept alive
-//! authorizer/dial.rs       a connection to the authorizer: name, TCP, TLS, timeouts
+//! authorizer/seat.rs       where an idle worker is called
+//! authorizer/threads.rs    what all its threads have in common
+//! authorizer/call.rs       one call and its answer, on a connection that is kept alive
+//! authorizer/dial.rs       a connection to the authorizer is made: name, TCP, TLS
+//! authorizer/link.rs       that connection as bytes: TCP or TLS, timeouts
 //! authorizer/transport.rs  that connection as ureq uses it
+//! authorizer/traffic.rs    what a worker knows of its connections
 //! authorizer/unfold.rs     folded header lines of an answer, made one line
 //! authorizer/signature.rs  what proves to the receiver of a call that wsify has sent it: --authorizer-key
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets

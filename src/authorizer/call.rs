@@ -23,10 +23,10 @@ use std::time::{Duration, Instant, SystemTime};
 use ureq::config::{AutoHeaderValue, Config};
 use ureq::http::{HeaderMap, HeaderValue, Response, header};
 
-use super::Settings;
 use super::dial::{Dialer, Later};
+use super::settings::AuthorizerSettings;
 use super::signature::Signer;
-use super::transport::Traffic;
+use super::traffic::Traffic;
 use super::url::Url;
 use crate::effect::{Question, Verdict};
 use crate::wire::answer_fields::{AnswerFields, Asked, WrongField};
@@ -114,7 +114,7 @@ impl ClientFactory {
     ///
     /// # Errors
     /// For an `https` URL: no root certificate can be read.
-    pub(super) fn new(settings: &Settings, probes: bool) -> io::Result<ClientFactory> {
+    pub(super) fn new(settings: &AuthorizerSettings, probes: bool) -> io::Result<ClientFactory> {
         let (url, cert_file) = (&settings.url, settings.cert_file.as_ref());
         let credentials = url.credentials.as_ref().map_or(0, HeaderValue::len);
         let config = Config::builder()
