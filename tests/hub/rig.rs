@@ -220,6 +220,7 @@ impl Rig {
             status: status(verdict),
             fields: state.map(AnswerFields::with_state),
             unreadable: None,
+            wrong: Vec::new(),
             trouble: None,
             call: None,
             call_failed: verdict == Verdict::Unavailable,

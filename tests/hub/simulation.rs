@@ -573,6 +573,7 @@ impl Sim {
                 from: stray,
                 asked: Asked::Join,
                 body: Vec::new(),
+                alone: false,
             };
             self.rig.send_verdict(&question, Verdict::Allow, None);
         }

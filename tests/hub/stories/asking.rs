@@ -2,6 +2,7 @@
 
 use wsify::effect::{ConnId, Verdict};
 use wsify::hub::{Inventory, Settings};
+use wsify::wire::answer_fields::{AnswerLimits, Asked, read};
 
 use crate::client::{broadcast, get, local, text, upgrade};
 use crate::rig::{Rig, settings};
@@ -251,4 +252,49 @@ fn an_answer_that_cannot_be_read_is_logged_at_most_once_a_minute() {
         rig.pass(20_000);
     }
     assert_eq!(seen, ["it begins with a byte order mark (BOM)"]);
+}
+
+#[test]
+fn a_wrong_field_is_logged_at_most_once_a_minute_for_each_field() {
+    let mut rig = Rig::with_authorizer();
+    let mut seen = Vec::new();
+    let answers = [
+        (Verdict::Unavailable, 200, r#"{"user":1.5,"state":1}"#),
+        (Verdict::Deny, 403, r#"{"message":""}"#),
+        (Verdict::Unavailable, 200, r#"{"user":false}"#),
+        (Verdict::Deny, 403, r#"{"message":[]}"#),
+        (Verdict::Unavailable, 200, r#"{"user":[]}"#),
+    ];
+    for (verdict, status, body) in answers {
+        let _ann = rig.upgrading("");
+        let question = rig.questions.pop_front().unwrap();
+        let limits = AnswerLimits {
+            channels: 1,
+            content: 1000,
+        };
+        let reading = read(Asked::Connect, status, body.as_bytes(), &limits);
+        let answer = rig.send_verdict(&question, verdict, None);
+        answer.wrong = reading.wrong;
+        answer.status = Some(status);
+        rig.run();
+        let warnings = rig
+            .logged()
+            .into_iter()
+            .filter(|line| line["level"] == "warn");
+        seen.extend(warnings.map(|line| {
+            format!(
+                "{} {} {} {} {}",
+                line["field"], line["value"], line["reason"], line["command"], line["status"]
+            )
+        }));
+        rig.pass(20_000);
+    }
+    assert_eq!(
+        seen,
+        [
+            r#""user" "1.5" "expected a string of 1 to 255 bytes, or an integer without fraction and exponent" "connect" 200"#,
+            r#""message" "\"\"" "expected a string of 1 to 256 bytes" "connect" 403"#,
+            r#""user" "[]" "expected a string of 1 to 255 bytes, or an integer without fraction and exponent" "connect" 200"#,
+        ]
+    );
 }
