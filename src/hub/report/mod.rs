@@ -196,7 +196,7 @@ fn log_answer<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str) {
         && listeners.unreadable.admit(now).is_some()
     {
         listeners.log.warn(
-            "the authorizer's answer to a connect cannot be read: the client is let in without a state",
+            "the authorizer's answer to a connect cannot be read: the client is admitted without a state",
             &[("reason", Value::Text(why))],
         );
     }
@@ -205,7 +205,7 @@ fn log_answer<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str) {
         && listeners.other_2xx.admit(now).is_some()
     {
         listeners.log.warn(
-            "the authorizer answers with a 2xx that is not 200, which is a no: only 200 is a yes",
+            "the authorizer answers with a 2xx other than 200, which counts as a no: answer 200 to allow",
             &[("status", shown), ("command", Value::Text(command))],
         );
     }
@@ -349,7 +349,7 @@ pub fn overloaded<S: Stream>(hub: &mut Hub<S>) {
     if hub.listeners.overloaded.begin(hub.clock.now) {
         let bytes = hub.usage.memory.total(&hub.runs) as u64;
         hub.listeners.log.warn(
-            "too much waits: connections that hold much of it are ended; see --max-total-queue-size",
+            "too much waits in the queues: the largest holders are disconnected; see --max-total-queue-size",
             &[("bytes", Value::Number(bytes))],
         );
     }
@@ -360,7 +360,7 @@ pub fn look_whether_relaxed<S: Stream>(hub: &mut Hub<S>) {
     let overloaded = &mut hub.listeners.overloaded;
     if overloaded.holds() && hub.usage.memory.is_relaxed(&hub.runs) && overloaded.end(hub.clock.now)
     {
-        let room = "there is room again for what has to wait";
+        let room = "there is room again in the queues";
         hub.listeners.log.info(room, &[]);
     }
 }
