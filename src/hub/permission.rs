@@ -89,8 +89,12 @@ fn ask<S: Stream>(hub: &mut Hub<S>, from: ConnId, asked: Asked, body: Vec<u8>) {
         && !connection.was_reset()
     {
         connection.set_asking(true);
-        hub.effects
-            .push_back(Effect::Ask(Question { from, asked, body }));
+        hub.effects.push_back(Effect::Ask(Question {
+            from,
+            asked,
+            body,
+            alone: false,
+        }));
     }
 }
 
