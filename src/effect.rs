@@ -9,7 +9,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::wire::answer_fields::{AnswerFields, Asked, NewState};
+use crate::wire::answer_fields::{AnswerFields, Asked};
 use crate::wire::channel_name::ChannelName;
 
 /// A connection's name inside the process. What comes back late (an event, a verdict, a receipt) is looked up by it: a
@@ -121,10 +121,7 @@ pub struct Answer {
 impl Answer {
     /// The state that the connection is given, as JSON.
     pub fn state(&self) -> Option<&str> {
-        match self.fields.as_ref()?.state.as_ref()? {
-            NewState::Json(state) => Some(state),
-            NewState::Removed => None,
-        }
+        self.fields.as_ref()?.state.as_ref()?.json()
     }
 
     /// There is none, for this reason.

@@ -120,16 +120,20 @@ impl Agenda {
         self.to_drop.pop()
     }
 
-    /// Has a connection looked at at its deadline, unless it is looked at before.
+    /// Has a connection looked at at its deadline, unless it is looked at before. `refresh` is when it is to be asked about
+    /// again, which has to wait until nothing of it is suspended.
     #[inline(always)]
     pub fn watch<S: Stream>(
         &mut self,
         id: ConnId,
         connection: &mut Connection<S>,
+        refresh: Option<Millis>,
         now: Millis,
         limits: &Limits,
     ) {
-        if let Some(at) = connection.deadline(now, limits) {
+        let refresh = refresh.filter(|_| connection.is_open() && connection.is_listening());
+        let own = connection.deadline(now, limits);
+        if let Some(at) = own.into_iter().chain(refresh).min() {
             let alarm = &mut connection.marks().alarm;
             if *alarm == 0 || Deadlines::is_before(at, *alarm) {
                 *alarm = self.deadlines.insert(id.slot, at);

@@ -79,6 +79,16 @@ pub enum NewState {
     Json(Box<str>),
 }
 
+impl NewState {
+    /// The state, if there is one from now on.
+    pub fn json(&self) -> Option<&str> {
+        match self {
+            NewState::Removed => None,
+            NewState::Json(state) => Some(state),
+        }
+    }
+}
+
 /// How a refused connection is closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseWith {
@@ -92,4 +102,29 @@ pub struct Allow {
     pub join: Box<[Box<str>]>,
     pub leave: Box<[Box<str>]>,
     pub broadcast: Box<[Box<str>]>,
+}
+
+impl Allow {
+    /// The pattern that allows a command on a channel, if any does.
+    pub fn pattern_for(&self, verb: Verb, channel: &str) -> Option<&str> {
+        let patterns = match verb {
+            Verb::Join => &self.join,
+            Verb::Leave => &self.leave,
+            Verb::Broadcast => &self.broadcast,
+        };
+        let matching = patterns.iter().find(|it| matches_pattern(it, channel));
+        matching.map(|pattern| &**pattern)
+    }
+
+    pub fn permits(&self, verb: Verb, channel: &str) -> bool {
+        self.pattern_for(verb, channel).is_some()
+    }
+}
+
+/// Whether a pattern, a channel's name or a prefix and `*`, is about a channel.
+fn matches_pattern(pattern: &str, channel: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => channel.starts_with(prefix),
+        None => pattern == channel,
+    }
 }

@@ -17,16 +17,14 @@ const FUNCTION: usize = 60;
 const LONG_FUNCTIONS: &[(&str, usize)] = &[];
 
 /// Files that import each other, directly or through others.
-const CIRCLES: &[&[&str]] = &[
-    &[
-        "authorizer/call.rs",
-        "authorizer/dial.rs",
-        "authorizer/pool.rs",
-        "authorizer/transport.rs",
-        "authorizer/waiting.rs",
-        "authorizer/worker.rs",
-    ],
-];
+const CIRCLES: &[&[&str]] = &[&[
+    "authorizer/call.rs",
+    "authorizer/dial.rs",
+    "authorizer/pool.rs",
+    "authorizer/transport.rs",
+    "authorizer/waiting.rs",
+    "authorizer/worker.rs",
+]];
 
 /// Names of more than one type.
 const SHARED_NAMES: &[&str] = &[];
