@@ -3,13 +3,14 @@
 //!
 //! Owns: [`Identities`], the texts of all connections. Knows: bytes. Never knows: connections, or what the texts mean.
 //!
-//! Decision: shelves of equal pieces, one for each 16 bytes of size, over an allocation for each identity. Because while clients
-//! rush in, identities would lie between questions that are gone a moment later, and their pages could not be given back: 80
-//! bytes of each connection with a query of 60. The price is that a shelf is given back when its last identity is.
+//! Decision: shelves of equal pieces, one for each 16 bytes of size, over an allocation for each identity. During a
+//! rush of clients, separate identities would lie between questions that are freed a moment later. Their pages could
+//! not be returned, which costs 80 bytes per connection with a query of 60. The price is that a shelf is freed only
+//! with its last identity.
 //!
-//! Decision: a state is kept apart and shared from its second sighting on, over keeping each state once from the start.
-//! Because most states are one connection's own, and to find any state again costs 40 bytes for each. The price is that the
-//! first connection with a state has a copy of its own.
+//! Decision: a state is shared from its second sighting on, over sharing each one from the start. Most states belong to
+//! one connection, and an index of all states would cost 40 bytes for each. The price is that the first connection with
+//! a state keeps a copy of its own.
 
 use slab::Slab;
 

@@ -131,8 +131,12 @@ fn ask<S: Stream>(
     {
         connection.set_asking(true);
         asking::asked(hub, from, asked, channel);
-        hub.effects
-            .push_back(Effect::Ask(Question { from, asked, body }));
+        hub.effects.push_back(Effect::Ask(Question {
+            from,
+            asked,
+            body,
+            alone: false,
+        }));
     }
 }
 

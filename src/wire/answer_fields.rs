@@ -1,10 +1,21 @@
-//! What an answer of the authorizer may say besides yes and no (`docs/authorizer.md#fields`).
+//! What an answer of the authorizer may say besides yes and no (`docs/authorizer.md#answers`).
 //!
-//! Owns: the fields, their types and their limits. Knows: which field belongs to an answer about what. Never knows: how an
-//! answer travels, or what follows from a field.
+//! Owns: the fields as values, and what a pattern of `allow` matches. Knows: what a question may be about. Never knows: how
+//! an answer is read or travels, or what follows from a field.
 
 use super::channel_name::ChannelName;
 use super::command::Verb;
+
+mod fuzz;
+mod read;
+#[cfg(test)]
+mod tests;
+mod wrong;
+
+#[doc(hidden)]
+pub use self::fuzz::fuzz;
+pub use self::read::{AnswerLimits, BatchItem, Reading, names, read, read_items};
+pub use self::wrong::{AnswerField, WrongField};
 
 /// What a question is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +73,11 @@ pub struct AnswerFields {
 }
 
 impl AnswerFields {
+    /// For an [`Answer`](crate::effect::Answer), which has no box for nothing.
+    pub fn boxed(self) -> Option<Box<AnswerFields>> {
+        (self != AnswerFields::default()).then(|| Box::new(self))
+    }
+
     /// A state, and nothing else.
     pub fn with_state(state: &str) -> Box<AnswerFields> {
         Box::new(AnswerFields {

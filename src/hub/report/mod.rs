@@ -1,16 +1,18 @@
-//! What happened, told once: each function here is one event, and metrics, access log, taps and log listen.
+//! Events: each function here is one, and metrics, access log, taps and log listen.
 //!
-//! Owns: which listener gets what of an event. Knows: the facts around it (who, where, how many members). Never knows: why
-//! it happened, or what follows. What happens for every read and every send is counted in [`listeners`] at once.
+//! Owns: which listener gets what of an event. Knows: the facts around it (connection, channel, number of members).
+//! Never knows: why it happened, or what follows. What happens for every read and every send is counted in
+//! [`listeners`] directly.
 //!
 //! A new event is a function here, and a line in it for each listener.
 //!
-//! Decision: the end of a WebSocket is two events. [`websocket_ended`] comes when its close begins, because a tap on a channel
-//! needs the memberships, which end then. [`dropped`] comes when its socket is closed, because only then is all counted that was sent:
-//! the close frame, and what waited before it. One event would lose one of the two, or keep memberships through the close.
-//! Reconsider when memberships are kept until the connection is dropped.
+//! Decision: the end of a WebSocket is two events. [`websocket_ended`] is reported when its close begins, because a tap
+//! on a channel needs the memberships, which end then. [`dropped`] is reported when its socket is closed, because until
+//! then the close frame and what waits before it are still being sent and counted. One event would lose memberships or
+//! counts, or keep memberships during the close. Reconsider when memberships are kept until the connection is dropped.
 
 pub mod access_log;
+mod answers;
 pub mod asking;
 pub mod listeners;
 pub mod tap;
@@ -22,8 +24,8 @@ use super::state::Hub;
 use crate::buffers::Slice;
 use crate::clock::Millis;
 use crate::connection::{Ending, Exchange, Peer, Stream};
-use crate::effect::{Answer, ConnId, Verdict};
-use crate::log::{Level, Value};
+use crate::effect::{Answer, ConnId};
+use crate::log::Value;
 use crate::wire::answer::{Code, Rejected};
 use crate::wire::channel_name::ChannelName;
 use crate::wire::command::{Command, Verb};
@@ -158,7 +160,7 @@ fn tap_end<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
 
 /// The authorizer has answered for a command that waits, or for an upgrade.
 pub fn decided<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str, channel: Option<&str>) {
-    log_answer(hub, answer, command);
+    answers::log(hub, answer, command);
     tell(hub, "verdict", Some(answer.to), channel, |line| {
         line.text("command", command);
         line.text("verdict", answer.verdict.as_str());
@@ -170,42 +172,6 @@ pub fn decided<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str, chan
             line.text("trouble", trouble);
         }
     });
-}
-
-/// Logs what an operator looks for: an answer that is not 200, and one that cannot be read.
-fn log_answer<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str) {
-    let now = hub.clock.now;
-    let listeners = &mut hub.listeners;
-    let status = answer.status.unwrap_or_default();
-    let shown = Value::Number(status.into());
-    if let Some(why) = &answer.unreadable
-        && listeners.unreadable.admit(now).is_some()
-    {
-        listeners.log.warn(
-            "the authorizer's answer to a connect cannot be read: the client is let in without a state",
-            &[("reason", Value::Text(why))],
-        );
-    }
-    if answer.verdict == Verdict::Deny
-        && (200..300).contains(&status)
-        && listeners.other_2xx.admit(now).is_some()
-    {
-        listeners.log.warn(
-            "the authorizer answers with a 2xx that is not 200, which is a no: only 200 is a yes",
-            &[("status", shown), ("command", Value::Text(command))],
-        );
-    }
-    if answer.status.is_some_and(|status| status != 200) && listeners.log.enabled(Level::Debug) {
-        let who = hub.roster.subject(answer.to);
-        let fields = [
-            ("status", shown),
-            ("verdict", Value::Text(answer.verdict.as_str())),
-            ("command", Value::Text(command)),
-            ("connection", Value::Shown(&who.id)),
-        ];
-        let line = "the authorizer's answer is not 200";
-        listeners.log.debug(line, &fields);
-    }
 }
 
 /// A command was done.
@@ -251,7 +217,7 @@ pub fn command_failed<S: Stream>(
     );
 }
 
-/// A command was not done, and its connection is closed, as the authorizer is down.
+/// A command was not done and its connection is closed, because the authorizer is down.
 pub fn command_abandoned<S: Stream>(hub: &mut Hub<S>, verb: Verb) {
     let outcome = [verb.as_str(), "unavailable"];
     hub.listeners.metrics.commands.add(outcome);
@@ -267,7 +233,7 @@ pub fn message_rejected<S: Stream>(hub: &mut Hub<S>, id: ConnId, rejected: &Reje
     });
 }
 
-/// A connection has published something; the members get it next, or the broker.
+/// A connection has published something, which goes to the members or the broker next.
 pub fn published<S: Stream>(hub: &mut Hub<S>, from: ConnId, channel: &str, content: &[u8]) {
     tell(hub, "broadcast", Some(from), Some(channel), |line| {
         line.content(content);
@@ -287,20 +253,20 @@ pub fn fanned_out<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) {
     }
 }
 
-/// What was pending for a member goes to its outbox, as it leaves or ends.
+/// What was pending for a member was put into its outbox, because it leaves or ends.
 pub fn enqueued<S: Stream>(hub: &mut Hub<S>, id: ConnId, slice: Slice) {
     let contents = frame::count(hub.runs.slice(slice));
     hub.listeners.enqueued(id.slot, contents);
 }
 
-/// What a connection was given that a tap watches.
+/// A delivery to a connection that a tap watches.
 pub struct Delivery {
     pub id: ConnId,
     pub contents: u32,
     pub bytes: u64,
 }
 
-/// Watched connections were given something of an audience's channel.
+/// Watched connections have received something of an audience's channel.
 pub fn watched_deliveries<S: Stream>(
     hub: &mut Hub<S>,
     audience: AudienceId,
@@ -347,7 +313,7 @@ pub fn overloaded<S: Stream>(hub: &mut Hub<S>) {
     }
 }
 
-/// Looks whether the memory budget is no longer used up.
+/// Checks whether the memory budget is no longer used up.
 pub fn look_whether_relaxed<S: Stream>(hub: &mut Hub<S>) {
     let overloaded = &mut hub.listeners.overloaded;
     if overloaded.holds() && hub.usage.memory.is_relaxed(&hub.runs) && overloaded.end(hub.clock.now)
