@@ -145,15 +145,9 @@ fn made_up_client() -> Vec<u8> {
     let mut args = Vec::new();
     question::push_connect_args(&mut args, headers.into_iter(), &[]);
     let mut body = Vec::new();
-    question::push_question(
-        &mut body,
-        "connect",
-        &args,
-        "check",
-        "127.0.0.1:1",
-        &[],
-        None,
-    );
+    question::push_question(&mut body, "connect", &args, |body| {
+        question::push_connection(body, "check", "127.0.0.1:1", None, &[], None);
+    });
     body
 }
 

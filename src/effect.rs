@@ -9,7 +9,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::wire::answer_fields::{AnswerFields, Asked, NewState, WrongField};
+use crate::wire::answer_fields::{AnswerFields, Asked, WrongField};
 use crate::wire::channel_name::ChannelName;
 
 /// A connection's name inside the process. Late events, verdicts and receipts are looked up by it. A slot's new
@@ -125,10 +125,7 @@ pub struct Answer {
 impl Answer {
     /// The state that the connection is given, as JSON.
     pub fn state(&self) -> Option<&str> {
-        match self.fields.as_ref()?.state.as_ref()? {
-            NewState::Json(state) => Some(state),
-            NewState::Removed => None,
-        }
+        self.fields.as_ref()?.state.as_ref()?.json()
     }
 
     /// There is none, for this reason.

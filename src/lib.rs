@@ -23,6 +23,7 @@
 //! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
 //! secret.rs                a text that is never shown
 //! random.rs                one generator, for jitter
+//! interned.rs              values that many connections share, kept once
 //! fd_table.rs              threads that have a table of file descriptors of their own
 //! heap.rs                  free memory is returned to the kernel
 //! process.rs               the process_* metrics, read from /proc when /metrics is requested
@@ -73,7 +74,7 @@
 //! connection/suspended.rs  what a connection waits with: for the authorizer, a channel or the broker
 //! connection/ending.rs     every way in which it ends: close code, the log's word, the metric's label
 //! connection/peer.rs       the address at the other end, packed
-//! connection/identity.rs   the query and the state that go with each of its questions, packed
+//! connection/identity.rs   the query, the user and the state that go with each of its questions, packed
 //!
 //! hub/mod.rs               all connections: the doors, nothing else
 //! hub/turn.rs              one turn of a connection: reads its input, passes each event to its handler
@@ -86,12 +87,15 @@
 //! hub/endpoints/metrics.rs     GET /metrics, and where each gauge comes from
 //! hub/endpoints/tap.rs         GET /tap: how a tap begins, how its lines are sent, how it ends
 //! hub/permission.rs        may this be done: whether to ask, the question, what an answer does, what a failure does
+//! hub/grants/mod.rs        what needs no question of a connection, and until when: allow, max_age, expires_in
+//! hub/grants/remembered.rs   answers that are remembered for one connection
 //! hub/commands.rs          join, leave and broadcast, once they are allowed
 //! hub/publish.rs           the one way to publish, and the one way to wait for it
 //! hub/replies.rs           what clients and backends are answered, and that it is reported
 //! hub/settle.rs            what follows from a change to a connection, in named steps; how a WebSocket is closed
 //! hub/report/mod.rs        events: metrics, access log, taps and log listen
 //! hub/report/listeners.rs  these listeners, and the counts of every read and send
+//! hub/report/asking.rs     events of questions, and of commands that need none
 //! hub/report/answers.rs      what the log says of the authorizer's answers
 //! hub/report/access_log.rs   the access log: a line for an end, and for a refused request
 //! hub/report/tap.rs        taps: the filter of each, and lines on their way to them
@@ -104,6 +108,7 @@
 //! hub/agenda.rs            which connections and audiences have work: lists and the wheel
 //! hub/deadlines.rs         deadlines of connections: a wheel
 //! hub/channels.rs          channels and their members, both ways
+//! hub/channels/reserved.rs   channels that a connection joins together with its 101
 //! hub/channel.rs           one channel: its audiences, what waits for it
 //! hub/names.rs             which name is which channel's
 //! hub/memberships.rs       the memberships of one connection
@@ -163,15 +168,15 @@
 //! acceptor -> clock, config, connection, effect, hub, listener, log
 //! listener -> config, connection
 //! heap, random, systemd -> clock
-//! hub -> buffers, clock, config, connection, effect, log, metrics, playground, process, random, secret, wire
-//! connection -> buffers, clock, wire
+//! hub -> buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, wire
+//! connection -> buffers, clock, interned, wire
 //! broker -> clock, config, effect, log, random, wire
 //! authorizer -> effect, fd_table, secret, tls, wire
 //! config -> authorizer, log, secret, wire
 //! effect, playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
-//! buffers, clock, fd_table, metrics, quickstart, secret, tls, wire -> nothing
+//! buffers, clock, fd_table, interned, metrics, quickstart, secret, tls, wire -> nothing
 //! ```
 //!
 //! (The hub needs from `config` the type of `--access-log`, and the acceptor's tests that of a listen address. `config`
@@ -350,6 +355,7 @@ pub mod effect;
 pub mod fd_table;
 pub mod heap;
 pub mod hub;
+pub mod interned;
 pub mod listener;
 pub mod log;
 pub mod metrics;

@@ -30,6 +30,7 @@ mod delivery;
 mod drain;
 mod drain_plan;
 mod endpoints;
+mod grants;
 mod limits;
 mod memberships;
 mod names;
@@ -53,7 +54,7 @@ pub use self::settings::{DriverGauges, Inventory, Settings};
 pub use self::state::Hub;
 
 use self::drain_plan::DrainPlan;
-use self::permission::Allowed;
+use self::permission::{Allowed, AllowedUpgrade};
 use self::publish::Publisher;
 use crate::clock::Millis;
 use crate::connection::{Awaits, Ending, Peer, Stream, Suspended};
@@ -160,7 +161,21 @@ impl<S: Stream> Hub<S> {
                 post,
                 body,
             }) => publish::publish(self, id, Publisher::Backend(exchange, post, &body)),
-            Some(Suspended::Upgrade { .. }) | None => {}
+            Some(Suspended::Upgrade {
+                exchange,
+                upgrade,
+                query,
+                fields,
+            }) => {
+                let allowed = AllowedUpgrade {
+                    exchange,
+                    upgrade,
+                    query,
+                    fields: fields.unwrap_or_default(),
+                };
+                endpoints::upgrade::go_on(self, id, allowed, receipt);
+            }
+            Some(Suspended::Refresh) | None => {}
         }
         settle::settle(self, id);
     }
@@ -175,6 +190,7 @@ impl<S: Stream> Hub<S> {
             }
             None => {}
         }
+        permission::refresh(self, id);
         settle::settle(self, id);
     }
 
@@ -237,6 +253,7 @@ impl<S: Stream> Hub<S> {
             if connection.marks().alarm == step {
                 connection.marks().alarm = 0;
                 connection.expire(&self.clock, &self.settings.limits);
+                permission::refresh(self, id);
                 settle::settle(self, id);
             }
         }
@@ -344,6 +361,10 @@ impl<S: Stream> Hub<S> {
             memberships: self.channels.memberships(),
             addresses: self.usage.per_address.len(),
             identities: self.roster.identities.count(),
+            shared_states: self.roster.identities.shared(),
+            grants: self.grants.holders(),
+            allows: self.grants.allows(),
+            reservations: self.channels.reservations(),
             runs: self.runs.live(),
             waiting: self.usage.memory.total(&self.runs),
             queued_bytes: self.runs.waiting.bytes,

@@ -56,8 +56,16 @@ pub struct Inventory {
     pub memberships: usize,
     /// Addresses with a WebSocket.
     pub addresses: usize,
-    /// Queries and states.
+    /// Queries, users and states.
     pub identities: usize,
+    /// Different states that connections share.
+    pub shared_states: usize,
+    /// Connections with a grant.
+    pub grants: usize,
+    /// Different `allow`s.
+    pub allows: usize,
+    /// Upgrades that wait with channels.
+    pub reservations: usize,
     /// Buffers of what was published.
     pub runs: usize,
     /// Bytes that wait, in both directions; what is shared counts once.

@@ -191,6 +191,18 @@ pub const FAMILIES: &[Family] = &[
         samples: |_, now, out| out.value(now.laggards),
     },
     Family {
+        name: "wsify_authorizer_questions_total",
+        kind: Kind::Counter,
+        about: "questions for the authorizer, by `command`",
+        samples: |metrics, _, out| out.by("command", &metrics.questions),
+    },
+    Family {
+        name: "wsify_authorizer_unasked_total",
+        kind: Kind::Counter,
+        about: "commands that needed no question, `by` the field that answered them: `allow` or `max_age`",
+        samples: |metrics, _, out| out.by("by", &metrics.unasked),
+    },
+    Family {
         name: "wsify_authorizer_verdicts_total",
         kind: Kind::Counter,
         about: "outcomes of questions, by `verdict`: `allow`, `deny`, `unavailable`",

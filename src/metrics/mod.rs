@@ -47,6 +47,10 @@ pub struct Metrics {
     pub broker_messages: Counters<&'static str>,
     /// Ended connections by the reason's label.
     pub endings: Counters<&'static str>,
+    /// Questions by command.
+    pub questions: Counters<&'static str>,
+    /// Commands that needed no question, by the field that has answered them.
+    pub unasked: Counters<&'static str>,
     /// Verdicts by name.
     pub verdicts: Counters<&'static str>,
     /// The authorizer's answers by [`answer_class`].
@@ -133,6 +137,8 @@ impl Metrics {
             sent: 0,
             broker_messages: Counters::of(&["delivered", "not_json", "unknown"]),
             endings: Counters::of(&[]),
+            questions: Counters::of(&["broadcast", "join", "connect", "leave", "refresh"]),
+            unasked: Counters::of(&["allow", "max_age"]),
             verdicts: Counters::of(&["allow", "deny", "unavailable"]),
             authorizer_answers: Counters::of(&ANSWER_CLASSES),
             verdict_time: Histogram::new(VERDICT_TIMES),

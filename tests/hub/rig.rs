@@ -207,6 +207,28 @@ impl Rig {
         self.run();
     }
 
+    /// Answers the oldest open question with fields, and runs the loop.
+    pub fn answer_fields(&mut self, verdict: Verdict, fields: AnswerFields) {
+        let question = self.questions.pop_front().expect("an open question");
+        self.send_verdict(&question, verdict, None).fields = Some(Box::new(fields));
+        self.run();
+    }
+
+    /// A client whose upgrade was allowed with these fields.
+    pub fn granted(&mut self, fields: AnswerFields) -> Client {
+        let mut client = self.upgrading("");
+        self.answer_fields(Verdict::Allow, fields);
+        assert_eq!(client.hear(), ["101"]);
+        client
+    }
+
+    /// The `connection` of the oldest open question.
+    pub fn connection_shown(&self) -> serde_json::Value {
+        let question = self.questions.front().expect("an open question");
+        let body: serde_json::Value = serde_json::from_slice(&question.body).expect("JSON");
+        body["connection"].clone()
+    }
+
     /// Puts a verdict on its way. The caller may change the answer's other fields.
     pub fn send_verdict(
         &mut self,
