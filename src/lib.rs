@@ -11,6 +11,7 @@
 //! main.rs                  arguments, configuration, log, server; one line on stderr if it cannot start
 //! config/mod.rs            the command line and the environment, turned once into a checked Config; no other file reads them
 //! config/flags.rs          every flag as data: name, default, help
+//! config/help.rs           the text of --help, made of it
 //! config/arguments.rs      arguments and variables as texts, and the errors that name them
 //! config/values.rs         checks and types of values
 //! config/stop.rs           why the program does not start, or ends early: a text and an exit status
@@ -20,6 +21,7 @@
 //! log/seldom.rs            throttles for lines: a number in an interval, or one while a condition lasts
 //! metrics/mod.rs           counters, gauges, histograms
 //! metrics/families.rs      every metric as data: name, kind, meaning, and the Prometheus text that follows
+//! metrics/samples.rs       the Prometheus text of a family's samples
 //! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
 //! secret.rs                a text that is never shown
 //! random.rs                one generator, for jitter
@@ -42,6 +44,8 @@
 //! wire/http/reply.rs       statuses, error answers, and their bytes
 //! wire/authority.rs        a host, and perhaps a port
 //! wire/endpoint.rs         what a request is for: the table of endpoints, and the 404 and 405 that follow from it
+//! wire/event.rs            one event as JSON, and the kinds of events
+//! wire/event_batch.rs      events of one call to their receiver
 //! wire/encoding.rs         in which encodings a content is sent to members
 //! wire/handshake.rs        whether a request may upgrade, and the answer (RFC 6455 4)
 //! wire/origins.rs          the meaning of --allowed-origins, and the CORS headers that follow from it
@@ -96,6 +100,9 @@
 //! hub/report/mod.rs        events: metrics, access log, taps and log listen
 //! hub/report/listeners.rs  these listeners, and the counts of every read and send
 //! hub/report/asking.rs     events of questions, and of commands that need none
+//! hub/report/events.rs       what the receiver of events is told
+//! hub/report/event_listener.rs   which kinds it is told, and since when connections are open
+//! hub/report/event_queue.rs  events that wait for it: numbered, bounded, the oldest dropped
 //! hub/report/answers.rs      what the log says of the authorizer's answers
 //! hub/report/access_log.rs   the access log: a line for an end, and for a refused request
 //! hub/report/tap.rs        taps: the filter of each, and lines on their way to them
@@ -108,6 +115,7 @@
 //! hub/agenda.rs            which connections and audiences have work: lists and the wheel
 //! hub/deadlines.rs         deadlines of connections: a wheel
 //! hub/channels.rs          channels and their members, both ways
+//! hub/channels/named.rs    names of the channels that a connection is in
 //! hub/channels/reserved.rs   channels that a connection joins together with its 101
 //! hub/channel.rs           one channel: its audiences, what waits for it
 //! hub/names.rs             which name is which channel's

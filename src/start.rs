@@ -21,7 +21,7 @@ use crate::broker::redis::{Redis, RedisSettings};
 use crate::clock::{Clock, millis};
 use crate::config::{self, Config, Listen, RedisAddress, RedisDsn, Stop};
 use crate::connection::Limits;
-use crate::hub::{Hub, Settings};
+use crate::hub::{EventSettings, Hub, Settings};
 use crate::listener::{self, Listener};
 use crate::log::{Log, Value};
 use crate::metrics::Metrics;
@@ -170,6 +170,10 @@ fn settings(config: &Config, max_connections: usize, authorizer: bool, random: u
         proxy_protocol: config.proxy_protocol,
         authorizer,
         access_log: config.access_log,
+        events: config.events.url.as_ref().map(|_| EventSettings {
+            kinds: config.events.kinds,
+            queue: config.events.queue,
+        }),
         instance: random,
     }
 }

@@ -425,6 +425,7 @@ fn hub() -> Hub<Puppet> {
         proxy_protocol: false,
         authorizer: false,
         access_log: AccessLog::Errors,
+        events: None,
         instance: 1,
     };
     let clock = Clock {

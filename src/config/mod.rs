@@ -6,6 +6,7 @@
 mod arguments;
 mod dsn;
 mod flags;
+mod help;
 mod stop;
 mod values;
 
@@ -22,6 +23,7 @@ pub use self::values::{AccessLog, Listen, Workers};
 use crate::authorizer::{AuthorizerSettings, Url};
 use crate::log::{Format, Level};
 use crate::secret::Secret;
+use crate::wire::event::EventKinds;
 use crate::wire::forwarded::Proxies;
 use crate::wire::origins::Origins;
 
@@ -39,6 +41,7 @@ pub struct Config {
     pub authorizer_queue: usize,
     /// Two at most; empty: calls are not signed.
     pub authorizer_key: Vec<Secret>,
+    pub events: EventsConfig,
     pub broker: BrokerChoice,
     pub broker_prefix: String,
     /// `None`: the backend endpoints answer local peers only (`docs/api.md#the-key`).
@@ -83,6 +86,30 @@ pub struct Config {
     pub check: bool,
     /// `SSL_CERT_FILE`: certificates that are trusted in addition to the system's.
     pub cert_file: Option<PathBuf>,
+}
+
+/// Which events are sent, and where.
+#[derive(Clone, Debug)]
+pub struct EventsConfig {
+    /// `None`: events have no receiver.
+    pub url: Option<Url>,
+    pub kinds: EventKinds,
+    /// Events that may wait.
+    pub queue: usize,
+}
+
+impl EventsConfig {
+    fn read(set: impl Fn(Flag) -> Result<Setting, Stop>) -> Result<EventsConfig, Stop> {
+        use flags::*;
+        use values::*;
+
+        Ok(EventsConfig {
+            url: set(EVENTS_URL)?.checked(|t| webhook_url(t, "no receiver"))?,
+            kinds: set(EVENTS)?.checked_list(EventKinds::ACCEPTED, EventKinds::parse)?,
+            // An event has a few hundred bytes: gigabytes at most.
+            queue: set(EVENTS_QUEUE)?.checked(|t| count(t, 1..=10_000_000))?,
+        })
+    }
 }
 
 /// How servers share their channels.
@@ -165,12 +192,13 @@ impl Config {
         Ok(Config {
             listen_addr: set(LISTEN_ADDR)?.checked_list(LISTEN, listen_addresses)?,
             reuse_port: set(REUSE_PORT)?.checked(switch)?,
-            authorizer_url: set(AUTHORIZER_URL)?.checked(authorizer_url)?,
+            authorizer_url: set(AUTHORIZER_URL)?.checked(|t| webhook_url(t, "no authorizer"))?,
             authorizer_timeout: set(AUTHORIZER_TIMEOUT)?.checked(some_duration)?,
             authorizer_workers: workers(&set(AUTHORIZER_WORKERS)?)?,
             // A question waits with its JSON, of a few hundred bytes: gigabytes at most.
             authorizer_queue: set(AUTHORIZER_QUEUE)?.checked(|t| count(t, 1..=10_000_000))?,
             authorizer_key: set(AUTHORIZER_KEY)?.checked(signing_keys)?,
+            events: EventsConfig::read(set)?,
             broker: match set(BROKER_DRIVER)?.checked(driver)? {
                 Driver::Memory => BrokerChoice::Memory,
                 Driver::Redis => BrokerChoice::Redis(set(BROKER_DSN)?.checked(dsn::parse)?),

@@ -109,11 +109,12 @@ pub(super) fn digits(text: &str) -> Option<&str> {
     (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then_some(text)
 }
 
-pub(super) fn authorizer_url(text: &str) -> Result<Option<Url>, String> {
+/// `none`: what the empty text means.
+pub(super) fn webhook_url(text: &str, none: &str) -> Result<Option<Url>, String> {
     match text {
         "" => Ok(None),
         url => url.parse().map(Some).map_err(|why: String| {
-            format!("http://host[:port][/path] or https://..., or empty for no authorizer ({why})")
+            format!("http://host[:port][/path] or https://..., or empty for {none} ({why})")
         }),
     }
 }

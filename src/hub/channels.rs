@@ -9,6 +9,7 @@
     reason = "what is counted is in memory; a wrong account is to be seen by tests, not to be hidden"
 )]
 
+mod named;
 mod reserved;
 
 use std::collections::{HashMap, VecDeque};
@@ -72,13 +73,6 @@ impl Channels {
         self.joined.get(slot).map_or(0, Memberships::len)
     }
 
-    /// Names of the channels that the connection in `slot` is in.
-    pub fn names_of(&self, slot: u32) -> impl Iterator<Item = &str> {
-        let joined = self.joined.get(slot).into_iter();
-        let ids = joined.flat_map(Memberships::audiences);
-        ids.filter_map(|(id, _)| self.name(id))
-    }
-
     /// The name of an audience's channel.
     pub fn name(&self, id: AudienceId) -> Option<&str> {
         let channel = self.channels.get(id.channel())?;
@@ -89,8 +83,7 @@ impl Channels {
     pub fn members(&self, name: &str) -> usize {
         let channel = self.by_name.get(name);
         let channel = channel.and_then(|index| self.channels.get(index as usize));
-        let audiences = channel.into_iter().flat_map(|channel| &channel.audiences);
-        audiences.map(Audience::len).sum()
+        channel.map_or(0, Channel::members)
     }
 
     pub fn is_member(&self, slot: u32, name: &str, encoding: Encoding) -> bool {
@@ -102,20 +95,23 @@ impl Channels {
         Some((id, self.joined.get(slot)?.at(id)?))
     }
 
-    /// Makes `slot` a member. Joining twice has no further effect.
-    pub fn join(&mut self, slot: u32, name: &str, encoding: Encoding) {
+    /// Makes `slot` a member. Joining twice has no further effect. Returns whether it is the channel's first.
+    pub fn join(&mut self, slot: u32, name: &str, encoding: Encoding) -> bool {
         if self.is_member(slot, name, encoding) {
-            return;
+            return false;
         }
         let index = self.open(name);
+        let mut first = false;
         if let Some(channel) = self.channels.get_mut(index)
             && let Some(joined) = self.joined.entry(slot)
             && let Some(audience) = channel.audiences.get_mut(encoding.index())
         {
             let at = audience.add(slot);
+            first = at == 0 && channel.members() == 1;
             joined.put(AudienceId::new(index, encoding), at);
             self.memberships += 1;
         }
+        first
     }
 
     /// The channel's index; it is made if there is none.
@@ -152,43 +148,51 @@ impl Channels {
         audience.flat_map(move |audience| audience.pending(at))
     }
 
-    /// Ends one membership. Leaving a channel one is not in does nothing.
-    pub fn leave(&mut self, slot: u32, name: &str, encoding: Encoding, runs: &mut Runs) {
-        if let Some((id, at)) = self.membership(slot, name, encoding) {
-            if let Some(joined) = self.joined.get_mut(slot) {
-                joined.take(id);
-            }
-            self.remove(id, at, runs);
-        }
-    }
-
-    /// Ends all memberships of `slot`.
-    pub fn leave_all(&mut self, slot: u32, runs: &mut Runs) {
+    /// Ends one membership. Leaving a channel one is not in does nothing. Returns whether it was the channel's last.
+    pub fn leave(&mut self, slot: u32, name: &str, encoding: Encoding, runs: &mut Runs) -> bool {
+        let Some((id, at)) = self.membership(slot, name, encoding) else {
+            return false;
+        };
         if let Some(joined) = self.joined.get_mut(slot) {
-            let joined = std::mem::take(joined);
-            for (id, at) in joined.audiences() {
-                self.remove(id, at, runs);
-            }
+            joined.take(id);
         }
+        self.remove(id, at, runs)
     }
 
-    fn remove(&mut self, id: AudienceId, at: u32, runs: &mut Runs) {
+    /// Ends all memberships of `slot`. Returns the channels that have no member left, if that is `wanted`.
+    pub fn leave_all(&mut self, slot: u32, wanted: bool, runs: &mut Runs) -> Vec<ChannelName> {
+        let mut vacated = Vec::new();
+        let joined = self.joined.take(slot).unwrap_or_default();
+        for (id, at) in joined.audiences() {
+            let channel = self.channels.get(id.channel()).filter(|_| wanted);
+            let name = channel.map(|channel| channel.name.clone());
+            if self.remove(id, at, runs) {
+                vacated.extend(name);
+            }
+        }
+        vacated
+    }
+
+    /// Removes a member. Returns whether it was the channel's last.
+    fn remove(&mut self, id: AudienceId, at: u32, runs: &mut Runs) -> bool {
         let Channels {
             channels, joined, ..
         } = self;
         let Some(channel) = channels.get_mut(id.channel()) else {
-            return;
+            return false;
         };
         let Some(audience) = channel.audiences.get_mut(id.encoding()) else {
-            return;
+            return false;
         };
         audience.remove(at, runs, |other, at| {
             if let Some(joined) = joined.get_mut(other) {
                 joined.put(id, at);
             }
         });
+        let last = !channel.has_members();
         self.memberships -= 1;
         self.forget_if_empty(id.channel());
+        last
     }
 
     /// Removes a channel without members that nothing waits for.

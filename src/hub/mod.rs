@@ -50,7 +50,7 @@ mod turn;
 use std::io;
 use std::time::Duration;
 
-pub use self::settings::{DriverGauges, Inventory, Settings};
+pub use self::settings::{DriverGauges, EventSettings, Inventory, Settings};
 pub use self::state::Hub;
 
 use self::drain_plan::DrainPlan;
@@ -60,6 +60,7 @@ use crate::clock::Millis;
 use crate::connection::{Awaits, Ending, Peer, Stream, Suspended};
 use crate::effect::{Answer, ConnId, Effect, Receipt, SubscriptionId};
 use crate::metrics::Metrics;
+use crate::wire::event_batch::EventBatch;
 
 /// Connections released from waiting for a channel between two polls.
 const RELEASES: usize = 256;
@@ -194,6 +195,11 @@ impl<S: Stream> Hub<S> {
         settle::settle(self, id);
     }
 
+    /// The events of the next call to their receiver. To be called while none is under way.
+    pub fn take_events(&mut self) -> Option<EventBatch> {
+        report::events::take(self)
+    }
+
     /// What is wanted next from outside.
     pub fn effect(&mut self) -> Option<Effect> {
         self.effects
@@ -259,6 +265,7 @@ impl<S: Stream> Hub<S> {
         }
         self.agenda.give_back(due);
         self.listeners.access_log.expire(self.clock.now);
+        report::events::expire(self);
         drain::go_on(self);
     }
 
@@ -327,6 +334,7 @@ impl<S: Stream> Hub<S> {
             self.drain.as_ref().and_then(DrainPlan::next),
             self.channels.subscriptions.next_deadline(),
             self.listeners.access_log.next_deadline(),
+            self.listeners.events.next_deadline(),
         ]
         .into_iter()
         .flatten()

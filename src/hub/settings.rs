@@ -2,9 +2,11 @@
 //!
 //! Owns: the values. Knows: checked types only. Never knows: flags.
 
+use crate::clock::Millis;
 use crate::config::AccessLog;
 use crate::connection::Limits;
 use crate::secret::Secret;
+use crate::wire::event::EventKinds;
 use crate::wire::forwarded::Proxies;
 use crate::wire::origins::Origins;
 
@@ -34,13 +36,27 @@ pub struct Settings {
     /// Whether there is an authorizer; without one everything is allowed.
     pub authorizer: bool,
     pub access_log: AccessLog,
+    /// `None`: events have no receiver.
+    pub events: Option<EventSettings>,
     /// This process's name in connections' ids, and the seed of its random numbers.
     pub instance: u64,
+}
+
+/// What the receiver of events is told.
+#[derive(Clone, Copy, Debug)]
+pub struct EventSettings {
+    pub kinds: EventKinds,
+    /// Events that may wait.
+    pub queue: usize,
 }
 
 /// Gauges that come from the drivers.
 #[derive(Debug, Default)]
 pub struct DriverGauges {
+    /// Events of the batch that is under way to their receiver.
+    pub events_under_way: u64,
+    /// When the oldest of them happened.
+    pub oldest_event: Option<Millis>,
     pub questions_in_flight: u64,
     pub questions_waiting: u64,
     pub broker_reconnections: u64,

@@ -75,7 +75,7 @@ impl<S: Stream> Hub<S> {
             agenda: Agenda::default(),
             publishing: true,
             effects: VecDeque::new(),
-            listeners: Listeners::new(settings.access_log, metrics, log),
+            listeners: Listeners::new(&settings, metrics, log),
             drain: None,
             drivers: DriverGauges::default(),
             random: Random::new(settings.instance),

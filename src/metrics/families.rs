@@ -3,10 +3,11 @@
 //! Decision: the Prometheus text and the documentation's table follow from one table, so what is exposed cannot differ
 //! from what is documented.
 
-use std::fmt::{Display, Write};
+use std::fmt::Write;
 use std::time::SystemTime;
 
-use super::{Counters, Gauges, Histogram, Metrics};
+use super::samples::Samples;
+use super::{Gauges, Metrics};
 
 /// A metric family.
 pub struct Family {
@@ -251,6 +252,36 @@ pub const FAMILIES: &[Family] = &[
         samples: |metrics, _, out| out.by("outcome", &metrics.broker_messages),
     },
     Family {
+        name: "wsify_events_total",
+        kind: Kind::Counter,
+        about: "events for the receiver, by `event`: those that `--events` chooses",
+        samples: |metrics, _, out| out.by("event", &metrics.events),
+    },
+    Family {
+        name: "wsify_events_dropped_total",
+        kind: Kind::Counter,
+        about: "events dropped: too many waited, or the receiver refused one alone with `413`",
+        samples: |metrics, _, out| out.value(metrics.events_dropped),
+    },
+    Family {
+        name: "wsify_events_waiting",
+        kind: Kind::Gauge,
+        about: "events that the receiver has not taken yet",
+        samples: |_, now, out| out.value(now.events_waiting),
+    },
+    Family {
+        name: "wsify_events_lag_seconds",
+        kind: Kind::Gauge,
+        about: "age of the oldest event that the receiver has not taken yet; 0 without one",
+        samples: |_, now, out| out.value(now.events_lag.as_secs_f64()),
+    },
+    Family {
+        name: "wsify_events_calls_total",
+        kind: Kind::Counter,
+        about: "calls to the receiver of events, by `outcome`: `taken` (2xx), `too_large` (413), `failed`",
+        samples: |metrics, _, out| out.by("outcome", &metrics.event_calls),
+    },
+    Family {
         name: "wsify_taps",
         kind: Kind::Gauge,
         about: "open taps",
@@ -281,77 +312,6 @@ pub const FAMILIES: &[Family] = &[
         samples: |_, now, out| out.value(now.dropped_log_lines),
     },
 ];
-
-/// The samples of one family, as they are written.
-pub(super) struct Samples<'a> {
-    text: &'a mut String,
-    family: &'static str,
-    /// The family is not known here, and left out.
-    unknown: bool,
-}
-
-// Writing to a String cannot fail.
-impl Samples<'_> {
-    pub fn new<'a>(text: &'a mut String, family: &'static str) -> Samples<'a> {
-        Samples {
-            text,
-            family,
-            unknown: false,
-        }
-    }
-
-    fn value(&mut self, value: impl Display) {
-        self.labelled(&[], value);
-    }
-
-    fn known(&mut self, value: Option<impl Display>) {
-        match value {
-            Some(value) => self.value(value),
-            None => self.unknown = true,
-        }
-    }
-
-    fn by(&mut self, label: &str, counters: &Counters<&'static str>) {
-        for (text, count) in counters.iter() {
-            self.labelled(&[(label, text)], count);
-        }
-    }
-
-    pub fn labelled(&mut self, labels: &[(&str, &str)], value: impl Display) {
-        self.sample("", labels, value);
-    }
-
-    fn sample(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
-        self.text.push_str(self.family);
-        self.text.push_str(suffix);
-        for (nth, (label, text)) in labels.iter().enumerate() {
-            let _ = write!(self.text, "{}{label}=\"", if nth == 0 { '{' } else { ',' });
-            for c in text.chars() {
-                match c {
-                    '\\' => self.text.push_str(r"\\"),
-                    '"' => self.text.push_str(r#"\""#),
-                    '\n' => self.text.push_str(r"\n"),
-                    c => self.text.push(c),
-                }
-            }
-            self.text.push('"');
-        }
-        let close = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(self.text, "{close} {value}");
-    }
-
-    fn histogram(&mut self, histogram: &Histogram) {
-        let bounds = histogram.bounds.iter().map(|b| b.as_secs_f64().to_string());
-        let bounds = bounds.chain(["+Inf".to_owned()]);
-        let mut total = 0;
-        for (bound, count) in bounds.zip(&histogram.counts) {
-            total += count;
-            self.sample("_bucket", &[("le", &bound)], total);
-        }
-        self.sample("_sum", &[], histogram.sum.as_secs_f64());
-        self.sample("_count", &[], total);
-    }
-}
 
 impl Metrics {
     /// Appends all metrics to `text`, in the Prometheus text format, version 0.0.4.

@@ -23,6 +23,8 @@ pub mod channel_name;
 pub mod command;
 pub mod encoding;
 pub mod endpoint;
+pub mod event;
+pub mod event_batch;
 pub mod forwarded;
 pub mod frame;
 pub mod handshake;

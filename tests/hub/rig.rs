@@ -14,6 +14,7 @@ use wsify::hub::{Hub, Settings};
 use wsify::log::{Level, Log};
 use wsify::metrics::Metrics;
 use wsify::wire::answer_fields::AnswerFields;
+use wsify::wire::event_batch::EventBatch;
 use wsify::wire::forwarded::Proxies;
 use wsify::wire::origins::Origins;
 
@@ -36,6 +37,11 @@ pub struct Rig {
     pub effects: VecDeque<Effect>,
     /// Verdicts on their way.
     answers: Vec<Answer>,
+    /// Events that the receiver has taken, oldest first.
+    pub events: Vec<serde_json::Value>,
+    /// The receiver takes events; otherwise the batch under way waits, and others behind it.
+    pub receives: bool,
+    under_way: Option<EventBatch>,
     /// How many connections to evict in each turn.
     pub wanted: usize,
     clients: usize,
@@ -62,6 +68,7 @@ pub fn settings() -> Settings {
         proxy_protocol: false,
         authorizer: false,
         access_log: AccessLog::All,
+        events: None,
         instance: 1,
     }
 }
@@ -110,6 +117,9 @@ impl Rig {
             withdrawn: Vec::new(),
             effects: VecDeque::new(),
             answers: Vec::new(),
+            events: Vec::new(),
+            receives: true,
+            under_way: None,
             wanted: 0,
             clients: 0,
             ticks: 0,
@@ -287,8 +297,29 @@ impl Rig {
         }
         self.hub.flush();
         self.hub.reap();
+        self.send_events();
         self.hub
             .turn_over(Duration::from_millis(self.hub.clock.now));
+    }
+
+    /// One call to the receiver of events is under way at most, as in the program.
+    fn send_events(&mut self) {
+        loop {
+            if self.under_way.is_none() {
+                self.under_way = self.hub.take_events();
+            }
+            if !self.receives || self.under_way.is_none() {
+                return;
+            }
+            let batch = self.under_way.take().expect("there is one");
+            let mut body = Vec::new();
+            batch.push_body(settings().instance, batch.len(), &mut body);
+            let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+            assert_eq!(body["node"], "0000000000000001");
+            let events = body["events"].as_array().expect("events");
+            assert_eq!(events.len(), batch.len());
+            self.events.extend(events.iter().cloned());
+        }
     }
 
     pub fn tick(&mut self) {

@@ -50,6 +50,7 @@ impl PuppetHub {
             proxy_protocol: false,
             authorizer: false,
             access_log: AccessLog::Errors,
+            events: None,
             instance: 1,
         };
         let clock = Clock {

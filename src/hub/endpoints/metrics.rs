@@ -31,6 +31,8 @@ pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange) {
 fn gauges<S: Stream>(hub: &Hub<S>) -> Gauges {
     let (roster, listeners) = (&hub.roster, &hub.listeners);
     let now = Duration::from_micros(hub.clock.micros);
+    let oldest_event = hub.drivers.oldest_event;
+    let oldest_event = oldest_event.or_else(|| listeners.events.queue.oldest());
     Gauges {
         websockets: roster.websockets as u64,
         http_connections: roster.len().saturating_sub(roster.websockets) as u64,
@@ -42,6 +44,11 @@ fn gauges<S: Stream>(hub: &Hub<S>) -> Gauges {
         lost_tap_lines: listeners.taps.lost(),
         questions_in_flight: hub.drivers.questions_in_flight,
         questions_waiting: hub.drivers.questions_waiting,
+        events_waiting: (listeners.events.queue.len() as u64)
+            .saturating_add(hub.drivers.events_under_way),
+        events_lag: oldest_event.map_or(Duration::ZERO, |at| {
+            Duration::from_millis(hub.clock.now.saturating_sub(at))
+        }),
         broker_up: hub.is_broker_up(),
         broker_reconnections: hub.drivers.broker_reconnections,
         dropped_log_lines: listeners.log.dropped(),

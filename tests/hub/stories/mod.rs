@@ -6,6 +6,7 @@ mod commands;
 mod connecting;
 mod counts;
 mod ending;
+mod events;
 mod eviction;
 mod fairness;
 mod grants;
