@@ -146,6 +146,9 @@
 //! authorizer/signature.rs  what proves to the receiver of a call that wsify has sent it: --authorizer-key
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
 //!
+//! events/mod.rs            events on their way to their receiver
+//! events/delivery.rs       one batch: which events go in the next call, and when; pauses, halves
+//!
 //! broker/mod.rs            the broker: memory or redis; commands in, news out, as values
 //! broker/news.rs           what it yields to the hub
 //! broker/link.rs           one connection to it: bytes in and out, broken, made anew, back-off
@@ -182,6 +185,7 @@
 //! authorizer -> effect, fd_table, secret, tls, wire
 //! config -> authorizer, log, secret, wire
 //! effect, playground -> wire
+//! events -> clock, random, wire
 //! process -> metrics
 //! log -> clock, fd_table
 //! buffers, clock, fd_table, interned, metrics, quickstart, secret, tls, wire -> nothing
@@ -360,6 +364,7 @@ pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod effect;
+pub mod events;
 pub mod fd_table;
 pub mod heap;
 pub mod hub;

@@ -24,6 +24,17 @@ use super::pipe::{Far, Pipe, pipe};
 /// Turns after which a loop that never comes to rest counts as spinning.
 const SPIN: usize = 20_000;
 
+/// What the receiver of events does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receiver {
+    /// It takes every batch at once.
+    Takes,
+    /// A batch is under way to it, and others wait.
+    Hangs,
+    /// The test plays it.
+    IsPlayed,
+}
+
 pub struct Rig {
     pub hub: Hub<Pipe>,
     pub log: Log,
@@ -39,8 +50,7 @@ pub struct Rig {
     answers: Vec<Answer>,
     /// Events that the receiver has taken, oldest first.
     pub events: Vec<serde_json::Value>,
-    /// The receiver takes events; otherwise the batch under way waits, and others behind it.
-    pub receives: bool,
+    pub receiver: Receiver,
     under_way: Option<EventBatch>,
     /// How many connections to evict in each turn.
     pub wanted: usize,
@@ -82,6 +92,17 @@ fn status(verdict: Verdict) -> Option<u16> {
     }
 }
 
+/// The events of a call that has the first `count` of a batch.
+pub fn events(batch: &EventBatch, count: usize) -> Vec<serde_json::Value> {
+    let mut body = Vec::new();
+    batch.push_body(settings().instance, count, &mut body);
+    let mut body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(body["node"], "0000000000000001");
+    let events = std::mem::take(body["events"].as_array_mut().expect("events"));
+    assert_eq!(events.len(), count);
+    events
+}
+
 impl Rig {
     /// Without an authorizer.
     pub fn new() -> Rig {
@@ -118,7 +139,7 @@ impl Rig {
             effects: VecDeque::new(),
             answers: Vec::new(),
             events: Vec::new(),
-            receives: true,
+            receiver: Receiver::Takes,
             under_way: None,
             wanted: 0,
             clients: 0,
@@ -305,20 +326,17 @@ impl Rig {
     /// One call to the receiver of events is under way at most, as in the program.
     fn send_events(&mut self) {
         loop {
+            if self.receiver == Receiver::IsPlayed {
+                return;
+            }
             if self.under_way.is_none() {
                 self.under_way = self.hub.take_events();
             }
-            if !self.receives || self.under_way.is_none() {
+            if self.receiver == Receiver::Hangs || self.under_way.is_none() {
                 return;
             }
             let batch = self.under_way.take().expect("there is one");
-            let mut body = Vec::new();
-            batch.push_body(settings().instance, batch.len(), &mut body);
-            let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
-            assert_eq!(body["node"], "0000000000000001");
-            let events = body["events"].as_array().expect("events");
-            assert_eq!(events.len(), batch.len());
-            self.events.extend(events.iter().cloned());
+            self.events.extend(events(&batch, batch.len()));
         }
     }
 

@@ -12,7 +12,7 @@ use crate::broker::Broker;
 use crate::client::{
     CLOSE, Client, TEXT, broadcast, close, frame, get, join, leave, text, upgrade,
 };
-use crate::rig::{Rig, settings};
+use crate::rig::{Receiver, Rig, settings};
 
 fn with_events(kinds: &str, queue: usize) -> Settings {
     Settings {
@@ -532,7 +532,7 @@ fn what_waits_is_bounded_and_the_gap_shows_in_seq() {
         ..with_events("occupied,vacated", 3)
     });
     let mut ann = rig.websocket();
-    rig.receives = false;
+    rig.receiver = Receiver::Hangs;
     for channel in ["a", "b", "c", "d", "e", "f"] {
         rig.says(&mut ann, &join(channel));
     }
@@ -554,7 +554,7 @@ fn what_waits_is_bounded_and_the_gap_shows_in_seq() {
     let lines = rig.logged();
     let dropped = lines.iter().find(|it| it["level"] == "warn").unwrap();
     assert_eq!(dropped["dropped"], 1);
-    rig.receives = true;
+    rig.receiver = Receiver::Takes;
     rig.run();
     rig.tick();
     let expected = [
@@ -575,7 +575,7 @@ fn waiting_events_take_their_share_of_the_memory_and_no_more() {
         ..with_events("occupied,vacated", 100_000)
     });
     let mut ann = rig.websocket();
-    rig.receives = false;
+    rig.receiver = Receiver::Hangs;
     for _ in 0..200 {
         rig.says(&mut ann, &join("a"));
         rig.says(&mut ann, &leave("a"));
@@ -592,7 +592,7 @@ fn waiting_events_take_their_share_of_the_memory_and_no_more() {
     rig.run();
     assert_eq!(ben.hear(), [content.as_str()]);
     // The newest events are those that are left.
-    rig.receives = true;
+    rig.receiver = Receiver::Takes;
     rig.run();
     rig.tick();
     let lines = told(&mut rig);
