@@ -125,6 +125,8 @@
 //! authorizer/seat.rs       where an idle worker is called
 //! authorizer/threads.rs    what all its threads have in common
 //! authorizer/call.rs       one call and its answer, on a connection that is kept alive
+//! authorizer/outcome.rs    what its answer means for each question, and when its body is looked at
+//! authorizer/probe.rs      a call for --check
 //! authorizer/dial.rs       a connection to the authorizer is made: name, TCP, TLS
 //! authorizer/link.rs       that connection as bytes: TCP or TLS, timeouts
 //! authorizer/transport.rs  that connection as ureq uses it

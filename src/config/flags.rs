@@ -119,6 +119,15 @@ flags! {
         default: "10000",
         about: "questions that may wait for a worker; one more counts as authorizer down",
     };
+    authorizer_batch: AUTHORIZER_BATCH = Flag {
+        name: "authorizer-batch",
+        group: "Authorizer",
+        kind: ValueKind::One,
+        value: "COUNT",
+        default: "1",
+        about: "questions in one call at most; with more than 1 every call posts a JSON array, and there are 8 \
+                workers by default",
+    };
     authorizer_key: AUTHORIZER_KEY = Flag {
         name: "authorizer-key",
         group: "Authorizer",

@@ -22,6 +22,7 @@ pub use self::values::{AccessLog, Listen, Workers};
 use crate::authorizer::{AuthorizerSettings, Url};
 use crate::log::{Format, Level};
 use crate::secret::Secret;
+use crate::wire::answer_fields::AnswerLimits;
 use crate::wire::forwarded::Proxies;
 use crate::wire::origins::Origins;
 
@@ -37,6 +38,8 @@ pub struct Config {
     pub authorizer_timeout: Duration,
     pub authorizer_workers: Workers,
     pub authorizer_queue: usize,
+    /// Questions in one call at most; 1: each is a call of its own.
+    pub authorizer_batch: usize,
     /// Two at most; empty: calls are not signed.
     pub authorizer_key: Vec<Secret>,
     pub broker: BrokerChoice,
@@ -131,12 +134,16 @@ impl ServiceManager {
     }
 }
 
-fn workers(setting: &Setting) -> Result<Workers, Stop> {
+/// Calls in flight at most by default, where a call has many questions: so few that questions wait and batches form.
+const BATCHING_WORKERS: usize = 8;
+
+fn workers(setting: &Setting, batch: usize) -> Result<Workers, Stop> {
     // Each worker is a thread.
     let most = setting.checked(|text| values::count(text, 1..=1024))?;
-    Ok(match setting.given {
-        true => Workers::Exactly(most),
-        false => Workers::AsFdsAllow(most),
+    Ok(match (setting.given, batch) {
+        (true, _) => Workers::Exactly(most),
+        (false, 1) => Workers::AsFdsAllow(most),
+        (false, _) => Workers::AsFdsAllow(BATCHING_WORKERS),
     })
 }
 
@@ -162,14 +169,16 @@ impl Config {
         let given = Arguments::parse(arguments)?;
         let set = |flag| given.setting(flag, &env);
         let manager = ServiceManager::read(&env);
+        let authorizer_batch = set(AUTHORIZER_BATCH)?.checked(|t| count(t, 1..=1000))?;
         Ok(Config {
             listen_addr: set(LISTEN_ADDR)?.checked_list(LISTEN, listen_addresses)?,
             reuse_port: set(REUSE_PORT)?.checked(switch)?,
             authorizer_url: set(AUTHORIZER_URL)?.checked(authorizer_url)?,
             authorizer_timeout: set(AUTHORIZER_TIMEOUT)?.checked(some_duration)?,
-            authorizer_workers: workers(&set(AUTHORIZER_WORKERS)?)?,
+            authorizer_workers: workers(&set(AUTHORIZER_WORKERS)?, authorizer_batch)?,
             // A question waits with its JSON, of a few hundred bytes: gigabytes at most.
             authorizer_queue: set(AUTHORIZER_QUEUE)?.checked(|t| count(t, 1..=10_000_000))?,
+            authorizer_batch,
             authorizer_key: set(AUTHORIZER_KEY)?.checked(signing_keys)?,
             broker: match set(BROKER_DRIVER)?.checked(driver)? {
                 Driver::Memory => BrokerChoice::Memory,
@@ -219,6 +228,11 @@ impl Config {
             timeout: self.authorizer_timeout,
             workers: self.authorizer_workers.within(fds),
             queue: self.authorizer_queue,
+            batch: self.authorizer_batch,
+            limits: AnswerLimits {
+                channels: self.max_channels,
+                content: self.max_message_size,
+            },
             cert_file: self.cert_file.clone(),
             keys: self.authorizer_key.clone(),
         })

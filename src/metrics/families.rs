@@ -176,7 +176,7 @@ pub const FAMILIES: &[Family] = &[
         name: "wsify_fanout_duration_seconds",
         kind: Kind::Histogram,
         about: "from publishing until the last member was served; what is published together counts once",
-        samples: |metrics, _, out| out.histogram(&metrics.fanout_time),
+        samples: |metrics, _, out| out.durations(&metrics.fanout_time),
     },
     Family {
         name: "wsify_queued_bytes",
@@ -206,7 +206,13 @@ pub const FAMILIES: &[Family] = &[
         name: "wsify_authorizer_duration_seconds",
         kind: Kind::Histogram,
         about: "from a question's arrival in the queue to its answer",
-        samples: |metrics, _, out| out.histogram(&metrics.verdict_time),
+        samples: |metrics, _, out| out.durations(&metrics.verdict_time),
+    },
+    Family {
+        name: "wsify_authorizer_batch_size",
+        kind: Kind::Histogram,
+        about: "questions in a call to the authorizer; its `_count` is the number of calls",
+        samples: |metrics, _, out| out.histogram(&metrics.batch_size, |size| size.to_string()),
     },
     Family {
         name: "wsify_authorizer_calls_in_flight",
@@ -254,7 +260,7 @@ pub const FAMILIES: &[Family] = &[
         name: "wsify_loop_turn_duration_seconds",
         kind: Kind::Histogram,
         about: "turns of the event loop, without the time it slept",
-        samples: |metrics, _, out| out.histogram(&metrics.turn_time),
+        samples: |metrics, _, out| out.durations(&metrics.turn_time),
     },
     Family {
         name: "wsify_loop_turn_longest_seconds",
@@ -328,15 +334,19 @@ impl Samples<'_> {
         let _ = writeln!(self.text, "{close} {value}");
     }
 
-    fn histogram(&mut self, histogram: &Histogram) {
-        let bounds = histogram.bounds.iter().map(|b| b.as_secs_f64().to_string());
+    fn durations(&mut self, histogram: &Histogram) {
+        self.histogram(histogram, |duration| duration.as_secs_f64().to_string());
+    }
+
+    fn histogram<T: Copy>(&mut self, histogram: &Histogram<T>, shown: fn(T) -> String) {
+        let bounds = histogram.bounds.iter().map(|bound| shown(*bound));
         let bounds = bounds.chain(["+Inf".to_owned()]);
         let mut total = 0;
         for (bound, count) in bounds.zip(&histogram.counts) {
             total += count;
             self.sample("_bucket", &[("le", &bound)], total);
         }
-        self.sample("_sum", &[], histogram.sum.as_secs_f64());
+        self.sample("_sum", &[], shown(histogram.sum));
         self.sample("_count", &[], total);
     }
 }

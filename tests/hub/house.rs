@@ -223,6 +223,7 @@ impl House {
             wrong: Vec::new(),
             trouble: None,
             call: None,
+            questions_in_call: 1,
             call_failed: verdict == Verdict::Unavailable,
             took: Duration::from_millis(1),
         });
