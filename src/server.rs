@@ -28,7 +28,7 @@ use crate::systemd::Manager;
 const BUFFER: usize = 64 * 1024;
 /// Events taken from the poll in one turn: each is at most one read and a bounded number of requests.
 const EVENTS: usize = 256;
-/// An outage of the authorizer is logged as over after this time at the earliest, so that one which flickers does not
+/// The least time between the log lines that the authorizer is down and that it answers again, so that they do not
 /// flood the log.
 const MIN_OUTAGE: Millis = 5_000;
 /// How long the exit waits for the last log lines to be written.
@@ -70,7 +70,7 @@ pub struct Server {
     /// When `Clock::date` has to be formatted again.
     date_until: Millis,
     drain_time: Millis,
-    /// When a graceful stop ends, whatever is still connected. `None` until a signal arrives.
+    /// When a graceful stop ends, even with clients still connected. `None` until a signal arrives.
     stop_at: Option<Millis>,
 }
 

@@ -4,7 +4,7 @@
 //! each part is opened. Never knows: what happens once the loop turns.
 //!
 //! Decision: the authorizer's threads start before the first listener opens. They have their own table of file
-//! descriptors (fd_table.rs), and a copy of a listener in it would keep the socket open after the loop has closed it.
+//! descriptors (fd_table.rs). A copy of a listener in it would keep the socket open after the loop has closed it.
 
 use std::io;
 use std::sync::Arc;
@@ -281,7 +281,7 @@ fn find_manager(config: &Config, log: &Log) -> Manager {
     })
 }
 
-/// Log where the server listens, and warn about what is open to everyone (docs/operating.md#listening).
+/// Log where the server listens, and warn about what is open to all clients (docs/operating.md#listening).
 fn announce(config: &Config, addresses: &[String], log: &Log) {
     let authorizer = config.authorizer_url.as_ref().map(|url| url.to_string());
     let has_key = config.broadcasting_key.is_some();

@@ -80,7 +80,7 @@ pub struct Config {
     pub listen_fds: usize,
     /// `NOTIFY_SOCKET`: where a service manager listens for this process's state.
     pub notify_socket: Option<OsString>,
-    /// `WATCHDOG_USEC`: the silence after which the service manager takes this process for dead.
+    /// `WATCHDOG_USEC`: the service manager considers this process hung after this time without a ping.
     pub watchdog: Option<Duration>,
     /// Only try whether a start would work.
     pub check: bool,
@@ -104,14 +104,14 @@ impl fmt::Display for BrokerChoice {
     }
 }
 
-/// What a service manager says in the environment (sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3)).
+/// What a service manager passes in the environment (sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3)).
 struct ServiceManager {
     listen_fds: usize,
     notify_socket: Option<OsString>,
     watchdog: Option<Duration>,
 }
 
-/// Sockets of a service manager: more than these are not looked at.
+/// Sockets of a service manager: further ones are ignored.
 const MOST_LISTEN_FDS: u64 = 64;
 
 impl ServiceManager {
@@ -157,8 +157,8 @@ impl Config {
     /// Reads the arguments (the program's name not among them) and the variables they may leave to the environment.
     ///
     /// # Errors
-    /// [`Stop`] with status 0 for `--help` and `--version`, and with 2 for an unknown flag or a value that cannot be
-    /// used; its line names the flag, the value and what is accepted.
+    /// [`Stop`] with status 0 for `--help` and `--version`, and with 2 for an unknown flag or a value that
+    /// cannot be used. Its line names the flag, the value and what is accepted.
     pub fn read(
         arguments: impl IntoIterator<Item = OsString>,
         env: impl Fn(&str) -> Option<OsString>,
@@ -198,7 +198,7 @@ impl Config {
                 .checked(|t| count(t, 0..=100_000_000))?,
             max_message_size: set(MAX_MESSAGE_SIZE)?.checked(size)?,
             max_channels: set(MAX_CHANNELS)?.checked(|t| count(t, 1..=1_000_000))?,
-            // Nobody sends more in a second than the server can read.
+            // No client sends more in a second than the server can read.
             max_message_rate: set(MAX_MESSAGE_RATE)?.checked(|t| count(t, 0..=1_000_000))? as u64,
             max_queue_size: set(MAX_QUEUE_SIZE)?.checked(size)?,
             max_total_queue_size: set(MAX_TOTAL_QUEUE_SIZE)?.checked(total_size)?,

@@ -110,7 +110,7 @@ fn a_variable_counts_where_there_is_no_flag() {
     let key = [("WSIFY_BROADCASTING_KEY", "k")];
     let config = read(&["--broadcasting-key="], &key).unwrap();
     assert_eq!(config.broadcasting_key, None);
-    // A flag's variable is not even looked at.
+    // The variable of a given flag is not read.
     let nonsense = [("WSIFY_MAX_CHANNELS", "nonsense")];
     assert!(read(&["--max-channels=8"], &nonsense).is_ok());
     let stop = read(&[], &nonsense).unwrap_err();
@@ -188,7 +188,7 @@ fn what_is_no_flag_is_refused_in_one_line() {
 }
 
 #[test]
-fn a_slip_is_told_what_it_may_have_meant() {
+fn a_typing_error_is_answered_with_the_nearest_name() {
     for (arguments, meant) in [
         (&["--lisen-addr", ":80"][..], Some("--listen-addr")),
         (&["-max-conections=5"], Some("--max-connections")),
@@ -331,7 +331,7 @@ fn brokers() {
     );
     assert!(given("broker-driver", "Memory").is_ok());
     refused("broker-driver", &["", "kafka", "redis "]);
-    // Only the driver that uses it looks at it.
+    // Only the driver that uses it checks it.
     assert_eq!(
         given("broker-dsn", "nonsense").unwrap().broker,
         BrokerChoice::Memory
@@ -492,7 +492,7 @@ fn allowed_origins() {
     let repeated = ["--allowed-origins=http://a", "--allowed-origins=http://b"];
     let config = read(&repeated, &[]).unwrap();
     assert_eq!(config.allowed_origins, list("http://a,http://b"));
-    // Which items are wrong is the business of `Origins`.
+    // `Origins` decides which items are wrong.
     refused("allowed-origins", &["", ",", "app.example.com", "https://"]);
 }
 
@@ -637,7 +637,7 @@ fn authorizer_keys() {
 }
 
 #[test]
-fn what_a_service_manager_says() {
+fn variables_of_a_service_manager_are_read() {
     let us = std::process::id().to_string();
     let found = |env: &[(&str, &str)]| {
         let config = read(&[], env).unwrap();

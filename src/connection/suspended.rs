@@ -1,9 +1,10 @@
-//! What a connection waits with: nothing further of it is understood until an answer comes.
+//! What waits for an answer in a connection. Nothing further is read from it before the answer.
 //!
-//! Owns: [`Suspended`], the one kind of waiting, and [`Awaits`], what ends it. Knows: the values that wait. Never knows:
-//! where it comes from. Messages that come meanwhile wait in order behind it, and so does the end of the stream.
+//! Owns: [`Suspended`], the one kind of waiting, and [`Awaits`], what ends it. Knows: the values that wait. Never
+//! knows: where it comes from. Later messages wait in order behind it, and so does the end of the stream.
 
 use super::Exchange;
+use crate::wire::answer_fields::AnswerFields;
 use crate::wire::command::{Command, Post};
 use crate::wire::handshake::Upgrade;
 
@@ -21,18 +22,22 @@ pub enum Awaits {
 /// What waits.
 #[derive(Debug)]
 pub enum Suspended {
-    /// An upgrade about which the authorizer is being asked.
+    /// An upgrade about which the authorizer is being asked, or whose channels are not all subscribed.
     Upgrade {
         exchange: Exchange,
         upgrade: Upgrade,
         /// The query of the upgrade request, which later questions show.
         query: Box<str>,
+        /// What the authorizer has said, once it has allowed the upgrade.
+        fields: Option<Box<AnswerFields>>,
     },
     /// A command of a client, and the message that it was parsed from.
     Command {
         command: Command,
         message: Box<[u8]>,
     },
+    /// The connection itself, about which the authorizer is being asked again.
+    Refresh,
     /// A `POST /broadcast`, and its body: empty once it is with the broker.
     Post {
         exchange: Exchange,
@@ -45,7 +50,7 @@ impl Suspended {
     /// Bytes that it holds.
     pub fn held(&self) -> usize {
         match self {
-            Suspended::Upgrade { .. } => 0,
+            Suspended::Upgrade { .. } | Suspended::Refresh => 0,
             Suspended::Command { message, .. } => message.len(),
             Suspended::Post { body, .. } => body.len(),
         }

@@ -26,10 +26,10 @@ pub(super) struct Open {
     suspended: Option<Box<(Awaits, Suspended)>>,
 }
 
-/// What an open WebSocket has said.
+/// What an open WebSocket has read.
 pub(super) enum Said {
     Message(Opcode, Payload),
-    /// It is to be closed.
+    /// The WebSocket is to be closed.
     End(Ending),
 }
 
@@ -43,7 +43,7 @@ impl Open {
         }
     }
 
-    /// Bytes have come.
+    /// Notes that bytes were received.
     #[inline(always)]
     pub fn active(&mut self, now: Millis) {
         (self.active, self.pinged) = (now as u32, false);
@@ -51,6 +51,12 @@ impl Open {
 
     pub fn is_suspended(&self) -> bool {
         self.suspended.is_some()
+    }
+
+    /// Whether a command waits, and not only the connection itself.
+    pub fn is_command_suspended(&self) -> bool {
+        let work = self.suspended.as_ref().map(|suspended| &suspended.1);
+        matches!(work, Some(Suspended::Command { .. }))
     }
 
     /// The answer that its command waits for.
@@ -62,7 +68,7 @@ impl Open {
         self.suspended = Some(Box::new((awaits, work)));
     }
 
-    /// What waits for this answer. Silence is measured anew: meanwhile the server did not read.
+    /// Takes what waits for this answer. The time of silence starts anew, because the server has not read meanwhile.
     pub fn resume(&mut self, answer: Awaits, now: Millis) -> Option<Suspended> {
         let suspended = self.suspended.take_if(|it| it.0 == answer)?;
         self.active(now);
@@ -111,7 +117,7 @@ impl Open {
         }
     }
 
-    /// When its silence is to be looked at.
+    /// When to check for silence.
     pub fn deadline(&self, now: Millis, limits: &Limits) -> Option<Millis> {
         if self.is_suspended() || limits.ping_interval == 0 {
             return None;
@@ -121,7 +127,7 @@ impl Open {
         Some(now.saturating_add(left))
     }
 
-    /// It has been silent for an interval. Returns whether it has been for two.
+    /// Handles an interval of silence. Returns whether it is the second in a row.
     pub fn expire(&mut self, outbox: &mut Outbox, now: Millis, limits: &Limits) -> bool {
         if self.pinged {
             return true;
@@ -134,15 +140,21 @@ impl Open {
         false
     }
 
-    /// Begins its end: sends the close frame. A client's close is echoed; otherwise the client's close is awaited, where
-    /// it can still be told from garbage.
-    pub fn close(&mut self, ending: Ending, outbox: &mut Outbox, now: Millis) -> Closing {
+    /// Begins its end: sends the close frame. A client's close is echoed. Otherwise the client's close is awaited, if
+    /// the input can still be parsed.
+    pub fn close(
+        &mut self,
+        ending: Ending,
+        reason: Option<&str>,
+        outbox: &mut Outbox,
+        now: Millis,
+    ) -> Closing {
         let reader = match ending {
             Ending::Overloaded => Reader::default(),
             _ => std::mem::take(&mut self.reader),
         };
-        let (code, reason) = ending.close();
-        let frame = frame::close_frame(code, reason);
+        let (code, usual) = ending.close();
+        let frame = frame::close_frame(code, reason.unwrap_or(usual));
         outbox.own(|out| out.extend_from_slice(&frame));
         let close = match ending {
             Ending::Closed(_) => Close::Echo,
@@ -195,7 +207,7 @@ pub(super) struct Closing {
     until: u32,
     close: Close,
     reader: Reader,
-    /// The client has been told that nothing more follows.
+    /// The sending side is shut down.
     finished: bool,
 }
 
@@ -204,7 +216,7 @@ pub(super) struct Closing {
 pub(super) enum AfterSent {
     /// More has to come from the client.
     Wait,
-    /// The client is to be told that nothing more follows.
+    /// The sending side is to be shut down.
     Finish,
     /// It is over.
     Over,
@@ -244,7 +256,7 @@ impl Closing {
     /// Looks for the client's close in `input`. Returns how many bytes were used, and whether it was found.
     ///
     /// # Errors
-    /// What came is no WebSocket frame, after which a close cannot be found.
+    /// The input is no WebSocket frame, so a close cannot be found behind it.
     pub fn next(&mut self, input: &mut [u8], limits: &Limits) -> Result<(usize, bool), Violation> {
         let all = input.len();
         if self.close != Close::Sent {
@@ -268,7 +280,7 @@ impl Closing {
         matches!(self.close, Close::Echo | Close::Linger) && !self.finished
     }
 
-    /// Everything in the outbox has been sent. `drained`: and everything that has come was read.
+    /// Notes that the outbox is empty; `drained`: and that all input was read.
     pub fn all_sent(&mut self, drained: bool, now: Millis) -> AfterSent {
         match self.close {
             Close::Echo if drained => AfterSent::Over,

@@ -27,7 +27,7 @@ pub struct Settings {
     /// The key that backend endpoints ask for.
     pub key: Option<Secret>,
     pub origins: Origins,
-    /// The proxies that are believed about addresses.
+    /// The proxies that are trusted to name a client's address.
     pub proxies: Proxies,
     /// Whether they, and clients on a unix socket, begin with a header of the PROXY protocol.
     pub proxy_protocol: bool,
@@ -38,7 +38,7 @@ pub struct Settings {
     pub instance: u64,
 }
 
-/// Gauges that the drivers know, and the hub does not.
+/// Gauges that come from the drivers.
 #[derive(Debug, Default)]
 pub struct DriverGauges {
     pub questions_in_flight: u64,
@@ -56,8 +56,16 @@ pub struct Inventory {
     pub memberships: usize,
     /// Addresses with a WebSocket.
     pub addresses: usize,
-    /// Queries and states.
+    /// Queries, users and states.
     pub identities: usize,
+    /// Different states that connections share.
+    pub shared_states: usize,
+    /// Connections with a grant.
+    pub grants: usize,
+    /// Different `allow`s.
+    pub allows: usize,
+    /// Upgrades that wait with channels.
+    pub reservations: usize,
     /// Buffers of what was published.
     pub runs: usize,
     /// Bytes that wait, in both directions; what is shared counts once.

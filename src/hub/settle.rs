@@ -1,4 +1,4 @@
-//! What follows from whatever was done to a connection: it is counted, closed, listed to be flushed, looked at again or
+//! What follows from a change to a connection: it is counted, closed, or listed to be flushed, to get a turn, or to be
 //! dropped. [`settle`] is called after each thing that is done to a connection, and its steps stand in their order.
 //!
 //! Owns: the order of the steps. Knows: a connection's state as a whole. Never knows: what was done.
@@ -8,7 +8,7 @@ use super::state::Hub;
 use crate::connection::{Ending, Standing, Stream};
 use crate::effect::{ConnId, Effect};
 
-/// Draws the consequences of whatever was done to a connection.
+/// Does what follows from a change to a connection.
 #[inline]
 pub fn settle<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     withdraw_question(hub, id);
@@ -21,8 +21,8 @@ pub fn settle<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
 /// Takes the question of a connection back if it is of no use any more. Ends a connection that was reset while it waits for
 /// the answer.
 ///
-/// Decision: a connection that was reset counts as gone while its question is open, over serving it to the end. Because a
-/// crowd that has given up would otherwise keep the workers and its places from clients that are there. A connection that
+/// Decision: a connection that was reset counts as gone while its question is open, over serving it to the end.
+/// Otherwise many clients that have given up would occupy workers and count toward --max-connections. A connection that
 /// has only shut down its sending side behind a message still waits for the answer, and is served to the end.
 #[inline]
 fn withdraw_question<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
@@ -42,7 +42,7 @@ fn withdraw_question<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     }
 }
 
-/// Closes a connection that is too slow, and one that the graceful stop has come to.
+/// Closes a connection that is too slow, or whose turn it is in the graceful stop.
 #[inline]
 fn end_what_has_to<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     let Some(connection) = hub.roster.get(id) else {
@@ -53,7 +53,7 @@ fn end_what_has_to<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
         if !hub.usage.memory.is_short_for(waiting, &hub.runs) {
             close(hub, id, Ending::TooSlow);
         } else if !connection.is_over() {
-            // What waits for it is released at once, which a close frame behind it would not do.
+            // What waits for it is released at once. A close frame would have to wait behind it.
             connection.fail(Ending::TooSlow);
             report::overloaded(hub);
         }
@@ -75,7 +75,7 @@ fn weigh<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     }
 }
 
-/// Ends a connection, as the memory budget is used up.
+/// Ends a connection because the memory budget is used up.
 fn overload<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     let retry_after = hub.retry_after();
     match hub.roster.get(id) {
@@ -90,7 +90,7 @@ fn overload<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     report::overloaded(hub);
 }
 
-/// Counts it as what it is now. A WebSocket that is none any more leaves its channels.
+/// Counts it as what it is now. If it was a WebSocket and is none any more, its memberships and grants end.
 #[inline]
 fn recount<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     if let Some((before, now)) = hub.roster.recount(id) {
@@ -107,13 +107,15 @@ fn counted<S: Stream>(hub: &mut Hub<S>, id: ConnId, before: Standing, now: Stand
         report::websocket_ended(hub, id, ending);
         hub.usage.per_address.leave(id.slot);
         hub.channels.leave_all(id.slot, &mut hub.runs);
+        hub.channels.give_up_reserved(id.slot);
+        hub.grants.lapse(id.slot);
     }
     if now == Standing::WebSocket {
         hub.usage.per_address.enter(id.slot, network);
     }
 }
 
-/// Lists it where it has to be looked at.
+/// Enters it into the lists where it has work.
 #[inline]
 fn list<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     let Some(connection) = hub.roster.get(id) else {
@@ -129,12 +131,18 @@ fn list<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     if connection.has_work() {
         hub.agenda.again(id, connection);
     }
+    let refresh = hub.grants.refresh_at(id.slot);
     let (now, limits) = (hub.clock.now, &hub.settings.limits);
-    hub.agenda.watch(id, connection, now, limits);
+    hub.agenda.watch(id, connection, refresh, now, limits);
 }
 
 /// Begins the end of a WebSocket. What was published while it was a member goes before the close frame.
 pub fn close<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
+    close_saying(hub, id, ending, None);
+}
+
+/// Begins the end of a WebSocket; `reason` takes the place of the ending's own.
+pub fn close_saying<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending, reason: Option<&str>) {
     if !hub.roster.get(id).is_some_and(|c| c.is_open()) {
         return;
     }
@@ -145,6 +153,6 @@ pub fn close<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
         }
     }
     if let Some(connection) = hub.roster.get(id) {
-        connection.close(ending, hub.clock.now);
+        connection.close(ending, reason, hub.clock.now);
     }
 }

@@ -98,6 +98,16 @@ pub enum NewState {
     Json(Box<str>),
 }
 
+impl NewState {
+    /// The state, if there is one from now on.
+    pub fn json(&self) -> Option<&str> {
+        match self {
+            NewState::Removed => None,
+            NewState::Json(state) => Some(state),
+        }
+    }
+}
+
 /// How a refused connection is closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseWith {

@@ -126,36 +126,46 @@ fn a_refusal_stands_without_its_wrong_fields() {
     }
 }
 
+/// What is heard of a body that hangs or breaks off behind its head.
+fn heard_of_half(status: u16, framing: &'static str, closes: bool) -> Answer {
+    let server = Server::new(move |peer| {
+        peer.request();
+        peer.say(format!(
+            "HTTP/1.1 {status} X\r\nContent-Type: {FIELDS}\r\n{framing}\r\n\r\n{{\""
+        ));
+        if !closes {
+            peer.stay();
+        }
+    });
+    // A busy machine may take longer for the head than a short call has.
+    let mut timeout = Duration::from_millis(if closes { 20_000 } else { 100 });
+    loop {
+        let mut desk = Desk::with(AuthorizerSettings {
+            timeout,
+            ..settings(&server.url())
+        });
+        let connections = server.connections();
+        let heard = desk.ask();
+        if heard.status.is_some() || timeout >= PATIENCE {
+            desk.ask();
+            let more = server.connections() - connections;
+            assert_eq!(more, 2, "a broken answer ends its connection");
+            return heard;
+        }
+        timeout *= 4;
+    }
+}
+
 #[test]
 fn a_body_that_hangs_or_breaks_off_is_no_yes_but_a_no() {
     for (status, verdict) in [(200, Verdict::Unavailable), (403, Verdict::Deny)] {
-        for head in ["Content-Length: 11", "Transfer-Encoding: chunked"] {
+        for framing in ["Content-Length: 11", "Transfer-Encoding: chunked"] {
             for closes in [true, false] {
-                let server = Server::new(move |peer| {
-                    peer.request();
-                    peer.say(format!(
-                        "HTTP/1.1 {status} X\r\nContent-Type: {FIELDS}\r\n{head}\r\n\r\n{{\""
-                    ));
-                    if !closes {
-                        peer.stay();
-                    }
-                });
-                let mut desk = Desk::with(AuthorizerSettings {
-                    timeout: Duration::from_millis(300),
-                    ..settings(&server.url())
-                });
-                for round in 1..=2 {
-                    let heard = desk.ask();
-                    assert_eq!(heard.verdict, verdict, "{status} {head} {closes}");
-                    assert_eq!((heard.status, heard.call_failed), (Some(status), false));
-                    assert_eq!(heard.wrong[0].field, AnswerField::Body);
-                    assert_eq!(heard.fields, None);
-                    assert_eq!(
-                        server.connections(),
-                        round,
-                        "a broken answer ends its connection"
-                    );
-                }
+                let heard = heard_of_half(status, framing, closes);
+                assert_eq!(heard.verdict, verdict, "{status} {framing} {closes}");
+                assert_eq!((heard.status, heard.call_failed), (Some(status), false));
+                assert_eq!(heard.wrong[0].field, AnswerField::Body);
+                assert_eq!(heard.fields, None);
             }
         }
     }
