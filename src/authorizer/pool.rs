@@ -147,6 +147,11 @@ impl Pool {
         self.work().waiting.remove(from);
     }
 
+    /// Takes back all questions that have not been put.
+    pub(super) fn recall(&self) -> Waiting {
+        std::mem::take(&mut self.work().waiting)
+    }
+
     /// Takes all answers, those to questions that have waited too long among them. Returns what the pool is busy with, and
     /// when the next question will have waited too long.
     pub(super) fn collect(&self, into: &mut Vec<Answer>) -> (Load, Option<Instant>) {
@@ -279,7 +284,9 @@ impl Work {
 }
 
 impl Task {
-    fn unanswered(self, trouble: &str) -> Answer {
-        Answer::unavailable(self.question.from, trouble.to_owned(), self.asked.elapsed())
+    pub(super) fn unanswered(self, trouble: &str) -> Answer {
+        let trouble = trouble.to_owned();
+        Answer::unavailable(self.question.from, trouble, self.asked.elapsed())
+            .returning(self.question)
     }
 }

@@ -230,6 +230,7 @@ fn question(slot: u32, asked: Asked) -> Question {
         },
         asked,
         body: format!("{{\"command\":\"{slot}\"}}").into_bytes(),
+        alone: false,
     }
 }
 

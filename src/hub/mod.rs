@@ -36,6 +36,7 @@ mod names;
 mod outage;
 mod permission;
 mod publish;
+mod questions;
 mod replies;
 mod report;
 mod roster;
@@ -49,7 +50,7 @@ mod turn;
 use std::io;
 use std::time::Duration;
 
-pub use self::settings::{DriverGauges, Inventory, Settings};
+pub use self::settings::{DriverGauges, FailurePolicy, Inventory, Settings};
 pub use self::state::Hub;
 
 use self::drain_plan::DrainPlan;
@@ -241,6 +242,8 @@ impl<S: Stream> Hub<S> {
         }
         self.agenda.give_back(due);
         self.listeners.access_log.expire(self.clock.now);
+        questions::go_on(self);
+        permission::give_up(self);
         drain::go_on(self);
     }
 
@@ -308,6 +311,7 @@ impl<S: Stream> Hub<S> {
             self.drain.as_ref().and_then(DrainPlan::next),
             self.channels.subscriptions.next_deadline(),
             self.listeners.access_log.next_deadline(),
+            self.outage.next_deadline(self.clock.now),
         ]
         .into_iter()
         .flatten()
@@ -342,6 +346,7 @@ impl<S: Stream> Hub<S> {
             memberships: self.channels.memberships(),
             addresses: self.usage.per_address.len(),
             identities: self.roster.identities.count(),
+            held: self.outage.held(),
             runs: self.runs.live(),
             waiting: self.usage.memory.total(&self.runs),
             queued_bytes: self.runs.waiting.bytes,

@@ -5,18 +5,23 @@
 //!
 //! A refused join is decided here ([`answer`]), and its error is written by [`super::replies`].
 
+use super::questions;
 use super::replies;
 use super::report;
-use super::settle::close;
+use super::settle::{close, settle};
 use super::state::Hub;
+use crate::config::AuthorizerFailure;
 use crate::connection::{Awaits, Ending, Exchange, Stream, Suspended};
-use crate::effect::{Answer, ConnId, Effect, Question, Verdict};
+use crate::effect::{Answer, ConnId, Question, Verdict};
 use crate::wire::answer::Code;
 use crate::wire::answer_fields::Asked;
 use crate::wire::command::Command;
 use crate::wire::handshake::Upgrade;
 use crate::wire::http::{self, Head, Refusal, Status};
 use crate::wire::question;
+
+/// Questions given up between two polls.
+const GIVEN_UP: usize = 64;
 
 /// An upgrade that is allowed.
 pub struct AllowedUpgrade {
@@ -48,11 +53,12 @@ pub fn for_command<S: Stream>(
     let verb = command.verb.as_str();
     report::asked(hub, id, verb, Some(command.channel(message)));
     let body = command_question(hub, id, &command, message);
-    ask(hub, id, command.verb.into(), body);
+    let asked = command.verb.into();
     if let Some(connection) = hub.roster.get(id) {
         let message = message.into();
         connection.suspend(Awaits::Verdict, Suspended::Command { command, message });
     }
+    ask(hub, id, asked, body);
     None
 }
 
@@ -82,21 +88,60 @@ pub fn for_upgrade<S: Stream>(
     None
 }
 
-/// Has the authorizer asked about a connection, which then waits for the answer. It asks nothing else meanwhile, and nothing
+/// Has the authorizer asked about a connection, which waits for the answer already. It asks nothing else meanwhile, and nothing
 /// at all once it was reset: a late answer can be taken for no other one's.
 fn ask<S: Stream>(hub: &mut Hub<S>, from: ConnId, asked: Asked, body: Vec<u8>) {
     if let Some(connection) = hub.roster.get(from)
         && !connection.was_reset()
     {
         connection.set_asking(true);
-        hub.effects
-            .push_back(Effect::Ask(Question { from, asked, body }));
+        let question = Question {
+            from,
+            asked,
+            body,
+            alone: false,
+        };
+        if !questions::put(hub, question) {
+            give_up_one(hub, from);
+        }
+    }
+}
+
+/// Gives up questions that have waited too long for an authorizer that is down, those whose time is over.
+pub fn give_up<S: Stream>(hub: &mut Hub<S>) {
+    for _ in 0..GIVEN_UP {
+        let Some(id) = hub.outage.next_given_up(hub.clock.now) else {
+            return;
+        };
+        give_up_one(hub, id);
+        // The question is forgotten, whatever the connection has waited for.
+        questions::withdraw(hub, id);
+        settle(hub, id);
+    }
+}
+
+/// What waits for an answer is not done, as the authorizer is down.
+fn give_up_one<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+    // The answer may still come. The connection ends, so that it is taken for no other one's.
+    let closing = hub.outage.is_asked(id);
+    let now = hub.clock.now;
+    let Some(connection) = hub.roster.get(id) else {
+        return;
+    };
+    connection.set_asking(false);
+    match connection.resume(Awaits::Verdict, now) {
+        Some(Suspended::Upgrade { exchange, .. }) => {
+            refuse_upgrade_for_now(hub, id, exchange, closing);
+        }
+        Some(Suspended::Command { command, message }) => abandon(hub, id, &command, &message),
+        Some(Suspended::Post { .. }) | None => {}
     }
 }
 
 /// Takes an answer of the authorizer. What is refused, or fails, is answered here. A late answer is ignored.
 pub fn answer<S: Stream>(hub: &mut Hub<S>, answer: Answer) -> Option<Allowed> {
     report::verdict(hub, &answer);
+    questions::heard(hub, &answer);
     let id = answer.to;
     let now = hub.clock.now;
     let connection = hub.roster.get(id)?;
@@ -104,14 +149,15 @@ pub fn answer<S: Stream>(hub: &mut Hub<S>, answer: Answer) -> Option<Allowed> {
     if !connection.set_asking(false) || !connection.awaits_verdict() {
         return None;
     }
-    match connection.resume(Awaits::Verdict, now)? {
+    let answer = questions::hold(hub, answer)?;
+    match hub.roster.get(id)?.resume(Awaits::Verdict, now)? {
         Suspended::Upgrade {
             exchange,
             upgrade,
             query,
         } => {
             report::decided(hub, &answer, "connect", None);
-            let (outcome, refusal) = match answer.verdict {
+            match answer.verdict {
                 Verdict::Allow => {
                     return Some(Allowed::Upgrade(AllowedUpgrade {
                         exchange,
@@ -123,18 +169,10 @@ pub fn answer<S: Stream>(hub: &mut Hub<S>, answer: Answer) -> Option<Allowed> {
                 Verdict::Deny => {
                     let message = "the authorizer says no: connect with what it asks for";
                     let refusal = Refusal::new(Status::Forbidden, "not_authorized", message);
-                    ("denied", refusal)
+                    report::upgrade_refused(hub, "denied");
+                    replies::refuse(hub, id, exchange, refusal);
                 }
-                Verdict::Unavailable => {
-                    let message = "the authorizer is down: come back later";
-                    let refusal = Refusal::new(Status::Unavailable, "authorizer_down", message);
-                    ("authorizer_down", refusal)
-                }
-            };
-            report::upgrade_refused(hub, outcome);
-            match answer.verdict {
-                Verdict::Unavailable => replies::refuse_for_now(hub, id, exchange, refusal),
-                _ => replies::refuse(hub, id, exchange, refusal),
+                Verdict::Unavailable => refuse_upgrade_for_now(hub, id, exchange, false),
             }
             None
         }
@@ -159,12 +197,39 @@ fn answer_command<S: Stream>(
             let why = "the authorizer says no";
             replies::failed(hub, id, &command, &message, Code::NotAuthorized, why);
         }
-        Verdict::Unavailable => {
-            report::command_abandoned(hub, command.verb);
-            close(hub, id, Ending::AuthorizerDown);
-        }
+        Verdict::Unavailable => abandon(hub, id, &command, &message),
     }
     None
+}
+
+/// The authorizer is down, and a command is not done.
+fn abandon<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: &Command, message: &[u8]) {
+    if hub.outage.failure() == AuthorizerFailure::Reject {
+        let why = "the authorizer is down, and the command is not carried out: send it again later";
+        replies::failed(hub, id, command, message, Code::AuthorizerDown, why);
+    } else {
+        report::command_abandoned(hub, command.verb);
+        close(hub, id, Ending::AuthorizerDown);
+    }
+}
+
+/// The authorizer is down, and an upgrade is refused. `closing`: the connection ends with it.
+fn refuse_upgrade_for_now<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    exchange: Exchange,
+    closing: bool,
+) {
+    let message = "the authorizer is down: come back later";
+    let refusal = Refusal::new(Status::Unavailable, "authorizer_down", message);
+    report::upgrade_refused(hub, "authorizer_down");
+    match closing {
+        true => {
+            let refusal = refusal.with("Retry-After", hub.retry_after());
+            replies::refuse_and_close(hub, id, exchange, refusal);
+        }
+        false => replies::refuse_for_now(hub, id, exchange, refusal),
+    }
 }
 
 /// What the authorizer is asked about an upgrade.

@@ -572,6 +572,7 @@ impl Sim {
                 from: nobody,
                 asked: Asked::Join,
                 body: Vec::new(),
+                alone: false,
             };
             self.house.send_verdict(&question, Verdict::Allow, None);
         }

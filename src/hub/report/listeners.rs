@@ -10,13 +10,16 @@ use super::tap::Taps;
 use crate::clock::Millis;
 use crate::config;
 use crate::connection::Ending;
-use crate::log::{Condition, Log, Seldom};
+use crate::log::{Condition, Log, Seldom, Spells};
 use crate::metrics::Metrics;
 
 /// How long the log has the memory budget used up at least, so that one which flickers does not flood it.
 const STEADY: Millis = 5_000;
 /// The pause between two lines about answers of the authorizer that are not as they should be, of each kind.
 const SELDOM: Millis = 60_000;
+
+/// Outages of the authorizer that the log has in that time: one that flickers is not to flood it.
+const OUTAGES: u64 = 6;
 
 pub struct Listeners {
     pub metrics: Metrics,
@@ -27,6 +30,10 @@ pub struct Listeners {
     pub said_full: bool,
     /// The memory budget is used up.
     pub overloaded: Condition,
+    /// Lines about outages of the authorizer.
+    pub outages: Spells,
+    /// Lines about questions that failed while there is no outage.
+    pub failed_questions: Seldom,
     /// Lines about answers of the authorizer that are a 2xx other than 200.
     pub other_2xx: Seldom,
     /// Lines about answers of the authorizer that cannot be read.
@@ -45,6 +52,8 @@ impl Listeners {
             log,
             said_full: false,
             overloaded: Condition::lasting(STEADY),
+            outages: Spells::logged(OUTAGES, SELDOM),
+            failed_questions: Seldom::once_in(SELDOM),
             other_2xx: Seldom::once_in(SELDOM),
             unreadable: Seldom::once_in(SELDOM),
             gone_out: Vec::new(),

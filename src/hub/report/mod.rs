@@ -7,6 +7,7 @@
 
 pub mod access_log;
 pub mod listeners;
+pub mod outage;
 pub mod tap;
 
 use self::tap::TapLine;
