@@ -3,9 +3,10 @@
 //! Owns: the listeners, the limit on open sockets, the pause after a failure. Knows: the hub's doors, and how the poll's
 //! tokens name listeners and connections. Never knows: a request, a WebSocket.
 //!
-//! Decision: at the limit on file descriptors new connections wait in the kernel's queue while idle HTTP connections are
-//! evicted, over answering `503` on a reserved descriptor. Because the next connection may be a probe of `/health`, and
-//! the idle ones may never send a request. `--max-connections` is the hub's to enforce: that is where the `503` comes from.
+//! Decision: at the limit on file descriptors, new connections wait in the kernel's queue while idle HTTP connections
+//! are evicted. Chosen over answering `503` on a reserved descriptor, because the next connection may be a probe of
+//! `/health`. The idle ones may never send a request. `--max-connections` is the hub's to enforce: that is where the
+//! `503` comes from.
 
 use std::fmt::Display;
 use std::io;
@@ -16,7 +17,7 @@ use crate::clock::Millis;
 use crate::connection::Peer;
 use crate::effect::ConnId;
 use crate::hub::Hub;
-use crate::listener::{self, Listener, Socket};
+use crate::listener::{self, ClientSocket, Listener};
 use crate::log::{Log, Seldom, Value};
 
 /// Connections accepted from one listener in one turn, so that a rush of clients does not delay the others.
@@ -45,7 +46,7 @@ pub struct Acceptor {
 impl Acceptor {
     /// An acceptor for at most `max_sockets` connections, of which `reserved` never are WebSockets.
     ///
-    /// Evicts at most a quarter of `reserved` in one turn, so that a new connection has some turns for its request.
+    /// Evicts at most a quarter of `reserved` in one turn, so that a new connection has several turns for its request.
     pub fn new(
         listeners: Vec<Listener>,
         max_sockets: usize,
@@ -85,7 +86,7 @@ impl Acceptor {
     }
 
     /// Accept a bounded number of connections from each listener.
-    pub fn accept(&mut self, hub: &mut Hub<Socket>, registry: &Registry) {
+    pub fn accept(&mut self, hub: &mut Hub<ClientSocket>, registry: &Registry) {
         let now = hub.clock.now;
         if self.paused_until > now {
             return;
@@ -112,7 +113,7 @@ impl Acceptor {
     }
 
     /// If connections wait and all descriptors are taken, have the hub evict idle HTTP connections.
-    pub fn evict(&mut self, hub: &mut Hub<Socket>, buffer: &mut [u8]) {
+    pub fn evict(&mut self, hub: &mut Hub<ClientSocket>, buffer: &mut [u8]) {
         let now = hub.clock.now;
         let full = hub.connections() >= self.max_sockets;
         if !full || self.paused_until > now || !self.is_pending() {
@@ -131,7 +132,13 @@ impl Acceptor {
         self.listeners.iter().any(|listener| listener.pending)
     }
 
-    fn admit(&mut self, hub: &mut Hub<Socket>, registry: &Registry, socket: Socket, peer: Peer) {
+    fn admit(
+        &mut self,
+        hub: &mut Hub<ClientSocket>,
+        registry: &Registry,
+        socket: ClientSocket,
+        peer: Peer,
+    ) {
         let admitted = hub.accept(socket, peer).and_then(|id| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             let Some(socket) = hub.stream(id) else {

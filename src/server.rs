@@ -20,7 +20,7 @@ use crate::config::Stop;
 use crate::effect::{Answer, Effect, Question};
 use crate::heap::Heap;
 use crate::hub::Hub;
-use crate::listener::Socket;
+use crate::listener::ClientSocket;
 use crate::log::{Log, Value};
 use crate::systemd::Manager;
 
@@ -41,7 +41,7 @@ pub struct Parts {
     pub poll: Poll,
     pub signals: Signals,
     pub acceptor: Acceptor,
-    pub hub: Hub<Socket>,
+    pub hub: Hub<ClientSocket>,
     pub authorizer: Option<Authorizer>,
     pub broker: Broker,
     pub manager: Manager,
@@ -54,7 +54,7 @@ pub struct Server {
     poll: Poll,
     signals: Signals,
     acceptor: Acceptor,
-    hub: Hub<Socket>,
+    hub: Hub<ClientSocket>,
     authorizer: Option<Authorizer>,
     broker: Broker,
     manager: Manager,
@@ -66,7 +66,7 @@ pub struct Server {
     /// When `Clock::date` has to be formatted again.
     date_until: Millis,
     drain_time: Millis,
-    /// When a graceful stop ends, whatever is still connected. `None` until a signal arrives.
+    /// When a graceful stop ends, even with clients still connected. `None` until a signal arrives.
     stop_at: Option<Millis>,
 }
 

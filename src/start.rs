@@ -4,7 +4,7 @@
 //! each part is opened. Never knows: what happens once the loop turns.
 //!
 //! Decision: the authorizer's threads start before the first listener opens. They have their own table of file
-//! descriptors (fd_table.rs), and a copy of a listener in it would keep the socket open after the loop has closed it.
+//! descriptors (fd_table.rs). A copy of a listener in it would keep the socket open after the loop has closed it.
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use signal_hook_mio::v1_0::Signals;
 use crate::acceptor::{self, Acceptor};
 use crate::authorizer::Authorizer;
 use crate::broker::Broker;
-use crate::broker::redis::{self, Redis};
+use crate::broker::redis::{Redis, RedisSettings};
 use crate::clock::{Clock, millis};
 use crate::config::{self, Config, Listen, RedisAddress, RedisDsn, Stop};
 use crate::connection::Limits;
@@ -56,7 +56,7 @@ pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
     let listeners = open_listeners(&config, poll.registry())?;
 
     // Where threads cannot have a descriptor table of their own, the workers' descriptors are in this one.
-    let with_redis = config.broker != config::Broker::Memory;
+    let with_redis = config.broker != config::BrokerChoice::Memory;
     let broker_fds = if with_redis { BROKER_FDS } else { 0 };
     let capacity = Capacity::of(fds, RESERVED_FDS + listeners.len() + workers + broker_fds);
     let random = random::seed()
@@ -73,8 +73,8 @@ pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
     let metrics = Metrics::new(SystemTime::now());
     let mut hub = Hub::new(settings, Clock::default(), metrics, log.clone());
     let broker = match &config.broker {
-        config::Broker::Memory => Broker::Memory,
-        config::Broker::Redis(dsn) => {
+        config::BrokerChoice::Memory => Broker::Memory,
+        config::BrokerChoice::Redis(dsn) => {
             hub.share();
             let redis = start_redis(dsn, &config, waker, random, &log)?;
             Broker::Redis(Box::new(redis))
@@ -270,7 +270,7 @@ fn start_redis(
         }
         RedisAddress::Tcp { .. } | RedisAddress::Unix(_) => None,
     };
-    let settings = redis::Settings {
+    let settings = RedisSettings {
         dsn: dsn.clone(),
         prefix: config.broker_prefix.clone(),
         tls,
@@ -294,7 +294,7 @@ fn find_manager(config: &Config, log: &Log) -> Manager {
     })
 }
 
-/// Log where the server listens, and warn about what is open to everyone (docs/operating.md#listening).
+/// Log where the server listens, and warn about what is open to all clients (docs/operating.md#listening).
 fn announce(config: &Config, addresses: &[String], log: &Log) {
     let authorizer = config.authorizer_url.as_ref().map(|url| url.to_string());
     let has_key = config.broadcasting_key.is_some();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use mio::event::Event;
 use mio::{Interest, Registry, Token};
 
-use super::socket::{Lookup, Place, Socket, Target};
+use super::socket::{Destination, NameLookup, Place, RedisSocket};
 use crate::clock::Millis;
 use crate::random::Random;
 
@@ -39,19 +39,19 @@ enum Stage {
     },
     Connecting {
         until: Millis,
-        socket: Socket,
-        target: Target,
+        socket: RedisSocket,
+        destination: Destination,
         /// What is tried next.
-        others: VecDeque<Target>,
+        others: VecDeque<Destination>,
     },
-    Open(Socket),
+    Open(RedisSocket),
 }
 
-pub struct Link {
+pub struct RedisLink {
     place: Arc<Place>,
     token: Token,
     stage: Stage,
-    lookup: Option<Lookup>,
+    lookup: Option<NameLookup>,
     /// Attempts that failed since the last good connection.
     tries: u32,
     /// The address that is tried first: the one behind the last that did not answer.
@@ -71,7 +71,7 @@ pub struct Link {
     blocked: bool,
 }
 
-/// What [`Link::advance`] has come to.
+/// What [`RedisLink::advance`] has come to.
 pub enum Advance {
     Nothing,
     /// Something may be said now.
@@ -80,9 +80,9 @@ pub enum Advance {
     Failed(String),
 }
 
-impl Link {
-    pub fn new(place: Arc<Place>, token: Token, seed: u64) -> Link {
-        Link {
+impl RedisLink {
+    pub fn new(place: Arc<Place>, token: Token, seed: u64) -> RedisLink {
+        RedisLink {
             place,
             token,
             stage: Stage::Resting { until: 0 },
@@ -116,7 +116,7 @@ impl Link {
             self.is_open() && (event.is_readable() || event.is_read_closed() || event.is_error());
     }
 
-    /// When [`Link::advance`] has to be called, if nothing happens before.
+    /// When [`RedisLink::advance`] has to be called, if nothing happens before.
     pub fn deadline(&self) -> Option<Millis> {
         match self.stage {
             Stage::Resting { until }
@@ -129,8 +129,8 @@ impl Link {
     /// Does what is next to come to a connection.
     pub fn advance(&mut self, registry: &Registry, now: Millis) -> Advance {
         match self.stage {
-            Stage::Resting { until } if now >= until => match self.place.target() {
-                Some(target) => self.connect(registry, VecDeque::from([target]), now),
+            Stage::Resting { until } if now >= until => match self.place.destination() {
+                Some(destination) => self.connect(registry, VecDeque::from([destination]), now),
                 None => self.resolve(now),
             },
             Stage::Resolving { until } => self.resolved(registry, now >= until, now),
@@ -146,7 +146,7 @@ impl Link {
         if self.lookup.is_some() {
             return Advance::Nothing;
         }
-        match Lookup::start(&self.place) {
+        match NameLookup::start(&self.place) {
             Ok(lookup) => {
                 self.lookup = Some(lookup);
                 Advance::Nothing
@@ -159,14 +159,14 @@ impl Link {
     }
 
     fn resolved(&mut self, registry: &Registry, late: bool, now: Millis) -> Advance {
-        match self.lookup.as_ref().and_then(Lookup::take) {
+        match self.lookup.as_ref().and_then(NameLookup::take) {
             Some(found) => {
                 self.lookup = None;
                 match found {
-                    Ok(mut targets) => {
-                        let first = self.first.checked_rem(targets.len()).unwrap_or(0);
-                        targets.rotate_left(first);
-                        self.connect(registry, targets.into(), now)
+                    Ok(mut destinations) => {
+                        let first = self.first.checked_rem(destinations.len()).unwrap_or(0);
+                        destinations.rotate_left(first);
+                        self.connect(registry, destinations.into(), now)
                     }
                     Err(why) => self.fail(why, now),
                 }
@@ -182,12 +182,12 @@ impl Link {
     fn connect(
         &mut self,
         registry: &Registry,
-        mut others: VecDeque<Target>,
+        mut others: VecDeque<Destination>,
         now: Millis,
     ) -> Advance {
         let mut why = format!("{}: the name has no address", self.place);
-        while let Some(target) = others.pop_front() {
-            let connecting = Socket::connect(&target).and_then(|mut socket| {
+        while let Some(destination) = others.pop_front() {
+            let connecting = RedisSocket::connect(&destination).and_then(|mut socket| {
                 let interest = Interest::READABLE | Interest::WRITABLE;
                 registry.register(socket.source(), self.token, interest)?;
                 Ok(socket)
@@ -197,12 +197,12 @@ impl Link {
                     self.stage = Stage::Connecting {
                         until: now.saturating_add(PATIENCE),
                         socket,
-                        target,
+                        destination,
                         others,
                     };
                     return Advance::Nothing;
                 }
-                Err(error) => why = format!("{target}: {error}"),
+                Err(error) => why = format!("{destination}: {error}"),
             }
         }
         self.fail(why, now)
@@ -213,7 +213,7 @@ impl Link {
         let Stage::Connecting {
             until,
             socket,
-            target,
+            destination,
             others,
         } = std::mem::replace(&mut self.stage, resting)
         else {
@@ -228,22 +228,25 @@ impl Link {
                     (self.unread, self.blocked) = (true, false);
                     Advance::Opened
                 }
-                Err(error) => self.fail(format!("{target}: {error}"), now),
+                Err(error) => self.fail(format!("{destination}: {error}"), now),
             },
             Err(e) if e.kind() == io::ErrorKind::NotConnected && !late => {
                 self.stage = Stage::Connecting {
                     until,
                     socket,
-                    target,
+                    destination,
                     others,
                 };
                 Advance::Nothing
             }
             Err(e) if e.kind() == io::ErrorKind::NotConnected => {
                 self.first = self.first.wrapping_add(1);
-                self.fail(format!("{target}: no connection came about in time"), now)
+                self.fail(
+                    format!("{destination}: no connection came about in time"),
+                    now,
+                )
             }
-            Err(e) if others.is_empty() => self.fail(format!("{target}: {e}"), now),
+            Err(e) if others.is_empty() => self.fail(format!("{destination}: {e}"), now),
             Err(_) => self.connect(registry, others, now),
         }
     }

@@ -7,42 +7,19 @@
 //! lies, and stays there while the hub cannot take it.
 
 mod link;
+mod news;
 pub mod redis;
 mod socket;
-
-use std::ops::Range;
 
 use mio::Registry;
 use mio::event::Event;
 
+pub use self::news::{Message, News};
+
 use self::redis::{Duty, Redis};
 use crate::clock::Millis;
-use crate::effect::{ConnId, Publication, Receipt, Subscription, SubscriptionId};
+use crate::effect::{Publication, Subscription};
 use crate::wire::channel_name::ChannelName;
-
-/// What has happened at the broker.
-#[derive(Debug, PartialEq, Eq)]
-pub enum News {
-    /// It takes what is published from now on, or not.
-    Publishing(bool),
-    /// It brings what is subscribed from now on, with nothing subscribed yet; or not.
-    Listening(bool),
-    Published(ConnId, Receipt),
-    Subscribed(SubscriptionId, Receipt),
-    /// Something was published: [`Broker::content`]. It comes again until it is taken.
-    Message(Message),
-    /// A message was dropped: the metric's label.
-    Dropped(&'static str),
-}
-
-/// Where a message lies.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Message {
-    pub channel: Range<usize>,
-    pub content: Range<usize>,
-    /// Bytes with all that belongs to it.
-    pub size: usize,
-}
 
 /// The driver.
 pub enum Broker {

@@ -46,13 +46,13 @@ impl fmt::Display for Place {
 }
 
 impl Place {
-    /// Its target, where no name has to be looked up for that.
-    pub fn target(&self) -> Option<Target> {
+    /// Its destination, where no name has to be looked up for that.
+    pub fn destination(&self) -> Option<Destination> {
         match self {
-            Place::Unix(path) => Some(Target::Unix(path.clone())),
+            Place::Unix(path) => Some(Destination::Unix(path.clone())),
             Place::Tcp { host, port, .. } => {
                 let ip = host.parse::<IpAddr>().ok()?;
-                Some(Target::Tcp(SocketAddr::new(ip, *port)))
+                Some(Destination::Tcp(SocketAddr::new(ip, *port)))
             }
         }
     }
@@ -60,31 +60,31 @@ impl Place {
 
 /// Where a connection goes, once a name is looked up.
 #[derive(Clone, Debug)]
-pub enum Target {
+pub enum Destination {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Target::Tcp(address) => address.fmt(f),
-            Target::Unix(path) => path.display().fmt(f),
+            Destination::Tcp(address) => address.fmt(f),
+            Destination::Unix(path) => path.display().fmt(f),
         }
     }
 }
 
-type Found = Result<Vec<Target>, String>;
+type Found = Result<Vec<Destination>, String>;
 
 /// A lookup of a name, under way or done.
-pub struct Lookup(Arc<Mutex<Option<Found>>>);
+pub struct NameLookup(Arc<Mutex<Option<Found>>>);
 
-impl Lookup {
+impl NameLookup {
     /// Begins one.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(place: &Arc<Place>) -> io::Result<Lookup> {
+    pub fn start(place: &Arc<Place>) -> io::Result<NameLookup> {
         let (place, found) = (Arc::clone(place), Arc::new(Mutex::new(None)));
         let answer = Arc::clone(&found);
         let look_up = move || {
@@ -95,7 +95,7 @@ impl Lookup {
                 return;
             };
             let found = match (host.as_str(), *port).to_socket_addrs() {
-                Ok(addresses) => Ok(addresses.map(Target::Tcp).collect()),
+                Ok(addresses) => Ok(addresses.map(Destination::Tcp).collect()),
                 Err(error) => Err(format!("{host}: {error}")),
             };
             *answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
@@ -106,7 +106,7 @@ impl Lookup {
             .name("redis-dns".into())
             .stack_size(STACK);
         thread.spawn(look_up)?;
-        Ok(Lookup(found))
+        Ok(NameLookup(found))
     }
 
     /// What it has found, once.
@@ -116,30 +116,30 @@ impl Lookup {
 }
 
 /// A connection, or an attempt at one.
-pub enum Socket {
+pub enum RedisSocket {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
-impl Socket {
+impl RedisSocket {
     /// Begins to connect.
     ///
     /// # Errors
     /// As the kernel says.
-    pub fn connect(target: &Target) -> io::Result<Socket> {
-        match target {
-            Target::Tcp(address) => TcpStream::connect(*address).map(Socket::Tcp),
-            Target::Unix(path) => UnixStream::connect(path).map(Socket::Unix),
+    pub fn connect(destination: &Destination) -> io::Result<RedisSocket> {
+        match destination {
+            Destination::Tcp(address) => TcpStream::connect(*address).map(RedisSocket::Tcp),
+            Destination::Unix(path) => UnixStream::connect(path).map(RedisSocket::Unix),
         }
     }
 
     /// What is to be registered with the poll.
     pub fn source(&mut self) -> &mut dyn Source {
         match self {
-            Socket::Tcp(stream) => stream,
-            Socket::Unix(stream) => stream,
-            Socket::Tls(stream) => &mut stream.sock,
+            RedisSocket::Tcp(stream) => stream,
+            RedisSocket::Unix(stream) => stream,
+            RedisSocket::Tls(stream) => &mut stream.sock,
         }
     }
 
@@ -149,12 +149,12 @@ impl Socket {
     /// `NotConnected` while that is open.
     pub fn outcome(&self) -> io::Result<()> {
         let (error, peer) = match self {
-            Socket::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
-            Socket::Tls(stream) => {
+            RedisSocket::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
+            RedisSocket::Tls(stream) => {
                 let stream = &stream.sock;
                 (stream.take_error()?, stream.peer_addr().map(|_| ()))
             }
-            Socket::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
+            RedisSocket::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(|_| ())),
         };
         error.map_or(peer, Err)
     }
@@ -163,9 +163,9 @@ impl Socket {
     ///
     /// # Errors
     /// Of the kernel, or of TLS.
-    pub fn open(self, place: &Place) -> io::Result<Socket> {
+    pub fn open(self, place: &Place) -> io::Result<RedisSocket> {
         let stream = match self {
-            Socket::Tcp(stream) => stream,
+            RedisSocket::Tcp(stream) => stream,
             other => return Ok(other),
         };
         // Without it small commands wait for the acknowledgement of the ones before them.
@@ -177,37 +177,39 @@ impl Socket {
             } => {
                 let session = ClientConnection::new(Arc::clone(config), name.clone());
                 let session = session.map_err(io::Error::other)?;
-                Ok(Socket::Tls(Box::new(StreamOwned::new(session, stream))))
+                Ok(RedisSocket::Tls(Box::new(StreamOwned::new(
+                    session, stream,
+                ))))
             }
-            _ => Ok(Socket::Tcp(stream)),
+            _ => Ok(RedisSocket::Tcp(stream)),
         }
     }
 }
 
-impl Read for Socket {
+impl Read for RedisSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Socket::Tcp(stream) => stream.read(buffer),
-            Socket::Unix(stream) => stream.read(buffer),
-            Socket::Tls(stream) => stream.read(buffer),
+            RedisSocket::Tcp(stream) => stream.read(buffer),
+            RedisSocket::Unix(stream) => stream.read(buffer),
+            RedisSocket::Tls(stream) => stream.read(buffer),
         }
     }
 }
 
-impl Write for Socket {
+impl Write for RedisSocket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Socket::Tcp(stream) => stream.write(bytes),
-            Socket::Unix(stream) => stream.write(bytes),
-            Socket::Tls(stream) => stream.write(bytes),
+            RedisSocket::Tcp(stream) => stream.write(bytes),
+            RedisSocket::Unix(stream) => stream.write(bytes),
+            RedisSocket::Tls(stream) => stream.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
             // TLS may hold back what it could not send.
-            Socket::Tls(stream) => stream.flush(),
-            Socket::Tcp(_) | Socket::Unix(_) => Ok(()),
+            RedisSocket::Tls(stream) => stream.flush(),
+            RedisSocket::Tcp(_) | RedisSocket::Unix(_) => Ok(()),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns: its columns. Knows: the table of flags. Never knows: a flag's value.
 
-use super::flags::{FLAGS, Kind};
+use super::flags::{FLAGS, ValueKind};
 
 /// Columns of the help, as a terminal has them at least.
 const COLUMNS: usize = 80;
@@ -24,11 +24,11 @@ pub(super) fn text() -> String {
             text += &format!("\n{group}:\n");
         }
         let spelled = match flag.kind {
-            Kind::Switch => format!("--{}", flag.name),
+            ValueKind::Switch => format!("--{}", flag.name),
             _ => format!("--{} {}", flag.name, flag.value),
         };
         let default = match (flag.kind, flag.default) {
-            (Kind::Switch, _) | (_, "") => None,
+            (ValueKind::Switch, _) | (_, "") => None,
             (_, default) => Some(format!("[default: {default}]")),
         };
         push_entry(&mut text, &spelled, flag.about, default.as_deref());

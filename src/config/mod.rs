@@ -7,18 +7,18 @@ mod arguments;
 mod dsn;
 mod flags;
 mod help;
+mod stop;
 mod values;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::Write;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use self::arguments::{Arguments, Setting};
 pub use self::dsn::{Credentials, RedisAddress, RedisDsn};
 pub use self::flags::{FLAGS, Flag};
+pub use self::stop::Stop;
 pub use self::values::{AccessLog, AuthorizerFailure, Listen, Workers};
 use crate::authorizer::{self, Url};
 use crate::log::{Format, Level};
@@ -43,7 +43,7 @@ pub struct Config {
     pub authorizer_hold: Duration,
     /// Two at most; empty: calls are not signed.
     pub authorizer_key: Vec<Secret>,
-    pub broker: Broker,
+    pub broker: BrokerChoice,
     pub broker_prefix: String,
     /// `None`: the backend endpoints answer local peers only (`docs/api.md#the-key`).
     pub broadcasting_key: Option<Secret>,
@@ -81,7 +81,7 @@ pub struct Config {
     pub listen_fds: usize,
     /// `NOTIFY_SOCKET`: where a service manager listens for this process's state.
     pub notify_socket: Option<OsString>,
-    /// `WATCHDOG_USEC`: the silence after which the service manager takes this process for dead.
+    /// `WATCHDOG_USEC`: the service manager considers this process hung after this time without a ping.
     pub watchdog: Option<Duration>,
     /// Only try whether a start would work.
     pub check: bool,
@@ -91,86 +91,28 @@ pub struct Config {
 
 /// How servers share their channels.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Broker {
+pub enum BrokerChoice {
     Memory,
     Redis(RedisDsn),
 }
 
-impl fmt::Display for Broker {
+impl fmt::Display for BrokerChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Broker::Memory => f.write_str("memory"),
-            Broker::Redis(dsn) => dsn.fmt(f),
+            BrokerChoice::Memory => f.write_str("memory"),
+            BrokerChoice::Redis(dsn) => dsn.fmt(f),
         }
     }
 }
 
-/// Why the program ends early, or does not start: a text, and its exit status.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Stop {
-    /// 0: the text is what was asked for (help, version). 1: it could not start. 2: it was called wrongly.
-    pub status: u8,
-    /// For stdout when the status is 0, else one line for stderr.
-    pub text: String,
-}
-
-impl Stop {
-    /// What was asked for, instead of a start.
-    fn asked_for(text: impl Into<String>) -> Stop {
-        Stop {
-            status: 0,
-            text: text.into(),
-        }
-    }
-
-    /// It was called correctly, and could not start or go on.
-    pub fn failed(why: impl fmt::Display) -> Stop {
-        Stop {
-            status: 1,
-            text: one_line(why),
-        }
-    }
-
-    /// It was called wrongly.
-    fn misused(why: impl fmt::Display) -> Stop {
-        Stop {
-            status: 2,
-            text: one_line(why),
-        }
-    }
-
-    /// Prints the text, and yields the exit status. A closed stdout or stderr changes nothing.
-    pub fn print(self) -> ExitCode {
-        let line = format!("{}\n", self.text);
-        let _ = if self.status == 0 {
-            std::io::stdout().write_all(line.as_bytes())
-        } else {
-            std::io::stderr().write_all(line.as_bytes())
-        };
-        ExitCode::from(self.status)
-    }
-}
-
-/// A user's text may hold line breaks, and what a terminal would obey.
-fn one_line(why: impl fmt::Display) -> String {
-    let mut line = "wsify: ".to_owned();
-    for c in why.to_string().chars() {
-        match c {
-            c if c.is_control() => line.extend(c.escape_default()),
-            c => line.push(c),
-        }
-    }
-    line
-}
-
-/// What a service manager says in the environment (sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3)).
+/// What a service manager passes in the environment (sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3)).
 struct ServiceManager {
     listen_fds: usize,
     notify_socket: Option<OsString>,
     watchdog: Option<Duration>,
 }
 
-/// Sockets of a service manager: more than these are not looked at.
+/// Sockets of a service manager: further ones are ignored.
 const MOST_LISTEN_FDS: u64 = 64;
 
 impl ServiceManager {
@@ -212,8 +154,8 @@ impl Config {
     /// Reads the arguments (the program's name not among them) and the variables they may leave to the environment.
     ///
     /// # Errors
-    /// [`Stop`] with status 0 for `--help` and `--version`, and with 2 for an unknown flag or a value that cannot be
-    /// used; its line names the flag, the value and what is accepted.
+    /// [`Stop`] with status 0 for `--help` and `--version`, and with 2 for an unknown flag or a value that
+    /// cannot be used. Its line names the flag, the value and what is accepted.
     pub fn read(
         arguments: impl IntoIterator<Item = OsString>,
         env: impl Fn(&str) -> Option<OsString>,
@@ -236,8 +178,8 @@ impl Config {
             authorizer_hold: set(AUTHORIZER_HOLD)?.checked(some_duration)?,
             authorizer_key: set(AUTHORIZER_KEY)?.checked(signing_keys)?,
             broker: match set(BROKER_DRIVER)?.checked(driver)? {
-                Driver::Memory => Broker::Memory,
-                Driver::Redis => Broker::Redis(set(BROKER_DSN)?.checked(dsn::parse)?),
+                Driver::Memory => BrokerChoice::Memory,
+                Driver::Redis => BrokerChoice::Redis(set(BROKER_DSN)?.checked(dsn::parse)?),
             },
             broker_prefix: set(BROKER_PREFIX)?.checked(|t| Ok(t.to_owned()))?,
             broadcasting_key: set(BROADCASTING_KEY)?.checked(key)?,
@@ -253,7 +195,7 @@ impl Config {
                 .checked(|t| count(t, 0..=100_000_000))?,
             max_message_size: set(MAX_MESSAGE_SIZE)?.checked(size)?,
             max_channels: set(MAX_CHANNELS)?.checked(|t| count(t, 1..=1_000_000))?,
-            // Nobody sends more in a second than the server can read.
+            // No client sends more in a second than the server can read.
             max_message_rate: set(MAX_MESSAGE_RATE)?.checked(|t| count(t, 0..=1_000_000))? as u64,
             max_queue_size: set(MAX_QUEUE_SIZE)?.checked(size)?,
             max_total_queue_size: set(MAX_TOTAL_QUEUE_SIZE)?.checked(total_size)?,

@@ -1,6 +1,6 @@
 //! Command lines and variables, and what they come to.
 
-use super::flags::Kind;
+use super::flags::ValueKind;
 use super::*;
 use std::os::unix::ffi::OsStringExt;
 
@@ -44,7 +44,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.authorizer_workers, Workers::AsFdsAllow(256));
     assert_eq!(config.authorizer_queue, 10_000);
     assert_eq!(config.authorizer_key, []);
-    assert_eq!(config.broker, Broker::Memory);
+    assert_eq!(config.broker, BrokerChoice::Memory);
     assert_eq!(config.broker_prefix, "");
     assert_eq!(config.broadcasting_key, None);
     assert_eq!(config.allowed_origins, Origins::Any);
@@ -109,7 +109,7 @@ fn a_variable_counts_where_there_is_no_flag() {
     let key = [("WSIFY_BROADCASTING_KEY", "k")];
     let config = read(&["--broadcasting-key="], &key).unwrap();
     assert_eq!(config.broadcasting_key, None);
-    // A flag's variable is not even looked at.
+    // The variable of a given flag is not read.
     let nonsense = [("WSIFY_MAX_CHANNELS", "nonsense")];
     assert!(read(&["--max-channels=8"], &nonsense).is_ok());
     let stop = read(&[], &nonsense).unwrap_err();
@@ -135,7 +135,7 @@ fn help_and_version_are_no_errors() {
         for shown in [&format!("--{}", flag.name), about] {
             assert!(words.contains(shown), "{shown}");
         }
-        if flag.kind != Kind::Switch {
+        if flag.kind != ValueKind::Switch {
             let spelled = format!("--{} {}", flag.name, flag.value);
             assert!(words.contains(&spelled), "{spelled}");
             assert!(words.contains(flag.default), "{}", flag.name);
@@ -187,7 +187,7 @@ fn what_is_no_flag_is_refused_in_one_line() {
 }
 
 #[test]
-fn a_slip_is_told_what_it_may_have_meant() {
+fn a_typing_error_is_answered_with_the_nearest_name() {
     for (arguments, meant) in [
         (&["--lisen-addr", ":80"][..], Some("--listen-addr")),
         (&["-max-conections=5"], Some("--max-connections")),
@@ -330,10 +330,10 @@ fn brokers() {
     );
     assert!(given("broker-driver", "Memory").is_ok());
     refused("broker-driver", &["", "kafka", "redis "]);
-    // Only the driver that uses it looks at it.
+    // Only the driver that uses it checks it.
     assert_eq!(
         given("broker-dsn", "nonsense").unwrap().broker,
-        Broker::Memory
+        BrokerChoice::Memory
     );
 }
 
@@ -472,7 +472,7 @@ fn allowed_origins() {
     let repeated = ["--allowed-origins=http://a", "--allowed-origins=http://b"];
     let config = read(&repeated, &[]).unwrap();
     assert_eq!(config.allowed_origins, list("http://a,http://b"));
-    // Which items are wrong is the business of `Origins`.
+    // `Origins` decides which items are wrong.
     refused("allowed-origins", &["", ",", "app.example.com", "https://"]);
 }
 
@@ -617,7 +617,7 @@ fn authorizer_keys() {
 }
 
 #[test]
-fn what_a_service_manager_says() {
+fn variables_of_a_service_manager_are_read() {
     let us = std::process::id().to_string();
     let found = |env: &[(&str, &str)]| {
         let config = read(&[], env).unwrap();

@@ -1,4 +1,4 @@
-//! Every way in which a connection ends: what the client is told, the log's word and the metric's label.
+//! Every way in which a connection ends: its close code and reason, and its label in logs and metrics.
 
 use crate::wire::frame::Violation;
 
@@ -12,25 +12,25 @@ pub enum Ending {
     Reset,
     /// The client broke RFC 6455, sent text that is not UTF-8, or too big a message.
     Violation(Violation),
-    /// More came for the client than may wait.
+    /// More was queued for the client than may wait.
     TooSlow,
     /// The server is stopping.
     Stopping,
     /// The authorizer is down.
     AuthorizerDown,
-    /// More waits in all than may, and much of it is this connection's.
+    /// The memory budget is used up, and this connection holds much of it.
     Overloaded,
-    /// No byte came, not even after a ping.
+    /// No byte was received, not even after a ping.
     Silent,
-    /// No complete request came in time.
+    /// No complete request was received in time.
     HandshakeTimeout,
-    /// No further request came in time.
+    /// No further request was received in time.
     Idle,
     /// It was evicted: it had no request, or not a complete one, and its file descriptor was needed.
     NoRoom,
     /// The last request was answered.
     Answered,
-    /// What came was no HTTP, or the request was malformed.
+    /// The input was no HTTP, or the request was malformed.
     BadRequest,
 }
 

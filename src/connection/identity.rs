@@ -3,9 +3,10 @@
 //!
 //! Owns: [`Identities`], the texts of all connections. Knows: bytes. Never knows: connections, or what the texts mean.
 //!
-//! Decision: shelves of equal pieces, one for each 16 bytes of size, over an allocation for each identity. Because while clients
-//! rush in, identities would lie between questions that are gone a moment later, and their pages could not be given back: 80
-//! bytes of each connection with a query of 60. The price is that a shelf is given back when its last identity is.
+//! Decision: shelves of equal pieces, one for each 16 bytes of size, over an allocation for each identity. During a
+//! rush of clients, separate identities would lie between questions that are freed a moment later. Their pages could
+//! not be returned, which costs 80 bytes per connection with a query of 60. The price is that a shelf is freed only
+//! with its last identity.
 
 use slab::Slab;
 
@@ -49,7 +50,7 @@ impl Identities {
         let (Ok(query_len), Ok(state_len)) =
             (u16::try_from(query.len()), u16::try_from(state.len()))
         else {
-            // No head is so long, and no state.
+            // Neither a head nor a state is so long.
             return Identity::default();
         };
         let mut identity = Identity {

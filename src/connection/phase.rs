@@ -12,10 +12,10 @@ use crate::wire::command::Command;
 
 /// How long a connection without a request under way is kept (`docs/api.md#http`).
 const KEEP_ALIVE: Millis = 75_000;
-/// How often a stream of events sends a comment, so that no proxy takes it for dead.
+/// How often a stream of events sends a comment, so that no proxy considers it hung.
 const BEAT: Millis = 15_000;
-/// How long a connection cannot be evicted after it was accepted or answered: what a slow line needs to send the next
-/// request or to read the last answer.
+/// How long a connection cannot be evicted after it was accepted or answered. A slow client needs this to send the next
+/// request, or to read the last answer.
 const GRACE: Millis = 250;
 
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(super) enum Phase {
 pub enum Evictable {
     /// It has no request, or its last answer is sent, and not [just now](GRACE).
     Yes,
-    /// If no other is: a request has begun, or an answer is being sent.
+    /// Only if there is no better one: a request has begun, or an answer is being sent.
     IfNeeded,
     /// It is a WebSocket, a request is being worked on, or it is [new](GRACE).
     No,
@@ -64,7 +64,7 @@ impl Phase {
         }
     }
 
-    /// Bytes that have come and wait: of a message or a body that is not complete, or that is suspended.
+    /// Bytes that were received and wait: of a message or a body that is incomplete or suspended.
     pub fn held(&self) -> usize {
         match self {
             Phase::Body(body) => body.held(),
@@ -75,7 +75,7 @@ impl Phase {
         }
     }
 
-    /// Whether a request, or a part of one, has come that was not answered.
+    /// Whether a request, or a part of one, was received and not answered.
     pub fn has_request(&self) -> bool {
         match self {
             Phase::Request(head) => head.has_begun(),
@@ -128,7 +128,7 @@ impl Phase {
         }
     }
 
-    /// When it has to be looked at, if nothing happens before.
+    /// The deadline at which to check it, if nothing happens before.
     pub fn deadline(&self, now: Millis, limits: &Limits) -> Option<Millis> {
         match self {
             Phase::Request(head) if head.is_between_requests() => {

@@ -1,11 +1,11 @@
 //! The session: which phase a connection is in, bytes in and [`Event`]s out.
 //!
-//! Owns: the phase. What belongs to one phase alone lies in it: requests and bodies ([`super::exchange`]), the WebSocket
-//! ([`super::websocket`]), what waits for an answer ([`super::suspended`]). Answers malformed requests by itself. Never
-//! knows: who may do what, the stream.
+//! Owns: the phase. What belongs to one phase alone lies in it: requests and bodies ([`super::exchange`]), the
+//! WebSocket ([`super::websocket`]), what waits for an answer ([`super::suspended`]). Answers malformed requests by
+//! itself. Never knows: permissions, the stream.
 //!
-//! A request belongs to the hub from its [`Event`] until the hub answers it, has its body read or suspends it; meanwhile
-//! nothing else is understood.
+//! A request belongs to the hub from its [`Event`] until the hub answers it, has its body read or suspends it. Nothing
+//! else is read meanwhile.
 
 use super::event::{Event, Understood};
 use super::exchange::{BodyReader, HeadReader};
@@ -45,7 +45,7 @@ impl Session {
         &self.phase
     }
 
-    /// Nothing is understood before a header of the PROXY protocol.
+    /// Expects a header of the PROXY protocol before anything else.
     pub fn expect_proxy(&mut self) {
         self.relayed = true;
         if let Phase::Request(head) = &mut self.phase {
@@ -72,7 +72,7 @@ impl Session {
         matches!(&self.phase, Phase::Open(open) if open.is_suspended())
     }
 
-    /// Whether it speaks HTTP, with no request suspended.
+    /// Whether it is an HTTP connection without a suspended request.
     pub fn is_http(&self) -> bool {
         matches!(self.phase, Phase::Request(_) | Phase::Body(_))
     }
@@ -86,7 +86,7 @@ impl Session {
         self.is_open() || self.phase.upgrading().is_some()
     }
 
-    /// Whether the authorizer's answer would still do something.
+    /// Whether the authorizer's answer still has an effect.
     pub fn awaits_verdict(&self) -> bool {
         let awaits = self.phase.awaits();
         !self.over && awaits.is_some_and(|it| it.ends_with(Awaits::Verdict))
@@ -131,7 +131,7 @@ impl Session {
         }
     }
 
-    /// When it has to be looked at, if nothing happens before.
+    /// The deadline at which to check it, if nothing happens before.
     pub fn deadline(&self, now: Millis, limits: &Limits) -> Option<Millis> {
         match self.over {
             true => None,
@@ -144,7 +144,7 @@ impl Session {
         self.over
     }
 
-    /// Bytes have come.
+    /// Notes that bytes were received.
     #[inline(always)]
     pub fn active(&mut self, now: Millis) {
         if let Phase::Open(open) = &mut self.phase {
@@ -152,7 +152,7 @@ impl Session {
         }
     }
 
-    /// Understands the next thing in `input`.
+    /// Reads the next event from `input`.
     pub fn next(
         &mut self,
         input: &mut [u8],
@@ -166,7 +166,7 @@ impl Session {
         loop {
             let rest = input.get_mut(used..).unwrap_or_default();
             match &mut self.phase {
-                // Nothing is understood while something waits for an answer.
+                // Nothing is read while something waits for an answer.
                 Phase::Suspended(_) => return Understood::wait(used),
                 Phase::Open(open) if open.is_suspended() => return Understood::wait(used),
                 Phase::Open(open) => {
@@ -214,7 +214,7 @@ impl Session {
         }
     }
 
-    /// Answers a request, which ends with it. `closing`: so does the connection, whatever the client wishes.
+    /// Answers a request, which ends with it. `closing`: so does the connection, even if the client wants to keep it.
     pub fn answer(
         &mut self,
         exchange: Exchange,
@@ -240,8 +240,8 @@ impl Session {
         self.phase = Phase::Body(Box::new(BodyReader::keep(exchange, limits)));
     }
 
-    /// Reads the chunked body of an upgrade request, which has to be empty: RFC 6455 4.1 wants a GET, and a proxy may
-    /// frame a GET's missing body as chunks. Then the request comes again as [`Event::Request`].
+    /// Reads the chunked body of an upgrade request, which has to be empty. RFC 6455 4.1 requires a GET, and a proxy
+    /// may frame a GET's missing body as chunks. Afterwards the request is yielded again as [`Event::Request`].
     pub fn read_empty_body(&mut self, exchange: Exchange, upgrade: Head, limits: &Limits) {
         self.phase = Phase::Body(Box::new(BodyReader::empty(exchange, upgrade, limits)));
     }
@@ -282,7 +282,7 @@ impl Session {
         }
     }
 
-    /// Answers an upgrade with `101`; from now on messages are spoken.
+    /// Answers an upgrade with `101`. From now on the input is frames.
     pub fn open(&mut self, upgrade: &Upgrade, outbox: &mut Outbox, clock: &Clock) {
         outbox.own(|out| handshake::switching(out, upgrade, Some(&clock.date)));
         self.phase = Phase::Open(Open::new(clock.now));
@@ -297,7 +297,7 @@ impl Session {
         }
     }
 
-    /// It is over at once: nothing more can be sent or received.
+    /// Ends it at once: nothing more can be sent or received.
     pub fn fail(&mut self, ending: Ending) {
         self.end(ending);
         self.over = true;
@@ -308,7 +308,7 @@ impl Session {
         self.ending.get_or_insert(ending);
     }
 
-    /// The client has ended the stream. What was answered is still sent to it.
+    /// Notes that the client has ended the stream. Answers in the outbox are still sent.
     pub fn ended(&mut self, outbox: &Outbox, now: Millis) {
         self.end(Ending::Left);
         if outbox.is_empty() || !self.is_http() && !matches!(self.phase, Phase::Closing(_)) {
@@ -323,8 +323,8 @@ impl Session {
         !self.over && matches!(&self.phase, Phase::Closing(closing) if closing.is_finishing())
     }
 
-    /// Everything in the outbox has been sent. `drained`: and everything that has come was read. Returns whether the
-    /// client is now to be told that nothing more follows.
+    /// Notes that the outbox is empty; `drained`: and that all input was read. Returns whether to shut down the sending
+    /// side now.
     #[inline]
     pub fn all_sent(&mut self, drained: bool, now: Millis) -> bool {
         let Phase::Closing(closing) = &mut self.phase else {

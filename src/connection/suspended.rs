@@ -1,7 +1,7 @@
-//! What a connection waits with: nothing further of it is understood until an answer comes.
+//! What waits for an answer in a connection. Nothing further is read from it before the answer.
 //!
-//! Owns: [`Suspended`], the one kind of waiting, and [`Awaits`], what ends it. Knows: the values that wait. Never knows:
-//! where it comes from. Messages that come meanwhile wait in order behind it, and so does the end of the stream.
+//! Owns: [`Suspended`], the one kind of waiting, and [`Awaits`], what ends it. Knows: the values that wait. Never
+//! knows: where it comes from. Later messages wait in order behind it, and so does the end of the stream.
 
 use super::Exchange;
 use crate::wire::command::{Command, Post};

@@ -27,10 +27,10 @@ pub(super) struct Open {
     suspended: Option<Box<(Awaits, Suspended)>>,
 }
 
-/// What an open WebSocket has said.
+/// What an open WebSocket has read.
 pub(super) enum Said {
     Message(Opcode, Payload),
-    /// It is to be closed.
+    /// The WebSocket is to be closed.
     End(Ending),
 }
 
@@ -44,7 +44,7 @@ impl Open {
         }
     }
 
-    /// Bytes have come.
+    /// Notes that bytes were received.
     #[inline(always)]
     pub fn active(&mut self, now: Millis) {
         (self.active, self.pinged) = (now as u32, false);
@@ -63,7 +63,7 @@ impl Open {
         self.suspended = Some(Box::new((awaits, work)));
     }
 
-    /// What waits for this answer. Silence is measured anew: meanwhile the server did not read.
+    /// Takes what waits for this answer. The time of silence starts anew, because the server has not read meanwhile.
     pub fn resume(&mut self, answer: Awaits, now: Millis) -> Option<Suspended> {
         let suspended = self.suspended.take_if(|it| it.0.ends_with(answer))?;
         self.active(now);
@@ -171,7 +171,7 @@ impl Open {
         }
     }
 
-    /// When its silence is to be looked at.
+    /// When to check for silence.
     pub fn deadline(&self, now: Millis, limits: &Limits) -> Option<Millis> {
         if self.is_suspended() && !self.is_held() || limits.ping_interval == 0 {
             return None;
@@ -181,7 +181,7 @@ impl Open {
         Some(now.saturating_add(left))
     }
 
-    /// It has been silent for an interval. Returns whether it has been for two.
+    /// Handles an interval of silence. Returns whether it is the second in a row.
     pub fn expire(&mut self, outbox: &mut Outbox, now: Millis, limits: &Limits) -> bool {
         if self.pinged {
             return true;
@@ -194,8 +194,8 @@ impl Open {
         false
     }
 
-    /// Begins its end: sends the close frame. A client's close is echoed; otherwise the client's close is awaited, where
-    /// it can still be told from garbage.
+    /// Begins its end: sends the close frame. A client's close is echoed. Otherwise the client's close is awaited, if
+    /// the input can still be parsed.
     pub fn close(&mut self, ending: Ending, outbox: &mut Outbox, now: Millis) -> Closing {
         let reader = match ending {
             Ending::Overloaded => Reader::default(),
@@ -265,7 +265,7 @@ pub(super) struct Closing {
     until: u32,
     close: Close,
     reader: Reader,
-    /// The client has been told that nothing more follows.
+    /// The sending side is shut down.
     finished: bool,
 }
 
@@ -274,7 +274,7 @@ pub(super) struct Closing {
 pub(super) enum AfterSent {
     /// More has to come from the client.
     Wait,
-    /// The client is to be told that nothing more follows.
+    /// The sending side is to be shut down.
     Finish,
     /// It is over.
     Over,
@@ -314,7 +314,7 @@ impl Closing {
     /// Looks for the client's close in `input`. Returns how many bytes were used, and whether it was found.
     ///
     /// # Errors
-    /// What came is no WebSocket frame, after which a close cannot be found.
+    /// The input is no WebSocket frame, so a close cannot be found behind it.
     pub fn next(&mut self, input: &mut [u8], limits: &Limits) -> Result<(usize, bool), Violation> {
         let all = input.len();
         if self.close != Close::Sent {
@@ -338,7 +338,7 @@ impl Closing {
         matches!(self.close, Close::Echo | Close::Linger) && !self.finished
     }
 
-    /// Everything in the outbox has been sent. `drained`: and everything that has come was read.
+    /// Notes that the outbox is empty; `drained`: and that all input was read.
     pub fn all_sent(&mut self, drained: bool, now: Millis) -> AfterSent {
         match self.close {
             Close::Echo if drained => AfterSent::Over,

@@ -24,7 +24,7 @@ pub struct Channel {
     pub audiences: [Audience; Encoding::ALL.len()],
     /// The bytes before a content in the encoding `wsify.v1`; made when they are first needed.
     pub prefix: Vec<u8>,
-    /// Connections that wait: publishers until less is on its way to the members, joining ones until it is subscribed.
+    /// Waiting connections: publishers until less is on its way to the members, joining ones until it is subscribed.
     pub waiting: Vec<ConnId>,
     /// Lists of released connections that have not all had their turn.
     pub releasing: u32,
@@ -57,7 +57,7 @@ impl Channel {
         self.audiences.iter().all(unused) && self.waiting.is_empty() && self.releasing == 0
     }
 
-    /// Publishes to all members: the frame of each audience is encoded once. `list` has an audience served that was idle.
+    /// Publishes to all members: the frame of each audience is encoded once. `list` gets each audience that was idle.
     /// `now` is in microseconds.
     pub fn publish(
         &mut self,

@@ -1,10 +1,10 @@
 //! The graceful stop, carried out (`docs/operating.md#stopping`).
 //!
-//! Owns: who is closed and refused in a turn. Knows: the [plan](super::drain_plan), and every connection by slot. Never
-//! knows: when the process ends.
+//! Owns: which clients are closed and refused in a turn. Knows: the [plan](super::drain_plan), and every connection by
+//! slot. Never knows: when the process ends.
 //!
-//! Clients are closed one after the other, evenly over most of the time there is, so that they do not all reconnect to the
-//! next server at once. What was published to a client, and what waits in its outbox, goes before the close frame
+//! Clients are closed one after the other, evenly over most of the drain time, so that they do not all reconnect at
+//! once. What was published to a client and what waits in its outbox is sent before the close frame
 //! ([`super::settle::close`]). Upgrades about which the authorizer is being asked are refused at once. A client whose
 //! command waits is closed when it is answered, or when it has waited long enough.
 
@@ -30,7 +30,7 @@ pub fn begin<S: Stream>(hub: &mut Hub<S>, time: Millis) {
     tap::end_all(hub);
 }
 
-/// Goes on with a graceful stop, if there is one.
+/// Continues a graceful stop, if there is one.
 pub fn go_on<S: Stream>(hub: &mut Hub<S>) {
     refuse_upgrades(hub);
     close_clients(hub);
@@ -93,7 +93,7 @@ fn close_waiting<S: Stream>(hub: &mut Hub<S>) {
     }
 }
 
-/// Answers the requests that wait for the broker near the end, those in the next slots. Later ones do not wait.
+/// Near the end, answers the requests in the next slots that wait for the broker. Later requests do not wait.
 fn answer_waiting<S: Stream>(hub: &mut Hub<S>) {
     let now = hub.clock.now;
     let slots = hub.roster.slots();

@@ -1,8 +1,8 @@
-//! Every connection, by its id: who is there.
+//! Every connection, by its id.
 //!
-//! Owns: the connections, their serial numbers and public ids, the queries and states they show, and how many of them
-//! count as WebSockets or as busy. Knows: which slot holds which connection. Never knows: what a connection does. There
-//! is no other way to a connection than [`Roster::get`] with a [`ConnId`] or [`Roster::tenant`] with a slot.
+//! Owns: the connections, their serial numbers and public ids, their queries and states, and how many of them count as
+//! WebSockets or as busy. Knows: which slot holds which connection. Never knows: what a connection does. There is no
+//! other way to a connection than [`Roster::get`] with a [`ConnId`] or [`Roster::tenant`] with a slot.
 
 use std::fmt;
 use std::io;
@@ -27,7 +27,7 @@ pub struct PublicId {
 const SERIAL: u64 = (1 << 48) - 1;
 
 impl PublicId {
-    /// What `Display` has written; nothing else is one.
+    /// Parses the text that `Display` has written, and nothing else.
     pub fn parse(text: &str) -> Option<PublicId> {
         let (node, rest) = text.split_once('-')?;
         let (slot, serial) = rest.split_at_checked(8)?;
@@ -145,7 +145,7 @@ impl<S: Stream> Roster<S> {
         self.slab.capacity() as u32
     }
 
-    /// Counts a connection as what it is now. Returns what it was before, if that is another.
+    /// Counts a connection as what it is now. Returns both standings if it has changed.
     #[expect(
         clippy::arithmetic_side_effects,
         reason = "what is no longer counted was counted; a wrong count is to be seen by tests, not to be hidden"

@@ -28,7 +28,7 @@ pub struct Settings {
     /// The key that backend endpoints ask for.
     pub key: Option<Secret>,
     pub origins: Origins,
-    /// The proxies that are believed about addresses.
+    /// The proxies that are trusted to name a client's address.
     pub proxies: Proxies,
     /// Whether they, and clients on a unix socket, begin with a header of the PROXY protocol.
     pub proxy_protocol: bool,
@@ -67,7 +67,7 @@ impl Default for FailurePolicy {
     }
 }
 
-/// Gauges that the drivers know, and the hub does not.
+/// Gauges that come from the drivers.
 #[derive(Debug, Default)]
 pub struct DriverGauges {
     pub questions_in_flight: u64,

@@ -1,4 +1,4 @@
-//! What follows from whatever was done to a connection: it is counted, closed, listed to be flushed, looked at again or
+//! What follows from a change to a connection: it is counted, closed, or listed to be flushed, to get a turn, or to be
 //! dropped. [`settle`] is called after each thing that is done to a connection, and its steps stand in their order.
 //!
 //! Owns: the order of the steps. Knows: a connection's state as a whole. Never knows: what was done.
@@ -9,7 +9,7 @@ use super::state::Hub;
 use crate::connection::{Ending, Standing, Stream};
 use crate::effect::ConnId;
 
-/// Draws the consequences of whatever was done to a connection.
+/// Does what follows from a change to a connection.
 #[inline]
 pub fn settle<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     withdraw_question(hub, id);
@@ -22,10 +22,10 @@ pub fn settle<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
 /// Takes the question of a connection back if it is of no use any more. Ends a connection that was reset while it waits for
 /// the answer.
 ///
-/// Decision: a connection that was reset counts as gone while its question is open, over serving it to the end. Because a
-/// crowd that has given up would otherwise keep the workers and its places from clients that are there. A connection that
-/// has only shut down its sending side behind a message still waits for the answer, and is served to the end; but not while
-/// its question is held, which may take long.
+/// Decision: a connection that was reset counts as gone while its question is open, over serving it to the end.
+/// Otherwise many clients that have given up would occupy workers and count toward --max-connections. A connection that
+/// has only shut down its sending side behind a message still waits for the answer, and is served to the end; but
+/// not while its question is held, which may take long.
 #[inline]
 fn withdraw_question<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     let Some(connection) = hub.roster.get(id) else {
@@ -47,7 +47,7 @@ fn withdraw_question<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     }
 }
 
-/// Closes a connection that is too slow, and one that the graceful stop has come to.
+/// Closes a connection that is too slow, or whose turn it is in the graceful stop.
 #[inline]
 fn end_what_has_to<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     let Some(connection) = hub.roster.get(id) else {
@@ -58,7 +58,7 @@ fn end_what_has_to<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
         if !hub.usage.memory.is_short_for(waiting, &hub.runs) {
             close(hub, id, Ending::TooSlow);
         } else if !connection.is_over() {
-            // What waits for it is released at once, which a close frame behind it would not do.
+            // What waits for it is released at once. A close frame would have to wait behind it.
             connection.fail(Ending::TooSlow);
             report::overloaded(hub);
         }
@@ -82,7 +82,7 @@ fn weigh<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     }
 }
 
-/// Ends a connection, as the memory budget is used up.
+/// Ends a connection because the memory budget is used up.
 fn overload<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     let retry_after = hub.retry_after();
     match hub.roster.get(id) {
@@ -97,7 +97,7 @@ fn overload<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     report::overloaded(hub);
 }
 
-/// Counts it as what it is now. A WebSocket that is none any more leaves its channels.
+/// Counts it as what it is now. If it was a WebSocket and is none any more, its memberships end.
 #[inline]
 fn recount<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     if let Some((before, now)) = hub.roster.recount(id) {
@@ -111,10 +111,7 @@ fn counted<S: Stream>(hub: &mut Hub<S>, id: ConnId, before: Standing, now: Stand
     };
     let (ending, network) = (connection.ending(), connection.client().network());
     if before == Standing::WebSocket {
-        if let Some(ending) = ending {
-            report::websocket_ended(hub, id, ending);
-        }
-        report::websocket_gone(hub);
+        report::websocket_ended(hub, id, ending);
         hub.usage.per_address.leave(id.slot);
         hub.channels.leave_all(id.slot, &mut hub.runs);
     }
@@ -123,7 +120,7 @@ fn counted<S: Stream>(hub: &mut Hub<S>, id: ConnId, before: Standing, now: Stand
     }
 }
 
-/// Lists it where it has to be looked at.
+/// Enters it into the lists where it has work.
 #[inline]
 fn list<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     let Some(connection) = hub.roster.get(id) else {

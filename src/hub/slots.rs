@@ -67,7 +67,7 @@ impl SlotSet {
     }
 }
 
-/// A walk over slots that goes on from turn to turn. The caller bounds how far it goes in one turn.
+/// A walk over slots that continues from turn to turn. The caller bounds how far it goes in one turn.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Walk {
     next: u32,
@@ -113,7 +113,7 @@ impl Walk {
         slot
     }
 
-    /// Goes on behind `slot`.
+    /// Continues behind `slot`.
     pub fn go_on_behind(&mut self, slot: u32) {
         self.next = slot.saturating_add(1);
     }

@@ -1,4 +1,4 @@
-//! The hub's state: every fact about every connection, and what follows from the facts.
+//! The hub's state: the facts about all connections, and what follows from them.
 //!
 //! Owns: the fields; [`Hub`]'s doors are in `hub/mod.rs`. What is fact (roster, channels, runs, the limits' tables) is apart
 //! from what can be derived (the agenda) and from what leaves (effects, listeners). Knows: how the parts fit together.
@@ -52,9 +52,9 @@ pub(super) struct Usage {
     pub per_address: PerAddress,
     pub message_rate: MessageRate,
     pub memory: Memory,
-    /// Where the search for connections to evict goes on.
+    /// Where the search for connections to evict continues.
     pub eviction: Walk,
-    /// Connections looked at since one was evicted.
+    /// Connections checked since one was evicted.
     pub evicted_none: u32,
 }
 
@@ -89,8 +89,8 @@ impl<S: Stream> Hub<S> {
         self.publishing && self.channels.subscriptions.are_complete()
     }
 
-    /// The value of `Retry-After`, in seconds: 1 to 5 at random, so that not all clients come back at once. The only rule
-    /// for it.
+    /// The value of `Retry-After`, in seconds: 1 to 5 at random, so that not all clients retry at once. Every answer
+    /// uses it.
     pub(super) fn retry_after(&mut self) -> String {
         self.random.within(1..=5).to_string()
     }

@@ -1,10 +1,10 @@
-//! Throttles for log lines: at most so many in a while, and once for as long as something lasts.
+//! Throttles for log lines: at most a number in an interval, or once for as long as a condition lasts.
 //!
-//! Knows: the time it is given. Never knows: what the lines say.
+//! Knows: the time it is given. Never knows: the lines.
 
 use crate::clock::Millis;
 
-/// At most some lines in each interval. The rest are counted.
+/// A limited number of lines in each interval. Further ones are counted.
 #[derive(Clone, Debug)]
 pub struct Seldom {
     lines: u64,
@@ -22,7 +22,7 @@ impl Seldom {
         Seldom::lines_in(1, interval)
     }
 
-    /// So many lines in each interval.
+    /// At most `lines` lines in each interval, which is in milliseconds.
     pub const fn lines_in(lines: u64, interval: Millis) -> Seldom {
         Seldom {
             lines,
@@ -33,7 +33,7 @@ impl Seldom {
         }
     }
 
-    /// Whether a line may be logged now: how many were left out since the last. `None`: this one is left out too.
+    /// Returns how many lines were left out since the last one if a line may be logged now. `None`: it is left out too.
     pub fn admit(&mut self, now: Millis) -> Option<u64> {
         if now >= self.until {
             self.until = now.saturating_add(self.interval);
@@ -65,16 +65,17 @@ impl Seldom {
     }
 }
 
-/// Something that lasts, such as a full server: logged when it begins and when it has ended, not whenever it flickers.
+/// A condition that lasts, such as a full server. It is logged when it begins and when it has ended, but not at every
+/// short change.
 #[derive(Clone, Debug)]
 pub struct Condition {
     since: Option<Millis>,
-    /// How long it is taken to last at least.
+    /// The least time that it is considered to last, in milliseconds.
     steady: Millis,
 }
 
 impl Condition {
-    /// It holds for `steady` at least once it has begun.
+    /// A condition that holds for at least `steady` milliseconds once it has begun.
     pub const fn lasting(steady: Millis) -> Condition {
         Condition {
             since: None,
@@ -86,14 +87,14 @@ impl Condition {
         self.since.is_some()
     }
 
-    /// It holds now. Returns whether it did not before.
+    /// Notes that it holds. Returns whether it did not before.
     pub fn begin(&mut self, now: Millis) -> bool {
         let begins = self.since.is_none();
         self.since.get_or_insert(now);
         begins
     }
 
-    /// It no longer holds. Returns whether that counts: whether it did hold, and for long enough.
+    /// Notes that it no longer holds. Returns whether it has ended: whether it did hold, and for long enough.
     pub fn end(&mut self, now: Millis) -> bool {
         let steady = self.steady;
         let ends = |since: &mut Millis| now >= since.saturating_add(steady);

@@ -1,7 +1,7 @@
 //! Every metric family, as data: its name, kind, meaning and samples.
 //!
-//! Decision: one table, from which the Prometheus text and the documentation's table follow, over writing each out in
-//! code: what is exposed cannot differ from what is documented.
+//! Decision: the Prometheus text and the documentation's table follow from one table, so what is exposed cannot differ
+//! from what is documented.
 
 use std::fmt::{Display, Write};
 use std::time::SystemTime;

@@ -1,18 +1,18 @@
 //! Counters, histograms and gauges of one process (`docs/observing.md#metrics`).
 //!
-//! Owns: what is counted, by plain fields. Never knows: who counts, or how a gauge came to its value.
+//! Owns: what is counted, by plain fields. Never knows: which code counts, or where a gauge's value comes from.
 //!
 //! Decisions
 //! - Plain fields of the one thread that counts, over atomics and a registry: `metrics.deliveries += n` is all it
 //!   costs. What other threads count comes as a gauge when the text is made.
-//! - A family with labels is a short list searched from its front, over an enum of labels here: the words are those
-//!   that the caller has at hand anyway (a command's name, an error's code, an ending's label), and the frequent ones
-//!   stand in front. Reconsider when a list outgrows some twenty entries.
+//! - A family with labels is a short list searched from its front, over an enum of labels here. The labels are texts
+//!   that the caller has anyway (a command's name, an error's code, an ending's label). Frequent ones stand in front.
+//!   Reconsider when a list has over twenty entries.
 //! - Families whose labels are known beforehand start with them at zero, since a rate over a series that begins at 1
 //!   misses the first event.
 //! - `process_*` keep the names that every Prometheus client gives them, so that dashboards find them.
-//! - The longest turn is that of the last minute or two, over one since the start: a stall at three in the morning would
-//!   hide all that came after it.
+//! - The longest turn is that of the last minute or two, over one since the start, because an early stall would hide
+//!   all later ones.
 
 mod families;
 
@@ -27,7 +27,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[derive(Debug)]
 pub struct Metrics {
     started: SystemTime,
-    /// Connections accepted, whatever became of them.
+    /// Accepted connections.
     pub connections: u64,
     /// Upgrade requests by how they were answered.
     pub handshakes: Counters<&'static str>,
@@ -43,7 +43,7 @@ pub struct Metrics {
     pub received: u64,
     /// Written to clients and backends, in bytes.
     pub sent: u64,
-    /// Messages that the broker brought, by what became of them.
+    /// Messages that the broker brought, by outcome.
     pub broker_messages: Counters<&'static str>,
     /// Ended connections by the reason's label.
     pub endings: Counters<&'static str>,
@@ -62,7 +62,7 @@ pub struct Metrics {
     pub longest_turn: Longest,
 }
 
-/// Values of the moment at which the text is made.
+/// Values at the time when the text is made.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gauges {
     /// Connections that have been upgraded.
@@ -97,7 +97,7 @@ pub struct Gauges {
     pub process: Process,
 }
 
-/// What the kernel says of this process; what it does not say is left out.
+/// What the kernel reports of this process. Unknown values are left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Process {
     /// In user and system mode, since the start.
@@ -154,7 +154,7 @@ impl Metrics {
         }
     }
 
-    /// So many contents were handed to a member.
+    /// Counts contents handed to a member.
     pub fn delivered(&mut self, contents: u32) {
         self.deliveries = self.deliveries.saturating_add(u64::from(contents));
     }
@@ -185,7 +185,7 @@ pub fn answer_class(status: Option<u16>) -> &'static str {
 pub struct Counters<K>(Vec<(K, u64)>);
 
 impl<K: Copy + PartialEq> Counters<K> {
-    /// Counters of zero for `keys`, which are found the faster the further in front they stand.
+    /// Counters of zero for `keys`, the frequent ones in front.
     fn of(keys: &[K]) -> Counters<K> {
         Counters(keys.iter().map(|&key| (key, 0)).collect())
     }
@@ -236,7 +236,7 @@ const VERDICT_TIMES: &[Duration] = &[
     Duration::from_secs(10),
 ];
 
-/// A fan-out's time: of one turn for a room, seconds for a hall.
+/// A fan-out's time: one turn for a small channel, seconds for a large one.
 const FANOUT_TIMES: &[Duration] = &[
     Duration::from_micros(100),
     Duration::from_micros(250),
@@ -255,7 +255,7 @@ const FANOUT_TIMES: &[Duration] = &[
     Duration::from_secs(10),
 ];
 
-/// A turn's time: tens of microseconds, up to what others would notice.
+/// A turn's time: from tens of microseconds to delays that clients notice.
 const TURN_TIMES: &[Duration] = &[
     Duration::from_micros(10),
     Duration::from_micros(25),

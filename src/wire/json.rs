@@ -1,12 +1,12 @@
 //! One JSON object, read in one pass: where the values that mean something lie, and whether a name came twice.
 //!
-//! Owns: spans into a text, and the reading and writing of JSON strings.
-//! Knows: the names that this program understands, in a message and in its `args` (`docs/protocol.md#commands`).
-//! Never knows: what any of them is for, or which of them must be there.
+//! Owns: spans into a text, and the reading and writing of JSON strings. Knows: the names that have a meaning in a
+//! message and in its `args` (`docs/protocol.md#commands`). Never knows: what any of them is for, or which of them must
+//! be there.
 //!
-//! Chose serde_json's raw values over its `Value`, because contents travel byte for byte, deep nesting must not use
-//! the stack, and the usual message is read without a heap allocation. (serde_json keeps one small stack of its own
-//! for a value nested in two others or more.) Reconsider when a profile shows this reading.
+//! Chose serde_json's raw values over its `Value`. Contents are forwarded byte for byte, deep nesting must not use the
+//! stack, and the usual message is read without a heap allocation. (serde_json keeps one small stack of its own for a
+//! value nested in two others or more.) Reconsider when a profile shows this reading.
 //!
 //! Chose positions by comparing addresses over a scanner of our own, because serde_json lends text, not positions.
 
@@ -60,7 +60,7 @@ pub(super) enum Given {
     #[default]
     Never,
     Once(Span),
-    /// Which one is meant cannot be known.
+    /// Which one is meant is unknown.
     Twice,
 }
 
@@ -83,7 +83,7 @@ impl Given {
 
 /// The names of one object that mean something in one place or another.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(super) struct KnownNames {
     pub(super) command: Given,
     pub(super) id: Given,
     pub(super) args: Given,
@@ -94,7 +94,7 @@ pub(super) struct Names {
     pub(super) twice: Option<Box<str>>,
 }
 
-impl Names {
+impl KnownNames {
     fn note(&mut self, name: &str, value: Span) {
         match name {
             "command" => self.command.note(value),
@@ -111,8 +111,8 @@ impl Names {
 /// An object, and the object under its `args` (nothing is in it when `args` is no object).
 #[derive(Debug, Default)]
 pub(super) struct Object {
-    pub(super) own: Names,
-    pub(super) args: Names,
+    pub(super) own: KnownNames,
+    pub(super) args: KnownNames,
 }
 
 /// Why a text is no object.
@@ -153,7 +153,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(&str, Object), NoObject> {
         });
     }
     let mut object = Object::default();
-    let level = Level {
+    let level = ObjectReader {
         text,
         object: &mut object,
         is_args: false,
@@ -162,21 +162,21 @@ pub(super) fn read(bytes: &[u8]) -> Result<(&str, Object), NoObject> {
     level.deserialize(&mut json).map_err(NoObject::NotJson)?;
     json.end().map_err(NoObject::NotJson)?;
     if object.own.args == Given::Twice {
-        // Whose names these would be cannot be known either.
-        object.args = Names::default();
+        // Which `args` these would belong to is unknown.
+        object.args = KnownNames::default();
     }
     Ok((text, object))
 }
 
 /// One level of reading: the object itself, or the one under its `args`. `Text` is the whole `&str`, `Into` the
 /// `&mut Object` that is filled.
-struct Level<Text, Into> {
+struct ObjectReader<Text, Into> {
     text: Text,
     object: Into,
     is_args: bool,
 }
 
-impl<'de> DeserializeSeed<'de> for Level<&'de str, &mut Object> {
+impl<'de> DeserializeSeed<'de> for ObjectReader<&'de str, &mut Object> {
     type Value = Option<usize>;
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Option<usize>, D::Error> {
@@ -184,7 +184,7 @@ impl<'de> DeserializeSeed<'de> for Level<&'de str, &mut Object> {
     }
 }
 
-impl<'de> Visitor<'de> for Level<&'de str, &mut Object> {
+impl<'de> Visitor<'de> for ObjectReader<&'de str, &mut Object> {
     /// Where the last member ends, if there is any.
     type Value = Option<usize>;
 
@@ -193,7 +193,7 @@ impl<'de> Visitor<'de> for Level<&'de str, &mut Object> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<usize>, A::Error> {
-        let Level {
+        let ObjectReader {
             text,
             object,
             is_args,
@@ -207,7 +207,7 @@ impl<'de> Visitor<'de> for Level<&'de str, &mut Object> {
             };
             let value = match brace {
                 Some(start) => {
-                    let last = map.next_value_seed(Level {
+                    let last = map.next_value_seed(ObjectReader {
                         text,
                         object: &mut *object,
                         is_args: true,
@@ -223,7 +223,7 @@ impl<'de> Visitor<'de> for Level<&'de str, &mut Object> {
                 && escaped == "args"
                 && value.of_str(text).starts_with('{')
             {
-                let args = Level {
+                let args = ObjectReader {
                     text,
                     object: &mut *object,
                     is_args: true,
@@ -296,8 +296,8 @@ fn after_white(text: &str, at: usize) -> usize {
     at.saturating_add(white.count())
 }
 
-/// The names seen so far. A few are compared one by one, which needs no allocation; more are hashed with the
-/// standard library's keyed hash, so that no choice of 100,000 names makes this quadratic.
+/// The names seen so far. A few are compared one by one, which needs no allocation. More are hashed with the standard
+/// library's keyed hash, so that no choice of names makes this quadratic.
 struct Seen<Name> {
     few: [Name; FEW],
     len: usize,
@@ -318,7 +318,7 @@ impl<Name: Default> Default for Seen<Name> {
 }
 
 impl<Name: Eq + Hash + Clone> Seen<Name> {
-    /// Remembers `name`; gives it back if it had been seen before.
+    /// Remembers `name`. Returns it if it was seen before.
     fn again(&mut self, name: Name) -> Option<Name> {
         if self.few.iter().take(self.len).any(|seen| *seen == name) {
             return Some(name);
@@ -361,7 +361,7 @@ pub fn is_json(bytes: &[u8]) -> bool {
 /// `bytes` as text, or the position of the first byte that is none.
 pub(super) fn utf8(bytes: &[u8]) -> Result<&str, usize> {
     simdutf8::basic::from_utf8(bytes).or_else(|_| {
-        // The quick check does not say where.
+        // The fast check does not report the position.
         std::str::from_utf8(bytes).map_err(|error| error.valid_up_to())
     })
 }
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn an_escaped_name_means_what_it_says() {
+    fn an_escaped_name_is_unescaped() {
         for text in [
             r#"{"args":{"id":1,"args":{"id":2}}}"#,
             r#"{"\u0061rgs":{"\u0069d":1,"\u0061rgs":{"id":2}}}"#,

@@ -1,12 +1,12 @@
 //! Commands to redis and its replies: RESP2.
 //!
-//! Owns: which replies mean something to a publisher or a subscriber. Knows: the protocol, through a codec. Never knows:
-//! which command a reply answers.
+//! Owns: which replies mean something to a publisher or a subscriber. Knows: the protocol, through a codec. Never
+//! knows: to which command a reply belongs.
 //!
 //! Decisions
-//! - The codec of `redis-protocol`, over our own, for one value at a time: arrays are taken apart here, because the codec
-//!   follows nested ones on the stack, however deep, and a subscriber is sent none.
-//! - Version 2 of the protocol, over 3: every redis and its relatives speak it.
+//! - The codec of `redis-protocol`, over our own, for one value at a time. Arrays are taken apart here, because the
+//!   codec follows nested ones on the stack to any depth. A subscriber is sent no nested arrays.
+//! - Version 2 of the protocol, over 3: every redis and compatible server supports it.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ mod fuzz;
 #[doc(hidden)]
 pub use fuzz::fuzz;
 
-/// Items of an array. Of those that are understood none has more than three.
+/// Items of an array. The supported ones have three at most.
 const MAX_ITEMS: usize = 8;
 /// Values in an answer to `ROLE`, which lists all replicas of a master.
 const MAX_VALUES: usize = 4096;
@@ -27,10 +27,10 @@ const MAX_LINE: usize = 64 * 1024;
 
 /// A reply, or a message of a subscription. Ranges lie in the bytes that were read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
-    /// It is done: OK, PONG, a number, a string.
+pub enum RedisReply {
+    /// Success: OK, PONG, a number, a string.
     Done,
-    /// It is not, and why.
+    /// An error, and its message.
     Error(Range<usize>),
     /// One channel is subscribed.
     Subscribed,
@@ -40,11 +40,11 @@ pub enum Reply {
         channel: Range<usize>,
         content: Range<usize>,
     },
-    /// What the server says it is: `master`, `slave` or `sentinel`.
+    /// The server's role: `master`, `slave` or `sentinel`.
     Role(Range<usize>),
 }
 
-/// What came is no reply that could be understood.
+/// The input is no reply that is supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -52,14 +52,14 @@ pub struct Malformed;
 ///
 /// # Errors
 /// It is not the protocol, or a reply that no publisher or subscriber gets.
-pub fn read(bytes: &[u8]) -> Result<Option<(Reply, usize)>, Malformed> {
+pub fn read(bytes: &[u8]) -> Result<Option<(RedisReply, usize)>, Malformed> {
     if bytes.first() != Some(&b'*') {
         let Some((item, used)) = read_item(bytes, 0)? else {
             return Ok(None);
         };
         let reply = match item {
-            RangeFrame::Error((from, to)) => Reply::Error(from..to),
-            _ => Reply::Done,
+            RangeFrame::Error((from, to)) => RedisReply::Error(from..to),
+            _ => RedisReply::Done,
         };
         return Ok(Some((reply, used)));
     }
@@ -73,7 +73,7 @@ pub fn read(bytes: &[u8]) -> Result<Option<(Reply, usize)>, Malformed> {
         )
     {
         let rest = skip(bytes, end, count.saturating_sub(1))?;
-        return Ok(rest.map(|used| (Reply::Role(from..to), used)));
+        return Ok(rest.map(|used| (RedisReply::Role(from..to), used)));
     }
     let mut items = [const { RangeFrame::Null }; MAX_ITEMS];
     for place in items.get_mut(..count).ok_or(Malformed)? {
@@ -92,14 +92,14 @@ pub fn read(bytes: &[u8]) -> Result<Option<(Reply, usize)>, Malformed> {
                     RangeFrame::BulkString((start, end)),
                     ..,
                 ],
-            ) => Reply::Message {
+            ) => RedisReply::Message {
                 channel: *from..*to,
                 content: *start..*end,
             },
-            (b"subscribe", _) => Reply::Subscribed,
-            (b"unsubscribe", _) => Reply::Unsubscribed,
+            (b"subscribe", _) => RedisReply::Subscribed,
+            (b"unsubscribe", _) => RedisReply::Unsubscribed,
             // What a subscriber's PING is answered with.
-            (b"pong", _) => Reply::Done,
+            (b"pong", _) => RedisReply::Done,
             _ => return Err(Malformed),
         },
         _ => return Err(Malformed),
@@ -154,7 +154,7 @@ fn read_item(bytes: &[u8], at: usize) -> Result<Option<(RangeFrame, usize)>, Mal
         None => return Ok(None),
         Some(b'*') => return Err(Malformed),
         Some(_) if memchr::memchr(b'\n', line).is_none() => {
-            // The codec would look for its end again and again.
+            // The codec would search for its end again and again.
             return if line.len() < MAX_LINE {
                 Ok(None)
             } else {
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     /// A reply whole, cut anywhere, and with more behind it.
-    fn reads(bytes: &[u8]) -> Result<Reply, Malformed> {
+    fn reads(bytes: &[u8]) -> Result<RedisReply, Malformed> {
         for cut in 0..bytes.len() {
             match read(&bytes[..cut]) {
                 Ok(None) => {}
@@ -215,49 +215,52 @@ mod tests {
     #[test]
     fn replies() {
         for (bytes, reply) in [
-            (&b"+OK\r\n"[..], Reply::Done),
-            (b"+PONG\r\n", Reply::Done),
-            (b":3\r\n", Reply::Done),
-            (b"$4\r\nping\r\n", Reply::Done),
-            (b"$-1\r\n", Reply::Done),
-            (b"*2\r\n$4\r\npong\r\n$0\r\n\r\n", Reply::Done),
-            (b"-ERR no\r\n", Reply::Error(1..7)),
+            (&b"+OK\r\n"[..], RedisReply::Done),
+            (b"+PONG\r\n", RedisReply::Done),
+            (b":3\r\n", RedisReply::Done),
+            (b"$4\r\nping\r\n", RedisReply::Done),
+            (b"$-1\r\n", RedisReply::Done),
+            (b"*2\r\n$4\r\npong\r\n$0\r\n\r\n", RedisReply::Done),
+            (b"-ERR no\r\n", RedisReply::Error(1..7)),
             (
                 b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n",
-                Reply::Subscribed,
+                RedisReply::Subscribed,
             ),
             (
                 b"*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n",
-                Reply::Unsubscribed,
+                RedisReply::Unsubscribed,
             ),
             (
                 b"*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n",
-                Reply::Unsubscribed,
+                RedisReply::Unsubscribed,
             ),
             (
                 b"*3\r\n$7\r\nmessage\r\n$2\r\na\n\r\n$4\r\n\r\n\r\n\r\n",
-                Reply::Message {
+                RedisReply::Message {
                     channel: 21..23,
                     content: 29..33,
                 },
             ),
-            (b"*3\r\n$6\r\nmaster\r\n:9\r\n*0\r\n", Reply::Role(8..14)),
+            (
+                b"*3\r\n$6\r\nmaster\r\n:9\r\n*0\r\n",
+                RedisReply::Role(8..14),
+            ),
             (
                 b"*3\r\n$6\r\nmaster\r\n:9\r\n*2\r\n*3\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\n2\r\n\
                   *3\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\n2\r\n",
-                Reply::Role(8..14),
+                RedisReply::Role(8..14),
             ),
             (
                 b"*5\r\n$5\r\nslave\r\n$1\r\na\r\n:6379\r\n$7\r\nconnect\r\n:-1\r\n",
-                Reply::Role(8..13),
+                RedisReply::Role(8..13),
             ),
             (
                 b"*2\r\n$8\r\nsentinel\r\n*1\r\n$1\r\na\r\n",
-                Reply::Role(8..16),
+                RedisReply::Role(8..16),
             ),
             (
                 b"*3\r\n$7\r\nmessage\r\n$0\r\n\r\n$0\r\n\r\n",
-                Reply::Message {
+                RedisReply::Message {
                     channel: 21..21,
                     content: 27..27,
                 },
@@ -289,7 +292,7 @@ mod tests {
         ] {
             assert_eq!(reads(bytes), Err(Malformed), "{}", bytes.escape_ascii());
         }
-        // Neither the stack nor the time that it takes grows with what somebody without manners sends.
+        // Neither stack nor time grows with hostile input.
         assert_eq!(read(&b"*1\r\n".repeat(1_000_000)), Err(Malformed));
         let role = [
             b"*2\r\n$6\r\nmaster\r\n".as_slice(),

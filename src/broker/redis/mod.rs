@@ -17,9 +17,9 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 pub use self::dialogue::{Dialogue, Duty, Fault, Identity, Notice, Step};
-use super::link::{Advance, Link};
+use super::link::{Advance, RedisLink};
+use super::news::{Message, News};
 use super::socket::Place;
-use super::{Message, News};
 use crate::clock::Millis;
 use crate::config::{RedisAddress, RedisDsn};
 use crate::log::{Log, Seldom, Value};
@@ -32,7 +32,7 @@ const SAY_AGAIN: Millis = 60_000;
 
 /// What the driver is started with.
 #[derive(Debug)]
-pub struct Settings {
+pub struct RedisSettings {
     pub dsn: RedisDsn,
     pub prefix: String,
     /// For `rediss://`.
@@ -44,8 +44,8 @@ pub struct Settings {
 
 pub struct Redis {
     dsn: RedisDsn,
-    publisher: Link,
-    listener: Link,
+    publisher: RedisLink,
+    listener: RedisLink,
     pub(super) dialogue: Dialogue,
     /// What may still be done in this turn.
     budget: usize,
@@ -69,8 +69,13 @@ impl Redis {
     ///
     /// # Errors
     /// With TLS: the host is no name that a certificate could bear.
-    pub fn new(settings: Settings, waker: Arc<Waker>, log: Log, now: Millis) -> io::Result<Redis> {
-        let Settings {
+    pub fn new(
+        settings: RedisSettings,
+        waker: Arc<Waker>,
+        log: Log,
+        now: Millis,
+    ) -> io::Result<Redis> {
+        let RedisSettings {
             dsn,
             prefix,
             tls,
@@ -84,8 +89,8 @@ impl Redis {
             prefix,
         };
         Ok(Redis {
-            publisher: Link::new(Arc::clone(&place), publisher, seed),
-            listener: Link::new(place, listener, seed.rotate_left(32)),
+            publisher: RedisLink::new(Arc::clone(&place), publisher, seed),
+            listener: RedisLink::new(place, listener, seed.rotate_left(32)),
             dialogue: Dialogue::new(identity),
             dsn,
             budget: 0,
@@ -101,7 +106,7 @@ impl Redis {
         })
     }
 
-    fn link(&mut self, duty: Duty) -> &mut Link {
+    fn link(&mut self, duty: Duty) -> &mut RedisLink {
         match duty {
             Duty::Publish => &mut self.publisher,
             Duty::Listen => &mut self.listener,
@@ -154,7 +159,7 @@ impl Redis {
             if let Some(news) = self.dialogue.news() {
                 return Some(news);
             }
-            let fed = |link: &Link| link.is_open() && link.is_fed();
+            let fed = |link: &RedisLink| link.is_open() && link.is_fed();
             let duty = match (fed(&self.publisher), fed(&self.listener)) {
                 (true, _) => Duty::Publish,
                 (_, true) if !self.put_off => Duty::Listen,

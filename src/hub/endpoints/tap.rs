@@ -1,7 +1,7 @@
 //! `GET /tap`: events as they happen (`docs/observing.md#tap`).
 //!
-//! Owns: the connections of taps: how one begins, how its lines are sent, how it ends. Knows: the connections that were there
-//! before a tap. Never knows: what lines say ([`crate::hub::report`] does).
+//! Owns: the connections of taps: how one begins, how its lines are sent, how it ends. Knows: the connections that were
+//! there before a tap. Never knows: the content of lines ([`crate::hub::report`] does).
 
 use crate::connection::{Ending, Exchange, Stream};
 use crate::effect::ConnId;
@@ -16,7 +16,7 @@ use crate::wire::http::{Head, Method, Refusal, Reply, Status};
 
 /// Slots that a new tap's walk looks at between two polls.
 const WALK: u32 = 512;
-/// Connections that a new tap shows of those that were there before.
+/// Older connections that a new tap shows at most.
 const FOUND: u64 = 100;
 /// Channels of a connection that a line names.
 const CHANNELS: usize = 20;
@@ -84,7 +84,7 @@ fn begin<S: Stream>(hub: &mut Hub<S>, id: ConnId, filter: Filter) {
     hub.listeners.taps.taps.push(tap);
 }
 
-/// Goes on with the walks of new taps over the connections that were there before.
+/// Continues the walks of new taps over older connections.
 fn walk<S: Stream>(hub: &mut Hub<S>) {
     let at = report::unix_time(hub);
     for tap in &mut hub.listeners.taps.taps {
@@ -169,7 +169,7 @@ pub fn pump<S: Stream>(hub: &mut Hub<S>) {
     }
 }
 
-/// Ends all taps because the server stops: their last line says so.
+/// Ends all taps because the server stops, with a last line that reports it.
 pub fn end_all<S: Stream>(hub: &mut Hub<S>) {
     let at = report::unix_time(hub);
     for mut tap in std::mem::take(&mut hub.listeners.taps.taps) {

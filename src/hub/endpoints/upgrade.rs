@@ -1,4 +1,4 @@
-//! `GET /ws`: the handshake, the origin, whether there is room, the authorizer; then the WebSocket is open
+//! `GET /ws`: checks the handshake, the origin, the limits and the authorizer, then opens the WebSocket
 //! (`docs/protocol.md#connecting`).
 //!
 //! Owns: the order of the checks, and the refusals. Knows: limits. Never knows: what the authorizer is asked
@@ -90,7 +90,7 @@ fn open<S: Stream>(hub: &mut Hub<S>, id: ConnId, from: Peer, upgrade: &Upgrade) 
         connection.open(from, upgrade, &hub.clock);
     }
     report::opened(hub, id, upgrade.encoding);
-    // Counted at once: the next request of this turn must find the room taken.
+    // Counted at once, so that the next request of this turn sees it.
     settle(hub, id);
 }
 

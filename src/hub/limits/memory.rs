@@ -1,13 +1,14 @@
 //! The memory budget: bytes buffered for all connections (`--max-total-queue-size`).
 //!
-//! Owns: the sum of what has come and waits, and each slot's part of it. Knows: slots and bytes. Never knows: connections.
+//! Owns: the sum of the waiting input, and each slot's part of it. Knows: slots and bytes. Never knows: connections.
 //!
-//! Decision: under pressure, a connection that holds more than is left is ended as soon as it wants to hold more, over
-//! looking for the largest holder, and over making every client wait. So the longest queues go first, short ones are left
-//! alone until nearly nothing is free, and it costs a comparison (dynamic thresholds: Choudhury and Hahne, 1998).
+//! Decision: under pressure, a connection that holds more than is left is ended when it would hold still more. Chosen
+//! over a search for the largest holder, and over making every client wait. So the longest queues are ended first, and
+//! short ones are safe until nearly nothing is free. It costs one comparison (dynamic thresholds: Choudhury and Hahne,
+//! 1998).
 //!
-//! Half of the budget is for input and half for output, so that slow readers take nothing from those who send. What is
-//! shared counts once: a thousand clients that have not read the same messages hold them in one place.
+//! Half of the budget is for input and half for output, so that slow readers take nothing from senders. Shared bytes
+//! count once, however many slow clients they wait for.
 
 use crate::buffers::Runs;
 use crate::hub::slots::Slots;
@@ -42,7 +43,7 @@ impl Memory {
         self.held = bytes;
     }
 
-    /// Notes that so many bytes of the connection in `slot` wait now. Returns whether these are more than before.
+    /// Sets how many bytes of input wait from the connection in `slot`. Returns whether there are more than before.
     #[inline]
     pub fn note(&mut self, slot: u32, bytes: usize) -> bool {
         let part = match bytes {
@@ -50,7 +51,7 @@ impl Memory {
             _ => self.parts.entry(slot),
         };
         if let Some(part) = part {
-            // A message and what is read at once are far below 32 bits.
+            // A message and one read are together far below 4 GiB.
             let bytes = bytes.min(u32::MAX as usize) as u32;
             let before = std::mem::replace(part, bytes);
             self.inbound = self

@@ -1,4 +1,4 @@
-//! Whether the authorizer is down, and how fast questions may go out to it (`docs/authorizer.md#failure`).
+//! Whether the authorizer is down, and how fast questions may go out to it (`docs/authorizer.md#answers`).
 //!
 //! Owns: the state: up, down, or a slow start. Knows: which call failed or was answered, for which connection, and when.
 //! Never knows: what a question says, which questions wait, the clock.

@@ -1,13 +1,13 @@
 //! The access log: a line when a connection ends, and one when a request is refused (`--access-log`).
 //!
-//! Owns: how many lines there may be; with `all`, when each connection began and its counts. Knows: endings, and which of
-//! them are faults. Never knows: why a request was refused, but for the error's code.
+//! Owns: how many lines there may be; with `all`, when each connection began and its counts. Knows: endings, and which
+//! of them are faults. Never knows: why a request was refused, except for the error's code.
 //!
 //! Decisions
-//! - Counts are kept with `all` only, in a table by slot: 40 bytes for each connection, which is more than an idle
-//!   connection may cost with the default, `errors`. So with `errors` no line has counts, whatever its slot.
-//! - With `errors` there are at most [`LINES`] a second, and a line that says how many were left out: faults come in
-//!   crowds, when a network breaks or a server is attacked, and then each line says the same. `all` has no such limit.
+//! - Counts are kept with `all` only, in a table by slot. They are 40 bytes per connection, too much for an idle
+//!   connection with the default, `errors`. So with `errors` no line has counts.
+//! - With `errors` there are at most [`LINES`] a second, and a line with the number left out. Faults come in crowds,
+//!   when a network breaks or a server is attacked, and then all lines are alike. `all` has no such limit.
 //! - Lines are of level `info`: what a client does is not the operator's fault.
 
 use crate::clock::Millis;
@@ -15,10 +15,11 @@ use crate::config;
 use crate::connection::Ending;
 use crate::hub::roster::Subject;
 use crate::hub::slots::Slots;
-use crate::log::{Level, Log, Value};
+use crate::log::{Level, Log, Seldom, Value};
 
 /// Lines in one second, with `errors`.
 const LINES: u64 = 100;
+const SECOND: Millis = 1_000;
 
 /// When a connection began, and its counts.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,10 +36,8 @@ pub struct AccessLogger {
     log: Log,
     /// Empty unless the log is to be `all`.
     counts: Slots<Counts>,
-    /// The second in which lines are counted.
-    second: Millis,
-    lines: u64,
-    left_out: u64,
+    /// Lines about faults, with `errors`.
+    faults: Seldom,
 }
 
 impl AccessLogger {
@@ -47,9 +46,7 @@ impl AccessLogger {
             wanted,
             log,
             counts: Slots::default(),
-            second: 0,
-            lines: 0,
-            left_out: 0,
+            faults: Seldom::lines_in(LINES, SECOND),
         }
     }
 
@@ -65,7 +62,7 @@ impl AccessLogger {
         }
     }
 
-    /// So many bytes have come from a connection.
+    /// Counts bytes received from a connection.
     #[inline(always)]
     pub fn received(&mut self, slot: u32, bytes: usize) {
         if let Some(count) = self.counts.get_mut(slot) {
@@ -73,7 +70,7 @@ impl AccessLogger {
         }
     }
 
-    /// A message has come from a connection.
+    /// Counts a message received from a connection.
     #[inline]
     pub fn message(&mut self, slot: u32) {
         if let Some(count) = self.counts.get_mut(slot) {
@@ -81,7 +78,7 @@ impl AccessLogger {
         }
     }
 
-    /// So many messages were put on their way to a connection, and so many bytes were sent to it.
+    /// Counts messages queued for a connection, and bytes sent to it.
     #[inline(always)]
     pub fn delivered(&mut self, slot: u32, messages: u32, bytes: u64) {
         if let Some(count) = self.counts.get_mut(slot) {
@@ -90,8 +87,8 @@ impl AccessLogger {
         }
     }
 
-    /// A connection was dropped. `unused`: it had no request that was not answered, as with a load balancer's probes, which
-    /// connect and reset.
+    /// A connection was dropped. `unused`: no request of it was open, as with a load balancer's probes, which connect
+    /// and reset.
     pub fn dropped(&mut self, slot: u32, who: Subject, ending: Ending, unused: bool, now: Millis) {
         let fault = is_fault(ending) && !(unused && ending == Ending::Reset);
         let Some(level) = self.level(fault, now) else {
@@ -144,7 +141,7 @@ impl AccessLogger {
         self.line(level, "request refused", &fields);
     }
 
-    /// The level of a line, `None` for no line. What `errors` leaves out shows with `--log-level debug`.
+    /// The level of a line, `None` for no line. With `--log-level debug`, `errors` leaves nothing out.
     fn level(&mut self, fault: bool, now: Millis) -> Option<Level> {
         let level = match (self.wanted, fault) {
             (config::AccessLog::Off, _) => return None,
@@ -158,22 +155,12 @@ impl AccessLogger {
             return Some(level);
         }
         self.log_left_out(now);
-        if self.lines >= LINES {
-            self.left_out = self.left_out.saturating_add(1);
-            return None;
-        }
-        self.lines = self.lines.saturating_add(1);
-        Some(level)
+        self.faults.admit(now).map(|_| level)
     }
 
-    /// Counts anew when another second has begun, and logs how many lines were left out in the last.
+    /// Logs how many lines were left out in a second that is over.
     fn log_left_out(&mut self, now: Millis) {
-        let second = now / 1000;
-        if second == self.second {
-            return;
-        }
-        (self.second, self.lines) = (second, 0);
-        match std::mem::take(&mut self.left_out) {
+        match self.faults.take_left_out(now) {
             0 => {}
             more => self.log.info(
                 "more faults in one second than the access log writes",
@@ -182,16 +169,14 @@ impl AccessLogger {
         }
     }
 
-    /// When [`Access::log_left_out`] is due, if nothing happens before.
+    /// When [`AccessLogger::expire`] is due, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Millis> {
-        (self.left_out > 0).then(|| self.second.saturating_add(1).saturating_mul(1000))
+        self.faults.deadline()
     }
 
     /// Logs how many lines were left out, if it is time.
     pub fn expire(&mut self, now: Millis) {
-        if self.left_out > 0 {
-            self.log_left_out(now);
-        }
+        self.log_left_out(now);
     }
 
     fn line(&self, level: Level, message: &str, fields: &[(&str, Value)]) {

@@ -1,7 +1,7 @@
-//! Everything that listens to what happens: metrics, the access log, taps and the log.
+//! The listeners to events: metrics, the access log, taps and the log.
 //!
-//! Owns: the four of them. Knows: numbers and slots. What is counted for every send and every read is counted here at once;
-//! the rest is told by [`super`], which knows the connections. Never knows: why something happens.
+//! Owns: the four of them. Knows: numbers and slots. What happens for every send and every read is counted here
+//! directly. Other events come from [`super`], which knows the connections. Never knows: why something happens.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use crate::connection::Ending;
 use crate::log::{Condition, Log, Seldom, Spells};
 use crate::metrics::Metrics;
 
-/// How long the log has the memory budget used up at least, so that one which flickers does not flood it.
+/// The least time, in milliseconds, between the log lines that report the memory budget as used up and as free again.
 const STEADY: Millis = 5_000;
-/// The pause between two lines about answers of the authorizer that are not as they should be, of each kind.
+/// The pause between two lines of the same kind about faulty answers of the authorizer, in milliseconds.
 const SELDOM: Millis = 60_000;
 
 /// Outages of the authorizer that the log has in that time: one that flickers is not to flood it.
@@ -26,8 +26,8 @@ pub struct Listeners {
     pub access_log: AccessLogger,
     pub taps: Taps,
     pub log: Log,
-    /// The log has said that the server is full.
-    pub said_full: bool,
+    /// The server is full.
+    pub full: Condition,
     /// The memory budget is used up.
     pub overloaded: Condition,
     /// Lines about outages of the authorizer.
@@ -38,7 +38,7 @@ pub struct Listeners {
     pub other_2xx: Seldom,
     /// Lines about answers of the authorizer that cannot be read.
     pub unreadable: Seldom,
-    /// When the batches were begun that have gone out in this turn: the low half of the clock's microseconds.
+    /// When each batch that has gone out in this turn was begun: the low half of the clock's microseconds.
     gone_out: Vec<u32>,
 }
 
@@ -50,7 +50,7 @@ impl Listeners {
             access_log: AccessLogger::new(access_log, log.clone()),
             taps: Taps::default(),
             log,
-            said_full: false,
+            full: Condition::lasting(0),
             overloaded: Condition::lasting(STEADY),
             outages: Spells::logged(OUTAGES, SELDOM),
             failed_questions: Seldom::once_in(SELDOM),
@@ -60,39 +60,39 @@ impl Listeners {
         }
     }
 
-    /// So many bytes have come from a connection.
+    /// Counts bytes received from a connection.
     #[inline(always)]
     pub fn received(&mut self, slot: u32, bytes: usize) {
         self.metrics.received = self.metrics.received.saturating_add(bytes as u64);
         self.access_log.received(slot, bytes);
     }
 
-    /// A message has come from a connection.
+    /// Counts a message received from a connection.
     #[inline]
     pub fn message(&mut self, slot: u32) {
         self.access_log.message(slot);
     }
 
-    /// So many contents were put into a connection's outbox.
+    /// Counts contents put into a connection's outbox.
     #[inline]
     pub fn enqueued(&mut self, slot: u32, contents: u32) {
         self.metrics.delivered(contents);
         self.access_log.delivered(slot, contents, 0);
     }
 
-    /// An answer was put into a connection's outbox.
+    /// Counts an answer put into a connection's outbox.
     #[inline]
     pub fn answered(&mut self, slot: u32) {
         self.access_log.delivered(slot, 1, 0);
     }
 
-    /// So many bytes were sent to a connection by a flush.
+    /// Counts bytes sent to a connection by a flush.
     #[inline(always)]
     pub fn flushed(&mut self, slot: u32, bytes: u64) {
         self.access_log.delivered(slot, 0, bytes);
     }
 
-    /// So many contents were delivered to a connection, and so many bytes sent.
+    /// Counts contents delivered to a connection, and bytes sent.
     #[inline(always)]
     pub fn delivered(&mut self, slot: u32, contents: u32, bytes: u64) {
         self.metrics.delivered(contents);
@@ -104,7 +104,7 @@ impl Listeners {
         self.gone_out.extend(since);
     }
 
-    /// A turn is over that began at `begin`, in microseconds. What has gone out in it counts as sent at its end.
+    /// Notes the end of a turn that began at `begin`, in microseconds. What went out in it counts as sent at its end.
     pub fn turn_over(&mut self, begin: u64, end: Duration) {
         let micros = end.as_micros() as u64;
         let took = Duration::from_micros(micros.saturating_sub(begin));

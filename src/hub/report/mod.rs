@@ -1,9 +1,15 @@
-//! What happened, told once: each function here is one event, and metrics, access log, taps and log listen.
+//! Events: each function here is one, and metrics, access log, taps and log listen.
 //!
-//! Owns: which listener gets what of an event. Knows: the facts around it (who, where, how many members). Never knows: why
-//! it happened, or what follows. What happens for every read and every send is counted in [`listeners`] at once.
+//! Owns: which listener gets what of an event. Knows: the facts around it (connection, channel, number of members).
+//! Never knows: why it happened, or what follows. What happens for every read and every send is counted in
+//! [`listeners`] directly.
 //!
 //! A new event is a function here, and a line in it for each listener.
+//!
+//! Decision: the end of a WebSocket is two events. [`websocket_ended`] is reported when its close begins, because a tap
+//! on a channel needs the memberships, which end then. [`dropped`] is reported when its socket is closed, because until
+//! then the close frame and what waits before it are still being sent and counted. One event would lose memberships or
+//! counts, or keep memberships during the close. Reconsider when memberships are kept until the connection is dropped.
 
 pub mod access_log;
 pub mod listeners;
@@ -35,8 +41,8 @@ pub fn accepted<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     listeners.access_log.accepted(id.slot, hub.clock.now);
 }
 
-/// A connection was dropped. Its end as a WebSocket, if it was one, was reported by [`websocket_ended`]; its counts are
-/// complete only now. `unused`: it had no request that was not answered.
+/// A connection was dropped, and its counts are complete. If it was a WebSocket, [`websocket_ended`] came before. `unused`:
+/// all of its requests were answered.
 pub fn dropped<S: Stream>(hub: &mut Hub<S>, id: ConnId, who: Subject, end: Ending, unused: bool) {
     let listeners = &mut hub.listeners;
     listeners.metrics.endings.add(end.label());
@@ -114,24 +120,37 @@ pub fn opened<S: Stream>(hub: &mut Hub<S>, id: ConnId, encoding: Encoding) {
     });
 }
 
-/// A WebSocket has ended: its close frame was sent or has come, or its socket has ended. Its memberships are still there.
-pub fn websocket_ended<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
-    if !hub.listeners.taps.is_empty() {
-        let who = hub.roster.subject(id);
-        let at = unix_time(hub);
-        let encoding = hub.roster.get(id).map_or(Encoding::Raw, |c| c.encoding());
-        for tap in &mut hub.listeners.taps.taps {
-            let channel = tap.filter.channel.clone();
-            let channel = channel.as_ref().map(ChannelName::as_str);
-            let member = |name| hub.channels.is_member(id.slot, name, encoding);
-            if channel.is_none_or(member) && tap.looks_at(Some(id.slot), channel) {
-                tap.line("end", at, Some(who), None, |line, _| {
-                    line.text("reason", ending.label());
-                    if let (Some(code), _) = ending.close() {
-                        line.number("code", code.into());
-                    }
-                });
-            }
+/// A WebSocket has ended: its close frame was sent or has come, or its socket has ended. Or an upgrade was refused, and
+/// there is no ending. The connection's memberships are still there.
+pub fn websocket_ended<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Option<Ending>) {
+    if let Some(ending) = ending
+        && !hub.listeners.taps.is_empty()
+    {
+        tap_end(hub, id, ending);
+    }
+    // Once a tenth is free: a server that stays nearly full would fill the log.
+    let most = hub.settings.max_connections.saturating_mul(9);
+    let full = &mut hub.listeners.full;
+    if full.holds() && hub.roster.websockets.saturating_mul(10) < most && full.end(hub.clock.now) {
+        hub.listeners.log.info("the server is no longer full", &[]);
+    }
+}
+
+fn tap_end<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
+    let who = hub.roster.subject(id);
+    let at = unix_time(hub);
+    let encoding = hub.roster.get(id).map_or(Encoding::Raw, |c| c.encoding());
+    for tap in &mut hub.listeners.taps.taps {
+        let channel = tap.filter.channel.clone();
+        let channel = channel.as_ref().map(ChannelName::as_str);
+        let member = |name| hub.channels.is_member(id.slot, name, encoding);
+        if channel.is_none_or(member) && tap.looks_at(Some(id.slot), channel) {
+            tap.line("end", at, Some(who), None, |line, _| {
+                line.text("reason", ending.label());
+                if let (Some(code), _) = ending.close() {
+                    line.number("code", code.into());
+                }
+            });
         }
     }
 }
@@ -168,7 +187,7 @@ pub fn decided<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str, chan
     });
 }
 
-/// Logs what an operator looks for: an answer that is not 200, and one that cannot be read.
+/// Logs answers that are most likely a mistake of the authorizer: a 2xx other than 200, and one that cannot be read.
 fn log_answer<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str) {
     let now = hub.clock.now;
     let listeners = &mut hub.listeners;
@@ -241,7 +260,7 @@ pub fn command_failed<S: Stream>(
     );
 }
 
-/// A command was not done, and its connection is closed, as the authorizer is down.
+/// A command was not done and its connection is closed, because the authorizer is down.
 pub fn command_abandoned<S: Stream>(hub: &mut Hub<S>, verb: Verb) {
     let outcome = [verb.as_str(), "unavailable"];
     hub.listeners.metrics.commands.add(outcome);
@@ -257,7 +276,7 @@ pub fn message_rejected<S: Stream>(hub: &mut Hub<S>, id: ConnId, rejected: &Reje
     });
 }
 
-/// A connection has published something; the members get it next, or the broker.
+/// A connection has published something, which goes to the members or the broker next.
 pub fn published<S: Stream>(hub: &mut Hub<S>, from: ConnId, channel: &str, content: &[u8]) {
     tell(hub, "broadcast", Some(from), Some(channel), |line| {
         line.content(content);
@@ -277,20 +296,20 @@ pub fn fanned_out<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) {
     }
 }
 
-/// What was pending for a member goes to its outbox, as it leaves or ends.
+/// What was pending for a member was put into its outbox, because it leaves or ends.
 pub fn enqueued<S: Stream>(hub: &mut Hub<S>, id: ConnId, slice: Slice) {
     let contents = frame::count(hub.runs.slice(slice));
     hub.listeners.enqueued(id.slot, contents);
 }
 
-/// What a connection was given that a tap watches.
+/// A delivery to a connection that a tap watches.
 pub struct Delivery {
     pub id: ConnId,
     pub contents: u32,
     pub bytes: u64,
 }
 
-/// Watched connections were given something of an audience's channel.
+/// Watched connections have received something of an audience's channel.
 pub fn watched_deliveries<S: Stream>(
     hub: &mut Hub<S>,
     audience: AudienceId,
@@ -318,21 +337,11 @@ pub fn watched_deliveries<S: Stream>(
 
 /// An upgrade was refused because the server is full.
 pub fn server_is_full<S: Stream>(hub: &mut Hub<S>) {
-    if !std::mem::replace(&mut hub.listeners.said_full, true) {
+    if hub.listeners.full.begin(hub.clock.now) {
         let most = Value::Number(hub.settings.max_connections as u64);
         let full =
             "the server is full: upgrades get 503 until a connection ends; see --max-connections";
         hub.listeners.log.warn(full, &[("connections", most)]);
-    }
-}
-
-/// A WebSocket has gone. The log says that the server is no longer full once a tenth is free: one that stays nearly full
-/// would fill the log.
-pub fn websocket_gone<S: Stream>(hub: &mut Hub<S>) {
-    let most = hub.settings.max_connections.saturating_mul(9);
-    if hub.listeners.said_full && hub.roster.websockets.saturating_mul(10) < most {
-        hub.listeners.said_full = false;
-        hub.listeners.log.info("the server is no longer full", &[]);
     }
 }
 
@@ -347,7 +356,7 @@ pub fn overloaded<S: Stream>(hub: &mut Hub<S>) {
     }
 }
 
-/// Looks whether the memory budget is no longer used up.
+/// Checks whether the memory budget is no longer used up.
 pub fn look_whether_relaxed<S: Stream>(hub: &mut Hub<S>) {
     let overloaded = &mut hub.listeners.overloaded;
     if overloaded.holds() && hub.usage.memory.is_relaxed(&hub.runs) && overloaded.end(hub.clock.now)

@@ -1,8 +1,8 @@
 //! What a request's headers say about the request itself: its host, its body's framing, whether the connection goes on.
 
-use super::head::Version;
-use super::reply::bad_request;
-use super::{Framing, Refusal, Status, elements, shown};
+use super::body::Framing;
+use super::reply::{Refusal, Status, bad_request};
+use super::{Version, elements, shown};
 use crate::wire::authority;
 
 /// A request's transfer codings, counted.
@@ -40,7 +40,7 @@ impl HeaderFacts {
     }
 
     fn note(&mut self, name: &str, value: &[u8], version: Version) -> Result<(), Refusal> {
-        // The lengths of the names that matter here differ, so that most headers cost one comparison.
+        // The relevant names differ in length, so most headers cost one comparison.
         match name.len() {
             4 if name.eq_ignore_ascii_case("host") => {
                 self.hosts = self.hosts.saturating_add(1);

@@ -13,7 +13,7 @@ pub fn fuzz(bytes: &[u8]) {
     let mut rest = bytes;
     while let Ok(Some((reply, used))) = read(rest) {
         assert!(used > 0 && used <= rest.len());
-        if let Reply::Message { channel, content } = &reply {
+        if let RedisReply::Message { channel, content } = &reply {
             let parts = [
                 b"message".as_slice(),
                 &rest[channel.clone()],
@@ -23,12 +23,12 @@ pub fn fuzz(bytes: &[u8]) {
             push_command(&mut again, &parts);
             let whole = again.len();
             assert!(
-                matches!(read(&again), Ok(Some((Reply::Message { channel, content }, length)))
+                matches!(read(&again), Ok(Some((RedisReply::Message { channel, content }, length)))
                     if length == whole && again[channel.clone()] == *parts[1] && again[content.clone()] == *parts[2]),
                 "what was written cannot be read"
             );
         }
-        // Nothing less than the whole of it means anything, and what follows changes nothing.
+        // No prefix is a reply, and what follows does not change it.
         assert_eq!(read(&rest[..used - 1]), Ok(None));
         assert_eq!(read(&rest[..used]), Ok(Some((reply, used))));
         rest = &rest[used..];

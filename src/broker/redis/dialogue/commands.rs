@@ -3,7 +3,7 @@
 //! Owns: how many go into one command. Knows: what is outstanding. Never knows: replies.
 
 use super::{Dialogue, What};
-use crate::broker::News;
+use crate::broker::news::News;
 use crate::clock::Millis;
 use crate::effect::{Publication, Receipt, Subscription};
 use crate::wire::channel_name::ChannelName;

@@ -25,13 +25,13 @@ mod tests;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::broker::{Message, News};
+use crate::broker::news::{Message, News};
 use crate::clock::Millis;
 use crate::config::Credentials;
 use crate::effect::{ConnId, Receipt, Subscription};
 use crate::wire::channel_name::ChannelName;
 use crate::wire::json;
-use crate::wire::resp::{self, Reply};
+use crate::wire::resp::{self, RedisReply};
 
 /// How long redis may take to answer, in milliseconds (`docs/api.md#broadcast`).
 const PATIENCE: Millis = 5_000;
@@ -235,7 +235,7 @@ impl Dialogue {
             Err(resp::Malformed) => return Err(Fault::of_one("it does not speak as redis does")),
         };
         self.half(duty).heard = now;
-        let Reply::Message { channel, content } = reply else {
+        let RedisReply::Message { channel, content } = reply else {
             self.replied(duty, &reply, bytes, now)?;
             return Ok(Step::Understood(size));
         };

@@ -5,11 +5,11 @@
 use std::rc::Rc;
 
 use super::{Asked, Dialogue, Duty, Fault, Greeting, Notice, Published, What};
-use crate::broker::News;
+use crate::broker::news::News;
 use crate::clock::Millis;
 use crate::effect::{ConnId, Receipt, Subscription};
 use crate::wire::channel_name::ChannelName;
-use crate::wire::resp::Reply;
+use crate::wire::resp::RedisReply;
 
 /// Characters of redis' words that are passed on: what fits into a log line.
 const LONGEST_REASON: usize = 200;
@@ -26,7 +26,7 @@ pub(super) const OTHER: &str = "it answers something else than it was asked";
 
 /// A reply that is no message.
 #[derive(Debug, PartialEq, Eq)]
-enum Answer {
+enum Meaning {
     Done,
     /// What redis says is wrong, shortened.
     Error(String),
@@ -42,22 +42,22 @@ enum Role {
     Sentinel,
 }
 
-impl Answer {
-    fn new(reply: &Reply, bytes: &[u8]) -> Answer {
+impl Meaning {
+    fn new(reply: &RedisReply, bytes: &[u8]) -> Meaning {
         match reply {
-            Reply::Error(range) => {
+            RedisReply::Error(range) => {
                 let text = bytes.get(range.clone()).unwrap_or_default();
                 let text = String::from_utf8_lossy(text);
-                Answer::Error(text.chars().take(LONGEST_REASON).collect())
+                Meaning::Error(text.chars().take(LONGEST_REASON).collect())
             }
-            Reply::Subscribed => Answer::Subscribed,
-            Reply::Unsubscribed => Answer::Unsubscribed,
-            Reply::Role(range) => Answer::Role(match bytes.get(range.clone()) {
+            RedisReply::Subscribed => Meaning::Subscribed,
+            RedisReply::Unsubscribed => Meaning::Unsubscribed,
+            RedisReply::Role(range) => Meaning::Role(match bytes.get(range.clone()) {
                 Some(b"master") => Role::Master,
                 Some(b"slave") => Role::Replica,
                 _ => Role::Sentinel,
             }),
-            Reply::Done | Reply::Message { .. } => Answer::Done,
+            RedisReply::Done | RedisReply::Message { .. } => Meaning::Done,
         }
     }
 }
@@ -67,45 +67,45 @@ impl Dialogue {
     pub(super) fn replied(
         &mut self,
         duty: Duty,
-        reply: &Reply,
+        reply: &RedisReply,
         bytes: &[u8],
         now: Millis,
     ) -> Result<(), Fault> {
-        let answer = Answer::new(reply, bytes);
+        let meaning = Meaning::new(reply, bytes);
         let Some(Asked { at, what }) = self.half(duty).asked.pop_front() else {
-            return Err(Fault::of_one(match answer {
+            return Err(Fault::of_one(match meaning {
                 // Why it does not let us in, said before anything was asked: too many clients, protected mode.
-                Answer::Error(why) => why,
+                Meaning::Error(why) => why,
                 _ => UNASKED.to_owned(),
             }));
         };
-        match (what, answer) {
-            (What::Greeting(step), answer) => self.greeted(duty, step, answer, now)?,
-            (What::Role, answer) => judge_role(&answer)?,
-            (What::Ping(position), Answer::Done) => {
+        match (what, meaning) {
+            (What::Greeting(step), meaning) => self.greeted(duty, step, meaning, now)?,
+            (What::Role, meaning) => judge_role(&meaning)?,
+            (What::Ping(position), Meaning::Done) => {
                 while self.heard < position && !self.published.is_empty() {
                     self.heard_one(Receipt::Confirmed);
                 }
             }
-            (What::Ping(_), Answer::Error(why)) => return Err(Fault::of_one(why)),
-            (What::Publish(by), Answer::Done) => {
+            (What::Ping(_), Meaning::Error(why)) => return Err(Fault::of_one(why)),
+            (What::Publish(by), Meaning::Done) => {
                 self.published.extend(by.map(|by| Published { at, by }));
             }
-            (What::Publish(by), Answer::Error(why)) => self.refuse_publication(by, &why),
-            (What::Subscribe(channels, confirmed), Answer::Subscribed) => {
+            (What::Publish(by), Meaning::Error(why)) => self.refuse_publication(by, &why),
+            (What::Subscribe(channels, confirmed), Meaning::Subscribed) => {
                 self.subscribed(at, channels, confirmed);
             }
-            (What::Subscribe(channels, 0), Answer::Error(why)) => {
+            (What::Subscribe(channels, 0), Meaning::Error(why)) => {
                 self.refuse_channels(channels, &why, now);
             }
-            (What::Unsubscribe(channels, ended), Answer::Unsubscribed) => {
+            (What::Unsubscribe(channels, ended), Meaning::Unsubscribed) => {
                 let ended = ended.saturating_add(1);
                 if ended < channels.len() {
                     let what = What::Unsubscribe(channels, ended);
                     self.listener.asked.push_front(Asked { at, what });
                 }
             }
-            (What::Unsubscribe(..), Answer::Error(_)) => {}
+            (What::Unsubscribe(..), Meaning::Error(_)) => {}
             _ => return Err(Fault::of_one(OTHER)),
         }
         Ok(())
@@ -153,35 +153,35 @@ impl Dialogue {
         &mut self,
         duty: Duty,
         step: Greeting,
-        answer: Answer,
+        meaning: Meaning,
         now: Millis,
     ) -> Result<(), Fault> {
-        match (step, answer) {
-            (Greeting::Auth { .. }, Answer::Done) => self.introduce(duty, now),
-            (Greeting::Auth { alone_next: true }, Answer::Error(why))
+        match (step, meaning) {
+            (Greeting::Auth { .. }, Meaning::Done) => self.introduce(duty, now),
+            (Greeting::Auth { alone_next: true }, Meaning::Error(why))
                 if why.starts_with(NO_USERS) =>
             {
                 self.authenticate(duty, false, now);
             }
-            (Greeting::Auth { .. }, Answer::Error(why)) => {
+            (Greeting::Auth { .. }, Meaning::Error(why)) => {
                 // Only the code: some servers repeat in the rest what they were sent.
                 let code = why.split(' ').next().unwrap_or_default();
                 return Err(Fault::of_one(format!(
                     "it refuses the user and the password of --broker-dsn ({code})"
                 )));
             }
-            (Greeting::Select, Answer::Error(why)) => {
+            (Greeting::Select, Meaning::Error(why)) => {
                 let why = format!("it refuses the database of --broker-dsn: {why}");
                 return Err(Fault::of_one(why));
             }
-            (Greeting::Ping, Answer::Error(why)) if why.starts_with("NOAUTH") => {
+            (Greeting::Ping, Meaning::Error(why)) if why.starts_with("NOAUTH") => {
                 let why = "it wants a password: give it one in --broker-dsn";
                 return Err(Fault::of_one(why));
             }
-            (Greeting::Ping, Answer::Error(why)) => return Err(Fault::of_one(why)),
-            (Greeting::Select | Greeting::Name, Answer::Done)
-            | (Greeting::Name, Answer::Error(_)) => {}
-            (Greeting::Ping, Answer::Done) => {
+            (Greeting::Ping, Meaning::Error(why)) => return Err(Fault::of_one(why)),
+            (Greeting::Select | Greeting::Name, Meaning::Done)
+            | (Greeting::Name, Meaning::Error(_)) => {}
+            (Greeting::Ping, Meaning::Done) => {
                 let half = self.half(duty);
                 (half.up, half.checked) = (true, now);
                 self.news.push_back(match duty {
@@ -262,14 +262,14 @@ impl Dialogue {
 }
 
 /// Where the user may not ask, or a relative of redis knows no roles, it is taken for a master.
-fn judge_role(answer: &Answer) -> Result<(), Fault> {
-    match answer {
-        Answer::Role(Role::Replica) => Err(Fault {
+fn judge_role(meaning: &Meaning) -> Result<(), Fault> {
+    match meaning {
+        Meaning::Role(Role::Replica) => Err(Fault {
             why: REPLICA.to_owned(),
             both: true,
         }),
-        Answer::Role(Role::Sentinel) => Err(Fault::of_one(SENTINEL)),
-        Answer::Role(Role::Master) | Answer::Error(_) | Answer::Done => Ok(()),
-        Answer::Subscribed | Answer::Unsubscribed => Err(Fault::of_one(OTHER)),
+        Meaning::Role(Role::Sentinel) => Err(Fault::of_one(SENTINEL)),
+        Meaning::Role(Role::Master) | Meaning::Error(_) | Meaning::Done => Ok(()),
+        Meaning::Subscribed | Meaning::Unsubscribed => Err(Fault::of_one(OTHER)),
     }
 }

@@ -1,0 +1,31 @@
+//! What the broker tells the hub, as values.
+//!
+//! Owns: nothing. Knows: what can happen at a broker. Never knows: which driver there is, or what follows.
+
+use std::ops::Range;
+
+use crate::effect::{ConnId, Receipt, SubscriptionId};
+
+/// What has happened at the broker.
+#[derive(Debug, PartialEq, Eq)]
+pub enum News {
+    /// It takes what is published from now on, or not.
+    Publishing(bool),
+    /// It brings what is subscribed from now on, with nothing subscribed yet; or not.
+    Listening(bool),
+    Published(ConnId, Receipt),
+    Subscribed(SubscriptionId, Receipt),
+    /// Something was published. It comes again until it is taken.
+    Message(Message),
+    /// A message was dropped: the metric's label.
+    Dropped(&'static str),
+}
+
+/// Where a message lies.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Message {
+    pub channel: Range<usize>,
+    pub content: Range<usize>,
+    /// Bytes with all that belongs to it.
+    pub size: usize,
+}
