@@ -208,7 +208,7 @@ fn abandon<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: &Command, message: 
         let why = "the authorizer is down, and the command is not carried out: send it again later";
         replies::failed(hub, id, command, message, Code::AuthorizerDown, why);
     } else {
-        report::command_abandoned(hub, command.verb);
+        report::outage::command_abandoned(hub, command.verb);
         close(hub, id, Ending::AuthorizerDown);
     }
 }

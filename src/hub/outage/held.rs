@@ -21,13 +21,13 @@ struct HeldQuestion {
     /// Its bytes, which count while it is being asked as well.
     bytes: usize,
     until: Key,
-    place: Place,
+    place: Position,
     /// How often it has failed.
     failures: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum Position {
     InLine(u64),
     Pausing(Key),
     Asked,
@@ -78,7 +78,7 @@ impl HeldQuestions {
                 question: Some(question),
                 bytes,
                 until,
-                place: Place::InLine(ticket),
+                place: Position::InLine(ticket),
                 failures: 0,
             },
         );
@@ -103,11 +103,11 @@ impl HeldQuestions {
     pub fn pause(&mut self, from: ConnId, until: Millis) {
         let key = (until, self.ticket());
         if let Some(held) = self.questions.get_mut(&from)
-            && let Place::InLine(ticket) = held.place
+            && let Position::InLine(ticket) = held.place
         {
             self.line.remove(&ticket);
             self.pauses.insert(key, from);
-            held.place = Place::Pausing(key);
+            held.place = Position::Pausing(key);
         }
     }
 
@@ -134,7 +134,7 @@ impl HeldQuestions {
     fn line_up(&mut self, from: ConnId) {
         let ticket = self.ticket();
         if let Some(held) = self.questions.get_mut(&from) {
-            held.place = Place::InLine(ticket);
+            held.place = Position::InLine(ticket);
             self.line.insert(ticket, from);
         }
     }
@@ -148,7 +148,7 @@ impl HeldQuestions {
     pub fn take_first(&mut self) -> Option<Question> {
         let (_, from) = self.line.pop_first()?;
         let held = self.questions.get_mut(&from)?;
-        held.place = Place::Asked;
+        held.place = Position::Asked;
         held.question.take()
     }
 
@@ -161,7 +161,7 @@ impl HeldQuestions {
     /// Whether a question is being asked again.
     pub fn is_asked(&self, from: ConnId) -> bool {
         let held = self.questions.get(&from);
-        held.is_some_and(|held| matches!(held.place, Place::Asked))
+        held.is_some_and(|held| matches!(held.place, Position::Asked))
     }
 
     /// How often a question has failed; 0 where it does not wait here.
@@ -177,9 +177,9 @@ impl HeldQuestions {
         self.limits.remove(&held.until);
         self.bytes = self.bytes.saturating_sub(held.bytes);
         match held.place {
-            Place::InLine(ticket) => self.line.remove(&ticket).is_some(),
-            Place::Pausing(key) => self.pauses.remove(&key).is_some(),
-            Place::Asked => false,
+            Position::InLine(ticket) => self.line.remove(&ticket).is_some(),
+            Position::Pausing(key) => self.pauses.remove(&key).is_some(),
+            Position::Asked => false,
         }
     }
 

@@ -260,12 +260,6 @@ pub fn command_failed<S: Stream>(
     );
 }
 
-/// A command was not done and its connection is closed, because the authorizer is down.
-pub fn command_abandoned<S: Stream>(hub: &mut Hub<S>, verb: Verb) {
-    let outcome = [verb.as_str(), "unavailable"];
-    hub.listeners.metrics.commands.add(outcome);
-}
-
 /// A message was no command.
 pub fn message_rejected<S: Stream>(hub: &mut Hub<S>, id: ConnId, rejected: &Rejected) {
     let code = rejected.fault.code.as_str();

@@ -9,6 +9,7 @@ use crate::effect::{Answer, ConnId, Verdict};
 use crate::hub::state::Hub;
 use crate::log::Value;
 use crate::wire::answer_fields::Asked;
+use crate::wire::command::Verb;
 
 /// The authorizer has answered a question, or failed to. With `close` nothing but this tells an outage.
 pub fn answered<S: Stream>(hub: &mut Hub<S>, answer: &Answer) {
@@ -73,6 +74,12 @@ pub fn refused<S: Stream>(hub: &mut Hub<S>) {
     hub.listeners.metrics.authorizer_failures.add("refused");
 }
 
+/// A command was not done and its connection is closed, because the authorizer is down.
+pub fn command_abandoned<S: Stream>(hub: &mut Hub<S>, verb: Verb) {
+    let outcome = [verb.as_str(), "unavailable"];
+    hub.listeners.metrics.commands.add(outcome);
+}
+
 /// A question waits until it can be asked.
 pub fn held<S: Stream>(hub: &mut Hub<S>, id: ConnId, asked: Asked, reason: &str) {
     waits(hub, "held", id, asked, Some(reason));
@@ -80,7 +87,7 @@ pub fn held<S: Stream>(hub: &mut Hub<S>, id: ConnId, asked: Asked, reason: &str)
 
 /// A question that waited is being asked.
 pub fn asked_again<S: Stream>(hub: &mut Hub<S>, id: ConnId, asked: Asked) {
-    waits(hub, "asked_again", id, asked, None);
+    waits(hub, "asked", id, asked, None);
 }
 
 fn waits<S: Stream>(hub: &mut Hub<S>, event: &str, id: ConnId, asked: Asked, reason: Option<&str>) {

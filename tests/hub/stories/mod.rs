@@ -10,5 +10,6 @@ mod eviction;
 mod fairness;
 mod http;
 mod metrics;
+mod outage;
 mod tap;
 mod years;
