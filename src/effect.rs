@@ -11,7 +11,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::wire::answer_fields::{AnswerFields, Asked, NewState};
+use crate::wire::answer_fields::{AnswerFields, Asked, NewState, WrongField};
 use crate::wire::channel_name::ChannelName;
 
 /// A connection's name inside the process. Late events, verdicts and receipts are looked up by it. A slot's new
@@ -77,7 +77,7 @@ pub struct Question {
     pub asked: Asked,
     /// The JSON that is posted.
     pub body: Vec<u8>,
-    /// Never part of a batch.
+    /// It is put in no batch with others.
     pub alone: bool,
 }
 
@@ -111,8 +111,10 @@ pub struct Answer {
     pub status: Option<u16>,
     /// The fields of its body. `None`: it has none.
     pub fields: Option<Box<AnswerFields>>,
-    /// What is wrong with a body or a field that is therefore ignored; in words for the log.
+    /// What is wrong with a body that is therefore ignored; in words for the log.
     pub unreadable: Option<String>,
+    /// Fields that cannot be used. The verdict is `Unavailable` if the answer was a `200`; a refusal stands without them.
+    pub wrong: Vec<WrongField>,
     /// Why the verdict is `Unavailable`, in words for the log ("connection refused", "status 502").
     pub trouble: Option<String>,
     /// The number of the call that brought the answer: answers to questions of one call have the same. `None`: the
@@ -143,6 +145,7 @@ impl Answer {
             status: None,
             fields: None,
             unreadable: None,
+            wrong: Vec::new(),
             trouble: Some(trouble),
             call: None,
             call_failed: false,

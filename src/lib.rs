@@ -50,10 +50,13 @@
 //! wire/frame.rs            one frame: read its header, judge it, unmask, encode (RFC 6455 5.2)
 //! wire/message.rs          frames to messages: fragments, UTF-8, sizes, pings, closes (RFC 6455 5.4 to 5.6, 7)
 //! wire/json.rs             one JSON object in one pass: where its values lie, which name came twice
+//! wire/json/members.rs     any object or array, by its parts
 //! wire/command.rs          a client's message, a POST's body
 //! wire/channel_name.rs     channel names: trimmed, checked, shared
 //! wire/answer.rs           the JSON that clients are sent: answers, errors, contents with their channel
-//! wire/answer_fields.rs    what the authorizer's answer may say besides yes and no
+//! wire/answer_fields.rs    what the authorizer's answer may say besides yes and no; patterns of channels
+//! wire/answer_fields/read.rs   how that is read: types, ranges, what belongs where; the array that answers a batch
+//! wire/answer_fields/wrong.rs  a field that cannot be used, for the log
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
 //! wire/resp.rs             commands to redis, and its replies
 //!
@@ -91,6 +94,7 @@
 //! hub/settle.rs            what follows from a change to a connection, in named steps; how a WebSocket is closed
 //! hub/report/mod.rs        events: metrics, access log, taps and log listen
 //! hub/report/listeners.rs  these listeners, and the counts of every read and send
+//! hub/report/answers.rs      what the log says of the authorizer's answers
 //! hub/report/access_log.rs   the access log: a line for an end, and for a refused request
 //! hub/report/outage.rs     an authorizer that fails: two log lines for an outage, and what becomes of questions meanwhile
 //! hub/report/tap.rs        taps: the filter of each, and lines on their way to them
@@ -117,12 +121,18 @@
 //! hub/limits/eviction.rs   idle HTTP connections are closed when file descriptors run out
 //!
 //! authorizer/mod.rs        the loop's side: a Question goes out, an Answer comes back; never sees a client
+//! authorizer/settings.rs   what it is configured with
 //! authorizer/pool.rs       how many worker threads there are, and what they share with the loop
+//! authorizer/task.rs       a question on its way through the pool
 //! authorizer/waiting.rs    questions that wait for a worker
 //! authorizer/worker.rs     one worker: it asks, hands the answer in, rests, ends
-//! authorizer/call.rs       one question and its answer, on a connection that is kept alive
-//! authorizer/dial.rs       a connection to the authorizer: name, TCP, TLS, timeouts
+//! authorizer/seat.rs       where an idle worker is called
+//! authorizer/threads.rs    what all its threads have in common
+//! authorizer/call.rs       one call and its answer, on a connection that is kept alive
+//! authorizer/dial.rs       a connection to the authorizer is made: name, TCP, TLS
+//! authorizer/link.rs       that connection as bytes: TCP or TLS, timeouts
 //! authorizer/transport.rs  that connection as ureq uses it
+//! authorizer/traffic.rs    what a worker knows of its connections
 //! authorizer/unfold.rs     folded header lines of an answer, made one line
 //! authorizer/signature.rs  what proves to the receiver of a call that wsify has sent it: --authorizer-key
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets

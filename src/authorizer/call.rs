@@ -23,13 +23,13 @@ use std::time::{Duration, Instant, SystemTime};
 use ureq::config::{AutoHeaderValue, Config};
 use ureq::http::{HeaderMap, HeaderValue, Response, header};
 
-use super::Settings;
 use super::dial::{Dialer, Later};
+use super::settings::AuthorizerSettings;
 use super::signature::Signer;
-use super::transport::Traffic;
+use super::traffic::Traffic;
 use super::url::Url;
 use crate::effect::{Question, Verdict};
-use crate::wire::answer_fields::{AnswerFields, Asked};
+use crate::wire::answer_fields::{AnswerFields, Asked, WrongField};
 use crate::wire::http;
 use crate::wire::question::read_state;
 
@@ -58,6 +58,7 @@ pub(super) struct Outcome {
     pub(super) status: Option<u16>,
     pub(super) fields: Option<Box<AnswerFields>>,
     pub(super) unreadable: Option<String>,
+    pub(super) wrong: Vec<WrongField>,
     pub(super) trouble: Option<String>,
     /// Its status is 5xx, or there was no HTTP answer.
     pub(super) call_failed: bool,
@@ -71,6 +72,7 @@ impl Outcome {
             status: None,
             fields: None,
             unreadable: None,
+            wrong: Vec::new(),
             trouble: Some(trouble),
             call_failed: true,
         }
@@ -89,6 +91,7 @@ impl Outcome {
             status: Some(status),
             fields: None,
             unreadable: None,
+            wrong: Vec::new(),
             trouble: down.then(|| format!("status {status}")),
             call_failed: down,
         }
@@ -111,7 +114,7 @@ impl ClientFactory {
     ///
     /// # Errors
     /// For an `https` URL: no root certificate can be read.
-    pub(super) fn new(settings: &Settings, probes: bool) -> io::Result<ClientFactory> {
+    pub(super) fn new(settings: &AuthorizerSettings, probes: bool) -> io::Result<ClientFactory> {
         let (url, cert_file) = (&settings.url, settings.cert_file.as_ref());
         let credentials = url.credentials.as_ref().map_or(0, HeaderValue::len);
         let config = Config::builder()

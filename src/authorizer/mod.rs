@@ -3,19 +3,23 @@
 //! Owns: what the pool is started with, and when the loop has to look after it. Knows: that a question is answered once,
 //! unless it is taken back before it is put. Never knows: a client's socket, what a question means, who logs.
 //!
-//! One file for each part: [`pool`] has what workers and loop share, [`waiting`] the queue, [`worker`] a worker's life,
-//! [`call`] one question and its answer, [`dial`] the connection, [`signature`] the signature of a call, [`url`] the type
-//! of `--authorizer-url`.
+//! One file for each part; the map in src/lib.rs lists them.
 //!
 //! Decision: no proxy from the environment. The authorizer is part of the deployment, and `HTTP_PROXY` is meant for the
 //! world.
 
 mod call;
 mod dial;
+mod link;
 mod pool;
+mod seat;
+mod settings;
 pub mod signature;
+mod task;
 #[cfg(test)]
 mod tests;
+mod threads;
+mod traffic;
 mod transport;
 mod unfold;
 mod url;
@@ -23,40 +27,24 @@ mod waiting;
 mod worker;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::call::ClientFactory;
 pub use self::pool::Load;
-use self::pool::{Pool, Task};
+use self::pool::Pool;
+pub use self::settings::AuthorizerSettings;
+use self::task::Task;
 #[doc(hidden)]
 pub use self::unfold::fuzz;
 pub use self::url::Url;
 use self::waiting::Waiting;
 use crate::effect::{Answer, ConnId, Question};
-use crate::secret::Secret;
 use crate::wire::answer_fields::Asked;
 
 /// Recalled questions that are answered between two polls.
 const RECALLED: usize = 64;
 const NOT_PUT: &str = "the authorizer is down: the question was not sent";
-
-/// What an [`Authorizer`] is started with.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub url: Url,
-    /// For one whole call: name, connection, TLS, question and answer; and once more for the wait before it.
-    pub timeout: Duration,
-    /// Calls in flight at most; 0 counts as 1.
-    pub workers: usize,
-    /// Questions that may wait for a worker.
-    pub queue: usize,
-    /// A PEM file of roots that are trusted besides the system's: what `SSL_CERT_FILE` names (empty: none).
-    pub cert_file: Option<PathBuf>,
-    /// Every call is signed with each of them; without one, none is.
-    pub keys: Vec<Secret>,
-}
 
 /// The pool of workers that ask the authorizer.
 pub struct Authorizer {
@@ -74,7 +62,7 @@ impl Authorizer {
     ///
     /// # Errors
     /// For an `https` URL: no root certificate can be read. Or a thread cannot start.
-    pub fn start(settings: Settings, waker: Arc<mio::Waker>) -> io::Result<Authorizer> {
+    pub fn start(settings: AuthorizerSettings, waker: Arc<mio::Waker>) -> io::Result<Authorizer> {
         Ok(Authorizer {
             pool: Pool::start(&settings, waker)?,
             recalled: Waiting::default(),
@@ -142,7 +130,7 @@ impl Drop for Authorizer {
 ///
 /// # Errors
 /// The settings cannot be used.
-pub fn probe(settings: &Settings, body: Vec<u8>) -> io::Result<Answer> {
+pub fn probe(settings: &AuthorizerSettings, body: Vec<u8>) -> io::Result<Answer> {
     let clients = Arc::new(ClientFactory::new(settings, true)?);
     let nobody = ConnId {
         slot: 0,
@@ -152,7 +140,7 @@ pub fn probe(settings: &Settings, body: Vec<u8>) -> io::Result<Answer> {
         from: nobody,
         asked: Asked::Connect,
         body,
-        alone: true,
+        alone: false,
     };
     let asked = Instant::now();
     let outcome = clients.client().ask(&question);
@@ -162,6 +150,7 @@ pub fn probe(settings: &Settings, body: Vec<u8>) -> io::Result<Answer> {
         status: outcome.status,
         fields: outcome.fields,
         unreadable: outcome.unreadable,
+        wrong: outcome.wrong,
         trouble: outcome.trouble,
         call: None,
         call_failed: outcome.call_failed,

@@ -22,19 +22,19 @@
 use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Settings;
 use super::call::ClientFactory;
+use super::seat::{Call, Seat};
+use super::settings::AuthorizerSettings;
+use super::task::Task;
+use super::threads::{STACK, lock};
 use super::waiting::Waiting;
-use super::worker::{Call, Seat};
 use crate::effect::{Answer, ConnId, Question};
 use crate::fd_table;
 
-/// A worker's stack. Most of what it needs is TLS, and a head's lines.
-pub(super) const STACK: usize = 512 * 1024;
 /// Workers that are called at once; each calls another where questions are left.
 const WAKING: usize = 4;
 const WAITED_TOO_LONG: &str =
@@ -73,12 +73,6 @@ pub(super) struct Work {
     answers: Vec<Answer>,
 }
 
-/// A question, and when it was asked.
-pub(super) struct Task {
-    pub(super) question: Question,
-    pub(super) asked: Instant,
-}
-
 /// What the pool is busy with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
@@ -88,15 +82,13 @@ pub struct Load {
     pub waiting: usize,
 }
 
-/// Nothing panics while it holds one of these locks. If it did, the values would still be whole.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Pool {
     /// # Errors
     /// For an `https` URL: no root certificate can be read. Or the spawner cannot start.
-    pub(super) fn start(settings: &Settings, waker: Arc<mio::Waker>) -> io::Result<Arc<Pool>> {
+    pub(super) fn start(
+        settings: &AuthorizerSettings,
+        waker: Arc<mio::Waker>,
+    ) -> io::Result<Arc<Pool>> {
         let workers = settings.workers.max(1);
         let (to_spawn, wanted) = channel();
         let pool = Arc::new(Pool {
@@ -280,13 +272,5 @@ impl Work {
     pub(super) fn deliver(&mut self, answer: Answer) -> bool {
         self.answers.push(answer);
         self.answers.len() == 1
-    }
-}
-
-impl Task {
-    pub(super) fn unanswered(self, trouble: &str) -> Answer {
-        let trouble = trouble.to_owned();
-        Answer::unavailable(self.question.from, trouble, self.asked.elapsed())
-            .returning(self.question)
     }
 }

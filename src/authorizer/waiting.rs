@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
-use super::pool::Task;
+use super::task::Task;
 use crate::effect::ConnId;
 
 /// Questions that wait, the oldest first.

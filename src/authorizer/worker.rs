@@ -5,12 +5,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::{self, Thread};
+use std::sync::{Arc, MutexGuard};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::call::{Client, ClientFactory, Outcome};
-use super::pool::{Pool, Task, Work, lock};
+use super::pool::{Pool, Work};
+use super::seat::{Call, Seat};
+use super::task::Task;
 use crate::effect::Answer;
 
 /// How long the rest of an answer may take to come. It follows its head at once, or something is wrong with it.
@@ -21,11 +23,7 @@ const ABOUT_TO_BE_IDLE: Duration = Duration::from_millis(2);
 impl Pool {
     /// A worker's life.
     pub(super) fn serve(&self, number: usize) {
-        let seat = Arc::new(Seat {
-            number,
-            thread: thread::current(),
-            called: Mutex::new(None),
-        });
+        let seat = Arc::new(Seat::own(number));
         let mut client = self.clients.client();
         let mut work = self.work();
         work.spawning -= 1;
@@ -59,6 +57,7 @@ impl Pool {
             status: outcome.status,
             fields: outcome.fields,
             unreadable: outcome.unreadable,
+            wrong: outcome.wrong,
             trouble: outcome.trouble,
             call: Some(self.calls.fetch_add(1, Ordering::Relaxed)),
             call_failed: outcome.call_failed,
@@ -124,7 +123,7 @@ impl Pool {
     /// Waits to be called.
     fn rest(&self, seat: &Seat, until: Instant) -> Call {
         loop {
-            if let Some(call) = lock(&seat.called).take() {
+            if let Some(call) = seat.take_call() {
                 return call;
             }
             let left = until.saturating_duration_since(Instant::now());
@@ -164,27 +163,4 @@ fn shielded<T>(
         *client = clients.client();
     }
     done
-}
-
-/// Where an idle worker is called.
-pub(super) struct Seat {
-    number: usize,
-    thread: Thread,
-    called: Mutex<Option<Call>>,
-}
-
-pub(super) enum Call {
-    /// A question waits.
-    Look,
-    /// The worker is to end.
-    Stop,
-}
-
-impl Seat {
-    pub(super) fn call(seat: Option<Arc<Seat>>, call: Call) {
-        if let Some(seat) = seat {
-            *lock(&seat.called) = Some(call);
-            seat.thread.unpark();
-        }
-    }
 }

@@ -4,10 +4,10 @@
 
 use super::flags::{FLAGS, ValueKind};
 
-/// Columns of the help, as a terminal has them at least.
+/// Columns of the help: the least that a terminal has.
 const COLUMNS: usize = 80;
 
-/// Where what a flag does begins: behind the longest flags that leave room for it.
+/// The column where the description of a flag begins.
 const INDENT: usize = 32;
 
 /// The text of `--help`.
@@ -37,8 +37,8 @@ pub(super) fn text() -> String {
     push_entry(&mut text, "--help, -h", "show this help", None);
     push_entry(&mut text, "--version", "show the version", None);
     text + "\n\
-        Every option has an environment variable, which the option overrides:\n\
-        WSIFY_LISTEN_ADDR for --listen-addr.\n\
+        Every option can also be set by an environment variable, for instance\n\
+        WSIFY_LISTEN_ADDR for --listen-addr. An option overrides its variable.\n\
         Durations: 500ms, 5s, 2m. Sizes: 65536, 64KiB, 1MiB."
 }
 

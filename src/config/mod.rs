@@ -20,7 +20,7 @@ pub use self::dsn::{Credentials, RedisAddress, RedisDsn};
 pub use self::flags::{FLAGS, Flag};
 pub use self::stop::Stop;
 pub use self::values::{AccessLog, AuthorizerFailure, Listen, Workers};
-use crate::authorizer::{self, Url};
+use crate::authorizer::{AuthorizerSettings, Url};
 use crate::log::{Format, Level};
 use crate::secret::Secret;
 use crate::wire::forwarded::Proxies;
@@ -218,9 +218,9 @@ impl Config {
     }
 
     /// What the authorizer is started with, if there is one, where a process may have `fds` file descriptors.
-    pub fn authorizer(&self, fds: usize) -> Option<authorizer::Settings> {
+    pub fn authorizer(&self, fds: usize) -> Option<AuthorizerSettings> {
         let url = self.authorizer_url.clone()?;
-        Some(authorizer::Settings {
+        Some(AuthorizerSettings {
             url,
             timeout: self.authorizer_timeout,
             workers: self.authorizer_workers.within(fds),

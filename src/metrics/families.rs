@@ -61,7 +61,7 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "process_resident_memory_bytes",
         kind: Kind::Gauge,
-        about: "memory in RAM",
+        about: "resident memory",
         samples: |_, now, out| out.known(now.process.resident_memory),
     },
     Family {
@@ -79,7 +79,7 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "process_open_fds",
         kind: Kind::Gauge,
-        about: "open files; before Linux 6.2 absent above 4,096, where counting takes too long",
+        about: "open files; before Linux 6.2 absent above 4,096, because counting is slow there",
         samples: |_, now, out| out.known(now.process.open_fds),
     },
     Family {
@@ -91,7 +91,7 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "wsify_connections",
         kind: Kind::Gauge,
-        about: "connections now, by `kind`: `websocket` or `http`",
+        about: "open connections, by `kind`: `websocket` or `http`",
         samples: |_, now, out| {
             out.labelled(&[("kind", "websocket")], now.websockets);
             out.labelled(&[("kind", "http")], now.http_connections);
@@ -118,7 +118,7 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "wsify_http_responses_total",
         kind: Kind::Counter,
-        about: "HTTP answers other than `101`, by `endpoint` and `status`",
+        about: "HTTP responses other than `101`, by `endpoint` and `status`",
         samples: |metrics, _, out| {
             for ((endpoint, status), count) in metrics.answers.iter() {
                 let status = status.to_string();
@@ -157,7 +157,7 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "wsify_memberships",
         kind: Kind::Gauge,
-        about: "members of all channels together",
+        about: "members, summed over all channels",
         samples: |_, now, out| out.value(now.memberships),
     },
     Family {
@@ -175,7 +175,7 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "wsify_fanout_duration_seconds",
         kind: Kind::Histogram,
-        about: "from publishing until the last member was served; what is published together counts once",
+        about: "time from publishing until the last member was served; contents published together count once",
         samples: |metrics, _, out| out.histogram(&metrics.fanout_time),
     },
     Family {
@@ -187,7 +187,7 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "wsify_laggards",
         kind: Kind::Gauge,
-        about: "connections that must read before more can be sent to them",
+        about: "connections that do not read fast enough: the kernel accepts no more data for them",
         samples: |_, now, out| out.value(now.laggards),
     },
     Family {
@@ -199,7 +199,7 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "wsify_authorizer_answers_total",
         kind: Kind::Counter,
-        about: "the authorizer's answers, by `class` of status: `200`, `1xx`, `2xx` (any but 200), `3xx`, `4xx`, `5xx`, `other`; `none` is no answer",
+        about: "questions, by `class` of the answer's status: `200`, `1xx`, `2xx` (without 200), `3xx` to `5xx`, `other`; `none`: no answer, queue full, or waited too long",
         samples: |metrics, _, out| out.by("class", &metrics.authorizer_answers),
     },
     Family {
@@ -223,19 +223,19 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "wsify_authorizer_duration_seconds",
         kind: Kind::Histogram,
-        about: "from a question's arrival in the queue to its answer",
+        about: "time from a question's arrival in the queue to its answer",
         samples: |metrics, _, out| out.histogram(&metrics.verdict_time),
     },
     Family {
         name: "wsify_authorizer_calls_in_flight",
         kind: Kind::Gauge,
-        about: "questions being asked",
+        about: "calls that wait for an answer",
         samples: |_, now, out| out.value(now.questions_in_flight),
     },
     Family {
         name: "wsify_authorizer_questions_waiting",
         kind: Kind::Gauge,
-        about: "questions that wait for a worker",
+        about: "questions waiting for a worker",
         samples: |_, now, out| out.value(now.questions_waiting),
     },
     Family {
@@ -247,7 +247,7 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "wsify_broker_reconnections_total",
         kind: Kind::Counter,
-        about: "times that the broker was lost and came back",
+        about: "how often the broker was lost and came back",
         samples: |_, now, out| out.value(now.broker_reconnections),
     },
     Family {
@@ -271,13 +271,13 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "wsify_loop_turn_duration_seconds",
         kind: Kind::Histogram,
-        about: "turns of the event loop, without the time it slept",
+        about: "duration of a turn of the event loop, without the time it slept",
         samples: |metrics, _, out| out.histogram(&metrics.turn_time),
     },
     Family {
         name: "wsify_loop_turn_longest_seconds",
         kind: Kind::Gauge,
-        about: "longest turn of the last one to two minutes; all connections waited that long",
+        about: "longest turn in the last one to two minutes; all connections waited that long",
         samples: |_, now, out| out.value(now.longest_turn.as_secs_f64()),
     },
     Family {

@@ -18,6 +18,8 @@ use std::hash::Hash;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+pub(super) mod members;
+
 /// A part of a text, in bytes. It belongs to the text that it was found in, or to a copy of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {

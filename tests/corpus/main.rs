@@ -1,4 +1,4 @@
-//! The corpus of every fuzz target, replayed: what once was worth a try stays tried, without a fuzzer or nightly.
+//! Replays the corpus of every fuzz target, without a fuzzer.
 
 #[allow(dead_code, reason = "the stories use more of it")]
 #[path = "../hub/client.rs"]
@@ -17,8 +17,9 @@ use std::{fs, path::Path};
 type Target = (&'static str, fn(&[u8]));
 
 /// Each target in `fuzz/fuzz_targets`, and what it calls.
-const TARGETS: [Target; 11] = [
+const TARGETS: [Target; 12] = [
     ("answer", wsify::authorizer::fuzz),
+    ("answer_fields", wsify::wire::answer_fields::fuzz),
     ("command", wsify::wire::command::fuzz),
     ("forwarded", wsify::wire::forwarded::fuzz),
     ("frame", wsify::wire::frame::fuzz),

@@ -1,7 +1,7 @@
-//! redis as a script, with the driver's real dialogue in between, moved step by step by the test.
+//! A scripted redis behind the driver's real dialogue; the test moves it step by step.
 //!
-//! Owns: what is on its way on each link, and what redis knows. Each link keeps its order; between the two anything may
-//! happen. Sockets are left out: bytes move when the test says so.
+//! Owns: the bytes in transit on each link, and redis' subscriptions. Each link keeps its order; the two links interleave
+//! in any way. There are no sockets: bytes move when the test moves them.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -11,7 +11,7 @@ use wsify::effect::Effect;
 
 use super::house::House;
 
-/// What redis refuses something with.
+/// The error with which redis refuses a command.
 pub const NO: &str = "NOPERM not for you";
 
 /// One link: commands on their way to redis, and replies on their way back, each in whole.
@@ -26,7 +26,7 @@ impl Way {
         self.replies.push_back(bytes.into());
     }
 
-    /// Answers what changes nothing, up to the next command that does.
+    /// Answers commands that change nothing, up to the next one that does.
     fn answer_questions(&mut self) {
         while let Some(command) = self.commands.pop_front() {
             match command[0].as_slice() {
@@ -52,7 +52,7 @@ pub struct Broker {
     publisher: Way,
     listener: Way,
     pub subscribed: BTreeSet<String>,
-    /// Refused subscriptions that the hub was told of.
+    /// Refused subscriptions that were reported to the hub.
     pub refusals: usize,
 }
 
@@ -68,7 +68,7 @@ impl Broker {
         broker
     }
 
-    /// Goes on with the house, and takes what it wants.
+    /// Runs the loop, and takes the effects that are for the broker.
     pub fn run(&mut self, house: &mut House) {
         house.run();
         self.take(house);
@@ -87,7 +87,7 @@ impl Broker {
         self.send(house);
     }
 
-    /// What the dialogue says is on its way.
+    /// Puts the dialogue's output on its way.
     fn send(&mut self, house: &House) {
         self.dialogue.finish(house.hub.clock.now);
         for duty in Duty::BOTH {
@@ -104,7 +104,7 @@ impl Broker {
         }
     }
 
-    /// redis publishes what it has got next. Returns it.
+    /// redis executes the next PUBLISH. Returns its channel and content.
     pub fn execute_publication(&mut self) -> Option<(String, String)> {
         let command = self.publisher.next()?;
         let [verb, channel, content] = command.try_into().expect("three words");
@@ -115,7 +115,7 @@ impl Broker {
         Some((channel, content))
     }
 
-    /// redis publishes for another server.
+    /// redis publishes a message of another server.
     pub fn foreign(&mut self, channel: &str, content: &str) {
         if self.listening && self.subscribed.contains(channel) {
             self.listener
@@ -123,7 +123,7 @@ impl Broker {
         }
     }
 
-    /// redis subscribes or unsubscribes what it was asked for next.
+    /// redis executes the next SUBSCRIBE or UNSUBSCRIBE.
     pub fn execute_change(&mut self) -> bool {
         let Some(command) = self.listener.next() else {
             return false;
@@ -140,7 +140,7 @@ impl Broker {
         true
     }
 
-    /// redis refuses what it was asked for next, if that is a subscription. Returns whether it was.
+    /// redis refuses the next command if it is a subscription. Returns whether it was.
     pub fn refuse_change(&mut self) -> bool {
         self.listener.answer_questions();
         let next = self.listener.commands.front();
@@ -152,7 +152,7 @@ impl Broker {
         refuses
     }
 
-    /// redis refuses to publish what it has got next. Returns whether there was something.
+    /// redis refuses the next PUBLISH. Returns whether there was one.
     pub fn refuse_publication(&mut self) -> bool {
         let refuses = self.publisher.next().is_some();
         if refuses {
@@ -161,7 +161,7 @@ impl Broker {
         refuses
     }
 
-    /// The hub is told what the dialogue knows.
+    /// Hands the dialogue's news to the hub.
     fn tell(&mut self, house: &mut House) {
         while let Some(news) = self.dialogue.news() {
             match news {
@@ -177,7 +177,7 @@ impl Broker {
         }
     }
 
-    /// The next reply on a link is read, behind all that was known before. Returns the message, if it was one.
+    /// Reads the next reply on a link, after all earlier news. Returns the message if it is one.
     fn read(&mut self, duty: Duty, house: &mut House) -> Option<(String, String)> {
         self.tell(house);
         let now = house.hub.clock.now;
@@ -202,7 +202,7 @@ impl Broker {
         brought
     }
 
-    /// What redis says on the publishing link is read.
+    /// Reads the replies on the publishing link.
     pub fn read_publisher(&mut self, house: &mut House) {
         self.publisher.answer_questions();
         while !self.publisher.replies.is_empty() {
@@ -211,14 +211,14 @@ impl Broker {
         self.tell(house);
     }
 
-    /// The hub is told what comes next on the listening link. Returns the message, if it was one.
+    /// Hands the next reply on the listening link to the hub. Returns the message if it is one.
     pub fn bring(&mut self, house: &mut House) -> Option<(String, String)> {
         self.read_publisher(house);
         self.listener.answer_questions();
         self.read(Duty::Listen, house)
     }
 
-    /// The same, whatever there is on the other link.
+    /// The same, with replies left unread on the other link.
     pub fn read_listener(&mut self, house: &mut House) -> Option<(String, String)> {
         self.read(Duty::Listen, house)
     }
@@ -271,7 +271,7 @@ impl Broker {
         ways.into_iter().all(quiet) && !self.dialogue.has_news()
     }
 
-    /// Everything takes its course, until nothing is under way.
+    /// Moves everything along until nothing is in transit.
     pub fn settle(&mut self, house: &mut House) {
         loop {
             self.run(house);
@@ -296,7 +296,7 @@ fn array(words: &[&str], more: &str) -> String {
     format!("*{count}\r\n{}{more}", words.collect::<String>())
 }
 
-/// Commands in whole, each of its words.
+/// Splits whole commands into their words.
 fn commands(mut bytes: &[u8]) -> Vec<Vec<Vec<u8>>> {
     fn number(bytes: &mut &[u8]) -> usize {
         let end = bytes.iter().position(|b| *b == b'\r').expect("a line");

@@ -20,7 +20,7 @@ use wsify::wire::origins::Origins;
 use super::client::{Client, local, upgrade};
 use super::pipe::{Far, Pipe, pipe};
 
-/// Turns after which a loop that has always something to do is taken for one that spins.
+/// Turns after which a loop that never comes to rest counts as spinning.
 const SPIN: usize = 20_000;
 
 pub struct House {
@@ -28,18 +28,18 @@ pub struct House {
     pub log: Log,
     pub buffer: Vec<u8>,
     wires: Vec<(ConnId, Far)>,
-    /// Questions that were not answered, oldest first.
+    /// Open questions to the authorizer, oldest first.
     pub questions: VecDeque<Question>,
     /// How often the questions that were not put were wanted back, since the test last looked.
     pub recalled: usize,
-    /// Connections that want no answer any more, since the test last looked.
+    /// Connections whose questions were withdrawn since the test last looked.
     pub withdrawn: Vec<ConnId>,
-    /// What a broker was asked for, oldest first.
+    /// Effects for the broker, oldest first.
     pub effects: VecDeque<Effect>,
     /// Verdicts on their way.
     answers: Vec<Answer>,
     calls: u64,
-    /// How many are to make way in each turn, as others wait to be accepted.
+    /// How many connections to evict in each turn.
     pub wanted: usize,
     clients: usize,
     pub ticks: usize,
@@ -70,7 +70,7 @@ pub fn settings() -> Settings {
     }
 }
 
-/// The status that a verdict usually comes of.
+/// The HTTP status that usually leads to a verdict.
 fn status(verdict: Verdict) -> Option<u16> {
     match verdict {
         Verdict::Allow => Some(200),
@@ -93,7 +93,7 @@ impl House {
         House::with(settings())
     }
 
-    /// With an authorizer, who is the test.
+    /// With an authorizer, which the test plays.
     pub fn asking() -> House {
         House::with(Settings {
             authorizer: true,
@@ -130,7 +130,7 @@ impl House {
         }
     }
 
-    /// A client that has connected and said nothing.
+    /// A client that has connected and sent nothing.
     pub fn client(&mut self) -> Client {
         let peer = local(self.clients);
         self.client_from(peer)
@@ -152,7 +152,7 @@ impl House {
         client
     }
 
-    /// A client that speaks WebSocket; whatever the authorizer is asked meanwhile is allowed.
+    /// A client with an open WebSocket. All open questions are answered with yes.
     pub fn websocket(&mut self) -> Client {
         self.websocket_with("")
     }
@@ -174,7 +174,7 @@ impl House {
         client
     }
 
-    /// What a client hears after it has said something, whatever the authorizer is asked being allowed.
+    /// What a client hears after it has sent a text message. All open questions are answered with yes.
     pub fn says(&mut self, client: &mut Client, message: &str) -> Vec<String> {
         client.say(message);
         self.run();
@@ -182,7 +182,7 @@ impl House {
         client.hear()
     }
 
-    /// What a client hears after it has sent something.
+    /// What a client hears after it has sent these bytes.
     pub fn sends(&mut self, client: &mut Client, bytes: &[u8]) -> Vec<String> {
         client.send(bytes);
         self.run();
@@ -210,7 +210,7 @@ impl House {
             .collect()
     }
 
-    /// Answers the oldest open question, and goes on.
+    /// Answers the oldest open question, and runs the loop.
     pub fn answer(&mut self, verdict: Verdict) {
         self.answer_with(verdict, None);
     }
@@ -221,7 +221,7 @@ impl House {
         self.run();
     }
 
-    /// Puts a verdict on its way. What else there is to an answer may be changed.
+    /// Puts a verdict on its way. The caller may change the answer's other fields.
     pub fn send_verdict(
         &mut self,
         question: &Question,
@@ -235,6 +235,7 @@ impl House {
             status: status(verdict),
             fields: state.map(AnswerFields::with_state),
             unreadable: None,
+            wrong: Vec::new(),
             trouble: None,
             call: Some(self.calls),
             call_failed: verdict == Verdict::Unavailable,
@@ -244,7 +245,7 @@ impl House {
         self.answers.last_mut().expect("just put there")
     }
 
-    /// One turn of the loop. `arrives` says for which connections the poll has its edge in this turn already.
+    /// One turn of the loop. `arrives` decides for each pending edge whether the poll returns it in this turn.
     pub fn tick_some(&mut self, mut arrives: impl FnMut() -> bool) {
         self.ticks += 1;
         self.hub.clock.micros = self.hub.clock.now * 1000;
@@ -301,7 +302,7 @@ impl House {
                 .any(|(_, far)| far.has_edge() && !far.is_dropped())
     }
 
-    /// Goes on until the loop would sleep.
+    /// Runs the loop until it would sleep.
     pub fn run(&mut self) {
         for _ in 0..SPIN {
             if !self.has_work() {
@@ -312,7 +313,7 @@ impl House {
         panic!("the loop spins");
     }
 
-    /// Lets time pass, as the loop would: from deadline to deadline.
+    /// Lets time pass as the loop does: from deadline to deadline.
     pub fn pass(&mut self, time: Millis) {
         let until = self.hub.clock.now + time;
         self.run();
@@ -324,14 +325,14 @@ impl House {
         self.run();
     }
 
-    /// The log since the last call: each line's message, and its fields but for the time.
+    /// The log lines since the last call, without their time.
     pub fn logged(&self) -> Vec<serde_json::Value> {
         let lines = self.log.take();
         let line = |line| serde_json::from_str(line).expect("a JSON line");
         lines.lines().map(line).collect()
     }
 
-    /// Holds that nothing is left of anybody.
+    /// Asserts that the hub holds nothing of any connection.
     pub fn assert_empty(&self) {
         assert_eq!(self.hub.inventory(), wsify::hub::Inventory::default());
     }

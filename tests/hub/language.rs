@@ -1,4 +1,4 @@
-//! A little language of events for the hub: any bytes are a script, for the fuzzer as for the corpus.
+//! A script language of events for the hub, in which any bytes are a script. The fuzzer and the corpus use it.
 //!
 //! ```text
 //! n        a client connects               (C below: which client, by one byte; X: which of four channels)
@@ -13,7 +13,7 @@
 //! D        a graceful stop begins
 //! ```
 //!
-//! Any other byte is a turn of the loop. At the end everybody is reset, and nothing may be left.
+//! Any other byte is a turn of the loop. At the end all connections are reset, and nothing may be left.
 
 use wsify::effect::Verdict;
 use wsify::hub::Settings;
@@ -24,7 +24,7 @@ use super::client::{
 use super::house::{House, settings};
 
 const CHANNELS: [&str; 4] = ["a", "b", "é", "\\u0061"];
-/// A script in which nobody has become anything by then is not worth the time.
+/// How many bytes of a script are played. A script without an open WebSocket by then is not worth the time.
 const LONGEST: usize = 2_000;
 
 struct Script<'s> {
@@ -33,7 +33,7 @@ struct Script<'s> {
     clients: Vec<Client>,
 }
 
-/// Plays `bytes`, and panics when a promise of the hub's is broken.
+/// Plays `bytes`, and panics if the hub breaks one of its promises.
 pub fn play(bytes: &[u8]) {
     let mut settings = Settings {
         authorizer: bytes.first().is_some_and(|b| b % 2 == 0),
@@ -81,7 +81,7 @@ impl<'s> Script<'s> {
         some
     }
 
-    /// The next event. `None`: there is nobody to whom it could happen.
+    /// The next event. `None` if there is no connection to which it could happen.
     fn event(&mut self) -> Option<()> {
         let event = self.byte()?;
         match event {

@@ -1,19 +1,20 @@
-//! A simulation of channels shared through a broker, with the driver's real dialogue: random clients and backends, what
-//! redis does in any interleaving with them, refusals at any moment, foreign messages, and links that break and come back
-//! at any moment, each link's replies read late.
+//! A simulation of channels shared through a broker, with the driver's real dialogue.
 //!
-//! What holds, whatever happens:
+//! Clients and backends are random, and redis executes in any interleaving with them. It refuses commands, publishes
+//! messages of other servers, and its links break and come back at any moment. Replies are read late.
 //!
-//! 1. Of what the broker brings for a channel, every member hears a contiguous stretch, in that order, that begins behind
-//!    the answer to its join and ends before the answer to its leave.
-//! 2. Nothing is missing in it of what was brought after that answer and before the leave was said, or at all.
-//! 3. What was answered with `ok` or `201` has been brought, if somebody here was a member all the while.
-//! 4. After the answer to a join given while the broker listens, and whenever the broker is said to be up, redis has the
-//!    channels of all members subscribed: what anybody publishes then is brought.
-//! 5. `unavailable` is answered only if a link was away meanwhile or redis refused something; to a join only if redis
-//!    refused one.
-//! 6. Everything said is answered once, in order. When all is quiet redis has exactly the channels subscribed that have
-//!    members here, and when all have gone, none; and nothing is left in the hub.
+//! Invariants:
+//!
+//! 1. Every member hears a contiguous stretch of a channel's messages, in the broker's order. It begins after the answer
+//!    to the join and ends before the answer to the leave.
+//! 2. The stretch has every message that the broker brought between the answer to the join and the leave.
+//! 3. A message answered with `ok` or `201` has been brought, if the channel had a member here all the while.
+//! 4. Redis has the channels of all members subscribed whenever the hub says that the broker is up, and from the answer
+//!    to a join on if the broker was listening then: every message published is brought.
+//! 5. `unavailable` is answered only if a link was down meanwhile or redis refused a command; to a join only if redis
+//!    refused a subscription.
+//! 6. Every command is answered once, in order. At rest redis has exactly the channels subscribed that have members
+//!    here. When all connections have gone there are none, and nothing is left in the hub.
 //!
 //! `WSIFY_SEED=123 cargo test shared` repeats one seed, `WSIFY_SEEDS=10000` tries more.
 
@@ -43,19 +44,19 @@ fn shared() {
     let all = seeds.end - seeds.start >= SEEDS;
     let mut sum = Sum::default();
     for seed in seeds {
-        // Shown only where it fails.
+        // Shown only if it fails.
         println!("WSIFY_SEED={seed} cargo test shared");
         sum = Sim::play(seed, sum);
     }
     println!("{sum:?}");
-    // That a simulation finds nothing says something only if it does something.
+    // A simulation that finds nothing means something only if it has exercised every case.
     if all {
         assert!(sum.heard > 20_000 && sum.confirmed > 5_000 && sum.unavailable > 3_000);
         assert!(sum.checked > 15_000 && sum.breaks > 800 && sum.refusals > 500);
     }
 }
 
-/// What was played.
+/// How often each thing happened.
 #[derive(Debug, Default)]
 struct Sum {
     heard: usize,
@@ -63,7 +64,7 @@ struct Sum {
     unavailable: usize,
     breaks: usize,
     refusals: usize,
-    /// Members for whom a subscription had to be there.
+    /// Members whose channel had to be subscribed.
     checked: usize,
 }
 
@@ -86,10 +87,10 @@ struct Said {
 struct Stretch {
     join_said: usize,
     joined: usize,
-    /// The broker listened when the join was answered, for the so-many-eth time.
+    /// The epoch of the listening link in which the join was answered, if that link was up.
     listening: Option<usize>,
     leave_said: Option<usize>,
-    /// Where what was heard last stands in what was brought.
+    /// Positions of the messages heard, in the order in which the broker brought them.
     heard: Vec<usize>,
 }
 
@@ -114,15 +115,15 @@ struct Sim {
     broker: Broker,
     actors: Vec<Actor>,
     messages: Vec<Message>,
-    /// Of each channel: what was brought, and when.
+    /// The messages brought for each channel, and when.
     brought: Vec<Vec<(usize, usize)>>,
     /// How often the listening link has come up.
     epoch: usize,
-    /// When a link was last away, or a channel's members missed what is published, or redis refused to publish.
+    /// When a link was last down, a channel was not subscribed, or redis refused to publish.
     trouble: usize,
-    /// When the hub was last told of a refused subscription.
+    /// When a refused subscription was last reported to the hub.
     refused: usize,
-    /// Out of a hundred times redis refuses so many.
+    /// How often redis refuses, in percent.
     refuses: usize,
     step: usize,
     next_id: u64,
@@ -358,7 +359,7 @@ impl Sim {
         }
     }
 
-    /// redis has published: who has to be subscribed is.
+    /// redis has published: every channel that has to be subscribed is.
     fn executed(&mut self, n: usize) {
         let channel = self.messages[n].channel;
         let up = self.house.hub.is_broker_up();
@@ -408,7 +409,7 @@ impl Sim {
             return;
         }
         let said = self.actors[at].said.pop_front();
-        let said = said.unwrap_or_else(|| panic!("nobody asked: {line}"));
+        let said = said.unwrap_or_else(|| panic!("an answer to nothing: {line}"));
         let prefix = format!(r#"{{"id":{},"#, said.id);
         let line = match line {
             "201" => "ok",
@@ -469,7 +470,7 @@ impl Sim {
         }
     }
 
-    /// All that was brought in the meantime was heard.
+    /// Asserts that everything brought in the meantime was heard.
     fn is_complete(&self, at: usize, channel: usize, stretch: &Stretch, until: Option<usize>) {
         for (place, (n, brought)) in self.brought[channel].iter().enumerate() {
             if *brought > stretch.joined && until.is_none_or(|until| *brought < until) {
@@ -481,7 +482,7 @@ impl Sim {
         }
     }
 
-    /// Both links come back, and everything takes its course.
+    /// Brings both links back, and runs until nothing is in transit.
     fn come_to_rest(&mut self) {
         for _ in 0..100_000 {
             self.step += 1;
@@ -502,7 +503,7 @@ impl Sim {
                 if self.house.hub.is_broker_up() {
                     return;
                 }
-                // What was refused is asked for again.
+                // Refused channels are asked for again.
                 self.house.hub.clock.now += 100;
             }
         }

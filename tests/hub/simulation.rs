@@ -1,26 +1,27 @@
-//! Random clients, kernels, verdicts and times, held against a naive model.
+//! Random clients, kernels, verdicts and times, compared with a naive model.
 //!
-//! What holds, whatever happens:
+//! Invariants:
 //!
-//! 1. Order: of each channel every member hears a stretch of one and the same sequence, each content byte for byte.
-//! 2. Bounds: it begins behind the join's answer, ends before the leave's, and in between nothing is missing.
-//! 3. Oneself: what a member publishes is in its own stretch exactly when it said so between its join and its leave.
-//! 4. Once: what was answered as published, by `ok` or `201`, is there exactly once; what was denied is not.
-//! 5. Answers: everything said is answered in order, as verdict, limits and form will have it, and not before its verdict.
-//! 6. Questions: one at a time about each connection, about its next command, with its own id, query and state.
-//! 7. Strangers: a verdict about nobody changes nothing.
-//! 8. Last words: a client that said something whole and left, closed or broke off is still heard; not one that was reset
-//!    before the authorizer has answered.
-//! 9. Blame: only the slow end as too slow, the silent as silent, and who broke the protocol as having broken it.
-//! 10. Limits: there are never more WebSockets than may be, and nobody is in more channels; refused is who finds it full.
-//! 11. Stopping: after a stop everybody has been told with 1012.
-//! 12. Nothing stays: when all have gone there is no connection, membership, channel or run.
-//! 13. Room: only who is no WebSocket and waits for no verdict makes way for others; what it had asked for was not done.
+//! 1. Order: all members of a channel hear stretches of the same sequence, each content byte for byte.
+//! 2. Bounds: a stretch begins after the join's answer, ends before the leave's, and has no gap.
+//! 3. Own messages: a member hears what it publishes exactly if it did so between its join and its leave.
+//! 4. Once: a message answered with `ok` or `201` is published exactly once; a denied one is not.
+//! 5. Answers: every command is answered in order, according to verdict, limits and form, and not before its verdict.
+//! 6. Questions: at most one is open for each connection, about its next command, with its own id, query and state.
+//! 7. Stray verdicts: a verdict for a connection that is gone changes nothing.
+//! 8. Last messages: a whole message is still handled if the client then leaves, closes or breaks the protocol, but not if
+//!    the client is reset before the authorizer has answered.
+//! 9. Reasons: only slow readers end as `too_slow`, only silent clients as `silent`, only violations as violations.
+//! 10. Limits: there are never too many WebSockets, and no client is in too many channels. What is over a limit is refused.
+//! 11. Stopping: after a stop every WebSocket has been closed with 1012.
+//! 12. Nothing stays: when all clients have gone there is no connection, membership, channel or run.
+//! 13. Eviction: only connections that are no WebSockets and wait for no verdict are evicted. Their requests have no effect.
 //! 14. Rest: a loop in which nothing happens comes to rest.
-//! 15. Places: a client that was reset while its question was open, or that left with nothing behind its upgrade request,
-//!     is gone at once, whatever the authorizer does.
+//! 15. Places: a client that was reset while its question was open is gone at once, whatever the authorizer does; so is
+//!     one that left with nothing behind its upgrade request.
 //!
-//! `WSIFY_SEEDS=10000 cargo test --profile checked simulation` tries more, `WSIFY_SEED=123 cargo test simulation` one. That it would find something is shown by `tests/source/mutants.rs`.
+//! `WSIFY_SEEDS=10000 cargo test --profile checked simulation` tries more seeds, `WSIFY_SEED=123 cargo test simulation`
+//! repeats one. `tests/source/mutants.rs` shows that it finds faults.
 
 mod knobs;
 
@@ -41,7 +42,7 @@ use crate::house::House;
 
 const SEEDS: u64 = 300;
 
-/// After so many that fail no more are tried.
+/// No more seeds are tried after so many that fail.
 const FAILURES: usize = 5;
 
 #[test]
@@ -86,7 +87,7 @@ fn simulation() {
     }
     let sum = sum.into_inner().unwrap();
     println!("{count} seeds: {sum:?}");
-    // That a simulation finds nothing says something only if it does something.
+    // A simulation that finds nothing means something only if it has exercised every case.
     if count >= SEEDS {
         let seen = |reason: &str| sum.endings.contains_key(reason);
         for reason in [
@@ -102,14 +103,14 @@ fn simulation() {
             "too_big",
             "no_room",
         ] {
-            assert!(seen(reason), "nobody ended as {reason}");
+            assert!(seen(reason), "no connection ended as {reason}");
         }
         assert!(sum.withdrawn > 300, "{} questions withdrawn", sum.withdrawn);
         assert!(sum.heard > 10_000 && sum.stretches > 500 && sum.published > 3_000);
     }
 }
 
-/// What was played.
+/// How often each thing happened.
 #[derive(Debug, Default)]
 struct Sum {
     ticks: usize,
@@ -135,7 +136,7 @@ impl Sum {
     }
 }
 
-/// What an actor has said, or asked for.
+/// What an actor has sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum What {
     Join(usize),
@@ -144,9 +145,9 @@ enum What {
     Ping(String),
     Bad,
     Close(u16),
-    /// What ends the connection with this code.
+    /// A message that ends the connection with this code.
     Violation(u16),
-    /// By HTTP.
+    /// `POST /broadcast`.
     Post(usize, usize),
     BadPost,
     HugePost,
@@ -157,7 +158,7 @@ enum What {
 struct Said {
     what: What,
     id: Option<u64>,
-    /// When it was said, in steps.
+    /// When it was sent, in steps.
     at: usize,
     /// Where it ends in the actor's stream of bytes.
     end: usize,
@@ -194,18 +195,18 @@ struct Actor {
     /// When it came, in steps.
     arrived: usize,
     stage: Stage,
-    /// The authorizer is to let it in: it has said things behind its upgrade request.
+    /// The authorizer has to allow it: it has sent messages behind its upgrade request.
     sure: bool,
     v1: bool,
     /// Reads when it likes.
     slow: bool,
     /// Answers no pings.
     silent: bool,
-    /// As what it ends when it breaks the protocol.
+    /// The reason with which it ends once it has broken the protocol.
     bad: Option<&'static str>,
-    /// Under which id the authorizer knows it.
+    /// Its id in questions to the authorizer.
     introduced: Option<String>,
-    /// What the authorizer is to be told about it.
+    /// Its state in questions to the authorizer.
     state: Option<String>,
     outgoing: Vec<u8>,
     queued: usize,
@@ -214,12 +215,12 @@ struct Actor {
     /// So much of the log has been answered.
     answered: usize,
     joined: BTreeSet<usize>,
-    /// So much of the log the authorizer has been asked about; what the actor is in when all of that is done.
+    /// How much of the log the authorizer has been asked about; the actor's channels when all of that is done.
     asked: usize,
     asked_joined: BTreeSet<usize>,
     stretches: Vec<Stretch>,
     lines: Vec<String>,
-    /// It ended its stream itself, or said that it would close.
+    /// It ended its stream, or sent a close frame.
     leaving: bool,
     /// It reset the connection.
     reset: bool,
@@ -244,17 +245,17 @@ struct Sim {
     house: House,
     actors: Vec<Actor>,
     by_id: HashMap<ConnId, usize>,
-    /// Questions that the authorizer does not answer in its time.
+    /// Questions that the authorizer does not answer in time.
     lost: Vec<Question>,
     published: Vec<Published>,
-    /// Of each channel, what its witnesses have heard.
+    /// What the witnesses of each channel have heard.
     truth: Vec<Vec<usize>>,
     step: usize,
-    /// So many turns since a long time has passed are to bring every edge.
+    /// Turns in which every edge comes, after a long time has passed.
     slept: usize,
-    /// When there last were more clients than WebSockets may be.
+    /// When there were last more clients than the limit on WebSockets.
     crowded: Option<usize>,
-    /// When there last were others at the door, and no place.
+    /// When connections last waited to be accepted without a free descriptor.
     knocked: Option<usize>,
     stopping: bool,
     /// When a graceful stop is to be over.
@@ -266,13 +267,13 @@ struct Sim {
     sum: Sum,
 }
 
-/// Members of each channel who hear everything from the beginning to the end, one in each encoding.
+/// Members of each channel that hear everything from the beginning to the end, one in each encoding.
 const WITNESSES: usize = 2;
 
-/// Who may come later, or try to.
+/// Clients that may come later, or try to.
 const GUESTS: usize = 40;
 
-/// Turns after which a loop that has always something to do is taken for one that spins.
+/// Turns after which a loop that never comes to rest counts as spinning.
 const REST: usize = 20_000;
 
 fn name(channel: usize) -> String {
@@ -289,7 +290,7 @@ impl Sim {
         }
         sim.come_to_rest();
         sim.judge();
-        // The end: everybody goes, or is told to.
+        // The end: all clients leave, or a stop closes them.
         for _ in 0..20 {
             sim.act();
             sim.tick();
@@ -331,7 +332,7 @@ impl Sim {
         }
     }
 
-    /// The witnesses; and, sometimes, a crowd, so that a broadcast takes many turns.
+    /// Adds the witnesses and sometimes a crowd, so that a broadcast takes many turns.
     fn open_witnesses(&mut self) {
         let witnesses = self.knobs.channels * WITNESSES;
         for nth in 0..witnesses + self.knobs.crowd {
@@ -349,7 +350,7 @@ impl Sim {
         assert!(self.actors.iter().all(|actor| actor.joined.len() == 1));
     }
 
-    /// One of those who hear everything.
+    /// Adds a witness.
     fn is_witness(&self, at: usize) -> bool {
         at < self.knobs.channels * WITNESSES
     }
@@ -432,7 +433,7 @@ impl Sim {
             What::Close(code) => close(*code),
             What::Violation(1007) => frame(TEXT, b"\xC3("),
             What::Violation(1009) => {
-                // The header alone; what it announces never comes.
+                // The header alone, without the payload that it announces.
                 let more = vec![b' '; self.knobs.max_message + 1];
                 frame(TEXT, &more)[..14].to_vec()
             }
@@ -493,10 +494,10 @@ impl Sim {
         (channel, n)
     }
 
-    /// Somebody does something.
+    /// One random event.
     fn act(&mut self) {
         if self.knobs.large == LARGE && self.dice.chance(10) {
-            // So much at once that publishers have to wait.
+            // Enough at once that publishers have to wait.
             for _ in 0..40 {
                 let (at, (channel, n)) = (self.dice.below(self.actors.len()), self.publish());
                 if self.actors[at].stage == Stage::Open && !self.actors[at].leaving {
@@ -537,13 +538,13 @@ impl Sim {
             self.hangs_until = self.step + self.dice.of(&[5, 20, 60]);
         }
         if self.step == self.hangs_until {
-            // Some of what waits has waited too long.
+            // Some questions have waited too long.
             let overdue = self.dice.below(self.house.questions.len() + 1);
             for question in self.house.questions.drain(..overdue).collect::<Vec<_>>() {
                 self.decide(question, Verdict::Unavailable);
             }
         }
-        // Verdicts come home in any order, some late, and some to nobody.
+        // Verdicts arrive in any order, some late, and some for no connection.
         let hangs = self.step < self.hangs_until;
         while !hangs && !self.house.questions.is_empty() && self.dice.chance(self.knobs.prompt) {
             let at = self.dice.below(self.house.questions.len());
@@ -564,12 +565,12 @@ impl Sim {
             self.give_up_lost();
         }
         if self.dice.chance(self.knobs.strange) {
-            let nobody = ConnId {
+            let stray = ConnId {
                 slot: self.dice.below(20) as u32,
                 generation: self.actors.len() as u32 + 1,
             };
             let question = Question {
-                from: nobody,
+                from: stray,
                 asked: Asked::Join,
                 body: Vec::new(),
                 alone: false,
@@ -583,7 +584,7 @@ impl Sim {
         }
     }
 
-    /// The authorizer's time for what it never answered is up.
+    /// Questions that the authorizer never answers time out.
     fn give_up_lost(&mut self) {
         for question in std::mem::take(&mut self.lost) {
             self.decide(question, Verdict::Unavailable);
@@ -688,7 +689,7 @@ impl Sim {
         self.actors[at].leaving = true;
     }
 
-    /// Bytes go on the wire in chunks, and come off it.
+    /// Sends bytes in chunks, and reads.
     fn transmit(&mut self) {
         for at in 0..self.actors.len() {
             if self.actors[at].outgoing.is_empty() && !self.actors[at].slow {
@@ -718,7 +719,7 @@ impl Sim {
 
     fn tick(&mut self) {
         self.step += 1;
-        // Who has answered a ping is not to wait for a second sleep to be heard.
+        // A client that has answered a ping must not wait for a second sleep until its pong is read.
         let alive = self.actors.iter().filter(|a| a.reason.is_none());
         if alive.filter(|a| a.stage != Stage::Backend).count() > self.most_websockets() {
             self.crowded = Some(self.step);
@@ -792,7 +793,7 @@ impl Sim {
         assert_eq!(about.len(), count, "one question at a time");
     }
 
-    /// A question that is of no use any more is not put, if it has not been (15).
+    /// Withdraws a question that has not been put to the authorizer yet (15).
     fn take_back_questions(&mut self) {
         for from in std::mem::take(&mut self.house.withdrawn) {
             self.sum.withdrawn += 1;
@@ -891,7 +892,7 @@ impl Sim {
             };
             return;
         }
-        // What it had said behind its upgrade request is no HTTP.
+        // The frames behind its upgrade request are no HTTP.
         if actor.stage == Stage::Refused {
             assert!(line.starts_with("400"), "{line}");
             return;
@@ -926,7 +927,7 @@ impl Sim {
         self.knobs.channels * WITNESSES + self.knobs.crowd + self.knobs.guests
     }
 
-    /// A member gets something that was published.
+    /// A member hears a published message.
     fn got(&mut self, at: usize, content: &str) {
         self.sum.heard += 1;
         let (_, rest) = content.split_once(r#""n":"#).expect("a number");
@@ -951,7 +952,7 @@ impl Sim {
         stretch.expect("it is a member").heard.push(n);
     }
 
-    /// What was said is answered (5).
+    /// A command is answered (5).
     fn answered(&mut self, at: usize, line: &str) {
         let stops = line == "close 1012" || line == "close 1008";
         if stops {
@@ -1020,7 +1021,7 @@ impl Sim {
         self.skip_silent(at);
     }
 
-    /// Goes past what has succeeded in silence, as far as that is known.
+    /// Skips commands that are known to have succeeded without an answer.
     fn skip_silent(&mut self, at: usize) {
         let step = self.step;
         let actor = &mut self.actors[at];
@@ -1075,7 +1076,7 @@ impl Sim {
         panic!("it does not come to rest");
     }
 
-    /// Everything said is transmitted, every question answered, everybody reads; until nothing happens any more.
+    /// Transmits all bytes, answers all questions and lets all clients read, until nothing happens any more.
     fn come_to_rest(&mut self) {
         for _ in 0..REST {
             self.give_up_lost();
@@ -1101,7 +1102,7 @@ impl Sim {
         panic!("it does not come to rest");
     }
 
-    /// Holds the model against what was heard (1 to 7).
+    /// Compares the model with what was heard (1 to 8).
     fn judge(&mut self) {
         let is: BTreeSet<usize> = self.truth.iter().flatten().copied().collect();
         for (channel, truth) in self.truth.iter().enumerate() {
@@ -1139,7 +1140,7 @@ impl Sim {
                 actor.log[actor.answered]
             );
         }
-        // Who left by itself was heard (7).
+        // The last messages of a client that left by itself were handled (8).
         if let Some("left" | "reset" | "closed") = actor.reason.as_deref()
             && actor.client.is_websocket()
         {
@@ -1158,7 +1159,7 @@ impl Sim {
                     assert!(!is || verdict == Some(Verdict::Allow), "{at}: {said:?}");
                     continue;
                 }
-                assert!(verdict.is_some(), "{at}: nobody asked about {said:?}");
+                assert!(verdict.is_some(), "{at}: no question about {said:?}");
                 assert_eq!(verdict == Some(Verdict::Allow), is, "{at}: {said:?}");
             }
         }
@@ -1168,7 +1169,7 @@ impl Sim {
             let known = |n: &usize| self.published[*n].known.unwrap_or(usize::MAX);
             let join_said = actor.log[stretch.from].at;
             let leave_said = stretch.to.map(|to| actor.log[to].at);
-            // All that was surely published after the join took effect, and surely before the leave did.
+            // Messages that were certainly published after the join took effect and before the leave did.
             let stays_until = match leave_said {
                 Some(said) => said,
                 None if stays => usize::MAX,
@@ -1201,7 +1202,7 @@ impl Sim {
                 assert_eq!(end, truth.len(), "{at}: the end is missing: {stretch:?}");
             }
         }
-        // What it published itself (3).
+        // Its own messages (3).
         for (index, said) in actor.log.iter().enumerate().take(actor.answered) {
             let What::Broadcast(channel, n) = said.what else {
                 continue;
@@ -1223,7 +1224,7 @@ impl Sim {
         }
     }
 
-    /// A graceful stop (9).
+    /// A graceful stop (11).
     fn stop(&mut self) {
         let time = self.dice.of(&[0, 1_000, 10_000]);
         let open: Vec<usize> = (0..self.actors.len())
@@ -1253,7 +1254,7 @@ impl Sim {
             .actors
             .iter()
             .any(|a| a.stage == Stage::Open && a.reason.is_none());
-        assert!(!waiting, "somebody was forgotten");
+        assert!(!waiting, "a connection was forgotten");
     }
 
     fn act_without_time(&mut self) {
@@ -1269,7 +1270,7 @@ impl Sim {
             }
         }
         self.come_to_rest();
-        // Those who vanished are noticed when they are looked at; those who linger, at their time.
+        // Vanished clients are noticed at their next deadline; lingering connections end at theirs.
         for actor in &mut self.actors {
             actor.client.far.reset();
         }
@@ -1278,11 +1279,11 @@ impl Sim {
         self.read_log();
         self.house.assert_empty();
         let nameless = self.actors.iter().filter(|a| a.reason.is_none()).count();
-        assert_eq!(nameless, 0, "everybody's end is logged");
+        assert_eq!(nameless, 0, "every end is logged");
     }
 }
 
-/// What has to be heard about something said.
+/// The answer that is due to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Outcome {
     /// Nothing yet.
@@ -1305,7 +1306,7 @@ impl Said {
 }
 
 impl Actor {
-    /// It says nothing more, not even what it had begun.
+    /// It sends nothing more, not even the rest of what it had begun.
     fn fall_silent(&mut self) {
         self.outgoing.clear();
         self.gone = true;
@@ -1357,14 +1358,14 @@ impl Actor {
         }
     }
 
-    /// What was answered with `line` is done, or not to be done.
+    /// Records whether the command answered with `line` has taken effect.
     fn take_effect(&mut self, index: usize, step: usize, line: &str, published: &mut [Published]) {
         self.answered += 1;
         let said = &self.log[index];
         let done = line.is_empty() || line.contains(r#""ok":true"#) || line == "201";
         match said.what {
             What::Broadcast(_, n) | What::Post(_, n) => {
-                // In silence it may be about to be done.
+                // Without an answer it may still take effect.
                 let published = &mut published[n];
                 if done && !line.is_empty() {
                     published.known.get_or_insert(step);

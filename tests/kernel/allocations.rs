@@ -1,6 +1,6 @@
-//! What is asked of the allocator in a steady state: nothing (M0).
+//! Allocations in a steady state: none (M0).
 //!
-//! The allocator that counts (`allocation_counter`) counts for each thread, so tests may run side by side.
+//! The counting allocator (`allocation_counter`) counts for each thread, so tests may run side by side.
 
 #[path = "../../benches/million/puppet.rs"]
 #[expect(dead_code, reason = "the bench needs more of it")]
@@ -20,8 +20,7 @@ use wsify::wire::forwarded::Proxies;
 use wsify::wire::origins::Origins;
 
 const MEMBERS: u32 = 300;
-const BROADCAST: &str =
-    r#"{"command":"broadcast","args":{"channel":"a","content":"what everybody in it is to hear"}}"#;
+const BROADCAST: &str = r#"{"command":"broadcast","args":{"channel":"a","content":"a content for every member of it"}}"#;
 
 struct House {
     hub: Hub<Puppet>,
@@ -30,7 +29,7 @@ struct House {
 }
 
 impl House {
-    /// With members whose handshake has `header`.
+    /// Members whose handshake has `header`.
     fn of_members(header: &str) -> House {
         let settings = Settings {
             limits: Limits {
@@ -76,7 +75,7 @@ impl House {
         house
     }
 
-    /// Hears what a client says, and does all that follows from it.
+    /// Handles a client's message, and everything that follows from it.
     fn hears(&mut self, id: ConnId, bytes: &[u8]) {
         say(&mut self.hub, &mut self.buffer, id, bytes);
         while self.hub.has_work() {
@@ -88,7 +87,7 @@ impl House {
         }
     }
 
-    /// Allocations while the first member says something, not for the first time, and sends to the last one.
+    /// Allocations while the first member sends `message` again, and the number of sends to the last member.
     fn allocations(&mut self, bytes: &[u8]) -> (u64, u32) {
         for _ in 0..3 {
             self.hears(self.members[0], bytes);
@@ -118,10 +117,10 @@ fn a_broadcast_takes_none() {
 fn a_payload_is_copied_once() {
     let mut house = House::of_members("");
     house.allocations(&frame(TEXT, BROADCAST));
-    let said = BROADCAST.replace("everybody", &"x".repeat(60_000));
+    let said = BROADCAST.replace("content for", &"x".repeat(60_000));
     let message = frame(TEXT, &said);
     let first = house.members[0];
-    // No buffer of this size is there before, so each copy takes one.
+    // There is no buffer of this size before, so each copy allocates one.
     let counted = allocation_counter::measure(|| house.hears(first, &message));
     assert!(
         (60_000..120_000).contains(&counted.bytes_total),

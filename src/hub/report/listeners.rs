@@ -12,6 +12,7 @@ use crate::config;
 use crate::connection::Ending;
 use crate::log::{Condition, Log, Seldom, Spells};
 use crate::metrics::Metrics;
+use crate::wire::answer_fields::AnswerField;
 
 /// The least time, in milliseconds, between the log lines that report the memory budget as used up and as free again.
 const STEADY: Millis = 5_000;
@@ -38,6 +39,8 @@ pub struct Listeners {
     pub other_2xx: Seldom,
     /// Lines about answers of the authorizer that cannot be read.
     pub unreadable: Seldom,
+    /// Lines about fields in them that cannot be used, by field.
+    pub wrong_fields: [Seldom; AnswerField::ALL.len()],
     /// When each batch that has gone out in this turn was begun: the low half of the clock's microseconds.
     gone_out: Vec<u32>,
 }
@@ -56,6 +59,7 @@ impl Listeners {
             failed_questions: Seldom::once_in(SELDOM),
             other_2xx: Seldom::once_in(SELDOM),
             unreadable: Seldom::once_in(SELDOM),
+            wrong_fields: [const { Seldom::once_in(SELDOM) }; AnswerField::ALL.len()],
             gone_out: Vec::new(),
         }
     }

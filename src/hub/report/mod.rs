@@ -12,6 +12,7 @@
 //! counts, or keep memberships during the close. Reconsider when memberships are kept until the connection is dropped.
 
 pub mod access_log;
+mod answers;
 pub mod listeners;
 pub mod outage;
 pub mod tap;
@@ -23,8 +24,8 @@ use super::state::Hub;
 use crate::buffers::Slice;
 use crate::clock::Millis;
 use crate::connection::{Ending, Exchange, Peer, Stream};
-use crate::effect::{Answer, ConnId, Verdict};
-use crate::log::{Level, Value};
+use crate::effect::{Answer, ConnId};
+use crate::log::Value;
 use crate::metrics;
 use crate::wire::answer::{Code, Rejected};
 use crate::wire::channel_name::ChannelName;
@@ -173,7 +174,7 @@ pub fn verdict<S: Stream>(hub: &mut Hub<S>, answer: &Answer) {
 
 /// The authorizer has answered for a command that waits, or for an upgrade.
 pub fn decided<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str, channel: Option<&str>) {
-    log_answer(hub, answer, command);
+    answers::log(hub, answer, command);
     tell(hub, "verdict", Some(answer.to), channel, |line| {
         line.text("command", command);
         line.text("verdict", answer.verdict.as_str());
@@ -185,42 +186,6 @@ pub fn decided<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str, chan
             line.text("trouble", trouble);
         }
     });
-}
-
-/// Logs answers that are most likely a mistake of the authorizer: a 2xx other than 200, and one that cannot be read.
-fn log_answer<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str) {
-    let now = hub.clock.now;
-    let listeners = &mut hub.listeners;
-    let status = answer.status.unwrap_or_default();
-    let shown = Value::Number(status.into());
-    if let Some(why) = &answer.unreadable
-        && listeners.unreadable.admit(now).is_some()
-    {
-        listeners.log.warn(
-            "the authorizer's answer to a connect cannot be read: the client is let in without a state",
-            &[("reason", Value::Text(why))],
-        );
-    }
-    if answer.verdict == Verdict::Deny
-        && (200..300).contains(&status)
-        && listeners.other_2xx.admit(now).is_some()
-    {
-        listeners.log.warn(
-            "the authorizer answers with a 2xx that is not 200, which is a no: only 200 is a yes",
-            &[("status", shown), ("command", Value::Text(command))],
-        );
-    }
-    if answer.status.is_some_and(|status| status != 200) && listeners.log.enabled(Level::Debug) {
-        let who = hub.roster.subject(answer.to);
-        let fields = [
-            ("status", shown),
-            ("verdict", Value::Text(answer.verdict.as_str())),
-            ("command", Value::Text(command)),
-            ("connection", Value::Shown(&who.id)),
-        ];
-        let line = "the authorizer's answer is not 200";
-        listeners.log.debug(line, &fields);
-    }
 }
 
 /// A command was done.

@@ -1,4 +1,4 @@
-//! Whose end the log tells of, and what it says.
+//! The access log: which ends are logged, and with which fields (`docs/observing.md#logs`).
 
 use serde_json::{Value, json};
 use wsify::config::AccessLog;
@@ -17,7 +17,7 @@ fn house(access_log: AccessLog) -> House {
 }
 
 /// The lines of level `info`, as `message reason`.
-fn told(house: &House) -> Vec<String> {
+fn logged_info(house: &House) -> Vec<String> {
     let lines = house.logged();
     let lines = lines.iter().filter(|line| line["level"] == "info");
     let word = |value: &Value| value.as_str().unwrap().to_owned();
@@ -27,7 +27,7 @@ fn told(house: &House) -> Vec<String> {
 }
 
 #[test]
-fn a_line_says_how_long_it_was_and_how_much_was_said() {
+fn a_line_has_duration_messages_and_bytes() {
     let mut house = house(AccessLog::All);
     let ann = house.member("a");
     let ben = house.websocket();
@@ -46,7 +46,7 @@ fn a_line_says_how_long_it_was_and_how_much_was_said() {
     let line = &house.logged()[0];
     assert_eq!(line["message"], "connection ended");
     assert_eq!(line["level"], "info");
-    // Two contents and an answer; the close frame is none.
+    // Two contents and an answer; the close frame does not count.
     let bytes_in = request + joining + asking.len() + close(4_001).len();
     for (name, value) in [
         ("connection", json!("0000000000000001-00000000000000000001")),
@@ -63,7 +63,7 @@ fn a_line_says_how_long_it_was_and_how_much_was_said() {
     let answer = line["bytes_out"].as_u64().unwrap() - heard.len() as u64;
     assert!((100..200).contains(&answer), "the 101 has {answer} bytes");
 
-    // The next tenant of the slot begins anew.
+    // The next connection in the slot counts from 0.
     let mut next = house.client();
     house.sends(&mut next, &get("/health"));
     next.far.leave();
@@ -75,9 +75,9 @@ fn a_line_says_how_long_it_was_and_how_much_was_said() {
     );
 }
 
-/// What happens to one house after another, and what each says of it by default.
+/// One end after another, each in a hub of its own, and what is logged of it by default.
 #[test]
-fn by_default_only_faults_are_told_of() {
+fn with_access_log_errors_only_faults_are_logged() {
     let quiet: [fn(&mut House); 5] = [
         |house| house.websocket().send(&close(1000)),
         |house| house.websocket().far.leave(),
@@ -86,7 +86,7 @@ fn by_default_only_faults_are_told_of() {
             house.sends(&mut client, &get("/health"));
             client.far.leave();
         },
-        // Somebody looks whether there is somebody.
+        // A health check that connects and leaves.
         |house| house.client().far.reset(),
         |house| {
             let _stays = house.websocket();
@@ -98,7 +98,7 @@ fn by_default_only_faults_are_told_of() {
         let mut house = house(AccessLog::Errors);
         happens(&mut house);
         house.run();
-        assert_eq!(told(&house), [""; 0], "the {nth}th");
+        assert_eq!(logged_info(&house), [""; 0], "the {nth}th");
         house.assert_empty();
     }
     type Happens = fn(&mut House);
@@ -145,7 +145,10 @@ fn by_default_only_faults_are_told_of() {
         let mut house = house(AccessLog::Errors);
         happens(&mut house);
         house.pass(10_000);
-        assert_eq!(told(&house).first().map(String::as_str), Some(expected));
+        assert_eq!(
+            logged_info(&house).first().map(String::as_str),
+            Some(expected)
+        );
         let mut silent = self::house(AccessLog::Off);
         happens(&mut silent);
         silent.pass(10_000);
@@ -154,7 +157,7 @@ fn by_default_only_faults_are_told_of() {
 }
 
 #[test]
-fn a_refused_upgrade_says_who_and_why() {
+fn a_refused_upgrade_is_logged_with_address_and_reason() {
     let settings = Settings {
         authorizer: true,
         access_log: AccessLog::Errors,
@@ -178,7 +181,7 @@ fn a_refused_upgrade_says_who_and_why() {
 }
 
 #[test]
-fn a_crowd_of_faults_is_a_hundred_lines_and_a_number() {
+fn many_faults_are_throttled_to_a_hundred_lines_and_a_count() {
     let mut house = House::with_level(
         Settings {
             access_log: AccessLog::Errors,
@@ -198,12 +201,12 @@ fn a_crowd_of_faults_is_a_hundred_lines_and_a_number() {
     assert_eq!(lines[0]["left_out"], 150);
     house.websocket().far.reset();
     house.run();
-    assert_eq!(told(&house), ["connection ended: reset"]);
+    assert_eq!(logged_info(&house), ["connection ended: reset"]);
     assert_eq!(house.hub.metrics().endings.get("reset"), 251);
 }
 
 #[test]
-fn messages_are_counted_for_the_first_slots_only_unless_all_are_told_of() {
+fn messages_are_counted_for_the_first_slots_only_unless_all_are_logged() {
     for (access_log, counted) in [(AccessLog::Errors, false), (AccessLog::All, true)] {
         let mut house = house(access_log);
         let _crowd: Vec<_> = (0..1024).map(|_| house.client()).collect();

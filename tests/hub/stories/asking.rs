@@ -1,7 +1,8 @@
-//! Questions of clients that leave, and what is reported of answers.
+//! Questions about clients that leave, and what is logged about answers.
 
 use wsify::effect::{ConnId, Verdict};
 use wsify::hub::{Inventory, Settings};
+use wsify::wire::answer_fields::{AnswerLimits, Asked, read};
 
 use crate::client::{broadcast, get, local, text, upgrade};
 use crate::house::{House, settings};
@@ -11,7 +12,7 @@ fn withdrawn(house: &mut House) -> Vec<ConnId> {
 }
 
 #[test]
-fn a_client_that_was_reset_takes_its_upgrade_question_back_and_frees_its_place() {
+fn the_upgrade_question_of_a_client_that_was_reset_is_withdrawn_and_its_place_is_free() {
     let mut house = House::with(Settings {
         authorizer: true,
         max_connections: 1,
@@ -27,7 +28,7 @@ fn a_client_that_was_reset_takes_its_upgrade_question_back_and_frees_its_place()
     assert_eq!(house.hub.inventory(), Inventory::default());
     let late = house.questions.pop_front().unwrap();
     let mut ben = house.websocket();
-    // What was with a worker by then is answered all the same, to no effect.
+    // A question that a worker has taken by then is answered all the same. The answer has no effect.
     house.send_verdict(&late, Verdict::Allow, None);
     house.run();
     assert_eq!(ben.hear(), [""; 0]);
@@ -54,7 +55,7 @@ fn a_client_that_ends_its_stream_behind_its_upgrade_request_has_left() {
 }
 
 #[test]
-fn a_client_that_says_something_behind_its_upgrade_request_is_heard_to_the_end() {
+fn messages_behind_an_upgrade_request_are_handled_though_the_client_has_left() {
     for at_once in [false, true] {
         let mut house = House::asking();
         let mut ben = house.member("a");
@@ -90,7 +91,7 @@ fn what_was_answered_before_the_upgrade_is_still_sent() {
 }
 
 #[test]
-fn a_client_that_was_reset_takes_its_command_back() {
+fn the_question_about_a_command_is_withdrawn_when_the_client_was_reset() {
     let mut house = House::asking();
     let mut ben = house.member("a");
     let ann = house.member("a");
@@ -108,7 +109,7 @@ fn a_client_that_was_reset_takes_its_command_back() {
 }
 
 #[test]
-fn a_client_that_was_reset_is_not_asked_about() {
+fn no_question_is_asked_about_a_client_that_was_reset() {
     let mut house = House::asking();
     let ann = house.websocket();
     ann.say(&broadcast("a", "1"));
@@ -123,7 +124,7 @@ fn a_client_that_was_reset_is_not_asked_about() {
 }
 
 #[test]
-fn a_client_that_closes_behind_its_message_is_heard_though_it_is_written_to() {
+fn a_message_is_handled_though_the_client_closed_behind_it_and_is_written_to() {
     let mut house = House::asking();
     let mut ben = house.member("a");
     let ann = house.member("a");
@@ -132,7 +133,7 @@ fn a_client_that_closes_behind_its_message_is_heard_though_it_is_written_to() {
     ann.far.close();
     house.run();
     let hers = house.questions.pop_front().unwrap();
-    // What reaches a closed end is answered with a reset.
+    // Anything that reaches a closed end leads to a reset.
     ben.say(&broadcast("a", "0"));
     house.run();
     house.answer(Verdict::Allow);
@@ -145,7 +146,7 @@ fn a_client_that_closes_behind_its_message_is_heard_though_it_is_written_to() {
 }
 
 #[test]
-fn a_stop_takes_open_upgrade_questions_back() {
+fn a_stop_withdraws_open_upgrade_questions() {
     let mut house = House::asking();
     let mut ann = house.upgrading("");
     house.hub.drain(1_000);
@@ -155,7 +156,7 @@ fn a_stop_takes_open_upgrade_questions_back() {
 }
 
 #[test]
-fn a_flood_behind_an_open_question_takes_it_back() {
+fn a_flood_behind_an_open_question_withdraws_it() {
     let mut house = House::with(Settings {
         authorizer: true,
         max_total_queue: 60_000,
@@ -254,4 +255,49 @@ fn an_answer_that_cannot_be_read_is_logged_at_most_once_a_minute() {
         house.pass(20_000);
     }
     assert_eq!(seen, ["it begins with a byte order mark (BOM)"]);
+}
+
+#[test]
+fn a_wrong_field_is_logged_at_most_once_a_minute_for_each_field() {
+    let mut house = House::asking();
+    let mut seen = Vec::new();
+    let answers = [
+        (Verdict::Unavailable, 200, r#"{"user":1.5,"state":1}"#),
+        (Verdict::Deny, 403, r#"{"message":""}"#),
+        (Verdict::Unavailable, 200, r#"{"user":false}"#),
+        (Verdict::Deny, 403, r#"{"message":[]}"#),
+        (Verdict::Unavailable, 200, r#"{"user":[]}"#),
+    ];
+    for (verdict, status, body) in answers {
+        let _ann = house.upgrading("");
+        let question = house.questions.pop_front().unwrap();
+        let limits = AnswerLimits {
+            channels: 1,
+            content: 1000,
+        };
+        let reading = read(Asked::Connect, status, body.as_bytes(), &limits);
+        let answer = house.send_verdict(&question, verdict, None);
+        answer.wrong = reading.wrong;
+        answer.status = Some(status);
+        house.run();
+        let warnings = house
+            .logged()
+            .into_iter()
+            .filter(|line| line["level"] == "warn");
+        seen.extend(warnings.map(|line| {
+            format!(
+                "{} {} {} {} {}",
+                line["field"], line["value"], line["reason"], line["command"], line["status"]
+            )
+        }));
+        house.pass(20_000);
+    }
+    assert_eq!(
+        seen,
+        [
+            r#""user" "1.5" "expected a string of 1 to 255 bytes, or an integer without fraction and exponent" "connect" 200"#,
+            r#""message" "\"\"" "expected a string of 1 to 256 bytes" "connect" 403"#,
+            r#""user" "[]" "expected a string of 1 to 255 bytes, or an integer without fraction and exponent" "connect" 200"#,
+        ]
+    );
 }

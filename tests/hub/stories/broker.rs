@@ -14,7 +14,7 @@ fn ok(id: u64) -> String {
     format!(r#"{{"id":{id},"ok":true}}"#)
 }
 
-/// A member whose join was answered.
+/// A member whose join has been answered.
 fn member(house: &mut House, broker: &mut Broker, channel: &str) -> Client {
     let mut client = house.websocket();
     client.say(&with_id(1, &join(channel)));
@@ -58,7 +58,7 @@ fn a_broadcast_is_answered_when_it_has_come_back() {
 }
 
 #[test]
-fn so_is_a_post_and_what_is_pipelined_behind_it_waits() {
+fn a_post_is_answered_when_it_has_come_back_and_pipelined_requests_wait() {
     let mut house = House::open();
     let mut broker = Broker::up(&mut house);
     let mut ann = member(&mut house, &mut broker, "a");
@@ -69,7 +69,7 @@ fn so_is_a_post_and_what_is_pipelined_behind_it_waits() {
     broker.settle(&mut house);
     assert_eq!(backend.hear(), ["201", HEALTHY]);
     assert_eq!(ann.hear(), ["[1]"]);
-    // Nobody here is in that one: it is published all the same.
+    // That channel has no members here: the message is published all the same.
     backend.send(&post(r#"{"channel":"elsewhere","content":2}"#));
     broker.run(&mut house);
     let published = broker.execute_publication();
@@ -85,7 +85,7 @@ fn joins_wait_for_one_confirmation_and_hear_nothing_before_it_is_answered() {
     let mut crowd: Vec<Client> = (0..700).map(|_| house.websocket()).collect();
     for client in &crowd {
         client.say(&with_id(1, &join("a")));
-        // What is said meanwhile waits.
+        // Commands sent meanwhile wait.
         client.say(&with_id(2, &join("b")));
     }
     broker.run(&mut house);
@@ -94,7 +94,7 @@ fn joins_wait_for_one_confirmation_and_hear_nothing_before_it_is_answered() {
     assert!(!broker.execute_change(), "one subscription for all");
     broker.foreign("a", "0");
     broker.bring(&mut house);
-    // They have not been told yet: whoever hears it has heard the answer before.
+    // The joins have not been answered yet: a member hears the answer before the message.
     broker.bring(&mut house);
     broker.settle(&mut house);
     broker.foreign("a", "1");
@@ -135,7 +135,7 @@ fn a_channel_left_and_joined_again_waits_for_its_own_confirmation() {
 }
 
 #[test]
-fn who_ends_while_its_join_waits_leaves_nothing_behind() {
+fn a_connection_that_ends_while_its_join_waits_leaves_nothing_behind() {
     let mut settings = settings();
     settings.limits.max_queue = 100;
     let mut house = House::with(settings);
@@ -143,7 +143,7 @@ fn who_ends_while_its_join_waits_leaves_nothing_behind() {
     let mut ann = member(&mut house, &mut broker, "b");
     ann.say(&with_id(2, &join("a")));
     broker.run(&mut house);
-    // It is too slow for what comes to another channel.
+    // It is too slow for the messages of another channel.
     ann.far.narrow(10);
     for _ in 0..2 {
         broker.foreign("b", &format!("\"{}\"", "x".repeat(80)));
@@ -170,13 +170,13 @@ fn while_the_broker_is_down_joins_succeed_and_broadcasts_do_not() {
     assert_eq!(house.says(&mut ann, &with_id(1, &join("a"))), [ok(1)]);
     ann.say(&with_id(2, &broadcast("a", "1")));
     broker.run(&mut house);
-    assert_eq!(house.asked(), [""; 0], "nobody is asked in vain");
+    assert_eq!(house.asked(), [""; 0], "no question is asked in vain");
     assert_eq!(heard(&mut ann), ["unavailable 2"]);
     probe.send(&post(r#"{"channel":"a","content":1}"#));
     broker.run(&mut house);
     assert_eq!(probe.hear(), ["503 unavailable"]);
 
-    // It is not back before every channel is.
+    // The broker is not up before every channel is subscribed.
     broker.mend_listening(&mut house);
     broker.run(&mut house);
     assert!(broker.execute_change());
@@ -187,7 +187,7 @@ fn while_the_broker_is_down_joins_succeed_and_broadcasts_do_not() {
     broker.settle(&mut house);
     assert_eq!(ann.hear(), ["2"]);
 
-    // The publishing link alone: what others publish is heard.
+    // Only the publishing link is down: messages of other servers are heard.
     broker.break_publishing(&mut house);
     broker.foreign("a", "3");
     broker.settle(&mut house);
@@ -198,7 +198,7 @@ fn while_the_broker_is_down_joins_succeed_and_broadcasts_do_not() {
 }
 
 #[test]
-fn a_broker_that_goes_while_the_authorizer_is_asked() {
+fn a_broker_that_goes_down_while_the_authorizer_is_asked() {
     let mut house = House::asking();
     let mut broker = Broker::up(&mut house);
     let mut ann = house.websocket();
@@ -211,7 +211,7 @@ fn a_broker_that_goes_while_the_authorizer_is_asked() {
 }
 
 #[test]
-fn what_is_outstanding_when_a_link_breaks_is_unavailable() {
+fn commands_outstanding_when_a_link_breaks_are_unavailable() {
     let mut house = House::open();
     let mut broker = Broker::up(&mut house);
     let mut ann = member(&mut house, &mut broker, "a");
@@ -227,7 +227,7 @@ fn what_is_outstanding_when_a_link_breaks_is_unavailable() {
             }
             breaks(&mut broker, &mut house);
             broker.settle(&mut house);
-            // What came on the other link counts.
+            // The reply on the other link counts.
             let came = published && broker.listening;
             match came {
                 true => assert_eq!(ann.hear(), ["1".into(), ok(2)]),
@@ -278,7 +278,7 @@ fn a_first_join_that_the_broker_refuses_says_why_and_a_new_one_asks_again() {
     broker.run(&mut house);
     assert!(broker.refuse_change());
     broker.bring(&mut house);
-    // It comes while those that have waited are about to be told.
+    // The new join comes before the waiting ones have been answered.
     ben.say(&with_id(1, &join("a")));
     broker.run(&mut house);
     let [line] = ann.hear().try_into().unwrap();
@@ -432,7 +432,7 @@ fn a_publication_that_the_broker_refuses_says_why() {
 }
 
 #[test]
-fn messages_for_channels_that_nobody_is_in_are_nobodys() {
+fn messages_for_channels_without_members_are_dropped() {
     let mut house = House::open();
     let mut broker = Broker::up(&mut house);
     let mut ann = member(&mut house, &mut broker, "a");
@@ -442,7 +442,7 @@ fn messages_for_channels_that_nobody_is_in_are_nobodys() {
 }
 
 #[test]
-fn too_much_for_one_channel_is_not_taken_before_it_has_gone_out() {
+fn a_congested_channel_stops_reading_from_the_broker() {
     let mut house = House::with(Settings {
         limits: wsify::connection::Limits {
             max_queue: 64 << 20,
@@ -464,7 +464,7 @@ fn too_much_for_one_channel_is_not_taken_before_it_has_gone_out() {
 }
 
 #[test]
-fn a_stop_waits_for_what_is_outstanding() {
+fn a_stop_waits_for_outstanding_commands() {
     let mut house = House::open();
     let mut broker = Broker::up(&mut house);
     let mut ann = house.websocket();
@@ -487,7 +487,7 @@ fn a_stop_does_not_wait_for_a_broker_that_hangs() {
     let mut broker = Broker::up(&mut house);
     let mut clients: Vec<Client> = (0..10).map(|_| house.websocket()).collect();
     for (nth, client) in clients.iter().enumerate() {
-        // What waits for a subscription, and for a publication.
+        // One waits for a subscription, one for a publication.
         match nth % 2 {
             0 => client.say(&with_id(1, &join("a"))),
             _ => client.say(&with_id(1, &broadcast("b", "1"))),
@@ -511,13 +511,13 @@ fn a_stop_does_not_wait_for_a_broker_that_hangs() {
     );
     assert_eq!(closed.iter().position(|closed| *closed > 0), Some(71));
     assert_eq!(backend.hear(), ["503 draining, close", "end"]);
-    // What comes at the very end is not kept waiting.
+    // A command that comes at the very end does not wait.
     let mut late = house.client();
     assert_eq!(
         house.sends(&mut late, &request),
         ["503 draining, close", "end"]
     );
-    // The broker's word comes too late, and changes nothing.
+    // A late reply of the broker changes nothing.
     for client in &clients {
         client.far.leave();
     }
@@ -539,7 +539,7 @@ fn a_stop_does_not_wait_for_an_authorizer_that_hangs() {
     house.pass(950);
     assert_eq!(ann.hear(), ["close 1012"]);
     assert_eq!(ben.hear(), ["close 1012"]);
-    // Its word comes too late.
+    // A late answer is ignored.
     house.answer(Verdict::Allow);
     house.answer(Verdict::Unavailable);
     assert_eq!(ann.hear(), [""; 0]);

@@ -1,4 +1,4 @@
-//! Who gets what, and in which order.
+//! Which messages each member gets, and in which order (`docs/protocol.md#guarantees`).
 
 use wsify::hub::Settings;
 
@@ -22,13 +22,13 @@ fn every_member_gets_a_broadcast_once_byte_for_byte() {
         assert_eq!(member.hear(), [content]);
     }
     assert_eq!(other.hear(), [""; 0]);
-    // The sender gets it too if it is a member; no content is null.
+    // The sender gets it too if it is a member. A missing content is null.
     let bare = r#"{"command":"broadcast","args":{"channel":"b"}}"#;
     assert_eq!(house.says(&mut other, bare), ["null"]);
 }
 
 #[test]
-fn joining_twice_is_joining_once_and_leaving_is_no_more() {
+fn joining_twice_is_joining_once_and_leaving_twice_is_leaving_once() {
     let mut house = House::open();
     let mut ann = house.member("a");
     house.says(&mut ann, &join("a"));
@@ -100,10 +100,10 @@ fn in_the_middle_of_a_broadcast(house: &mut House) -> Vec<Client> {
 }
 
 #[test]
-fn who_leaves_during_a_broadcast_still_gets_it() {
+fn a_member_that_leaves_during_a_broadcast_still_gets_it() {
     let mut house = House::open();
     let mut crowd = in_the_middle_of_a_broadcast(&mut house);
-    // All leave at once: those who have had it, and those who have not.
+    // All leave at once, whether they have got it or not.
     for member in &crowd {
         member.say(&with_id(9, &leave("a")));
     }
@@ -116,7 +116,7 @@ fn who_leaves_during_a_broadcast_still_gets_it() {
 }
 
 #[test]
-fn who_joins_during_a_broadcast_gets_nothing_from_before() {
+fn a_client_that_joins_during_a_broadcast_gets_no_earlier_message() {
     let mut house = House::open();
     let mut late: Vec<Client> = (0..50).map(|_| house.websocket()).collect();
     let mut crowd = in_the_middle_of_a_broadcast(&mut house);
@@ -136,7 +136,7 @@ fn who_joins_during_a_broadcast_gets_nothing_from_before() {
 }
 
 #[test]
-fn who_leaves_and_joins_again_during_a_broadcast_gets_nothing_twice() {
+fn a_member_that_leaves_and_joins_again_during_a_broadcast_gets_nothing_twice() {
     let mut house = House::open();
     let mut crowd = in_the_middle_of_a_broadcast(&mut house);
     for member in &crowd {
@@ -151,7 +151,7 @@ fn who_leaves_and_joins_again_during_a_broadcast_gets_nothing_twice() {
 }
 
 #[test]
-fn who_is_closed_during_a_broadcast_gets_it_before_the_close() {
+fn a_member_that_is_closed_during_a_broadcast_gets_it_before_the_close() {
     let mut house = House::open();
     let mut crowd = in_the_middle_of_a_broadcast(&mut house);
     house.hub.drain(0);
@@ -181,7 +181,7 @@ fn a_congested_channel_makes_publishers_wait_and_loses_nothing() {
         let body = format!(r#"{{"channel":"a","content":{}}}"#, content(6 + n));
         client.send(&post(&body));
     }
-    // Those who have no answer when everything has been read.
+    // The number of publishers without an answer when everything has been read.
     let mut waited = None;
     while house.has_work() {
         house.tick();
@@ -211,7 +211,7 @@ fn a_congested_channel_makes_publishers_wait_and_loses_nothing() {
 }
 
 #[test]
-fn publishers_need_not_wait_for_members_who_have_left() {
+fn publishers_do_not_wait_for_members_that_have_left() {
     let mut house = House::open();
     let mut members: Vec<Client> = (0..40).map(|_| house.member("a")).collect();
     let mut ann = house.websocket();

@@ -1,4 +1,4 @@
-//! What a client says and hears.
+//! Commands of clients and their answers (`docs/protocol.md#commands`).
 
 use wsify::effect::Verdict;
 use wsify::hub::Settings;
@@ -36,7 +36,7 @@ fn success_is_silent_without_an_id_and_answered_with_one() {
 }
 
 #[test]
-fn whoever_says_too_much_in_a_second_is_told_and_stays() {
+fn rate_limited_messages_are_answered_and_the_connection_stays() {
     let mut house = House::with(Settings {
         max_message_rate: 2,
         authorizer: true,
@@ -49,7 +49,7 @@ fn whoever_says_too_much_in_a_second_is_told_and_stays() {
         error(&house.says(&mut ann, "nonsense")),
         "null bad_message - -"
     );
-    // Neither is asked about, and both are told as much as can be read.
+    // The authorizer is not asked about them, and the answers have whatever fields can be read.
     ann.say(&broadcast("a", "1"));
     ann.say(r#"{"id":7,"command":"sing"}"#);
     ann.send(&frame(PING, b"and pings are no messages"));
@@ -59,10 +59,10 @@ fn whoever_says_too_much_in_a_second_is_told_and_stays() {
     assert_eq!(error(&heard[..1]), "null rate_limited broadcast a");
     assert_eq!(error(&heard[1..2]), "7 rate_limited sing -");
     assert_eq!(heard[2..], ["pong and pings are no messages"]);
-    // It is each one's own affair.
+    // The limit is each connection's own.
     assert_eq!(house.says(&mut ben, &broadcast("a", "2")), [""; 0]);
     assert_eq!(ann.hear(), ["2"]);
-    // Half a second brings one.
+    // Half a second allows one more.
     house.pass(499);
     assert_eq!(
         error(&house.says(&mut ann, &leave("a"))),
@@ -73,7 +73,7 @@ fn whoever_says_too_much_in_a_second_is_told_and_stays() {
         house.says(&mut ann, &with_id(1, &leave("a"))),
         [r#"{"id":1,"ok":true}"#]
     );
-    // The next tenant of her slot begins anew.
+    // The next connection in the slot has its full rate.
     ann.far.reset();
     house.run();
     let mut cat = house.websocket();
@@ -84,7 +84,7 @@ fn whoever_says_too_much_in_a_second_is_told_and_stays() {
 }
 
 #[test]
-fn what_fails_is_always_answered_and_the_connection_stays() {
+fn failed_commands_are_always_answered_and_the_connection_stays() {
     let mut house = House::asking();
     let mut ann = house.websocket();
     let table = [
@@ -125,7 +125,7 @@ fn what_fails_is_always_answered_and_the_connection_stays() {
 }
 
 #[test]
-fn the_answer_comes_when_it_has_taken_effect() {
+fn a_command_is_answered_when_it_has_taken_effect() {
     let mut house = House::asking();
     let mut ann = house.websocket();
     ann.say(&with_id(1, &join("a")));
@@ -145,12 +145,12 @@ fn an_authorizer_that_is_down_ends_the_connection_with_1013() {
     house.run();
     house.answer(Verdict::Unavailable);
     assert_eq!(ann.hear(), ["close 1013"]);
-    assert_eq!(ben.hear(), [""; 0], "the command is not done");
+    assert_eq!(ben.hear(), [""; 0], "the command has no effect yet");
     assert_eq!(house.hub.inventory().memberships, 1);
 }
 
 #[test]
-fn one_question_at_a_time_and_the_rest_waits_in_order() {
+fn one_question_is_open_at_a_time_and_other_messages_wait_in_order() {
     let mut house = House::asking();
     let mut ann = house.member("a");
     let mut ben = house.websocket();
@@ -162,7 +162,7 @@ fn one_question_at_a_time_and_the_rest_waits_in_order() {
     ann.send(&said.concat());
     house.run();
     assert_eq!(house.asked(), ["broadcast a"]);
-    // Others never wait for it.
+    // Other clients never wait for it.
     assert_eq!(house.sends(&mut ben, &frame(PING, b"hi")), ["pong hi"]);
     ben.say(&with_id(3, &join("a")));
     house.run();
@@ -219,7 +219,7 @@ fn a_message_may_come_in_fragments_with_a_ping_in_between() {
 }
 
 #[test]
-fn a_connection_may_be_in_so_many_channels_and_no_more() {
+fn a_join_over_max_channels_is_refused() {
     let mut house = House::with(Settings {
         max_channels: 2,
         authorizer: true,
@@ -243,7 +243,7 @@ fn a_connection_may_be_in_so_many_channels_and_no_more() {
 }
 
 #[test]
-fn who_broadcasts_and_hangs_up_at_once_is_still_heard() {
+fn a_broadcast_is_published_though_the_client_hangs_up_at_once() {
     let mut house = House::asking();
     let mut ben = house.member("a");
     let ann = house.websocket();
@@ -260,7 +260,7 @@ fn who_broadcasts_and_hangs_up_at_once_is_still_heard() {
 }
 
 #[test]
-fn who_broadcasts_and_vanishes_is_heard_even_if_written_to_meanwhile() {
+fn a_broadcast_is_published_though_the_client_vanishes_and_is_written_to() {
     let mut house = House::asking();
     let mut ben = house.member("a");
     let ann = house.member("a");
@@ -268,7 +268,7 @@ fn who_broadcasts_and_vanishes_is_heard_even_if_written_to_meanwhile() {
     ann.say(&broadcast("a", "2"));
     house.run();
     ann.far.vanish();
-    // What is published meanwhile is written to her, and finds nobody.
+    // A message published meanwhile is written to a client that has vanished.
     ben.say(&broadcast("a", "0"));
     house.run();
     let hers = house.questions.pop_front().unwrap();

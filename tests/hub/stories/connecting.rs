@@ -12,7 +12,7 @@ use crate::house::{House, settings};
 const V1: &str = "Sec-WebSocket-Protocol: wsify.v1\r\n";
 
 #[test]
-fn without_an_authorizer_everybody_is_let_in() {
+fn without_an_authorizer_every_upgrade_is_allowed() {
     let mut house = House::open();
     let mut ann = house.upgrading("");
     assert_eq!(ann.hear(), ["101"]);
@@ -21,7 +21,7 @@ fn without_an_authorizer_everybody_is_let_in() {
 }
 
 #[test]
-fn whom_the_authorizer_allows_is_let_in() {
+fn an_upgrade_is_allowed_if_the_authorizer_allows_it() {
     let mut house = House::asking();
     let mut ann = house.upgrading("");
     assert_eq!(house.asked(), ["connect"]);
@@ -53,7 +53,7 @@ fn while_the_authorizer_is_down_upgrades_get_503_and_when_to_come_back() {
 }
 
 #[test]
-fn every_later_question_says_who_asks() {
+fn every_later_question_has_the_connections_id_query_and_state() {
     let mut house = House::asking();
     let mut ann = house.client();
     ann.send(&upgrade(
@@ -91,11 +91,11 @@ fn every_later_question_says_who_asks() {
 }
 
 #[test]
-fn a_verdict_that_comes_late_is_not_taken_for_the_new_tenants() {
+fn a_late_verdict_does_not_count_for_the_next_connection_in_the_slot() {
     let mut house = House::asking();
     let ann = house.upgrading("");
     let question = house.questions.pop_front().unwrap();
-    // The hub forgets her as if her socket could not be registered; her slot is free.
+    // The hub drops the connection as if its socket could not be registered. Its slot is free.
     house.hub.fail(ann.id);
     house.run();
     let mut ben = house.upgrading("");
@@ -110,7 +110,7 @@ fn a_verdict_that_comes_late_is_not_taken_for_the_new_tenants() {
 }
 
 #[test]
-fn what_is_sent_behind_the_upgrade_request_is_handled_after_it() {
+fn frames_behind_the_upgrade_request_are_handled_after_it() {
     let mut house = House::asking();
     let mut ann = house.client();
     let behind = [text(&with_id(1, &join("a"))), text(&broadcast("a", "7"))].concat();
@@ -147,7 +147,7 @@ fn a_request_may_come_byte_by_byte_or_two_at_once() {
 }
 
 #[test]
-fn an_address_takes_no_more_room_than_it_may() {
+fn an_address_has_at_most_max_connections_per_ip() {
     let mut house = House::with(Settings {
         max_connections_per_ip: 2,
         authorizer: true,
@@ -163,13 +163,13 @@ fn an_address_takes_no_more_room_than_it_may() {
     let mut ann = knock(&mut house, peer("[2001:db8::1]:1"));
     house.answer(Verdict::Allow);
     assert_eq!(ann.hear(), ["101"]);
-    // An upgrade under way counts, and so does a neighbour.
+    // An upgrade under way counts, and so does another address of the same /64.
     let mut ben = knock(&mut house, peer("[2001:db8::2:0:0:0]:2"));
     let mut cat = knock(&mut house, peer("[2001:db8::3]:3"));
     assert_eq!(cat.hear(), ["429 too_many_connections"]);
     let seconds: u64 = cat.header("Retry-After").unwrap().parse().unwrap();
     assert!((1..=5).contains(&seconds));
-    // Requests do not count, nor do others.
+    // HTTP requests do not count, nor do other addresses.
     let health = house.sends(&mut cat, &get("/health"));
     assert_eq!(health, [r#"200 {"status":"ok"}"#]);
     for other in ["[2001:db8:0:1::1]:1", "203.0.113.7:1", "203.0.113.7:2"] {
@@ -181,7 +181,7 @@ fn an_address_takes_no_more_room_than_it_may() {
     }
     assert_eq!(house.hub.inventory().addresses, 3);
 
-    // Whoever is refused or leaves makes room.
+    // A connection that is refused or leaves no longer counts.
     house.answer(Verdict::Deny);
     assert_eq!(ben.hear(), ["403 not_authorized"]);
     cat.send(&upgrade("/ws", ""));
@@ -198,7 +198,7 @@ fn an_address_takes_no_more_room_than_it_may() {
 }
 
 #[test]
-fn a_trusted_proxy_says_for_whom_it_asks() {
+fn x_forwarded_for_of_a_trusted_proxy_is_the_clients_address() {
     let mut house = House::with(Settings {
         proxies: Proxies::parse("10.0.0.0/8").unwrap(),
         max_connections_per_ip: 1,
@@ -217,14 +217,14 @@ fn a_trusted_proxy_says_for_whom_it_asks() {
     let proxy = Peer::new("10.0.0.1:1000".parse().unwrap());
 
     let mut ann = house.client_from(proxy);
-    // All lines are one list, and the client's own part of it is not believed.
+    // All lines are one list. The part that the client sent itself does not count.
     ann.send(&upgrade(
         "/ws",
         "X-Forwarded-For: 1.2.3.4\r\nx-forwarded-for: 203.0.113.7:5,10.9.9.9\r\n",
     ));
     house.run();
     assert_eq!(asked(&house), "203.0.113.7:5");
-    // Another by the same proxy is another address; the same once more is one too many.
+    // Another client behind the same proxy is another address. The same address again is over the limit.
     let mut ben = house.client_from(proxy);
     assert_eq!(
         house.sends(&mut ben, &forwarded("203.0.113.7")),
@@ -235,7 +235,7 @@ fn a_trusted_proxy_says_for_whom_it_asks() {
     house.answer(Verdict::Allow);
     assert_eq!(ann.hear(), ["101"]);
 
-    // Whoever is refused leaves the proxy's connection to the next client.
+    // After a refusal the proxy's connection serves the next client.
     house.answer(Verdict::Deny);
     assert_eq!(ben.hear(), ["403 not_authorized"]);
     assert_eq!(house.sends(&mut ben, &forwarded("2001:db8::7")), [""; 0]);
@@ -243,13 +243,13 @@ fn a_trusted_proxy_says_for_whom_it_asks() {
     house.answer(Verdict::Allow);
     assert_eq!(ben.hear(), ["101"]);
     assert_eq!(house.hub.inventory().addresses, 2);
-    // Later questions say so too.
+    // Later questions have the same address.
     ben.say(&join("a"));
     house.run();
     assert_eq!(asked(&house), "2001:db8::7");
     house.answer(Verdict::Allow);
 
-    // From anybody else the header means nothing, and the proxy may ask for itself.
+    // From any other peer the header is ignored, and the proxy may send requests of its own.
     for (peer, hops, shown) in [
         ("192.0.2.1:9", "203.0.113.9", "192.0.2.1:9"),
         ("10.0.0.1:1001", "unknown", "10.0.0.1:1001"),
@@ -266,7 +266,7 @@ fn a_trusted_proxy_says_for_whom_it_asks() {
 }
 
 #[test]
-fn a_trusted_proxy_begins_with_a_proxy_header() {
+fn the_proxy_header_of_a_trusted_proxy_is_the_clients_address() {
     let mut house = House::with(Settings {
         proxies: Proxies::parse("10.0.0.0/8,127.0.0.1").unwrap(),
         proxy_protocol: true,
@@ -294,7 +294,7 @@ fn a_trusted_proxy_begins_with_a_proxy_header() {
             "",
             "127.0.0.1:1",
         ),
-        // Behind it another proxy, which is trusted or not.
+        // Another proxy behind it, trusted or not.
         (
             peer("10.0.0.1:1"),
             b"PROXY TCP4 10.0.0.3 10.0.0.2 5 443\r\n",
@@ -307,7 +307,7 @@ fn a_trusted_proxy_begins_with_a_proxy_header() {
             "203.0.113.9",
             "203.0.113.7:5",
         ),
-        // Nobody else has to, or may.
+        // Other peers neither have to send one nor may.
         (peer("192.0.2.1:1"), b"", "", "192.0.2.1:1"),
         (peer("192.0.2.1:1"), b"", "203.0.113.9", "192.0.2.1:1"),
     ];
@@ -330,7 +330,7 @@ fn a_trusted_proxy_begins_with_a_proxy_header() {
             assert_eq!(ann.hear(), ["101"]);
         }
     }
-    // A header that is missing or malformed; one from somebody who is not trusted; one that does not come.
+    // A header that is missing, malformed, from a peer that is not trusted, or late.
     let line = b"PROXY TCP4 203.0.113.7 10.0.0.2 5 443\r\n";
     let mut ann = house.client_from(peer("10.0.0.1:1"));
     assert_eq!(
@@ -356,7 +356,7 @@ fn a_trusted_proxy_begins_with_a_proxy_header() {
 }
 
 #[test]
-fn whoever_comes_by_a_proxy_is_not_on_this_machine() {
+fn a_connection_with_a_proxy_header_is_never_local() {
     let mut house = House::with(Settings {
         proxies: Proxies::parse("127.0.0.1").unwrap(),
         proxy_protocol: true,
@@ -381,7 +381,7 @@ fn whoever_comes_by_a_proxy_is_not_on_this_machine() {
 }
 
 #[test]
-fn a_full_house_takes_no_websockets_but_answers_requests() {
+fn at_max_connections_upgrades_are_refused_and_requests_answered() {
     let mut house = House::with(Settings {
         max_connections: 2,
         authorizer: true,
@@ -405,7 +405,7 @@ fn a_full_house_takes_no_websockets_but_answers_requests() {
     house.answer(Verdict::Allow);
     assert_eq!(cat.hear(), ["101"]);
 
-    // Whoever leaves makes room.
+    // A connection that leaves makes room.
     ann.far.leave();
     house.run();
     ben.send(&upgrade("/ws", ""));
@@ -464,7 +464,7 @@ fn a_tls_hello_and_other_noise_get_400() {
 }
 
 #[test]
-fn a_forged_connect_is_no_command() {
+fn a_client_cannot_send_connect_as_a_command() {
     let mut house = House::asking();
     let mut ann = house.websocket();
     let forged = r#"{"id":"x","command":"connect","args":{"channel":"a"}}"#;
@@ -474,7 +474,7 @@ fn a_forged_connect_is_no_command() {
         "{heard:?}"
     );
     assert_eq!(heard.len(), 1);
-    assert_eq!(house.asked(), [""; 0], "the authorizer hears nothing of it");
+    assert_eq!(house.asked(), [""; 0], "the authorizer is not asked");
     assert_eq!(
         house.says(&mut ann, &client::with_id(1, &join("a"))),
         [r#"{"id":1,"ok":true}"#]
@@ -482,7 +482,7 @@ fn a_forged_connect_is_no_command() {
 }
 
 #[test]
-fn an_upgrade_with_an_empty_chunked_body_is_asked_about_once_it_has_come() {
+fn an_upgrade_with_an_empty_chunked_body_is_asked_about_once_the_body_has_come() {
     let mut house = House::asking();
     let mut ann = house.client();
     let chunked = upgrade("/ws", "Transfer-Encoding: chunked\r\n");
@@ -505,7 +505,7 @@ fn an_upgrade_with_an_empty_chunked_body_is_asked_about_once_it_has_come() {
         house.sends(&mut ben, &[&chunked[..], b"5\r\n"].concat()),
         ["400 bad_request, close", "end"]
     );
-    // One that does not come is a request that does not come.
+    // A body that does not come is an incomplete request.
     let mut dan = house.client();
     dan.send(&chunked);
     house.run();

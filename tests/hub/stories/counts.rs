@@ -1,4 +1,4 @@
-//! How often the kernel is called in a steady state: exactly as often as has to be.
+//! The exact number of system calls in a steady state.
 
 use crate::client::{
     Client, PING, broadcast, close, frame, get, join, post, text, upgrade, with_id,
@@ -38,7 +38,7 @@ fn a_broadcast_to_n_is_n_writes() {
 }
 
 #[test]
-fn broadcasts_that_are_read_in_one_turn_are_one_write_to_each() {
+fn broadcasts_of_one_turn_are_one_write_to_each_member() {
     let mut house = House::open();
     let mut crowd = crowd(&mut house, 100);
     let publishers: Vec<Client> = (0..4).map(|_| house.websocket()).collect();
@@ -70,7 +70,7 @@ fn a_command_with_an_id_is_one_read_and_one_write() {
     ann.far.take_calls();
     for (message, heard) in [
         (text(&with_id(1, &join("a"))), 1),
-        // Answer and content together.
+        // The answer and the content are one write.
         (text(&with_id(2, &broadcast("a", "1"))), 2),
         (frame(PING, b"?"), 1),
         (text(&with_id(3, &join("b"))).repeat(20), 20),
@@ -99,7 +99,7 @@ fn a_request_is_one_read_and_one_write() {
 }
 
 #[test]
-fn a_connections_life_is_a_read_and_a_write_for_each_thing_said() {
+fn a_connections_life_is_one_read_and_one_write_for_each_message() {
     let mut house = House::open();
     let mut ann = house.client();
     ann.send(&upgrade("/ws", ""));
@@ -117,7 +117,7 @@ fn a_connections_life_is_a_read_and_a_write_for_each_thing_said() {
 }
 
 #[test]
-fn a_connection_that_can_take_no_more_is_not_offered_more() {
+fn a_full_socket_is_not_written_to() {
     let mut house = House::open();
     let slow = house.member("a");
     let ann = house.websocket();
@@ -134,10 +134,10 @@ fn a_connection_that_can_take_no_more_is_not_offered_more() {
 }
 
 #[test]
-fn an_idle_house_is_not_woken_but_for_its_deadlines() {
+fn an_idle_hub_is_only_woken_for_its_deadlines() {
     let mut house = House::open();
     let idle: Vec<Client> = (0..100).map(|_| house.member("a")).collect();
-    // The deadline of the handshake is looked at once more, in vain.
+    // The handshake's deadline still comes once, without effect.
     house.pass(11_000);
     let before = house.ticks;
     house.pass(13_000);

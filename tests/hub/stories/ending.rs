@@ -1,4 +1,4 @@
-//! How connections end: closes both ways, silence, the server's stop.
+//! How connections end: closing handshakes, silence, the server's stop (`docs/protocol.md#closing`).
 
 use wsify::connection::Limits;
 use wsify::effect::Verdict;
@@ -42,7 +42,7 @@ fn a_close_waits_behind_an_open_question() {
 }
 
 #[test]
-fn what_breaks_the_rfc_is_closed_with_its_code() {
+fn violations_of_the_rfc_are_closed_with_their_code() {
     let mut house = House::open();
     let unmasked = vec![0x81, 0x01, b'x'];
     let table = [
@@ -79,7 +79,7 @@ fn what_breaks_the_rfc_is_closed_with_its_code() {
         );
         assert_eq!(ben.hear(), ["1"]);
         ben.far.leave();
-        // What still comes is thrown away for a while.
+        // Input is discarded for a while.
         assert!(!ann.far.is_dropped());
         ann.send(&[0; 100_000]);
         house.run();
@@ -91,7 +91,7 @@ fn what_breaks_the_rfc_is_closed_with_its_code() {
 }
 
 #[test]
-fn who_ends_the_stream_without_a_close_is_gone() {
+fn a_stream_that_ends_without_a_close_ends_the_connection() {
     let mut house = House::open();
     let mut members: Vec<Client> = (0..3).map(|_| house.member("a")).collect();
     members[0].far.leave();
@@ -139,7 +139,7 @@ fn any_byte_ends_the_silence() {
 }
 
 #[test]
-fn a_server_that_slept_gives_its_clients_time_to_answer_the_ping() {
+fn after_a_suspend_clients_have_time_to_answer_the_ping() {
     let mut house = House::open();
     let mut ann = house.websocket();
     house.hub.clock.now += 1_000_000;
@@ -152,7 +152,7 @@ fn a_server_that_slept_gives_its_clients_time_to_answer_the_ping() {
 }
 
 #[test]
-fn without_a_ping_interval_silence_is_welcome() {
+fn without_a_ping_interval_silent_clients_stay() {
     let mut house = House::with(Settings {
         limits: Limits {
             ping_interval: 0,
@@ -167,7 +167,7 @@ fn without_a_ping_interval_silence_is_welcome() {
 }
 
 #[test]
-fn time_in_which_a_verdict_is_pending_is_no_silence() {
+fn a_client_with_a_pending_verdict_is_not_silent() {
     let mut house = House::asking();
     let mut ann = house.websocket();
     ann.say(&with_id(1, &join("a")));
@@ -182,7 +182,7 @@ fn time_in_which_a_verdict_is_pending_is_no_silence() {
 }
 
 #[test]
-fn a_close_that_is_not_answered_is_not_waited_for_for_ever() {
+fn an_unanswered_close_has_a_deadline() {
     let mut house = House::asking();
     let mut ann = house.websocket();
     let mut ben = house.websocket();
@@ -191,7 +191,7 @@ fn a_close_that_is_not_answered_is_not_waited_for_for_ever() {
         house.run();
         house.answer(Verdict::Unavailable);
         assert_eq!(client.hear(), ["close 1013"]);
-        // What it says meanwhile is not obeyed.
+        // Commands sent meanwhile have no effect.
         client.say(&join("a"));
         house.run();
         assert_eq!(house.asked(), [""; 0]);
@@ -207,12 +207,12 @@ fn a_close_that_is_not_answered_is_not_waited_for_for_ever() {
 }
 
 #[test]
-fn a_stop_tells_the_clients_one_after_the_other() {
+fn a_stop_closes_the_websockets_spread_over_time() {
     let mut house = House::open();
     let mut clients: Vec<Client> = (0..10).map(|_| house.member("a")).collect();
     assert!(!house.hub.is_drained());
     house.hub.drain(10_000);
-    let mut told = Vec::new();
+    let mut closed = Vec::new();
     for _ in 0..10 {
         house.pass(1_000);
         let mut now = 0;
@@ -223,21 +223,21 @@ fn a_stop_tells_the_clients_one_after_the_other() {
                 now += 1;
             }
         }
-        told.push(now);
+        closed.push(now);
     }
-    assert_eq!(told.iter().sum::<usize>(), 10);
-    assert!(told.iter().all(|n| *n <= 2), "{told:?}");
+    assert_eq!(closed.iter().sum::<usize>(), 10);
+    assert!(closed.iter().all(|n| *n <= 2), "{closed:?}");
     house.run();
     assert!(house.hub.is_drained());
     house.assert_empty();
 }
 
 #[test]
-fn a_stop_with_nobody_there_is_over_at_once() {
+fn a_stop_without_websockets_is_over_at_once() {
     let mut house = House::open();
     house.hub.drain(10_000);
     assert!(house.hub.is_drained());
-    // Nor does an idle connection hold it up.
+    // An idle HTTP connection does not delay it.
     let mut ann = house.client();
     house.run();
     assert!(house.hub.is_drained());
@@ -252,7 +252,7 @@ fn a_stop_with_nobody_there_is_over_at_once() {
 }
 
 #[test]
-fn requests_that_wait_for_their_turn_are_answered_before_a_stop_is_over() {
+fn waiting_requests_are_answered_before_a_stop_is_over() {
     let mut house = House::open();
     let mut ann = house.client();
     ann.send(&get("/health").repeat(1500));
@@ -268,7 +268,7 @@ fn requests_that_wait_for_their_turn_are_answered_before_a_stop_is_over() {
 }
 
 #[test]
-fn what_is_being_asked_is_answered_before_the_stop() {
+fn commands_with_an_open_question_are_answered_before_the_stop() {
     let mut house = House::asking();
     let mut ann = house.member("a");
     let mut ben = house.member("a");
@@ -296,14 +296,14 @@ fn what_is_being_asked_is_answered_before_the_stop() {
 }
 
 #[test]
-fn a_crowd_that_is_being_asked_about_is_refused_in_parts() {
+fn a_stop_refuses_many_open_upgrades_in_parts() {
     let mut house = House::asking();
     let crowd: Vec<Client> = (0..5_000).map(|_| house.client()).collect();
     let mut ann = house.upgrading("");
     let mut ben = house.upgrading("");
     house.hub.drain(10_000);
     assert!(house.has_work());
-    // Before it is their turn.
+    // Before their share is due.
     let allowed = house.questions.pop_front().unwrap();
     house.send_verdict(&allowed, Verdict::Allow, None);
     house.run();
@@ -317,7 +317,7 @@ fn a_crowd_that_is_being_asked_about_is_refused_in_parts() {
 }
 
 #[test]
-fn during_a_stop_nobody_is_let_in() {
+fn during_a_stop_upgrades_are_refused() {
     let mut house = House::open();
     let mut first = house.websocket();
     let mut ann = house.websocket();
@@ -329,7 +329,7 @@ fn during_a_stop_nobody_is_let_in() {
     );
     assert!(ben.header("Retry-After").is_some());
     assert_eq!(first.hear(), ["close 1012"]);
-    // Those who are in go on until it is their turn.
+    // Open WebSockets are served until they are closed.
     assert_eq!(
         house.says(&mut ann, &with_id(1, &join("a"))),
         [r#"{"id":1,"ok":true}"#]
@@ -339,7 +339,7 @@ fn during_a_stop_nobody_is_let_in() {
 }
 
 #[test]
-fn when_too_much_waits_those_who_hold_most_are_ended() {
+fn over_max_total_queue_the_largest_holders_are_disconnected() {
     let mut house = House::with(Settings {
         max_total_queue: 20_000,
         ..settings()
@@ -348,7 +348,7 @@ fn when_too_much_waits_those_who_hold_most_are_ended() {
     let mut ann = house.websocket();
     let mut ben = house.websocket();
     let mut cat = house.websocket();
-    // Each may hold as much as is free.
+    // Each connection may hold as much as is free.
     assert_eq!(house.sends(&mut ann, &begun(3_000)), [""; 0]);
     assert_eq!(house.sends(&mut ben, &begun(3_000)), [""; 0]);
     assert_eq!(house.sends(&mut cat, &begun(3_000)), ["close 1013", "end"]);
@@ -359,7 +359,7 @@ fn when_too_much_waits_those_who_hold_most_are_ended() {
         ["503 overloaded, close", "end"]
     );
     assert!(house.log.take().contains("too much waits"));
-    // Who holds little is left alone.
+    // Connections that hold little stay.
     let mut eve = house.websocket();
     assert_eq!(house.sends(&mut eve, &begun(500)), [""; 0]);
     assert_eq!(house.sends(&mut ann, b"  "), [""; 0]);
@@ -376,7 +376,7 @@ fn when_too_much_waits_those_who_hold_most_are_ended() {
 }
 
 #[test]
-fn when_too_much_waits_the_slowest_readers_are_ended() {
+fn over_max_total_queue_the_slowest_readers_are_disconnected() {
     let mut house = House::with(Settings {
         max_total_queue: 1 << 21,
         ..settings()

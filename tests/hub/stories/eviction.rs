@@ -1,15 +1,15 @@
-//! Somebody waits to be accepted, and there is no place: who makes way, and in which order.
+//! Eviction: when file descriptors run out, which connections are closed, and in which order.
 
 use wsify::effect::Verdict;
 
 use crate::client::{Client, get, post, upgrade};
 use crate::house::House;
 
-/// Longer than anybody is left in peace.
+/// Milliseconds. Longer than any connection is spared from eviction.
 const LONG: u64 = 300;
 
-/// A turn in which places for so many are wanted. Returns whether it is worth going on.
-fn make_room(house: &mut House, wanted: usize) -> bool {
+/// A turn in which so many connections are to be evicted. Returns whether any may be left to evict.
+fn evict(house: &mut House, wanted: usize) -> bool {
     let worth = house.hub.evict(wanted, &mut house.buffer);
     house.run();
     worth
@@ -20,7 +20,7 @@ fn has_gone(client: &Client) -> bool {
 }
 
 #[test]
-fn who_has_no_request_makes_way_and_then_who_has_only_a_part_of_one() {
+fn connections_without_a_request_are_evicted_before_those_with_a_part_of_one() {
     let mut house = House::asking();
     let mut ann = house.websocket();
     let mut silent = house.client();
@@ -33,21 +33,21 @@ fn who_has_no_request_makes_way_and_then_who_has_only_a_part_of_one() {
     assert_eq!(house.sends(&mut posting, &torn[..torn.len() - 1]), [""; 0]);
     let mut asking = house.upgrading("");
 
-    assert!(!make_room(&mut house, 9), "nobody is old enough");
+    assert!(!evict(&mut house, 9), "no connection is old enough");
     house.pass(LONG);
-    assert!(make_room(&mut house, 9));
+    assert!(evict(&mut house, 9));
     assert_eq!(silent.hear(), ["503 full, close", "end"]);
     assert!(silent.header("Retry-After").is_some());
-    assert_eq!(kept.hear(), ["end"], "an answer was not waited for");
+    assert_eq!(kept.hear(), ["end"], "it waits for no answer");
     assert!(has_gone(&silent) && has_gone(&kept));
 
-    assert!(make_room(&mut house, 9));
+    assert!(evict(&mut house, 9));
     assert_eq!(half.hear(), ["503 full, close", "end"]);
-    assert!(make_room(&mut house, 9));
+    assert!(evict(&mut house, 9));
     assert_eq!(posting.hear(), ["503 full, close", "end"]);
     assert!(has_gone(&half) && has_gone(&posting));
 
-    assert!(!make_room(&mut house, 9), "nobody is left who could");
+    assert!(!evict(&mut house, 9), "none is left that could be evicted");
     house.answer(Verdict::Allow);
     assert_eq!(asking.hear(), ["101"]);
     assert_eq!(ann.hear(), [""; 0]);
@@ -55,12 +55,12 @@ fn who_has_no_request_makes_way_and_then_who_has_only_a_part_of_one() {
 }
 
 #[test]
-fn a_newcomer_is_the_last_to_make_way() {
+fn the_newest_connection_is_evicted_last() {
     let mut house = House::open();
     let mut crowd: Vec<Client> = (0..5).map(|_| house.client()).collect();
     house.pass(LONG);
     for _ in 0..20 {
-        assert!(make_room(&mut house, 1));
+        assert!(evict(&mut house, 1));
         let oldest = crowd.remove(0);
         assert!(has_gone(&oldest));
         crowd.push(house.client());
@@ -70,7 +70,7 @@ fn a_newcomer_is_the_last_to_make_way() {
 }
 
 #[test]
-fn the_same_among_those_who_have_begun() {
+fn the_newest_partial_request_is_evicted_last() {
     let mut house = House::open();
     let begin = |house: &mut House| {
         let mut client = house.client();
@@ -80,7 +80,7 @@ fn the_same_among_those_who_have_begun() {
     let mut crowd: Vec<Client> = (0..5).map(|_| begin(&mut house)).collect();
     for _ in 0..20 {
         house.pass(LONG);
-        assert!(make_room(&mut house, 9));
+        assert!(evict(&mut house, 9));
         assert!(has_gone(&crowd.remove(0)));
         assert!(!crowd.iter().any(has_gone), "one at a time");
         crowd.push(begin(&mut house));
@@ -88,27 +88,27 @@ fn the_same_among_those_who_have_begun() {
 }
 
 #[test]
-fn whose_request_has_come_is_served_though_the_poll_has_not_told_yet() {
+fn a_request_that_the_poll_has_not_reported_yet_is_served() {
     let mut house = House::open();
     let mut probe = house.client();
     let mut ann = house.client();
     house.pass(LONG);
     probe.send(&get("/health"));
     ann.send(&upgrade("/ws", ""));
-    make_room(&mut house, 9);
+    evict(&mut house, 9);
     assert_eq!(probe.hear(), [r#"200 {"status":"ok"}"#]);
     assert_eq!(ann.hear(), ["101"]);
 }
 
 #[test]
-fn an_answer_that_is_being_sent_is_not_mixed_with_another() {
+fn an_eviction_puts_no_error_into_an_answer_that_is_being_sent() {
     let mut house = House::open();
     let mut slow = house.client();
     slow.far.narrow(10);
     slow.send(&get("/metrics"));
     house.run();
     house.pass(LONG);
-    assert!(make_room(&mut house, 1));
+    assert!(evict(&mut house, 1));
     assert!(has_gone(&slow));
     assert_eq!(slow.far.receive().len(), 10);
     assert_eq!(slow.hear(), ["end"]);
@@ -116,15 +116,15 @@ fn an_answer_that_is_being_sent_is_not_mixed_with_another() {
 }
 
 #[test]
-fn who_lingers_after_the_last_answer_makes_way_once_it_could_be_read() {
+fn a_lingering_connection_is_evicted_once_its_last_answer_could_be_read() {
     let mut house = House::open();
     let mut ann = house.client();
     assert_eq!(
         house.sends(&mut ann, b"\x16\x03\x01"),
         ["400 bad_request, close", "end"]
     );
-    assert!(!make_room(&mut house, 1));
+    assert!(!evict(&mut house, 1));
     house.pass(LONG);
-    assert!(make_room(&mut house, 1));
+    assert!(evict(&mut house, 1));
     assert!(has_gone(&ann));
 }

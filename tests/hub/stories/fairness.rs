@@ -1,4 +1,4 @@
-//! Nobody slows down anybody else.
+//! No connection slows down another.
 
 use wsify::connection::Limits;
 use wsify::hub::Settings;
@@ -32,8 +32,8 @@ fn a_slow_reader_is_closed_with_1008_behind_what_it_was_sent() {
         house.run();
     }
     assert_eq!(house.hub.inventory().memberships, 1);
-    assert_eq!(fast.hear().len(), 30, "nobody else slows down");
-    // Now it reads: everything up to some message, none missing, and then the close.
+    assert_eq!(fast.hear().len(), 30, "other members are not slowed down");
+    // Now it reads: a run of messages without a gap, and then the close.
     slow.far.widen(1 << 20);
     house.run();
     let heard = slow.hear();
@@ -48,7 +48,7 @@ fn a_slow_reader_is_closed_with_1008_behind_what_it_was_sent() {
 }
 
 #[test]
-fn a_reader_that_never_reads_is_dropped_and_costs_nothing_then() {
+fn a_client_that_never_reads_is_dropped_and_leaves_nothing() {
     let mut house = small_queues();
     let slow: Vec<Client> = (0..5).map(|_| house.member("a")).collect();
     let ann = house.websocket();
@@ -67,8 +67,8 @@ fn a_reader_that_never_reads_is_dropped_and_costs_nothing_then() {
 }
 
 #[test]
-fn a_reader_that_cannot_take_one_message_gets_none_behind_it() {
-    // Whether it is closed, or leaves just then.
+fn after_a_message_that_did_not_fit_a_reader_gets_no_later_one() {
+    // It is closed, or leaves just then.
     for leaves in [false, true] {
         let mut house = small_queues();
         let crowd: Vec<Client> = (0..200).map(|_| house.member("a")).collect();
@@ -78,7 +78,7 @@ fn a_reader_that_cannot_take_one_message_gets_none_behind_it() {
         slow.far.narrow(100);
         ann.say(&broadcast("a", &large));
         house.run();
-        // The next one is on its way when a small one follows it.
+        // A small message follows while the large one is still being sent.
         ann.say(&broadcast("a", &large));
         house.tick();
         ann.say(&broadcast("a", "1"));
@@ -94,7 +94,7 @@ fn a_reader_that_cannot_take_one_message_gets_none_behind_it() {
 }
 
 #[test]
-fn what_comes_to_an_empty_queue_is_always_taken() {
+fn an_empty_queue_takes_any_message() {
     let mut house = small_queues();
     let mut slow = house.member("a");
     let ann = house.websocket();
@@ -110,7 +110,7 @@ fn what_comes_to_an_empty_queue_is_always_taken() {
 }
 
 #[test]
-fn who_floods_with_pings_and_does_not_read_is_closed() {
+fn a_client_that_floods_with_pings_and_does_not_read_is_closed() {
     let mut house = small_queues();
     let mut ann = house.websocket();
     ann.far.narrow(100);
@@ -133,7 +133,7 @@ fn a_flood_gets_its_share_of_each_turn_and_no_more() {
     let message = text(&with_id(1, &join("a")));
     flooding.send(&message.repeat(5_000));
     house.tick();
-    // 512 messages were obeyed; whoever comes next waits for no more than that.
+    // 512 messages were handled in this turn; the next connection waits for no more.
     let first = flooding.hear().len();
     assert!((1..=1024).contains(&first), "{first}");
     ann.send(&frame(PING, b"?"));
@@ -146,7 +146,7 @@ fn a_flood_gets_its_share_of_each_turn_and_no_more() {
 }
 
 #[test]
-fn a_broadcast_to_many_lets_others_pass() {
+fn a_large_broadcast_does_not_delay_other_channels() {
     let mut house = House::open();
     let mut crowd: Vec<Client> = (0..900).map(|_| house.member("crowd")).collect();
     let mut pair: Vec<Client> = (0..2).map(|_| house.member("pair")).collect();
@@ -167,7 +167,7 @@ fn a_broadcast_to_many_lets_others_pass() {
 }
 
 #[test]
-fn what_is_published_while_a_broadcast_goes_out_goes_out_as_one() {
+fn messages_published_during_a_broadcast_make_one_batch() {
     let mut house = House::open();
     let mut crowd: Vec<Client> = (0..400).map(|_| house.member("a")).collect();
     let mut backend = house.client();
@@ -190,7 +190,7 @@ fn what_is_published_while_a_broadcast_goes_out_goes_out_as_one() {
 }
 
 #[test]
-fn any_short_write_and_any_small_buffer_changes_nothing() {
+fn short_writes_and_small_buffers_change_nothing() {
     let mut house = House::open();
     house.buffer = vec![0; 5];
     let mut ann = house.client();

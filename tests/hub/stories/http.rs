@@ -1,4 +1,4 @@
-//! Requests and answers.
+//! HTTP requests and responses (`docs/api.md`).
 
 use std::net::SocketAddr;
 
@@ -77,7 +77,7 @@ fn a_post_may_come_in_any_pieces_and_in_chunks() {
 }
 
 #[test]
-fn who_expects_to_be_told_to_go_on_is_told() {
+fn expect_100_continue_is_answered() {
     let mut house = House::open();
     let mut backend = house.client();
     let head = posting(
@@ -86,14 +86,14 @@ fn who_expects_to_be_told_to_go_on_is_told() {
     );
     assert_eq!(house.sends(&mut backend, &head), ["100"]);
     assert_eq!(house.sends(&mut backend, b"{\"channel\":\"a\"}"), ["201"]);
-    // Whoever does not wait need not be told.
+    // A client that does not wait gets no 100.
     let whole = [head, b"{\"channel\":\"a\"}".to_vec()].concat();
     assert_eq!(house.sends(&mut backend, &whole), ["201"]);
     assert_eq!(house.sends(&mut backend, &get("/health")), [HEALTHY]);
 }
 
 #[test]
-fn who_is_refused_before_the_body_need_not_send_it() {
+fn a_request_refused_before_its_body_need_not_send_it() {
     let mut house = small_messages();
     let stranger = Peer::new(SocketAddr::from(([203, 0, 113, 7], 1)));
     let mut ann = house.client_from(stranger);
@@ -101,13 +101,13 @@ fn who_is_refused_before_the_body_need_not_send_it() {
         &format!("{JSON}Content-Length: 15\r\nExpect: 100-continue\r\n"),
         "",
     );
-    // Nobody knows whether the body comes, so the connection ends.
+    // The body may or may not come, so the connection ends.
     assert_eq!(
         house.sends(&mut ann, &expecting),
         ["403 forbidden, close", "end"]
     );
 
-    // One that is on its way is read and thrown away.
+    // A body in transit is read and discarded.
     let mut ben = house.client_from(stranger);
     ben.send(&posting(
         &format!("{JSON}Content-Length: 15\r\n"),
@@ -118,7 +118,7 @@ fn who_is_refused_before_the_body_need_not_send_it() {
     ben.send(b"nel\":\"a\"}");
     assert_eq!(house.sends(&mut ben, &get("/health")), [HEALTHY]);
 
-    // One that is longer than any may be is not waited for.
+    // A body over the size limit is not waited for.
     let mut cat = house.client_from(stranger);
     let long = posting(&format!("{JSON}Content-Length: 101\r\n"), "x");
     assert_eq!(
@@ -126,7 +126,7 @@ fn who_is_refused_before_the_body_need_not_send_it() {
         ["403 forbidden, close", "end"]
     );
 
-    // Nor one that turns out so.
+    // A chunked body that grows over the limit is not waited for either.
     let mut dan = house.client_from(stranger);
     let chunks = posting(&format!("{JSON}Transfer-Encoding: chunked\r\n"), "");
     assert_eq!(house.sends(&mut dan, &chunks), ["403 forbidden"]);
@@ -156,7 +156,7 @@ fn a_body_over_the_limit_gets_413_and_the_answer_is_not_lost_to_a_reset() {
         }
         house.run();
         assert_eq!(ann.hear(), ["413 body_too_large, close", "end"]);
-        // What still comes is read and thrown away.
+        // Input is read and discarded.
         for _ in 0..10 {
             ann.send(&[b'x'; 100_000]);
             house.run();
@@ -170,7 +170,7 @@ fn a_body_over_the_limit_gets_413_and_the_answer_is_not_lost_to_a_reset() {
 }
 
 #[test]
-fn what_is_wrong_with_a_post_is_told_in_order() {
+fn the_first_fault_of_a_post_decides_its_error() {
     let mut house = small_messages();
     let mut ann = house.client();
     let text_plain = "Content-Type: text/plain\r\nContent-Length: 2\r\n";
@@ -199,7 +199,7 @@ fn what_is_wrong_with_a_post_is_told_in_order() {
             ),
             "201",
         ),
-        // Browsers and what came through a proxy are not this machine's.
+        // Requests of browsers and through proxies are never local.
         (
             posting(
                 &format!("{JSON}Origin: http://h\r\nContent-Length: 2\r\n"),
@@ -270,7 +270,7 @@ fn the_client_decides_whether_the_connection_is_kept() {
     ];
     for (request, closed) in table {
         let mut ann = house.client();
-        // What is pipelined behind the last request is not answered.
+        // Requests pipelined behind the last one are not answered.
         let heard = house.sends(&mut ann, &[request.as_bytes(), &get("/health")].concat());
         match closed {
             true => assert_eq!(heard, [&format!("{HEALTHY}, close"), "end"]),
@@ -280,7 +280,7 @@ fn the_client_decides_whether_the_connection_is_kept() {
 }
 
 #[test]
-fn paths_and_methods_are_answered_as_the_contract_says() {
+fn unknown_paths_are_404_and_wrong_methods_405() {
     let mut house = House::open();
     let mut ann = house.client();
     let request = |line: &str| format!("{line} HTTP/1.1\r\nHost: h\r\n\r\n").into_bytes();
@@ -317,7 +317,7 @@ fn paths_and_methods_are_answered_as_the_contract_says() {
 }
 
 #[test]
-fn who_asks_and_ends_its_stream_at_once_is_answered() {
+fn a_request_is_answered_though_the_client_ends_its_stream() {
     let mut house = House::open();
     let mut ann = house.client();
     ann.send(&[get("/health"), get("/health")].concat());
@@ -328,7 +328,7 @@ fn who_asks_and_ends_its_stream_at_once_is_answered() {
 }
 
 #[test]
-fn who_pipelines_and_does_not_read_is_not_read_either() {
+fn a_client_that_pipelines_without_reading_is_not_read_from() {
     let mut house = House::open();
     let mut ann = house.client();
     ann.far.narrow(1000);

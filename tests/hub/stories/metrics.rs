@@ -1,4 +1,4 @@
-//! What `/metrics` and `/health` say, at the moment when they are asked.
+//! `/metrics` and `/health`: the state at the moment of the request (`docs/observing.md`).
 
 use crate::client::{Client, broadcast, get, join, leave, post, text};
 use crate::house::House;
@@ -19,7 +19,7 @@ fn metric(house: &mut House, name: &str) -> f64 {
 }
 
 #[test]
-fn a_broadcast_to_n_members_counts_n_whatever_goes_out_in_one_piece() {
+fn a_broadcast_to_n_members_counts_n_deliveries_in_any_batch() {
     let mut house = House::open();
     let mut members: Vec<Client> = (0..5).map(|_| house.member("a")).collect();
     let ann = house.websocket();
@@ -35,7 +35,7 @@ fn a_broadcast_to_n_members_counts_n_whatever_goes_out_in_one_piece() {
         1.0
     );
 
-    // Who joins between two messages of a batch gets the second only; who leaves behind it gets what it is owed.
+    // A member that joins between two messages of a batch gets the second only. One that leaves gets what is pending.
     let ben = house.websocket();
     for message in [
         broadcast("a", "1"),
@@ -69,14 +69,14 @@ fn a_fan_out_takes_until_the_last_member_has_it() {
     assert_eq!(metric_now(&house), (1, 0.03));
 }
 
-/// Fan-outs that are over, and how long they took together.
+/// The number of fan-outs, and the sum of their durations in seconds.
 fn metric_now(house: &House) -> (u64, f64) {
     let times = &house.hub.metrics().fanout_time;
     (times.count(), times.sum().as_secs_f64())
 }
 
 #[test]
-fn what_waits_is_known_without_a_look_at_anybody() {
+fn laggards_and_queued_bytes_are_counted_as_they_change() {
     let mut house = House::open();
     let mut slow: Vec<Client> = (0..3).map(|_| house.member("a")).collect();
     let ann = house.websocket();
@@ -90,11 +90,11 @@ fn what_waits_is_known_without_a_look_at_anybody() {
         ann.say(&broadcast("a", &said));
         house.run();
         assert_eq!(metric(&mut house, "wsify_laggards"), 3.0);
-        // Two bytes of header, and one byte that the kernel took.
+        // Two bytes of header more, and one byte less that the kernel took.
         let each = f64::from(nth) * 102.0 - 1.0;
         assert_eq!(metric(&mut house, "wsify_queued_bytes"), 3.0 * each);
     }
-    // Its own answers count as well.
+    // Answers count as well.
     slow[0].say("{}");
     house.run();
     let before = metric(&mut house, "wsify_queued_bytes");
@@ -130,7 +130,7 @@ fn a_turn_is_measured_from_its_begin_to_its_end() {
 }
 
 #[test]
-fn health_says_when_the_broker_is_down_and_a_stop_wins() {
+fn health_reports_a_broker_that_is_down_and_draining_before_it() {
     let mut house = House::open();
     let mut probe = house.client();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! What those hear who look on, and that nobody else notices them.
+//! Taps: the events that they get, and that other connections do not notice them (`docs/observing.md#tap`).
 
 use serde_json::Value;
 use wsify::effect::Verdict;
@@ -7,7 +7,7 @@ use wsify::hub::Settings;
 use crate::client::{Client, broadcast, close, get, join, leave, post, text, upgrade};
 use crate::house::{House, settings};
 
-/// Somebody who looks on.
+/// A client of `GET /tap`.
 struct Tap {
     client: Client,
     text: String,
@@ -43,7 +43,7 @@ impl Tap {
         text.split("\n\n").filter_map(event).collect()
     }
 
-    /// The events since the last call, each with what tells it from others.
+    /// The events since the last call, each with its distinctive fields.
     fn hears(&mut self) -> Vec<String> {
         let fields = [
             "command",
@@ -80,7 +80,7 @@ fn asking() -> House {
 }
 
 #[test]
-fn it_is_told_of_everything() {
+fn a_tap_gets_every_event() {
     let mut house = asking();
     let mut tap = Tap::open(&mut house, "");
     assert_eq!(tap.hears(), ["tap 0"]);
@@ -153,7 +153,7 @@ fn it_is_told_of_everything() {
 }
 
 #[test]
-fn every_event_says_when_and_who() {
+fn every_event_has_a_time_and_a_connection() {
     let mut house = House::open();
     house.hub.clock.unix = 1_700_000_000_000;
     let mut tap = Tap::open(&mut house, "");
@@ -171,7 +171,7 @@ fn every_event_says_when_and_who() {
 }
 
 #[test]
-fn a_channel_is_looked_at_alone() {
+fn a_tap_of_a_channel_gets_its_events_only() {
     let mut house = House::open();
     let before = house.member("a");
     let mut tap = Tap::open(&mut house, "?channel=%20a");
@@ -198,7 +198,7 @@ fn a_channel_is_looked_at_alone() {
 }
 
 #[test]
-fn a_connection_is_found_and_every_delivery_to_it_told() {
+fn a_tap_of_a_connection_gets_every_delivery_to_it() {
     let mut house = House::open();
     let mut ann = house.member("a");
     house.says(&mut ann, &join("b"));
@@ -214,7 +214,7 @@ fn a_connection_is_found_and_every_delivery_to_it_told() {
     assert_eq!(channels, ["a", "b"]);
     assert_eq!(events[2].1["connections"], 1);
 
-    // What ben says reaches ann, who is looked at; that it was ben is not told.
+    // Ben's message reaches ann, the tapped connection. The event does not name the sender.
     for content in ["1", "2"] {
         ben.send(&text(&broadcast("a", content)));
     }
@@ -228,13 +228,13 @@ fn a_connection_is_found_and_every_delivery_to_it_told() {
     ann.far.reset();
     house.run();
     assert_eq!(tap.hears(), ["end reset"]);
-    // Whoever lives in its slot now is somebody else.
+    // The next connection in the slot is another one.
     house.member("a");
     assert_eq!(tap.hears(), [""; 0]);
 }
 
 #[test]
-fn a_query_value_is_looked_for_among_those_before_and_those_to_come() {
+fn a_tap_of_a_query_value_finds_present_and_later_connections() {
     let mut house = asking();
     let connect = |house: &mut House, query: &str| {
         let client = house.client();
@@ -263,7 +263,7 @@ fn a_query_value_is_looked_for_among_those_before_and_those_to_come() {
     house.run();
     assert_eq!(tap.hears(), ["end reset"]);
 
-    // All of what is asked for has to fit.
+    // All parameters have to match.
     let mut both = Tap::open(&mut house, "?query=user&channel=a");
     assert_eq!(both.hears()[0], "tap a 0 4");
     both.hears();
@@ -280,7 +280,7 @@ fn a_query_value_is_looked_for_among_those_before_and_those_to_come() {
 }
 
 #[test]
-fn without_an_authorizer_a_query_is_known_of_those_who_come_while_somebody_looks() {
+fn without_an_authorizer_queries_are_only_kept_while_there_is_a_tap() {
     let mut house = House::open();
     house.client().send(&upgrade("/ws?user=42", ""));
     house.run();
@@ -294,7 +294,7 @@ fn without_an_authorizer_a_query_is_known_of_those_who_come_while_somebody_looks
 }
 
 #[test]
-fn a_content_is_cut_between_two_characters_and_hides_nothing() {
+fn a_long_content_is_cut_between_two_characters() {
     let mut house = House::open();
     let mut tap = Tap::open(&mut house, "?channel=a");
     let mut ann = house.websocket();
@@ -312,7 +312,7 @@ fn a_content_is_cut_between_two_characters_and_hides_nothing() {
 }
 
 #[test]
-fn what_cannot_be_looked_at_is_refused() {
+fn a_tap_with_wrong_parameters_is_refused() {
     let mut house = House::with(Settings {
         key: None,
         ..settings()
@@ -342,7 +342,7 @@ fn what_cannot_be_looked_at_is_refused() {
 }
 
 #[test]
-fn an_eleventh_has_to_wait_until_one_has_gone() {
+fn an_eleventh_tap_is_refused_until_one_has_gone() {
     let mut house = House::open();
     let taps: Vec<Tap> = (0..10).map(|_| Tap::open(&mut house, "")).collect();
     let mut late = house.client();
@@ -353,7 +353,7 @@ fn an_eleventh_has_to_wait_until_one_has_gone() {
 }
 
 #[test]
-fn who_does_not_read_loses_lines_and_is_told_how_many() {
+fn a_tap_that_does_not_read_loses_lines_and_gets_their_number() {
     let mut house = House::open();
     let mut tap = Tap::open(&mut house, "");
     tap.hears();
@@ -377,14 +377,14 @@ fn who_does_not_read_loses_lines_and_is_told_how_many() {
         .collect();
     assert_eq!(lost.len(), 1);
     // Connecting and joining are three lines, and a broadcast is two.
-    let told = events.len() as u64 - 1;
-    assert_eq!(told + lost[0], 3 + 2 * 4_000);
+    let got = events.len() as u64 - 1;
+    assert_eq!(got + lost[0], 3 + 2 * 4_000);
     house.says(&mut ann, &broadcast("a", "5"));
     assert_eq!(tap.hears(), ["broadcast a 5", "fanout a 5 1"]);
 }
 
 #[test]
-fn a_storm_in_one_turn_is_told_of_in_part() {
+fn events_over_a_taps_share_of_a_turn_are_lost_and_counted() {
     let mut house = House::open();
     let mut tap = Tap::open(&mut house, "");
     let mut ann = house.member("a");
@@ -403,20 +403,20 @@ fn a_storm_in_one_turn_is_told_of_in_part() {
 }
 
 #[test]
-fn a_silent_tap_shows_that_it_is_there() {
+fn a_quiet_tap_gets_heartbeats() {
     let mut house = House::open();
     let tap = Tap::open(&mut house, "");
     tap.client.far.receive();
     house.pass(50_000);
     assert_eq!(tap.client.far.receive(), b":\n\n:\n\n:\n\n");
-    // Whatever it says is thrown away.
+    // Its input is discarded.
     tap.client.send(&get("/health"));
     house.run();
     assert_eq!(tap.client.far.receive(), b"");
 }
 
 #[test]
-fn a_stop_ends_it_in_good_order() {
+fn a_stop_ends_a_tap_with_the_last_chunk() {
     let mut house = House::open();
     let mut tap = Tap::open(&mut house, "");
     tap.hears();
@@ -436,7 +436,7 @@ fn a_stop_ends_it_in_good_order() {
 }
 
 #[test]
-fn many_are_searched_bit_by_bit() {
+fn many_connections_are_searched_in_slices() {
     let mut house = House::open();
     let first = Tap::open(&mut house, "");
     let crowd: Vec<Client> = (0..3_000)

@@ -1,4 +1,4 @@
-//! A server that has run for long: where its 32-bit clocks and numbers begin anew.
+//! A server that has run for years: where its 32-bit clocks and numbers wrap around.
 
 use crate::client::{PONG, frame, get};
 use crate::house::House;
@@ -7,7 +7,7 @@ use crate::house::House;
 const TURNING_POINTS: [u64; 3] = [1 << 32, 1 << 36, 1 << 33];
 
 #[test]
-fn pings_and_silence_are_as_ever() {
+fn pings_and_silence_work_when_clocks_wrap_around() {
     for point in TURNING_POINTS {
         for before in (0..60_000).step_by(997) {
             let mut house = House::open();
@@ -28,7 +28,7 @@ fn pings_and_silence_are_as_ever() {
 }
 
 #[test]
-fn a_request_that_is_not_complete_is_over_in_time() {
+fn an_incomplete_request_times_out_when_clocks_wrap_around() {
     for point in TURNING_POINTS {
         for before in (0..80_000).step_by(499) {
             let mut house = House::open();
