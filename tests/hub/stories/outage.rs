@@ -5,6 +5,7 @@ use std::time::Duration;
 use wsify::config::AuthorizerFailure;
 use wsify::effect::{Answer, Question, Verdict};
 use wsify::hub::{FailurePolicy, Settings};
+use wsify::wire::answer_fields::{Allow, AnswerFields};
 
 use crate::client::{Client, PING, PONG, broadcast, close, frame, get, join, text, with_id};
 use crate::rig::{Rig, settings};
@@ -697,4 +698,71 @@ fn an_outage_that_flickers_is_logged_now_and_then() {
         .iter()
         .find(|line| line["message"] == "the authorizer is down");
     assert_eq!(line.unwrap()["outages_left_out"], 14);
+}
+
+/// A client that is asked about again within the second, whose refresh has just failed.
+fn unrefreshed(failure: AuthorizerFailure) -> (Rig, Client) {
+    let mut rig = rig(failure);
+    let allow = Allow {
+        join: ["*".into()].into(),
+        ..Allow::default()
+    };
+    let ann = rig.granted(AnswerFields {
+        allow: Some(allow),
+        expires_in: Some(1),
+        ..AnswerFields::default()
+    });
+    rig.pass(1_001);
+    assert_eq!(rig.asked(), ["refresh"]);
+    rig.answer(Verdict::Unavailable);
+    (rig, ann)
+}
+
+#[test]
+fn with_reject_a_refresh_that_fails_is_asked_again_and_the_connection_stays_without_its_grants() {
+    let (mut rig, mut ann) = unrefreshed(AuthorizerFailure::Reject);
+    for pause in [250, 500, 1_000, 2_000, 4_000, 5_000, 5_000] {
+        assert_eq!(rig.asked(), [""; 0]);
+        rig.pass(pause / 2 - 1);
+        assert_eq!(rig.asked(), [""; 0], "not before half of {pause} ms");
+        rig.pass(pause / 2 + 2);
+        assert_eq!(rig.asked(), ["refresh"], "after {pause} ms");
+        rig.answer(Verdict::Unavailable);
+    }
+    ann.say(&with_id(1, &join("a")));
+    rig.run();
+    assert_eq!(rig.asked(), ["join a"], "its grants are over");
+    rig.answer(Verdict::Allow);
+    assert_eq!(ann.hear(), [r#"{"id":1,"ok":true}"#]);
+    rig.pass(5_001);
+    assert_eq!(rig.asked(), ["refresh"]);
+    rig.answer(Verdict::Allow);
+    rig.pass(20_000);
+    assert_eq!(rig.asked(), [""; 0]);
+}
+
+#[test]
+fn with_hold_a_refresh_that_fails_waits_and_what_the_client_says_behind_it() {
+    let (mut rig, mut ann) = unrefreshed(AuthorizerFailure::Hold);
+    ann.say(&with_id(1, &join("a")));
+    rig.pass(251);
+    assert_eq!(rig.asked(), ["refresh"]);
+    rig.answer(Verdict::Unavailable);
+    rig.pass(501);
+    rig.answer(Verdict::Allow);
+    assert_eq!(rig.asked(), ["join a"]);
+    rig.answer(Verdict::Allow);
+    assert_eq!(ann.hear(), [r#"{"id":1,"ok":true}"#]);
+}
+
+#[test]
+fn with_hold_a_refresh_is_given_up_in_time_and_its_client_closed() {
+    let (mut rig, mut ann) = unrefreshed(AuthorizerFailure::Hold);
+    for _ in 0..HOLD / 1_000 {
+        rig.pass(1_000);
+        if !rig.questions.is_empty() {
+            rig.answer(Verdict::Unavailable);
+        }
+    }
+    assert_eq!(ann.hear().last().map(String::as_str), Some("close 1013"));
 }
