@@ -111,8 +111,8 @@ impl Outcome {
     }
 
     /// `questions`: how many there were in the call, for the first of its answers; otherwise 0.
-    pub(super) fn answer(self, task: &Task, call: u64, questions: u32) -> Answer {
-        Answer {
+    pub(super) fn answer(self, task: Task, call: u64, questions: u32) -> Answer {
+        let answer = Answer {
             to: task.question.from,
             verdict: self.verdict,
             status: self.status,
@@ -123,8 +123,10 @@ impl Outcome {
             call: Some(call),
             questions_in_call: questions,
             call_failed: self.call_failed,
+            question: None,
             took: task.asked.elapsed(),
-        }
+        };
+        answer.returning(task.question)
     }
 }
 

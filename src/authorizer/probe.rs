@@ -54,8 +54,10 @@ pub fn probe(settings: &AuthorizerSettings, bodies: Vec<Vec<u8>>) -> io::Result<
     let tasks: Vec<Task> = (0..).zip(bodies).take(most).map(task).collect();
     let questions: Vec<&Question> = tasks.iter().map(|task| &task.question).collect();
     let mut client = clients.client();
-    let outcomes = client.ask(&questions).into_iter().zip(&tasks);
+    let outcomes = client.ask(&questions);
     let answers: Vec<Answer> = outcomes
+        .into_iter()
+        .zip(tasks)
         .map(|(outcome, task)| outcome.answer(task, 0, 0))
         .collect();
     let status = answers.first().and_then(|answer| answer.status);

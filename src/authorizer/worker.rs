@@ -30,7 +30,7 @@ impl Pool {
         work.spawning -= 1;
         let mut next = self.next(work, false, &seat, client.rest);
         while let Some(tasks) = next {
-            let answers = self.put(&mut client, &tasks);
+            let answers = self.put(&mut client, tasks);
             let finished = shielded(&mut client, &self.clients, Client::finish_at_hand);
             let mut work = self.work();
             let first = work.deliver(answers);
@@ -47,20 +47,20 @@ impl Pool {
     }
 
     /// Puts questions to the authorizer, in one call.
-    fn put(&self, client: &mut Client, tasks: &[Task]) -> Vec<Answer> {
+    fn put(&self, client: &mut Client, tasks: Vec<Task>) -> Vec<Answer> {
         let questions: Vec<&Question> = tasks.iter().map(|task| &task.question).collect();
         // A panic in there would be a defect of a library. It costs this connection and no question.
         let outcomes = shielded(client, &self.clients, |client| client.ask(&questions));
         let mut outcomes = outcomes.unwrap_or_default().into_iter();
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         let mut in_call = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
-        let answer = |task: &Task| {
+        let answer = |task: Task| {
             let outcome = outcomes.next();
             let outcome =
                 outcome.unwrap_or_else(|| Outcome::nothing("the call failed inside the server"));
             outcome.answer(task, call, std::mem::take(&mut in_call))
         };
-        tasks.iter().map(answer).collect()
+        tasks.into_iter().map(answer).collect()
     }
 
     /// Waits for the rest of an answer. Where that takes long, this worker does not count as about to be idle any more.

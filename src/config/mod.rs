@@ -6,6 +6,7 @@
 mod arguments;
 mod dsn;
 mod flags;
+mod help;
 mod stop;
 mod values;
 
@@ -18,7 +19,7 @@ use self::arguments::{Arguments, Setting};
 pub use self::dsn::{Credentials, RedisAddress, RedisDsn};
 pub use self::flags::{FLAGS, Flag};
 pub use self::stop::Stop;
-pub use self::values::{AccessLog, Listen, Workers};
+pub use self::values::{AccessLog, AuthorizerFailure, Listen, Workers};
 use crate::authorizer::{AuthorizerSettings, Url};
 use crate::log::{Format, Level};
 use crate::secret::Secret;
@@ -40,6 +41,9 @@ pub struct Config {
     pub authorizer_queue: usize,
     /// Questions in one call at most; 1: each is a call of its own.
     pub authorizer_batch: usize,
+    pub authorizer_failure: AuthorizerFailure,
+    /// With `hold`.
+    pub authorizer_hold: Duration,
     /// Two at most; empty: calls are not signed.
     pub authorizer_key: Vec<Secret>,
     pub broker: BrokerChoice,
@@ -134,17 +138,18 @@ impl ServiceManager {
     }
 }
 
-/// Calls in flight at most by default, where a call has many questions: so few that questions wait and batches form.
-const BATCHING_WORKERS: usize = 8;
-
-fn workers(setting: &Setting, batch: usize) -> Result<Workers, Stop> {
+fn workers(setting: &Setting) -> Result<Workers, Stop> {
     // Each worker is a thread.
     let most = setting.checked(|text| values::count(text, 1..=1024))?;
-    Ok(match (setting.given, batch) {
-        (true, _) => Workers::Exactly(most),
-        (false, 1) => Workers::AsFdsAllow(most),
-        (false, _) => Workers::AsFdsAllow(BATCHING_WORKERS),
+    Ok(match setting.given {
+        true => Workers::Exactly(most),
+        false => Workers::AsFdsAllow(most),
     })
+}
+
+fn cert_file(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let path = env("SSL_CERT_FILE").filter(|path| !path.is_empty());
+    path.map(PathBuf::from)
 }
 
 /// Whether a terminal may be shown colours.
@@ -169,16 +174,17 @@ impl Config {
         let given = Arguments::parse(arguments)?;
         let set = |flag| given.setting(flag, &env);
         let manager = ServiceManager::read(&env);
-        let authorizer_batch = set(AUTHORIZER_BATCH)?.checked(|t| count(t, 1..=1000))?;
         Ok(Config {
             listen_addr: set(LISTEN_ADDR)?.checked_list(LISTEN, listen_addresses)?,
             reuse_port: set(REUSE_PORT)?.checked(switch)?,
             authorizer_url: set(AUTHORIZER_URL)?.checked(authorizer_url)?,
             authorizer_timeout: set(AUTHORIZER_TIMEOUT)?.checked(some_duration)?,
-            authorizer_workers: workers(&set(AUTHORIZER_WORKERS)?, authorizer_batch)?,
+            authorizer_workers: workers(&set(AUTHORIZER_WORKERS)?)?,
             // A question waits with its JSON, of a few hundred bytes: gigabytes at most.
             authorizer_queue: set(AUTHORIZER_QUEUE)?.checked(|t| count(t, 1..=10_000_000))?,
-            authorizer_batch,
+            authorizer_batch: set(AUTHORIZER_BATCH)?.checked(|t| count(t, 1..=1000))?,
+            authorizer_failure: set(AUTHORIZER_FAILURE)?.checked(authorizer_failure)?,
+            authorizer_hold: set(AUTHORIZER_HOLD)?.checked(some_duration)?,
             authorizer_key: set(AUTHORIZER_KEY)?.checked(signing_keys)?,
             broker: match set(BROKER_DRIVER)?.checked(driver)? {
                 Driver::Memory => BrokerChoice::Memory,
@@ -214,9 +220,7 @@ impl Config {
             notify_socket: manager.notify_socket,
             watchdog: manager.watchdog,
             check: set(CHECK)?.checked(switch)?,
-            cert_file: env("SSL_CERT_FILE")
-                .filter(|path| !path.is_empty())
-                .map(PathBuf::from),
+            cert_file: cert_file(&env),
         })
     }
 
@@ -226,7 +230,7 @@ impl Config {
         Some(AuthorizerSettings {
             url,
             timeout: self.authorizer_timeout,
-            workers: self.authorizer_workers.within(fds),
+            workers: self.authorizer_workers.within(fds, self.authorizer_batch),
             queue: self.authorizer_queue,
             batch: self.authorizer_batch,
             limits: AnswerLimits {

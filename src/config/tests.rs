@@ -456,23 +456,20 @@ fn sizes_and_counts() {
     let config = read(&["--max-connections=1", "--authorizer-workers=1024"], &[]).unwrap();
     assert_eq!(config.max_connections, Some(1));
     assert_eq!(config.authorizer_workers, Workers::Exactly(1024));
-    assert_eq!(config.authorizer_workers.within(80), 1024);
-    for (fds, workers) in [(1 << 20, 256), (1024, 128), (4, 1)] {
-        assert_eq!(Workers::AsFdsAllow(256).within(fds), workers, "{fds}");
-    }
-    // Batches form where few calls are in flight.
-    for (arguments, workers) in [
-        (&["--authorizer-batch=1"][..], Workers::AsFdsAllow(256)),
-        (&["--authorizer-batch=2"], Workers::AsFdsAllow(8)),
-        (&["--authorizer-batch=1000"], Workers::AsFdsAllow(8)),
-        (
-            &["--authorizer-batch=64", "--authorizer-workers=32"],
-            Workers::Exactly(32),
-        ),
+    assert_eq!(config.authorizer_workers.within(80, 1), 1024);
+    for (fds, batch, workers) in [
+        (1 << 20, 1, 256),
+        (1024, 1, 128),
+        (4, 1, 1),
+        // Batches form where few calls are in flight.
+        (1 << 20, 2, 8),
+        (1 << 20, 1000, 8),
+        (40, 64, 5),
     ] {
-        let config = read(arguments, &[]).unwrap();
-        assert_eq!(config.authorizer_workers, workers, "{arguments:?}");
+        let default = Workers::AsFdsAllow(256);
+        assert_eq!(default.within(fds, batch), workers, "{fds} {batch}");
     }
+    assert_eq!(Workers::Exactly(32).within(80, 64), 32);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use wsify::clock::{Clock, Millis};
 use wsify::config::AccessLog;
 use wsify::connection::{Limits, Peer};
 use wsify::effect::{Answer, ConnId, Effect, Question, Verdict};
-use wsify::hub::{Hub, Settings};
+use wsify::hub::{FailurePolicy, Hub, Settings};
 use wsify::log::{Level, Log};
 use wsify::metrics::Metrics;
 use wsify::wire::answer_fields::AnswerFields;
@@ -30,12 +30,15 @@ pub struct Rig {
     wires: Vec<(ConnId, Far)>,
     /// Open questions to the authorizer, oldest first.
     pub questions: VecDeque<Question>,
+    /// How often the questions that were not put were wanted back, since the test last looked.
+    pub recalled: usize,
     /// Connections whose questions were withdrawn since the test last looked.
     pub withdrawn: Vec<ConnId>,
     /// Effects for the broker, oldest first.
     pub effects: VecDeque<Effect>,
     /// Verdicts on their way.
     answers: Vec<Answer>,
+    calls: u64,
     /// How many connections to evict in each turn.
     pub wanted: usize,
     clients: usize,
@@ -61,6 +64,7 @@ pub fn settings() -> Settings {
         proxies: Proxies::default(),
         proxy_protocol: false,
         authorizer: false,
+        failure: FailurePolicy::default(),
         access_log: AccessLog::All,
         instance: 1,
     }
@@ -72,6 +76,14 @@ fn status(verdict: Verdict) -> Option<u16> {
         Verdict::Allow => Some(200),
         Verdict::Deny => Some(403),
         Verdict::Unavailable => None,
+    }
+}
+
+/// The same question, as it comes back from a driver.
+fn copy(question: &Question) -> Question {
+    Question {
+        body: question.body.clone(),
+        ..*question
     }
 }
 
@@ -107,9 +119,11 @@ impl Rig {
             buffer: vec![0; 64 * 1024],
             wires: Vec::new(),
             questions: VecDeque::new(),
+            recalled: 0,
             withdrawn: Vec::new(),
             effects: VecDeque::new(),
             answers: Vec::new(),
+            calls: 0,
             wanted: 0,
             clients: 0,
             ticks: 0,
@@ -236,6 +250,7 @@ impl Rig {
         verdict: Verdict,
         state: Option<&str>,
     ) -> &mut Answer {
+        self.calls += 1;
         self.answers.push(Answer {
             to: question.from,
             verdict,
@@ -244,9 +259,10 @@ impl Rig {
             unreadable: None,
             wrong: Vec::new(),
             trouble: None,
-            call: None,
+            call: Some(self.calls),
             questions_in_call: 1,
             call_failed: verdict == Verdict::Unavailable,
+            question: (verdict == Verdict::Unavailable).then(|| copy(question)),
             took: Duration::from_millis(1),
         });
         self.answers.last_mut().expect("just put there")
@@ -278,6 +294,7 @@ impl Rig {
             match effect {
                 Effect::Ask(question) => self.questions.push_back(question),
                 Effect::Withdraw(from) => self.withdrawn.push(from),
+                Effect::Recall => self.recalled += 1,
                 other => self.effects.push_back(other),
             }
         }

@@ -226,7 +226,7 @@ fn heard_of_three(answer: &str) -> Vec<Answer> {
         question,
         asked: Instant::now(),
     });
-    let answers = outcomes.into_iter().zip(&tasks);
+    let answers = outcomes.into_iter().zip(tasks);
     answers.map(|(it, task)| it.answer(task, 1, 0)).collect()
 }
 

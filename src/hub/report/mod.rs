@@ -15,6 +15,7 @@ pub mod access_log;
 mod answers;
 pub mod asking;
 pub mod listeners;
+pub mod outage;
 pub mod tap;
 
 use self::tap::TapLine;
@@ -215,12 +216,6 @@ pub fn command_failed<S: Stream>(
             line.text("message", why);
         },
     );
-}
-
-/// A command was not done and its connection is closed, because the authorizer is down.
-pub fn command_abandoned<S: Stream>(hub: &mut Hub<S>, verb: Verb) {
-    let outcome = [verb.as_str(), "unavailable"];
-    hub.listeners.metrics.commands.add(outcome);
 }
 
 /// A message was no command.
