@@ -11,6 +11,7 @@
 //! main.rs                  arguments, configuration, log, server; one line on stderr if it cannot start
 //! config/mod.rs            the command line and the environment, turned once into a checked Config; no other file reads them
 //! config/flags.rs          every flag as data: name, default, help
+//! config/help.rs           the text of --help, made of it
 //! config/arguments.rs      arguments and variables as texts, and the errors that name them
 //! config/values.rs         checks and types of values
 //! config/stop.rs           why the program does not start, or ends early: a text and an exit status
@@ -92,17 +93,21 @@
 //! hub/commands.rs          join, leave and broadcast, once they are allowed
 //! hub/publish.rs           the one way to publish, and the one way to wait for it
 //! hub/replies.rs           what clients and backends are answered, and that it is reported
+//! hub/failure.rs           what becomes of what waits for an answer when the authorizer fails
+//! hub/questions.rs         questions on their way to the authorizer: put, held, asked again, taken back
 //! hub/settle.rs            what follows from a change to a connection, in named steps; how a WebSocket is closed
 //! hub/report/mod.rs        events: metrics, access log, taps and log listen
 //! hub/report/listeners.rs  these listeners, and the counts of every read and send
 //! hub/report/asking.rs     events of questions, and of commands that need none
 //! hub/report/answers.rs      what the log says of the authorizer's answers
 //! hub/report/access_log.rs   the access log: a line for an end, and for a refused request
+//! hub/report/outage.rs     an authorizer that fails: two log lines for an outage, and what becomes of questions meanwhile
 //! hub/report/tap.rs        taps: the filter of each, and lines on their way to them
 //! hub/state.rs             the hub's fields: facts, what follows from them, what leaves
 //! hub/settings.rs          what the hub is configured with
 //! hub/outage/mod.rs        what becomes of questions when the authorizer fails
 //! hub/outage/breaker.rs    whether the authorizer is down, and how fast questions may go out to it
+//! hub/outage/held.rs       questions that wait in the hub: in a line, or for the end of a pause
 //! hub/roster.rs            every connection by its id; how many there are of each kind
 //! hub/slots.rs             tables by slot, and the walk over all slots
 //! hub/agenda.rs            which connections and audiences have work: lists and the wheel

@@ -139,6 +139,11 @@ impl Pool {
         self.work().waiting.remove(from);
     }
 
+    /// Takes back all questions that have not been put.
+    pub(super) fn recall(&self) -> Waiting {
+        std::mem::take(&mut self.work().waiting)
+    }
+
     /// Takes all answers, those to questions that have waited too long among them. Returns what the pool is busy with, and
     /// when the next question will have waited too long.
     pub(super) fn collect(&self, into: &mut Vec<Answer>) -> (Load, Option<Instant>) {

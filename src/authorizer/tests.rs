@@ -1001,6 +1001,52 @@ fn a_withdrawn_question_is_not_put() {
 }
 
 #[test]
+fn recalled_questions_are_not_put_and_come_back_a_part_at_a_time() {
+    let (server, open) = gated(OK);
+    let mut desk = Desk::with(AuthorizerSettings {
+        queue: 200,
+        ..settings(&server.url())
+    });
+    assert!((0..151).all(|slot| desk.put(slot, Asked::Join)));
+    until(|| server.requests() == 1);
+    desk.authorizer.recall();
+    let mut back = Vec::new();
+    for count in [64, 64, 22] {
+        assert!(desk.authorizer.has_recalled());
+        let mut answers = Vec::new();
+        desk.authorizer.answers(&mut answers);
+        assert_eq!(answers.len(), count);
+        back.extend(answers);
+    }
+    assert!(!desk.authorizer.has_recalled());
+    for (answer, slot) in back.iter().zip(1..) {
+        assert_eq!((answer.to.slot, answer.call), (slot, None));
+        assert_eq!(answer.verdict, Verdict::Unavailable);
+        assert_eq!(answer.failure(), Some("not_put"));
+        let returned = answer.question.as_ref().unwrap();
+        assert_eq!(returned.body, question(slot, Asked::Join).body);
+    }
+    // The one with the worker is answered, and the pool goes on.
+    open.store(true, SeqCst);
+    let answer = desk.hear(1).remove(0);
+    assert_eq!((answer.to.slot, answer.verdict), (0, Verdict::Allow));
+    assert!(answer.question.is_none());
+    desk.settled();
+    assert_eq!((desk.load(), server.requests()), ((0, 0), 1));
+    assert_eq!(desk.ask().verdict, Verdict::Allow);
+}
+
+#[test]
+fn a_failed_question_comes_back_with_its_answer() {
+    let server = Server::always("HTTP/1.1 503 Oh\r\nContent-Length: 0\r\n\r\n");
+    let mut desk = Desk::new(&server.url());
+    let answer = desk.ask();
+    assert_eq!(answer.failure(), Some("5xx"));
+    let returned = answer.question.unwrap();
+    assert_eq!(returned.body, question(1, Asked::Join).body);
+}
+
+#[test]
 fn a_question_waits_for_a_worker_no_longer_than_a_call_may_take() {
     let server = Server::new(|peer| peer.stay());
     let timeout = Duration::from_millis(300);

@@ -29,7 +29,7 @@ impl Pool {
         work.spawning -= 1;
         let mut next = self.next(work, false, &seat, client.rest);
         while let Some(task) = next {
-            let answer = self.put(&mut client, &task);
+            let answer = self.put(&mut client, task);
             let finished = shielded(&mut client, &self.clients, Client::finish_at_hand);
             let mut work = self.work();
             let first = work.deliver(answer);
@@ -46,12 +46,12 @@ impl Pool {
     }
 
     /// Puts a question to the authorizer.
-    fn put(&self, client: &mut Client, task: &Task) -> Answer {
+    fn put(&self, client: &mut Client, task: Task) -> Answer {
         // A panic in there would be a defect of a library. It costs this connection and no question.
         let outcome = shielded(client, &self.clients, |client| client.ask(&task.question));
         let outcome = outcome
             .unwrap_or_else(|| Outcome::nothing("the call failed inside the server".to_owned()));
-        Answer {
+        let answer = Answer {
             to: task.question.from,
             verdict: outcome.verdict,
             status: outcome.status,
@@ -61,8 +61,10 @@ impl Pool {
             trouble: outcome.trouble,
             call: Some(self.calls.fetch_add(1, Ordering::Relaxed)),
             call_failed: outcome.call_failed,
+            question: None,
             took: task.asked.elapsed(),
-        }
+        };
+        answer.returning(task.question)
     }
 
     /// Waits for the rest of an answer. Where that takes long, this worker does not count as about to be idle any more.

@@ -11,7 +11,8 @@ use std::ffi::{OsStr, OsString};
 
 use argh::FromArgs;
 
-use super::flags::{FLAGS, Flag, Given, ValueKind, help, names};
+use super::flags::{FLAGS, Flag, Given, ValueKind, names};
+use super::help;
 use super::stop::Stop;
 use super::values::items;
 use crate::secret::HIDDEN;
@@ -102,7 +103,7 @@ fn named(argument: &str) -> Result<(&str, Option<&str>), Stop> {
     };
     match (name, value) {
         ("", _) => Err(stray(argument)),
-        ("help" | "h", None) => Err(Stop::asked_for(help())),
+        ("help" | "h", None) => Err(Stop::asked_for(help::text())),
         ("version", None) => Err(Stop::asked_for(concat!(
             "wsify ",
             env!("CARGO_PKG_VERSION")

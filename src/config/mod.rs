@@ -6,6 +6,7 @@
 mod arguments;
 mod dsn;
 mod flags;
+mod help;
 mod stop;
 mod values;
 
@@ -18,7 +19,7 @@ use self::arguments::{Arguments, Setting};
 pub use self::dsn::{Credentials, RedisAddress, RedisDsn};
 pub use self::flags::{FLAGS, Flag};
 pub use self::stop::Stop;
-pub use self::values::{AccessLog, Listen, Workers};
+pub use self::values::{AccessLog, AuthorizerFailure, Listen, Workers};
 use crate::authorizer::{AuthorizerSettings, Url};
 use crate::log::{Format, Level};
 use crate::secret::Secret;
@@ -37,6 +38,9 @@ pub struct Config {
     pub authorizer_timeout: Duration,
     pub authorizer_workers: Workers,
     pub authorizer_queue: usize,
+    pub authorizer_failure: AuthorizerFailure,
+    /// With `hold`.
+    pub authorizer_hold: Duration,
     /// Two at most; empty: calls are not signed.
     pub authorizer_key: Vec<Secret>,
     pub broker: BrokerChoice,
@@ -170,6 +174,8 @@ impl Config {
             authorizer_workers: workers(&set(AUTHORIZER_WORKERS)?)?,
             // A question waits with its JSON, of a few hundred bytes: gigabytes at most.
             authorizer_queue: set(AUTHORIZER_QUEUE)?.checked(|t| count(t, 1..=10_000_000))?,
+            authorizer_failure: set(AUTHORIZER_FAILURE)?.checked(authorizer_failure)?,
+            authorizer_hold: set(AUTHORIZER_HOLD)?.checked(some_duration)?,
             authorizer_key: set(AUTHORIZER_KEY)?.checked(signing_keys)?,
             broker: match set(BROKER_DRIVER)?.checked(driver)? {
                 Driver::Memory => BrokerChoice::Memory,

@@ -215,6 +215,24 @@ pub const FAMILIES: &[Family] = &[
         samples: |metrics, _, out| out.by("class", &metrics.authorizer_answers),
     },
     Family {
+        name: "wsify_authorizer_failures_total",
+        kind: Kind::Counter,
+        about: "questions that failed, by `kind`: `5xx`, `no_answer`, `bad_answer`, `not_put` (queue full, or waited too long), `refused` (not asked, as it is down)",
+        samples: |metrics, _, out| out.by("kind", &metrics.authorizer_failures),
+    },
+    Family {
+        name: "wsify_authorizer_up",
+        kind: Kind::Gauge,
+        about: "0 while the authorizer is down, else 1; with `--authorizer-failure close` 0 from a failed call to the next answer",
+        samples: |_, now, out| out.value(u8::from(now.authorizer_up)),
+    },
+    Family {
+        name: "wsify_authorizer_held",
+        kind: Kind::Gauge,
+        about: "questions that are held until the authorizer is back, those being asked again included",
+        samples: |_, now, out| out.value(now.questions_held),
+    },
+    Family {
         name: "wsify_authorizer_duration_seconds",
         kind: Kind::Histogram,
         about: "time from a question's arrival in the queue to its answer",

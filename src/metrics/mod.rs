@@ -55,6 +55,8 @@ pub struct Metrics {
     pub verdicts: Counters<&'static str>,
     /// The authorizer's answers by [`answer_class`].
     pub authorizer_answers: Counters<&'static str>,
+    /// Questions that failed, by kind.
+    pub authorizer_failures: Counters<&'static str>,
     /// From a question's arrival in the queue to its verdict.
     pub verdict_time: Histogram,
     /// From the turn in which a batch was begun to the end of that in which the last member had it.
@@ -87,6 +89,9 @@ pub struct Gauges {
     pub questions_in_flight: u64,
     /// Questions that wait for a worker.
     pub questions_waiting: u64,
+    pub authorizer_up: bool,
+    /// Questions that are held.
+    pub questions_held: u64,
     pub broker_up: bool,
     /// Times that the broker was lost and found again.
     pub broker_reconnections: u64,
@@ -114,7 +119,13 @@ impl Metrics {
     /// All at zero, for a process that began at `started`.
     pub fn new(started: SystemTime) -> Metrics {
         let command = |name| move |outcome| [name, outcome];
-        let outcomes = ["ok", "not_authorized", "bad_channel", "unavailable"];
+        let outcomes = [
+            "ok",
+            "not_authorized",
+            "bad_channel",
+            "unavailable",
+            "authorizer_down",
+        ];
         let commands = ["broadcast", "join", "leave"].map(|name| outcomes.map(command(name)));
         Metrics {
             started,
@@ -141,6 +152,7 @@ impl Metrics {
             unasked: Counters::of(&["allow", "max_age"]),
             verdicts: Counters::of(&["allow", "deny", "unavailable"]),
             authorizer_answers: Counters::of(&ANSWER_CLASSES),
+            authorizer_failures: Counters::of(&FAILURES),
             verdict_time: Histogram::new(VERDICT_TIMES),
             fanout_time: Histogram::new(FANOUT_TIMES),
             turn_time: Histogram::new(TURN_TIMES),
@@ -153,6 +165,9 @@ impl Metrics {
         self.deliveries = self.deliveries.saturating_add(u64::from(contents));
     }
 }
+
+/// How a question may fail; `refused` is not put, as the authorizer is down.
+const FAILURES: [&str; 5] = ["5xx", "no_answer", "bad_answer", "not_put", "refused"];
 
 /// What [`answer_class`] may be, the frequent ones in front.
 const ANSWER_CLASSES: [&str; 8] = ["200", "4xx", "5xx", "none", "2xx", "3xx", "1xx", "other"];

@@ -26,7 +26,7 @@ use wsify::wire::channel_name::ChannelName;
 
 use crate::broker::Broker;
 use crate::client::{Client, broadcast, join, leave, upgrade, with_id};
-use crate::house::{House, settings};
+use crate::rig::{Rig, settings};
 
 const SEEDS: u64 = 100;
 const STEPS: usize = 250;
@@ -140,7 +140,7 @@ struct Actor {
 
 struct Sim {
     dice: u64,
-    house: House,
+    rig: Rig,
     broker: Option<Broker>,
     channels: usize,
     actors: Vec<Actor>,
@@ -166,11 +166,11 @@ impl Sim {
             ..settings()
         };
         settings.limits.ping_interval = 0;
-        let mut house = House::with(settings);
-        let mut broker = (seed % 3 == 0).then(|| Broker::up(&mut house));
+        let mut rig = Rig::with(settings);
+        let mut broker = seed.is_multiple_of(3).then(|| Broker::up(&mut rig));
         let channels = [3, 40][(seed / 3 % 2) as usize];
-        let witness = house.upgrading("");
-        house.answer_fields(
+        let witness = rig.upgrading("");
+        rig.answer_fields(
             Verdict::Allow,
             AnswerFields {
                 channels: (0..channels)
@@ -180,11 +180,11 @@ impl Sim {
             },
         );
         if let Some(broker) = &mut broker {
-            broker.settle(&mut house);
+            broker.settle(&mut rig);
         }
         let mut sim = Sim {
             dice: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
-            house,
+            rig,
             broker,
             channels,
             actors: Vec::new(),
@@ -199,7 +199,7 @@ impl Sim {
         for _ in 0..STEPS {
             for _ in 0..1 + sim.below(4) {
                 sim.act();
-                sim.house.tick();
+                sim.rig.tick();
             }
             sim.rest();
             sim.judge();
@@ -223,7 +223,7 @@ impl Sim {
     }
 
     fn now(&self) -> Millis {
-        self.house.hub.clock.now
+        self.rig.hub.clock.now
     }
 
     // -- what happens
@@ -242,7 +242,7 @@ impl Sim {
         if self.actors.iter().filter(|a| !a.gone).count() >= MOST_CLIENTS {
             return;
         }
-        let client = self.house.client();
+        let client = self.rig.client();
         client.send(&upgrade("/ws", ""));
         self.by_id.insert(client.id, self.actors.len());
         self.actors.push(Actor {
@@ -308,7 +308,7 @@ impl Sim {
     fn answer_late(&mut self) {
         if let Some(question) = self.late.pop() {
             let fields = self.fields(question.asked, Verdict::Allow);
-            self.house
+            self.rig
                 .send_verdict(&question, Verdict::Allow, None)
                 .fields = Some(Box::new(fields));
         }
@@ -331,7 +331,7 @@ impl Sim {
             _ => Verdict::Allow,
         };
         let fields = self.fields(question.asked, verdict);
-        self.house.send_verdict(&question, verdict, None).fields = Some(Box::new(fields.clone()));
+        self.rig.send_verdict(&question, verdict, None).fields = Some(Box::new(fields.clone()));
         match open {
             Open::Connect => self.connected(at, verdict, fields),
             Open::Command(cmd) => self.decided(at, cmd, verdict, fields),
@@ -432,9 +432,9 @@ impl Sim {
     /// It is closed by the server, and goes as soon as it has heard why.
     fn lose_later(&mut self, at: usize) {
         self.sum.closed += 1;
-        self.house.run();
+        self.rig.run();
         if let Some(broker) = &mut self.broker {
-            broker.settle(&mut self.house);
+            broker.settle(&mut self.rig);
         }
         self.hear();
         let actor = &mut self.actors[at];
@@ -541,13 +541,13 @@ impl Sim {
 
     /// The loop comes to rest, and the model with it.
     fn rest(&mut self) {
-        self.house.run();
+        self.rig.run();
         if let Some(broker) = &mut self.broker {
-            broker.settle(&mut self.house);
+            broker.settle(&mut self.rig);
         }
-        self.house.withdrawn.clear();
+        self.rig.withdrawn.clear();
         let mut asked: HashMap<usize, Question> = HashMap::new();
-        for question in std::mem::take(&mut self.house.questions) {
+        for question in std::mem::take(&mut self.rig.questions) {
             let at = self.by_id[&question.from];
             let other = asked.insert(at, question);
             assert!(other.is_none(), "one question at a time");
@@ -637,7 +637,7 @@ impl Sim {
             actor.expected.clear();
         }
         let members: usize = self.actors.iter().map(|a| a.members.len()).sum();
-        let inventory = self.house.hub.inventory();
+        let inventory = self.rig.hub.inventory();
         assert_eq!(inventory.memberships, members + self.channels);
         let mut heard = self.witness.hear();
         let mut published: Vec<String> = self.published.drain(..).map(|(_, it)| it).collect();
@@ -651,7 +651,7 @@ impl Sim {
         let until = self.now() + time;
         while self.now() < until {
             let step = (until - self.now()).min(20);
-            self.house.pass(step);
+            self.rig.pass(step);
             self.rest();
         }
     }
@@ -667,7 +667,7 @@ impl Sim {
             self.rest();
         }
         self.pass(10_000);
-        self.house.assert_empty();
+        self.rig.assert_empty();
     }
 }
 

@@ -21,7 +21,7 @@ use wsify::hub::Settings;
 use super::client::{
     Client, broadcast, close, frame, get, join, leave, post, text, upgrade, with_id,
 };
-use super::house::{House, settings};
+use super::rig::{Rig, settings};
 
 const CHANNELS: [&str; 4] = ["a", "b", "é", "\\u0061"];
 /// How many bytes of a script are played. A script without an open WebSocket by then is not worth the time.
@@ -29,7 +29,7 @@ const LONGEST: usize = 2_000;
 
 struct Script<'s> {
     bytes: &'s [u8],
-    house: House,
+    rig: Rig,
     clients: Vec<Client>,
 }
 
@@ -49,7 +49,7 @@ pub fn play(bytes: &[u8]) {
     settings.limits.max_message = 1_000;
     let mut script = Script {
         bytes: &bytes[..bytes.len().min(LONGEST)],
-        house: House::with(settings),
+        rig: Rig::with(settings),
         clients: Vec::new(),
     };
     while !script.bytes.is_empty() {
@@ -86,7 +86,7 @@ impl<'s> Script<'s> {
         let event = self.byte()?;
         match event {
             b'n' => {
-                let client = self.house.client();
+                let client = self.rig.client();
                 self.clients.push(client);
             }
             b'u' => self.client()?.send(&upgrade("/ws?a=b", "")),
@@ -131,41 +131,41 @@ impl<'s> Script<'s> {
             }
             b'w' => self.client()?.far.widen(1 << 20),
             b'a' | b'd' | b'o' => {
-                let which = usize::from(self.byte()?) % self.house.questions.len().max(1);
-                let question = self.house.questions.remove(which)?;
+                let which = usize::from(self.byte()?) % self.rig.questions.len().max(1);
+                let question = self.rig.questions.remove(which)?;
                 let verdict = match event {
                     b'a' => Verdict::Allow,
                     b'd' => Verdict::Deny,
                     _ => Verdict::Unavailable,
                 };
-                self.house.send_verdict(&question, verdict, Some("{}"));
+                self.rig.send_verdict(&question, verdict, Some("{}"));
             }
             b'+' => {
                 let root = u64::from(self.byte()?);
-                self.house.hub.clock.now += root * root;
+                self.rig.hub.clock.now += root * root;
             }
             b'i' => {
                 let size = usize::from(self.byte()?) + 1;
-                self.house.buffer.truncate(size);
+                self.rig.buffer.truncate(size);
             }
-            b'D' => self.house.hub.drain(10_000),
-            _ => self.house.tick(),
+            b'D' => self.rig.hub.drain(10_000),
+            _ => self.rig.tick(),
         }
         Some(())
     }
 
     fn end(mut self) {
-        self.house.run();
+        self.rig.run();
         for client in &self.clients {
             client.far.widen(1 << 30);
             client.far.reset();
         }
-        self.house.run();
-        while let Some(question) = self.house.questions.pop_front() {
-            self.house.send_verdict(&question, Verdict::Allow, None);
-            self.house.run();
+        self.rig.run();
+        while let Some(question) = self.rig.questions.pop_front() {
+            self.rig.send_verdict(&question, Verdict::Allow, None);
+            self.rig.run();
         }
-        self.house.pass(100_000);
-        self.house.assert_empty();
+        self.rig.pass(100_000);
+        self.rig.assert_empty();
     }
 }

@@ -26,7 +26,7 @@ use wsify::wire::channel_name::ChannelName;
 
 use crate::broker::Broker;
 use crate::client::{Client, broadcast, close, join, leave, post, with_id};
-use crate::house::House;
+use crate::rig::Rig;
 
 const SEEDS: u64 = 300;
 const STEPS: usize = 1_000;
@@ -126,7 +126,7 @@ struct Message {
 
 struct Sim {
     dice: u64,
-    house: House,
+    rig: Rig,
     broker: Broker,
     actors: Vec<Actor>,
     messages: Vec<Message>,
@@ -155,14 +155,14 @@ fn number(content: &str) -> usize {
 
 impl Sim {
     fn play(seed: u64, sum: Sum) -> Sum {
-        let mut house = match seed % 3 {
-            0 => House::asking(),
-            _ => House::open(),
+        let mut rig = match seed % 3 {
+            0 => Rig::with_authorizer(),
+            _ => Rig::new(),
         };
-        let broker = Broker::up(&mut house);
+        let broker = Broker::up(&mut rig);
         let mut sim = Sim {
             dice: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
-            house,
+            rig,
             broker,
             actors: Vec::new(),
             messages: Vec::new(),
@@ -206,7 +206,7 @@ impl Sim {
                 }
                 // Refused channels are asked for again after a while.
                 if self.refuses > 0 && self.below(4) == 0 {
-                    self.house.hub.clock.now += 200;
+                    self.rig.hub.clock.now += 200;
                 }
             }
             52..54 if self.below(100) < self.refuses => {
@@ -226,12 +226,12 @@ impl Sim {
                 self.executed(n);
             }
             66..86 => self.bring(),
-            86..92 => self.broker.read_publisher(&mut self.house),
+            86..92 => self.broker.read_publisher(&mut self.rig),
             92..97 => {
                 let deny = self.below(8) == 0;
-                if !self.house.questions.is_empty() {
+                if !self.rig.questions.is_empty() {
                     let verdict = if deny { Verdict::Deny } else { Verdict::Allow };
-                    self.house.answer(verdict);
+                    self.rig.answer(verdict);
                     self.tick();
                 }
             }
@@ -242,25 +242,25 @@ impl Sim {
                 }
             }
         }
-        if !self.broker.listening || !self.broker.publishing || !self.house.hub.is_broker_up() {
+        if !self.broker.listening || !self.broker.publishing || !self.rig.hub.is_broker_up() {
             self.trouble = self.step;
         }
     }
 
     /// A link breaks or comes back.
     fn links(&mut self) {
-        let (broker, house) = (&mut self.broker, &mut self.house);
+        let (broker, rig) = (&mut self.broker, &mut self.rig);
         match (broker.publishing, broker.listening) {
-            (false, _) => broker.mend_publishing(house),
+            (false, _) => broker.mend_publishing(rig),
             (_, false) => {
                 self.epoch += 1;
-                broker.mend_listening(house);
+                broker.mend_listening(rig);
             }
             _ => {
                 self.sum.breaks += 1;
                 match self.below(3) {
-                    0 => self.broker.break_publishing(&mut self.house),
-                    _ => self.broker.break_listening(&mut self.house),
+                    0 => self.broker.break_publishing(&mut self.rig),
+                    _ => self.broker.break_listening(&mut self.rig),
                 }
             }
         }
@@ -272,7 +272,7 @@ impl Sim {
             return;
         }
         let backend = self.below(4) == 0;
-        let client = self.house.client();
+        let client = self.rig.client();
         let mut said = VecDeque::new();
         if !backend {
             client.send(&crate::client::upgrade("/ws", ""));
@@ -295,7 +295,7 @@ impl Sim {
 
     /// Allows the upgrade of a client, with some channels if it is asked about. Returns which.
     fn allow_upgrade(&mut self, id: ConnId) -> usize {
-        let questions = &mut self.house.questions;
+        let questions = &mut self.rig.questions;
         let Some(nth) = questions.iter().position(|question| question.from == id) else {
             return 0;
         };
@@ -309,7 +309,7 @@ impl Sim {
             channels: names.map(|c| ChannelName::checked(&name(c))).collect(),
             ..AnswerFields::default()
         };
-        let answer = self.house.send_verdict(&question, Verdict::Allow, None);
+        let answer = self.rig.send_verdict(&question, Verdict::Allow, None);
         answer.fields = Some(Box::new(fields));
         joined
     }
@@ -384,8 +384,8 @@ impl Sim {
     }
 
     fn tick(&mut self) {
-        self.house.tick();
-        self.broker.take(&mut self.house);
+        self.rig.tick();
+        self.broker.take(&mut self.rig);
         for at in 0..self.actors.len() {
             if !self.actors[at].gone {
                 for line in self.actors[at].client.hear() {
@@ -398,7 +398,7 @@ impl Sim {
     /// redis has published: every channel that has to be subscribed is.
     fn executed(&mut self, n: usize) {
         let channel = self.messages[n].channel;
-        let up = self.house.hub.is_broker_up();
+        let up = self.rig.hub.is_broker_up();
         for actor in self.actors.iter().filter(|a| !a.gone) {
             let Some(stretch) = actor.stretches.get(&channel) else {
                 continue;
@@ -414,7 +414,7 @@ impl Sim {
 
     fn bring(&mut self) {
         let before = self.broker.refusals;
-        let brought = self.broker.read_listener(&mut self.house);
+        let brought = self.broker.read_listener(&mut self.rig);
         if self.broker.refusals > before {
             self.refused = self.step;
             self.sum.refusals += 1;
@@ -541,22 +541,22 @@ impl Sim {
             while !self.broker.publishing || !self.broker.listening {
                 self.links();
             }
-            if !self.house.questions.is_empty() {
-                self.house.answer(Verdict::Allow);
+            if !self.rig.questions.is_empty() {
+                self.rig.answer(Verdict::Allow);
             }
             self.tick();
             self.broker.execute_change();
             if let Some((_, content)) = self.broker.execute_publication() {
                 self.executed(number(&content));
             }
-            self.broker.read_publisher(&mut self.house);
+            self.broker.read_publisher(&mut self.rig);
             self.bring();
-            if self.broker.is_quiet() && !self.house.has_work() && self.house.questions.is_empty() {
-                if self.house.hub.is_broker_up() {
+            if self.broker.is_quiet() && !self.rig.has_work() && self.rig.questions.is_empty() {
+                if self.rig.hub.is_broker_up() {
                     return;
                 }
                 // Refused channels are asked for again.
-                self.house.hub.clock.now += 100;
+                self.rig.hub.clock.now += 100;
             }
         }
         panic!("it does not come to rest");
@@ -564,7 +564,7 @@ impl Sim {
 
     fn judge(&mut self) {
         self.tick();
-        assert!(self.house.hub.is_broker_up());
+        assert!(self.rig.hub.is_broker_up());
         let mut members = BTreeSet::new();
         for (at, actor) in self.actors.iter().enumerate().filter(|(_, a)| !a.gone) {
             assert!(actor.said.is_empty(), "{at}: {:?}", actor.said);
@@ -586,9 +586,9 @@ impl Sim {
             actor.client.far.reset();
         }
         self.come_to_rest();
-        self.house.pass(100_000);
+        self.rig.pass(100_000);
         self.come_to_rest();
         assert!(self.broker.subscribed.is_empty());
-        self.house.assert_empty();
+        self.rig.assert_empty();
     }
 }

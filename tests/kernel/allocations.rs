@@ -13,7 +13,7 @@ use wsify::clock::Clock;
 use wsify::config::AccessLog;
 use wsify::connection::{Limits, Peer};
 use wsify::effect::ConnId;
-use wsify::hub::{Hub, Settings};
+use wsify::hub::{FailurePolicy, Hub, Settings};
 use wsify::log::{Level, Log};
 use wsify::metrics::Metrics;
 use wsify::wire::forwarded::Proxies;
@@ -22,15 +22,15 @@ use wsify::wire::origins::Origins;
 const MEMBERS: u32 = 300;
 const BROADCAST: &str = r#"{"command":"broadcast","args":{"channel":"a","content":"a content for every member of it"}}"#;
 
-struct House {
+struct PuppetHub {
     hub: Hub<Puppet>,
     buffer: Vec<u8>,
     members: Vec<ConnId>,
 }
 
-impl House {
+impl PuppetHub {
     /// Members whose handshake has `header`.
-    fn of_members(header: &str) -> House {
+    fn of_members(header: &str) -> PuppetHub {
         let settings = Settings {
             limits: Limits {
                 handshake_timeout: 10_000,
@@ -49,6 +49,7 @@ impl House {
             proxies: Proxies::default(),
             proxy_protocol: false,
             authorizer: false,
+            failure: FailurePolicy::default(),
             access_log: AccessLog::Errors,
             instance: 1,
         };
@@ -58,20 +59,20 @@ impl House {
             ..Clock::default()
         };
         let metrics = Metrics::new(SystemTime::UNIX_EPOCH);
-        let mut house = House {
+        let mut puppets = PuppetHub {
             hub: Hub::new(settings, clock, metrics, Log::in_memory(Level::Info)),
             buffer: vec![0; 64 * 1024],
             members: Vec::new(),
         };
         for number in 0..MEMBERS {
             let peer = Peer::new(([127, 0, 0, 1], 1).into());
-            let id = house.hub.accept(Puppet::new(number), peer).unwrap();
-            house.hears(id, format!("{UPGRADE}{header}\r\n").as_bytes());
+            let id = puppets.hub.accept(Puppet::new(number), peer).unwrap();
+            puppets.hears(id, format!("{UPGRADE}{header}\r\n").as_bytes());
             let join = r#"{"command":"join","args":{"channel":"a"}}"#;
-            house.hears(id, &frame(TEXT, join));
-            house.members.push(id);
+            puppets.hears(id, &frame(TEXT, join));
+            puppets.members.push(id);
         }
-        house
+        puppets
     }
 
     /// Handles a client's message, and everything that follows from it.
@@ -105,22 +106,22 @@ const DIALECTS: [&str; 2] = ["", "Sec-WebSocket-Protocol: wsify.v1\r\n"];
 #[test]
 fn a_broadcast_takes_none() {
     for header in DIALECTS {
-        let mut house = House::of_members(header);
+        let mut puppets = PuppetHub::of_members(header);
         let one = frame(TEXT, BROADCAST);
-        assert_eq!(house.allocations(&one), (0, 1), "{header}");
-        assert_eq!(house.allocations(&one.repeat(40)), (0, 1), "{header}");
+        assert_eq!(puppets.allocations(&one), (0, 1), "{header}");
+        assert_eq!(puppets.allocations(&one.repeat(40)), (0, 1), "{header}");
     }
 }
 
 #[test]
 fn a_payload_is_copied_once() {
-    let mut house = House::of_members("");
-    house.allocations(&frame(TEXT, BROADCAST));
+    let mut puppets = PuppetHub::of_members("");
+    puppets.allocations(&frame(TEXT, BROADCAST));
     let said = BROADCAST.replace("content for", &"x".repeat(60_000));
     let message = frame(TEXT, &said);
-    let first = house.members[0];
+    let first = puppets.members[0];
     // There is no buffer of this size before, so each copy allocates one.
-    let counted = allocation_counter::measure(|| house.hears(first, &message));
+    let counted = allocation_counter::measure(|| puppets.hears(first, &message));
     assert!(
         (60_000..120_000).contains(&counted.bytes_total),
         "{counted:?}"
@@ -129,7 +130,7 @@ fn a_payload_is_copied_once() {
 
 #[test]
 fn a_command_without_id_takes_none() {
-    let mut house = House::of_members("");
+    let mut puppets = PuppetHub::of_members("");
     for (command, taken) in [
         (r#"{"command":"join","args":{"channel":"a"}}"#, 0),
         (r#"{"command":"leave","args":{"channel":"b"}}"#, 0),
@@ -145,7 +146,7 @@ fn a_command_without_id_takes_none() {
         ),
     ] {
         let message = frame(TEXT, command);
-        assert_eq!(house.allocations(&message), (taken, 0), "{command}");
+        assert_eq!(puppets.allocations(&message), (taken, 0), "{command}");
     }
 }
 

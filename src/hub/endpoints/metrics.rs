@@ -42,6 +42,8 @@ fn gauges<S: Stream>(hub: &Hub<S>) -> Gauges {
         lost_tap_lines: listeners.taps.lost(),
         questions_in_flight: hub.drivers.questions_in_flight,
         questions_waiting: hub.drivers.questions_waiting,
+        authorizer_up: hub.outage.is_up(),
+        questions_held: hub.outage.held() as u64,
         broker_up: hub.is_broker_up(),
         broker_reconnections: hub.drivers.broker_reconnections,
         dropped_log_lines: listeners.log.dropped(),

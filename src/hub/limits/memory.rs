@@ -21,6 +21,8 @@ pub struct Memory {
     most_of_one: usize,
     /// Bytes of input that wait.
     inbound: usize,
+    /// Bytes of questions that are held.
+    held: usize,
     /// Each slot's part of them.
     parts: Slots<u32>,
 }
@@ -31,13 +33,19 @@ impl Memory {
             most,
             most_of_one,
             inbound: 0,
+            held: 0,
             parts: Slots::default(),
         }
     }
 
-    /// Sets how many bytes of input wait from the connection in `slot`.
+    /// Notes that the questions which are held have so many bytes now.
+    pub fn hold(&mut self, bytes: usize) {
+        self.held = bytes;
+    }
+
+    /// Sets how many bytes of input wait from the connection in `slot`. Returns whether there are more than before.
     #[inline]
-    pub fn note(&mut self, slot: u32, bytes: usize) {
+    pub fn note(&mut self, slot: u32, bytes: usize) -> bool {
         let part = match bytes {
             0 => self.parts.get_mut(slot),
             _ => self.parts.entry(slot),
@@ -50,19 +58,22 @@ impl Memory {
                 .inbound
                 .saturating_sub(before as usize)
                 .saturating_add(bytes as usize);
+            return bytes > before;
         }
+        false
     }
 
     /// Bytes that wait, in both directions.
     pub fn total(&self, runs: &Runs) -> usize {
         self.inbound
+            .saturating_add(self.held)
             .saturating_add(runs.held)
             .saturating_add(runs.waiting.own)
     }
 
     /// Bytes of input that may still wait.
     pub fn room_in(&self) -> usize {
-        (self.most / 2).saturating_sub(self.inbound)
+        (self.most / 2).saturating_sub(self.inbound.saturating_add(self.held))
     }
 
     /// Bytes of output that may still wait.

@@ -159,7 +159,7 @@ impl AccessLogger {
         match self.faults.take_left_out(now) {
             0 => {}
             more => self.log.info(
-                "more faults in one second than the access log writes",
+                "the access log left out lines: too many in one second",
                 &[("left_out", Value::Number(more))],
             ),
         }

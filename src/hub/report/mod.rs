@@ -15,6 +15,7 @@ pub mod access_log;
 mod answers;
 pub mod asking;
 pub mod listeners;
+pub mod outage;
 pub mod tap;
 
 use self::tap::TapLine;
@@ -217,12 +218,6 @@ pub fn command_failed<S: Stream>(
     );
 }
 
-/// A command was not done and its connection is closed, because the authorizer is down.
-pub fn command_abandoned<S: Stream>(hub: &mut Hub<S>, verb: Verb) {
-    let outcome = [verb.as_str(), "unavailable"];
-    hub.listeners.metrics.commands.add(outcome);
-}
-
 /// A message was no command.
 pub fn message_rejected<S: Stream>(hub: &mut Hub<S>, id: ConnId, rejected: &Rejected) {
     let code = rejected.fault.code.as_str();
@@ -307,7 +302,7 @@ pub fn overloaded<S: Stream>(hub: &mut Hub<S>) {
     if hub.listeners.overloaded.begin(hub.clock.now) {
         let bytes = hub.usage.memory.total(&hub.runs) as u64;
         hub.listeners.log.warn(
-            "too much waits: connections that hold much of it are ended; see --max-total-queue-size",
+            "too much waits in the queues: the largest holders are disconnected; see --max-total-queue-size",
             &[("bytes", Value::Number(bytes))],
         );
     }
@@ -318,7 +313,7 @@ pub fn look_whether_relaxed<S: Stream>(hub: &mut Hub<S>) {
     let overloaded = &mut hub.listeners.overloaded;
     if overloaded.holds() && hub.usage.memory.is_relaxed(&hub.runs) && overloaded.end(hub.clock.now)
     {
-        let room = "there is room again for what has to wait";
+        let room = "there is room again in the queues";
         hub.listeners.log.info(room, &[]);
     }
 }

@@ -1,7 +1,7 @@
-//! The hub driven as `server.rs` drives it, with scripted time, edges and verdicts.
+//! A test rig for the hub: drives it as `server.rs` does, with scripted clients, time, edges and verdicts.
 //!
-//! Owns: the hub, the clients and the questions that are open. [`House::tick`] is one turn of the loop;
-//! [`House::run`] goes on until nothing is left to do.
+//! Owns: the hub, the clients' streams and the open questions. [`Rig::tick`] is one turn of the loop; [`Rig::run`] runs
+//! it until nothing is left to do.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
@@ -10,7 +10,7 @@ use wsify::clock::{Clock, Millis};
 use wsify::config::AccessLog;
 use wsify::connection::{Limits, Peer};
 use wsify::effect::{Answer, ConnId, Effect, Question, Verdict};
-use wsify::hub::{Hub, Settings};
+use wsify::hub::{FailurePolicy, Hub, Settings};
 use wsify::log::{Level, Log};
 use wsify::metrics::Metrics;
 use wsify::wire::answer_fields::AnswerFields;
@@ -23,19 +23,22 @@ use super::pipe::{Far, Pipe, pipe};
 /// Turns after which a loop that never comes to rest counts as spinning.
 const SPIN: usize = 20_000;
 
-pub struct House {
+pub struct Rig {
     pub hub: Hub<Pipe>,
     pub log: Log,
     pub buffer: Vec<u8>,
     wires: Vec<(ConnId, Far)>,
     /// Open questions to the authorizer, oldest first.
     pub questions: VecDeque<Question>,
+    /// How often the questions that were not put were wanted back, since the test last looked.
+    pub recalled: usize,
     /// Connections whose questions were withdrawn since the test last looked.
     pub withdrawn: Vec<ConnId>,
     /// Effects for the broker, oldest first.
     pub effects: VecDeque<Effect>,
     /// Verdicts on their way.
     answers: Vec<Answer>,
+    calls: u64,
     /// How many connections to evict in each turn.
     pub wanted: usize,
     clients: usize,
@@ -61,6 +64,7 @@ pub fn settings() -> Settings {
         proxies: Proxies::default(),
         proxy_protocol: false,
         authorizer: false,
+        failure: FailurePolicy::default(),
         access_log: AccessLog::All,
         instance: 1,
     }
@@ -75,25 +79,33 @@ fn status(verdict: Verdict) -> Option<u16> {
     }
 }
 
-impl House {
+/// The same question, as it comes back from a driver.
+fn copy(question: &Question) -> Question {
+    Question {
+        body: question.body.clone(),
+        ..*question
+    }
+}
+
+impl Rig {
     /// Without an authorizer.
-    pub fn open() -> House {
-        House::with(settings())
+    pub fn new() -> Rig {
+        Rig::with(settings())
     }
 
     /// With an authorizer, which the test plays.
-    pub fn asking() -> House {
-        House::with(Settings {
+    pub fn with_authorizer() -> Rig {
+        Rig::with(Settings {
             authorizer: true,
             ..settings()
         })
     }
 
-    pub fn with(settings: Settings) -> House {
-        House::with_level(settings, Level::Debug)
+    pub fn with(settings: Settings) -> Rig {
+        Rig::with_level(settings, Level::Debug)
     }
 
-    pub fn with_level(settings: Settings, level: Level) -> House {
+    pub fn with_level(settings: Settings, level: Level) -> Rig {
         let log = Log::in_memory(level);
         let clock = Clock {
             now: 1_000,
@@ -101,15 +113,17 @@ impl House {
             ..Clock::default()
         };
         let metrics = Metrics::new(SystemTime::UNIX_EPOCH);
-        House {
+        Rig {
             hub: Hub::new(settings, clock, metrics, log.clone()),
             log,
             buffer: vec![0; 64 * 1024],
             wires: Vec::new(),
             questions: VecDeque::new(),
+            recalled: 0,
             withdrawn: Vec::new(),
             effects: VecDeque::new(),
             answers: Vec::new(),
+            calls: 0,
             wanted: 0,
             clients: 0,
             ticks: 0,
@@ -236,6 +250,7 @@ impl House {
         verdict: Verdict,
         state: Option<&str>,
     ) -> &mut Answer {
+        self.calls += 1;
         self.answers.push(Answer {
             to: question.from,
             verdict,
@@ -244,8 +259,9 @@ impl House {
             unreadable: None,
             wrong: Vec::new(),
             trouble: None,
-            call: None,
+            call: Some(self.calls),
             call_failed: verdict == Verdict::Unavailable,
+            question: (verdict == Verdict::Unavailable).then(|| copy(question)),
             took: Duration::from_millis(1),
         });
         self.answers.last_mut().expect("just put there")
@@ -277,6 +293,7 @@ impl House {
             match effect {
                 Effect::Ask(question) => self.questions.push_back(question),
                 Effect::Withdraw(from) => self.withdrawn.push(from),
+                Effect::Recall => self.recalled += 1,
                 other => self.effects.push_back(other),
             }
         }
