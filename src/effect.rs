@@ -5,6 +5,8 @@
 //!
 //! Each `Ask`, `Publish` and `Subscribe` is answered once, whether it succeeds or not. A connection that waits for the
 //! answer has no deadline of its own. Only an `Ask` that was followed by `Withdraw` may stay unanswered.
+//!
+//! A question that failed comes back with its answer, so that it can be asked again without a copy.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -26,6 +28,8 @@ pub enum Effect {
     Ask(Question),
     /// The connection no longer needs an answer to its question. A question that was not sent yet is never sent.
     Withdraw(ConnId),
+    /// Questions that have not been put are answered now: unavailable, and never put.
+    Recall,
     Publish(Publication),
     Subscribe(Subscription),
     Unsubscribe(ChannelName),
@@ -116,8 +120,12 @@ pub struct Answer {
     /// The number of the call that brought the answer: answers to questions of one call have the same. `None`: the
     /// question was never put.
     pub call: Option<u64>,
+    /// How many questions the call had, in the first answer that it brought; 0 in the others.
+    pub questions_in_call: u32,
     /// The whole call failed: every status in it is 5xx, or there was no HTTP answer.
     pub call_failed: bool,
+    /// The question itself, if the verdict is `Unavailable`.
+    pub question: Option<Question>,
     /// From the question's arrival at the authorizer's queue to its verdict.
     pub took: Duration,
 }
@@ -139,8 +147,27 @@ impl Answer {
             wrong: Vec::new(),
             trouble: Some(trouble),
             call: None,
+            questions_in_call: 0,
             call_failed: false,
+            question: None,
             took,
         }
+    }
+
+    /// With the question, if it has failed.
+    pub fn returning(mut self, question: Question) -> Answer {
+        self.question = (self.verdict == Verdict::Unavailable).then_some(question);
+        self
+    }
+
+    /// How the question has failed, in one word for metrics, if it has.
+    pub fn failure(&self) -> Option<&'static str> {
+        let kind = match (self.call, self.status) {
+            (None, _) => "not_put",
+            (_, None) => "no_answer",
+            (_, Some(500..=599)) => "5xx",
+            (_, Some(_)) => "bad_answer",
+        };
+        (self.verdict == Verdict::Unavailable).then_some(kind)
     }
 }

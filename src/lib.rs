@@ -96,6 +96,8 @@
 //! hub/commands.rs          join, leave and broadcast, once they are allowed
 //! hub/publish.rs           the one way to publish, and the one way to wait for it
 //! hub/replies.rs           what clients and backends are answered, and that it is reported
+//! hub/failure.rs           what becomes of what waits for an answer when the authorizer fails
+//! hub/questions.rs         questions on their way to the authorizer: put, held, asked again, taken back
 //! hub/settle.rs            what follows from a change to a connection, in named steps; how a WebSocket is closed
 //! hub/report/mod.rs        events: metrics, access log, taps and log listen
 //! hub/report/listeners.rs  these listeners, and the counts of every read and send
@@ -105,11 +107,13 @@
 //! hub/report/event_queue.rs  events that wait for it: numbered, bounded, the oldest dropped
 //! hub/report/answers.rs      what the log says of the authorizer's answers
 //! hub/report/access_log.rs   the access log: a line for an end, and for a refused request
+//! hub/report/outage.rs     an authorizer that fails: two log lines for an outage, and what becomes of questions meanwhile
 //! hub/report/tap.rs        taps: the filter of each, and lines on their way to them
 //! hub/state.rs             the hub's fields: facts, what follows from them, what leaves
 //! hub/settings.rs          what the hub is configured with
 //! hub/outage/mod.rs        what becomes of questions when the authorizer fails
 //! hub/outage/breaker.rs    whether the authorizer is down, and how fast questions may go out to it
+//! hub/outage/held.rs       questions that wait in the hub: in a line, or for the end of a pause
 //! hub/roster.rs            every connection by its id; how many there are of each kind
 //! hub/slots.rs             tables by slot, and the walk over all slots
 //! hub/agenda.rs            which connections and audiences have work: lists and the wheel
@@ -138,6 +142,8 @@
 //! authorizer/seat.rs       where an idle worker is called
 //! authorizer/threads.rs    what all its threads have in common
 //! authorizer/call.rs       one call and its answer, on a connection that is kept alive
+//! authorizer/outcome.rs    what its answer means for each question, and when its body is looked at
+//! authorizer/probe.rs      a call for --check
 //! authorizer/dial.rs       a connection to the authorizer is made: name, TCP, TLS
 //! authorizer/link.rs       that connection as bytes: TCP or TLS, timeouts
 //! authorizer/transport.rs  that connection as ureq uses it
@@ -199,13 +205,14 @@
 //! ```text
 //! Server { poll, signals, acceptor, hub, authorizer, broker, log }         and the one receive buffer, 64 KiB
 //!  Acceptor { listeners, max_sockets, paused_until }
-//!  Hub<S> { settings, clock, roster, channels, runs, usage, agenda, effects, listeners, drain, drivers }
+//!  Hub<S> { settings, clock, roster, channels, grants, runs, usage, agenda, effects, listeners, drain, drivers }
 //!   Roster<S> { Slab<Connection<S>>, identities, counts }                   facts
 //!    Connection<S> { stream: S, session, inbox, outbox, peer, encoding, identity, marks }       all private
 //!     Session { phase, ending, over }        Outbox: own bytes and slices of runs, in order
 //!   Channels { by_name, Slab<Channel>, joined: by slot, subscriptions }     facts
 //!    Channel { name, audiences: [Audience], connections that wait for it }  one audience for each Encoding
 //!     Audience { members, batches, cursor }
+//!   Grants { allow, remembered, refresh: by slot }                          facts
 //!   Runs { Slab<Run { bytes, holders }> }                                   facts
 //!   Usage { per address, message rate, memory, eviction }                   what the limits count
 //!   Agenda { again, released, serving, dirty, to_drop, wheel }              what follows from the facts
@@ -219,14 +226,16 @@
 //!   looked up by it, so a slot's new connection is never mistaken for the old one. The **PublicId** is its name
 //!   outside.
 //! - **Phase**: `Request`, `Body`, `Suspended`, `Open`, `Streaming`, `Closing`. What belongs to a phase lives in it.
-//! - **Suspended**: an upgrade, a command or a POST that waits for an answer (**Awaits**: `Verdict`, `Channel`,
-//!   `Receipt`). Meanwhile nothing further is read from it: bytes wait in the inbox or in the kernel, and the end of
+//! - **Suspended**: an upgrade, a command, a POST or a refresh of the grants that waits for an answer (**Awaits**:
+//!   `Verdict`, `Channel`, `Receipt`). Meanwhile nothing further is read from it: bytes wait in the inbox or in the kernel, and the end of
 //!   the stream behind them.
 //! - **Event** (session to hub): `Introduced`, `Request`, `Body`, `BadBody`, `Said`, `Bye`: all that a connection can
 //!   yield.
 //! - **Effect**: a request of the hub to a driver. A `Question` to the authorizer is answered with an **Answer** that
 //!   holds a **Verdict** (`Allow`, `Deny`, `Unavailable`). That is no `Result`, because a denial is no error.
 //!   Publications and subscriptions at redis are answered with a **Receipt**. Each answer comes exactly once.
+//! - **Grants**: what the authorizer's answers leave behind for a connection: commands that need no question (`allow`,
+//!   `max_age`), and when it is asked about again (`refresh`).
 //! - **Encoding**: how a content is written for a member, `Raw` or `V1` (the subprotocol). An **AudienceId** is one
 //!   encoding's audience of one channel, in 32 bits.
 //! - **Run**: encoded frames in one buffer that grows at its end, named by an index and counted by hand. A **Slice** is

@@ -21,7 +21,7 @@ use crate::broker::redis::{Redis, RedisSettings};
 use crate::clock::{Clock, millis};
 use crate::config::{self, Config, Listen, RedisAddress, RedisDsn, Stop};
 use crate::connection::Limits;
-use crate::hub::{EventSettings, Hub, Settings};
+use crate::hub::{EventSettings, FailurePolicy, Hub, Settings};
 use crate::listener::{self, Listener};
 use crate::log::{Log, Value};
 use crate::metrics::Metrics;
@@ -62,7 +62,14 @@ pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
     let random = random::seed()
         .map_err(|e| Stop::failed(format_args!("cannot read random numbers: {e}")))?;
     let max_connections = max_connections(&config, &capacity, &log);
-    let settings = settings(&config, max_connections, authorizer.is_some(), random);
+    let failure = FailurePolicy {
+        failure: config.authorizer_failure,
+        hold: millis(config.authorizer_hold),
+        workers,
+        queue: config.authorizer_queue,
+        patience: millis(config.authorizer_timeout),
+    };
+    let settings = settings(&config, max_connections, failure, random);
     let metrics = Metrics::new(SystemTime::now());
     let mut hub = Hub::new(settings, Clock::default(), metrics, log.clone());
     let broker = match &config.broker {
@@ -150,7 +157,12 @@ fn max_connections(config: &Config, capacity: &Capacity, log: &Log) -> usize {
     wanted.min(allowed)
 }
 
-fn settings(config: &Config, max_connections: usize, authorizer: bool, random: u64) -> Settings {
+fn settings(
+    config: &Config,
+    max_connections: usize,
+    failure: FailurePolicy,
+    random: u64,
+) -> Settings {
     Settings {
         limits: Limits {
             handshake_timeout: millis(config.handshake_timeout),
@@ -168,7 +180,8 @@ fn settings(config: &Config, max_connections: usize, authorizer: bool, random: u
         origins: config.allowed_origins.clone(),
         proxies: config.trusted_proxies.clone(),
         proxy_protocol: config.proxy_protocol,
-        authorizer,
+        authorizer: config.authorizer_url.is_some(),
+        failure,
         access_log: config.access_log,
         events: config.events.url.as_ref().map(|_| EventSettings {
             kinds: config.events.kinds,

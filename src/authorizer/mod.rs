@@ -11,7 +11,9 @@
 mod call;
 mod dial;
 mod link;
+mod outcome;
 mod pool;
+mod probe;
 mod seat;
 mod settings;
 pub mod signature;
@@ -30,20 +32,26 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::call::ClientFactory;
 pub use self::pool::Load;
 use self::pool::Pool;
+pub use self::probe::{Probed, ProbedBody, probe};
 pub use self::settings::AuthorizerSettings;
 use self::task::Task;
 #[doc(hidden)]
 pub use self::unfold::fuzz;
 pub use self::url::Url;
+use self::waiting::Waiting;
 use crate::effect::{Answer, ConnId, Question};
-use crate::wire::answer_fields::Asked;
+
+/// Recalled questions that are answered between two polls.
+const RECALLED: usize = 64;
+const NOT_PUT: &str = "the authorizer is down: the question was not sent";
 
 /// The pool of workers that ask the authorizer.
 pub struct Authorizer {
     pool: Arc<Pool>,
+    /// Questions that are never put, and are to be answered.
+    recalled: Waiting,
     /// When the oldest question that waits will have waited too long, unless it has been put meanwhile.
     due: Option<Instant>,
     timeout: Duration,
@@ -58,6 +66,7 @@ impl Authorizer {
     pub fn start(settings: AuthorizerSettings, waker: Arc<mio::Waker>) -> io::Result<Authorizer> {
         Ok(Authorizer {
             pool: Pool::start(&settings, waker)?,
+            recalled: Waiting::default(),
             due: None,
             timeout: settings.timeout,
         })
@@ -79,11 +88,30 @@ impl Authorizer {
         self.pool.withdraw(from);
     }
 
+    /// Takes back all questions that have not been put. The next calls of [`Authorizer::answers`] bring their answers.
+    pub fn recall(&mut self) {
+        let mut waiting = self.pool.recall();
+        while let Some(task) = waiting.pop() {
+            self.recalled.push(task);
+        }
+    }
+
+    /// Whether [`Authorizer::answers`] has to be called again at once.
+    pub fn has_recalled(&self) -> bool {
+        self.recalled.len() > 0
+    }
+
     /// Takes all answers that have come home. To be called at every wake, as only the first answer since the last call
     /// wakes the loop, and when [`Authorizer::due`] says.
     pub fn answers(&mut self, into: &mut Vec<Answer>) -> Load {
         let (load, due) = self.pool.collect(into);
         self.due = due;
+        for _ in 0..RECALLED {
+            let Some(task) = self.recalled.pop() else {
+                break;
+            };
+            into.push(task.unanswered(NOT_PUT));
+        }
         load
     }
 
@@ -97,36 +125,4 @@ impl Drop for Authorizer {
     fn drop(&mut self) {
         self.pool.close();
     }
-}
-
-/// Asks one question here and now, marked as a probe.
-///
-/// # Errors
-/// The settings cannot be used.
-pub fn probe(settings: &AuthorizerSettings, body: Vec<u8>) -> io::Result<Answer> {
-    let clients = Arc::new(ClientFactory::new(settings, true)?);
-    let nobody = ConnId {
-        slot: 0,
-        generation: 0,
-    };
-    let question = Question {
-        from: nobody,
-        asked: Asked::Connect,
-        body,
-        alone: false,
-    };
-    let asked = Instant::now();
-    let outcome = clients.client().ask(&question);
-    Ok(Answer {
-        to: nobody,
-        verdict: outcome.verdict,
-        status: outcome.status,
-        fields: outcome.fields,
-        unreadable: outcome.unreadable,
-        wrong: outcome.wrong,
-        trouble: outcome.trouble,
-        call: None,
-        call_failed: outcome.call_failed,
-        took: asked.elapsed(),
-    })
 }

@@ -14,6 +14,8 @@ pub(super) struct Task {
 
 impl Task {
     pub(super) fn unanswered(self, trouble: &str) -> Answer {
-        Answer::unavailable(self.question.from, trouble.to_owned(), self.asked.elapsed())
+        let trouble = trouble.to_owned();
+        Answer::unavailable(self.question.from, trouble, self.asked.elapsed())
+            .returning(self.question)
     }
 }

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::*;
 use crate::effect::Verdict;
+use crate::wire::answer_fields::{AnswerLimits, Asked};
 
 pub(super) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 pub(super) const NO: &str = "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno";
@@ -152,7 +153,7 @@ impl<S: Read + Write> Peer<S> {
 
 /// The loop's side.
 pub(super) struct Desk {
-    authorizer: Authorizer,
+    pub(super) authorizer: Authorizer,
     poll: mio::Poll,
     home: Vec<Answer>,
 }
@@ -177,7 +178,7 @@ impl Desk {
     }
 
     /// What the pool is busy with; answers that have come are kept.
-    fn load(&mut self) -> (usize, usize) {
+    pub(super) fn load(&mut self) -> (usize, usize) {
         let load = self.authorizer.answers(&mut self.home);
         (load.in_flight, load.waiting)
     }
@@ -217,12 +218,17 @@ pub(super) fn settings(url: &str) -> AuthorizerSettings {
         timeout: PATIENCE,
         workers: 1,
         queue: 100,
+        batch: 1,
+        limits: AnswerLimits {
+            channels: 3,
+            content: 1000,
+        },
         cert_file: None,
         keys: Vec::new(),
     }
 }
 
-fn question(slot: u32, asked: Asked) -> Question {
+pub(super) fn question(slot: u32, asked: Asked) -> Question {
     Question {
         from: ConnId {
             slot,
@@ -535,7 +541,7 @@ fn a_worker_ends_when_its_connection_has_rested_long_enough() {
 }
 
 /// A server that answers when it is told to.
-fn gated(answer: &'static str) -> (Server, Arc<AtomicBool>) {
+pub(super) fn gated(answer: &'static str) -> (Server, Arc<AtomicBool>) {
     let open = Arc::new(AtomicBool::new(false));
     let gate = Arc::clone(&open);
     let server = Server::new(move |peer| {
@@ -998,6 +1004,52 @@ fn a_withdrawn_question_is_not_put() {
         generation: 1,
     });
     assert_eq!(desk.ask().verdict, Verdict::Allow);
+}
+
+#[test]
+fn recalled_questions_are_not_put_and_come_back_a_part_at_a_time() {
+    let (server, open) = gated(OK);
+    let mut desk = Desk::with(AuthorizerSettings {
+        queue: 200,
+        ..settings(&server.url())
+    });
+    assert!((0..151).all(|slot| desk.put(slot, Asked::Join)));
+    until(|| server.requests() == 1);
+    desk.authorizer.recall();
+    let mut back = Vec::new();
+    for count in [64, 64, 22] {
+        assert!(desk.authorizer.has_recalled());
+        let mut answers = Vec::new();
+        desk.authorizer.answers(&mut answers);
+        assert_eq!(answers.len(), count);
+        back.extend(answers);
+    }
+    assert!(!desk.authorizer.has_recalled());
+    for (answer, slot) in back.iter().zip(1..) {
+        assert_eq!((answer.to.slot, answer.call), (slot, None));
+        assert_eq!(answer.verdict, Verdict::Unavailable);
+        assert_eq!(answer.failure(), Some("not_put"));
+        let returned = answer.question.as_ref().unwrap();
+        assert_eq!(returned.body, question(slot, Asked::Join).body);
+    }
+    // The one with the worker is answered, and the pool goes on.
+    open.store(true, SeqCst);
+    let answer = desk.hear(1).remove(0);
+    assert_eq!((answer.to.slot, answer.verdict), (0, Verdict::Allow));
+    assert!(answer.question.is_none());
+    desk.settled();
+    assert_eq!((desk.load(), server.requests()), ((0, 0), 1));
+    assert_eq!(desk.ask().verdict, Verdict::Allow);
+}
+
+#[test]
+fn a_failed_question_comes_back_with_its_answer() {
+    let server = Server::always("HTTP/1.1 503 Oh\r\nContent-Length: 0\r\n\r\n");
+    let mut desk = Desk::new(&server.url());
+    let answer = desk.ask();
+    assert_eq!(answer.failure(), Some("5xx"));
+    let returned = answer.question.unwrap();
+    assert_eq!(returned.body, question(1, Asked::Join).body);
 }
 
 #[test]

@@ -22,6 +22,12 @@ impl Inbox {
         self.0.as_ref().map_or(0, |h| h.bytes.len() - h.start)
     }
 
+    /// The first byte that waits.
+    pub fn first(&self) -> Option<u8> {
+        let held = self.0.as_ref()?;
+        held.bytes.get(held.start).copied()
+    }
+
     /// Appends bytes to those that wait.
     pub fn append(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {

@@ -120,6 +120,32 @@ flags! {
         about: "maximum number of questions that wait for a worker; a further one fails as if the \
                 authorizer were down",
     };
+    authorizer_batch: AUTHORIZER_BATCH = Flag {
+        name: "authorizer-batch",
+        group: "Authorizer",
+        kind: ValueKind::One,
+        value: "COUNT",
+        default: "1",
+        about: "maximum number of questions per call; above 1 every call posts a JSON array, and \
+                --authorizer-workers defaults to 8",
+    };
+    authorizer_failure: AUTHORIZER_FAILURE = Flag {
+        name: "authorizer-failure",
+        group: "Authorizer",
+        kind: ValueKind::One,
+        value: "close|reject|hold",
+        default: "close",
+        about: "what happens when it is down: clients are closed, their commands are rejected, or all \
+                questions are held until it is back",
+    };
+    authorizer_hold: AUTHORIZER_HOLD = Flag {
+        name: "authorizer-hold",
+        group: "Authorizer",
+        kind: ValueKind::One,
+        value: "DURATION",
+        default: "45s",
+        about: "how long a question is held, with --authorizer-failure hold; then its client is closed",
+    };
     authorizer_key: AUTHORIZER_KEY = Flag {
         name: "authorizer-key",
         group: "Authorizer",

@@ -45,11 +45,17 @@ pub enum Workers {
     AsFdsAllow(usize),
 }
 
+/// By default, where a call has many questions: with so few calls in flight, questions wait and batches form.
+const BATCHING_WORKERS: usize = 8;
+
 impl Workers {
-    pub(super) fn within(self, fds: usize) -> usize {
+    pub(super) fn within(self, fds: usize, batch: usize) -> usize {
         match self {
             Workers::Exactly(workers) => workers,
-            Workers::AsFdsAllow(workers) => workers.min(fds / 8).max(1),
+            Workers::AsFdsAllow(workers) => {
+                let wanted = if batch > 1 { BATCHING_WORKERS } else { workers };
+                wanted.min(fds / 8).max(1)
+            }
         }
     }
 }
@@ -60,6 +66,25 @@ pub enum AccessLog {
     Off,
     Errors,
     All,
+}
+
+/// `--authorizer-failure`: what a failure of the authorizer does to what waits for its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthorizerFailure {
+    Close,
+    Reject,
+    Hold,
+}
+
+impl AuthorizerFailure {
+    /// As it is typed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AuthorizerFailure::Close => "close",
+            AuthorizerFailure::Reject => "reject",
+            AuthorizerFailure::Hold => "hold",
+        }
+    }
 }
 
 pub(super) fn items(text: &str) -> impl Iterator<Item = &str> {
@@ -237,6 +262,15 @@ pub(super) fn log_format(text: &str) -> Result<Option<Format>, String> {
     let text = text.to_ascii_lowercase();
     let format = Format::ALL.into_iter().find(|format| format.name() == text);
     format.map(Some).ok_or_else(|| "json or text".to_owned())
+}
+
+pub(super) fn authorizer_failure(text: &str) -> Result<AuthorizerFailure, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "close" => Ok(AuthorizerFailure::Close),
+        "reject" => Ok(AuthorizerFailure::Reject),
+        "hold" => Ok(AuthorizerFailure::Hold),
+        _ => Err("close, reject or hold".to_owned()),
+    }
 }
 
 pub(super) fn access_log(text: &str) -> Result<AccessLog, String> {

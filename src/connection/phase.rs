@@ -8,6 +8,7 @@ use super::suspended::{Awaits, Suspended};
 use super::websocket::{Closing, LINGER, Open};
 use super::{Limits, Peer};
 use crate::clock::Millis;
+use crate::wire::command::Command;
 
 /// How long a connection without a request under way is kept (`docs/api.md#http`).
 const KEEP_ALIVE: Millis = 75_000;
@@ -99,14 +100,32 @@ impl Phase {
         }
     }
 
-    /// Whether the authorizer's answer still has an effect.
-    pub fn awaits_verdict(&self) -> bool {
-        let awaits = match self {
+    /// The answer that is waited for.
+    pub fn awaits(&self) -> Option<Awaits> {
+        match self {
             Phase::Suspended(suspended) => Some(suspended.0),
             Phase::Open(open) => open.awaits(),
             _ => None,
-        };
-        awaits == Some(Awaits::Verdict)
+        }
+    }
+
+    /// The question that waits is held.
+    pub fn hold(&mut self, now: Millis) {
+        match self {
+            Phase::Suspended(suspended) if suspended.0 == Awaits::Verdict => {
+                suspended.0 = Awaits::HeldVerdict;
+            }
+            Phase::Open(open) => open.hold(now),
+            _ => {}
+        }
+    }
+
+    /// The command that waits for an answer, and its message.
+    pub fn command(&self) -> Option<(&Command, &[u8])> {
+        match self {
+            Phase::Open(open) => open.command(),
+            _ => None,
+        }
     }
 
     /// The deadline at which to check it, if nothing happens before.

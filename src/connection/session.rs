@@ -88,7 +88,39 @@ impl Session {
 
     /// Whether the authorizer's answer still has an effect.
     pub fn awaits_verdict(&self) -> bool {
-        !self.over && self.phase.awaits_verdict()
+        let awaits = self.phase.awaits();
+        !self.over && awaits.is_some_and(|it| it.ends_with(Awaits::Verdict))
+    }
+
+    /// Whether its question is held.
+    pub fn is_held(&self) -> bool {
+        !self.over && self.phase.awaits() == Some(Awaits::HeldVerdict)
+    }
+
+    /// Its question is held.
+    pub fn hold(&mut self, now: Millis) {
+        self.phase.hold(now);
+    }
+
+    /// Answers the pings at the front of `input`, while a question is held. Returns how many bytes were used, or `None`
+    /// when a pong finds no room.
+    pub fn answer_pings(
+        &mut self,
+        input: &mut [u8],
+        outbox: &mut Outbox,
+        limits: &Limits,
+    ) -> Option<usize> {
+        match &mut self.phase {
+            Phase::Open(open) => open.answer_pings(input, outbox, limits),
+            _ => Some(0),
+        }
+    }
+
+    /// The client need not have answered the last ping: it was not read.
+    pub fn excuse(&mut self) {
+        if let Phase::Open(open) = &mut self.phase {
+            open.excuse();
+        }
     }
 
     /// Whether it may be evicted.
@@ -239,7 +271,7 @@ impl Session {
     pub fn resume(&mut self, answer: Awaits, now: Millis) -> Option<Suspended> {
         match &mut self.phase {
             Phase::Open(open) => open.resume(answer, now),
-            Phase::Suspended(suspended) if suspended.0 == answer => {
+            Phase::Suspended(suspended) if suspended.0.ends_with(answer) => {
                 let between = Phase::Request(HeadReader::following(0));
                 match std::mem::replace(&mut self.phase, between) {
                     Phase::Suspended(suspended) => Some(suspended.1),

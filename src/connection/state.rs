@@ -5,9 +5,11 @@
 
 use super::phase::Evictable;
 use super::session::Session;
+use super::websocket;
 use super::{Ending, Identity, Limits, Peer, Stream};
 use crate::buffers::{Inbox, Outbox, Runs};
 use crate::clock::{Clock, Millis};
+use crate::wire::command::Command;
 use crate::wire::encoding::Encoding;
 
 #[derive(Debug)]
@@ -205,6 +207,34 @@ impl<S: Stream> Connection<S> {
         self.session.awaits_verdict()
     }
 
+    /// Whether its question is held.
+    pub fn is_held(&self) -> bool {
+        self.session.is_held()
+    }
+
+    /// Its question is held.
+    pub fn hold(&mut self, now: Millis) {
+        self.session.hold(now);
+        self.starved = false;
+    }
+
+    /// Whether its question is held, and something may be there that can be heard nevertheless.
+    pub fn hears_pings(&self) -> bool {
+        let heard = !self.starved || self.unread && !self.has_message();
+        heard && self.session.is_open() && self.session.is_held()
+    }
+
+    /// Whether more than pings and pongs has come and was not understood: a message, or what is malformed.
+    pub fn has_message(&self) -> bool {
+        let first = self.inbox.first();
+        first.is_some_and(|first| !websocket::begins_control(first, self.inbox.len()))
+    }
+
+    /// The command that waits for an answer, and its message.
+    pub fn command(&self) -> Option<(&Command, &[u8])> {
+        self.session.phase().command()
+    }
+
     /// Notes that the poll has reported room for sending. Returns whether something waits for that.
     #[inline(always)]
     pub fn writable(&mut self) -> bool {
@@ -283,7 +313,7 @@ impl<S: Stream> Connection<S> {
 
     /// Whether a turn would have an effect although the poll will report nothing.
     pub fn has_work(&self) -> bool {
-        self.is_listening() && (self.unread || !self.starved)
+        self.is_listening() && (self.unread || !self.starved) || self.hears_pings()
     }
 
     /// What it counts as now.
@@ -314,6 +344,9 @@ impl<S: Stream> Connection<S> {
     pub fn expire(&mut self, clock: &Clock, limits: &Limits) {
         let deadline = self.session.deadline(clock.now, limits);
         if deadline.is_some_and(|at| at <= clock.now) {
+            if self.session.is_held() && self.has_message() {
+                self.session.excuse();
+            }
             self.session.expire(&mut self.outbox, clock, limits);
         }
     }

@@ -13,10 +13,20 @@ use crate::wire::handshake::Upgrade;
 pub enum Awaits {
     /// The authorizer's verdict.
     Verdict,
+    /// The same, while the question is held. Meanwhile its client is pinged, and heard as far as its next message; if it
+    /// ends its stream, it has left.
+    HeldVerdict,
     /// The channel: room for what is published to it, or the broker's confirmation that it is subscribed.
     Channel,
     /// The broker's confirmation that it has published.
     Receipt,
+}
+
+impl Awaits {
+    /// Whether this answer ends the waiting.
+    pub fn ends_with(self, answer: Awaits) -> bool {
+        self == answer || self == Awaits::HeldVerdict && answer == Awaits::Verdict
+    }
 }
 
 /// What waits.

@@ -57,6 +57,13 @@ impl<S: Stream> Connection<S> {
         self.session.fail(ending);
     }
 
+    /// The client has ended the stream, or the connection, and what waits for the authorizer is forgotten.
+    pub fn leave(&mut self, now: Millis) {
+        self.session.resume(Awaits::Verdict, now);
+        self.forget_input();
+        self.ended(now);
+    }
+
     /// The client has ended the stream.
     pub fn ended(&mut self, now: Millis) {
         self.session.ended(&self.outbox, now);
@@ -109,6 +116,14 @@ impl<S: Stream> Connection<S> {
             .next(input, &self.peer, &mut self.outbox, clock, limits);
         self.starved = step.event.is_none();
         step
+    }
+
+    /// Answers the pings at the front of `input`, while a question is held. Returns how many bytes were used.
+    pub fn answer_pings(&mut self, input: &mut [u8], limits: &Limits) -> usize {
+        let used = self.session.answer_pings(input, &mut self.outbox, limits);
+        self.starved = true;
+        self.too_slow |= used.is_none();
+        used.unwrap_or_default()
     }
 
     /// Whether bytes were received and not used.

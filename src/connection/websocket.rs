@@ -7,6 +7,7 @@ use super::suspended::{Awaits, Suspended};
 use super::{Ending, Limits};
 use crate::buffers::Outbox;
 use crate::clock::Millis;
+use crate::wire::command::Command;
 use crate::wire::frame::{self, Opcode, Violation};
 use crate::wire::message::{Item, Payload, Reader};
 
@@ -70,9 +71,68 @@ impl Open {
 
     /// Takes what waits for this answer. The time of silence starts anew, because the server has not read meanwhile.
     pub fn resume(&mut self, answer: Awaits, now: Millis) -> Option<Suspended> {
-        let suspended = self.suspended.take_if(|it| it.0 == answer)?;
+        let suspended = self.suspended.take_if(|it| it.0.ends_with(answer))?;
         self.active(now);
         Some(suspended.1)
+    }
+
+    /// The question about its command is held. Silence is measured anew, as the client is read from now on.
+    pub fn hold(&mut self, now: Millis) {
+        if let Some(suspended) = &mut self.suspended
+            && suspended.0 == Awaits::Verdict
+        {
+            suspended.0 = Awaits::HeldVerdict;
+            self.active(now);
+        }
+    }
+
+    fn is_held(&self) -> bool {
+        self.awaits() == Some(Awaits::HeldVerdict)
+    }
+
+    /// The command that waits, and its message.
+    pub fn command(&self) -> Option<(&Command, &[u8])> {
+        match self.suspended.as_deref() {
+            Some((_, Suspended::Command { command, message })) => Some((command, message)),
+            _ => None,
+        }
+    }
+
+    /// The client was not read: its last ping counts as answered.
+    pub fn excuse(&mut self) {
+        self.pinged = false;
+    }
+
+    /// Answers the pings before the first message in `input`, and goes past the pongs. Returns how many bytes were used, or
+    /// `None` when there is no room for a pong. What is malformed stays where it is, as messages do.
+    pub fn answer_pings(
+        &mut self,
+        input: &mut [u8],
+        outbox: &mut Outbox,
+        limits: &Limits,
+    ) -> Option<usize> {
+        let mut used = 0_usize;
+        loop {
+            let rest = input.get_mut(used..).unwrap_or_default();
+            if !matches!(rest.first(), Some(&(PING | PONG))) {
+                return Some(used);
+            }
+            let Ok(step) = self.reader.next(rest, limits.max_message) else {
+                return Some(used);
+            };
+            match step.item {
+                Some(Item::Ping(range)) => {
+                    let ping = rest.get(range).unwrap_or_default();
+                    if !outbox.has_room(ping.len(), limits.max_queue) {
+                        return None;
+                    }
+                    outbox.own(|out| frame::push_frame(out, Opcode::Pong, ping));
+                }
+                Some(Item::Pong) => {}
+                _ => return Some(used),
+            }
+            used = used.saturating_add(step.used);
+        }
     }
 
     /// Bytes that have come and wait.
@@ -119,7 +179,7 @@ impl Open {
 
     /// When to check for silence.
     pub fn deadline(&self, now: Millis, limits: &Limits) -> Option<Millis> {
-        if self.is_suspended() || limits.ping_interval == 0 {
+        if self.is_suspended() && !self.is_held() || limits.ping_interval == 0 {
             return None;
         }
         let silence = Millis::from((now as u32).wrapping_sub(self.active));
@@ -166,6 +226,16 @@ impl Open {
             ..Closing::new(close, now)
         }
     }
+}
+
+/// The first bytes of a ping and a pong, and bytes of the longest from a client (RFC 6455 5.2).
+const PING: u8 = 0x89;
+const PONG: u8 = 0x8A;
+const LONGEST_CONTROL: usize = 2 + 4 + 125;
+
+/// Whether `waiting` bytes that begin with `first` may be a ping or a pong whose end has not come.
+pub(super) fn begins_control(first: u8, waiting: usize) -> bool {
+    matches!(first, PING | PONG) && waiting < LONGEST_CONTROL
 }
 
 fn said(kind: Opcode, payload: Payload, at: usize, used: usize) -> (usize, Option<Said>) {

@@ -49,7 +49,7 @@ impl CallResult {
 
 /// A batch on its way, or none.
 #[derive(Debug)]
-pub struct Delivery {
+pub struct BatchDelivery {
     /// `None` during a call, and when there is no batch.
     batch: Option<EventBatch>,
     /// How many of its events go in each of the calls that are left; the next one is the last. Empty: there is no batch.
@@ -63,9 +63,9 @@ pub struct Delivery {
     random: Random,
 }
 
-impl Delivery {
-    pub fn new(seed: u64) -> Delivery {
-        Delivery {
+impl BatchDelivery {
+    pub fn new(seed: u64) -> BatchDelivery {
+        BatchDelivery {
             batch: None,
             calls: Vec::new(),
             failures: 0,
@@ -87,7 +87,7 @@ impl Delivery {
     }
 
     /// The next call, if it is time: the batch, and how many of its events go. The batch comes back with
-    /// [`Delivery::called`].
+    /// [`BatchDelivery::called`].
     pub fn next_call(&mut self, now: Millis) -> Option<(EventBatch, usize)> {
         let count = *self.calls.last()?;
         if now < self.next {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     /// The events of the call that is made now.
-    fn call(delivery: &mut Delivery, now: Millis) -> Option<(EventBatch, Vec<usize>)> {
+    fn call(delivery: &mut BatchDelivery, now: Millis) -> Option<(EventBatch, Vec<usize>)> {
         let (batch, count) = delivery.next_call(now)?;
         assert_eq!(delivery.next_deadline(), None);
         assert!(delivery.next_call(now).is_none() && !delivery.is_free());
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_batch_that_is_taken_makes_room_for_the_next() {
-        let mut delivery = Delivery::new(1);
+        let mut delivery = BatchDelivery::new(1);
         assert!(delivery.is_free() && delivery.next_call(0).is_none());
         for _ in 0..3 {
             delivery.begin(batch(2));
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_failed_call_is_made_again_after_pauses_that_double() {
-        let mut delivery = Delivery::new(1);
+        let mut delivery = BatchDelivery::new(1);
         delivery.begin(batch(3));
         let mut now = 1_000;
         for whole in [
@@ -234,7 +234,7 @@ mod tests {
     fn pauses_are_random() {
         let mut pauses: Vec<Millis> = (0..50)
             .map(|seed| {
-                let mut delivery = Delivery::new(seed);
+                let mut delivery = BatchDelivery::new(seed);
                 delivery.begin(batch(1));
                 let (batch, _) = call(&mut delivery, 0).unwrap();
                 delivery.called(batch, CallResult::Failed, 0);
@@ -249,7 +249,7 @@ mod tests {
     /// Plays a receiver that takes at most `most` events in a call, and none of `refused`. Returns what it has taken, and
     /// how many calls that took.
     fn play(count: usize, most: usize, refused: &[usize]) -> (Vec<usize>, usize, usize) {
-        let mut delivery = Delivery::new(1);
+        let mut delivery = BatchDelivery::new(1);
         delivery.begin(batch(count));
         let (mut taken, mut dropped, mut calls) = (Vec::new(), 0, 0);
         while let Some((batch, events)) = call(&mut delivery, 0) {
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_half_that_fails_is_sent_again_and_the_order_stays() {
-        let mut delivery = Delivery::new(1);
+        let mut delivery = BatchDelivery::new(1);
         delivery.begin(batch(4));
         let mut heard = Vec::new();
         let mut now = 0;
@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_stop_ends_the_pause_and_the_next_ones_are_short() {
-        let mut delivery = Delivery::new(1);
+        let mut delivery = BatchDelivery::new(1);
         delivery.begin(batch(1));
         for _ in 0..9 {
             let now = delivery.next_deadline().unwrap();
@@ -341,7 +341,7 @@ mod tests {
             assert_eq!(delivery.next_deadline(), Some(at + 250));
         }
         // A call that was under way keeps its turn.
-        let mut delivery = Delivery::new(1);
+        let mut delivery = BatchDelivery::new(1);
         delivery.begin(batch(1));
         let (batch, _) = call(&mut delivery, 7).unwrap();
         delivery.hurry();

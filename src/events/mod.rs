@@ -1,4 +1,4 @@
 //! Events on their way to the receiver.
 mod delivery;
 
-pub use self::delivery::{CallResult, Delivery};
+pub use self::delivery::{BatchDelivery, CallResult};

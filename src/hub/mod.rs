@@ -30,6 +30,7 @@ mod delivery;
 mod drain;
 mod drain_plan;
 mod endpoints;
+mod failure;
 mod grants;
 mod limits;
 mod memberships;
@@ -37,6 +38,7 @@ mod names;
 mod outage;
 mod permission;
 mod publish;
+mod questions;
 mod replies;
 mod report;
 mod roster;
@@ -50,7 +52,7 @@ mod turn;
 use std::io;
 use std::time::Duration;
 
-pub use self::settings::{DriverGauges, EventSettings, Inventory, Settings};
+pub use self::settings::{DriverGauges, EventSettings, FailurePolicy, Inventory, Settings};
 pub use self::state::Hub;
 
 use self::drain_plan::DrainPlan;
@@ -266,6 +268,8 @@ impl<S: Stream> Hub<S> {
         self.agenda.give_back(due);
         self.listeners.access_log.expire(self.clock.now);
         report::events::expire(self);
+        questions::go_on(self);
+        failure::give_up_overdue(self);
         drain::go_on(self);
     }
 
@@ -335,6 +339,7 @@ impl<S: Stream> Hub<S> {
             self.channels.subscriptions.next_deadline(),
             self.listeners.access_log.next_deadline(),
             self.listeners.events.next_deadline(),
+            self.outage.next_deadline(self.clock.now),
         ]
         .into_iter()
         .flatten()
@@ -373,6 +378,7 @@ impl<S: Stream> Hub<S> {
             grants: self.grants.holders(),
             allows: self.grants.allows(),
             reservations: self.channels.reservations(),
+            held: self.outage.held(),
             runs: self.runs.live(),
             waiting: self.usage.memory.total(&self.runs),
             queued_bytes: self.runs.waiting.bytes,

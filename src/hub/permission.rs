@@ -7,14 +7,16 @@
 
 use std::borrow::Cow;
 
+use super::failure;
 use super::grants::{Known, Remembrance};
+use super::questions;
 use super::replies;
 use super::report::{self, asking};
-use super::settle::{close, close_saying};
+use super::settle::close_saying;
 use super::state::Hub;
 use crate::clock::Millis;
 use crate::connection::{Awaits, Connection, Ending, Exchange, Stream, Suspended};
-use crate::effect::{Answer, ConnId, Effect, Question, Verdict};
+use crate::effect::{Answer, ConnId, Question, Verdict};
 use crate::wire::answer::Code;
 use crate::wire::answer_fields::{Allow, AnswerFields, Asked, CloseWith, NewState};
 use crate::wire::command::Command;
@@ -130,19 +132,22 @@ fn ask<S: Stream>(
         && !connection.was_reset()
     {
         connection.set_asking(true);
-        asking::asked(hub, from, asked, channel);
-        hub.effects.push_back(Effect::Ask(Question {
+        let question = Question {
             from,
             asked,
             body,
             alone: false,
-        }));
+        };
+        if !questions::put(hub, question, channel) {
+            failure::give_up(hub, from);
+        }
     }
 }
 
 /// Takes an answer of the authorizer. What is refused, or fails, is answered here. A late answer is ignored.
-pub fn answer<S: Stream>(hub: &mut Hub<S>, mut answer: Answer) -> Option<Allowed> {
+pub fn answer<S: Stream>(hub: &mut Hub<S>, answer: Answer) -> Option<Allowed> {
     asking::verdict(hub, &answer);
+    questions::heard(hub, &answer);
     let id = answer.to;
     let now = hub.clock.now;
     let connection = hub.roster.get(id)?;
@@ -150,9 +155,9 @@ pub fn answer<S: Stream>(hub: &mut Hub<S>, mut answer: Answer) -> Option<Allowed
     if !connection.set_asking(false) || !connection.awaits_verdict() {
         return None;
     }
-    let work = connection.resume(Awaits::Verdict, now)?;
+    let mut answer = questions::hold(hub, answer)?;
     let fields = answer.fields.take().unwrap_or_default();
-    match work {
+    match hub.roster.get(id)?.resume(Awaits::Verdict, now)? {
         Suspended::Upgrade {
             exchange,
             upgrade,
@@ -160,15 +165,18 @@ pub fn answer<S: Stream>(hub: &mut Hub<S>, mut answer: Answer) -> Option<Allowed
             ..
         } => {
             report::decided(hub, &answer, "connect", None);
-            if answer.verdict == Verdict::Allow {
-                return Some(Allowed::Upgrade(AllowedUpgrade {
-                    exchange,
-                    upgrade,
-                    query,
-                    fields,
-                }));
+            match answer.verdict {
+                Verdict::Allow => {
+                    return Some(Allowed::Upgrade(AllowedUpgrade {
+                        exchange,
+                        upgrade,
+                        query,
+                        fields,
+                    }));
+                }
+                Verdict::Deny => refuse_upgrade(hub, id, exchange, fields.message),
+                Verdict::Unavailable => failure::refuse_upgrade(hub, id, exchange, false),
             }
-            refuse_upgrade(hub, &answer, exchange, fields.message);
             None
         }
         Suspended::Command { command, message } => {
@@ -185,17 +193,10 @@ pub fn answer<S: Stream>(hub: &mut Hub<S>, mut answer: Answer) -> Option<Allowed
 
 fn refuse_upgrade<S: Stream>(
     hub: &mut Hub<S>,
-    answer: &Answer,
+    id: ConnId,
     exchange: Exchange,
     message: Option<Box<str>>,
 ) {
-    let id = answer.to;
-    if answer.verdict == Verdict::Unavailable {
-        let message = "the authorizer is down: come back later";
-        let refusal = Refusal::new(Status::Unavailable, "authorizer_down", message);
-        report::upgrade_refused(hub, "authorizer_down");
-        return replies::refuse_for_now(hub, id, exchange, refusal);
-    }
     let usual = "the authorizer says no: connect with what it asks for";
     let message = message.map_or(usual.into(), |message| Cow::Owned(message.into()));
     let refusal = Refusal::new(Status::Forbidden, "not_authorized", message);
@@ -236,10 +237,7 @@ fn answer_command<S: Stream>(
                 close_saying(hub, id, Ending::Refused(code), reason.as_deref());
             }
         }
-        Verdict::Unavailable => {
-            report::command_abandoned(hub, verb);
-            close(hub, id, Ending::AuthorizerDown);
-        }
+        Verdict::Unavailable => failure::abandon_command(hub, id, &command, &message),
     }
     None
 }
@@ -272,7 +270,7 @@ fn answer_refresh<S: Stream>(hub: &mut Hub<S>, answer: &Answer, fields: AnswerFi
             };
             close_saying(hub, id, Ending::Refused(code), reason.as_deref());
         }
-        Verdict::Unavailable => close(hub, id, Ending::AuthorizerDown),
+        Verdict::Unavailable => failure::put_off_refresh(hub, id),
     }
 }
 

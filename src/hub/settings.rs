@@ -3,7 +3,7 @@
 //! Owns: the values. Knows: checked types only. Never knows: flags.
 
 use crate::clock::Millis;
-use crate::config::AccessLog;
+use crate::config::{AccessLog, AuthorizerFailure};
 use crate::connection::Limits;
 use crate::secret::Secret;
 use crate::wire::event::EventKinds;
@@ -35,6 +35,7 @@ pub struct Settings {
     pub proxy_protocol: bool,
     /// Whether there is an authorizer; without one everything is allowed.
     pub authorizer: bool,
+    pub failure: FailurePolicy,
     pub access_log: AccessLog,
     /// `None`: events have no receiver.
     pub events: Option<EventSettings>,
@@ -48,6 +49,33 @@ pub struct EventSettings {
     pub kinds: EventKinds,
     /// Events that may wait.
     pub queue: usize,
+}
+
+/// What becomes of questions when the authorizer fails (`docs/authorizer.md#failure`).
+#[derive(Clone, Copy, Debug)]
+pub struct FailurePolicy {
+    pub failure: AuthorizerFailure,
+    /// How long a question is held after it came up.
+    pub hold: Millis,
+    /// Calls in flight at most.
+    pub workers: usize,
+    /// Questions that may wait for a worker.
+    pub queue: usize,
+    /// How long a question may wait for a worker.
+    pub patience: Millis,
+}
+
+impl Default for FailurePolicy {
+    /// As the flags have it.
+    fn default() -> Self {
+        FailurePolicy {
+            failure: AuthorizerFailure::Close,
+            hold: 45_000,
+            workers: 256,
+            queue: 10_000,
+            patience: 5_000,
+        }
+    }
 }
 
 /// Gauges that come from the drivers.
@@ -82,6 +110,8 @@ pub struct Inventory {
     pub allows: usize,
     /// Upgrades that wait with channels.
     pub reservations: usize,
+    /// Questions that wait in the hub.
+    pub held: usize,
     /// Buffers of what was published.
     pub runs: usize,
     /// Bytes that wait, in both directions; what is shared counts once.

@@ -3,10 +3,11 @@
 //!
 //! Owns: the order of the steps. Knows: a connection's state as a whole. Never knows: what was done.
 
+use super::questions;
 use super::report::{self, events};
 use super::state::Hub;
 use crate::connection::{Ending, Standing, Stream};
-use crate::effect::{ConnId, Effect};
+use crate::effect::ConnId;
 use crate::wire::event::EventKind;
 
 /// Does what follows from a change to a connection.
@@ -24,7 +25,8 @@ pub fn settle<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
 ///
 /// Decision: a connection that was reset counts as gone while its question is open, over serving it to the end.
 /// Otherwise many clients that have given up would occupy workers and count toward --max-connections. A connection that
-/// has only shut down its sending side behind a message still waits for the answer, and is served to the end.
+/// has only shut down its sending side behind a message still waits for the answer, and is served to the end; but
+/// not while its question is held, which may take long.
 #[inline]
 fn withdraw_question<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     let Some(connection) = hub.roster.get(id) else {
@@ -37,9 +39,12 @@ fn withdraw_question<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
         connection.fail(Ending::Reset);
         connection.forget_input();
     }
+    if connection.is_held() && connection.has_hung_up() {
+        connection.leave(hub.clock.now);
+    }
     if connection.is_asking() && !connection.awaits_verdict() {
         connection.set_asking(false);
-        hub.effects.push_back(Effect::Withdraw(id));
+        questions::withdraw(hub, id);
     }
 }
 
@@ -70,8 +75,10 @@ fn weigh<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
         return;
     };
     let waiting = connection.waiting_in();
-    hub.usage.memory.note(id.slot, waiting);
-    if waiting > 0 && waiting > hub.usage.memory.room_in() {
+    let more = hub.usage.memory.note(id.slot, waiting);
+    // What is held already makes no room for what comes later.
+    let grows = more || !connection.is_held();
+    if waiting > 0 && grows && waiting > hub.usage.memory.room_in() {
         overload(hub, id);
     }
 }
@@ -109,7 +116,7 @@ fn counted<S: Stream>(hub: &mut Hub<S>, id: ConnId, before: Standing, now: Stand
         hub.usage.per_address.leave(id.slot);
         end_memberships(hub, id, ending);
         hub.channels.give_up_reserved(id.slot);
-        hub.grants.lapse(id.slot);
+        hub.grants.end(id.slot);
     }
     if now == Standing::WebSocket {
         hub.usage.per_address.enter(id.slot, network);

@@ -13,6 +13,7 @@ use super::grants::Grants;
 use super::limits::memory::Memory;
 use super::limits::message_rate::MessageRate;
 use super::limits::per_address::PerAddress;
+use super::outage::Outage;
 use super::report::listeners::Listeners;
 use super::roster::Roster;
 use super::settings::{DriverGauges, Settings};
@@ -37,6 +38,8 @@ pub struct Hub<S> {
     pub(super) agenda: Agenda,
     /// The broker takes what is published.
     pub(super) publishing: bool,
+    /// Whether the authorizer is down, and the questions that wait for it.
+    pub(super) outage: Outage,
     pub(super) effects: VecDeque<Effect>,
     pub(super) listeners: Listeners,
     /// A graceful stop is under way.
@@ -74,6 +77,7 @@ impl<S: Stream> Hub<S> {
             },
             agenda: Agenda::default(),
             publishing: true,
+            outage: Outage::new(settings.failure),
             effects: VecDeque::new(),
             listeners: Listeners::new(&settings, metrics, log),
             drain: None,

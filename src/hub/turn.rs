@@ -43,7 +43,10 @@ pub fn turn<S: Stream>(hub: &mut Hub<S>, id: ConnId, buffer: &mut [u8]) {
         return;
     };
     if !connection.is_listening() {
-        if connection.has_hung_up() {
+        if connection.is_held() {
+            hear_pings(hub, id, buffer);
+            settle(hub, id);
+        } else if connection.has_hung_up() {
             look_behind_upgrade(hub, id, buffer);
             settle(hub, id);
         }
@@ -102,6 +105,32 @@ fn look_behind_upgrade<S: Stream>(hub: &mut Hub<S>, id: ConnId, buffer: &mut [u8
         }
         Filled::Broken => connection.fail(Ending::Reset),
     }
+}
+
+/// Answers the pings of a client whose question is held, and hears its pongs. Its next message waits, and what is behind it
+/// is not read.
+fn hear_pings<S: Stream>(hub: &mut Hub<S>, id: ConnId, buffer: &mut [u8]) {
+    let (now, limits) = (hub.clock.now, &hub.settings.limits);
+    let Some(connection) = hub.roster.get(id) else {
+        return;
+    };
+    if !connection.hears_pings() || connection.has_hung_up() {
+        return;
+    }
+    if connection.is_unread() && !connection.has_message() {
+        match connection.fill(buffer, now) {
+            Filled::Bytes(count) => {
+                hub.listeners.received(id.slot, count);
+                connection.keep_input(buffer.get(..count).unwrap_or_default());
+            }
+            Filled::Nothing => {}
+            Filled::End => return connection.leave(now),
+            Filled::Broken => return connection.fail(Ending::Reset),
+        }
+    }
+    let mut input = connection.take_input();
+    let used = connection.answer_pings(input.bytes(), limits);
+    connection.put_input_back(input, used);
 }
 
 /// Handles what waits in the inbox.

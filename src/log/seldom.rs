@@ -102,6 +102,41 @@ impl Condition {
     }
 }
 
+/// Something that comes and goes, such as an outage of another program: its beginning and its end are logged, but at most
+/// so often in an interval.
+#[derive(Clone, Debug)]
+pub struct Spells {
+    lines: Seldom,
+    /// When the one that lasts began, and whether that was logged.
+    since: Option<(Millis, bool)>,
+}
+
+impl Spells {
+    /// So many in each interval are logged.
+    pub const fn logged(most: u64, interval: Millis) -> Spells {
+        Spells {
+            lines: Seldom::lines_in(most, interval),
+            since: None,
+        }
+    }
+
+    /// It lasts now. Returns how many were left out since the last line, if it has just begun and is to be logged.
+    pub fn begin(&mut self, now: Millis) -> Option<u64> {
+        if self.since.is_some() {
+            return None;
+        }
+        let admitted = self.lines.admit(now);
+        self.since = Some((now, admitted.is_some()));
+        admitted
+    }
+
+    /// It no longer lasts. Returns how long it did, if its beginning was logged.
+    pub fn end(&mut self, now: Millis) -> Option<Millis> {
+        let (since, logged) = self.since.take()?;
+        logged.then(|| now.saturating_sub(since))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +161,21 @@ mod tests {
         let mut once = Seldom::once_in(5_000);
         assert_eq!((once.admit(0), once.admit(4_999)), (Some(0), None));
         assert_eq!(once.admit(5_000), Some(1));
+    }
+
+    #[test]
+    fn what_comes_and_goes_often_is_logged_now_and_then_and_always_as_a_pair() {
+        let mut outages = Spells::logged(2, 1_000);
+        assert_eq!(outages.end(0), None);
+        assert_eq!((outages.begin(10), outages.begin(20)), (Some(0), None));
+        assert_eq!((outages.end(40), outages.end(50)), (Some(30), None));
+        assert_eq!((outages.begin(60), outages.end(60)), (Some(0), Some(0)));
+        assert_eq!((outages.begin(70), outages.end(80)), (None, None));
+        assert_eq!((outages.begin(90), outages.end(2_000)), (None, None));
+        assert_eq!(
+            (outages.begin(2_000), outages.end(2_001)),
+            (Some(2), Some(1))
+        );
     }
 
     #[test]

@@ -177,7 +177,7 @@ pub const FAMILIES: &[Family] = &[
         name: "wsify_fanout_duration_seconds",
         kind: Kind::Histogram,
         about: "time from publishing until the last member was served; contents published together count once",
-        samples: |metrics, _, out| out.histogram(&metrics.fanout_time),
+        samples: |metrics, _, out| out.durations(&metrics.fanout_time),
     },
     Family {
         name: "wsify_queued_bytes",
@@ -216,15 +216,39 @@ pub const FAMILIES: &[Family] = &[
         samples: |metrics, _, out| out.by("class", &metrics.authorizer_answers),
     },
     Family {
+        name: "wsify_authorizer_failures_total",
+        kind: Kind::Counter,
+        about: "questions that failed, by `kind`: `5xx`, `no_answer`, `bad_answer`, `not_put` (queue full, or waited too long), `refused` (not asked, as it is down)",
+        samples: |metrics, _, out| out.by("kind", &metrics.authorizer_failures),
+    },
+    Family {
+        name: "wsify_authorizer_up",
+        kind: Kind::Gauge,
+        about: "0 while the authorizer is down, else 1; with `--authorizer-failure close` 0 from a failed call to the next answer",
+        samples: |_, now, out| out.value(u8::from(now.authorizer_up)),
+    },
+    Family {
+        name: "wsify_authorizer_held",
+        kind: Kind::Gauge,
+        about: "questions that are held until the authorizer is back, those being asked again included",
+        samples: |_, now, out| out.value(now.questions_held),
+    },
+    Family {
         name: "wsify_authorizer_duration_seconds",
         kind: Kind::Histogram,
         about: "time from a question's arrival in the queue to its answer",
-        samples: |metrics, _, out| out.histogram(&metrics.verdict_time),
+        samples: |metrics, _, out| out.durations(&metrics.verdict_time),
+    },
+    Family {
+        name: "wsify_authorizer_batch_size",
+        kind: Kind::Histogram,
+        about: "questions per call to the authorizer; its `_count` is the number of calls",
+        samples: |metrics, _, out| out.histogram(&metrics.batch_size, |size| size.to_string()),
     },
     Family {
         name: "wsify_authorizer_calls_in_flight",
         kind: Kind::Gauge,
-        about: "calls that wait for an answer",
+        about: "questions that wait for an answer",
         samples: |_, now, out| out.value(now.questions_in_flight),
     },
     Family {
@@ -297,7 +321,7 @@ pub const FAMILIES: &[Family] = &[
         name: "wsify_loop_turn_duration_seconds",
         kind: Kind::Histogram,
         about: "duration of a turn of the event loop, without the time it slept",
-        samples: |metrics, _, out| out.histogram(&metrics.turn_time),
+        samples: |metrics, _, out| out.durations(&metrics.turn_time),
     },
     Family {
         name: "wsify_loop_turn_longest_seconds",

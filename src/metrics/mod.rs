@@ -17,6 +17,7 @@
 mod families;
 mod samples;
 
+use std::ops::AddAssign;
 use std::time::{Duration, SystemTime};
 
 pub use self::families::{FAMILIES, Family, Kind};
@@ -62,8 +63,12 @@ pub struct Metrics {
     pub verdicts: Counters<&'static str>,
     /// The authorizer's answers by [`answer_class`].
     pub authorizer_answers: Counters<&'static str>,
+    /// Questions that failed, by kind.
+    pub authorizer_failures: Counters<&'static str>,
     /// From a question's arrival in the queue to its verdict.
     pub verdict_time: Histogram,
+    /// Questions in each call of the authorizer.
+    pub batch_size: Histogram<u64>,
     /// From the turn in which a batch was begun to the end of that in which the last member had it.
     pub fanout_time: Histogram,
     /// Turns of the loop, without the time in which it slept.
@@ -98,6 +103,9 @@ pub struct Gauges {
     pub events_waiting: u64,
     /// The age of the oldest of them.
     pub events_lag: Duration,
+    pub authorizer_up: bool,
+    /// Questions that are held.
+    pub questions_held: u64,
     pub broker_up: bool,
     /// Times that the broker was lost and found again.
     pub broker_reconnections: u64,
@@ -125,7 +133,13 @@ impl Metrics {
     /// All at zero, for a process that began at `started`.
     pub fn new(started: SystemTime) -> Metrics {
         let command = |name| move |outcome| [name, outcome];
-        let outcomes = ["ok", "not_authorized", "bad_channel", "unavailable"];
+        let outcomes = [
+            "ok",
+            "not_authorized",
+            "bad_channel",
+            "unavailable",
+            "authorizer_down",
+        ];
         let commands = ["broadcast", "join", "leave"].map(|name| outcomes.map(command(name)));
         Metrics {
             started,
@@ -155,7 +169,9 @@ impl Metrics {
             unasked: Counters::of(&["allow", "max_age"]),
             verdicts: Counters::of(&["allow", "deny", "unavailable"]),
             authorizer_answers: Counters::of(&ANSWER_CLASSES),
+            authorizer_failures: Counters::of(&FAILURES),
             verdict_time: Histogram::new(VERDICT_TIMES),
+            batch_size: Histogram::new(BATCH_SIZES),
             fanout_time: Histogram::new(FANOUT_TIMES),
             turn_time: Histogram::new(TURN_TIMES),
             longest_turn: Longest::default(),
@@ -167,6 +183,9 @@ impl Metrics {
         self.deliveries = self.deliveries.saturating_add(u64::from(contents));
     }
 }
+
+/// How a question may fail; `refused` is not put, as the authorizer is down.
+const FAILURES: [&str; 5] = ["5xx", "no_answer", "bad_answer", "not_put", "refused"];
 
 /// What [`answer_class`] may be, the frequent ones in front.
 const ANSWER_CLASSES: [&str; 8] = ["200", "4xx", "5xx", "none", "2xx", "3xx", "1xx", "other"];
@@ -309,40 +328,43 @@ impl Longest {
     }
 }
 
-/// Durations, counted by the first bound that they do not exceed.
+/// Questions in a call of the authorizer, up to what `--authorizer-batch` allows.
+const BATCH_SIZES: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000];
+
+/// Values, durations or sizes, counted by the first bound that they do not exceed.
 #[derive(Debug)]
-pub struct Histogram {
-    bounds: &'static [Duration],
+pub struct Histogram<T: 'static = Duration> {
+    bounds: &'static [T],
     /// One for each bound, and one for what exceeds them all.
     counts: Vec<u64>,
-    sum: Duration,
+    sum: T,
 }
 
-impl Histogram {
+impl<T: Copy + Default + Ord + AddAssign> Histogram<T> {
     /// `bounds` ascend.
-    fn new(bounds: &'static [Duration]) -> Histogram {
+    fn new(bounds: &'static [T]) -> Histogram<T> {
         Histogram {
             bounds,
             counts: vec![0; bounds.len() + 1],
-            sum: Duration::ZERO,
+            sum: T::default(),
         }
     }
 
-    pub fn observe(&mut self, duration: Duration) {
-        let bucket = self.bounds.partition_point(|bound| *bound < duration);
+    pub fn observe(&mut self, value: T) {
+        let bucket = self.bounds.partition_point(|bound| *bound < value);
         if let Some(count) = self.counts.get_mut(bucket) {
             *count += 1;
         }
-        self.sum = self.sum.saturating_add(duration);
+        self.sum += value;
     }
 
-    /// Durations observed.
+    /// Values observed.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
     /// All of them together.
-    pub fn sum(&self) -> Duration {
+    pub fn sum(&self) -> T {
         self.sum
     }
 }

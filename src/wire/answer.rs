@@ -16,6 +16,7 @@ pub enum Code {
     TooManyChannels,
     NotAuthorized,
     Unavailable,
+    AuthorizerDown,
     RateLimited,
 }
 
@@ -28,6 +29,7 @@ impl Code {
             Code::TooManyChannels => "too_many_channels",
             Code::NotAuthorized => "not_authorized",
             Code::Unavailable => "unavailable",
+            Code::AuthorizerDown => "authorizer_down",
             Code::RateLimited => "rate_limited",
         }
     }

@@ -50,6 +50,12 @@ pub fn push_connection(
     out.push(b'}');
 }
 
+/// Adds the id by which an authorizer recognises a question that it is asked again. `question` is a whole one.
+pub fn add_id(question: &mut Vec<u8>, id: u128) {
+    question.pop();
+    question.extend_from_slice(format!(r#","question":"{id:032x}"}}"#).as_bytes());
+}
+
 /// Appends the `args` of a `connect`.
 ///
 /// `headers` come one by one, as they were sent, under names already in canonical form; they leave sorted by name, as
@@ -191,6 +197,23 @@ mod tests {
             ),
             r#"{"command":"leave","args":{},"connection":{"id":"1","remote_addr":"unix","query":{}}}"#
         );
+    }
+
+    #[test]
+    fn an_id_is_the_last_member() {
+        let asked = |id| {
+            written(|out| {
+                push_question(out, "leave", b"{}", |out| {
+                    push_connection(out, "1", "unix", None, &[], None)
+                });
+                add_id(out, id);
+            })
+        };
+        assert_eq!(
+            asked(0x7f),
+            r#"{"command":"leave","args":{},"connection":{"id":"1","remote_addr":"unix","query":{}},"question":"0000000000000000000000000000007f"}"#
+        );
+        assert!(asked(u128::MAX).ends_with(r#""ffffffffffffffffffffffffffffffff"}"#));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use wsify::clock::{Clock, Millis};
 use wsify::config::AccessLog;
 use wsify::connection::{Limits, Peer};
 use wsify::effect::{Answer, ConnId, Effect, Question, Verdict};
-use wsify::hub::{Hub, Settings};
+use wsify::hub::{FailurePolicy, Hub, Settings};
 use wsify::log::{Level, Log};
 use wsify::metrics::Metrics;
 use wsify::wire::answer_fields::AnswerFields;
@@ -42,6 +42,8 @@ pub struct Rig {
     wires: Vec<(ConnId, Far)>,
     /// Open questions to the authorizer, oldest first.
     pub questions: VecDeque<Question>,
+    /// How often the questions that were not put were wanted back, since the test last looked.
+    pub recalled: usize,
     /// Connections whose questions were withdrawn since the test last looked.
     pub withdrawn: Vec<ConnId>,
     /// Effects for the broker, oldest first.
@@ -52,6 +54,7 @@ pub struct Rig {
     pub events: Vec<serde_json::Value>,
     pub receiver: Receiver,
     under_way: Option<EventBatch>,
+    calls: u64,
     /// How many connections to evict in each turn.
     pub wanted: usize,
     clients: usize,
@@ -77,6 +80,7 @@ pub fn settings() -> Settings {
         proxies: Proxies::default(),
         proxy_protocol: false,
         authorizer: false,
+        failure: FailurePolicy::default(),
         access_log: AccessLog::All,
         events: None,
         instance: 1,
@@ -101,6 +105,14 @@ pub fn events(batch: &EventBatch, count: usize) -> Vec<serde_json::Value> {
     let events = std::mem::take(body["events"].as_array_mut().expect("events"));
     assert_eq!(events.len(), count);
     events
+}
+
+/// The same question, as it comes back from a driver.
+fn copy(question: &Question) -> Question {
+    Question {
+        body: question.body.clone(),
+        ..*question
+    }
 }
 
 impl Rig {
@@ -135,12 +147,14 @@ impl Rig {
             buffer: vec![0; 64 * 1024],
             wires: Vec::new(),
             questions: VecDeque::new(),
+            recalled: 0,
             withdrawn: Vec::new(),
             effects: VecDeque::new(),
             answers: Vec::new(),
             events: Vec::new(),
             receiver: Receiver::Takes,
             under_way: None,
+            calls: 0,
             wanted: 0,
             clients: 0,
             ticks: 0,
@@ -267,6 +281,7 @@ impl Rig {
         verdict: Verdict,
         state: Option<&str>,
     ) -> &mut Answer {
+        self.calls += 1;
         self.answers.push(Answer {
             to: question.from,
             verdict,
@@ -275,8 +290,10 @@ impl Rig {
             unreadable: None,
             wrong: Vec::new(),
             trouble: None,
-            call: None,
+            call: Some(self.calls),
+            questions_in_call: 1,
             call_failed: verdict == Verdict::Unavailable,
+            question: (verdict == Verdict::Unavailable).then(|| copy(question)),
             took: Duration::from_millis(1),
         });
         self.answers.last_mut().expect("just put there")
@@ -308,6 +325,7 @@ impl Rig {
             match effect {
                 Effect::Ask(question) => self.questions.push_back(question),
                 Effect::Withdraw(from) => self.withdrawn.push(from),
+                Effect::Recall => self.recalled += 1,
                 other => self.effects.push_back(other),
             }
         }

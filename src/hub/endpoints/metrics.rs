@@ -49,6 +49,8 @@ fn gauges<S: Stream>(hub: &Hub<S>) -> Gauges {
         events_lag: oldest_event.map_or(Duration::ZERO, |at| {
             Duration::from_millis(hub.clock.now.saturating_sub(at))
         }),
+        authorizer_up: hub.outage.is_up(),
+        questions_held: hub.outage.held() as u64,
         broker_up: hub.is_broker_up(),
         broker_reconnections: hub.drivers.broker_reconnections,
         dropped_log_lines: listeners.log.dropped(),

@@ -22,6 +22,8 @@ const FOUND: u64 = 100;
 /// Channels of a connection that a line names.
 const CHANNELS: usize = 20;
 
+const ASKED_ABOUT: &str = "its last command, which is being asked about";
+
 const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 
 pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head: &Head) {
@@ -101,7 +103,10 @@ fn walk<S: Stream>(hub: &mut Hub<S>) {
             };
             let queued = connection.waiting_out() as u64;
             let (encoding, identity) = (connection.encoding(), connection.identity());
-            let asking = connection.is_command_suspended();
+            let waits_for = match connection.is_held() {
+                true => Some("an authorizer that is down"),
+                false => connection.is_command_suspended().then_some(ASKED_ABOUT),
+            };
             let who = hub.roster.subject(id);
             if !tap
                 .filter
@@ -116,8 +121,8 @@ fn walk<S: Stream>(hub: &mut Hub<S>) {
                     line.text("hears", report::spoken(encoding));
                     push_channels(line, &hub.channels, slot);
                     line.number("queued_bytes", queued);
-                    if asking {
-                        line.text("waits_for", "its last command, which is being asked about");
+                    if let Some(waits_for) = waits_for {
+                        line.text("waits_for", waits_for);
                     }
                 });
             }

@@ -9,11 +9,15 @@
 
 mod remembered;
 
+use std::collections::HashMap;
+
 use self::remembered::Remembered;
 pub use self::remembered::Remembrance;
 use crate::clock::Millis;
+use crate::hub::outage::pause;
 use crate::hub::slots::Slots;
 use crate::interned::{Interned, Name};
+use crate::random::Random;
 use crate::wire::answer_fields::Allow;
 use crate::wire::command::Verb;
 
@@ -34,12 +38,14 @@ pub struct Grants {
     remembered: Slots<Option<Box<Remembered>>>,
     /// When the connection is asked about again; 0 is never.
     refresh: Slots<Millis>,
+    /// How often in a row that could not be answered, of the few connections of which it could not.
+    refresh_failures: HashMap<u32, u32>,
 }
 
 impl Grants {
     /// Puts new grants in the place of all that a connection has.
     pub fn grant(&mut self, slot: u32, allow: Option<Allow>, refresh: Option<Millis>) {
-        self.lapse(slot);
+        self.end(slot);
         if let Some(name) = allow.and_then(|allow| self.allows.keep(allow))
             && let Some(entry) = self.allow.entry(slot)
         {
@@ -52,7 +58,23 @@ impl Grants {
         }
     }
 
-    /// Ends all grants of a connection.
+    /// Whether a connection may go on could not be answered: it is asked about again after a pause, which grows.
+    pub fn put_off(&mut self, slot: u32, now: Millis, random: &mut Random) {
+        let failures = self.refresh_failures.entry(slot).or_default();
+        *failures = failures.saturating_add(1);
+        let at = now.saturating_add(pause(*failures, random));
+        if let Some(entry) = self.refresh.entry(slot) {
+            *entry = at;
+        }
+    }
+
+    /// Ends all grants of a connection, and forgets when it is asked about again.
+    pub fn end(&mut self, slot: u32) {
+        self.lapse(slot);
+        self.refresh_failures.remove(&slot);
+    }
+
+    /// Ends all grants of a connection, as it is about to be asked about again.
     pub fn lapse(&mut self, slot: u32) {
         if let Some(name) = self.allow.take(slot).flatten() {
             self.allows.release(name);

@@ -22,6 +22,8 @@ pub struct Memory {
     most_of_one: usize,
     /// Bytes of input that wait.
     inbound: usize,
+    /// Bytes of questions that are held.
+    held: usize,
     /// Each slot's part of them.
     parts: Slots<u32>,
     /// Bytes of events that wait for their receiver.
@@ -34,6 +36,7 @@ impl Memory {
             most,
             most_of_one,
             inbound: 0,
+            held: 0,
             parts: Slots::default(),
             events: 0,
         }
@@ -50,9 +53,14 @@ impl Memory {
         (self.most / 2).saturating_sub(outbound(runs)) / 2
     }
 
-    /// Sets how many bytes of input wait from the connection in `slot`.
+    /// Notes that the questions which are held have so many bytes now.
+    pub fn hold(&mut self, bytes: usize) {
+        self.held = bytes;
+    }
+
+    /// Sets how many bytes of input wait from the connection in `slot`. Returns whether there are more than before.
     #[inline]
-    pub fn note(&mut self, slot: u32, bytes: usize) {
+    pub fn note(&mut self, slot: u32, bytes: usize) -> bool {
         let part = match bytes {
             0 => self.parts.get_mut(slot),
             _ => self.parts.entry(slot),
@@ -65,7 +73,9 @@ impl Memory {
                 .inbound
                 .saturating_sub(before as usize)
                 .saturating_add(bytes as usize);
+            return bytes > before;
         }
+        false
     }
 
     /// Bytes that wait, in both directions.
@@ -73,11 +83,12 @@ impl Memory {
         self.inbound
             .saturating_add(outbound(runs))
             .saturating_add(self.events)
+            .saturating_add(self.held)
     }
 
     /// Bytes of input that may still wait.
     pub fn room_in(&self) -> usize {
-        (self.most / 2).saturating_sub(self.inbound)
+        (self.most / 2).saturating_sub(self.inbound.saturating_add(self.held))
     }
 
     /// Bytes of output that may still wait.

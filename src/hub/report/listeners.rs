@@ -11,7 +11,7 @@ use super::tap::Taps;
 use crate::clock::Millis;
 use crate::connection::Ending;
 use crate::hub::settings::Settings;
-use crate::log::{Condition, Log, Seldom};
+use crate::log::{Condition, Log, Seldom, Spells};
 use crate::metrics::Metrics;
 use crate::wire::answer_fields::AnswerField;
 
@@ -19,6 +19,9 @@ use crate::wire::answer_fields::AnswerField;
 const STEADY: Millis = 5_000;
 /// The pause between two lines of the same kind about faulty answers of the authorizer, in milliseconds.
 const SELDOM: Millis = 60_000;
+
+/// Outages of the authorizer that the log has in that time: one that flickers is not to flood it.
+const OUTAGES: u64 = 6;
 
 pub struct Listeners {
     pub metrics: Metrics,
@@ -30,6 +33,10 @@ pub struct Listeners {
     pub full: Condition,
     /// The memory budget is used up.
     pub overloaded: Condition,
+    /// Lines about outages of the authorizer.
+    pub outages: Spells,
+    /// Lines about questions that failed while there is no outage.
+    pub failed_questions: Seldom,
     /// Lines about answers of the authorizer that are a 2xx other than 200.
     pub other_2xx: Seldom,
     /// Lines about answers of the authorizer that cannot be read.
@@ -51,6 +58,8 @@ impl Listeners {
             log,
             full: Condition::lasting(0),
             overloaded: Condition::lasting(STEADY),
+            outages: Spells::logged(OUTAGES, SELDOM),
+            failed_questions: Seldom::once_in(SELDOM),
             other_2xx: Seldom::once_in(SELDOM),
             unreadable: Seldom::once_in(SELDOM),
             wrong_fields: [const { Seldom::once_in(SELDOM) }; AnswerField::ALL.len()],

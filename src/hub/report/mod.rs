@@ -18,6 +18,7 @@ mod event_listener;
 mod event_queue;
 pub mod events;
 pub mod listeners;
+pub mod outage;
 pub mod tap;
 
 use self::tap::TapLine;
@@ -222,12 +223,6 @@ pub fn command_failed<S: Stream>(
             line.text("message", why);
         },
     );
-}
-
-/// A command was not done and its connection is closed, because the authorizer is down.
-pub fn command_abandoned<S: Stream>(hub: &mut Hub<S>, verb: Verb) {
-    let outcome = [verb.as_str(), "unavailable"];
-    hub.listeners.metrics.commands.add(outcome);
 }
 
 /// A message was no command.

@@ -6,14 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use wsify::events::{CallResult, Delivery};
+use wsify::events::{BatchDelivery, CallResult};
 use wsify::wire::event_batch::EventBatch;
 
 use super::knobs::{Dice, Knobs};
 use crate::rig::{self, Rig};
 
 pub struct Receiver {
-    delivery: Delivery,
+    delivery: BatchDelivery,
     /// The call under way.
     call: Option<(EventBatch, usize)>,
     pub calls: usize,
@@ -31,7 +31,7 @@ pub struct Receiver {
 impl Receiver {
     pub fn new(seed: u64) -> Receiver {
         Receiver {
-            delivery: Delivery::new(seed),
+            delivery: BatchDelivery::new(seed),
             call: None,
             calls: 0,
             last: 0,

@@ -12,5 +12,6 @@ mod fairness;
 mod grants;
 mod http;
 mod metrics;
+mod outage;
 mod tap;
 mod years;
