@@ -140,17 +140,20 @@
 //! authorizer/waiting.rs    questions that wait for a worker
 //! authorizer/worker.rs     one worker: it asks, hands the answer in, rests, ends
 //! authorizer/seat.rs       where an idle worker is called
-//! authorizer/threads.rs    what all its threads have in common
 //! authorizer/call.rs       one call and its answer, on a connection that is kept alive
 //! authorizer/outcome.rs    what its answer means for each question, and when its body is looked at
 //! authorizer/probe.rs      a call for --check
-//! authorizer/dial.rs       a connection to the authorizer is made: name, TCP, TLS
-//! authorizer/link.rs       that connection as bytes: TCP or TLS, timeouts
-//! authorizer/transport.rs  that connection as ureq uses it
-//! authorizer/traffic.rs    what a worker knows of its connections
-//! authorizer/unfold.rs     folded header lines of an answer, made one line
-//! authorizer/signature.rs  what proves to the receiver of a call that wsify has sent it: --authorizer-key
-//! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
+//!
+//! webhook/mod.rs           calls to webhooks: what the authorizer and the receiver of events have in common
+//! webhook/caller.rs        one caller: a POST and its answer, on a connection that is kept alive
+//! webhook/dial.rs          a connection to a webhook is made: name, TCP, TLS
+//! webhook/link.rs          that connection as bytes: TCP or TLS, timeouts
+//! webhook/transport.rs     that connection as ureq uses it
+//! webhook/traffic.rs       what a caller knows of its connections
+//! webhook/unfold.rs        folded header lines of an answer, made one line
+//! webhook/signature.rs     what proves to the receiver of a call that wsify has sent it: --authorizer-key
+//! webhook/url.rs           a webhook's URL, and how it is shown without its secrets
+//! webhook/threads.rs       what all threads that call have in common
 //!
 //! events/mod.rs            events on their way to their receiver
 //! events/delivery.rs       one batch: which events go in the next call, and when; pauses, halves
@@ -188,8 +191,9 @@
 //! hub -> buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, wire
 //! connection -> buffers, clock, interned, wire
 //! broker -> clock, config, effect, log, random, wire
-//! authorizer -> effect, fd_table, secret, tls, wire
-//! config -> authorizer, log, secret, wire
+//! authorizer -> effect, fd_table, secret, webhook, wire
+//! config -> authorizer, log, secret, webhook, wire
+//! webhook -> secret, tls, wire
 //! effect, playground -> wire
 //! events -> clock, random, wire
 //! process -> metrics
@@ -198,7 +202,7 @@
 //! ```
 //!
 //! (The hub needs from `config` the type of `--access-log`, and the acceptor's tests that of a listen address. `config`
-//! needs from `authorizer` the type of the URL, and from `wire` those of proxies and origins.)
+//! needs from `webhook` the type of the URL, and from `wire` those of proxies, origins and events.)
 //!
 //! # Ownership
 //!
@@ -390,4 +394,5 @@ pub mod server;
 pub mod start;
 pub mod systemd;
 pub mod tls;
+pub mod webhook;
 pub mod wire;

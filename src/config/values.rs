@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use crate::authorizer::Url;
 use crate::log::{Format, Level};
 use crate::secret::Secret;
+use crate::webhook::Url;
 use crate::wire::authority::{self, Host};
 
 /// Where to listen.
