@@ -104,7 +104,11 @@ impl Acceptor {
                     Err(e) if listener::is_of_one_connection(&e) => {}
                     Err(e) => {
                         self.paused_until = now + PAUSE;
-                        self.warn(now, "connections cannot be accepted for now", &e);
+                        self.warn(
+                            now,
+                            "cannot accept connections for now: the server tries again",
+                            &e,
+                        );
                         return;
                     }
                 }
@@ -123,7 +127,7 @@ impl Acceptor {
             self.paused_until = now + PAUSE;
         }
         let message = "the limit on file descriptors is reached: idle HTTP connections are closed to accept new ones; \
-                       raise it (ulimit -n)";
+                       raise the limit (ulimit -n)";
         let open = format!("{} connections are open", hub.connections());
         self.warn(now, message, &open);
     }
@@ -148,7 +152,7 @@ impl Acceptor {
             registered.inspect_err(|_| hub.fail(id))
         });
         if let Err(e) = admitted {
-            self.warn(hub.clock.now, "a connection cannot be served", &e);
+            self.warn(hub.clock.now, "cannot serve a connection", &e);
         }
     }
 

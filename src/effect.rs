@@ -11,7 +11,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::wire::answer_fields::{AnswerFields, Asked, NewState, WrongField};
+use crate::wire::answer_fields::{AnswerFields, Asked, WrongField};
 use crate::wire::channel_name::ChannelName;
 
 /// A connection's name inside the process. Late events, verdicts and receipts are looked up by it. A slot's new
@@ -120,6 +120,8 @@ pub struct Answer {
     /// The number of the call that brought the answer: answers to questions of one call have the same. `None`: the
     /// question was never put.
     pub call: Option<u64>,
+    /// How many questions the call had, in the first answer that it brought; 0 in the others.
+    pub questions_in_call: u32,
     /// The whole call failed: every status in it is 5xx, or there was no HTTP answer.
     pub call_failed: bool,
     /// The question itself, if the verdict is `Unavailable`.
@@ -131,10 +133,7 @@ pub struct Answer {
 impl Answer {
     /// The state that the connection is given, as JSON.
     pub fn state(&self) -> Option<&str> {
-        match self.fields.as_ref()?.state.as_ref()? {
-            NewState::Json(state) => Some(state),
-            NewState::Removed => None,
-        }
+        self.fields.as_ref()?.state.as_ref()?.json()
     }
 
     /// There is none, for this reason.
@@ -148,6 +147,7 @@ impl Answer {
             wrong: Vec::new(),
             trouble: Some(trouble),
             call: None,
+            questions_in_call: 0,
             call_failed: false,
             question: None,
             took,

@@ -24,6 +24,7 @@
 //! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
 //! secret.rs                a text that is never shown
 //! random.rs                one generator, for jitter
+//! interned.rs              values that many connections share, kept once
 //! fd_table.rs              threads that have a table of file descriptors of their own
 //! heap.rs                  free memory is returned to the kernel
 //! process.rs               the process_* metrics, read from /proc when /metrics is requested
@@ -74,7 +75,7 @@
 //! connection/suspended.rs  what a connection waits with: for the authorizer, a channel or the broker
 //! connection/ending.rs     every way in which it ends: close code, the log's word, the metric's label
 //! connection/peer.rs       the address at the other end, packed
-//! connection/identity.rs   the query and the state that go with each of its questions, packed
+//! connection/identity.rs   the query, the user and the state that go with each of its questions, packed
 //!
 //! hub/mod.rs               all connections: the doors, nothing else
 //! hub/turn.rs              one turn of a connection: reads its input, passes each event to its handler
@@ -87,13 +88,17 @@
 //! hub/endpoints/metrics.rs     GET /metrics, and where each gauge comes from
 //! hub/endpoints/tap.rs         GET /tap: how a tap begins, how its lines are sent, how it ends
 //! hub/permission.rs        may this be done: whether to ask, the question, what an answer does, what a failure does
+//! hub/grants/mod.rs        what needs no question of a connection, and until when: allow, max_age, expires_in
+//! hub/grants/remembered.rs   answers that are remembered for one connection
 //! hub/commands.rs          join, leave and broadcast, once they are allowed
 //! hub/publish.rs           the one way to publish, and the one way to wait for it
 //! hub/replies.rs           what clients and backends are answered, and that it is reported
+//! hub/failure.rs           what becomes of what waits for an answer when the authorizer fails
 //! hub/questions.rs         questions on their way to the authorizer: put, held, asked again, taken back
 //! hub/settle.rs            what follows from a change to a connection, in named steps; how a WebSocket is closed
 //! hub/report/mod.rs        events: metrics, access log, taps and log listen
 //! hub/report/listeners.rs  these listeners, and the counts of every read and send
+//! hub/report/asking.rs     events of questions, and of commands that need none
 //! hub/report/answers.rs      what the log says of the authorizer's answers
 //! hub/report/access_log.rs   the access log: a line for an end, and for a refused request
 //! hub/report/outage.rs     an authorizer that fails: two log lines for an outage, and what becomes of questions meanwhile
@@ -108,6 +113,7 @@
 //! hub/agenda.rs            which connections and audiences have work: lists and the wheel
 //! hub/deadlines.rs         deadlines of connections: a wheel
 //! hub/channels.rs          channels and their members, both ways
+//! hub/channels/reserved.rs   channels that a connection joins together with its 101
 //! hub/channel.rs           one channel: its audiences, what waits for it
 //! hub/names.rs             which name is which channel's
 //! hub/memberships.rs       the memberships of one connection
@@ -129,6 +135,8 @@
 //! authorizer/seat.rs       where an idle worker is called
 //! authorizer/threads.rs    what all its threads have in common
 //! authorizer/call.rs       one call and its answer, on a connection that is kept alive
+//! authorizer/outcome.rs    what its answer means for each question, and when its body is looked at
+//! authorizer/probe.rs      a call for --check
 //! authorizer/dial.rs       a connection to the authorizer is made: name, TCP, TLS
 //! authorizer/link.rs       that connection as bytes: TCP or TLS, timeouts
 //! authorizer/transport.rs  that connection as ureq uses it
@@ -167,15 +175,15 @@
 //! acceptor -> clock, config, connection, effect, hub, listener, log
 //! listener -> config, connection
 //! heap, random, systemd -> clock
-//! hub -> buffers, clock, config, connection, effect, log, metrics, playground, process, random, secret, wire
-//! connection -> buffers, clock, wire
+//! hub -> buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, wire
+//! connection -> buffers, clock, interned, wire
 //! broker -> clock, config, effect, log, random, wire
 //! authorizer -> effect, fd_table, secret, tls, wire
 //! config -> authorizer, log, secret, wire
 //! effect, playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
-//! buffers, clock, fd_table, metrics, quickstart, secret, tls, wire -> nothing
+//! buffers, clock, fd_table, interned, metrics, quickstart, secret, tls, wire -> nothing
 //! ```
 //!
 //! (The hub needs from `config` the type of `--access-log`, and the acceptor's tests that of a listen address. `config`
@@ -186,13 +194,14 @@
 //! ```text
 //! Server { poll, signals, acceptor, hub, authorizer, broker, log }         and the one receive buffer, 64 KiB
 //!  Acceptor { listeners, max_sockets, paused_until }
-//!  Hub<S> { settings, clock, roster, channels, runs, usage, agenda, effects, listeners, drain, drivers }
+//!  Hub<S> { settings, clock, roster, channels, grants, runs, usage, agenda, effects, listeners, drain, drivers }
 //!   Roster<S> { Slab<Connection<S>>, identities, counts }                   facts
 //!    Connection<S> { stream: S, session, inbox, outbox, peer, encoding, identity, marks }       all private
 //!     Session { phase, ending, over }        Outbox: own bytes and slices of runs, in order
 //!   Channels { by_name, Slab<Channel>, joined: by slot, subscriptions }     facts
 //!    Channel { name, audiences: [Audience], connections that wait for it }  one audience for each Encoding
 //!     Audience { members, batches, cursor }
+//!   Grants { allow, remembered, refresh: by slot }                          facts
 //!   Runs { Slab<Run { bytes, holders }> }                                   facts
 //!   Usage { per address, message rate, memory, eviction }                   what the limits count
 //!   Agenda { again, released, serving, dirty, to_drop, wheel }              what follows from the facts
@@ -206,14 +215,16 @@
 //!   looked up by it, so a slot's new connection is never mistaken for the old one. The **PublicId** is its name
 //!   outside.
 //! - **Phase**: `Request`, `Body`, `Suspended`, `Open`, `Streaming`, `Closing`. What belongs to a phase lives in it.
-//! - **Suspended**: an upgrade, a command or a POST that waits for an answer (**Awaits**: `Verdict`, `Channel`,
-//!   `Receipt`). Meanwhile nothing further is read from it: bytes wait in the inbox or in the kernel, and the end of
+//! - **Suspended**: an upgrade, a command, a POST or a refresh of the grants that waits for an answer (**Awaits**:
+//!   `Verdict`, `Channel`, `Receipt`). Meanwhile nothing further is read from it: bytes wait in the inbox or in the kernel, and the end of
 //!   the stream behind them.
 //! - **Event** (session to hub): `Introduced`, `Request`, `Body`, `BadBody`, `Said`, `Bye`: all that a connection can
 //!   yield.
 //! - **Effect**: a request of the hub to a driver. A `Question` to the authorizer is answered with an **Answer** that
 //!   holds a **Verdict** (`Allow`, `Deny`, `Unavailable`). That is no `Result`, because a denial is no error.
 //!   Publications and subscriptions at redis are answered with a **Receipt**. Each answer comes exactly once.
+//! - **Grants**: what the authorizer's answers leave behind for a connection: commands that need no question (`allow`,
+//!   `max_age`), and when it is asked about again (`refresh`).
 //! - **Encoding**: how a content is written for a member, `Raw` or `V1` (the subprotocol). An **AudienceId** is one
 //!   encoding's audience of one channel, in 32 bits.
 //! - **Run**: encoded frames in one buffer that grows at its end, named by an index and counted by hand. A **Slice** is
@@ -354,6 +365,7 @@ pub mod effect;
 pub mod fd_table;
 pub mod heap;
 pub mod hub;
+pub mod interned;
 pub mod listener;
 pub mod log;
 pub mod metrics;

@@ -120,6 +120,15 @@ flags! {
         about: "maximum number of questions that wait for a worker; a further one fails as if the \
                 authorizer were down",
     };
+    authorizer_batch: AUTHORIZER_BATCH = Flag {
+        name: "authorizer-batch",
+        group: "Authorizer",
+        kind: ValueKind::One,
+        value: "COUNT",
+        default: "1",
+        about: "maximum number of questions per call; above 1 every call posts a JSON array, and \
+                --authorizer-workers defaults to 8",
+    };
     authorizer_failure: AUTHORIZER_FAILURE = Flag {
         name: "authorizer-failure",
         group: "Authorizer",

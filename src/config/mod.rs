@@ -23,6 +23,7 @@ pub use self::values::{AccessLog, AuthorizerFailure, Listen, Workers};
 use crate::authorizer::{AuthorizerSettings, Url};
 use crate::log::{Format, Level};
 use crate::secret::Secret;
+use crate::wire::answer_fields::AnswerLimits;
 use crate::wire::forwarded::Proxies;
 use crate::wire::origins::Origins;
 
@@ -38,6 +39,8 @@ pub struct Config {
     pub authorizer_timeout: Duration,
     pub authorizer_workers: Workers,
     pub authorizer_queue: usize,
+    /// Questions in one call at most; 1: each is a call of its own.
+    pub authorizer_batch: usize,
     pub authorizer_failure: AuthorizerFailure,
     /// With `hold`.
     pub authorizer_hold: Duration,
@@ -144,6 +147,11 @@ fn workers(setting: &Setting) -> Result<Workers, Stop> {
     })
 }
 
+fn cert_file(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let path = env("SSL_CERT_FILE").filter(|path| !path.is_empty());
+    path.map(PathBuf::from)
+}
+
 /// Whether a terminal may be shown colours.
 fn colours(env: impl Fn(&str) -> Option<OsString>) -> bool {
     let dumb = env("TERM").is_some_and(|term| term == *"dumb");
@@ -174,6 +182,7 @@ impl Config {
             authorizer_workers: workers(&set(AUTHORIZER_WORKERS)?)?,
             // A question waits with its JSON, of a few hundred bytes: gigabytes at most.
             authorizer_queue: set(AUTHORIZER_QUEUE)?.checked(|t| count(t, 1..=10_000_000))?,
+            authorizer_batch: set(AUTHORIZER_BATCH)?.checked(|t| count(t, 1..=1000))?,
             authorizer_failure: set(AUTHORIZER_FAILURE)?.checked(authorizer_failure)?,
             authorizer_hold: set(AUTHORIZER_HOLD)?.checked(some_duration)?,
             authorizer_key: set(AUTHORIZER_KEY)?.checked(signing_keys)?,
@@ -211,9 +220,7 @@ impl Config {
             notify_socket: manager.notify_socket,
             watchdog: manager.watchdog,
             check: set(CHECK)?.checked(switch)?,
-            cert_file: env("SSL_CERT_FILE")
-                .filter(|path| !path.is_empty())
-                .map(PathBuf::from),
+            cert_file: cert_file(&env),
         })
     }
 
@@ -223,8 +230,13 @@ impl Config {
         Some(AuthorizerSettings {
             url,
             timeout: self.authorizer_timeout,
-            workers: self.authorizer_workers.within(fds),
+            workers: self.authorizer_workers.within(fds, self.authorizer_batch),
             queue: self.authorizer_queue,
+            batch: self.authorizer_batch,
+            limits: AnswerLimits {
+                channels: self.max_channels,
+                content: self.max_message_size,
+            },
             cert_file: self.cert_file.clone(),
             keys: self.authorizer_key.clone(),
         })

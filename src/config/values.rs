@@ -45,11 +45,17 @@ pub enum Workers {
     AsFdsAllow(usize),
 }
 
+/// By default, where a call has many questions: with so few calls in flight, questions wait and batches form.
+const BATCHING_WORKERS: usize = 8;
+
 impl Workers {
-    pub(super) fn within(self, fds: usize) -> usize {
+    pub(super) fn within(self, fds: usize, batch: usize) -> usize {
         match self {
             Workers::Exactly(workers) => workers,
-            Workers::AsFdsAllow(workers) => workers.min(fds / 8).max(1),
+            Workers::AsFdsAllow(workers) => {
+                let wanted = if batch > 1 { BATCHING_WORKERS } else { workers };
+                wanted.min(fds / 8).max(1)
+            }
         }
     }
 }

@@ -53,7 +53,7 @@ impl Phase {
         }
     }
 
-    /// The client of the upgrade about which the authorizer is being asked.
+    /// The client of the upgrade that is under way.
     pub fn upgrading(&self) -> Option<Peer> {
         match self {
             Phase::Suspended(suspended) => match &suspended.1 {

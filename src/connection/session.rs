@@ -69,7 +69,7 @@ impl Session {
 
     /// Whether a command waits for an answer.
     pub fn is_command_suspended(&self) -> bool {
-        matches!(&self.phase, Phase::Open(open) if open.is_suspended())
+        matches!(&self.phase, Phase::Open(open) if open.is_command_suspended())
     }
 
     /// Whether it is an HTTP connection without a suspended request.
@@ -288,10 +288,16 @@ impl Session {
         self.phase = Phase::Open(Open::new(clock.now));
     }
 
-    /// Begins the end of a WebSocket.
-    pub fn close(&mut self, ending: Ending, outbox: &mut Outbox, now: Millis) {
+    /// Begins the end of a WebSocket. `reason` takes the place of the ending's own.
+    pub fn close(
+        &mut self,
+        ending: Ending,
+        reason: Option<&str>,
+        outbox: &mut Outbox,
+        now: Millis,
+    ) {
         if let Phase::Open(open) = &mut self.phase {
-            let closing = open.close(ending, outbox, now);
+            let closing = open.close(ending, reason, outbox, now);
             self.end(ending);
             self.phase = Phase::Closing(closing);
         }

@@ -260,7 +260,7 @@ impl<S: Stream> Connection<S> {
         self.session.is_listening() && !(self.session.is_http() && self.outbox.is_blocked())
     }
 
-    /// Whether the authorizer is being asked about an upgrade of it.
+    /// Whether an upgrade of it is under way.
     pub fn is_upgrading(&self) -> bool {
         self.session.phase().upgrading().is_some()
     }

@@ -4,6 +4,7 @@
 //! knows: where it comes from. Later messages wait in order behind it, and so does the end of the stream.
 
 use super::Exchange;
+use crate::wire::answer_fields::AnswerFields;
 use crate::wire::command::{Command, Post};
 use crate::wire::handshake::Upgrade;
 
@@ -31,18 +32,22 @@ impl Awaits {
 /// What waits.
 #[derive(Debug)]
 pub enum Suspended {
-    /// An upgrade about which the authorizer is being asked.
+    /// An upgrade about which the authorizer is being asked, or whose channels are not all subscribed.
     Upgrade {
         exchange: Exchange,
         upgrade: Upgrade,
         /// The query of the upgrade request, which later questions show.
         query: Box<str>,
+        /// What the authorizer has said, once it has allowed the upgrade.
+        fields: Option<Box<AnswerFields>>,
     },
     /// A command of a client, and the message that it was parsed from.
     Command {
         command: Command,
         message: Box<[u8]>,
     },
+    /// The connection itself, about which the authorizer is being asked again.
+    Refresh,
     /// A `POST /broadcast`, and its body: empty once it is with the broker.
     Post {
         exchange: Exchange,
@@ -55,7 +60,7 @@ impl Suspended {
     /// Bytes that it holds.
     pub fn held(&self) -> usize {
         match self {
-            Suspended::Upgrade { .. } => 0,
+            Suspended::Upgrade { .. } | Suspended::Refresh => 0,
             Suspended::Command { message, .. } => message.len(),
             Suspended::Post { body, .. } => body.len(),
         }

@@ -69,9 +69,9 @@ impl<S: Stream> Connection<S> {
         self.session.ended(&self.outbox, now);
     }
 
-    /// Begins the end of a WebSocket: puts the close frame behind what waits.
-    pub fn close(&mut self, ending: Ending, now: Millis) {
-        self.session.close(ending, &mut self.outbox, now);
+    /// Begins the end of a WebSocket: puts the close frame behind what waits. `reason` takes the place of the ending's own.
+    pub fn close(&mut self, ending: Ending, reason: Option<&str>, now: Millis) {
+        self.session.close(ending, reason, &mut self.outbox, now);
     }
 
     /// Discards everything that waits to be sent.

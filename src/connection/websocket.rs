@@ -54,6 +54,12 @@ impl Open {
         self.suspended.is_some()
     }
 
+    /// Whether a command waits, and not only the connection itself.
+    pub fn is_command_suspended(&self) -> bool {
+        let work = self.suspended.as_ref().map(|suspended| &suspended.1);
+        matches!(work, Some(Suspended::Command { .. }))
+    }
+
     /// The answer that its command waits for.
     pub fn awaits(&self) -> Option<Awaits> {
         self.suspended.as_ref().map(|suspended| suspended.0)
@@ -196,13 +202,19 @@ impl Open {
 
     /// Begins its end: sends the close frame. A client's close is echoed. Otherwise the client's close is awaited, if
     /// the input can still be parsed.
-    pub fn close(&mut self, ending: Ending, outbox: &mut Outbox, now: Millis) -> Closing {
+    pub fn close(
+        &mut self,
+        ending: Ending,
+        reason: Option<&str>,
+        outbox: &mut Outbox,
+        now: Millis,
+    ) -> Closing {
         let reader = match ending {
             Ending::Overloaded => Reader::default(),
             _ => std::mem::take(&mut self.reader),
         };
-        let (code, reason) = ending.close();
-        let frame = frame::close_frame(code, reason);
+        let (code, usual) = ending.close();
+        let frame = frame::close_frame(code, reason.unwrap_or(usual));
         outbox.own(|out| out.extend_from_slice(&frame));
         let close = match ending {
             Ending::Closed(_) => Close::Echo,

@@ -120,16 +120,20 @@ impl Agenda {
         self.to_drop.pop()
     }
 
-    /// Enters a connection's deadline into the wheel, unless an earlier entry exists.
+    /// Enters a connection's deadline into the wheel, unless an earlier entry exists. `refresh` is when the authorizer is
+    /// to be asked about it again, which has to wait while something of it is suspended.
     #[inline(always)]
     pub fn watch<S: Stream>(
         &mut self,
         id: ConnId,
         connection: &mut Connection<S>,
+        refresh: Option<Millis>,
         now: Millis,
         limits: &Limits,
     ) {
-        if let Some(at) = connection.deadline(now, limits) {
+        let refresh = refresh.filter(|_| connection.is_open() && connection.is_listening());
+        let own = connection.deadline(now, limits);
+        if let Some(at) = own.into_iter().chain(refresh).min() {
             let alarm = &mut connection.marks().alarm;
             if *alarm == 0 || Deadlines::is_before(at, *alarm) {
                 *alarm = self.deadlines.insert(id.slot, at);

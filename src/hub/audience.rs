@@ -239,7 +239,7 @@ mod tests {
 
     /// An audience beside a naive model of it. A slot is never used twice.
     #[derive(Default)]
-    struct House {
+    struct Model {
         audience: Audience,
         runs: Runs,
         places: BTreeMap<u32, u32>,
@@ -247,7 +247,7 @@ mod tests {
         said: u32,
     }
 
-    impl House {
+    impl Model {
         fn join(&mut self) {
             let slot = self.heard.len() as u32;
             self.places.insert(slot, self.audience.add(slot));
@@ -332,25 +332,25 @@ mod tests {
                 (0..MEMBERS).flat_map(move |who| (0..4).map(move |what| (sends, second, who, what)))
             })
         }) {
-            let mut house = House::default();
-            (0..MEMBERS).for_each(|_| house.join());
-            house.publish(0);
+            let mut model = Model::default();
+            (0..MEMBERS).for_each(|_| model.join());
+            model.publish(0);
             for at in 0..=sends {
                 if at == second {
-                    house.publish(0);
+                    model.publish(0);
                 }
                 if at < sends {
-                    house.send();
+                    model.send();
                 }
             }
             match what {
-                0 => house.join(),
-                1 => house.publish(0),
-                2 => house.go(who, true),
-                _ => house.go(who, false),
+                0 => model.join(),
+                1 => model.publish(0),
+                2 => model.go(who, true),
+                _ => model.go(who, false),
             }
-            house.publish(0);
-            house.end();
+            model.publish(0);
+            model.end();
         }
     }
 
@@ -364,19 +364,19 @@ mod tests {
                 state ^= state >> 27;
                 (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % limit
             };
-            let mut house = House::default();
+            let mut model = Model::default();
             for _ in 0..400 {
-                let member = below(house.places.len().max(1));
-                let member = house.places.keys().nth(member).copied();
+                let member = below(model.places.len().max(1));
+                let member = model.places.keys().nth(member).copied();
                 match (below(12), member) {
-                    (0 | 1, _) => house.join(),
-                    (2, Some(slot)) => house.go(slot, true),
-                    (3, Some(slot)) => house.go(slot, false),
-                    (4..=6, _) => house.publish([0, 4, 200, 100_000][below(4)]),
-                    _ => _ = house.send(),
+                    (0 | 1, _) => model.join(),
+                    (2, Some(slot)) => model.go(slot, true),
+                    (3, Some(slot)) => model.go(slot, false),
+                    (4..=6, _) => model.publish([0, 4, 200, 100_000][below(4)]),
+                    _ => _ = model.send(),
                 }
             }
-            house.end();
+            model.end();
         }
     }
 }

@@ -2,14 +2,16 @@
 //!
 //! Owns: the channels by name, their members by [`Audience`], one for each encoding, and each connection's memberships.
 //! Knows: slots, and how a channel stands at the broker. Never knows: connections, permissions. A channel exists while
-//! it has a member, a connection that waits for it, or an audience in the list of those to be served.
+//! it has a member, a connection that waits for it or will join it, or an audience in the list of those to be served.
 
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "what is counted is in memory; a wrong account is to be seen by tests, not to be hidden"
 )]
 
-use std::collections::VecDeque;
+mod reserved;
+
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use slab::Slab;
@@ -48,6 +50,8 @@ pub struct Channels {
     channels: Slab<Channel>,
     joined: Slots<Memberships>,
     memberships: usize,
+    /// Channels that connections will join as soon as all are subscribed; by slot, few at a time.
+    reserved: HashMap<u32, Vec<ChannelName>>,
     /// Which channels the broker has been asked for.
     pub subscriptions: Subscriptions,
 }
@@ -255,7 +259,7 @@ impl Channels {
         if channel.waiting.is_empty() {
             return None;
         }
-        channel.releasing += 1;
+        channel.holds += 1;
         Some(Released {
             channel: index,
             receipt,
@@ -266,7 +270,7 @@ impl Channels {
     /// Notes that all released connections have had their turn.
     pub fn released(&mut self, done: &Released) {
         if let Some(channel) = self.channels.get_mut(done.channel) {
-            channel.releasing -= 1;
+            channel.holds -= 1;
         }
         self.forget_if_empty(done.channel);
     }

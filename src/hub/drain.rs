@@ -15,7 +15,7 @@ use super::settle::{close, settle};
 use super::slots::Walk;
 use super::state::Hub;
 use crate::clock::Millis;
-use crate::connection::{Awaits, Ending, Stream, Suspended};
+use crate::connection::{Awaits, Connection, Ending, Stream, Suspended};
 
 /// Clients closed between two polls.
 const CLOSES: u64 = 64;
@@ -38,7 +38,7 @@ pub fn go_on<S: Stream>(hub: &mut Hub<S>) {
     answer_waiting(hub);
 }
 
-/// Refuses upgrades about which the authorizer is being asked, those in the next slots.
+/// Refuses upgrades that are under way, those in the next slots.
 fn refuse_upgrades<S: Stream>(hub: &mut Hub<S>) {
     for _ in 0..WALK {
         let Some(slot) = hub.drain.as_mut().and_then(|plan| plan.refuse.next()) else {
@@ -47,8 +47,9 @@ fn refuse_upgrades<S: Stream>(hub: &mut Hub<S>) {
         let now = hub.clock.now;
         if let Some((id, connection)) = hub.roster.tenant(slot)
             && connection.is_upgrading()
-            && let Some(Suspended::Upgrade { exchange, .. }) =
-                connection.resume(Awaits::Verdict, now)
+            && let Some(Suspended::Upgrade { exchange, .. }) = connection
+                .resume(Awaits::Verdict, now)
+                .or_else(|| connection.resume(Awaits::Channel, now))
         {
             upgrade::refuse_stopping(hub, id, exchange);
             settle(hub, id);
@@ -103,7 +104,9 @@ fn answer_waiting<S: Stream>(hub: &mut Hub<S>) {
         };
         let walk = plan.answer.get_or_insert(Walk::below(slots));
         let Some(slot) = walk.next() else { return };
-        let Some((id, connection)) = hub.roster.tenant(slot).filter(|(_, c)| !c.is_open()) else {
+        let request =
+            |connection: &Connection<S>| !connection.is_open() && !connection.is_upgrading();
+        let Some((id, connection)) = hub.roster.tenant(slot).filter(|(_, c)| request(c)) else {
             continue;
         };
         let waiting = connection

@@ -30,6 +30,8 @@ mod delivery;
 mod drain;
 mod drain_plan;
 mod endpoints;
+mod failure;
+mod grants;
 mod limits;
 mod memberships;
 mod names;
@@ -54,7 +56,7 @@ pub use self::settings::{DriverGauges, FailurePolicy, Inventory, Settings};
 pub use self::state::Hub;
 
 use self::drain_plan::DrainPlan;
-use self::permission::Allowed;
+use self::permission::{Allowed, AllowedUpgrade};
 use self::publish::Publisher;
 use crate::clock::Millis;
 use crate::connection::{Awaits, Ending, Peer, Stream, Suspended};
@@ -161,7 +163,21 @@ impl<S: Stream> Hub<S> {
                 post,
                 body,
             }) => publish::publish(self, id, Publisher::Backend(exchange, post, &body)),
-            Some(Suspended::Upgrade { .. }) | None => {}
+            Some(Suspended::Upgrade {
+                exchange,
+                upgrade,
+                query,
+                fields,
+            }) => {
+                let allowed = AllowedUpgrade {
+                    exchange,
+                    upgrade,
+                    query,
+                    fields: fields.unwrap_or_default(),
+                };
+                endpoints::upgrade::go_on(self, id, allowed, receipt);
+            }
+            Some(Suspended::Refresh) | None => {}
         }
         settle::settle(self, id);
     }
@@ -176,6 +192,7 @@ impl<S: Stream> Hub<S> {
             }
             None => {}
         }
+        permission::refresh(self, id);
         settle::settle(self, id);
     }
 
@@ -238,13 +255,14 @@ impl<S: Stream> Hub<S> {
             if connection.marks().alarm == step {
                 connection.marks().alarm = 0;
                 connection.expire(&self.clock, &self.settings.limits);
+                permission::refresh(self, id);
                 settle::settle(self, id);
             }
         }
         self.agenda.give_back(due);
         self.listeners.access_log.expire(self.clock.now);
         questions::go_on(self);
-        permission::give_up(self);
+        failure::give_up_overdue(self);
         drain::go_on(self);
     }
 
@@ -348,6 +366,10 @@ impl<S: Stream> Hub<S> {
             memberships: self.channels.memberships(),
             addresses: self.usage.per_address.len(),
             identities: self.roster.identities.count(),
+            shared_states: self.roster.identities.shared(),
+            grants: self.grants.holders(),
+            allows: self.grants.allows(),
+            reservations: self.channels.reservations(),
             held: self.outage.held(),
             runs: self.runs.live(),
             waiting: self.usage.memory.total(&self.runs),

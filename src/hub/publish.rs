@@ -117,7 +117,7 @@ pub fn confirmed<S: Stream>(hub: &mut Hub<S>, id: ConnId, receipt: Receipt) {
             post,
             body,
         }) => answer(hub, id, Publisher::Backend(exchange, post, &body), why),
-        Some(Suspended::Upgrade { .. }) | None => {}
+        Some(Suspended::Upgrade { .. } | Suspended::Refresh) | None => {}
     }
 }
 

@@ -4,7 +4,7 @@
 //! budget. Never knows: what a question says, or what an answer does ([`super::permission`]).
 
 use super::outage::{Admission, OutageChange};
-use super::report::outage as report;
+use super::report::{asking, outage as report};
 use super::state::Hub;
 use crate::clock::millis;
 use crate::connection::Stream;
@@ -15,7 +15,7 @@ use crate::wire::question;
 const ASKED: usize = 64;
 
 /// Has a question put, for a connection that waits for the answer already. Returns false if it is refused at once.
-pub fn put<S: Stream>(hub: &mut Hub<S>, mut question: Question) -> bool {
+pub fn put<S: Stream>(hub: &mut Hub<S>, mut question: Question, channel: Option<&str>) -> bool {
     let (from, asked) = (question.from, question.asked);
     if hub.outage.holds() {
         let id = u128::from(hub.random.any()) << 64 | u128::from(hub.random.any());
@@ -23,8 +23,12 @@ pub fn put<S: Stream>(hub: &mut Hub<S>, mut question: Question) -> bool {
     }
     let room = hub.usage.memory.room_in();
     match hub.outage.admit(question, room, hub.clock.now) {
-        Admission::Ask(question) => hub.effects.push_back(Effect::Ask(question)),
+        Admission::Ask(question) => {
+            asking::asked(hub, from, asked, channel);
+            hub.effects.push_back(Effect::Ask(question));
+        }
         Admission::Wait => {
+            asking::asked(hub, from, asked, channel);
             mark_as_held(hub, from);
             report::held(hub, from, asked, "the authorizer is down");
         }

@@ -9,7 +9,7 @@ use std::io;
 
 use slab::Slab;
 
-use crate::connection::{Connection, Identities, Peer, Standing, Stream};
+use crate::connection::{Connection, Identities, Identity, Peer, Standing, Stream};
 use crate::effect::ConnId;
 
 /// A connection's public id (`docs/authorizer.md#questions`): unique across processes and restarts. It holds the slot, so
@@ -51,10 +51,12 @@ impl fmt::Display for PublicId {
 }
 
 /// A connection as logs, taps and questions show it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Subject {
     pub id: PublicId,
     pub peer: Peer,
+    /// To which user it belongs, in the authorizer's words.
+    pub user: Option<Box<str>>,
 }
 
 #[derive(Debug)]
@@ -62,7 +64,7 @@ pub struct Roster<S> {
     slab: Slab<Connection<S>>,
     accepted: u64,
     node: u64,
-    /// The queries and states of all connections.
+    /// The queries, users and states of all connections.
     pub identities: Identities,
     /// WebSockets, and upgrades under way.
     pub websockets: usize,
@@ -118,9 +120,11 @@ impl<S: Stream> Roster<S> {
     /// A connection as logs, taps and questions show it.
     pub fn subject(&mut self, id: ConnId) -> Subject {
         let node = self.node;
-        let (serial, peer) = self
+        let (serial, peer, identity) = self
             .get(id)
-            .map_or((0, Peer::UNIX), |c| (c.serial(), c.client()));
+            .map_or((0, Peer::UNIX, Identity::default()), |c| {
+                (c.serial(), c.client(), c.identity())
+            });
         Subject {
             id: PublicId {
                 node,
@@ -128,6 +132,7 @@ impl<S: Stream> Roster<S> {
                 serial,
             },
             peer,
+            user: self.identities.user(identity).map(Into::into),
         }
     }
 

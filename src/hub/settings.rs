@@ -85,8 +85,16 @@ pub struct Inventory {
     pub memberships: usize,
     /// Addresses with a WebSocket.
     pub addresses: usize,
-    /// Queries and states.
+    /// Queries, users and states.
     pub identities: usize,
+    /// Different states that connections share.
+    pub shared_states: usize,
+    /// Connections with a grant.
+    pub grants: usize,
+    /// Different `allow`s.
+    pub allows: usize,
+    /// Upgrades that wait with channels.
+    pub reservations: usize,
     /// Questions that wait in the hub.
     pub held: usize,
     /// Buffers of what was published.

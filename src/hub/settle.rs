@@ -97,7 +97,7 @@ fn overload<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     report::overloaded(hub);
 }
 
-/// Counts it as what it is now. If it was a WebSocket and is none any more, its memberships end.
+/// Counts it as what it is now. If it was a WebSocket and is none any more, its memberships and grants end.
 #[inline]
 fn recount<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     if let Some((before, now)) = hub.roster.recount(id) {
@@ -114,6 +114,8 @@ fn counted<S: Stream>(hub: &mut Hub<S>, id: ConnId, before: Standing, now: Stand
         report::websocket_ended(hub, id, ending);
         hub.usage.per_address.leave(id.slot);
         hub.channels.leave_all(id.slot, &mut hub.runs);
+        hub.channels.give_up_reserved(id.slot);
+        hub.grants.end(id.slot);
     }
     if now == Standing::WebSocket {
         hub.usage.per_address.enter(id.slot, network);
@@ -136,12 +138,18 @@ fn list<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     if connection.has_work() {
         hub.agenda.again(id, connection);
     }
+    let refresh = hub.grants.refresh_at(id.slot);
     let (now, limits) = (hub.clock.now, &hub.settings.limits);
-    hub.agenda.watch(id, connection, now, limits);
+    hub.agenda.watch(id, connection, refresh, now, limits);
 }
 
 /// Begins the end of a WebSocket. What was published while it was a member goes before the close frame.
 pub fn close<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
+    close_saying(hub, id, ending, None);
+}
+
+/// Begins the end of a WebSocket; `reason` takes the place of the ending's own.
+pub fn close_saying<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending, reason: Option<&str>) {
     if !hub.roster.get(id).is_some_and(|c| c.is_open()) {
         return;
     }
@@ -152,6 +160,6 @@ pub fn close<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
         }
     }
     if let Some(connection) = hub.roster.get(id) {
-        connection.close(ending, hub.clock.now);
+        connection.close(ending, reason, hub.clock.now);
     }
 }

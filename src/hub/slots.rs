@@ -38,6 +38,11 @@ impl<T: Default> Slots<T> {
         self.get_mut(slot).map(std::mem::take)
     }
 
+    /// One more than the last slot that ever needed a value.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The memory that it holds, in values.
     #[cfg(test)]
     pub fn capacity(&self) -> usize {

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use super::agenda::Agenda;
 use super::channels::Channels;
 use super::drain_plan::DrainPlan;
+use super::grants::Grants;
 use super::limits::memory::Memory;
 use super::limits::message_rate::MessageRate;
 use super::limits::per_address::PerAddress;
@@ -31,6 +32,7 @@ pub struct Hub<S> {
     pub clock: Clock,
     pub(super) roster: Roster<S>,
     pub(super) channels: Channels,
+    pub(super) grants: Grants,
     pub(super) runs: Runs,
     pub(super) usage: Usage,
     pub(super) agenda: Agenda,
@@ -64,6 +66,7 @@ impl<S: Stream> Hub<S> {
             clock,
             roster: Roster::new(settings.instance),
             channels: Channels::default(),
+            grants: Grants::default(),
             runs: Runs::default(),
             usage: Usage {
                 per_address: PerAddress::new(settings.max_connections_per_ip),

@@ -152,9 +152,12 @@ fn understand<S: Stream>(hub: &mut Hub<S>, id: ConnId, input: &mut [u8]) -> usiz
         let Some(connection) = hub.roster.get(id) else {
             return used;
         };
-        if !connection.is_listening() {
+        if !connection.is_listening() || permission::refresh(hub, id) {
             return used;
         }
+        let Some(connection) = hub.roster.get(id) else {
+            return used;
+        };
         let rest = input.get_mut(used..).unwrap_or_default();
         let step = connection.next(rest, &hub.clock, &hub.settings.limits);
         used = used.saturating_add(step.used);

@@ -176,7 +176,7 @@ pub const FAMILIES: &[Family] = &[
         name: "wsify_fanout_duration_seconds",
         kind: Kind::Histogram,
         about: "time from publishing until the last member was served; contents published together count once",
-        samples: |metrics, _, out| out.histogram(&metrics.fanout_time),
+        samples: |metrics, _, out| out.durations(&metrics.fanout_time),
     },
     Family {
         name: "wsify_queued_bytes",
@@ -189,6 +189,18 @@ pub const FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         about: "connections that do not read fast enough: the kernel accepts no more data for them",
         samples: |_, now, out| out.value(now.laggards),
+    },
+    Family {
+        name: "wsify_authorizer_questions_total",
+        kind: Kind::Counter,
+        about: "questions for the authorizer, by `command`",
+        samples: |metrics, _, out| out.by("command", &metrics.questions),
+    },
+    Family {
+        name: "wsify_authorizer_unasked_total",
+        kind: Kind::Counter,
+        about: "commands that needed no question, `by` the field that answered them: `allow` or `max_age`",
+        samples: |metrics, _, out| out.by("by", &metrics.unasked),
     },
     Family {
         name: "wsify_authorizer_verdicts_total",
@@ -224,12 +236,18 @@ pub const FAMILIES: &[Family] = &[
         name: "wsify_authorizer_duration_seconds",
         kind: Kind::Histogram,
         about: "time from a question's arrival in the queue to its answer",
-        samples: |metrics, _, out| out.histogram(&metrics.verdict_time),
+        samples: |metrics, _, out| out.durations(&metrics.verdict_time),
+    },
+    Family {
+        name: "wsify_authorizer_batch_size",
+        kind: Kind::Histogram,
+        about: "questions per call to the authorizer; its `_count` is the number of calls",
+        samples: |metrics, _, out| out.histogram(&metrics.batch_size, |size| size.to_string()),
     },
     Family {
         name: "wsify_authorizer_calls_in_flight",
         kind: Kind::Gauge,
-        about: "calls that wait for an answer",
+        about: "questions that wait for an answer",
         samples: |_, now, out| out.value(now.questions_in_flight),
     },
     Family {
@@ -272,7 +290,7 @@ pub const FAMILIES: &[Family] = &[
         name: "wsify_loop_turn_duration_seconds",
         kind: Kind::Histogram,
         about: "duration of a turn of the event loop, without the time it slept",
-        samples: |metrics, _, out| out.histogram(&metrics.turn_time),
+        samples: |metrics, _, out| out.durations(&metrics.turn_time),
     },
     Family {
         name: "wsify_loop_turn_longest_seconds",
@@ -346,15 +364,19 @@ impl Samples<'_> {
         let _ = writeln!(self.text, "{close} {value}");
     }
 
-    fn histogram(&mut self, histogram: &Histogram) {
-        let bounds = histogram.bounds.iter().map(|b| b.as_secs_f64().to_string());
+    fn durations(&mut self, histogram: &Histogram) {
+        self.histogram(histogram, |duration| duration.as_secs_f64().to_string());
+    }
+
+    fn histogram<T: Copy>(&mut self, histogram: &Histogram<T>, shown: fn(T) -> String) {
+        let bounds = histogram.bounds.iter().map(|bound| shown(*bound));
         let bounds = bounds.chain(["+Inf".to_owned()]);
         let mut total = 0;
         for (bound, count) in bounds.zip(&histogram.counts) {
             total += count;
             self.sample("_bucket", &[("le", &bound)], total);
         }
-        self.sample("_sum", &[], histogram.sum.as_secs_f64());
+        self.sample("_sum", &[], shown(histogram.sum));
         self.sample("_count", &[], total);
     }
 }

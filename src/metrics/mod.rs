@@ -16,6 +16,7 @@
 
 mod families;
 
+use std::ops::AddAssign;
 use std::time::{Duration, SystemTime};
 
 pub use self::families::{FAMILIES, Family, Kind};
@@ -47,6 +48,10 @@ pub struct Metrics {
     pub broker_messages: Counters<&'static str>,
     /// Ended connections by the reason's label.
     pub endings: Counters<&'static str>,
+    /// Questions by command.
+    pub questions: Counters<&'static str>,
+    /// Commands that needed no question, by the field that has answered them.
+    pub unasked: Counters<&'static str>,
     /// Verdicts by name.
     pub verdicts: Counters<&'static str>,
     /// The authorizer's answers by [`answer_class`].
@@ -55,6 +60,8 @@ pub struct Metrics {
     pub authorizer_failures: Counters<&'static str>,
     /// From a question's arrival in the queue to its verdict.
     pub verdict_time: Histogram,
+    /// Questions in each call of the authorizer.
+    pub batch_size: Histogram<u64>,
     /// From the turn in which a batch was begun to the end of that in which the last member had it.
     pub fanout_time: Histogram,
     /// Turns of the loop, without the time in which it slept.
@@ -144,10 +151,13 @@ impl Metrics {
             sent: 0,
             broker_messages: Counters::of(&["delivered", "not_json", "unknown"]),
             endings: Counters::of(&[]),
+            questions: Counters::of(&["broadcast", "join", "connect", "leave", "refresh"]),
+            unasked: Counters::of(&["allow", "max_age"]),
             verdicts: Counters::of(&["allow", "deny", "unavailable"]),
             authorizer_answers: Counters::of(&ANSWER_CLASSES),
             authorizer_failures: Counters::of(&FAILURES),
             verdict_time: Histogram::new(VERDICT_TIMES),
+            batch_size: Histogram::new(BATCH_SIZES),
             fanout_time: Histogram::new(FANOUT_TIMES),
             turn_time: Histogram::new(TURN_TIMES),
             longest_turn: Longest::default(),
@@ -304,40 +314,43 @@ impl Longest {
     }
 }
 
-/// Durations, counted by the first bound that they do not exceed.
+/// Questions in a call of the authorizer, up to what `--authorizer-batch` allows.
+const BATCH_SIZES: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000];
+
+/// Values, durations or sizes, counted by the first bound that they do not exceed.
 #[derive(Debug)]
-pub struct Histogram {
-    bounds: &'static [Duration],
+pub struct Histogram<T: 'static = Duration> {
+    bounds: &'static [T],
     /// One for each bound, and one for what exceeds them all.
     counts: Vec<u64>,
-    sum: Duration,
+    sum: T,
 }
 
-impl Histogram {
+impl<T: Copy + Default + Ord + AddAssign> Histogram<T> {
     /// `bounds` ascend.
-    fn new(bounds: &'static [Duration]) -> Histogram {
+    fn new(bounds: &'static [T]) -> Histogram<T> {
         Histogram {
             bounds,
             counts: vec![0; bounds.len() + 1],
-            sum: Duration::ZERO,
+            sum: T::default(),
         }
     }
 
-    pub fn observe(&mut self, duration: Duration) {
-        let bucket = self.bounds.partition_point(|bound| *bound < duration);
+    pub fn observe(&mut self, value: T) {
+        let bucket = self.bounds.partition_point(|bound| *bound < value);
         if let Some(count) = self.counts.get_mut(bucket) {
             *count += 1;
         }
-        self.sum = self.sum.saturating_add(duration);
+        self.sum += value;
     }
 
-    /// Durations observed.
+    /// Values observed.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
     /// All of them together.
-    pub fn sum(&self) -> Duration {
+    pub fn sum(&self) -> T {
         self.sum
     }
 }

@@ -14,8 +14,11 @@ mod wrong;
 
 #[doc(hidden)]
 pub use self::fuzz::fuzz;
-pub use self::read::{AnswerLimits, BatchItem, Reading, names, read, read_items};
+pub use self::read::{AnswerLimits, BatchItem, Reading, first_item, names, read, read_items};
 pub use self::wrong::{AnswerField, WrongField};
+
+/// The `Content-Type` of an answer that has fields.
+pub const CONTENT_TYPE: &str = "application/vnd.wsify+json";
 
 /// What a question is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,6 +96,16 @@ pub enum NewState {
     Removed,
     /// JSON, as it was written.
     Json(Box<str>),
+}
+
+impl NewState {
+    /// The state, if there is one from now on.
+    pub fn json(&self) -> Option<&str> {
+        match self {
+            NewState::Removed => None,
+            NewState::Json(state) => Some(state),
+        }
+    }
 }
 
 /// How a refused connection is closed.

@@ -96,6 +96,14 @@ impl Command {
         self.content.map_or(b"null", |span| span.of(message))
     }
 
+    /// The same command with another content, and the message that it lies in.
+    pub fn with_content(self, message: &[u8], content: &[u8]) -> (Command, Box<[u8]>) {
+        let message = [message, content].concat();
+        let start = message.len().saturating_sub(content.len());
+        let content = Some(Span::new(start, message.len()));
+        (Command { content, ..self }, message.into())
+    }
+
     /// The JSON of `args` exactly as it was sent.
     pub fn args<'m>(&self, message: &'m [u8]) -> &'m [u8] {
         self.args.of(message)

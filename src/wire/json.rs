@@ -28,7 +28,7 @@ pub(super) struct Span {
 }
 
 impl Span {
-    fn new(start: usize, end: usize) -> Span {
+    pub(super) fn new(start: usize, end: usize) -> Span {
         // `read` takes no text beyond 4 GiB, so neither is cut.
         Span {
             start: start as u32,

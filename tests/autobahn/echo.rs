@@ -113,7 +113,7 @@ fn turn(connection: &mut Connection<ClientSocket>, buffer: &mut [u8], clock: &Cl
                 connection.push(&mut bytes);
             }
             Some(Event::Bye(ending)) => {
-                connection.close(ending, clock.now);
+                connection.close(ending, None, clock.now);
             }
             Some(Event::Introduced(_) | Event::Body(..) | Event::BadBody(..)) => {}
         }

@@ -3,14 +3,14 @@
 #[allow(dead_code, reason = "the stories use more of it")]
 #[path = "../hub/client.rs"]
 mod client;
-#[allow(dead_code, reason = "the stories use more of it")]
-#[path = "../hub/house.rs"]
-mod house;
 #[path = "../hub/language.rs"]
 mod language;
 #[allow(dead_code, reason = "the stories use more of it")]
 #[path = "../hub/pipe.rs"]
 mod pipe;
+#[allow(dead_code, reason = "the stories use more of it")]
+#[path = "../hub/rig.rs"]
+mod rig;
 
 use std::{fs, path::Path};
 

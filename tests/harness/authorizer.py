@@ -35,6 +35,12 @@ def with_state(state, type="application/json"):
     return Reply(200, b'{"state":' + state.encode() + b"}", (("Content-Type", type),))
 
 
+def with_fields(status=200, raw=None, **fields):
+    """An answer that says more than yes or no; `raw` is its body as it is."""
+    body = json.dumps(fields).encode() if raw is None else raw
+    return Reply(status, body, (("Content-Type", "application/vnd.wsify+json"),))
+
+
 @dataclass
 class Question:
     method: str

@@ -9,7 +9,7 @@ use wsify::broker::News;
 use wsify::broker::redis::{Dialogue, Duty, Notice, Step};
 use wsify::effect::Effect;
 
-use super::house::House;
+use super::rig::Rig;
 
 /// The error with which redis refuses a command.
 pub const NO: &str = "NOPERM not for you";
@@ -57,39 +57,39 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// A house that shares its channels, with both links up.
-    pub fn up(house: &mut House) -> Broker {
-        house.hub.share();
+    /// A rig that shares its channels, with both links up.
+    pub fn up(rig: &mut Rig) -> Broker {
+        rig.hub.share();
         let mut broker = Broker::default();
-        broker.mend_publishing(house);
-        broker.mend_listening(house);
-        broker.settle(house);
-        assert!(house.hub.is_broker_up());
+        broker.mend_publishing(rig);
+        broker.mend_listening(rig);
+        broker.settle(rig);
+        assert!(rig.hub.is_broker_up());
         broker
     }
 
     /// Runs the loop, and takes the effects that are for the broker.
-    pub fn run(&mut self, house: &mut House) {
-        house.run();
-        self.take(house);
+    pub fn run(&mut self, rig: &mut Rig) {
+        rig.run();
+        self.take(rig);
     }
 
-    pub fn take(&mut self, house: &mut House) {
-        let now = house.hub.clock.now;
-        for effect in house.effects.drain(..) {
+    pub fn take(&mut self, rig: &mut Rig) {
+        let now = rig.hub.clock.now;
+        for effect in rig.effects.drain(..) {
             match effect {
                 Effect::Publish(publication) => self.dialogue.publish(&publication, now),
                 Effect::Subscribe(wanted) => self.dialogue.subscribe(wanted, now),
                 Effect::Unsubscribe(channel) => self.dialogue.unsubscribe(channel, now),
-                other => unreachable!("the house keeps {other:?}"),
+                other => unreachable!("the rig keeps {other:?}"),
             }
         }
-        self.send(house);
+        self.send(rig);
     }
 
     /// Puts the dialogue's output on its way.
-    fn send(&mut self, house: &House) {
-        self.dialogue.finish(house.hub.clock.now);
+    fn send(&mut self, rig: &Rig) {
+        self.dialogue.finish(rig.hub.clock.now);
         for duty in Duty::BOTH {
             let out = std::mem::take(self.dialogue.out(duty));
             let commands = commands(&out);
@@ -162,13 +162,13 @@ impl Broker {
     }
 
     /// Hands the dialogue's news to the hub.
-    fn tell(&mut self, house: &mut House) {
+    fn tell(&mut self, rig: &mut Rig) {
         while let Some(news) = self.dialogue.news() {
             match news {
-                News::Publishing(up) => house.hub.set_publishing(up),
-                News::Listening(up) => house.hub.set_listening(up),
-                News::Published(by, receipt) => house.hub.receipt(by, receipt),
-                News::Subscribed(id, receipt) => house.hub.subscribed(id, receipt),
+                News::Publishing(up) => rig.hub.set_publishing(up),
+                News::Listening(up) => rig.hub.set_listening(up),
+                News::Published(by, receipt) => rig.hub.receipt(by, receipt),
+                News::Subscribed(id, receipt) => rig.hub.subscribed(id, receipt),
                 News::Message(_) | News::Dropped(_) => unreachable!("nothing is hostile here"),
             }
         }
@@ -178,9 +178,9 @@ impl Broker {
     }
 
     /// Reads the next reply on a link, after all earlier news. Returns the message if it is one.
-    fn read(&mut self, duty: Duty, house: &mut House) -> Option<(String, String)> {
-        self.tell(house);
-        let now = house.hub.clock.now;
+    fn read(&mut self, duty: Duty, rig: &mut Rig) -> Option<(String, String)> {
+        self.tell(rig);
+        let now = rig.hub.clock.now;
         let reply = self.way(duty).replies.pop_front()?;
         let step = self.dialogue.understand(duty, &reply, now);
         let step = step.expect("redis speaks as it should");
@@ -191,77 +191,77 @@ impl Broker {
             Step::Message(message) => {
                 let (channel, content) = (&reply[message.channel], &reply[message.content]);
                 let (channel, content) = (text(channel.to_vec()), text(content.to_vec()));
-                match house.hub.arrived(&channel, content.as_bytes()) {
+                match rig.hub.arrived(&channel, content.as_bytes()) {
                     true => brought = Some((channel, content)),
                     false => self.way(duty).replies.push_front(reply),
                 }
             }
         }
-        self.tell(house);
-        self.send(house);
+        self.tell(rig);
+        self.send(rig);
         brought
     }
 
     /// Reads the replies on the publishing link.
-    pub fn read_publisher(&mut self, house: &mut House) {
+    pub fn read_publisher(&mut self, rig: &mut Rig) {
         self.publisher.answer_questions();
         while !self.publisher.replies.is_empty() {
-            self.read(Duty::Publish, house);
+            self.read(Duty::Publish, rig);
         }
-        self.tell(house);
+        self.tell(rig);
     }
 
     /// Hands the next reply on the listening link to the hub. Returns the message if it is one.
-    pub fn bring(&mut self, house: &mut House) -> Option<(String, String)> {
-        self.read_publisher(house);
+    pub fn bring(&mut self, rig: &mut Rig) -> Option<(String, String)> {
+        self.read_publisher(rig);
         self.listener.answer_questions();
-        self.read(Duty::Listen, house)
+        self.read(Duty::Listen, rig)
     }
 
     /// The same, with replies left unread on the other link.
-    pub fn read_listener(&mut self, house: &mut House) -> Option<(String, String)> {
-        self.read(Duty::Listen, house)
+    pub fn read_listener(&mut self, rig: &mut Rig) -> Option<(String, String)> {
+        self.read(Duty::Listen, rig)
     }
 
-    pub fn break_publishing(&mut self, house: &mut House) {
+    pub fn break_publishing(&mut self, rig: &mut Rig) {
         if std::mem::take(&mut self.publishing) {
             self.publisher = Way::default();
-            self.close(Duty::Publish, house);
+            self.close(Duty::Publish, rig);
         }
     }
 
-    pub fn break_listening(&mut self, house: &mut House) {
+    pub fn break_listening(&mut self, rig: &mut Rig) {
         if std::mem::take(&mut self.listening) {
             self.subscribed.clear();
             self.listener = Way::default();
-            self.close(Duty::Listen, house);
+            self.close(Duty::Listen, rig);
         }
     }
 
-    fn close(&mut self, duty: Duty, house: &mut House) {
-        self.tell(house);
+    fn close(&mut self, duty: Duty, rig: &mut Rig) {
+        self.tell(rig);
         self.dialogue.closed(duty);
-        self.tell(house);
+        self.tell(rig);
     }
 
-    pub fn mend_publishing(&mut self, house: &mut House) {
+    pub fn mend_publishing(&mut self, rig: &mut Rig) {
         if !std::mem::replace(&mut self.publishing, true) {
-            self.open(Duty::Publish, house);
+            self.open(Duty::Publish, rig);
         }
     }
 
-    pub fn mend_listening(&mut self, house: &mut House) {
+    pub fn mend_listening(&mut self, rig: &mut Rig) {
         if !std::mem::replace(&mut self.listening, true) {
-            self.open(Duty::Listen, house);
+            self.open(Duty::Listen, rig);
         }
     }
 
-    fn open(&mut self, duty: Duty, house: &mut House) {
-        self.dialogue.opened(duty, house.hub.clock.now);
-        self.send(house);
+    fn open(&mut self, duty: Duty, rig: &mut Rig) {
+        self.dialogue.opened(duty, rig.hub.clock.now);
+        self.send(rig);
         self.way(duty).answer_questions();
         while !self.way(duty).replies.is_empty() {
-            self.read(duty, house);
+            self.read(duty, rig);
         }
     }
 
@@ -272,14 +272,14 @@ impl Broker {
     }
 
     /// Moves everything along until nothing is in transit.
-    pub fn settle(&mut self, house: &mut House) {
+    pub fn settle(&mut self, rig: &mut Rig) {
         loop {
-            self.run(house);
+            self.run(rig);
             if self.is_quiet() {
                 return;
             }
             while self.execute_change() || self.execute_publication().is_some() {}
-            self.bring(house);
+            self.bring(rig);
         }
     }
 }

@@ -99,6 +99,8 @@ pub struct Client {
     pub bodiless: bool,
     /// The head of the last answer, for stories about headers.
     pub head: String,
+    /// The reason in the last close frame.
+    pub reason: String,
 }
 
 impl Client {
@@ -111,6 +113,7 @@ impl Client {
             ended: false,
             bodiless: false,
             head: String::new(),
+            reason: String::new(),
         }
     }
 
@@ -142,6 +145,8 @@ impl Client {
             if !self.websocket {
                 self.head = String::from_utf8(answer).expect("a text");
                 self.websocket = line == "101";
+            } else if line.starts_with("close ") {
+                self.reason = String::from_utf8(answer[4..].to_vec()).expect("UTF-8");
             }
             used += count;
             lines.push(line);
@@ -195,8 +200,13 @@ fn message(bytes: &[u8]) -> Option<(usize, String)> {
         PONG => format!("pong {}", shown()),
         CLOSE => match payload.split_first_chunk() {
             Some((code, reason)) => {
-                assert!(!reason.is_empty(), "every close carries a reason");
-                format!("close {}", u16::from_be_bytes(*code))
+                let code = u16::from_be_bytes(*code);
+                // An authorizer may want none.
+                assert!(
+                    !reason.is_empty() || code >= 4000,
+                    "every close carries a reason"
+                );
+                format!("close {code}")
             }
             None => "close".to_owned(),
         },

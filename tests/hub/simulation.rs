@@ -38,7 +38,7 @@ use crate::client::{
     CLOSE, Client, PING, PONG, TEXT, broadcast, close, frame, get, join, leave, post, text,
     upgrade, with_id,
 };
-use crate::house::House;
+use crate::rig::Rig;
 
 const SEEDS: u64 = 300;
 
@@ -242,7 +242,7 @@ struct Published {
 struct Sim {
     dice: Dice,
     knobs: Knobs,
-    house: House,
+    rig: Rig,
     actors: Vec<Actor>,
     by_id: HashMap<ConnId, usize>,
     /// Questions that the authorizer does not answer in time.
@@ -299,7 +299,7 @@ impl Sim {
             sim.stop();
         }
         sim.all_leave();
-        sim.sum.ticks = sim.house.ticks;
+        sim.sum.ticks = sim.rig.ticks;
         sim.sum.published = sim.truth.iter().map(Vec::len).sum();
         sim.sum
     }
@@ -308,11 +308,11 @@ impl Sim {
         let mut dice = Dice(seed);
         let knobs = Knobs::draw(&mut dice);
         let regulars = knobs.channels * WITNESSES + knobs.crowd;
-        let mut house = House::with(knobs.settings(regulars));
-        house.buffer = vec![0; knobs.read_buffer];
+        let mut rig = Rig::with(knobs.settings(regulars));
+        rig.buffer = vec![0; knobs.read_buffer];
         Sim {
             dice,
-            house,
+            rig,
             actors: Vec::new(),
             by_id: HashMap::new(),
             lost: Vec::new(),
@@ -356,7 +356,7 @@ impl Sim {
     }
 
     fn arrive(&mut self, sure: bool, v1: bool) -> usize {
-        let client = self.house.client();
+        let client = self.rig.client();
         let at = self.actors.len();
         self.by_id.insert(client.id, at);
         {
@@ -539,16 +539,16 @@ impl Sim {
         }
         if self.step == self.hangs_until {
             // Some questions have waited too long.
-            let overdue = self.dice.below(self.house.questions.len() + 1);
-            for question in self.house.questions.drain(..overdue).collect::<Vec<_>>() {
+            let overdue = self.dice.below(self.rig.questions.len() + 1);
+            for question in self.rig.questions.drain(..overdue).collect::<Vec<_>>() {
                 self.decide(question, Verdict::Unavailable);
             }
         }
         // Verdicts arrive in any order, some late, and some for no connection.
         let hangs = self.step < self.hangs_until;
-        while !hangs && !self.house.questions.is_empty() && self.dice.chance(self.knobs.prompt) {
-            let at = self.dice.below(self.house.questions.len());
-            let question = self.house.questions.remove(at).expect("a question");
+        while !hangs && !self.rig.questions.is_empty() && self.dice.chance(self.knobs.prompt) {
+            let at = self.dice.below(self.rig.questions.len());
+            let question = self.rig.questions.remove(at).expect("a question");
             if self.dice.chance(self.knobs.lost) {
                 self.lost.push(question);
                 continue;
@@ -575,11 +575,11 @@ impl Sim {
                 body: Vec::new(),
                 alone: false,
             };
-            self.house.send_verdict(&question, Verdict::Allow, None);
+            self.rig.send_verdict(&question, Verdict::Allow, None);
         }
         if self.dice.chance(self.knobs.sleeping) {
             let most = self.dice.of(&[20, 500, self.knobs.longest_sleep]);
-            self.house.hub.clock.now += self.dice.below(most) as u64;
+            self.rig.hub.clock.now += self.dice.below(most) as u64;
             self.slept = usize::from(most > 500);
         }
     }
@@ -724,22 +724,22 @@ impl Sim {
         if alive.filter(|a| a.stage != Stage::Backend).count() > self.most_websockets() {
             self.crowded = Some(self.step);
         }
-        self.house.wanted = match self.dice.chance(self.knobs.knocking) {
+        self.rig.wanted = match self.dice.chance(self.knobs.knocking) {
             true => 1 + self.dice.below(3),
             false => 0,
         };
-        if self.house.wanted > 0 {
+        if self.rig.wanted > 0 {
             self.knocked = Some(self.step);
         }
         let alert = self.slept > 0;
         self.slept = self.slept.saturating_sub(1);
         let lazy = self.dice.chance(self.knobs.lazy) && !alert;
         let dice = &mut self.dice;
-        let open = self.house.questions.len();
-        self.house.tick_some(|| !lazy || dice.chance(60));
+        let open = self.rig.questions.len();
+        self.rig.tick_some(|| !lazy || dice.chance(60));
         self.match_questions(open);
         self.take_back_questions();
-        assert!(self.house.hub.inventory().websockets <= self.most_websockets());
+        assert!(self.rig.hub.inventory().websockets <= self.most_websockets());
         for at in 0..self.actors.len() {
             self.hear(at);
         }
@@ -748,7 +748,7 @@ impl Sim {
 
     /// Every question behind the first `open` is about the next command of its connection (6).
     fn match_questions(&mut self, open: usize) {
-        for question in self.house.questions.iter().skip(open) {
+        for question in self.rig.questions.iter().skip(open) {
             let at = self.by_id[&question.from];
             let actor = &mut self.actors[at];
             let body: serde_json::Value = serde_json::from_slice(&question.body).expect("JSON");
@@ -785,7 +785,7 @@ impl Sim {
             assert_eq!(command, verb);
             assert_eq!(body["args"]["channel"], name(channel));
         }
-        let mut about: Vec<ConnId> = self.house.questions.iter().map(|q| q.from).collect();
+        let mut about: Vec<ConnId> = self.rig.questions.iter().map(|q| q.from).collect();
         about.extend(self.lost.iter().map(|q| q.from));
         let count = about.len();
         about.sort_unstable_by_key(|id| (id.slot, id.generation));
@@ -795,22 +795,20 @@ impl Sim {
 
     /// Withdraws a question that has not been put to the authorizer yet (15).
     fn take_back_questions(&mut self) {
-        for from in std::mem::take(&mut self.house.withdrawn) {
+        for from in std::mem::take(&mut self.rig.withdrawn) {
             self.sum.withdrawn += 1;
             if self.dice.chance(self.knobs.unput) {
-                self.house
-                    .questions
-                    .retain(|question| question.from != from);
+                self.rig.questions.retain(|question| question.from != from);
             }
         }
-        for question in self.house.questions.iter().chain(&self.lost) {
+        for question in self.rig.questions.iter().chain(&self.lost) {
             let actor = &self.actors[self.by_id[&question.from]];
             let far = &actor.client.far;
             let says_nothing = actor.queued == actor.transmitted && actor.log.is_empty();
             let left =
                 actor.gone && question.asked == Asked::Connect && far.has_left() && says_nothing;
             // A crowd that leaves at once is dropped in several turns.
-            if (actor.reset || left) && !far.has_edge() && !self.house.hub.has_work() {
+            if (actor.reset || left) && !far.has_edge() && !self.rig.hub.has_work() {
                 assert!(far.is_dropped(), "it keeps its place: {question:?}");
             }
         }
@@ -845,8 +843,7 @@ impl Sim {
             self.actors[at].state = Some(format!("actor {at}"));
         }
         let state = gives.then(|| format!(r#""actor {at}""#));
-        self.house
-            .send_verdict(&question, verdict, state.as_deref());
+        self.rig.send_verdict(&question, verdict, state.as_deref());
     }
 
     fn hear(&mut self, at: usize) {
@@ -1003,8 +1000,7 @@ impl Sim {
             Outcome::Ok => line == format!("{prefix}\"ok\":true}}"),
             // At the end of a stop no request waits any more for what is under way to its channel.
             Outcome::Line(_) if line == "503 draining" && matches!(said.what, What::Post(..)) => {
-                self.stops_at
-                    .is_some_and(|at| self.house.hub.clock.now >= at)
+                self.stops_at.is_some_and(|at| self.rig.hub.clock.now >= at)
             }
             Outcome::Line(expected) => line == expected,
             Outcome::Error(code) => {
@@ -1032,7 +1028,7 @@ impl Sim {
     }
 
     fn read_log(&mut self) {
-        for line in self.house.log.take().lines() {
+        for line in self.rig.log.take().lines() {
             let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
             if line["message"] != "connection ended" && line["msg"] != "connection ended" {
                 continue;
@@ -1048,7 +1044,7 @@ impl Sim {
                 "silent" => assert!(actor.silent || actor.slow || actor.leaving),
                 "no_room" => {
                     assert!(self.knocked >= Some(actor.arrived) && !actor.client.is_websocket());
-                    let asked = self.house.questions.iter().chain(&self.lost);
+                    let asked = self.rig.questions.iter().chain(&self.lost);
                     let id = actor.client.id;
                     assert!(asked.into_iter().all(|question| question.from != id));
                 }
@@ -1064,11 +1060,11 @@ impl Sim {
 
     fn come_to_rest_allowing(&mut self) {
         for _ in 0..REST {
-            while let Some(question) = self.house.questions.pop_front() {
+            while let Some(question) = self.rig.questions.pop_front() {
                 self.decide(question, Verdict::Allow);
             }
             self.transmit();
-            if !self.house.has_work() && self.actors.iter().all(|a| a.outgoing.is_empty()) {
+            if !self.rig.has_work() && self.actors.iter().all(|a| a.outgoing.is_empty()) {
                 return;
             }
             self.tick();
@@ -1080,7 +1076,7 @@ impl Sim {
     fn come_to_rest(&mut self) {
         for _ in 0..REST {
             self.give_up_lost();
-            while let Some(question) = self.house.questions.pop_front() {
+            while let Some(question) = self.rig.questions.pop_front() {
                 let deny = self.dice.chance(10);
                 self.decide(question, if deny { Verdict::Deny } else { Verdict::Allow });
             }
@@ -1088,12 +1084,12 @@ impl Sim {
                 actor.transmit(usize::MAX);
                 actor.client.far.widen(1 << 24);
             }
-            if !self.house.has_work() {
+            if !self.rig.has_work() {
                 for at in 0..self.actors.len() {
                     self.hear(at);
                     self.skip_silent(at);
                 }
-                if !self.house.has_work() && self.house.questions.is_empty() {
+                if !self.rig.has_work() && self.rig.questions.is_empty() {
                     return;
                 }
             }
@@ -1233,16 +1229,16 @@ impl Sim {
                 actor.stage == Stage::Open && !actor.leaving && !actor.slow && !actor.silent
             })
             .collect();
-        self.house.hub.drain(time);
+        self.rig.hub.drain(time);
         self.stopping = true;
-        let until = self.house.hub.clock.now + time;
+        let until = self.rig.hub.clock.now + time;
         self.stops_at = Some(until);
         for _ in 0..30 {
             self.act_without_time();
             self.tick();
-            self.house.hub.clock.now += time / 30;
+            self.rig.hub.clock.now += time / 30;
         }
-        self.house.hub.clock.now = until.max(self.house.hub.clock.now);
+        self.rig.hub.clock.now = until.max(self.rig.hub.clock.now);
         self.come_to_rest();
         for at in open {
             let actor = &self.actors[at];
@@ -1258,9 +1254,9 @@ impl Sim {
     }
 
     fn act_without_time(&mut self) {
-        let now = self.house.hub.clock.now;
+        let now = self.rig.hub.clock.now;
         self.act();
-        self.house.hub.clock.now = now;
+        self.rig.hub.clock.now = now;
     }
 
     fn all_leave(&mut self) {
@@ -1275,9 +1271,9 @@ impl Sim {
             actor.client.far.reset();
         }
         self.come_to_rest();
-        self.house.pass(100_000);
+        self.rig.pass(100_000);
         self.read_log();
-        self.house.assert_empty();
+        self.rig.assert_empty();
         let nameless = self.actors.iter().filter(|a| a.reason.is_none()).count();
         assert_eq!(nameless, 0, "every end is logged");
     }

@@ -116,7 +116,7 @@ fn walk<S: Stream>(hub: &mut Hub<S>) {
             tap.watched.set(slot, true);
             tap.found = tap.found.saturating_add(1);
             if tap.found <= FOUND {
-                tap.line("found", at, Some(who), None, |line, _| {
+                tap.line("found", at, Some(&who), None, |line, _| {
                     line.text("hears", report::spoken(encoding));
                     push_channels(line, &hub.channels, slot);
                     line.number("queued_bytes", queued);

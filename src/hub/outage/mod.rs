@@ -18,7 +18,7 @@ use crate::config::AuthorizerFailure;
 use crate::effect::{Answer, ConnId, Question};
 use crate::random::Random;
 
-pub use self::breaker::OutageChange;
+pub use self::breaker::{OutageChange, pause};
 
 /// Pauses that end between two polls.
 const PAUSES: usize = 64;

@@ -89,17 +89,14 @@ impl AccessLogger {
 
     /// A connection was dropped. `unused`: no request of it was open, as with a load balancer's probes, which connect
     /// and reset.
-    pub fn dropped(&mut self, slot: u32, who: Subject, ending: Ending, unused: bool, now: Millis) {
+    pub fn dropped(&mut self, slot: u32, who: &Subject, ending: Ending, unused: bool, now: Millis) {
         let fault = is_fault(ending) && !(unused && ending == Ending::Reset);
         let Some(level) = self.level(fault, now) else {
             return;
         };
         let (code, detail) = ending.close();
-        let mut fields = vec![
-            ("connection", Value::Shown(&who.id)),
-            ("remote_addr", Value::Shown(&who.peer)),
-            ("reason", Value::Text(ending.label())),
-        ];
+        let mut fields = subject(who);
+        fields.push(("reason", Value::Text(ending.label())));
         if let Some(code) = code {
             fields.push(("code", Value::Number(code.into())));
         }
@@ -122,7 +119,7 @@ impl AccessLogger {
     /// A request was answered with an error. The reason is the error's code.
     pub fn refused(
         &mut self,
-        who: Subject,
+        who: &Subject,
         endpoint: &str,
         status: u16,
         reason: &str,
@@ -131,13 +128,12 @@ impl AccessLogger {
         let Some(level) = self.level(true, now) else {
             return;
         };
-        let fields = [
-            ("connection", Value::Shown(&who.id)),
-            ("remote_addr", Value::Shown(&who.peer)),
+        let mut fields = subject(who);
+        fields.extend([
             ("endpoint", Value::Text(endpoint)),
             ("status", Value::Number(status.into())),
             ("reason", Value::Text(reason)),
-        ];
+        ]);
         self.line(level, "request refused", &fields);
     }
 
@@ -163,7 +159,7 @@ impl AccessLogger {
         match self.faults.take_left_out(now) {
             0 => {}
             more => self.log.info(
-                "more faults in one second than the access log writes",
+                "the access log left out lines: too many in one second",
                 &[("left_out", Value::Number(more))],
             ),
         }
@@ -187,6 +183,17 @@ impl AccessLogger {
     }
 }
 
+/// The fields that say which connection it is.
+fn subject(who: &Subject) -> Vec<(&'static str, Value<'_>)> {
+    let mut fields = vec![
+        ("connection", Value::Shown(&who.id)),
+        ("remote_addr", Value::Shown(&who.peer)),
+    ];
+    let user = who.user.as_deref();
+    fields.extend(user.map(|user| ("user", Value::Text(user))));
+    fields
+}
+
 /// Whether an ending is a fault: of the client, the network, the authorizer or this server.
 fn is_fault(ending: Ending) -> bool {
     match ending {
@@ -200,6 +207,7 @@ fn is_fault(ending: Ending) -> bool {
         | Ending::Violation(_)
         | Ending::TooSlow
         | Ending::AuthorizerDown
+        | Ending::Refused(_)
         | Ending::Overloaded
         | Ending::Silent
         | Ending::HandshakeTimeout

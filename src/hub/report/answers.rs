@@ -20,7 +20,7 @@ pub(super) fn log<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str) {
         && listeners.unreadable.admit(now).is_some()
     {
         listeners.log.warn(
-            "the authorizer's answer to a connect cannot be read: the client is let in without a state",
+            "the authorizer's answer to a connect cannot be read: the client is admitted without a state",
             &[("reason", Value::Text(why))],
         );
     }
@@ -32,7 +32,7 @@ pub(super) fn log<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str) {
         && listeners.other_2xx.admit(now).is_some()
     {
         listeners.log.warn(
-            "the authorizer answers with a 2xx that is not 200, which is a no: only 200 is a yes",
+            "the authorizer answers with a 2xx other than 200, which counts as a no: answer 200 to allow",
             &[("status", shown), ("command", Value::Text(command))],
         );
     }
@@ -63,7 +63,7 @@ fn log_wrong_field(
     }
     let line = match status {
         200 => {
-            "the authorizer's answer has a wrong field: it counts as a failure, and nothing of it is used"
+            "the authorizer's answer has a wrong field: it counts as a failure, and none of it is used"
         }
         _ => "the authorizer's refusal has a wrong field, which is not used: the refusal stands",
     };

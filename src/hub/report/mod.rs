@@ -13,6 +13,7 @@
 
 pub mod access_log;
 mod answers;
+pub mod asking;
 pub mod listeners;
 pub mod outage;
 pub mod tap;
@@ -26,7 +27,6 @@ use crate::clock::Millis;
 use crate::connection::{Ending, Exchange, Peer, Stream};
 use crate::effect::{Answer, ConnId};
 use crate::log::Value;
-use crate::metrics;
 use crate::wire::answer::{Code, Rejected};
 use crate::wire::channel_name::ChannelName;
 use crate::wire::command::{Command, Verb};
@@ -49,7 +49,7 @@ pub fn dropped<S: Stream>(hub: &mut Hub<S>, id: ConnId, who: Subject, end: Endin
     listeners.metrics.endings.add(end.label());
     listeners
         .access_log
-        .dropped(id.slot, who, end, unused, hub.clock.now);
+        .dropped(id.slot, &who, end, unused, hub.clock.now);
     if !listeners.taps.is_empty() {
         listeners.taps.forget(id);
     }
@@ -77,7 +77,7 @@ pub fn refused<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: &Exchange, ref
     };
     hub.listeners
         .access_log
-        .refused(who, endpoint, status, refusal.code, hub.clock.now);
+        .refused(&who, endpoint, status, refusal.code, hub.clock.now);
 }
 
 /// An upgrade was asked for, by the client `from`.
@@ -97,7 +97,7 @@ pub fn connecting<S: Stream>(hub: &mut Hub<S>, id: ConnId, from: Peer, query: &s
         if tap.id == id || !tap.looks_at(Some(id.slot), None) {
             continue;
         }
-        tap.line("connect", at, Some(who), None, |line, filter| {
+        tap.line("connect", at, Some(&who), None, |line, filter| {
             let shown = |(name, values): &(String, Vec<String>)| match filter.shows(name) {
                 true => format!("{name}={}", values.join(",")),
                 false => format!("{name}=***"),
@@ -114,11 +114,14 @@ pub fn upgrade_refused<S: Stream>(hub: &mut Hub<S>, outcome: &'static str) {
 }
 
 /// An upgrade was granted.
-pub fn opened<S: Stream>(hub: &mut Hub<S>, id: ConnId, encoding: Encoding) {
+pub fn opened<S: Stream>(hub: &mut Hub<S>, id: ConnId, encoding: Encoding, joined: &[ChannelName]) {
     hub.listeners.metrics.handshakes.add("accepted");
     tell(hub, "open", Some(id), None, |line| {
         line.text("hears", spoken(encoding));
     });
+    for channel in joined {
+        command_shown(hub, id, Verb::Join, channel.as_str());
+    }
 }
 
 /// A WebSocket has ended: its close frame was sent or has come, or its socket has ended. Or an upgrade was refused, and
@@ -146,7 +149,7 @@ fn tap_end<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
         let channel = channel.as_ref().map(ChannelName::as_str);
         let member = |name| hub.channels.is_member(id.slot, name, encoding);
         if channel.is_none_or(member) && tap.looks_at(Some(id.slot), channel) {
-            tap.line("end", at, Some(who), None, |line, _| {
+            tap.line("end", at, Some(&who), None, |line, _| {
                 line.text("reason", ending.label());
                 if let (Some(code), _) = ending.close() {
                     line.number("code", code.into());
@@ -154,22 +157,6 @@ fn tap_end<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
             });
         }
     }
-}
-
-/// The authorizer is asked about a command, or about an upgrade (`connect`).
-pub fn asked<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: &str, channel: Option<&str>) {
-    tell(hub, "question", Some(id), channel, |line| {
-        line.text("command", command);
-    });
-}
-
-/// The authorizer has answered, perhaps for a connection that is gone.
-pub fn verdict<S: Stream>(hub: &mut Hub<S>, answer: &Answer) {
-    let metrics = &mut hub.listeners.metrics;
-    metrics.verdict_time.observe(answer.took);
-    metrics.verdicts.add(answer.verdict.as_str());
-    let class = metrics::answer_class(answer.status);
-    metrics.authorizer_answers.add(class);
 }
 
 /// The authorizer has answered for a command that waits, or for an upgrade.
@@ -192,10 +179,16 @@ pub fn decided<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str, chan
 pub fn command_done<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: &Command, message: &[u8]) {
     let verb = command.verb.as_str();
     hub.listeners.metrics.commands.add([verb, "ok"]);
-    if command.verb != Verb::Broadcast && !hub.listeners.taps.is_empty() {
-        let channel = command.channel(message);
+    if command.verb != Verb::Broadcast {
+        command_shown(hub, id, command.verb, command.channel(message));
+    }
+}
+
+/// Shows to taps that a connection has joined or left a channel.
+fn command_shown<S: Stream>(hub: &mut Hub<S>, id: ConnId, verb: Verb, channel: &str) {
+    if !hub.listeners.taps.is_empty() {
         let members = hub.channels.members(channel) as u64;
-        tell(hub, verb, Some(id), Some(channel), |line| {
+        tell(hub, verb.as_str(), Some(id), Some(channel), |line| {
             line.number("members", members);
         });
     }
@@ -284,7 +277,7 @@ pub fn watched_deliveries<S: Stream>(
         let channel = hub.channels.name(audience);
         for tap in &mut hub.listeners.taps.taps {
             if tap.filter.picks() && tap.looks_at(Some(delivery.id.slot), channel) {
-                tap.line("deliver", at, Some(who), channel, |line, _| {
+                tap.line("deliver", at, Some(&who), channel, |line, _| {
                     line.number("messages", delivery.contents.into());
                     line.number("bytes", delivery.bytes);
                     line.number("queued_bytes", queued);
@@ -309,7 +302,7 @@ pub fn overloaded<S: Stream>(hub: &mut Hub<S>) {
     if hub.listeners.overloaded.begin(hub.clock.now) {
         let bytes = hub.usage.memory.total(&hub.runs) as u64;
         hub.listeners.log.warn(
-            "too much waits: connections that hold much of it are ended; see --max-total-queue-size",
+            "too much waits in the queues: the largest holders are disconnected; see --max-total-queue-size",
             &[("bytes", Value::Number(bytes))],
         );
     }
@@ -320,7 +313,7 @@ pub fn look_whether_relaxed<S: Stream>(hub: &mut Hub<S>) {
     let overloaded = &mut hub.listeners.overloaded;
     if overloaded.holds() && hub.usage.memory.is_relaxed(&hub.runs) && overloaded.end(hub.clock.now)
     {
-        let room = "there is room again for what has to wait";
+        let room = "there is room again in the queues";
         hub.listeners.log.info(room, &[]);
     }
 }
@@ -346,7 +339,7 @@ fn tell<S: Stream>(
     let at = unix_time(hub);
     for tap in &mut hub.listeners.taps.taps {
         if id != Some(tap.id) && tap.looks_at(id.map(|id| id.slot), channel) {
-            tap.line(event, at, who, channel, |line, _| fields(line));
+            tap.line(event, at, who.as_ref(), channel, |line, _| fields(line));
         }
     }
 }

@@ -230,7 +230,7 @@ impl Tap {
         &mut self,
         event: &str,
         at: Millis,
-        who: Option<Subject>,
+        who: Option<&Subject>,
         channel: Option<&str>,
         fields: impl Fn(&mut TapLine, &Filter),
     ) {
@@ -250,6 +250,9 @@ impl Tap {
         if let Some(who) = who {
             line.text("connection", &who.id.to_string());
             line.text("remote_addr", &who.peer.to_string());
+            if let Some(user) = &who.user {
+                line.text("user", user);
+            }
         }
         if let Some(channel) = channel {
             line.text("channel", channel);

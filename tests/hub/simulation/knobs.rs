@@ -6,7 +6,7 @@
 use wsify::connection::Limits;
 use wsify::hub::Settings;
 
-use crate::house::settings;
+use crate::rig::settings;
 
 /// A seeded random generator (splitmix64).
 pub struct Dice(pub u64);

@@ -7,18 +7,18 @@ use wsify::hub::Settings;
 use wsify::log::Level;
 
 use crate::client::{broadcast, close, frame, get, join, text, upgrade, with_id};
-use crate::house::{House, settings};
+use crate::rig::{Rig, settings};
 
-fn house(access_log: AccessLog) -> House {
-    House::with(Settings {
+fn rig(access_log: AccessLog) -> Rig {
+    Rig::with(Settings {
         access_log,
         ..settings()
     })
 }
 
 /// The lines of level `info`, as `message reason`.
-fn logged_info(house: &House) -> Vec<String> {
-    let lines = house.logged();
+fn logged_info(rig: &Rig) -> Vec<String> {
+    let lines = rig.logged();
     let lines = lines.iter().filter(|line| line["level"] == "info");
     let word = |value: &Value| value.as_str().unwrap().to_owned();
     lines
@@ -28,22 +28,22 @@ fn logged_info(house: &House) -> Vec<String> {
 
 #[test]
 fn a_line_has_duration_messages_and_bytes() {
-    let mut house = house(AccessLog::All);
-    let ann = house.member("a");
-    let ben = house.websocket();
+    let mut rig = rig(AccessLog::All);
+    let ann = rig.member("a");
+    let ben = rig.websocket();
     let request = upgrade("/ws", "").len();
     let joining = text(&join("a")).len();
-    house.logged();
+    rig.logged();
     ben.say(&broadcast("a", "1"));
     ben.say(&broadcast("a", "2"));
     let asking = text(&with_id(1, &join("a")));
     ann.send(&asking);
-    house.run();
-    house.hub.clock.now += 1_234;
+    rig.run();
+    rig.hub.clock.now += 1_234;
     ann.send(&close(4_001));
-    house.run();
+    rig.run();
     let heard = ann.far.receive();
-    let line = &house.logged()[0];
+    let line = &rig.logged()[0];
     assert_eq!(line["message"], "connection ended");
     assert_eq!(line["level"], "info");
     // Two contents and an answer; the close frame does not count.
@@ -64,11 +64,11 @@ fn a_line_has_duration_messages_and_bytes() {
     assert!((100..200).contains(&answer), "the 101 has {answer} bytes");
 
     // The next connection in the slot counts from 0.
-    let mut next = house.client();
-    house.sends(&mut next, &get("/health"));
+    let mut next = rig.client();
+    rig.sends(&mut next, &get("/health"));
     next.far.leave();
-    house.run();
-    let line = &house.logged()[0];
+    rig.run();
+    let line = &rig.logged()[0];
     assert_eq!(
         [&line["reason"], &line["messages_in"], &line["duration_ms"]],
         [&json!("left"), &json!(0), &json!(0)]
@@ -78,78 +78,75 @@ fn a_line_has_duration_messages_and_bytes() {
 /// One end after another, each in a hub of its own, and what is logged of it by default.
 #[test]
 fn with_access_log_errors_only_faults_are_logged() {
-    let quiet: [fn(&mut House); 5] = [
-        |house| house.websocket().send(&close(1000)),
-        |house| house.websocket().far.leave(),
-        |house| {
-            let mut client = house.client();
-            house.sends(&mut client, &get("/health"));
+    let quiet: [fn(&mut Rig); 5] = [
+        |rig| rig.websocket().send(&close(1000)),
+        |rig| rig.websocket().far.leave(),
+        |rig| {
+            let mut client = rig.client();
+            rig.sends(&mut client, &get("/health"));
             client.far.leave();
         },
         // A health check that connects and leaves.
-        |house| house.client().far.reset(),
-        |house| {
-            let _stays = house.websocket();
-            house.hub.drain(10);
-            house.pass(20_000);
+        |rig| rig.client().far.reset(),
+        |rig| {
+            let _stays = rig.websocket();
+            rig.hub.drain(10);
+            rig.pass(20_000);
         },
     ];
     for (nth, happens) in quiet.iter().enumerate() {
-        let mut house = house(AccessLog::Errors);
-        happens(&mut house);
-        house.run();
-        assert_eq!(logged_info(&house), [""; 0], "the {nth}th");
-        house.assert_empty();
+        let mut rig = rig(AccessLog::Errors);
+        happens(&mut rig);
+        rig.run();
+        assert_eq!(logged_info(&rig), [""; 0], "the {nth}th");
+        rig.assert_empty();
     }
-    type Happens = fn(&mut House);
+    type Happens = fn(&mut Rig);
     let faults: [(Happens, &str); 7] = [
+        (|rig| rig.websocket().far.reset(), "connection ended: reset"),
         (
-            |house| house.websocket().far.reset(),
-            "connection ended: reset",
-        ),
-        (
-            |house| house.websocket().send(&frame(0xC1, b"{}")),
+            |rig| rig.websocket().send(&frame(0xC1, b"{}")),
             "connection ended: protocol_error",
         ),
         (
-            |house| house.client().send(b"GET\r\n\r\n"),
+            |rig| rig.client().send(b"GET\r\n\r\n"),
             "connection ended: bad_request",
         ),
         (
-            |house| {
-                let _slow = house.client();
-                house.pass(20_000);
+            |rig| {
+                let _slow = rig.client();
+                rig.pass(20_000);
             },
             "connection ended: handshake_timeout",
         ),
         (
-            |house| {
-                let _gone = house.websocket();
-                house.pass(60_000);
+            |rig| {
+                let _gone = rig.websocket();
+                rig.pass(60_000);
             },
             "connection ended: silent",
         ),
         (
-            |house| house.client().send(&get("/nothing")),
+            |rig| rig.client().send(&get("/nothing")),
             "request refused: not_found",
         ),
         (
-            |house| {
-                house.hub.drain(60_000);
-                house.client().send(&upgrade("/ws", ""));
+            |rig| {
+                rig.hub.drain(60_000);
+                rig.client().send(&upgrade("/ws", ""));
             },
             "request refused: draining",
         ),
     ];
     for (happens, expected) in faults {
-        let mut house = house(AccessLog::Errors);
-        happens(&mut house);
-        house.pass(10_000);
+        let mut rig = rig(AccessLog::Errors);
+        happens(&mut rig);
+        rig.pass(10_000);
         assert_eq!(
-            logged_info(&house).first().map(String::as_str),
+            logged_info(&rig).first().map(String::as_str),
             Some(expected)
         );
-        let mut silent = self::house(AccessLog::Off);
+        let mut silent = self::rig(AccessLog::Off);
         happens(&mut silent);
         silent.pass(10_000);
         assert_eq!(silent.logged().len(), 0, "{expected}");
@@ -163,10 +160,10 @@ fn a_refused_upgrade_is_logged_with_address_and_reason() {
         access_log: AccessLog::Errors,
         ..settings()
     };
-    let mut house = House::with_level(settings, Level::Info);
-    let _ann = house.upgrading("");
-    house.answer(Verdict::Deny);
-    let lines = house.logged();
+    let mut rig = Rig::with_level(settings, Level::Info);
+    let _ann = rig.upgrading("");
+    rig.answer(Verdict::Deny);
+    let lines = rig.logged();
     assert_eq!(lines.len(), 1);
     for (name, value) in [
         ("message", json!("request refused")),
@@ -182,39 +179,39 @@ fn a_refused_upgrade_is_logged_with_address_and_reason() {
 
 #[test]
 fn many_faults_are_throttled_to_a_hundred_lines_and_a_count() {
-    let mut house = House::with_level(
+    let mut rig = Rig::with_level(
         Settings {
             access_log: AccessLog::Errors,
             ..settings()
         },
         wsify::log::Level::Info,
     );
-    let crowd: Vec<_> = (0..250).map(|_| house.websocket()).collect();
+    let crowd: Vec<_> = (0..250).map(|_| rig.websocket()).collect();
     for client in &crowd {
         client.far.reset();
     }
-    house.run();
-    assert_eq!(house.logged().len(), 100);
-    house.pass(1_000);
-    let lines = house.logged();
+    rig.run();
+    assert_eq!(rig.logged().len(), 100);
+    rig.pass(1_000);
+    let lines = rig.logged();
     assert_eq!(lines.len(), 1);
     assert_eq!(lines[0]["left_out"], 150);
-    house.websocket().far.reset();
-    house.run();
-    assert_eq!(logged_info(&house), ["connection ended: reset"]);
-    assert_eq!(house.hub.metrics().endings.get("reset"), 251);
+    rig.websocket().far.reset();
+    rig.run();
+    assert_eq!(logged_info(&rig), ["connection ended: reset"]);
+    assert_eq!(rig.hub.metrics().endings.get("reset"), 251);
 }
 
 #[test]
 fn messages_are_counted_for_the_first_slots_only_unless_all_are_logged() {
     for (access_log, counted) in [(AccessLog::Errors, false), (AccessLog::All, true)] {
-        let mut house = house(access_log);
-        let _crowd: Vec<_> = (0..1024).map(|_| house.client()).collect();
-        let late = house.websocket();
-        house.hub.clock.now += 5;
+        let mut rig = rig(access_log);
+        let _crowd: Vec<_> = (0..1024).map(|_| rig.client()).collect();
+        let late = rig.websocket();
+        rig.hub.clock.now += 5;
         late.far.reset();
-        house.run();
-        let line = &house.logged()[0];
+        rig.run();
+        let line = &rig.logged()[0];
         assert_eq!(line["duration_ms"].is_u64(), counted, "{line}");
         assert_eq!(line["bytes_in"].is_u64(), counted, "{line}");
     }

@@ -8,6 +8,7 @@ mod counts;
 mod ending;
 mod eviction;
 mod fairness;
+mod grants;
 mod http;
 mod metrics;
 mod outage;

@@ -1,7 +1,7 @@
-//! The hub driven as `server.rs` drives it, with scripted time, edges and verdicts.
+//! A test rig for the hub: drives it as `server.rs` does, with scripted clients, time, edges and verdicts.
 //!
-//! Owns: the hub, the clients and the questions that are open. [`House::tick`] is one turn of the loop;
-//! [`House::run`] goes on until nothing is left to do.
+//! Owns: the hub, the clients' streams and the open questions. [`Rig::tick`] is one turn of the loop; [`Rig::run`] runs
+//! it until nothing is left to do.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
@@ -23,7 +23,7 @@ use super::pipe::{Far, Pipe, pipe};
 /// Turns after which a loop that never comes to rest counts as spinning.
 const SPIN: usize = 20_000;
 
-pub struct House {
+pub struct Rig {
     pub hub: Hub<Pipe>,
     pub log: Log,
     pub buffer: Vec<u8>,
@@ -87,25 +87,25 @@ fn copy(question: &Question) -> Question {
     }
 }
 
-impl House {
+impl Rig {
     /// Without an authorizer.
-    pub fn open() -> House {
-        House::with(settings())
+    pub fn new() -> Rig {
+        Rig::with(settings())
     }
 
     /// With an authorizer, which the test plays.
-    pub fn asking() -> House {
-        House::with(Settings {
+    pub fn with_authorizer() -> Rig {
+        Rig::with(Settings {
             authorizer: true,
             ..settings()
         })
     }
 
-    pub fn with(settings: Settings) -> House {
-        House::with_level(settings, Level::Debug)
+    pub fn with(settings: Settings) -> Rig {
+        Rig::with_level(settings, Level::Debug)
     }
 
-    pub fn with_level(settings: Settings, level: Level) -> House {
+    pub fn with_level(settings: Settings, level: Level) -> Rig {
         let log = Log::in_memory(level);
         let clock = Clock {
             now: 1_000,
@@ -113,7 +113,7 @@ impl House {
             ..Clock::default()
         };
         let metrics = Metrics::new(SystemTime::UNIX_EPOCH);
-        House {
+        Rig {
             hub: Hub::new(settings, clock, metrics, log.clone()),
             log,
             buffer: vec![0; 64 * 1024],
@@ -221,6 +221,28 @@ impl House {
         self.run();
     }
 
+    /// Answers the oldest open question with fields, and runs the loop.
+    pub fn answer_fields(&mut self, verdict: Verdict, fields: AnswerFields) {
+        let question = self.questions.pop_front().expect("an open question");
+        self.send_verdict(&question, verdict, None).fields = Some(Box::new(fields));
+        self.run();
+    }
+
+    /// A client whose upgrade was allowed with these fields.
+    pub fn granted(&mut self, fields: AnswerFields) -> Client {
+        let mut client = self.upgrading("");
+        self.answer_fields(Verdict::Allow, fields);
+        assert_eq!(client.hear(), ["101"]);
+        client
+    }
+
+    /// The `connection` of the oldest open question.
+    pub fn connection_shown(&self) -> serde_json::Value {
+        let question = self.questions.front().expect("an open question");
+        let body: serde_json::Value = serde_json::from_slice(&question.body).expect("JSON");
+        body["connection"].clone()
+    }
+
     /// Puts a verdict on its way. The caller may change the answer's other fields.
     pub fn send_verdict(
         &mut self,
@@ -238,6 +260,7 @@ impl House {
             wrong: Vec::new(),
             trouble: None,
             call: Some(self.calls),
+            questions_in_call: 1,
             call_failed: verdict == Verdict::Unavailable,
             question: (verdict == Verdict::Unavailable).then(|| copy(question)),
             took: Duration::from_millis(1),
