@@ -19,7 +19,8 @@
 //! log/format.rs            a line as JSON or as text
 //! log/seldom.rs            throttles for lines: at most so many in a while, once for as long as something lasts
 //! metrics/mod.rs           counters, gauges, histograms
-//! metrics/families.rs      every metric as data: name, kind, meaning, and the Prometheus text that follows
+//! metrics/families.rs      every metric as data: name, kind, meaning, samples
+//! metrics/samples.rs       the Prometheus text of a family's samples
 //! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
 //! secret.rs                a text that is never shown
 //! random.rs                one generator, for jitter
@@ -42,12 +43,14 @@
 //! wire/authority.rs        a host, and perhaps a port
 //! wire/endpoint.rs         what a request is for: the table of endpoints, and the 404 and 405 that follow from it
 //! wire/encoding.rs         in which encodings a content is sent to members
+//! wire/extensions.rs       which offer of permessage-deflate is agreed to (RFC 7692 7)
 //! wire/handshake.rs        may this request upgrade, and with what answer (RFC 6455 4)
 //! wire/origins.rs          the meaning of --allowed-origins, and the CORS headers that follow from it
 //! wire/forwarded.rs        for whom a proxy asks: X-Forwarded-For, and --trusted-proxies
 //! wire/proxy_protocol.rs   what a proxy says of its client before anything else (PROXY protocol 1 and 2)
 //! wire/frame.rs            one frame: read its header, judge it, unmask, encode (RFC 6455 5.2)
 //! wire/message.rs          frames to messages: fragments, UTF-8, sizes, pings, closes (RFC 6455 5.4 to 5.6, 7)
+//! wire/deflate.rs          a message compressed, a compressed message inflated (RFC 7692 6)
 //! wire/json.rs             one JSON object in one pass: where its values lie, which name came twice
 //! wire/command.rs          a client's message, a POST's body
 //! wire/channel_name.rs     channel names: trimmed, checked, shared
@@ -104,6 +107,7 @@
 //! hub/names.rs             which name is which channel's
 //! hub/memberships.rs       the memberships of one connection
 //! hub/audience.rs          the members of a channel with one encoding: batches, the cursor
+//! hub/compression.rs       which contents are compressed; what is compressed and inflated for all connections
 //! hub/subscriptions.rs     which channels the broker has been asked for
 //! hub/drain_plan.rs        the graceful stop, planned: which client is to be closed when
 //! hub/limits/mod.rs        the limits that hold for all connections together
@@ -173,7 +177,7 @@
 //! ```text
 //! Server { poll, signals, acceptor, hub, authorizer, broker, log }         and the one receive buffer, 64 KiB
 //!  Acceptor { listeners, max_sockets, paused_until }
-//!  Hub<S> { settings, clock, roster, channels, runs, usage, agenda, effects, listeners, drain, drivers }
+//!  Hub<S> { settings, clock, roster, channels, runs, compression, usage, agenda, effects, listeners, drain, drivers }
 //!   Roster<S> { Slab<Connection<S>>, identities, counts }                   facts
 //!    Connection<S> { stream: S, session, inbox, outbox, peer, encoding, identity, marks }       all private
 //!     Session { phase, ending, over }        Outbox: own bytes and slices of runs, in order
@@ -200,7 +204,7 @@
 //! - **Effect**: what the hub wants from outside. A `Question` to the authorizer is answered with an **Answer** that holds a
 //!   **Verdict** (`Allow`, `Deny`, `Unavailable`), which is no `Result`: no is as good an answer as yes. What is published
 //!   and subscribed at redis is answered with a **Receipt**. Each comes exactly once.
-//! - **Encoding**: how a content is written for a member, `Raw` or `V1` (the subprotocol). An **AudienceId** is one
+//! - **Encoding**: how a content is written for a member: `Raw` or `V1` (the subprotocol), each plain or compressed. An **AudienceId** is one
 //!   encoding's audience of one channel, in 32 bits.
 //! - **Run**: encoded frames in one buffer that grows at its end, named by an index and counted by hand. A **Slice** is
 //!   a stretch of one: what a batch is, and what an outbox holds of it.

@@ -61,6 +61,10 @@ pub struct Config {
     pub max_queue_size: usize,
     /// Bytes.
     pub max_total_queue_size: usize,
+    /// Whether permessage-deflate is agreed to.
+    pub compression: bool,
+    /// Bytes.
+    pub compression_min_size: usize,
     pub handshake_timeout: Duration,
     /// `None`: never.
     pub ping_interval: Option<Duration>,
@@ -193,6 +197,8 @@ impl Config {
             max_message_rate: set(MAX_MESSAGE_RATE)?.checked(|t| count(t, 0..=1_000_000))? as u64,
             max_queue_size: set(MAX_QUEUE_SIZE)?.checked(size)?,
             max_total_queue_size: set(MAX_TOTAL_QUEUE_SIZE)?.checked(total_size)?,
+            compression: set(COMPRESSION)?.checked(on_or_off)?,
+            compression_min_size: set(COMPRESSION_MIN_SIZE)?.checked(size)?,
             handshake_timeout: set(HANDSHAKE_TIMEOUT)?.checked(some_duration)?,
             ping_interval: Some(set(PING_INTERVAL)?.checked(duration_or_zero)?)
                 .filter(|interval| !interval.is_zero()),

@@ -10,7 +10,7 @@ pub enum Ending {
     Left,
     /// The stream broke.
     Reset,
-    /// The client broke RFC 6455, sent text that is not UTF-8, or too big a message.
+    /// The client broke RFC 6455, sent text that is not UTF-8, compressed data that is none, or too big a message.
     Violation(Violation),
     /// More came for the client than may wait.
     TooSlow,
@@ -53,7 +53,7 @@ impl Ending {
     }
 
     /// Every label.
-    pub const LABELS: [&str; 16] = [
+    pub const LABELS: [&str; 17] = [
         "closed",
         "left",
         "silent",
@@ -65,6 +65,7 @@ impl Ending {
         "overloaded",
         "too_big",
         "invalid_text",
+        "invalid_data",
         "protocol_error",
         "bad_request",
         "handshake_timeout",
@@ -79,6 +80,7 @@ impl Ending {
             Ending::Left => "left",
             Ending::Reset => "reset",
             Ending::Violation(Violation::BadText | Violation::BadReason) => "invalid_text",
+            Ending::Violation(Violation::BadDeflate | Violation::CutDeflate) => "invalid_data",
             Ending::Violation(Violation::TooBig) => "too_big",
             Ending::Violation(_) => "protocol_error",
             Ending::TooSlow => "too_slow",
@@ -107,6 +109,7 @@ mod tests {
             Ending::Left,
             Ending::Reset,
             Ending::Violation(Violation::BadText),
+            Ending::Violation(Violation::BadDeflate),
             Ending::Violation(Violation::TooBig),
             Ending::Violation(Violation::Unmasked),
             Ending::TooSlow,

@@ -22,6 +22,8 @@ pub(super) struct Open {
     /// The low half of when a byte last came, or a ping was sent: silence never lasts 49 days.
     active: u32,
     pinged: bool,
+    /// permessage-deflate was agreed to.
+    deflate: bool,
     reader: Reader,
     suspended: Option<Box<(Awaits, Suspended)>>,
 }
@@ -29,15 +31,18 @@ pub(super) struct Open {
 /// What an open WebSocket has said.
 pub(super) enum Said {
     Message(Opcode, Payload),
+    Compressed(Opcode, Payload),
     /// It is to be closed.
     End(Ending),
 }
 
 impl Open {
-    pub fn new(now: Millis) -> Open {
+    /// `deflate`: permessage-deflate was agreed to.
+    pub fn new(deflate: bool, now: Millis) -> Open {
         Open {
             active: now as u32,
             pinged: false,
+            deflate,
             reader: Reader::default(),
             suspended: None,
         }
@@ -88,7 +93,7 @@ impl Open {
         let mut used = 0;
         loop {
             let rest = input.get_mut(used..).unwrap_or_default();
-            let step = match self.reader.next(rest, limits.max_message) {
+            let step = match self.reader.next(rest, limits.max_message, self.deflate) {
                 Ok(step) => step,
                 Err(violation) => return (all, Some(Said::End(Ending::Violation(violation)))),
             };
@@ -98,6 +103,10 @@ impl Open {
                 None => return (used, None),
                 Some(Item::Text(payload)) => return said(Opcode::Text, payload, at, used),
                 Some(Item::Binary(payload)) => return said(Opcode::Binary, payload, at, used),
+                Some(Item::Compressed(kind, payload)) => {
+                    let payload = shift(payload, at);
+                    return (used, Some(Said::Compressed(kind, payload)));
+                }
                 Some(Item::Ping(range)) => {
                     let ping = rest.get(range).unwrap_or_default();
                     if !outbox.has_room(ping.len(), limits.max_queue) {
@@ -150,6 +159,7 @@ impl Open {
             _ => Close::Sent,
         };
         Closing {
+            deflate: self.deflate,
             reader,
             ..Closing::new(close, now)
         }
@@ -194,6 +204,8 @@ pub(super) struct Closing {
     /// The low half of when it is over at the latest; never far from now.
     until: u32,
     close: Close,
+    /// permessage-deflate was agreed to.
+    deflate: bool,
     reader: Reader,
     /// The client has been told that nothing more follows.
     finished: bool,
@@ -215,6 +227,7 @@ impl Closing {
         Closing {
             until: now.saturating_add(CLOSING) as u32,
             close,
+            deflate: false,
             reader: Reader::default(),
             finished: false,
         }
@@ -253,7 +266,7 @@ impl Closing {
         let mut used = 0;
         loop {
             let rest = input.get_mut(used..).unwrap_or_default();
-            let step = self.reader.next(rest, limits.max_message)?;
+            let step = self.reader.next(rest, limits.max_message, self.deflate)?;
             used = used.saturating_add(step.used);
             match step.item {
                 None => return Ok((used, false)),

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use super::agenda::Agenda;
 use super::channels::Channels;
+use super::compression::Compression;
 use super::drain_plan::DrainPlan;
 use super::limits::memory::Memory;
 use super::limits::message_rate::MessageRate;
@@ -31,6 +32,7 @@ pub struct Hub<S> {
     pub(super) roster: Roster<S>,
     pub(super) channels: Channels,
     pub(super) runs: Runs,
+    pub(super) compression: Compression,
     pub(super) usage: Usage,
     pub(super) agenda: Agenda,
     /// The broker takes what is published.
@@ -62,6 +64,7 @@ impl<S: Stream> Hub<S> {
             roster: Roster::new(settings.instance),
             channels: Channels::default(),
             runs: Runs::default(),
+            compression: Compression::new(settings.compression),
             usage: Usage {
                 per_address: PerAddress::new(settings.max_connections_per_ip),
                 message_rate: MessageRate::new(settings.max_message_rate),
