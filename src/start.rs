@@ -4,7 +4,7 @@
 //! each part is opened. Never knows: what happens once the loop turns.
 //!
 //! Decision: the authorizer's threads start before the first listener opens. They have their own table of file
-//! descriptors (fd_table.rs), and a copy of a listener in it would keep the socket open after the loop has closed it.
+//! descriptors (fd_table.rs). A copy of a listener in it would keep the socket open after the loop has closed it.
 
 use std::io;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::broker::redis::{Redis, RedisSettings};
 use crate::clock::{Clock, millis};
 use crate::config::{self, Config, Listen, RedisAddress, RedisDsn, Stop};
 use crate::connection::Limits;
-use crate::hub::{Hub, Settings};
+use crate::hub::{FailurePolicy, Hub, Settings};
 use crate::listener::{self, Listener};
 use crate::log::{Log, Value};
 use crate::metrics::Metrics;
@@ -62,7 +62,14 @@ pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
     let random = random::seed()
         .map_err(|e| Stop::failed(format_args!("cannot read random numbers: {e}")))?;
     let max_connections = max_connections(&config, &capacity, &log);
-    let settings = settings(&config, max_connections, authorizer.is_some(), random);
+    let failure = FailurePolicy {
+        failure: config.authorizer_failure,
+        hold: millis(config.authorizer_hold),
+        workers,
+        queue: config.authorizer_queue,
+        patience: millis(config.authorizer_timeout),
+    };
+    let settings = settings(&config, max_connections, failure, random);
     let metrics = Metrics::new(SystemTime::now());
     let mut hub = Hub::new(settings, Clock::default(), metrics, log.clone());
     let broker = match &config.broker {
@@ -150,7 +157,12 @@ fn max_connections(config: &Config, capacity: &Capacity, log: &Log) -> usize {
     wanted.min(allowed)
 }
 
-fn settings(config: &Config, max_connections: usize, authorizer: bool, random: u64) -> Settings {
+fn settings(
+    config: &Config,
+    max_connections: usize,
+    failure: FailurePolicy,
+    random: u64,
+) -> Settings {
     Settings {
         limits: Limits {
             handshake_timeout: millis(config.handshake_timeout),
@@ -169,7 +181,8 @@ fn settings(config: &Config, max_connections: usize, authorizer: bool, random: u
         origins: config.allowed_origins.clone(),
         proxies: config.trusted_proxies.clone(),
         proxy_protocol: config.proxy_protocol,
-        authorizer,
+        authorizer: config.authorizer_url.is_some(),
+        failure,
         access_log: config.access_log,
         instance: random,
     }
@@ -282,7 +295,7 @@ fn find_manager(config: &Config, log: &Log) -> Manager {
     })
 }
 
-/// Log where the server listens, and warn about what is open to everyone (docs/operating.md#listening).
+/// Log where the server listens, and warn about what is open to all clients (docs/operating.md#listening).
 fn announce(config: &Config, addresses: &[String], log: &Log) {
     let authorizer = config.authorizer_url.as_ref().map(|url| url.to_string());
     let has_key = config.broadcasting_key.is_some();

@@ -1,13 +1,13 @@
 //! All connections. The hub decides; it never calls out.
 //!
-//! Owns: its doors, which [`server`](crate::server) calls in the order of a turn: [`Hub::accept`], [`Hub::ready`],
+//! Owns: its doors. [`server`](crate::server) calls them in the order of a turn: [`Hub::accept`], [`Hub::ready`],
 //! [`Hub::verdict`], [`Hub::turns`], [`Hub::expire`], [`Hub::fan_out`], [`Hub::evict`], [`Hub::flush`], [`Hub::reap`],
-//! [`Hub::turn_over`], [`Hub::drain`], and the broker's. What it wants from outside leaves by [`Hub::effect`]. Knows: which
-//! file does what a door is for. Never knows: poll, threads, the clock, ureq, redis.
+//! [`Hub::turn_over`], [`Hub::drain`], and the broker's. Its requests to the drivers leave by [`Hub::effect`]. Knows:
+//! which file does what a door is for. Never knows: poll, threads, the clock, ureq, redis.
 //!
 //! The files, from the top down: this one; `turn`, `limits/eviction`, `drain`; `endpoints`, `delivery`; `commands`;
-//! `publish`, `permission`; `settle`, `replies`; `report`; `state`; then the parts of the state, which know nothing of
-//! each other's use. Whatever was done to a connection, [`settle`](self::settle::settle) draws the consequences.
+//! `publish`, `permission`; `settle`, `replies`; `report`; `state`. Below are the parts of the state, which do not use
+//! each other's doors. After each change to a connection, [`settle`](self::settle::settle) does what follows from it.
 
 #![cfg_attr(
     not(test),
@@ -31,12 +31,15 @@ mod delivery;
 mod drain;
 mod drain_plan;
 mod endpoints;
+mod failure;
+mod grants;
 mod limits;
 mod memberships;
 mod names;
 mod outage;
 mod permission;
 mod publish;
+mod questions;
 mod replies;
 mod report;
 mod roster;
@@ -50,11 +53,11 @@ mod turn;
 use std::io;
 use std::time::Duration;
 
-pub use self::settings::{DriverGauges, Inventory, Settings};
+pub use self::settings::{DriverGauges, FailurePolicy, Inventory, Settings};
 pub use self::state::Hub;
 
 use self::drain_plan::DrainPlan;
-use self::permission::Allowed;
+use self::permission::{Allowed, AllowedUpgrade};
 use self::publish::Publisher;
 use crate::clock::Millis;
 use crate::connection::{Awaits, Ending, Peer, Stream, Suspended};
@@ -63,14 +66,14 @@ use crate::metrics::Metrics;
 
 /// Connections released from waiting for a channel between two polls.
 const RELEASES: usize = 256;
-/// Deadlines looked at between two polls: most of them are a ping, a small send.
+/// Deadlines checked between two polls. Most of them are a ping, a small send.
 const DEADLINES: usize = 64;
-/// Connections dropped between two polls: closing a socket is the most expensive system call of its life.
+/// Connections dropped between two polls: closing a socket is its most expensive system call.
 const DROPS: usize = 64;
 
-/// Connections come, and have something to say.
+/// Accepted and ready connections.
 impl<S: Stream> Hub<S> {
-    /// Takes a new connection in.
+    /// Takes in a new connection.
     ///
     /// # Errors
     /// There are more than can be named.
@@ -94,7 +97,7 @@ impl<S: Stream> Hub<S> {
         self.roster.get(id).map(|c| c.stream_mut())
     }
 
-    /// A connection is of no use: it could not be registered.
+    /// Drops a connection that could not be registered.
     pub fn fail(&mut self, id: ConnId) {
         if let Some(connection) = self.roster.get(id) {
             connection.fail(Ending::Reset);
@@ -102,8 +105,8 @@ impl<S: Stream> Hub<S> {
         }
     }
 
-    /// The poll has reported a connection. `closed`: nothing will come after what there is to read. `reset`: and nothing can
-    /// be sent any more.
+    /// Handles a connection that the poll has reported. `closed`: nothing follows what there is to read. `reset`:
+    /// nothing can be sent any more either.
     #[inline(always)]
     pub fn ready(
         &mut self,
@@ -126,7 +129,8 @@ impl<S: Stream> Hub<S> {
         }
     }
 
-    /// Gives connections their turn that need not wait for a channel any longer, and those with work but no edge to come.
+    /// Gives a turn to connections that need not wait for a channel any longer, and to those with work that the poll
+    /// will not report.
     pub fn turns(&mut self, buffer: &mut [u8]) {
         for _ in 0..RELEASES {
             let Some(released) = self.agenda.released.front_mut() else {
@@ -143,8 +147,8 @@ impl<S: Stream> Hub<S> {
         turn::again(self, buffer);
     }
 
-    /// A connection has waited for a channel, and tries again; `receipt` is what became of the subscription, if it waited for
-    /// that.
+    /// Retries for a connection that has waited for a channel. `receipt` is the result of the subscription, if it
+    /// waited for one.
     fn resume(&mut self, id: ConnId, receipt: Option<Receipt>) {
         let now = self.clock.now;
         let work = self
@@ -160,7 +164,21 @@ impl<S: Stream> Hub<S> {
                 post,
                 body,
             }) => publish::publish(self, id, Publisher::Backend(exchange, post, &body)),
-            Some(Suspended::Upgrade { .. }) | None => {}
+            Some(Suspended::Upgrade {
+                exchange,
+                upgrade,
+                query,
+                fields,
+            }) => {
+                let allowed = AllowedUpgrade {
+                    exchange,
+                    upgrade,
+                    query,
+                    fields: fields.unwrap_or_default(),
+                };
+                endpoints::upgrade::go_on(self, id, allowed, receipt);
+            }
+            Some(Suspended::Refresh) | None => {}
         }
         settle::settle(self, id);
     }
@@ -175,6 +193,7 @@ impl<S: Stream> Hub<S> {
             }
             None => {}
         }
+        permission::refresh(self, id);
         settle::settle(self, id);
     }
 
@@ -188,37 +207,37 @@ impl<S: Stream> Hub<S> {
 
 /// The broker that is shared with other servers.
 impl<S: Stream> Hub<S> {
-    /// There is one. It is down until it is said to be up.
+    /// Notes that there is one. It is down at first.
     pub fn share(&mut self) {
         self.publishing = false;
         self.channels.subscriptions.share();
     }
 
-    /// Whether the broker takes what is published.
+    /// Sets whether the broker takes what is published.
     pub fn set_publishing(&mut self, up: bool) {
         self.publishing = up;
     }
 
-    /// Whether the broker brings what is subscribed; nothing is when it begins to.
+    /// Sets whether the broker brings what is subscribed. When that begins, nothing is subscribed.
     pub fn set_listening(&mut self, up: bool) {
         self.channels.subscriptions.set(up);
     }
 
-    /// What became of a subscription.
+    /// Handles the result of a subscription.
     pub fn subscribed(&mut self, id: SubscriptionId, receipt: Receipt) {
         let now = self.clock.now;
         let released = self.channels.subscribed(id, receipt, now, &mut self.random);
         self.agenda.released.extend(released);
     }
 
-    /// What became of what was published for this connection.
+    /// Handles the result of a publication of this connection.
     pub fn receipt(&mut self, id: ConnId, receipt: Receipt) {
         publish::confirmed(self, id, receipt);
         settle::settle(self, id);
     }
 
-    /// Something was published, here or elsewhere: JSON. Returns false when it cannot be taken yet, because too much is
-    /// on its way to the members.
+    /// Delivers JSON that was published, here or elsewhere. Returns false if it cannot be taken yet, because too much
+    /// is on its way to the members.
     pub fn arrived(&mut self, channel: &str, content: &[u8]) -> bool {
         publish::arrived(self, channel, content)
     }
@@ -226,22 +245,25 @@ impl<S: Stream> Hub<S> {
 
 /// The rest of a turn.
 impl<S: Stream> Hub<S> {
-    /// Looks at connections whose deadline may have passed, and goes on with a graceful stop.
+    /// Checks connections whose deadline may have passed, and continues a graceful stop.
     pub fn expire(&mut self) {
         let mut due = self.agenda.take_due(self.clock.now, DEADLINES);
         for (slot, step) in due.drain(..) {
             let Some((id, connection)) = self.roster.tenant(slot) else {
                 continue;
             };
-            // The entry may be an old one, or a former tenant's.
+            // The entry may be an old one, or a former connection's.
             if connection.marks().alarm == step {
                 connection.marks().alarm = 0;
                 connection.expire(&self.clock, &self.settings.limits);
+                permission::refresh(self, id);
                 settle::settle(self, id);
             }
         }
         self.agenda.give_back(due);
         self.listeners.access_log.expire(self.clock.now);
+        questions::go_on(self);
+        failure::give_up_overdue(self);
         drain::go_on(self);
     }
 
@@ -285,13 +307,14 @@ impl<S: Stream> Hub<S> {
         drain::begin(self, time);
     }
 
-    /// A turn is over that began when [`Clock::micros`](crate::connection::Clock::micros) says; `end` is on the same clock.
+    /// Notes the end of a turn that began at [`Clock::micros`](crate::clock::Clock::micros); `end` is on the same
+    /// clock.
     pub fn turn_over(&mut self, end: Duration) {
         self.listeners.turn_over(self.clock.micros, end);
     }
 }
 
-/// What the server asks.
+/// Questions of the server.
 impl<S: Stream> Hub<S> {
     /// Whether something is left to be done before anything else happens.
     pub fn has_work(&self) -> bool {
@@ -309,6 +332,7 @@ impl<S: Stream> Hub<S> {
             self.drain.as_ref().and_then(DrainPlan::next),
             self.channels.subscriptions.next_deadline(),
             self.listeners.access_log.next_deadline(),
+            self.outage.next_deadline(self.clock.now),
         ]
         .into_iter()
         .flatten()
@@ -320,7 +344,7 @@ impl<S: Stream> Hub<S> {
         self.roster.len()
     }
 
-    /// Whether no connection is left that would miss the server.
+    /// Whether no connection is left that a stop would disturb.
     pub fn is_drained(&self) -> bool {
         self.drain.is_some() && self.roster.websockets == 0 && self.roster.busy == 0
     }
@@ -343,6 +367,11 @@ impl<S: Stream> Hub<S> {
             memberships: self.channels.memberships(),
             addresses: self.usage.per_address.len(),
             identities: self.roster.identities.count(),
+            shared_states: self.roster.identities.shared(),
+            grants: self.grants.holders(),
+            allows: self.grants.allows(),
+            reservations: self.channels.reservations(),
+            held: self.outage.held(),
             runs: self.runs.live(),
             waiting: self.usage.memory.total(&self.runs),
             queued_bytes: self.runs.waiting.bytes,

@@ -3,13 +3,13 @@
 //! Owns: the link's state, as far as the hub knows it, and what the broker is to be asked for next. Knows: the value
 //! [`Subscribed`] that each channel keeps. Never knows: redis, channels, or which connection waits.
 //!
-//! A channel is subscribed while it exists. The first join waits until the broker has confirmed it; while the link is away
-//! nothing waits, and once it is back a walk over all channels subscribes them anew. A serial number names each
-//! subscription that is asked for, and those below `since` belonged to a link that is gone: so nothing has to be undone
-//! when a link breaks, and the confirmation of a channel that was left and joined again is not taken for its successor's.
+//! A channel is subscribed while it exists. The first join waits until the broker has confirmed it. While the link is
+//! down nothing waits, and once it is up a walk subscribes all channels anew. Each subscription has a serial number,
+//! and those below `since` belonged to an earlier link. So nothing has to be undone when a link breaks. And a late
+//! confirmation does not count for a channel that was left and joined again.
 //!
-//! Decision: a channel with members that the broker refuses is asked for again, after a pause of its own that grows and is
-//! partly random, over breaking the link, which would cost the other channels their messages, and over one pause for all
+//! Decision: a refused channel with members is asked for again after its own pause, with exponential back-off and
+//! jitter. Chosen over breaking the link, which would lose messages of other channels. And over one pause for all
 //! refused channels, which would ask for all of them at once.
 
 use std::cmp::Reverse;
@@ -25,7 +25,7 @@ use crate::wire::channel_name::ChannelName;
 /// Channels that the walk looks at, and refused channels that are asked for again, between two polls.
 pub const WALK: usize = 512;
 /// The pause before a refused channel is asked for again: the first, and the longest, in milliseconds. It doubles with
-/// each refusal, and a random half of it is left out.
+/// each refusal, and up to half of it is left out at random.
 const FIRST_PAUSE: Millis = 100;
 const LONGEST_PAUSE: Millis = 5_000;
 
@@ -37,7 +37,7 @@ pub struct Subscribed {
     state: State,
     /// Refusals in a row.
     refusals: u8,
-    /// What the broker last refused it with, until it is subscribed.
+    /// The broker's last error message for it, until it is subscribed.
     why: Option<Rc<str>>,
 }
 
@@ -63,7 +63,7 @@ impl State {
 /// How a channel stands at the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrokerStanding {
-    /// A member that joins now gets what is published from now on, or the link is away.
+    /// A member that joins now gets what is published from now on, or the link is down.
     Ready,
     /// The broker has been asked, and has not answered.
     Waiting,
@@ -81,7 +81,7 @@ pub struct Subscriptions {
     since: u64,
     /// The last one asked for.
     asked: u64,
-    /// Where the walk goes on.
+    /// Where the walk continues.
     walk: Option<usize>,
     /// Channels that the walk has come to and whose members miss what is published.
     deaf: usize,
@@ -106,12 +106,12 @@ impl Subscriptions {
         self.up
     }
 
-    /// There is a broker from now on, and it is down.
+    /// Notes that there is a broker, and that it is down.
     pub fn share(&mut self) {
         self.shared = true;
     }
 
-    /// The link is there from now on, with nothing subscribed; or it is gone.
+    /// Notes that the link is up, with nothing subscribed, or that it is down.
     pub fn set(&mut self, up: bool) {
         self.up = up;
         self.since = self.asked.saturating_add(1);
@@ -149,8 +149,8 @@ impl Subscriptions {
         self.state(subscribed).is_none()
     }
 
-    /// Why what is published would not reach the members of a channel with this subscription, if so: the words of the broker's
-    /// refusal, or none while it is only to be restored.
+    /// Why a message would miss the members of a channel with this subscription, if so: the broker's error message, or
+    /// `None` while it is being restored.
     pub fn deafness(&self, subscribed: &Subscribed) -> Option<Option<Rc<str>>> {
         let live = self.state(subscribed) == Some(State::Live);
         (!live).then(|| subscribed.why.clone())
@@ -165,7 +165,7 @@ impl Subscriptions {
         self.state(subscribed).is_some_and(State::is_deaf)
     }
 
-    /// The members of a channel missed what is published before, or not, and do now, or not.
+    /// Counts a channel whose members begin or cease to miss what is published.
     fn count(&mut self, before: bool, now: bool) {
         self.deaf = self
             .deaf
@@ -197,7 +197,7 @@ impl Subscriptions {
         }));
     }
 
-    /// The broker has answered for the subscription `id`. Returns whether it is still the channel's.
+    /// Handles the broker's answer for the subscription `id`. Returns whether it is still the channel's.
     pub fn answered(
         &mut self,
         subscribed: &mut Subscribed,
@@ -233,14 +233,14 @@ impl Subscriptions {
         };
         match after {
             Some(after) => subscribed.state = after,
-            // The next join asks for it as if it had never been asked for.
+            // The next join asks for it anew.
             None => *subscribed = Subscribed::default(),
         }
         self.count(before.is_deaf(), after.is_some_and(State::is_deaf));
         true
     }
 
-    /// The channel exists no more.
+    /// Handles a channel that was removed.
     pub fn closed(&mut self, subscribed: &Subscribed, name: &ChannelName) {
         let state = self.state(subscribed);
         self.count(state.is_some_and(State::is_deaf), false);
@@ -273,7 +273,7 @@ impl Subscriptions {
     }
 }
 
-/// How long a channel is not asked for again, at most, that was refused so many times before.
+/// The longest pause before a channel is asked for again that was refused `times` times.
 fn pause(refusals: u8) -> Millis {
     FIRST_PAUSE
         .saturating_mul(1 << refusals.min(16))

@@ -64,15 +64,19 @@ impl Samples<'_> {
         let _ = writeln!(self.text, "{close} {value}");
     }
 
-    pub fn histogram(&mut self, histogram: &Histogram) {
-        let bounds = histogram.bounds.iter().map(|b| b.as_secs_f64().to_string());
+    pub fn durations(&mut self, histogram: &Histogram) {
+        self.histogram(histogram, |duration| duration.as_secs_f64().to_string());
+    }
+
+    pub fn histogram<T: Copy>(&mut self, histogram: &Histogram<T>, shown: fn(T) -> String) {
+        let bounds = histogram.bounds.iter().map(|bound| shown(*bound));
         let bounds = bounds.chain(["+Inf".to_owned()]);
         let mut total = 0;
         for (bound, count) in bounds.zip(&histogram.counts) {
             total += count;
             self.sample("_bucket", &[("le", &bound)], total);
         }
-        self.sample("_sum", &[], histogram.sum.as_secs_f64());
+        self.sample("_sum", &[], shown(histogram.sum));
         self.sample("_count", &[], total);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //!     cargo run --release --example echo -- 127.0.0.1:9001 [--compression on]
 //!
-//! Owns: a poll and a slab of connections; says back what it hears. Everything else (requests, the handshake, frames,
+//! Owns: a poll and a slab of connections; sends every message back. Everything else (requests, the handshake, frames,
 //! messages, compression, pings, closes, deadlines) is the product's.
 
 use std::collections::HashMap;
@@ -101,7 +101,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// One read, and everything that can be understood then.
+/// One read, and every message that is complete then.
 fn turn(connection: &mut Connection<ClientSocket>, shared: &mut Shared) {
     let now = shared.clock.now;
     match connection.fill(&mut shared.buffer, now) {
@@ -137,11 +137,13 @@ fn turn(connection: &mut Connection<ClientSocket>, shared: &mut Shared) {
                         say(connection, &mut shared.deflater, kind, message.bytes());
                         shared.inflater.keep(message);
                     }
-                    Err(violation) => connection.close(Ending::Violation(violation), now),
+                    Err(violation) => {
+                        connection.close(Ending::Violation(violation), None, now);
+                    }
                 }
             }
             Some(Event::Bye(ending)) => {
-                connection.close(ending, now);
+                connection.close(ending, None, now);
             }
             Some(Event::Introduced(_) | Event::Body(..) | Event::BadBody(..)) => {}
         }

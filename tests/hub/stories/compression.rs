@@ -7,7 +7,7 @@ use crate::client::{
     CLOSE, COMPRESSED, Client, DEFLATE, TEXT, broadcast, close, compress, frame, join, leave, post,
     text, with_id,
 };
-use crate::house::{House, settings};
+use crate::rig::{Rig, settings};
 
 const V1: &str = "Sec-WebSocket-Protocol: wsify.v1\r\n";
 const V1_DEFLATE: &str =
@@ -18,16 +18,16 @@ const SMALL_WINDOW: &str =
 /// The smallest content that is compressed in these stories.
 const MIN_SIZE: usize = 100;
 
-fn house() -> House {
-    House::with(Settings {
+fn rig() -> Rig {
+    Rig::with(Settings {
         compression: Some(MIN_SIZE),
         ..settings()
     })
 }
 
-fn member(house: &mut House, channel: &str, headers: &str) -> Client {
-    let mut client = house.websocket_with(headers);
-    assert_eq!(house.says(&mut client, &join(channel)), [""; 0]);
+fn member(rig: &mut Rig, channel: &str, headers: &str) -> Client {
+    let mut client = rig.websocket_with(headers);
+    assert_eq!(rig.says(&mut client, &join(channel)), [""; 0]);
     client
 }
 
@@ -50,37 +50,37 @@ fn noise(size: usize) -> String {
 }
 
 /// The value of a metric.
-fn metric(house: &mut House, name: &str) -> f64 {
-    let mut client = house.client();
+fn metric(rig: &mut Rig, name: &str) -> f64 {
+    let mut client = rig.client();
     client.send(b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n");
-    house.run();
+    rig.run();
     let _ = client.hear();
     let text = client.head.clone();
     client.far.leave();
-    house.run();
+    rig.run();
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.expect(name).parse().expect("a number")
 }
 
-fn contents(house: &mut House, outcome: &str) -> f64 {
+fn contents(rig: &mut Rig, outcome: &str) -> f64 {
     let name = format!("wsify_compression_contents_total{{outcome=\"{outcome}\"}}");
-    metric(house, &name)
+    metric(rig, &name)
 }
 
 #[test]
 fn a_broadcast_is_compressed_once_whoever_hears_it() {
-    let mut house = house();
+    let mut rig = rig();
     let mut members: Vec<(&str, Client)> = Vec::new();
     for headers in ["", V1, DEFLATE, V1_DEFLATE, SMALL_WINDOW] {
         for _ in 0..3 {
-            members.push((headers, member(&mut house, "a", headers)));
+            members.push((headers, member(&mut rig, "a", headers)));
         }
     }
-    let mut ann = house.websocket();
+    let mut ann = rig.websocket();
     let content = large(1);
-    house.says(&mut ann, &broadcast("a", &content));
+    rig.says(&mut ann, &broadcast("a", &content));
     for (headers, member) in &mut members {
         let v1 = headers.contains("wsify.v1");
         let expected = match v1 {
@@ -91,56 +91,56 @@ fn a_broadcast_is_compressed_once_whoever_hears_it() {
         let compressed = usize::from([DEFLATE, V1_DEFLATE].contains(headers));
         assert_eq!(member.compressed, compressed, "{headers}");
     }
-    assert_eq!(contents(&mut house, "compressed"), 1.0);
+    assert_eq!(contents(&mut rig, "compressed"), 1.0);
     let bytes = "wsify_compression_bytes_total{operation=\"deflate\",form=";
-    let plain = metric(&mut house, &format!("{bytes}\"plain\"}}"));
+    let plain = metric(&mut rig, &format!("{bytes}\"plain\"}}"));
     assert_eq!(plain, content.len() as f64);
-    assert!(metric(&mut house, &format!("{bytes}\"compressed\"}}")) < plain / 2.0);
+    assert!(metric(&mut rig, &format!("{bytes}\"compressed\"}}")) < plain / 2.0);
     let seconds = "wsify_compression_seconds_total{operation=\"deflate\"}";
-    assert!(metric(&mut house, seconds) > 0.0);
+    assert!(metric(&mut rig, seconds) > 0.0);
 }
 
 #[test]
 fn without_the_flag_it_is_never_agreed_to() {
-    let mut house = House::open();
-    let mut ann = member(&mut house, "a", V1_DEFLATE);
+    let mut rig = Rig::new();
+    let mut ann = member(&mut rig, "a", V1_DEFLATE);
     assert_eq!(ann.header("Sec-WebSocket-Extensions"), None);
-    house.says(&mut ann, &broadcast("a", &large(1)));
+    rig.says(&mut ann, &broadcast("a", &large(1)));
     assert_eq!(ann.compressed, 0);
     let compressed = frame(COMPRESSED, &compress(join("b").as_bytes()));
-    assert_eq!(house.sends(&mut ann, &compressed), ["close 1002", "end"]);
+    assert_eq!(rig.sends(&mut ann, &compressed), ["close 1002", "end"]);
 }
 
 #[test]
 fn the_answer_names_what_was_agreed_to() {
-    let mut house = house();
+    let mut rig = rig();
     let both = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
-    let ann = house.websocket_with(DEFLATE);
+    let ann = rig.websocket_with(DEFLATE);
     assert_eq!(ann.header("Sec-WebSocket-Extensions"), Some(both));
-    let ben = house.websocket_with(SMALL_WINDOW);
+    let ben = rig.websocket_with(SMALL_WINDOW);
     let told = format!("{both}; server_max_window_bits=14");
     assert_eq!(ben.header("sec-websocket-extensions"), Some(&told[..]));
     let unknown = "Sec-WebSocket-Extensions: permessage-deflate; mine\r\n";
-    let eve = house.websocket_with(unknown);
+    let eve = rig.websocket_with(unknown);
     assert_eq!(eve.header("Sec-WebSocket-Extensions"), None);
 }
 
 #[test]
 fn a_small_window_means_plain_contents_and_compressed_messages_all_the_same() {
-    let mut house = house();
-    let mut ann = member(&mut house, "a", SMALL_WINDOW);
+    let mut rig = rig();
+    let mut ann = member(&mut rig, "a", SMALL_WINDOW);
     let said = frame(COMPRESSED, &compress(broadcast("a", &large(1)).as_bytes()));
-    assert_eq!(house.sends(&mut ann, &said), [large(1)]);
+    assert_eq!(rig.sends(&mut ann, &said), [large(1)]);
     assert_eq!(ann.compressed, 0);
-    assert_eq!(contents(&mut house, "compressed"), 0.0);
+    assert_eq!(contents(&mut rig, "compressed"), 0.0);
 }
 
 #[test]
 fn what_is_not_worth_it_is_plain_and_in_order() {
-    let mut house = house();
-    let mut ann = member(&mut house, "a", DEFLATE);
-    let mut ben = member(&mut house, "a", V1_DEFLATE);
-    let mut eve = member(&mut house, "a", "");
+    let mut rig = rig();
+    let mut ann = member(&mut rig, "a", DEFLATE);
+    let mut ben = member(&mut rig, "a", V1_DEFLATE);
+    let mut eve = member(&mut rig, "a", "");
     let said = [
         large(1),
         "2".to_owned(),
@@ -154,84 +154,81 @@ fn what_is_not_worth_it_is_plain_and_in_order() {
         .flat_map(|content| text(&broadcast("a", content)))
         .collect();
     // All in one turn, and so in one batch, and then one by one.
-    assert_eq!(house.sends(&mut eve, &messages), said);
+    assert_eq!(rig.sends(&mut eve, &messages), said);
     assert_eq!((ann.hear(), ann.compressed), (said.to_vec(), 3));
     assert_eq!((ben.hear().len(), ben.compressed), (6, 3));
     for content in &said {
-        assert_eq!(
-            house.says(&mut eve, &broadcast("a", content)),
-            [&content[..]]
-        );
+        assert_eq!(rig.says(&mut eve, &broadcast("a", content)), [&content[..]]);
     }
     assert_eq!((ann.hear(), ann.compressed), (said.to_vec(), 6));
-    assert_eq!(contents(&mut house, "compressed"), 6.0);
-    assert_eq!(contents(&mut house, "not_smaller"), 2.0);
-    assert_eq!(contents(&mut house, "too_small"), 4.0);
+    assert_eq!(contents(&mut rig, "compressed"), 6.0);
+    assert_eq!(contents(&mut rig, "not_smaller"), 2.0);
+    assert_eq!(contents(&mut rig, "too_small"), 4.0);
 }
 
 #[test]
 fn nothing_is_compressed_where_no_member_wants_it() {
-    let mut house = house();
-    let mut ann = member(&mut house, "a", "");
-    let mut ben = member(&mut house, "a", DEFLATE);
-    let mut eve = house.websocket_with(DEFLATE);
-    house.says(&mut ben, &leave("a"));
-    house.says(&mut eve, &broadcast("a", &large(1)));
+    let mut rig = rig();
+    let mut ann = member(&mut rig, "a", "");
+    let mut ben = member(&mut rig, "a", DEFLATE);
+    let mut eve = rig.websocket_with(DEFLATE);
+    rig.says(&mut ben, &leave("a"));
+    rig.says(&mut eve, &broadcast("a", &large(1)));
     assert_eq!(ann.hear(), [large(1)]);
-    house.says(&mut eve, &broadcast("nobody", &large(1)));
+    rig.says(&mut eve, &broadcast("nobody", &large(1)));
     for outcome in ["compressed", "not_smaller", "too_small"] {
-        assert_eq!(contents(&mut house, outcome), 0.0);
+        assert_eq!(contents(&mut rig, outcome), 0.0);
     }
 }
 
 #[test]
 fn answers_and_errors_are_plain() {
-    let mut house = house();
-    let mut ann = member(&mut house, "a", V1_DEFLATE);
+    let mut rig = rig();
+    let mut ann = member(&mut rig, "a", V1_DEFLATE);
     let id = "7".repeat(200);
     let said = format!(r#"{{"id":{id},"command":"leave","args":{{"channel":"a"}}}}"#);
     let compressed = frame(COMPRESSED, &compress(said.as_bytes()));
-    let heard = house.sends(&mut ann, &compressed);
+    let heard = rig.sends(&mut ann, &compressed);
     assert_eq!(heard, [format!(r#"{{"id":{id},"ok":true}}"#)]);
     let said = format!(r#"{{"id":{id},"command":"x"}}"#);
-    assert!(house.says(&mut ann, &said)[0].contains("unknown_command"));
+    assert!(rig.says(&mut ann, &said)[0].contains("unknown_command"));
     assert_eq!(ann.compressed, 0);
 }
 
 #[test]
 fn what_backends_and_other_nodes_publish_is_compressed_too() {
-    let mut house = house();
-    let mut ann = member(&mut house, "a", DEFLATE);
-    let mut backend = house.client();
+    let mut rig = rig();
+    let mut ann = member(&mut rig, "a", DEFLATE);
+    let mut backend = rig.client();
     let body = format!(r#"{{"channel":"a","content":{}}}"#, large(1));
-    assert_eq!(house.sends(&mut backend, &post(&body)), ["201"]);
-    assert!(house.hub.arrived("a", large(2).as_bytes()));
-    house.run();
+    assert_eq!(rig.sends(&mut backend, &post(&body)), ["201"]);
+    assert!(rig.hub.arrived("a", large(2).as_bytes()));
+    rig.run();
     assert_eq!((ann.hear(), ann.compressed), (vec![large(1), large(2)], 2));
 }
 
 #[test]
 fn who_joins_and_leaves_within_a_batch_misses_nothing_and_hears_nothing_twice() {
     for headers in [DEFLATE, V1_DEFLATE] {
-        let mut house = house();
+        let mut rig = rig();
         let mut crowd: Vec<Client> = (0..100)
-            .map(|n| member(&mut house, "a", ["", headers][n % 2]))
+            .map(|n| member(&mut rig, "a", ["", headers][n % 2]))
             .collect();
-        let mut leaver = member(&mut house, "a", headers);
-        let mut joiner = house.websocket_with(headers);
-        let mut ann = house.websocket();
+        let mut leaver = member(&mut rig, "a", headers);
+        let mut joiner = rig.websocket_with(headers);
+        let mut ann = rig.websocket();
         for n in 0..3 {
             ann.say(&broadcast("a", &large(n)));
         }
-        house.tick();
+        rig.tick();
         // The batch is going out; some have had it.
         joiner.say(&with_id(1, &join("a")));
         leaver.say(&with_id(1, &leave("a")));
-        house.tick();
+        rig.tick();
         for n in 3..6 {
             ann.say(&broadcast("a", &large(n)));
         }
-        house.run();
+        rig.run();
         ann.hear();
         for member in &mut crowd {
             assert_eq!(member.hear().len(), 6);
@@ -246,24 +243,24 @@ fn who_joins_and_leaves_within_a_batch_misses_nothing_and_hears_nothing_twice() 
         for client in crowd.iter().chain([&leaver, &joiner, &ann]) {
             client.far.reset();
         }
-        house.run();
-        house.assert_empty();
+        rig.run();
+        rig.assert_empty();
     }
 }
 
 #[test]
 fn a_slow_reader_gets_compressed_contents_whole() {
-    let mut house = house();
-    let mut slow = member(&mut house, "a", V1_DEFLATE);
-    let mut ann = house.websocket();
+    let mut rig = rig();
+    let mut slow = member(&mut rig, "a", V1_DEFLATE);
+    let mut ann = rig.websocket();
     slow.far.narrow(20);
     for n in 0..20 {
-        house.says(&mut ann, &broadcast("a", &large(n)));
+        rig.says(&mut ann, &broadcast("a", &large(n)));
     }
     let mut heard = Vec::new();
     while heard.len() < 20 {
         slow.far.widen(7);
-        house.run();
+        rig.run();
         heard.extend(slow.hear());
     }
     let all = (0..20).map(|n| format!(r#"{{"channel":"a","content":{}}}"#, large(n)));
@@ -273,8 +270,8 @@ fn a_slow_reader_gets_compressed_contents_whole() {
 
 #[test]
 fn compressed_messages_come_whole_in_fragments_and_byte_by_byte() {
-    let mut house = house();
-    let mut ann = member(&mut house, "a", DEFLATE);
+    let mut rig = rig();
+    let mut ann = member(&mut rig, "a", DEFLATE);
     let said = broadcast("a", &large(1));
     let payload = compress(said.as_bytes());
     let (front, back) = payload.split_at(payload.len() / 2);
@@ -285,45 +282,45 @@ fn compressed_messages_come_whole_in_fragments_and_byte_by_byte() {
     }
     single.extend(frame(0x80, b""));
     assert_eq!(
-        house.sends(&mut ann, &frame(COMPRESSED, &payload)),
+        rig.sends(&mut ann, &frame(COMPRESSED, &payload)),
         [large(1)]
     );
     assert_eq!(
-        house.sends(&mut ann, &fragments),
+        rig.sends(&mut ann, &fragments),
         ["pong p".to_owned(), large(1)]
     );
-    assert_eq!(house.sends(&mut ann, &single), [large(1)]);
+    assert_eq!(rig.sends(&mut ann, &single), [large(1)]);
     for byte in &fragments {
         ann.send(&[*byte]);
-        house.run();
+        rig.run();
     }
     assert_eq!(ann.hear(), ["pong p".to_owned(), large(1)]);
     // Plain ones stay possible.
-    assert_eq!(house.says(&mut ann, &broadcast("a", "1")), ["1"]);
-    let inflated = metric(&mut house, "wsify_compression_messages_total");
+    assert_eq!(rig.says(&mut ann, &broadcast("a", "1")), ["1"]);
+    let inflated = metric(&mut rig, "wsify_compression_messages_total");
     assert_eq!(inflated, 4.0);
 }
 
 #[test]
 fn the_authorizer_is_asked_about_what_was_inflated() {
-    let mut house = House::with(Settings {
+    let mut rig = Rig::with(Settings {
         authorizer: true,
         compression: Some(MIN_SIZE),
         ..settings()
     });
-    let mut ann = member(&mut house, "a", DEFLATE);
+    let mut ann = member(&mut rig, "a", DEFLATE);
     ann.send(&frame(
         COMPRESSED,
         &compress(broadcast("a", &large(1)).as_bytes()),
     ));
     ann.send(&frame(COMPRESSED, &compress(leave("a").as_bytes())));
-    house.run();
-    assert_eq!(house.asked(), ["broadcast a"]);
-    let body = String::from_utf8(house.questions[0].body.clone()).unwrap();
+    rig.run();
+    assert_eq!(rig.asked(), ["broadcast a"]);
+    let body = String::from_utf8(rig.questions[0].body.clone()).unwrap();
     assert!(body.contains(&large(1)));
-    house.answer(Verdict::Allow);
-    assert_eq!(house.asked(), ["leave a"]);
-    house.answer(Verdict::Allow);
+    rig.answer(Verdict::Allow);
+    assert_eq!(rig.asked(), ["leave a"]);
+    rig.answer(Verdict::Allow);
     assert_eq!((ann.hear(), ann.compressed), (vec![large(1)], 1));
 }
 
@@ -351,52 +348,52 @@ fn what_breaks_the_rules_ends_the_connection() {
         ("a large one", frame(0xC2, &compress(&vec![0; 4 << 20])), "close 1009"),
     ];
     for (name, bytes, expected) in table {
-        let mut house = house();
-        let mut ann = member(&mut house, "a", DEFLATE);
-        assert_eq!(house.sends(&mut ann, bytes), [*expected, "end"], "{name}");
+        let mut rig = rig();
+        let mut ann = member(&mut rig, "a", DEFLATE);
+        assert_eq!(rig.sends(&mut ann, bytes), [*expected, "end"], "{name}");
         ann.far.reset();
-        house.run();
-        house.assert_empty();
+        rig.run();
+        rig.assert_empty();
     }
     // The largest one there may be is no command, and no violation.
-    let mut house = house();
-    let mut ann = member(&mut house, "a", DEFLATE);
-    let heard = house.sends(&mut ann, &frame(COMPRESSED, &exact));
+    let mut rig = rig();
+    let mut ann = member(&mut rig, "a", DEFLATE);
+    let heard = rig.sends(&mut ann, &frame(COMPRESSED, &exact));
     assert!(heard[0].contains("bad_message"), "{heard:?}");
-    assert_eq!(house.says(&mut ann, &broadcast("a", "1")), ["1"]);
+    assert_eq!(rig.says(&mut ann, &broadcast("a", "1")), ["1"]);
 }
 
 #[test]
 fn a_violation_is_logged_as_what_it_was() {
-    let mut house = house();
-    let mut ann = member(&mut house, "a", DEFLATE);
-    house.logged();
-    house.sends(&mut ann, &frame(COMPRESSED, &[0xFF; 40]));
+    let mut rig = rig();
+    let mut ann = member(&mut rig, "a", DEFLATE);
+    rig.logged();
+    rig.sends(&mut ann, &frame(COMPRESSED, &[0xFF; 40]));
     ann.far.leave();
-    house.run();
-    house.pass(10_000);
-    let ended = house.logged();
+    rig.run();
+    rig.pass(10_000);
+    let ended = rig.logged();
     let reasons: Vec<_> = ended.iter().map(|line| line["reason"].clone()).collect();
     assert_eq!(reasons, ["invalid_data"]);
 }
 
 #[test]
 fn after_its_own_close_the_server_passes_over_compressed_messages() {
-    let mut house = house();
-    let mut ann = member(&mut house, "a", DEFLATE);
+    let mut rig = rig();
+    let mut ann = member(&mut rig, "a", DEFLATE);
     let payload = compress(broadcast("a", "1").as_bytes());
     let garbage = frame(COMPRESSED, &[0xFF; 40]);
     ann.send(&frame(0x41, &payload[..5]));
-    house.run();
-    house.hub.drain(0);
-    house.run();
+    rig.run();
+    rig.hub.drain(0);
+    rig.run();
     assert_eq!(ann.hear(), ["close 1012"]);
     // Half a message is completed, another one is none; then comes the close.
     ann.send(&[frame(0x80, &payload[5..]), garbage].concat());
-    house.run();
+    rig.run();
     assert!(!ann.far.is_dropped());
     ann.send(&close(1012));
-    house.run();
+    rig.run();
     assert_eq!(ann.hear(), ["end"]);
 }
 
@@ -405,17 +402,15 @@ fn inflating_does_not_delay_others() {
     // Each message has a hundred bytes, and 64 KiB when it is inflated: it counts for 33.
     const CLIENTS: usize = 20;
     const MESSAGES: usize = 30;
-    let mut house = house();
-    let mut hostile: Vec<Client> = (0..CLIENTS)
-        .map(|_| house.websocket_with(DEFLATE))
-        .collect();
+    let mut rig = rig();
+    let mut hostile: Vec<Client> = (0..CLIENTS).map(|_| rig.websocket_with(DEFLATE)).collect();
     let large = frame(COMPRESSED, &compress(&vec![b' '; 64 * 1024]));
     for client in &hostile {
         client.send(&large.repeat(MESSAGES));
     }
     let mut answered = 0;
     while answered < CLIENTS * MESSAGES {
-        house.tick();
+        rig.tick();
         let heard: Vec<usize> = hostile
             .iter_mut()
             .map(|client| client.hear().len())
@@ -431,16 +426,16 @@ fn inflating_does_not_delay_others() {
 
 #[test]
 fn a_close_frame_may_follow_half_a_compressed_message() {
-    let mut house = house();
-    let mut ann = house.websocket_with(DEFLATE);
+    let mut rig = rig();
+    let mut ann = rig.websocket_with(DEFLATE);
     let said = [
         frame(0x41, &[0xFF; 9]),
         frame(CLOSE, &1000u16.to_be_bytes()),
     ]
     .concat();
-    assert_eq!(house.sends(&mut ann, &said), ["close 1000", "end"]);
-    let mut ben = member(&mut house, "a", "");
+    assert_eq!(rig.sends(&mut ann, &said), ["close 1000", "end"]);
+    let mut ben = member(&mut rig, "a", "");
     ben.send(&frame(TEXT, broadcast("a", "1").as_bytes()));
-    house.run();
+    rig.run();
     assert_eq!(ben.hear(), ["1"]);
 }
