@@ -55,6 +55,8 @@ pub struct Knobs {
     /// Turns in which connections wait to be accepted without a free descriptor.
     pub knocking: usize,
     pub read_buffer: usize,
+    /// The smallest content that is compressed; `None` is no compression.
+    pub compression: Option<usize>,
 
     // Sizes.
     pub channels: usize,
@@ -204,6 +206,11 @@ impl Knobs {
                 interval => interval as usize * 8 / 10,
             },
             stops: dice.chance(50),
+            compression: match large {
+                // So large a content takes its time here.
+                LARGE => None,
+                _ => dice.of(&[None, Some(1), Some(60), Some(512)]),
+            },
         }
     }
 
@@ -223,6 +230,7 @@ impl Knobs {
                 kinds: EventKinds::all(),
                 queue: self.events_queue,
             }),
+            compression: self.compression,
             ..settings()
         }
     }
