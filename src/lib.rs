@@ -158,8 +158,9 @@
 //! webhook/url.rs           a webhook's URL, and how it is shown without its secrets
 //! webhook/threads.rs       what all threads that call have in common
 //!
-//! events/mod.rs            events on their way to their receiver
+//! events/mod.rs            events on their way to their receiver: the loop's side
 //! events/delivery.rs       one batch: which events go in the next call, and when; pauses, halves
+//! events/sender.rs         the thread that makes the calls
 //!
 //! broker/mod.rs            the broker: memory or redis; commands in, news out, as values
 //! broker/news.rs           what it yields to the hub
@@ -185,9 +186,9 @@
 //!
 //! ```text
 //! main -> check, config, heap, log, start
-//! check -> authorizer, config, effect, listener, log, start, wire
-//! start -> acceptor, authorizer, broker, clock, config, connection, hub, listener, log, metrics, quickstart, random, server, systemd, tls, wire
-//! server -> acceptor, authorizer, broker, clock, config, effect, heap, hub, listener, log, systemd
+//! check -> authorizer, config, effect, events, listener, log, start, wire
+//! start -> acceptor, authorizer, broker, clock, config, connection, events, hub, listener, log, metrics, quickstart, random, server, systemd, tls, wire
+//! server -> acceptor, authorizer, broker, clock, config, effect, events, heap, hub, listener, log, systemd
 //! acceptor -> clock, config, connection, effect, hub, listener, log
 //! listener -> config, connection
 //! heap, random, systemd -> clock
@@ -198,7 +199,7 @@
 //! config -> authorizer, log, secret, webhook, wire
 //! webhook -> secret, tls, wire
 //! effect, playground -> wire
-//! events -> clock, random, wire
+//! events -> clock, fd_table, log, random, webhook, wire
 //! process -> metrics
 //! log -> clock, fd_table
 //! buffers, clock, fd_table, interned, metrics, quickstart, secret, tls, wire -> nothing

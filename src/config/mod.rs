@@ -23,7 +23,7 @@ pub use self::values::{AccessLog, AuthorizerFailure, Listen, Workers};
 use crate::authorizer::AuthorizerSettings;
 use crate::log::{Format, Level};
 use crate::secret::Secret;
-use crate::webhook::Url;
+use crate::webhook::{Url, WebhookSettings};
 use crate::wire::answer_fields::AnswerLimits;
 use crate::wire::event::EventKinds;
 use crate::wire::forwarded::Proxies;
@@ -260,6 +260,18 @@ impl Config {
             watchdog: manager.watchdog,
             check: set(CHECK)?.checked(switch)?,
             cert_file: cert_file(&env),
+        })
+    }
+
+    /// How the receiver of events is called, if there is one.
+    pub fn events_webhook(&self) -> Option<WebhookSettings> {
+        Some(WebhookSettings {
+            url: self.events.url.clone()?,
+            timeout: self.authorizer_timeout,
+            cert_file: self.cert_file.clone(),
+            keys: self.authorizer_key.clone(),
+            probes: self.check,
+            called_for: "an https receiver of events",
         })
     }
 

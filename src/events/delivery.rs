@@ -75,6 +75,11 @@ impl BatchDelivery {
         }
     }
 
+    /// The batch between two calls.
+    pub fn batch(&self) -> Option<&EventBatch> {
+        self.batch.as_ref()
+    }
+
     /// Whether there is no batch, so that the next one can be begun.
     pub fn is_free(&self) -> bool {
         self.calls.is_empty()

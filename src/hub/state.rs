@@ -95,6 +95,12 @@ impl<S: Stream> Hub<S> {
         self.publishing && self.channels.subscriptions.are_complete()
     }
 
+    /// Events that their receiver has not taken.
+    pub fn events_left(&self) -> u64 {
+        let waiting = self.listeners.events.queue.len() as u64;
+        waiting.saturating_add(self.drivers.events_under_way)
+    }
+
     /// The value of `Retry-After`, in seconds: 1 to 5 at random, so that not all clients retry at once. Every answer
     /// uses it.
     pub(super) fn retry_after(&mut self) -> String {

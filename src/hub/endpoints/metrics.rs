@@ -45,8 +45,7 @@ fn gauges<S: Stream>(hub: &Hub<S>) -> Gauges {
         lost_tap_lines: listeners.taps.lost(),
         questions_in_flight: hub.drivers.questions_in_flight,
         questions_waiting: hub.drivers.questions_waiting,
-        events_waiting: (listeners.events.queue.len() as u64)
-            .saturating_add(hub.drivers.events_under_way),
+        events_waiting: hub.events_left(),
         events_lag: oldest_event.map_or(Duration::ZERO, |at| {
             Duration::from_millis(hub.clock.now.saturating_sub(at))
         }),
