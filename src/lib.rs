@@ -194,13 +194,14 @@
 //! ```text
 //! Server { poll, signals, acceptor, hub, authorizer, broker, log }         and the one receive buffer, 64 KiB
 //!  Acceptor { listeners, max_sockets, paused_until }
-//!  Hub<S> { settings, clock, roster, channels, runs, usage, agenda, effects, listeners, drain, drivers }
+//!  Hub<S> { settings, clock, roster, channels, grants, runs, usage, agenda, effects, listeners, drain, drivers }
 //!   Roster<S> { Slab<Connection<S>>, identities, counts }                   facts
 //!    Connection<S> { stream: S, session, inbox, outbox, peer, encoding, identity, marks }       all private
 //!     Session { phase, ending, over }        Outbox: own bytes and slices of runs, in order
 //!   Channels { by_name, Slab<Channel>, joined: by slot, subscriptions }     facts
 //!    Channel { name, audiences: [Audience], connections that wait for it }  one audience for each Encoding
 //!     Audience { members, batches, cursor }
+//!   Grants { allow, remembered, refresh: by slot }                          facts
 //!   Runs { Slab<Run { bytes, holders }> }                                   facts
 //!   Usage { per address, message rate, memory, eviction }                   what the limits count
 //!   Agenda { again, released, serving, dirty, to_drop, wheel }              what follows from the facts
@@ -214,14 +215,16 @@
 //!   looked up by it, so a slot's new connection is never mistaken for the old one. The **PublicId** is its name
 //!   outside.
 //! - **Phase**: `Request`, `Body`, `Suspended`, `Open`, `Streaming`, `Closing`. What belongs to a phase lives in it.
-//! - **Suspended**: an upgrade, a command or a POST that waits for an answer (**Awaits**: `Verdict`, `Channel`,
-//!   `Receipt`). Meanwhile nothing further is read from it: bytes wait in the inbox or in the kernel, and the end of
+//! - **Suspended**: an upgrade, a command, a POST or a refresh of the grants that waits for an answer (**Awaits**:
+//!   `Verdict`, `Channel`, `Receipt`). Meanwhile nothing further is read from it: bytes wait in the inbox or in the kernel, and the end of
 //!   the stream behind them.
 //! - **Event** (session to hub): `Introduced`, `Request`, `Body`, `BadBody`, `Said`, `Bye`: all that a connection can
 //!   yield.
 //! - **Effect**: a request of the hub to a driver. A `Question` to the authorizer is answered with an **Answer** that
 //!   holds a **Verdict** (`Allow`, `Deny`, `Unavailable`). That is no `Result`, because a denial is no error.
 //!   Publications and subscriptions at redis are answered with a **Receipt**. Each answer comes exactly once.
+//! - **Grants**: what the authorizer's answers leave behind for a connection: commands that need no question (`allow`,
+//!   `max_age`), and when it is asked about again (`refresh`).
 //! - **Encoding**: how a content is written for a member, `Raw` or `V1` (the subprotocol). An **AudienceId** is one
 //!   encoding's audience of one channel, in 32 bits.
 //! - **Run**: encoded frames in one buffer that grows at its end, named by an index and counted by hand. A **Slice** is

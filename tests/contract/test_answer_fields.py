@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harness.authorizer import Reply, with_fields
+from harness.authorizer import Reply, with_body
 from harness.net import is_error, may_retry
 from harness.server import free_port, run
 from harness.ws import assert_error, command
@@ -105,7 +105,7 @@ def server(serve, authorizer):
 
 @pytest.mark.parametrize(("name", "body"), GOOD, ids=shown)
 def test_good_fields(server, authorizer, name, body):
-    authorizer.on(with_fields(body), name)
+    authorizer.on(with_body(body), name)
     ws = server.ws()
     if name != "connect":
         assert said(ws, name).answer(1) == {"id": 1, "ok": True}
@@ -113,7 +113,7 @@ def test_good_fields(server, authorizer, name, body):
 
 @pytest.mark.parametrize(("name", "field", "body"), WRONG, ids=shown)
 def test_a_yes_with_a_wrong_field_counts_as_down(server, authorizer, name, field, body):
-    authorizer.on(with_fields(body), name)
+    authorizer.on(with_body(body), name)
     if name == "connect":
         may_retry(server.knock().response())
     else:
@@ -131,16 +131,16 @@ def test_a_yes_with_a_wrong_field_counts_as_down(server, authorizer, name, field
 @pytest.mark.parametrize(("name", "field", "body"), [case for case in WRONG if case[0] == "connect"], ids=shown)
 def test_what_it_would_be_as_application_json(server, authorizer, name, field, body):
     """In v3's type only a state means something; a body that cannot be read is none."""
-    authorizer.on(with_fields(body, type="application/json"), name)
+    authorizer.on(with_body(body, type="application/json"), name)
     ws = server.ws().join("b")
-    authorizer.on(with_fields('{"max_age":-1,"state":7,"message":1}', type="application/json"), "join")
+    authorizer.on(with_body('{"max_age":-1,"state":7,"message":1}', type="application/json"), "join")
     ws.join("c").leave("c")
     assert "state" not in authorizer.about("leave")[-1].peer
 
 
 @pytest.mark.parametrize("type", [FIELDS, f"{FIELDS}; charset=utf-8", f"{FIELDS} ;a=b", "APPLICATION/VND.WSIFY+JSON"])
 def test_the_type_opts_in(server, authorizer, type):
-    authorizer.on(with_fields({"user": 42, "state": [1.50]}, type=type), "connect")
+    authorizer.on(with_body({"user": 42, "state": [1.50]}, type=type), "connect")
     server.ws().join("a")
     peer = authorizer.about("join")[0].peer
     assert (peer["user"], peer["state"]) == ("42", [1.5])
@@ -148,7 +148,7 @@ def test_the_type_opts_in(server, authorizer, type):
 
 @pytest.mark.parametrize("type", ["application/vnd.wsify+jsonx", "application/vnd.wsify", "text/json", "application/x+json"])
 def test_another_type_does_not(server, authorizer, type):
-    authorizer.on(with_fields({"user": 1.5, "state": 1}, type=type))
+    authorizer.on(with_body({"user": 1.5, "state": 1}, type=type))
     server.ws().join("a")
     assert set(authorizer.about("join")[0].peer) == {"id", "remote_addr", "query"}
 
@@ -157,7 +157,7 @@ def test_another_type_does_not(server, authorizer, type):
 
 
 def test_a_refusal_stands_without_its_wrong_fields(server, authorizer):
-    authorizer.on(with_fields({"message": "", "close": {"code": 4001}}, 403), "join")
+    authorizer.on(with_body({"message": "", "close": {"code": 4001}}, 403), "join")
     ws = server.ws().say(command("join", "a", id=1))
     answer = ws.answer(1)
     assert_error(answer, "not_authorized", 1)
@@ -172,7 +172,7 @@ def test_a_refusal_stands_without_its_wrong_fields(server, authorizer):
     ids=shown,
 )
 def test_a_refusal_stands_whatever_its_body_is(server, authorizer, body):
-    authorizer.on(with_fields(body, 403))
+    authorizer.on(with_body(body, 403))
     is_error(server.knock().response(), 403)
     authorizer.on(200, "connect")
     ws = server.ws().say(command("join", "a", id=1))
@@ -203,7 +203,7 @@ def test_a_body_that_breaks_off_or_hangs_is_no_yes_but_a_no(serve, authorizer, s
 def test_a_body_has_room_for_a_content_and_64_kib(server, authorizer):
     content = json.dumps("c" * ((1 << 20) - 2))
     padding = " " * (LIMIT - len('{"content":}') - len(content))
-    authorizer.on(with_fields(f'{{"content":{content}{padding}}}'), "broadcast")
+    authorizer.on(with_body(f'{{"content":{content}{padding}}}'), "broadcast")
     ws = server.ws().join("a")
     ws.say(command("broadcast", "a", "1"))
     ws.hears(content)
@@ -214,10 +214,10 @@ def test_a_body_has_room_for_a_content_and_64_kib(server, authorizer):
 
 def test_a_wrong_field_is_logged_once_a_minute_for_each_field(server, authorizer):
     value = json.dumps("a value " * 40)
-    authorizer.on(with_fields(f'{{"user":{value},"state":1}}'), "connect")
+    authorizer.on(with_body(f'{{"user":{value},"state":1}}'), "connect")
     for _ in range(3):
         may_retry(server.knock().response())
-    authorizer.on(with_fields(json.dumps({"state": "s3cret" * 1000})), "connect")
+    authorizer.on(with_body(json.dumps({"state": "s3cret" * 1000})), "connect")
     may_retry(server.knock().response())
     server.logged('"field":"state"')
     lines = [line for line in server.log() if "field" in line]
@@ -234,7 +234,7 @@ def checked(authorizer):
 
 
 def test_check_says_which_fields_are_understood(authorizer):
-    authorizer.on(with_fields('{"user":1,"state":2,"max_age":3,"color":4}'))
+    authorizer.on(with_body('{"user":1,"state":2,"max_age":3,"color":4}'))
     status, lines = checked(authorizer)
     assert status == 0, lines
     (good,) = [line for line in lines if "are understood" in line]
@@ -244,7 +244,7 @@ def test_check_says_which_fields_are_understood(authorizer):
 
 
 def test_check_says_which_fields_are_wrong(authorizer):
-    authorizer.on(with_fields('{"user":1.5,"expires_in":"x"}'))
+    authorizer.on(with_body('{"user":1.5,"expires_in":"x"}'))
     status, lines = checked(authorizer)
     assert status == 1, lines
     wrong = [line for line in lines if line.startswith("BAD") and "wrong field" in line]
@@ -252,7 +252,7 @@ def test_check_says_which_fields_are_wrong(authorizer):
 
 
 def test_check_says_that_application_json_has_a_state_only(authorizer):
-    authorizer.on(with_fields('{"user":1,"state":2}', type="application/json"))
+    authorizer.on(with_body('{"user":1,"state":2}', type="application/json"))
     status, lines = checked(authorizer)
     assert status == 0, lines
     (ignored,) = [line for line in lines if "are ignored" in line]

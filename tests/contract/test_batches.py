@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from harness.authorizer import Reply, items, with_fields
+from harness.authorizer import Reply, items, with_body
 from harness.net import may_retry, media_type, until
 from harness.server import KEY, free_port, run
 from harness.ws import assert_error, command, upgraded
@@ -138,24 +138,24 @@ def test_the_types_that_are_understood(one_by_one, authorizer):
 @pytest.mark.parametrize(
     "reply",
     [
-        with_fields("[]"),
-        with_fields('[{"status":200},{"status":200}]'),
-        with_fields('[{"status":"200"}]'),
-        with_fields('[{"status":200.0}]'),
-        with_fields('[{"status":99}]'),
-        with_fields('[{"status":600}]'),
-        with_fields('[{"status":200,"status":200}]'),
-        with_fields("[{}]"),
-        with_fields("[200]"),
-        with_fields('{"status":200}'),
-        with_fields('[{"status":200}'),
-        with_fields(b'[{"status":200,"x":"\xff"}]'),
-        with_fields('[{"status":200}]', type="text/plain"),
-        with_fields('[{"status":200}]', type="application/jsonp"),
+        with_body("[]"),
+        with_body('[{"status":200},{"status":200}]'),
+        with_body('[{"status":"200"}]'),
+        with_body('[{"status":200.0}]'),
+        with_body('[{"status":99}]'),
+        with_body('[{"status":600}]'),
+        with_body('[{"status":200,"status":200}]'),
+        with_body("[{}]"),
+        with_body("[200]"),
+        with_body('{"status":200}'),
+        with_body('[{"status":200}'),
+        with_body(b'[{"status":200,"x":"\xff"}]'),
+        with_body('[{"status":200}]', type="text/plain"),
+        with_body('[{"status":200}]', type="application/jsonp"),
         Reply(200),
-        with_fields('[{"status":200}]', close=True, status=200, type="application/json\r\nContent-Length: 100"),
-        with_fields('[{"status":500}]'),
-        with_fields('[{"status":200}]', status=500),
+        with_body('[{"status":200}]', close=True, status=200, type="application/json\r\nContent-Length: 100"),
+        with_body('[{"status":500}]'),
+        with_body('[{"status":200}]', status=500),
         Reply(drop=True),
     ],
     ids=lambda reply: (reply.body or reply.encode())[:30].decode("latin-1") + (reply.headers[0][1][:20] if reply.headers else ""),
@@ -171,7 +171,7 @@ def test_an_array_that_does_not_answer_counts_as_down(one_by_one, authorizer, re
 def test_another_status_holds_for_all_whatever_the_body_says(one_by_one, authorizer, status):
     crowd = Crowd(one_by_one, authorizer, 3)
     crowd.say(*[command("join", f"c{i}", id=i) for i in range(3)])
-    crowd.release(Reply(status) if status == 204 else with_fields('[{"status":200,"message":"x"},{"status":200},{}]', status=status))
+    crowd.release(Reply(status) if status == 204 else with_body('[{"status":200,"message":"x"},{"status":200},{}]', status=status))
     for number, ws in enumerate(crowd.clients):
         answer = ws.answer(number)
         assert_error(answer, "not_authorized", number)

@@ -35,15 +35,21 @@ def with_state(state, type="application/json"):
     return Reply(200, b'{"state":' + state.encode() + b"}", (("Content-Type", type),))
 
 
-def with_fields(body, status=200, type="application/vnd.wsify+json", **more):
-    """An answer with fields; `body` is JSON text, or a value."""
+def with_fields(status=200, raw=None, **fields):
+    """An answer that says more than yes or no; `raw` is its body as it is."""
+    body = json.dumps(fields).encode() if raw is None else raw
+    return Reply(status, body, (("Content-Type", "application/vnd.wsify+json"),))
+
+
+def with_body(body, status=200, type="application/vnd.wsify+json", **more):
+    """An answer with this body: JSON text, or a value."""
     text = body if isinstance(body, (str, bytes)) else json.dumps(body)
     return Reply(status, text.encode() if isinstance(text, str) else text, (("Content-Type", type),), **more)
 
 
 def items(*answers, type="application/json"):
     """The answer to a batch: a status or an object for each question."""
-    return with_fields([{"status": a} if isinstance(a, int) else a for a in answers], type=type)
+    return with_body([{"status": a} if isinstance(a, int) else a for a in answers], type=type)
 
 
 @dataclass

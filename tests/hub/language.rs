@@ -9,6 +9,7 @@
 //! c C      it closes    e C    ends its stream    x C  resets it    v C  vanishes
 //! s C N    it takes N*8 more bytes         w C    it takes what comes
 //! a Q      question Q is allowed           d Q    denied            o Q  the authorizer is out
+//! A Q F    allowed with fields, R Q F  refused with fields: a bit of F for each kind
 //! + N      time passes: N*N ms             i N    reads are of N+1 bytes at most
 //! D        a graceful stop begins
 //! ```
@@ -17,6 +18,8 @@
 
 use wsify::effect::Verdict;
 use wsify::hub::Settings;
+use wsify::wire::answer_fields::{Allow, AnswerFields, CloseWith, NewState};
+use wsify::wire::channel_name::ChannelName;
 
 use super::client::{
     Client, broadcast, close, frame, get, join, leave, post, text, upgrade, with_id,
@@ -56,6 +59,36 @@ pub fn play(bytes: &[u8]) {
         script.event();
     }
     script.end();
+}
+
+/// Fields of an answer, whether they belong to it or not: a bit for each kind.
+fn fields(bits: u8) -> AnswerFields {
+    let has = |bit: u8| bits & 1 << bit != 0;
+    let patterns: Box<[Box<str>]> = Box::new(["a".into(), "é*".into()]);
+    AnswerFields {
+        user: has(0).then(|| "42".into()),
+        state: has(1).then(|| match has(2) {
+            true => NewState::Removed,
+            false => NewState::Json("\"a state that many have\"".into()),
+        }),
+        channels: match has(2) {
+            true => vec![ChannelName::checked("a"), ChannelName::checked("b")],
+            false => Vec::new(),
+        },
+        allow: has(3).then(|| Allow {
+            join: patterns.clone(),
+            leave: patterns.clone(),
+            broadcast: patterns,
+        }),
+        expires_in: has(4).then_some(1),
+        max_age: has(5).then_some(60),
+        content: has(6).then(|| (*b"[1]").into()),
+        message: has(0).then(|| "no".into()),
+        close: has(7).then_some(CloseWith {
+            code: 4000,
+            reason: None,
+        }),
+    }
 }
 
 impl<'s> Script<'s> {
@@ -139,6 +172,16 @@ impl<'s> Script<'s> {
                     _ => Verdict::Unavailable,
                 };
                 self.rig.send_verdict(&question, verdict, Some("{}"));
+            }
+            b'A' | b'R' => {
+                let which = usize::from(self.byte()?) % self.rig.questions.len().max(1);
+                let question = self.rig.questions.remove(which)?;
+                let verdict = match event {
+                    b'A' => Verdict::Allow,
+                    _ => Verdict::Deny,
+                };
+                let fields = fields(self.byte().unwrap_or_default());
+                self.rig.send_verdict(&question, verdict, None).fields = Some(Box::new(fields));
             }
             b'+' => {
                 let root = u64::from(self.byte()?);

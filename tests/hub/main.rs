@@ -5,6 +5,7 @@
 
 mod broker;
 mod client;
+mod grants_simulation;
 mod pipe;
 mod rig;
 mod shared;

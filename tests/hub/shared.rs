@@ -10,9 +10,9 @@
 //! 2. The stretch has every message that the broker brought between the answer to the join and the leave.
 //! 3. A message answered with `ok` or `201` has been brought, if the channel had a member here all the while.
 //! 4. Redis has the channels of all members subscribed whenever the hub says that the broker is up, and from the answer
-//!    to a join on if the broker was listening then: every message published is brought.
-//! 5. `unavailable` is answered only if a link was down meanwhile or redis refused a command; to a join only if redis
-//!    refused a subscription.
+//!    to a join or the `101` on if the broker was listening then: every message published is brought.
+//! 5. `unavailable` is answered only if a link was down meanwhile or redis refused a command; to a join, and to an
+//!    upgrade with channels, only if redis refused a subscription.
 //! 6. Every command is answered once, in order. At rest redis has exactly the channels subscribed that have members
 //!    here. When all connections have gone there are none, and nothing is left in the hub.
 //!
@@ -20,7 +20,9 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use wsify::effect::Verdict;
+use wsify::effect::{ConnId, Verdict};
+use wsify::wire::answer_fields::AnswerFields;
+use wsify::wire::channel_name::ChannelName;
 
 use crate::broker::Broker;
 use crate::client::{Client, broadcast, close, join, leave, post, with_id};
@@ -53,6 +55,7 @@ fn shared() {
     if all {
         assert!(sum.heard > 20_000 && sum.confirmed > 5_000 && sum.unavailable > 3_000);
         assert!(sum.checked > 15_000 && sum.breaks > 800 && sum.refusals > 500);
+        assert!(sum.joined_with_101 > 500 && sum.refused_upgrades > 50);
     }
 }
 
@@ -64,6 +67,9 @@ struct Sum {
     unavailable: usize,
     breaks: usize,
     refusals: usize,
+    /// Channels joined together with a `101`, and upgrades that redis refused a channel of.
+    joined_with_101: usize,
+    refused_upgrades: usize,
     /// Members whose channel had to be subscribed.
     checked: usize,
 }
@@ -73,6 +79,8 @@ enum What {
     Join(usize),
     Leave(usize),
     Publish(usize),
+    /// An upgrade that the authorizer allows with these channels, a bit for each.
+    Open(usize),
 }
 
 #[derive(Debug)]
@@ -100,6 +108,13 @@ struct Actor {
     said: VecDeque<Said>,
     stretches: HashMap<usize, Stretch>,
     gone: bool,
+}
+
+impl Actor {
+    fn is_opening(&self) -> bool {
+        let first = self.said.front().map(|said| said.what);
+        matches!(first, Some(What::Open(_)))
+    }
 }
 
 #[derive(Debug)]
@@ -257,26 +272,46 @@ impl Sim {
             return;
         }
         let backend = self.below(4) == 0;
-        let mut client = self.rig.client();
+        let client = self.rig.client();
+        let mut said = VecDeque::new();
         if !backend {
             client.send(&crate::client::upgrade("/ws", ""));
-            loop {
-                self.tick();
-                match client.hear().first().map(String::as_str) {
-                    Some("101") => break,
-                    Some(other) => panic!("{other}"),
-                    None if self.rig.questions.is_empty() => {}
-                    None => self.rig.answer(Verdict::Allow),
-                }
-            }
+            self.tick();
+            let joined = self.allow_upgrade(client.id);
+            said.push_back(Said {
+                what: What::Open(joined),
+                id: 0,
+                at: self.step,
+            });
         }
         self.actors.push(Actor {
             client,
             backend,
-            said: VecDeque::new(),
+            said,
             stretches: HashMap::new(),
             gone: false,
         });
+    }
+
+    /// Allows the upgrade of a client, with some channels if it is asked about. Returns which.
+    fn allow_upgrade(&mut self, id: ConnId) -> usize {
+        let questions = &mut self.rig.questions;
+        let Some(nth) = questions.iter().position(|question| question.from == id) else {
+            return 0;
+        };
+        let question = questions.remove(nth).expect("a question");
+        let joined = match self.below(2) {
+            0 => 0,
+            _ => self.below(1 << CHANNELS),
+        };
+        let names = (0..CHANNELS).filter(|channel| joined & 1 << channel != 0);
+        let fields = AnswerFields {
+            channels: names.map(|c| ChannelName::checked(&name(c))).collect(),
+            ..AnswerFields::default()
+        };
+        let answer = self.rig.send_verdict(&question, Verdict::Allow, None);
+        answer.fields = Some(Box::new(fields));
+        joined
     }
 
     fn message(&mut self, channel: usize) -> usize {
@@ -295,7 +330,7 @@ impl Sim {
         if self
             .actors
             .get(at)
-            .is_none_or(|a| a.gone || a.said.len() > 5)
+            .is_none_or(|a| a.gone || a.said.len() > 5 || a.is_opening())
         {
             return;
         }
@@ -318,6 +353,7 @@ impl Sim {
                 leave(&name(channel))
             }
             What::Publish(n) => broadcast(&name(channel), &n.to_string()),
+            What::Open(_) => unreachable!("an upgrade is no command"),
         };
         match (backend, what) {
             (true, What::Publish(n)) => {
@@ -394,6 +430,7 @@ impl Sim {
     fn hears(&mut self, at: usize, line: &str) {
         if let Ok(n) = line.parse::<usize>()
             && !self.actors[at].backend
+            && !self.actors[at].is_opening()
         {
             let channel = self.messages[n].channel;
             let place = self.brought[channel].iter().position(|(m, _)| *m == n);
@@ -412,7 +449,7 @@ impl Sim {
         let said = said.unwrap_or_else(|| panic!("an answer to nothing: {line}"));
         let prefix = format!(r#"{{"id":{},"#, said.id);
         let line = match line {
-            "201" => "ok",
+            "101" | "201" => "ok",
             "503 unavailable" => "unavailable",
             line => {
                 let rest = line.strip_prefix(&prefix);
@@ -445,29 +482,44 @@ impl Sim {
             (What::Join(_), "unavailable") => {
                 assert!(self.refused >= said.at, "nothing refuses {said:?}");
             }
-            (_, "unavailable") => panic!("nothing refuses {said:?}"),
-            (What::Join(channel), _) => {
-                let stretch = Stretch {
-                    join_said: said.at,
-                    joined: self.step,
-                    listening: self.broker.listening.then_some(self.epoch),
-                    leave_said: None,
-                    heard: Vec::new(),
-                };
-                let actor = &mut self.actors[at];
-                let behind = actor.said.iter().find_map(|s| match s.what {
-                    What::Leave(c) if c == channel => Some(s.at),
-                    _ => None,
-                });
-                let stretch = actor.stretches.entry(channel).or_insert(stretch);
-                stretch.leave_said = behind;
+            (What::Open(_), "unavailable") => {
+                assert!(self.refused >= said.at, "nothing refuses {said:?}");
+                self.sum.refused_upgrades += 1;
+                self.actors[at].gone = true;
+                self.actors[at].client.far.leave();
             }
+            (_, "unavailable") => panic!("nothing refuses {said:?}"),
+            (What::Open(joined), _) => {
+                for channel in (0..CHANNELS).filter(|channel| joined & 1 << channel != 0) {
+                    self.sum.joined_with_101 += 1;
+                    self.joined(at, channel, said.at);
+                }
+            }
+            (What::Join(channel), _) => self.joined(at, channel, said.at),
             (What::Leave(channel), _) => {
                 if let Some(stretch) = self.actors[at].stretches.remove(&channel) {
                     self.is_complete(at, channel, &stretch, stretch.leave_said);
                 }
             }
         }
+    }
+
+    /// A join that was sent at that step has taken effect.
+    fn joined(&mut self, at: usize, channel: usize, join_said: usize) {
+        let stretch = Stretch {
+            join_said,
+            joined: self.step,
+            listening: self.broker.listening.then_some(self.epoch),
+            leave_said: None,
+            heard: Vec::new(),
+        };
+        let actor = &mut self.actors[at];
+        let behind = actor.said.iter().find_map(|s| match s.what {
+            What::Leave(c) if c == channel => Some(s.at),
+            _ => None,
+        });
+        let stretch = actor.stretches.entry(channel).or_insert(stretch);
+        stretch.leave_said = behind;
     }
 
     /// Asserts that everything brought in the meantime was heard.

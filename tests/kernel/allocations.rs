@@ -6,16 +6,17 @@
 #[expect(dead_code, reason = "the bench needs more of it")]
 mod puppet;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use puppet::{Puppet, TEXT, UPGRADE, frame, say};
 use wsify::clock::Clock;
 use wsify::config::AccessLog;
 use wsify::connection::{Limits, Peer};
-use wsify::effect::ConnId;
+use wsify::effect::{Answer, ConnId, Effect, Verdict};
 use wsify::hub::{FailurePolicy, Hub, Settings};
 use wsify::log::{Level, Log};
 use wsify::metrics::Metrics;
+use wsify::wire::answer_fields::{Allow, AnswerFields};
 use wsify::wire::forwarded::Proxies;
 use wsify::wire::origins::Origins;
 
@@ -26,11 +27,17 @@ struct PuppetHub {
     hub: Hub<Puppet>,
     buffer: Vec<u8>,
     members: Vec<ConnId>,
+    /// What the authorizer allows everything with, if there is one.
+    fields: Option<AnswerFields>,
 }
 
 impl PuppetHub {
     /// Members whose handshake has `header`.
     fn of_members(header: &str) -> PuppetHub {
+        PuppetHub::with(header, None)
+    }
+
+    fn with(header: &str, fields: Option<AnswerFields>) -> PuppetHub {
         let settings = Settings {
             limits: Limits {
                 handshake_timeout: 10_000,
@@ -48,7 +55,7 @@ impl PuppetHub {
             origins: Origins::parse("*").unwrap(),
             proxies: Proxies::default(),
             proxy_protocol: false,
-            authorizer: false,
+            authorizer: fields.is_some(),
             failure: FailurePolicy::default(),
             access_log: AccessLog::Errors,
             instance: 1,
@@ -63,6 +70,7 @@ impl PuppetHub {
             hub: Hub::new(settings, clock, metrics, Log::in_memory(Level::Info)),
             buffer: vec![0; 64 * 1024],
             members: Vec::new(),
+            fields,
         };
         for number in 0..MEMBERS {
             let peer = Peer::new(([127, 0, 0, 1], 1).into());
@@ -79,6 +87,16 @@ impl PuppetHub {
     fn hears(&mut self, id: ConnId, bytes: &[u8]) {
         say(&mut self.hub, &mut self.buffer, id, bytes);
         while self.hub.has_work() {
+            while let Some(effect) = self.hub.effect() {
+                if let (Effect::Ask(question), Some(fields)) = (effect, &self.fields) {
+                    let time = Duration::from_millis(1);
+                    let mut answer = Answer::unavailable(question.from, String::new(), time);
+                    answer.verdict = Verdict::Allow;
+                    answer.status = Some(200);
+                    answer.fields = Some(Box::new(fields.clone()));
+                    self.hub.verdict(answer);
+                }
+            }
             self.hub.turns(&mut self.buffer);
             self.hub.expire();
             self.hub.fan_out();
@@ -110,6 +128,35 @@ fn a_broadcast_takes_none() {
         let one = frame(TEXT, BROADCAST);
         assert_eq!(puppets.allocations(&one), (0, 1), "{header}");
         assert_eq!(puppets.allocations(&one.repeat(40)), (0, 1), "{header}");
+    }
+}
+
+#[test]
+fn a_command_that_needs_no_question_takes_none() {
+    let patterns: Box<[Box<str>]> = Box::new(["news".into(), "a*".into()]);
+    let allow = AnswerFields {
+        allow: Some(Allow {
+            join: patterns.clone(),
+            leave: patterns.clone(),
+            broadcast: patterns,
+        }),
+        expires_in: Some(1_000),
+        ..AnswerFields::default()
+    };
+    let max_age = AnswerFields {
+        max_age: Some(1_000),
+        ..AnswerFields::default()
+    };
+    for fields in [allow, max_age] {
+        let mut puppets = PuppetHub::with("", Some(fields));
+        for (command, sends) in [
+            (r#"{"command":"join","args":{"channel":"a"}}"#, 0),
+            (r#"{"command":"leave","args":{"channel":"ab"}}"#, 0),
+            (BROADCAST, 1),
+        ] {
+            let message = frame(TEXT, command);
+            assert_eq!(puppets.allocations(&message), (0, sends), "{command}");
+        }
     }
 }
 
