@@ -47,6 +47,10 @@ pub struct Subscription {
     pub channel: ChannelName,
 }
 
+/// A part of the broker that has some of the channels: in a cluster a master, otherwise all there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ShardId(pub u16);
+
 /// A subscription's name inside the process: a channel that is left and joined again has another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubscriptionId {

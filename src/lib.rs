@@ -50,6 +50,7 @@
 //! wire/answer.rs           the JSON that clients are sent: answers, errors, contents with their channel
 //! wire/answer_fields.rs    what the authorizer's answer may say besides yes and no
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
+//! wire/slot.rs             the slot of a channel in a redis cluster
 //! wire/resp.rs             commands to redis, and its replies
 //!
 //! connection/mod.rs        one connection, as the hub sees it: the values it takes and gives
@@ -86,6 +87,7 @@
 //! hub/report/mod.rs        what happened, told once: metrics, access log, taps and log listen
 //! hub/report/listeners.rs  these listeners, and what is counted for every read and send
 //! hub/report/access_log.rs   the access log: a line for an end, and for a refused request
+//! hub/report/gap.rs        that members may have missed messages
 //! hub/report/tap.rs        taps: the filter of each, and lines on their way to them
 //! hub/state.rs             the hub's fields: facts, what follows from them, what leaves
 //! hub/settings.rs          what the hub is configured with
@@ -99,6 +101,7 @@
 //! hub/memberships.rs       the memberships of one connection
 //! hub/audience.rs          the members of a channel with one encoding: batches, the cursor
 //! hub/subscriptions.rs     which channels the broker has been asked for
+//! hub/shards.rs            which shard of the broker has a channel, and what each can do
 //! hub/drain_plan.rs        the graceful stop, planned: which client is to be closed when
 //! hub/limits/mod.rs        the limits that hold for all connections together
 //! hub/limits/per_address.rs    WebSockets from one address

@@ -252,8 +252,10 @@ impl Server {
         self.broker.turn(self.poll.registry(), buffer, now);
         while let Some(news) = self.broker.next(now) {
             match news {
-                News::Publishing(up) => self.hub.set_publishing(up),
-                News::Listening(up) => self.hub.set_listening(up),
+                News::Shard(shard, name) => self.hub.name_shard(shard, name),
+                News::Slots(slots, shard) => self.hub.assign_slots(slots, shard),
+                News::Publishing(shard, up) => self.hub.set_publishing(shard, up),
+                News::Listening(shard, up) => self.hub.set_listening(shard, up),
                 News::Published(by, receipt) => self.hub.receipt(by, receipt),
                 News::Subscribed(id, receipt) => self.hub.subscribed(id, receipt),
                 News::Dropped(why) => self.hub.metrics_mut().broker_messages.add(why),

@@ -68,7 +68,7 @@ pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
     let broker = match &config.broker {
         config::Broker::Memory => Broker::Memory,
         config::Broker::Redis(dsn) => {
-            hub.share();
+            hub.share(None);
             let redis = start_redis(dsn, &config, waker, random, &log)?;
             Broker::Redis(Box::new(redis))
         }

@@ -2,17 +2,22 @@
 //!
 //! Owns: nothing. Knows: what can happen at a broker. Never knows: which driver there is, or what follows.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
+use std::rc::Rc;
 
-use crate::effect::{ConnId, Receipt, SubscriptionId};
+use crate::effect::{ConnId, Receipt, ShardId, SubscriptionId};
 
 /// What has happened at the broker.
 #[derive(Debug, PartialEq, Eq)]
 pub enum News {
-    /// It takes what is published from now on, or not.
-    Publishing(bool),
-    /// It brings what is subscribed from now on, with nothing subscribed yet; or not.
-    Listening(bool),
+    /// A shard has this name from now on, and its links are away.
+    Shard(ShardId, Rc<str>),
+    /// The channels of these slots are this shard's from now on, or no shard's. Nothing of them is subscribed.
+    Slots(RangeInclusive<u16>, Option<ShardId>),
+    /// The shard takes what is published from now on, or not.
+    Publishing(ShardId, bool),
+    /// The shard brings what is subscribed from now on, with nothing subscribed yet; or not.
+    Listening(ShardId, bool),
     Published(ConnId, Receipt),
     Subscribed(SubscriptionId, Receipt),
     /// Something was published. It comes again until it is taken.

@@ -32,14 +32,14 @@ pub struct Channel {
 }
 
 impl Channel {
-    pub fn new(name: ChannelName) -> Channel {
+    pub fn new(name: ChannelName, subscribed: Subscribed) -> Channel {
         Channel {
             name,
             audiences: Default::default(),
             prefix: Vec::new(),
             waiting: Vec::new(),
             releasing: 0,
-            subscribed: Subscribed::default(),
+            subscribed,
         }
     }
 
@@ -91,6 +91,19 @@ impl Channel {
                     });
                 }
             }
+            if !std::mem::replace(&mut audience.listed, true) {
+                list(encoding);
+            }
+        }
+    }
+    /// Tells the members that speak `wsify.v1` that they may have missed messages; as [`Channel::publish`].
+    pub fn publish_gap(&mut self, now: u64, runs: &mut Runs, mut list: impl FnMut(Encoding)) {
+        for (encoding, audience) in Encoding::ALL.into_iter().zip(&mut self.audiences) {
+            if encoding != Encoding::V1 || audience.is_empty() {
+                continue;
+            }
+            let gap = answer::v1_gap(self.name.as_str());
+            audience.publish(now, runs, |out| frame::push_frame(out, Opcode::Text, &gap));
             if !std::mem::replace(&mut audience.listed, true) {
                 list(encoding);
             }

@@ -19,7 +19,7 @@ use super::channel::Channel;
 use super::memberships::{AudienceId, Memberships};
 use super::names::ChannelNames;
 use super::slots::Slots;
-use super::subscriptions::{self, BrokerStanding, Subscriptions};
+use super::subscriptions::{self, Answered, BrokerStanding, Subscriptions};
 use crate::buffers::{Runs, Slice};
 use crate::clock::Millis;
 use crate::effect::{ConnId, Receipt, SubscriptionId};
@@ -81,6 +81,11 @@ impl Channels {
         Some(channel.name.as_str())
     }
 
+    /// The name of the channel at an index.
+    pub fn name_at(&self, index: usize) -> Option<&ChannelName> {
+        self.channels.get(index).map(|channel| &channel.name)
+    }
+
     /// How many connections are in a channel.
     pub fn members(&self, name: &str) -> usize {
         let channel = self.by_name.get(name);
@@ -120,7 +125,8 @@ impl Channels {
             return index as usize;
         }
         let name = ChannelName::checked(name);
-        let index = self.channels.insert(Channel::new(name.clone()));
+        let subscribed = self.subscriptions.of(name.as_str());
+        let index = self.channels.insert(Channel::new(name.clone(), subscribed));
         self.by_name.insert(name, index);
         index
     }
@@ -288,10 +294,25 @@ impl Channels {
         });
     }
 
+    /// Tells the members that speak `wsify.v1` that they may have missed messages, behind what was published before.
+    pub fn publish_gap(
+        &mut self,
+        index: usize,
+        now: u64,
+        runs: &mut Runs,
+        serve: &mut VecDeque<AudienceId>,
+    ) {
+        if let Some(channel) = self.channels.get_mut(index) {
+            channel.publish_gap(now, runs, |encoding| {
+                serve.push_back(AudienceId::new(index, encoding));
+            });
+        }
+    }
+
     /// How the channel `name` stands at the broker, which `joining` wants to join. The broker is asked for it unless it is
     /// subscribed, or was asked for and is not answered; `joining` is released when it is.
     pub fn subscribe(&mut self, name: &str, joining: ConnId) -> BrokerStanding {
-        if !self.subscriptions.is_listening() {
+        if !self.subscriptions.is_listening(name) {
             return BrokerStanding::Ready;
         }
         let index = self.open(name);
@@ -330,21 +351,21 @@ impl Channels {
         }
     }
 
-    /// The broker has answered for a channel. Connections that wait for it are released.
+    /// The broker has answered for a channel.
     pub fn subscribed(
         &mut self,
         id: SubscriptionId,
-        receipt: Receipt,
+        receipt: &Receipt,
         now: Millis,
         random: &mut Random,
-    ) -> Option<Released> {
-        let index = id.channel as usize;
-        let channel = self.channels.get_mut(index)?;
+    ) -> Answered {
+        let Some(channel) = self.channels.get_mut(id.channel as usize) else {
+            return Answered::default();
+        };
         let has_members = channel.has_members();
         let subscribed = &mut channel.subscribed;
         self.subscriptions
-            .answered(subscribed, id, &receipt, has_members, (now, random))
-            .then(|| self.release(index, Some(receipt)))?
+            .answered(subscribed, id, receipt, has_members, (now, random))
     }
 
     /// Goes on with the walk that asks for the channels there are, and asks again for refused ones.
@@ -365,7 +386,7 @@ impl Channels {
         };
         for index in part {
             if let Some(channel) = self.channels.get(index)
-                && self.subscriptions.is_new(&channel.subscribed)
+                && self.subscriptions.is_to_be_asked(&channel.subscribed)
             {
                 self.ask(index);
             }

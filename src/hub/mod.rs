@@ -40,12 +40,15 @@ mod report;
 mod roster;
 mod settings;
 mod settle;
+mod shards;
 mod slots;
 mod state;
 mod subscriptions;
 mod turn;
 
 use std::io;
+use std::ops::RangeInclusive;
+use std::rc::Rc;
 use std::time::Duration;
 
 pub use self::settings::{DriverGauges, Inventory, Settings};
@@ -54,9 +57,10 @@ pub use self::state::Hub;
 use self::drain_plan::DrainPlan;
 use self::permission::Allowed;
 use self::publish::Publisher;
+use self::shards::Shards;
 use crate::clock::Millis;
 use crate::connection::{Awaits, Ending, Peer, Stream, Suspended};
-use crate::effect::{Answer, ConnId, Effect, Receipt, SubscriptionId};
+use crate::effect::{Answer, ConnId, Effect, Receipt, ShardId, SubscriptionId};
 use crate::metrics::Metrics;
 
 /// Connections released from waiting for a channel between two polls.
@@ -186,27 +190,47 @@ impl<S: Stream> Hub<S> {
 
 /// The broker that is shared with other servers.
 impl<S: Stream> Hub<S> {
-    /// There is one. It is down until it is said to be up.
-    pub fn share(&mut self) {
-        self.publishing = false;
-        self.channels.subscriptions.share();
+    /// There is one, with nothing up yet. `prefix`: as names are spread over the slots of a cluster; `None` for one redis.
+    pub fn share(&mut self, prefix: Option<String>) {
+        self.channels.subscriptions.share(Shards::new(prefix));
     }
 
-    /// Whether the broker takes what is published.
-    pub fn set_publishing(&mut self, up: bool) {
-        self.publishing = up;
+    /// A shard has this name from now on, and its links are away.
+    pub fn name_shard(&mut self, shard: ShardId, name: Rc<str>) {
+        if let Some(shards) = self.channels.subscriptions.shards_mut() {
+            shards.name(shard, name);
+        }
     }
 
-    /// Whether the broker brings what is subscribed; nothing is when it begins to.
-    pub fn set_listening(&mut self, up: bool) {
-        self.channels.subscriptions.set(up);
+    /// The channels of these slots are this shard's from now on, or no shard's; nothing of them is subscribed.
+    pub fn assign_slots(&mut self, slots: RangeInclusive<u16>, shard: Option<ShardId>) {
+        self.channels.subscriptions.assign(slots, shard);
+    }
+
+    /// Whether a shard takes what is published.
+    pub fn set_publishing(&mut self, shard: ShardId, up: bool) {
+        if let Some(shards) = self.channels.subscriptions.shards_mut() {
+            shards.set_publishing(shard, up);
+        }
+    }
+
+    /// Whether a shard brings what is subscribed; nothing is when it begins to.
+    pub fn set_listening(&mut self, shard: ShardId, up: bool) {
+        self.channels.subscriptions.set_listening(shard, up);
     }
 
     /// What became of a subscription.
     pub fn subscribed(&mut self, id: SubscriptionId, receipt: Receipt) {
         let now = self.clock.now;
-        let released = self.channels.subscribed(id, receipt, now, &mut self.random);
-        self.agenda.released.extend(released);
+        let random = &mut self.random;
+        let answered = self.channels.subscribed(id, &receipt, now, random);
+        if answered.gap {
+            publish::gap(self, id.channel as usize);
+        }
+        if answered.release {
+            let released = self.channels.release(id.channel as usize, Some(receipt));
+            self.agenda.released.extend(released);
+        }
     }
 
     /// What became of what was published for this connection.

@@ -3,8 +3,8 @@
 //! Owns: whether something is published now, later or not at all, and what its publisher is answered. Knows: channels, and
 //! whether the broker takes what is published. Never knows: whether it was allowed (that was decided before), or redis.
 //!
-//! Decision: publishing is refused unless the broker takes what is published, brings what is subscribed, and the channel is
-//! subscribed if it has members here; over taking it whenever the broker takes it. Because what is acknowledged reaches the
+//! Decision: publishing is refused unless the channel's shard takes what is published, brings what is subscribed, and the
+//! channel is subscribed if it has members here; over taking it whenever the shard takes it. Because what is acknowledged reaches the
 //! members here as well, and they would miss silently what they cannot get. A channel without members here is not refused
 //! because of others.
 //!
@@ -156,11 +156,7 @@ pub fn refuse_waiting<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchang
 
 /// Why nothing can be published to a channel now, if so.
 pub fn why_not<S: Stream>(hub: &Hub<S>, channel: &str) -> Option<Cow<'static, str>> {
-    let subscriptions = &hub.channels.subscriptions;
-    if !subscriptions.is_shared() {
-        return (!hub.publishing).then(|| DOWN.into());
-    }
-    if !hub.publishing || !subscriptions.is_listening() {
+    if !hub.channels.subscriptions.is_available(channel) {
         return Some(DOWN.into());
     }
     Some(match hub.channels.deafness(channel)? {
@@ -190,4 +186,13 @@ fn deliver<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) {
     let (now, serving) = (hub.clock.micros, &mut hub.agenda.serving);
     hub.channels
         .publish(channel, content, now, &mut hub.runs, serving);
+}
+
+/// The members of a channel may have missed messages: those that speak `wsify.v1` are told, behind all that was published
+/// to it before (`docs/scaling.md#gaps`). What is told to all of them, whatever their channels, belongs here too.
+pub fn gap<S: Stream>(hub: &mut Hub<S>, channel: usize) {
+    report::gap::gap(hub, channel);
+    let (now, serving) = (hub.clock.micros, &mut hub.agenda.serving);
+    hub.channels
+        .publish_gap(channel, now, &mut hub.runs, serving);
 }

@@ -33,8 +33,6 @@ pub struct Hub<S> {
     pub(super) runs: Runs,
     pub(super) usage: Usage,
     pub(super) agenda: Agenda,
-    /// The broker takes what is published.
-    pub(super) publishing: bool,
     pub(super) effects: VecDeque<Effect>,
     pub(super) listeners: Listeners,
     /// A graceful stop is under way.
@@ -70,7 +68,6 @@ impl<S: Stream> Hub<S> {
                 evicted_none: 0,
             },
             agenda: Agenda::default(),
-            publishing: true,
             effects: VecDeque::new(),
             listeners: Listeners::new(settings.access_log, metrics, log),
             drain: None,
@@ -82,7 +79,7 @@ impl<S: Stream> Hub<S> {
 
     /// Whether what is published reaches every member, here and on other nodes.
     pub fn is_broker_up(&self) -> bool {
-        self.publishing && self.channels.subscriptions.are_complete()
+        self.channels.subscriptions.are_complete()
     }
 
     /// The value of `Retry-After`, in seconds: 1 to 5 at random, so that not all clients come back at once. The only rule

@@ -16,6 +16,7 @@
 
 mod families;
 
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 pub use self::families::{FAMILIES, Family, Kind};
@@ -45,6 +46,8 @@ pub struct Metrics {
     pub sent: u64,
     /// Messages that the broker brought, by what became of them.
     pub broker_messages: Counters<&'static str>,
+    /// Channels whose members here were told that they may have missed messages.
+    pub broker_gaps: u64,
     /// Ended connections by the reason's label.
     pub endings: Counters<&'static str>,
     /// Verdicts by name.
@@ -86,10 +89,24 @@ pub struct Gauges {
     pub broker_up: bool,
     /// Times that the broker was lost and found again.
     pub broker_reconnections: u64,
+    pub broker_shards: Vec<ShardGauge>,
     /// Log lines dropped because stdout was blocked.
     pub dropped_log_lines: u64,
     pub longest_turn: Duration,
     pub process: Process,
+}
+
+/// What is known of a shard of the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardGauge {
+    /// Its address.
+    pub name: Rc<str>,
+    /// Whether both links to it are there. `None`: it is no shard any more.
+    pub up: Option<bool>,
+    /// Times that it was lost and found again.
+    pub reconnections: u64,
+    /// Of [`Metrics::broker_gaps`], those in its channels.
+    pub gaps: u64,
 }
 
 /// What the kernel says of this process; what it does not say is left out.
@@ -132,6 +149,7 @@ impl Metrics {
             received: 0,
             sent: 0,
             broker_messages: Counters::of(&["delivered", "not_json", "unknown"]),
+            broker_gaps: 0,
             endings: Counters::of(&[]),
             verdicts: Counters::of(&["allow", "deny", "unavailable"]),
             authorizer_answers: Counters::of(&ANSWER_CLASSES),

@@ -33,3 +33,4 @@ pub mod origins;
 pub mod proxy_protocol;
 pub mod question;
 pub mod resp;
+pub mod slot;

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use wsify::broker::News;
 use wsify::broker::redis::{Dialogue, Duty, Notice, Step};
-use wsify::effect::Effect;
+use wsify::effect::{Effect, ShardId};
 
 use super::house::House;
 
@@ -59,7 +59,9 @@ pub struct Broker {
 impl Broker {
     /// A house that shares its channels, with both links up.
     pub fn up(house: &mut House) -> Broker {
-        house.hub.share();
+        house.hub.share(None);
+        house.hub.name_shard(ShardId(0), "redis".into());
+        house.hub.assign_slots(0..=0, Some(ShardId(0)));
         let mut broker = Broker::default();
         broker.mend_publishing(house);
         broker.mend_listening(house);
@@ -165,11 +167,11 @@ impl Broker {
     fn tell(&mut self, house: &mut House) {
         while let Some(news) = self.dialogue.news() {
             match news {
-                News::Publishing(up) => house.hub.set_publishing(up),
-                News::Listening(up) => house.hub.set_listening(up),
+                News::Publishing(shard, up) => house.hub.set_publishing(shard, up),
+                News::Listening(shard, up) => house.hub.set_listening(shard, up),
                 News::Published(by, receipt) => house.hub.receipt(by, receipt),
                 News::Subscribed(id, receipt) => house.hub.subscribed(id, receipt),
-                News::Message(_) | News::Dropped(_) => unreachable!("nothing is hostile here"),
+                other => unreachable!("nothing is hostile here: {other:?}"),
             }
         }
         while let Some(notice) = self.dialogue.notice() {

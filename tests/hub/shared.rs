@@ -14,6 +14,8 @@
 //!    refused one.
 //! 6. Everything said is answered once, in order. When all is quiet redis has exactly the channels subscribed that have
 //!    members here, and when all have gone, none; and nothing is left in the hub.
+//! 7. A member that speaks `wsify.v1` is told of a gap when it was a member while the broker did not listen, once the channel
+//!    is subscribed again and before it hears anything of that, and never otherwise.
 //!
 //! `WSIFY_SEED=123 cargo test shared` repeats one seed, `WSIFY_SEEDS=10000` tries more.
 
@@ -51,6 +53,7 @@ fn shared() {
     // That a simulation finds nothing says something only if it does something.
     if all {
         assert!(sum.heard > 20_000 && sum.confirmed > 5_000 && sum.unavailable > 3_000);
+        assert!(sum.gaps > 500);
         assert!(sum.checked > 15_000 && sum.breaks > 800 && sum.refusals > 500);
     }
 }
@@ -65,6 +68,7 @@ struct Sum {
     refusals: usize,
     /// Members for whom a subscription had to be there.
     checked: usize,
+    gaps: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,11 +95,16 @@ struct Stretch {
     leave_said: Option<usize>,
     /// Where what was heard last stands in what was brought.
     heard: Vec<usize>,
+    /// The broker has not listened since it was joined, and it has not been told of a gap.
+    missed: bool,
+    /// So many gaps it may be told of: one may be on its way when the link breaks again.
+    gaps: usize,
 }
 
 struct Actor {
     client: Client,
     backend: bool,
+    v1: bool,
     said: VecDeque<Said>,
     stretches: HashMap<usize, Stretch>,
     gone: bool,
@@ -118,6 +127,8 @@ struct Sim {
     brought: Vec<Vec<(usize, usize)>>,
     /// How often the listening link has come up.
     epoch: usize,
+    /// When it was last lost.
+    lost: usize,
     /// When a link was last away, or a channel's members missed what is published, or redis refused to publish.
     trouble: usize,
     /// When the hub was last told of a refused subscription.
@@ -152,6 +163,7 @@ impl Sim {
             messages: Vec::new(),
             brought: vec![Vec::new(); CHANNELS],
             epoch: 0,
+            lost: 0,
             trouble: 0,
             refused: 0,
             refuses: [0, 10, 60][(seed / 3 % 3) as usize],
@@ -231,6 +243,18 @@ impl Sim {
         }
     }
 
+    fn hears_of_a_gap(&mut self, at: usize, told: &serde_json::Value) {
+        let channel = (0..CHANNELS).find(|channel| told["channel"] == name(*channel));
+        let channel = channel.expect("a channel");
+        assert!(self.actors[at].v1);
+        let stretch = self.actors[at].stretches.get_mut(&channel);
+        let stretch = stretch.expect("a member is told");
+        assert!(stretch.gaps > 0, "{at} has missed nothing: {stretch:?}");
+        stretch.gaps -= 1;
+        stretch.missed = false;
+        self.sum.gaps += 1;
+    }
+
     /// A link breaks or comes back.
     fn links(&mut self) {
         let (broker, house) = (&mut self.broker, &mut self.house);
@@ -244,7 +268,15 @@ impl Sim {
                 self.sum.breaks += 1;
                 match self.below(3) {
                     0 => self.broker.break_publishing(&mut self.house),
-                    _ => self.broker.break_listening(&mut self.house),
+                    _ => {
+                        self.broker.break_listening(&mut self.house);
+                        self.lost = self.step;
+                        let actors = self.actors.iter_mut();
+                        for stretch in actors.flat_map(|a| a.stretches.values_mut()) {
+                            stretch.gaps += 1;
+                            stretch.missed = true;
+                        }
+                    }
                 }
             }
         }
@@ -255,10 +287,14 @@ impl Sim {
         if self.actors.iter().filter(|a| !a.gone).count() >= MOST_CLIENTS {
             return;
         }
-        let backend = self.below(4) == 0;
+        let (backend, v1) = (self.below(4) == 0, self.below(2) == 0);
         let mut client = self.house.client();
         if !backend {
-            client.send(&crate::client::upgrade("/ws", ""));
+            let protocol = match v1 {
+                true => "Sec-WebSocket-Protocol: wsify.v1\r\n",
+                false => "",
+            };
+            client.send(&crate::client::upgrade("/ws", protocol));
             loop {
                 self.tick();
                 match client.hear().first().map(String::as_str) {
@@ -272,6 +308,7 @@ impl Sim {
         self.actors.push(Actor {
             client,
             backend,
+            v1,
             said: VecDeque::new(),
             stretches: HashMap::new(),
             gone: false,
@@ -391,18 +428,26 @@ impl Sim {
     }
 
     fn hears(&mut self, at: usize, line: &str) {
-        if let Ok(n) = line.parse::<usize>()
-            && !self.actors[at].backend
-        {
+        let content = match serde_json::from_str::<serde_json::Value>(line) {
+            Ok(value) if value["gap"] == true => return self.hears_of_a_gap(at, &value),
+            Ok(value) if self.actors[at].v1 => value["content"].as_u64(),
+            Ok(value) => value.as_u64(),
+            Err(_) => None,
+        };
+        if let Some(n) = content.filter(|_| !self.actors[at].backend) {
+            let n = n as usize;
             let channel = self.messages[n].channel;
             let place = self.brought[channel].iter().position(|(m, _)| *m == n);
             let place = place.expect("it was brought");
             let (_, brought) = self.brought[channel][place];
+            let (v1, lost) = (self.actors[at].v1, self.lost);
             let stretch = self.actors[at].stretches.get_mut(&channel);
             let stretch = stretch.expect("a member hears it");
             let expected = stretch.heard.last().map_or(place, |last| last + 1);
             assert_eq!(place, expected, "{at} misses something: {stretch:?}");
             assert!(brought >= stretch.join_said);
+            let told = !v1 || !stretch.missed || brought <= lost;
+            assert!(told, "{at} is not told of a gap: {stretch:?}");
             stretch.heard.push(place);
             self.sum.heard += 1;
             return;
@@ -452,6 +497,8 @@ impl Sim {
                     listening: self.broker.listening.then_some(self.epoch),
                     leave_said: None,
                     heard: Vec::new(),
+                    missed: !self.broker.listening,
+                    gaps: usize::from(!self.broker.listening),
                 };
                 let actor = &mut self.actors[at];
                 let behind = actor.said.iter().find_map(|s| match s.what {
@@ -517,6 +564,7 @@ impl Sim {
             assert!(actor.said.is_empty(), "{at}: {:?}", actor.said);
             for (channel, stretch) in &actor.stretches {
                 members.insert(name(*channel));
+                assert!(!actor.v1 || !stretch.missed, "{at} is not told of a gap");
                 self.is_complete(at, *channel, stretch, None);
             }
         }

@@ -8,6 +8,7 @@
 
 mod dialogue;
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use super::news::{Message, News};
 use super::socket::Place;
 use crate::clock::Millis;
 use crate::config::{RedisAddress, RedisDsn};
+use crate::effect::ShardId;
 use crate::log::{Log, Seldom, Value};
 
 /// Replies, messages and news of both links in one turn: a flood gets its share, and when a link breaks much may be
@@ -47,6 +49,8 @@ pub struct Redis {
     publisher: RedisLink,
     listener: RedisLink,
     pub(super) dialogue: Dialogue,
+    /// What the dialogue does not know.
+    news: VecDeque<News>,
     /// What may still be done in this turn.
     budget: usize,
     /// The hub cannot take the next message in this turn.
@@ -87,11 +91,19 @@ impl Redis {
             credentials: dsn.credentials.clone(),
             db: dsn.db,
             prefix,
+            shard: ShardId(0),
         };
+        let name = match &dsn.address {
+            RedisAddress::Tcp { host, port, .. } => format!("{host}:{port}"),
+            RedisAddress::Unix(path) => path.display().to_string(),
+        };
+        let shard = News::Shard(identity.shard, name.into());
+        let slots = News::Slots(0..=0, Some(identity.shard));
         Ok(Redis {
             publisher: RedisLink::new(Arc::clone(&place), publisher, seed),
             listener: RedisLink::new(place, listener, seed.rotate_left(32)),
             dialogue: Dialogue::new(identity),
+            news: VecDeque::from([shard, slots]),
             dsn,
             budget: 0,
             put_off: false,
@@ -156,7 +168,7 @@ impl Redis {
     pub fn next(&mut self, now: Millis) -> Option<News> {
         loop {
             self.budget = self.budget.checked_sub(1)?;
-            if let Some(news) = self.dialogue.news() {
+            if let Some(news) = self.news.pop_front().or_else(|| self.dialogue.news()) {
                 return Some(news);
             }
             let fed = |link: &RedisLink| link.is_open() && link.is_fed();

@@ -6,6 +6,7 @@
 //! A new event is a function here, and a line in it for each listener.
 
 pub mod access_log;
+pub mod gap;
 pub mod listeners;
 pub mod tap;
 

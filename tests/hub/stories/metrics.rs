@@ -137,7 +137,7 @@ fn health_says_when_the_broker_is_down_and_a_stop_wins() {
         house.sends(&mut probe, &get("/health")),
         [r#"200 {"status":"ok"}"#]
     );
-    house.hub.share();
+    house.hub.share(None);
     let degraded = r#"503 {"broker":"down","status":"degraded"}"#;
     assert_eq!(house.sends(&mut probe, &get("/health")), [degraded]);
     assert_eq!(metric(&mut house, "wsify_broker_up"), 0.0);

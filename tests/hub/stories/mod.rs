@@ -8,6 +8,7 @@ mod counts;
 mod ending;
 mod eviction;
 mod fairness;
+mod gaps;
 mod http;
 mod metrics;
 mod tap;

@@ -28,7 +28,7 @@ use std::rc::Rc;
 use crate::broker::news::{Message, News};
 use crate::clock::Millis;
 use crate::config::Credentials;
-use crate::effect::{ConnId, Receipt, Subscription};
+use crate::effect::{ConnId, Receipt, ShardId, Subscription};
 use crate::wire::channel_name::ChannelName;
 use crate::wire::json;
 use crate::wire::resp::{self, RedisReply};
@@ -71,6 +71,8 @@ pub struct Identity {
     pub db: u32,
     /// Before every channel's name.
     pub prefix: String,
+    /// Which shard this is.
+    pub shard: ShardId,
 }
 
 /// Why a link is of no use.
@@ -315,10 +317,7 @@ impl Dialogue {
     pub fn closed(&mut self, duty: Duty) {
         let half = std::mem::take(self.half(duty));
         if half.up {
-            self.news.push_back(match duty {
-                Duty::Publish => News::Publishing(false),
-                Duty::Listen => News::Listening(false),
-            });
+            self.say_up(duty, false);
         }
         for asked in half.asked {
             match asked.what {
@@ -348,6 +347,15 @@ impl Dialogue {
                 self.news.push_back(News::Published(by, Receipt::Failed));
             }
         }
+    }
+
+    /// The link can be used from now on, or not.
+    fn say_up(&mut self, duty: Duty, up: bool) {
+        let shard = self.identity.shard;
+        self.news.push_back(match duty {
+            Duty::Publish => News::Publishing(shard, up),
+            Duty::Listen => News::Listening(shard, up),
+        });
     }
 
     fn fail_subscriptions(&mut self, channels: impl Iterator<Item = Subscription>) {

@@ -184,10 +184,7 @@ impl Dialogue {
             (Greeting::Ping, Meaning::Done) => {
                 let half = self.half(duty);
                 (half.up, half.checked) = (true, now);
-                self.news.push_back(match duty {
-                    Duty::Publish => News::Publishing(true),
-                    Duty::Listen => News::Listening(true),
-                });
+                self.say_up(duty, true);
             }
             _ => return Err(Fault::of_one(OTHER)),
         }

@@ -57,12 +57,12 @@ fn news(dialogue: &mut Dialogue) -> Vec<String> {
             Receipt::Failed => "failed".to_owned(),
         };
         told.push(match news {
-            News::Publishing(up) => format!("publishing {up}"),
-            News::Listening(up) => format!("listening {up}"),
+            News::Publishing(_, up) => format!("publishing {up}"),
+            News::Listening(_, up) => format!("listening {up}"),
             News::Published(by, what) => format!("{} {}", by.slot, receipt(what)),
             News::Subscribed(id, what) => format!("channel {} {}", id.serial, receipt(what)),
             News::Dropped(why) => format!("dropped {why}"),
-            News::Message(_) => unreachable!("messages are steps"),
+            News::Shard(..) | News::Slots(..) | News::Message(_) => unreachable!("{news:?}"),
         });
     }
     told
