@@ -16,7 +16,7 @@ use crate::clock::Millis;
 use crate::connection::Peer;
 use crate::effect::ConnId;
 use crate::hub::Hub;
-use crate::listener::{self, Listener, Socket};
+use crate::listener::{self, ClientSocket, Listener};
 use crate::log::{Log, Seldom, Value};
 
 /// Connections accepted from one listener in one turn, so that a rush of clients does not delay the others.
@@ -85,7 +85,7 @@ impl Acceptor {
     }
 
     /// Accept a bounded number of connections from each listener.
-    pub fn accept(&mut self, hub: &mut Hub<Socket>, registry: &Registry) {
+    pub fn accept(&mut self, hub: &mut Hub<ClientSocket>, registry: &Registry) {
         let now = hub.clock.now;
         if self.paused_until > now {
             return;
@@ -112,7 +112,7 @@ impl Acceptor {
     }
 
     /// If connections wait and all descriptors are taken, have the hub evict idle HTTP connections.
-    pub fn evict(&mut self, hub: &mut Hub<Socket>, buffer: &mut [u8]) {
+    pub fn evict(&mut self, hub: &mut Hub<ClientSocket>, buffer: &mut [u8]) {
         let now = hub.clock.now;
         let full = hub.connections() >= self.max_sockets;
         if !full || self.paused_until > now || !self.is_pending() {
@@ -131,7 +131,13 @@ impl Acceptor {
         self.listeners.iter().any(|listener| listener.pending)
     }
 
-    fn admit(&mut self, hub: &mut Hub<Socket>, registry: &Registry, socket: Socket, peer: Peer) {
+    fn admit(
+        &mut self,
+        hub: &mut Hub<ClientSocket>,
+        registry: &Registry,
+        socket: ClientSocket,
+        peer: Peer,
+    ) {
         let admitted = hub.accept(socket, peer).and_then(|id| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             let Some(socket) = hub.stream(id) else {

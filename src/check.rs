@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use crate::authorizer;
-use crate::config::{Broker, Config};
+use crate::config::{BrokerChoice, Config};
 use crate::effect::Verdict;
 use crate::listener;
 use crate::log::{Level, Log};
@@ -158,7 +158,7 @@ fn made_up_client() -> Vec<u8> {
 }
 
 fn broker(config: &Config, report: &mut Report) {
-    let Broker::Redis(dsn) = &config.broker else {
+    let BrokerChoice::Redis(dsn) = &config.broker else {
         return report.note("the broker is this process's memory: servers do not share channels");
     };
     // Without listeners, authorizer and service manager only the broker is left of the server.

@@ -3,7 +3,7 @@
 //! Owns: when the heap is trimmed. Knows: the C library's allocator. Never knows: what the memory was used for.
 //!
 //! Decision: free pages are returned a few seconds after the last activity, over leaving it to the allocator. Because
-//! glibc returns memory at the end of a heap only: where connections come and go (`tests/soak.py`), the process keeps
+//! glibc returns memory at the end of a heap only: where connections come and go (`tests/load/soak.py`), the process keeps
 //! growing by free pages between used ones. And over another allocator: jemalloc and mimalloc need more memory for each
 //! connection. Trimming takes milliseconds at most. Reconsider when it makes turns longer (the metric
 //! `wsify_loop_turn_longest_seconds`).

@@ -13,6 +13,7 @@
 //! config/flags.rs          every flag as data: name, default, help
 //! config/arguments.rs      arguments and variables as texts, and the errors that name them
 //! config/values.rs         what a usable value looks like
+//! config/stop.rs           why the program does not start, or ends early: a text and an exit status
 //! config/dsn.rs            --broker-dsn: where redis is, and how that is shown without its secrets
 //! log/mod.rs               lines on stdout, written by a thread of its own, so that the loop never waits
 //! log/format.rs            a line as JSON or as text
@@ -26,7 +27,10 @@
 //! heap.rs                  free memory is returned to the kernel
 //! process.rs               the process_* metrics, read from /proc when /metrics is requested
 //! effect.rs                values that cross between the hub and its drivers: ConnId, Effect, Answer, Receipt
-//! buffers.rs               bytes that wait: Inbox (in), Outbox (out), Runs (encoded once, shared by many outboxes)
+//! buffers/mod.rs           bytes that wait
+//! buffers/inbox.rs         Inbox: received, and not yet used
+//! buffers/outbox.rs        Outbox: what the kernel has not yet taken
+//! buffers/runs.rs          Runs: encoded once, shared by many outboxes
 //!
 //! wire/mod.rs              bytes to values and back, pure: no sockets, time, threads, logging, ConnId
 //! wire/http/mod.rs         HTTP/1.1 on the server's side: one request, one reply (RFC 9112)
@@ -91,6 +95,8 @@
 //! hub/report/tap.rs        taps: the filter of each, and lines on their way to them
 //! hub/state.rs             the hub's fields: facts, what follows from them, what leaves
 //! hub/settings.rs          what the hub is configured with
+//! hub/outage/mod.rs        what becomes of questions when the authorizer fails
+//! hub/outage/breaker.rs    whether the authorizer is down, and how fast questions may go out to it
 //! hub/roster.rs            every connection by its id; how many there are of each kind
 //! hub/slots.rs             tables by slot, and the walk over all slots
 //! hub/agenda.rs            which connections and audiences have to be looked at: lists and the wheel
@@ -140,7 +146,7 @@
 //! server.rs                the loop: the poll, signals, the clock, the order of a turn; no rule about a client
 //! ```
 //!
-//! Imports point one way; `tests/map.rs` holds these lines, and the list above, against the source:
+//! Imports point one way; `tests/source/map.rs` holds these lines, and the list above, against the source:
 //!
 //! ```text
 //! main -> check, config, heap, log, start
@@ -278,7 +284,7 @@
 //! - Bytes to a client leave in one place (`connection/traffic.rs`), and a connection is dropped in one place
 //!   (`hub.reap`). Below `server.rs` time is an argument.
 //! - Files do not import each other in circles; a file has at most 400 lines of product code and a function 60; one type name is
-//!   one type. `tests/map.rs` holds these rules, and has the list of what falls short.
+//!   one type. `tests/source/map.rs` holds these rules, and has the list of what falls short.
 //! - Everything has a limit; its reason stands beside it, and what it leads to is an [`Ending`](connection::Ending) or
 //!   an answer. Memory follows what has come, never what was announced.
 //! - No `unsafe` but for three calls (heap.rs and fd_table.rs say why), no `Rc<RefCell>`, no lifetimes in structs, no trait with one
@@ -308,11 +314,21 @@
 //!
 //! # Tests
 //!
-//! At a file's foot: tables of bytes and what they mean, read whole, byte by byte, and with more behind them. In
-//! `tests/`: stories and a seeded simulation of the hub without sockets, with broken copies of it that the simulation has
-//! to find; the command line, this map, the tables and links of the documentation, the corpora of `fuzz/`, and how often
-//! the kernel and the allocator are called (cargo); the promises of README and docs one by one over real sockets (`tests/contract`), clients
-//! that others wrote (`tests/clients`), and what README and docs print (`tests/docs`). `tests/run` runs them all.
+//! At a file's foot: tables of bytes and what they mean, read whole, byte by byte, and with more behind them. In `tests/`
+//! there is one folder for each kind of test, and `tests/run` runs them all but `load` and `autobahn`:
+//!
+//! ```text
+//! hub/        stories and a seeded simulation of the hub, without sockets
+//! source/     this map; the tables and links of the documentation; mutants: broken hubs that the simulation has to find
+//! kernel/     how often the kernel and the allocator are called, exactly
+//! corpus/     the corpora of fuzz/, replayed
+//! contract/   the promises of README and docs, one by one, over real sockets; the command line
+//! clients/    browsers, libraries and tools that others wrote
+//! docs/       the commands and programs that README and docs print
+//! load/       a crowd for minutes (soak.py); latency under strain (strain.py); both by hand
+//! autobahn/   the echo server that the Autobahn|Testsuite runs against (.ci/run)
+//! harness/    what the tests in Python share
+//! ```
 //!
 //! `cargo bench` measures: `versus` against programs that do only what the kernel demands, `codec` a frame beside other
 //! libraries, `million` the hub with a million connections and no sockets, `redis` two nodes beside one.

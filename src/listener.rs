@@ -1,6 +1,6 @@
 //! Listeners on TCP and unix sockets, and the client sockets that they accept.
 //!
-//! Owns: how a listen address is opened, a unix socket's file, and [`Socket`], the server's [`Stream`]. Knows: the
+//! Owns: how a listen address is opened, a unix socket's file, and [`ClientSocket`], the server's [`Stream`]. Knows: the
 //! kernel's sockets. Never knows: the order of a turn, the hub, a request.
 //!
 //! Decision: `socket2` opens the listeners, over mio's `bind`, whose backlog of 128 is too short for a rush of clients
@@ -36,9 +36,9 @@ const UNSENT: u32 = 128 * 1024;
 /// Decision: system calls through rustix, which are inlined into the caller (connection/mod.rs explains why), over the C
 /// library's.
 #[derive(Debug)]
-pub struct Socket(OwnedFd);
+pub struct ClientSocket(OwnedFd);
 
-impl io::Read for Socket {
+impl io::Read for ClientSocket {
     #[inline(always)]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let (_, count) = rustix::net::recv(&self.0, buffer, RecvFlags::empty())?;
@@ -46,7 +46,7 @@ impl io::Read for Socket {
     }
 }
 
-impl io::Write for Socket {
+impl io::Write for ClientSocket {
     #[inline(always)]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(rustix::net::send(&self.0, bytes, SendFlags::NOSIGNAL)?)
@@ -64,7 +64,7 @@ impl io::Write for Socket {
     }
 }
 
-impl Stream for Socket {
+impl Stream for ClientSocket {
     fn finish(&mut self) -> io::Result<()> {
         Ok(rustix::net::shutdown(&self.0, Shutdown::Write)?)
     }
@@ -75,7 +75,7 @@ impl Stream for Socket {
     }
 }
 
-impl Socket {
+impl ClientSocket {
     /// Register the socket with the poll.
     ///
     /// # Errors
@@ -109,7 +109,7 @@ impl Drop for SocketFile {
 #[derive(Debug)]
 pub struct Listener {
     socket: RawSocket,
-    kind: Kind,
+    kind: ListenerKind,
     /// Connections may wait to be accepted. The poll is edge-triggered and does not report them again.
     pub pending: bool,
     /// The address, as logs and messages show it.
@@ -117,7 +117,7 @@ pub struct Listener {
 }
 
 #[derive(Debug)]
-enum Kind {
+enum ListenerKind {
     Tcp,
     /// `None`: the file belongs to the service manager.
     Unix {
@@ -126,7 +126,7 @@ enum Kind {
 }
 
 impl Listener {
-    fn new(socket: RawSocket, kind: Kind, address: String) -> Listener {
+    fn new(socket: RawSocket, kind: ListenerKind, address: String) -> Listener {
         Listener {
             socket,
             kind,
@@ -140,17 +140,17 @@ impl Listener {
     /// # Errors
     /// `WouldBlock`: none waits. [`is_of_one_connection`] tells failures of a connection from those of the listener.
     #[inline(always)]
-    pub fn accept(&self) -> io::Result<(Socket, Peer)> {
+    pub fn accept(&self) -> io::Result<(ClientSocket, Peer)> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (socket, from) = rustix::net::acceptfrom_with(&self.socket, flags)?;
         let peer = match self.kind {
-            Kind::Unix { .. } => Peer::UNIX,
-            Kind::Tcp => {
+            ListenerKind::Unix { .. } => Peer::UNIX,
+            ListenerKind::Tcp => {
                 let from = from.and_then(|from| SocketAddr::try_from(from).ok());
                 Peer::new(from.ok_or(io::ErrorKind::ConnectionAborted)?)
             }
         };
-        Ok((Socket(socket), peer))
+        Ok((ClientSocket(socket), peer))
     }
 
     /// Register the listener with the poll.
@@ -235,7 +235,7 @@ fn open_tcp(address: SocketAddr, only: bool, shared: bool) -> io::Result<Listene
         Some(SocketAddr::V6(v6)) if !only => format!(":{}", v6.port()),
         bound => bound.unwrap_or(address).to_string(),
     };
-    Ok(Listener::new(socket, Kind::Tcp, address))
+    Ok(Listener::new(socket, ListenerKind::Tcp, address))
 }
 
 /// Set the options that accepted sockets inherit.
@@ -282,7 +282,7 @@ fn take_over(passed: &mut ListenFd, nth: usize) -> io::Result<Listener> {
             true => format!(":{}", address.port()),
             false => address.to_string(),
         };
-        return Ok(Listener::new(socket, Kind::Tcp, address));
+        return Ok(Listener::new(socket, ListenerKind::Tcp, address));
     }
     let address = socket.local_addr()?;
     let address = match (address.as_pathname(), address.as_abstract_namespace()) {
@@ -290,7 +290,11 @@ fn take_over(passed: &mut ListenFd, nth: usize) -> io::Result<Listener> {
         (None, Some(name)) => format!("unix:@{}", name.escape_ascii()),
         (None, None) => "unix:".to_owned(),
     };
-    Ok(Listener::new(socket, Kind::Unix { _file: None }, address))
+    Ok(Listener::new(
+        socket,
+        ListenerKind::Unix { _file: None },
+        address,
+    ))
 }
 
 fn open_unix(path: &Path) -> io::Result<Listener> {
@@ -303,7 +307,7 @@ fn open_unix(path: &Path) -> io::Result<Listener> {
         path: path.to_owned(),
         identity: (metadata.dev(), metadata.ino()),
     };
-    let kind = Kind::Unix { _file: Some(file) };
+    let kind = ListenerKind::Unix { _file: Some(file) };
     Ok(Listener::new(
         socket,
         kind,

@@ -20,7 +20,7 @@ use crate::config::Stop;
 use crate::effect::{Answer, Effect, Question, Verdict};
 use crate::heap::Heap;
 use crate::hub::Hub;
-use crate::listener::Socket;
+use crate::listener::ClientSocket;
 use crate::log::{Condition, Log, Value};
 use crate::systemd::Manager;
 
@@ -44,7 +44,7 @@ pub struct Parts {
     pub poll: Poll,
     pub signals: Signals,
     pub acceptor: Acceptor,
-    pub hub: Hub<Socket>,
+    pub hub: Hub<ClientSocket>,
     pub authorizer: Option<Authorizer>,
     pub broker: Broker,
     pub manager: Manager,
@@ -57,7 +57,7 @@ pub struct Server {
     poll: Poll,
     signals: Signals,
     acceptor: Acceptor,
-    hub: Hub<Socket>,
+    hub: Hub<ClientSocket>,
     authorizer: Option<Authorizer>,
     broker: Broker,
     manager: Manager,

@@ -56,7 +56,7 @@ pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
     let listeners = open_listeners(&config, poll.registry())?;
 
     // Where threads cannot have a descriptor table of their own, the workers' descriptors are in this one.
-    let with_redis = config.broker != config::Broker::Memory;
+    let with_redis = config.broker != config::BrokerChoice::Memory;
     let broker_fds = if with_redis { BROKER_FDS } else { 0 };
     let capacity = Capacity::of(fds, RESERVED_FDS + listeners.len() + workers + broker_fds);
     let random = random::seed()
@@ -66,8 +66,8 @@ pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
     let metrics = Metrics::new(SystemTime::now());
     let mut hub = Hub::new(settings, Clock::default(), metrics, log.clone());
     let broker = match &config.broker {
-        config::Broker::Memory => Broker::Memory,
-        config::Broker::Redis(dsn) => {
+        config::BrokerChoice::Memory => Broker::Memory,
+        config::BrokerChoice::Redis(dsn) => {
             hub.share(None);
             let redis = start_redis(dsn, &config, waker, random, &log)?;
             Broker::Redis(Box::new(redis))

@@ -11,8 +11,8 @@ use std::ffi::{OsStr, OsString};
 
 use argh::FromArgs;
 
-use super::Stop;
-use super::flags::{FLAGS, Flag, Given, Kind, help, names};
+use super::flags::{FLAGS, Flag, Given, ValueKind, help, names};
+use super::stop::Stop;
 use super::values::items;
 use crate::secret::HIDDEN;
 
@@ -35,7 +35,7 @@ impl Arguments {
             let alone = next.is_none_or(|next| next.starts_with(b"-"));
             let value = match value {
                 Some(value) => value.to_owned(),
-                None if flag.kind == Kind::Switch && alone => "true".to_owned(),
+                None if flag.kind == ValueKind::Switch && alone => "true".to_owned(),
                 None => match arguments.next() {
                     Some(value) => utf8(&value, &format!("the value of --{name}"))?,
                     None => {
@@ -68,8 +68,10 @@ impl Arguments {
         let variable = flag.variable();
         let (name, text, given) = if let Some(last) = given.last() {
             let text = match flag.kind {
-                Kind::List => given.join(","),
-                Kind::One | Kind::Url | Kind::Secret | Kind::Switch => last.clone(),
+                ValueKind::List => given.join(","),
+                ValueKind::One | ValueKind::Url | ValueKind::Secret | ValueKind::Switch => {
+                    last.clone()
+                }
             };
             (format!("--{}", flag.name), text, true)
         } else if let Some(text) = env(&variable).filter(|text| !text.is_empty()) {
@@ -182,9 +184,9 @@ impl Setting {
     /// `because` names the part of the text that is wrong.
     fn refused_for(&self, because: &str, accepted: &str) -> Stop {
         let shown = match self.flag.kind {
-            Kind::One | Kind::List | Kind::Switch => self.text.clone(),
-            Kind::Url => redacted(&self.text),
-            Kind::Secret => HIDDEN.to_owned(),
+            ValueKind::One | ValueKind::List | ValueKind::Switch => self.text.clone(),
+            ValueKind::Url => redacted(&self.text),
+            ValueKind::Secret => HIDDEN.to_owned(),
         };
         let choices = self
             .flag

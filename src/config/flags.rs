@@ -13,7 +13,7 @@ pub struct Flag {
     pub name: &'static str,
     /// The heading under which the help has it.
     pub group: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: ValueKind,
     /// What stands for the value in the help.
     pub value: &'static str,
     /// The value without flag and variable, spelled as a user would; empty is none.
@@ -24,7 +24,7 @@ pub struct Flag {
 
 /// How a flag's value is gathered, and how much of it an error line may show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     One,
     /// Comma-separated; a repeated flag adds to the list.
     List,
@@ -69,7 +69,7 @@ flags! {
     listen_addr: LISTEN_ADDR = Flag {
         name: "listen-addr",
         group: "Listening",
-        kind: Kind::List,
+        kind: ValueKind::List,
         value: "ADDR,...",
         default: ":3000",
         about: "where to listen: :PORT (all interfaces, IPv4 and IPv6), HOST:PORT, [V6]:PORT or \
@@ -78,7 +78,7 @@ flags! {
     reuse_port: REUSE_PORT = Flag {
         name: "reuse-port",
         group: "Listening",
-        kind: Kind::Switch,
+        kind: ValueKind::Switch,
         value: "true|false",
         default: "false",
         about: "share the TCP port with other processes on this machine; the kernel spreads the \
@@ -87,7 +87,7 @@ flags! {
     authorizer_url: AUTHORIZER_URL = Flag {
         name: "authorizer-url",
         group: "Authorizer",
-        kind: Kind::Url,
+        kind: ValueKind::Url,
         value: "URL",
         default: "",
         about: "the webhook that is asked before every connect, join, leave and broadcast, http://... or \
@@ -96,7 +96,7 @@ flags! {
     authorizer_timeout: AUTHORIZER_TIMEOUT = Flag {
         name: "authorizer-timeout",
         group: "Authorizer",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "DURATION",
         default: "5s",
         about: "how long one whole call to the authorizer may take, and a question wait for a worker \
@@ -105,7 +105,7 @@ flags! {
     authorizer_workers: AUTHORIZER_WORKERS = Flag {
         name: "authorizer-workers",
         group: "Authorizer",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "COUNT",
         default: "256",
         about: "worker threads, which is to say calls in flight at most; by default no more than an \
@@ -114,7 +114,7 @@ flags! {
     authorizer_queue: AUTHORIZER_QUEUE = Flag {
         name: "authorizer-queue",
         group: "Authorizer",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "COUNT",
         default: "10000",
         about: "questions that may wait for a worker; one more counts as authorizer down",
@@ -122,7 +122,7 @@ flags! {
     authorizer_key: AUTHORIZER_KEY = Flag {
         name: "authorizer-key",
         group: "Authorizer",
-        kind: Kind::Secret,
+        kind: ValueKind::Secret,
         value: "KEY[,KEY]",
         default: "",
         about: "signs every call to the authorizer with HMAC-SHA256, in X-Wsify-Signature; two keys while \
@@ -131,7 +131,7 @@ flags! {
     broker_driver: BROKER_DRIVER = Flag {
         name: "broker-driver",
         group: "Broker",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "memory|redis",
         default: "memory",
         about: "how servers share their channels: memory (not at all) or redis",
@@ -139,7 +139,7 @@ flags! {
     broker_dsn: BROKER_DSN = Flag {
         name: "broker-dsn",
         group: "Broker",
-        kind: Kind::Url,
+        kind: ValueKind::Url,
         value: "URL",
         default: "",
         about: "where redis is: redis://[user:pass@]host[:port][/db], or rediss:// for TLS; needed with \
@@ -148,7 +148,7 @@ flags! {
     broker_prefix: BROKER_PREFIX = Flag {
         name: "broker-prefix",
         group: "Broker",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "TEXT",
         default: "",
         about: "put before every channel name at the broker",
@@ -156,7 +156,7 @@ flags! {
     broadcasting_key: BROADCASTING_KEY = Flag {
         name: "broadcasting-key",
         group: "Access",
-        kind: Kind::Secret,
+        kind: ValueKind::Secret,
         value: "KEY",
         default: "",
         about: "what backends must send to /broadcast, /metrics and /tap; without it only peers on \
@@ -165,7 +165,7 @@ flags! {
     allowed_origins: ALLOWED_ORIGINS = Flag {
         name: "allowed-origins",
         group: "Access",
-        kind: Kind::List,
+        kind: ValueKind::List,
         value: "ORIGIN,...",
         default: "*",
         about: "origins that a browser may connect from: https://app.example.com, https://*.example.com, \
@@ -174,7 +174,7 @@ flags! {
     trusted_proxies: TRUSTED_PROXIES = Flag {
         name: "trusted-proxies",
         group: "Access",
-        kind: Kind::List,
+        kind: ValueKind::List,
         value: "CIDR,...",
         default: "",
         about: "proxies whose X-Forwarded-For is trusted: addresses, networks such as 10.0.0.0/8, or \
@@ -183,7 +183,7 @@ flags! {
     proxy_protocol: PROXY_PROTOCOL = Flag {
         name: "proxy-protocol",
         group: "Access",
-        kind: Kind::Switch,
+        kind: ValueKind::Switch,
         value: "true|false",
         default: "false",
         about: "expect a PROXY protocol header, version 1 or 2, from trusted proxies and on unix sockets",
@@ -191,7 +191,7 @@ flags! {
     max_connections: MAX_CONNECTIONS = Flag {
         name: "max-connections",
         group: "Limits",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "COUNT",
         default: "0",
         about: "connections at most; 0 is what the limit on open files allows, less a reserve",
@@ -199,7 +199,7 @@ flags! {
     max_connections_per_ip: MAX_CONNECTIONS_PER_IP = Flag {
         name: "max-connections-per-ip",
         group: "Limits",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "COUNT",
         default: "0",
         about: "connections at most from one address; an IPv6 /64 counts as one; 0 is no limit",
@@ -207,7 +207,7 @@ flags! {
     max_message_size: MAX_MESSAGE_SIZE = Flag {
         name: "max-message-size",
         group: "Limits",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "SIZE",
         default: "1MiB",
         about: "largest message of a client, and largest body of a POST",
@@ -215,7 +215,7 @@ flags! {
     max_channels: MAX_CHANNELS = Flag {
         name: "max-channels",
         group: "Limits",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "COUNT",
         default: "1000",
         about: "channels that one connection may be in",
@@ -223,7 +223,7 @@ flags! {
     max_message_rate: MAX_MESSAGE_RATE = Flag {
         name: "max-message-rate",
         group: "Limits",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "COUNT",
         default: "0",
         about: "messages that one connection may send per second, and as a burst; 0 is no limit",
@@ -231,7 +231,7 @@ flags! {
     max_queue_size: MAX_QUEUE_SIZE = Flag {
         name: "max-queue-size",
         group: "Limits",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "SIZE",
         default: "1MiB",
         about: "bytes that may wait for one slow connection",
@@ -239,7 +239,7 @@ flags! {
     max_total_queue_size: MAX_TOTAL_QUEUE_SIZE = Flag {
         name: "max-total-queue-size",
         group: "Limits",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "SIZE",
         default: "1GiB",
         about: "total bytes buffered for all connections; under pressure the largest holders are \
@@ -248,7 +248,7 @@ flags! {
     handshake_timeout: HANDSHAKE_TIMEOUT = Flag {
         name: "handshake-timeout",
         group: "Timeouts",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "DURATION",
         default: "10s",
         about: "time from accepting a connection to its complete request",
@@ -256,7 +256,7 @@ flags! {
     ping_interval: PING_INTERVAL = Flag {
         name: "ping-interval",
         group: "Timeouts",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "DURATION",
         default: "25s",
         about: "silence after which the server pings; after another interval of silence the connection \
@@ -265,7 +265,7 @@ flags! {
     drain_timeout: DRAIN_TIMEOUT = Flag {
         name: "drain-timeout",
         group: "Timeouts",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "DURATION",
         default: "10s",
         about: "how long a graceful stop may take; 0 stops at once",
@@ -273,7 +273,7 @@ flags! {
     log_level: LOG_LEVEL = Flag {
         name: "log-level",
         group: "Logging",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "error|warn|info|debug",
         default: "info",
         about: "least severe lines that are logged",
@@ -281,7 +281,7 @@ flags! {
     log_format: LOG_FORMAT = Flag {
         name: "log-format",
         group: "Logging",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "json|text",
         default: "",
         about: "how log lines look; by default text at a terminal, and json elsewhere",
@@ -289,7 +289,7 @@ flags! {
     access_log: ACCESS_LOG = Flag {
         name: "access-log",
         group: "Logging",
-        kind: Kind::One,
+        kind: ValueKind::One,
         value: "off|errors|all",
         default: "errors",
         about: "which disconnects are logged: none, only errors, or all with their counts of messages \
@@ -298,7 +298,7 @@ flags! {
     playground: PLAYGROUND = Flag {
         name: "playground",
         group: "Trying it out",
-        kind: Kind::Switch,
+        kind: ValueKind::Switch,
         value: "true|false",
         default: "false",
         about: "serve a page at / that connects, joins, broadcasts and shows what happens",
@@ -306,7 +306,7 @@ flags! {
     check: CHECK = Flag {
         name: "check",
         group: "Trying it out",
-        kind: Kind::Switch,
+        kind: ValueKind::Switch,
         value: "true|false",
         default: "false",
         about: "try the addresses, the authorizer and the broker, report, and exit with 0 or 1",
@@ -340,11 +340,11 @@ pub(super) fn help() -> String {
             text += &format!("\n{group}:\n");
         }
         let spelled = match flag.kind {
-            Kind::Switch => format!("--{}", flag.name),
+            ValueKind::Switch => format!("--{}", flag.name),
             _ => format!("--{} {}", flag.name, flag.value),
         };
         let default = match (flag.kind, flag.default) {
-            (Kind::Switch, _) | (_, "") => None,
+            (ValueKind::Switch, _) | (_, "") => None,
             (_, default) => Some(format!("[default: {default}]")),
         };
         push_entry(&mut text, &spelled, flag.about, default.as_deref());

@@ -6,18 +6,18 @@
 mod arguments;
 mod dsn;
 mod flags;
+mod stop;
 mod values;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::Write;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use self::arguments::{Arguments, Setting};
 pub use self::dsn::{Credentials, RedisAddress, RedisDsn};
 pub use self::flags::{FLAGS, Flag};
+pub use self::stop::Stop;
 pub use self::values::{AccessLog, Listen, Workers};
 use crate::authorizer::{self, Url};
 use crate::log::{Format, Level};
@@ -39,7 +39,7 @@ pub struct Config {
     pub authorizer_queue: usize,
     /// Two at most; empty: calls are not signed.
     pub authorizer_key: Vec<Secret>,
-    pub broker: Broker,
+    pub broker: BrokerChoice,
     pub broker_prefix: String,
     /// `None`: the backend endpoints answer local peers only (`docs/api.md#the-key`).
     pub broadcasting_key: Option<Secret>,
@@ -87,76 +87,18 @@ pub struct Config {
 
 /// How servers share their channels.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Broker {
+pub enum BrokerChoice {
     Memory,
     Redis(RedisDsn),
 }
 
-impl fmt::Display for Broker {
+impl fmt::Display for BrokerChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Broker::Memory => f.write_str("memory"),
-            Broker::Redis(dsn) => dsn.fmt(f),
+            BrokerChoice::Memory => f.write_str("memory"),
+            BrokerChoice::Redis(dsn) => dsn.fmt(f),
         }
     }
-}
-
-/// Why the program ends early, or does not start: a text, and its exit status.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Stop {
-    /// 0: the text is what was asked for (help, version). 1: it could not start. 2: it was called wrongly.
-    pub status: u8,
-    /// For stdout when the status is 0, else one line for stderr.
-    pub text: String,
-}
-
-impl Stop {
-    /// What was asked for, instead of a start.
-    fn asked_for(text: impl Into<String>) -> Stop {
-        Stop {
-            status: 0,
-            text: text.into(),
-        }
-    }
-
-    /// It was called correctly, and could not start or go on.
-    pub fn failed(why: impl fmt::Display) -> Stop {
-        Stop {
-            status: 1,
-            text: one_line(why),
-        }
-    }
-
-    /// It was called wrongly.
-    fn misused(why: impl fmt::Display) -> Stop {
-        Stop {
-            status: 2,
-            text: one_line(why),
-        }
-    }
-
-    /// Prints the text, and yields the exit status. A closed stdout or stderr changes nothing.
-    pub fn print(self) -> ExitCode {
-        let line = format!("{}\n", self.text);
-        let _ = if self.status == 0 {
-            std::io::stdout().write_all(line.as_bytes())
-        } else {
-            std::io::stderr().write_all(line.as_bytes())
-        };
-        ExitCode::from(self.status)
-    }
-}
-
-/// A user's text may hold line breaks, and what a terminal would obey.
-fn one_line(why: impl fmt::Display) -> String {
-    let mut line = "wsify: ".to_owned();
-    for c in why.to_string().chars() {
-        match c {
-            c if c.is_control() => line.extend(c.escape_default()),
-            c => line.push(c),
-        }
-    }
-    line
 }
 
 /// What a service manager says in the environment (sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3)).
@@ -230,8 +172,8 @@ impl Config {
             authorizer_queue: set(AUTHORIZER_QUEUE)?.checked(|t| count(t, 1..=10_000_000))?,
             authorizer_key: set(AUTHORIZER_KEY)?.checked(signing_keys)?,
             broker: match set(BROKER_DRIVER)?.checked(driver)? {
-                Driver::Memory => Broker::Memory,
-                Driver::Redis => Broker::Redis(set(BROKER_DSN)?.checked(dsn::parse)?),
+                Driver::Memory => BrokerChoice::Memory,
+                Driver::Redis => BrokerChoice::Redis(set(BROKER_DSN)?.checked(dsn::parse)?),
             },
             broker_prefix: set(BROKER_PREFIX)?.checked(|t| Ok(t.to_owned()))?,
             broadcasting_key: set(BROADCASTING_KEY)?.checked(key)?,

@@ -1,6 +1,6 @@
 //! Command lines and variables, and what they come to.
 
-use super::flags::Kind;
+use super::flags::ValueKind;
 use super::*;
 use std::os::unix::ffi::OsStringExt;
 
@@ -44,7 +44,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.authorizer_workers, Workers::AsFdsAllow(256));
     assert_eq!(config.authorizer_queue, 10_000);
     assert_eq!(config.authorizer_key, []);
-    assert_eq!(config.broker, Broker::Memory);
+    assert_eq!(config.broker, BrokerChoice::Memory);
     assert_eq!(config.broker_prefix, "");
     assert_eq!(config.broadcasting_key, None);
     assert_eq!(config.allowed_origins, Origins::Any);
@@ -135,7 +135,7 @@ fn help_and_version_are_no_errors() {
         for shown in [&format!("--{}", flag.name), about] {
             assert!(words.contains(shown), "{shown}");
         }
-        if flag.kind != Kind::Switch {
+        if flag.kind != ValueKind::Switch {
             let spelled = format!("--{} {}", flag.name, flag.value);
             assert!(words.contains(&spelled), "{spelled}");
             assert!(words.contains(flag.default), "{}", flag.name);
@@ -333,7 +333,7 @@ fn brokers() {
     // Only the driver that uses it looks at it.
     assert_eq!(
         given("broker-dsn", "nonsense").unwrap().broker,
-        Broker::Memory
+        BrokerChoice::Memory
     );
 }
 

@@ -33,6 +33,7 @@ mod endpoints;
 mod limits;
 mod memberships;
 mod names;
+mod outage;
 mod permission;
 mod publish;
 mod replies;

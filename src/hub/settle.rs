@@ -104,10 +104,7 @@ fn counted<S: Stream>(hub: &mut Hub<S>, id: ConnId, before: Standing, now: Stand
     };
     let (ending, network) = (connection.ending(), connection.client().network());
     if before == Standing::WebSocket {
-        if let Some(ending) = ending {
-            report::websocket_ended(hub, id, ending);
-        }
-        report::websocket_gone(hub);
+        report::websocket_ended(hub, id, ending);
         hub.usage.per_address.leave(id.slot);
         hub.channels.leave_all(id.slot, &mut hub.runs);
     }

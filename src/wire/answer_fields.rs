@@ -1,4 +1,4 @@
-//! What an answer of the authorizer may say besides yes and no (`docs/authorizer.md#fields`).
+//! What an answer of the authorizer may say besides yes and no (`docs/authorizer.md#answers`).
 //!
 //! Owns: the fields, their types and their limits. Knows: which field belongs to an answer about what. Never knows: how an
 //! answer travels, or what follows from a field.

@@ -83,7 +83,7 @@ impl Given {
 
 /// The names of one object that mean something in one place or another.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(super) struct KnownNames {
     pub(super) command: Given,
     pub(super) id: Given,
     pub(super) args: Given,
@@ -94,7 +94,7 @@ pub(super) struct Names {
     pub(super) twice: Option<Box<str>>,
 }
 
-impl Names {
+impl KnownNames {
     fn note(&mut self, name: &str, value: Span) {
         match name {
             "command" => self.command.note(value),
@@ -111,8 +111,8 @@ impl Names {
 /// An object, and the object under its `args` (nothing is in it when `args` is no object).
 #[derive(Debug, Default)]
 pub(super) struct Object {
-    pub(super) own: Names,
-    pub(super) args: Names,
+    pub(super) own: KnownNames,
+    pub(super) args: KnownNames,
 }
 
 /// Why a text is no object.
@@ -153,7 +153,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(&str, Object), NoObject> {
         });
     }
     let mut object = Object::default();
-    let level = Level {
+    let level = ObjectReader {
         text,
         object: &mut object,
         is_args: false,
@@ -163,20 +163,20 @@ pub(super) fn read(bytes: &[u8]) -> Result<(&str, Object), NoObject> {
     json.end().map_err(NoObject::NotJson)?;
     if object.own.args == Given::Twice {
         // Whose names these would be cannot be known either.
-        object.args = Names::default();
+        object.args = KnownNames::default();
     }
     Ok((text, object))
 }
 
 /// One level of reading: the object itself, or the one under its `args`. `Text` is the whole `&str`, `Into` the
 /// `&mut Object` that is filled.
-struct Level<Text, Into> {
+struct ObjectReader<Text, Into> {
     text: Text,
     object: Into,
     is_args: bool,
 }
 
-impl<'de> DeserializeSeed<'de> for Level<&'de str, &mut Object> {
+impl<'de> DeserializeSeed<'de> for ObjectReader<&'de str, &mut Object> {
     type Value = Option<usize>;
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Option<usize>, D::Error> {
@@ -184,7 +184,7 @@ impl<'de> DeserializeSeed<'de> for Level<&'de str, &mut Object> {
     }
 }
 
-impl<'de> Visitor<'de> for Level<&'de str, &mut Object> {
+impl<'de> Visitor<'de> for ObjectReader<&'de str, &mut Object> {
     /// Where the last member ends, if there is any.
     type Value = Option<usize>;
 
@@ -193,7 +193,7 @@ impl<'de> Visitor<'de> for Level<&'de str, &mut Object> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<usize>, A::Error> {
-        let Level {
+        let ObjectReader {
             text,
             object,
             is_args,
@@ -207,7 +207,7 @@ impl<'de> Visitor<'de> for Level<&'de str, &mut Object> {
             };
             let value = match brace {
                 Some(start) => {
-                    let last = map.next_value_seed(Level {
+                    let last = map.next_value_seed(ObjectReader {
                         text,
                         object: &mut *object,
                         is_args: true,
@@ -223,7 +223,7 @@ impl<'de> Visitor<'de> for Level<&'de str, &mut Object> {
                 && escaped == "args"
                 && value.of_str(text).starts_with('{')
             {
-                let args = Level {
+                let args = ObjectReader {
                     text,
                     object: &mut *object,
                     is_args: true,

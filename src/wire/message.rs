@@ -158,14 +158,19 @@ impl Reader {
                 return whole(text, payload, mask, start..end).map(Some);
             }
 
-            let message = self
-                .message
-                .get_or_insert_with(|| Box::new(Assembly::new(text)));
-            message.last = header.fin;
-            message.mask = mask;
-            message.left = len;
             *used = start;
+            self.begin_frame(text, header.fin, mask, len);
         }
+    }
+
+    /// A frame of `len` bytes begins, which has not arrived whole or is not a whole message.
+    fn begin_frame(&mut self, text: bool, fin: bool, mask: [u8; 4], len: usize) {
+        let message = self
+            .message
+            .get_or_insert_with(|| Box::new(Assembly::new(text)));
+        message.last = fin;
+        message.mask = mask;
+        message.left = len;
     }
 }
 

@@ -20,7 +20,7 @@
 //! 15. Places: a client that was reset while its question was open, or that left with nothing behind its upgrade request,
 //!     is gone at once, whatever the authorizer does.
 //!
-//! `WSIFY_SEEDS=10000 cargo test --profile checked simulation` tries more, `WSIFY_SEED=123 cargo test simulation` one. That it would find something is shown by `tests/mutants.rs`.
+//! `WSIFY_SEEDS=10000 cargo test --profile checked simulation` tries more, `WSIFY_SEED=123 cargo test simulation` one. That it would find something is shown by `tests/source/mutants.rs`.
 
 mod knobs;
 

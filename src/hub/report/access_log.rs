@@ -15,10 +15,11 @@ use crate::config;
 use crate::connection::Ending;
 use crate::hub::roster::Subject;
 use crate::hub::slots::Slots;
-use crate::log::{Level, Log, Value};
+use crate::log::{Level, Log, Seldom, Value};
 
 /// Lines in one second, with `errors`.
 const LINES: u64 = 100;
+const SECOND: Millis = 1_000;
 
 /// When a connection began, and its counts.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,10 +36,8 @@ pub struct AccessLogger {
     log: Log,
     /// Empty unless the log is to be `all`.
     counts: Slots<Counts>,
-    /// The second in which lines are counted.
-    second: Millis,
-    lines: u64,
-    left_out: u64,
+    /// Lines about faults, with `errors`.
+    faults: Seldom,
 }
 
 impl AccessLogger {
@@ -47,9 +46,7 @@ impl AccessLogger {
             wanted,
             log,
             counts: Slots::default(),
-            second: 0,
-            lines: 0,
-            left_out: 0,
+            faults: Seldom::lines_in(LINES, SECOND),
         }
     }
 
@@ -158,22 +155,12 @@ impl AccessLogger {
             return Some(level);
         }
         self.log_left_out(now);
-        if self.lines >= LINES {
-            self.left_out = self.left_out.saturating_add(1);
-            return None;
-        }
-        self.lines = self.lines.saturating_add(1);
-        Some(level)
+        self.faults.admit(now).map(|_| level)
     }
 
-    /// Counts anew when another second has begun, and logs how many lines were left out in the last.
+    /// Logs how many lines were left out in a second that is over.
     fn log_left_out(&mut self, now: Millis) {
-        let second = now / 1000;
-        if second == self.second {
-            return;
-        }
-        (self.second, self.lines) = (second, 0);
-        match std::mem::take(&mut self.left_out) {
+        match self.faults.take_left_out(now) {
             0 => {}
             more => self.log.info(
                 "more faults in one second than the access log writes",
@@ -182,16 +169,14 @@ impl AccessLogger {
         }
     }
 
-    /// When [`Access::log_left_out`] is due, if nothing happens before.
+    /// When [`AccessLogger::expire`] is due, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Millis> {
-        (self.left_out > 0).then(|| self.second.saturating_add(1).saturating_mul(1000))
+        self.faults.deadline()
     }
 
     /// Logs how many lines were left out, if it is time.
     pub fn expire(&mut self, now: Millis) {
-        if self.left_out > 0 {
-            self.log_left_out(now);
-        }
+        self.log_left_out(now);
     }
 
     fn line(&self, level: Level, message: &str, fields: &[(&str, Value)]) {

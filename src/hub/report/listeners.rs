@@ -23,8 +23,8 @@ pub struct Listeners {
     pub access_log: AccessLogger,
     pub taps: Taps,
     pub log: Log,
-    /// The log has said that the server is full.
-    pub said_full: bool,
+    /// The server is full.
+    pub full: Condition,
     /// The memory budget is used up.
     pub overloaded: Condition,
     /// Lines about answers of the authorizer that are a 2xx other than 200.
@@ -43,7 +43,7 @@ impl Listeners {
             access_log: AccessLogger::new(access_log, log.clone()),
             taps: Taps::default(),
             log,
-            said_full: false,
+            full: Condition::lasting(0),
             overloaded: Condition::lasting(STEADY),
             other_2xx: Seldom::once_in(SELDOM),
             unreadable: Seldom::once_in(SELDOM),

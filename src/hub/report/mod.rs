@@ -4,6 +4,11 @@
 //! it happened, or what follows. What happens for every read and every send is counted in [`listeners`] at once.
 //!
 //! A new event is a function here, and a line in it for each listener.
+//!
+//! Decision: the end of a WebSocket is two events. [`websocket_ended`] comes when its close begins, because a tap on a channel
+//! needs the memberships, which end then. [`dropped`] comes when its socket is closed, because only then is all counted that was sent:
+//! the close frame, and what waited before it. One event would lose one of the two, or keep memberships through the close.
+//! Reconsider when memberships are kept until the connection is dropped.
 
 pub mod access_log;
 pub mod gap;
@@ -35,8 +40,8 @@ pub fn accepted<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     listeners.access_log.accepted(id.slot, hub.clock.now);
 }
 
-/// A connection was dropped. Its end as a WebSocket, if it was one, was reported by [`websocket_ended`]; its counts are
-/// complete only now. `unused`: it had no request that was not answered.
+/// A connection was dropped, and its counts are complete. If it was a WebSocket, [`websocket_ended`] came before. `unused`:
+/// all of its requests were answered.
 pub fn dropped<S: Stream>(hub: &mut Hub<S>, id: ConnId, who: Subject, end: Ending, unused: bool) {
     let listeners = &mut hub.listeners;
     listeners.metrics.endings.add(end.label());
@@ -114,24 +119,37 @@ pub fn opened<S: Stream>(hub: &mut Hub<S>, id: ConnId, encoding: Encoding) {
     });
 }
 
-/// A WebSocket has ended: its close frame was sent or has come, or its socket has ended. Its memberships are still there.
-pub fn websocket_ended<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
-    if !hub.listeners.taps.is_empty() {
-        let who = hub.roster.subject(id);
-        let at = unix_time(hub);
-        let encoding = hub.roster.get(id).map_or(Encoding::Raw, |c| c.encoding());
-        for tap in &mut hub.listeners.taps.taps {
-            let channel = tap.filter.channel.clone();
-            let channel = channel.as_ref().map(ChannelName::as_str);
-            let member = |name| hub.channels.is_member(id.slot, name, encoding);
-            if channel.is_none_or(member) && tap.looks_at(Some(id.slot), channel) {
-                tap.line("end", at, Some(who), None, |line, _| {
-                    line.text("reason", ending.label());
-                    if let (Some(code), _) = ending.close() {
-                        line.number("code", code.into());
-                    }
-                });
-            }
+/// A WebSocket has ended: its close frame was sent or has come, or its socket has ended. Or an upgrade was refused, and
+/// there is no ending. The connection's memberships are still there.
+pub fn websocket_ended<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Option<Ending>) {
+    if let Some(ending) = ending
+        && !hub.listeners.taps.is_empty()
+    {
+        tap_end(hub, id, ending);
+    }
+    // Once a tenth is free: a server that stays nearly full would fill the log.
+    let most = hub.settings.max_connections.saturating_mul(9);
+    let full = &mut hub.listeners.full;
+    if full.holds() && hub.roster.websockets.saturating_mul(10) < most && full.end(hub.clock.now) {
+        hub.listeners.log.info("the server is no longer full", &[]);
+    }
+}
+
+fn tap_end<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
+    let who = hub.roster.subject(id);
+    let at = unix_time(hub);
+    let encoding = hub.roster.get(id).map_or(Encoding::Raw, |c| c.encoding());
+    for tap in &mut hub.listeners.taps.taps {
+        let channel = tap.filter.channel.clone();
+        let channel = channel.as_ref().map(ChannelName::as_str);
+        let member = |name| hub.channels.is_member(id.slot, name, encoding);
+        if channel.is_none_or(member) && tap.looks_at(Some(id.slot), channel) {
+            tap.line("end", at, Some(who), None, |line, _| {
+                line.text("reason", ending.label());
+                if let (Some(code), _) = ending.close() {
+                    line.number("code", code.into());
+                }
+            });
         }
     }
 }
@@ -318,21 +336,11 @@ pub fn watched_deliveries<S: Stream>(
 
 /// An upgrade was refused because the server is full.
 pub fn server_is_full<S: Stream>(hub: &mut Hub<S>) {
-    if !std::mem::replace(&mut hub.listeners.said_full, true) {
+    if hub.listeners.full.begin(hub.clock.now) {
         let most = Value::Number(hub.settings.max_connections as u64);
         let full =
             "the server is full: upgrades get 503 until a connection ends; see --max-connections";
         hub.listeners.log.warn(full, &[("connections", most)]);
-    }
-}
-
-/// A WebSocket has gone. The log says that the server is no longer full once a tenth is free: one that stays nearly full
-/// would fill the log.
-pub fn websocket_gone<S: Stream>(hub: &mut Hub<S>) {
-    let most = hub.settings.max_connections.saturating_mul(9);
-    if hub.listeners.said_full && hub.roster.websockets.saturating_mul(10) < most {
-        hub.listeners.said_full = false;
-        hub.listeners.log.info("the server is no longer full", &[]);
     }
 }
 

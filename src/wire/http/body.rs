@@ -1,8 +1,7 @@
 //! A request's body: how its end is found, and its bytes without the framing (RFC 9112 6 and 7).
 
-use super::head::MAX_HEAD;
-use super::reply::bad_request;
-use super::{Refusal, Status, is_text, is_token_byte};
+use super::reply::{Refusal, Status, bad_request};
+use super::{MAX_HEAD, is_text, is_token_byte};
 
 /// Bytes that the chunk extensions and trailers of one body may take. They are read and thrown away, so the limit
 /// only bounds what a client can make us read for nothing; it is the head's, which carries the same sort of thing.

@@ -1,8 +1,8 @@
 //! What a request's headers say about the request itself: its host, its body's framing, whether the connection goes on.
 
-use super::head::Version;
-use super::reply::bad_request;
-use super::{Framing, Refusal, Status, elements, shown};
+use super::body::Framing;
+use super::reply::{Refusal, Status, bad_request};
+use super::{Version, elements, shown};
 use crate::wire::authority;
 
 /// A request's transfer codings, counted.

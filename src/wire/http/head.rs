@@ -11,13 +11,11 @@
 
 use std::mem::MaybeUninit;
 
+use super::body::Framing;
 use super::facts::HeaderFacts;
-use super::reply::bad_request;
-use super::target::Target;
-use super::{Framing, Refusal, ReplyOptions, Status, elements, is_token, shown};
-
-/// Bytes that a request's head may take, its empty line included; over it the answer is `431` (`docs/limits.md#fixed-limits`).
-pub const MAX_HEAD: usize = 16 * 1024;
+use super::reply::{Refusal, ReplyOptions, Status, bad_request};
+use super::target::RequestTarget;
+use super::{MAX_HEAD, Version, elements, is_token, shown};
 
 /// Header lines that a request may have; over it the answer is `431` (`docs/limits.md#fixed-limits`).
 pub const MAX_HEADERS: usize = 100;
@@ -32,25 +30,18 @@ pub enum Method {
     Other,
 }
 
-/// The versions that are spoken here; any other is refused with `505`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    Http10,
-    Http11,
-}
-
 /// A place in a head's bytes. [`MAX_HEAD`] fits in 16 bits.
 #[derive(Clone, Copy, Debug, Default)]
-struct Span {
+struct HeadSpan {
     at: u16,
     len: u16,
 }
 
-impl Span {
+impl HeadSpan {
     /// Where `part`, a slice of `whole`, lies in it.
-    fn of(part: &[u8], whole: &[u8]) -> Span {
+    fn of(part: &[u8], whole: &[u8]) -> HeadSpan {
         let at = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
-        Span {
+        HeadSpan {
             at: at as u16,
             len: part.len() as u16,
         }
@@ -59,8 +50,8 @@ impl Span {
 
 #[derive(Clone, Copy, Debug)]
 struct Line {
-    name: Span,
-    value: Span,
+    name: HeadSpan,
+    value: HeadSpan,
 }
 
 /// A request's head, complete and well-formed.
@@ -68,8 +59,8 @@ struct Line {
 pub struct Head {
     bytes: Box<[u8]>,
     lines: Box<[Line]>,
-    path: Span,
-    query: Span,
+    path: HeadSpan,
+    query: HeadSpan,
     pub method: Method,
     pub version: Version,
     pub framing: Framing,
@@ -141,13 +132,13 @@ impl Head {
         }
     }
 
-    fn slice(&self, span: Span) -> &[u8] {
+    fn slice(&self, span: HeadSpan) -> &[u8] {
         let (at, len) = (usize::from(span.at), usize::from(span.len));
         let rest = self.bytes.get(at..).unwrap_or_default();
         rest.get(..len).unwrap_or_default()
     }
 
-    fn text(&self, span: Span) -> &str {
+    fn text(&self, span: HeadSpan) -> &str {
         str::from_utf8(self.slice(span)).unwrap_or_default()
     }
 }
@@ -196,7 +187,7 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
     else {
         return not_yet(within);
     };
-    let target = Target::parse(name, target)?;
+    let target = RequestTarget::parse(name, target)?;
     let httparse::Status::Complete(used) = parsed else {
         return not_yet(within);
     };
@@ -214,12 +205,12 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
             .headers
             .iter()
             .map(|header| Line {
-                name: Span::of(header.name.as_bytes(), copied),
-                value: Span::of(header.value, copied),
+                name: HeadSpan::of(header.name.as_bytes(), copied),
+                value: HeadSpan::of(header.value, copied),
             })
             .collect(),
-        path: Span::of(target.path.as_bytes(), copied),
-        query: Span::of(target.query.as_bytes(), copied),
+        path: HeadSpan::of(target.path.as_bytes(), copied),
+        query: HeadSpan::of(target.query.as_bytes(), copied),
         method: match name {
             "GET" => Method::Get,
             "HEAD" => Method::Head,

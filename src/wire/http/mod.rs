@@ -14,13 +14,20 @@ mod target;
 pub use body::{Body, BodyStep, CONTINUE, Framing, MAX_ASIDE};
 #[doc(hidden)]
 pub use fuzz::fuzz;
-pub use head::{
-    Head, MAX_HEAD, MAX_HEADERS, Method, Version, canonical_name, is_json, parse_head,
-    worth_parsing,
-};
+pub use head::{Head, MAX_HEADERS, Method, canonical_name, is_json, parse_head, worth_parsing};
 pub(super) use reply::field;
 pub use reply::{Field, Refusal, Reply, ReplyOptions, Status, begin_stream, respond};
 pub use target::query_pairs;
+
+/// Bytes that a request's head may take, its empty line included; over it the answer is `431` (`docs/limits.md#fixed-limits`).
+pub const MAX_HEAD: usize = 16 * 1024;
+
+/// The versions that are spoken here; any other is refused with `505`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    Http10,
+    Http11,
+}
 
 /// Bytes that a client sent, fit to be shown to it: on one line, and not at length.
 pub(super) fn shown(bytes: &[u8]) -> String {

@@ -9,18 +9,18 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::reply::bad_request;
-use super::{Refusal, shown};
+use super::reply::{Refusal, bad_request};
+use super::shown;
 use crate::wire::authority;
 
 /// A request's target, taken apart (RFC 9112 3.2). Its parts are slices of it.
-pub(super) struct Target<'a> {
+pub(super) struct RequestTarget<'a> {
     pub path: &'a str,
     pub query: &'a str,
 }
 
-impl<'a> Target<'a> {
-    pub fn parse(method: &str, target: &'a str) -> Result<Target<'a>, Refusal> {
+impl<'a> RequestTarget<'a> {
+    pub fn parse(method: &str, target: &'a str) -> Result<RequestTarget<'a>, Refusal> {
         let malformed = |what: &str| {
             bad_request(format!(
                 "the target \"{}\" {what}",
@@ -31,17 +31,17 @@ impl<'a> Target<'a> {
             return Err(malformed("holds a '#': write it as %23, or leave it out"));
         }
         if target.starts_with('/') {
-            return Ok(Target::split(target));
+            return Ok(RequestTarget::split(target));
         }
         if target == "*" && method == "OPTIONS" {
-            return Ok(Target {
+            return Ok(RequestTarget {
                 path: target,
                 query: "",
             });
         }
         if method == "CONNECT" {
             return match authority::split(target.as_bytes()) {
-                Some((host, Some(_))) if !host.is_empty() => Ok(Target {
+                Some((host, Some(_))) if !host.is_empty() => Ok(RequestTarget {
                     path: target,
                     query: "",
                 }),
@@ -58,16 +58,16 @@ impl<'a> Target<'a> {
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at_checked(end).unwrap_or((rest, ""));
         match authority::split(authority.as_bytes()) {
-            Some((host, _)) if !host.is_empty() => Ok(Target::split(rest)),
+            Some((host, _)) if !host.is_empty() => Ok(RequestTarget::split(rest)),
             _ => Err(malformed("has no valid host: write http://host/path")),
         }
     }
 
-    fn split(target: &'a str) -> Target<'a> {
+    fn split(target: &'a str) -> RequestTarget<'a> {
         let end = target.bytes().position(|byte| byte == b'?');
         let end = end.unwrap_or(target.len());
         let (path, query) = target.split_at_checked(end).unwrap_or((target, ""));
-        Target {
+        RequestTarget {
             path,
             query: query.strip_prefix('?').unwrap_or_default(),
         }

@@ -223,10 +223,10 @@ fn a_block_that_shows_a_file_is_that_file() {
     assert!(shown.len() > 5, "{shown:?}");
 }
 
-/// `tests/docs/test_commands.py` has a function for each of these names.
+/// `tests/docs/test_blocks.py` has a function for each of these names.
 #[test]
 fn commands_and_programs_have_a_test() {
-    let tests = std::fs::read_to_string(root().join("tests/docs/test_commands.py")).unwrap();
+    let tests = std::fs::read_to_string(root().join("tests/docs/test_blocks.py")).unwrap();
     let mut named = HashSet::new();
     for (path, text) in pages() {
         for block in parse(&text).0 {
@@ -238,7 +238,7 @@ fn commands_and_programs_have_a_test() {
             if let Some(name) = comment.strip_prefix("test: ") {
                 assert!(
                     tests.contains(&format!("\ndef test_{name}(")),
-                    "{place}: there is no test_{name} in tests/docs/test_commands.py"
+                    "{place}: there is no test_{name} in tests/docs/test_blocks.py"
                 );
                 named.insert(name.to_owned());
             } else {

@@ -1,4 +1,4 @@
-"""CONTRACT section 9: what hostile or unlucky input gets. Broken frames are in test_4_frames.py."""
+"""CONTRACT section 9: what hostile or unlucky input gets. Broken frames are in test_frames.py."""
 
 import fcntl
 import os

@@ -1,15 +1,15 @@
 //! The corpus of every fuzz target, replayed: what once was worth a try stays tried, without a fuzzer or nightly.
 
 #[allow(dead_code, reason = "the stories use more of it")]
-#[path = "hub/client.rs"]
+#[path = "../hub/client.rs"]
 mod client;
 #[allow(dead_code, reason = "the stories use more of it")]
-#[path = "hub/house.rs"]
+#[path = "../hub/house.rs"]
 mod house;
-#[path = "hub/language.rs"]
+#[path = "../hub/language.rs"]
 mod language;
 #[allow(dead_code, reason = "the stories use more of it")]
-#[path = "hub/pipe.rs"]
+#[path = "../hub/pipe.rs"]
 mod pipe;
 
 use std::{fs, path::Path};

@@ -14,7 +14,7 @@ use wsify::buffers::Runs;
 use wsify::clock::Clock;
 use wsify::config::Listen;
 use wsify::connection::{Connection, Ending, Event, Filled, Limits};
-use wsify::listener::{self, Socket};
+use wsify::listener::{self, ClientSocket};
 use wsify::wire::frame;
 use wsify::wire::handshake;
 use wsify::wire::message::Payload;
@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut buffer = vec![0; 64 * 1024];
     let mut clock = Clock::default();
     let mut runs = Runs::default();
-    let mut connections: HashMap<Token, Connection<Socket>> = HashMap::new();
+    let mut connections: HashMap<Token, Connection<ClientSocket>> = HashMap::new();
     let mut next = 0;
     loop {
         poll.poll(&mut events, Some(TICK))?;
@@ -82,7 +82,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// One read, and everything that can be understood then.
-fn turn(connection: &mut Connection<Socket>, buffer: &mut [u8], clock: &Clock) {
+fn turn(connection: &mut Connection<ClientSocket>, buffer: &mut [u8], clock: &Clock) {
     match connection.fill(buffer, clock.now) {
         Filled::Bytes(count) => connection.keep_input(&buffer[..count]),
         Filled::Nothing => return,

@@ -1,232 +1,9 @@
-//! Bytes on their way: in (not yet understood) and out (not yet taken by the kernel).
-//!
-//! Owns: [`Inbox`], [`Outbox`], and [`Runs`], the store of encoded bytes that many connections share.
-//! Knows: how much waits, and where it begins. Never knows: what the bytes mean, or whose they are.
-//!
-//! Decision: a shared run is named by its index in [`Runs`] and counted by hand, over `Rc<[u8]>`. Because a run can then
-//! still grow at its end while a slow member holds its beginning, and what one member has to be sent of a channel stays
-//! one piece of twelve bytes, however many messages it is: a thousand stalled members cost the unique bytes, not a
-//! reference for each message. The price, that every holder must let go by hand, is paid in one place ([`Outbox`]) and
-//! checked by the simulation: no connections, no runs. Reconsider when a second kind of holder appears.
-
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::arithmetic_side_effects,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic,
-        clippy::unwrap_used
-    )
-)]
-#![expect(
-    clippy::arithmetic_side_effects,
-    reason = "what is counted is in memory; a wrong account is to be seen by tests, not to be hidden"
-)]
+//! Bytes out: what the kernel has not yet taken, a connection's own and slices of shared runs, in order.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 
-use slab::Slab;
-
-/// What has come from a client and is not yet understood, or has to wait while a question is open.
-///
-/// One machine word while empty, which it is in an idle connection.
-#[derive(Debug, Default)]
-pub struct Inbox(Option<Box<Held>>);
-
-#[derive(Debug, Default)]
-struct Held {
-    bytes: Vec<u8>,
-    start: usize,
-}
-
-impl Inbox {
-    pub fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
-
-    /// Bytes that wait.
-    pub fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |h| h.bytes.len() - h.start)
-    }
-
-    /// Puts bytes behind those that wait.
-    pub fn append(&mut self, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
-        let held = self.0.get_or_insert_default();
-        if held.start > 0 && held.bytes.len() + bytes.len() > held.bytes.capacity() {
-            held.bytes.drain(..held.start);
-            held.start = 0;
-        }
-        held.bytes.extend_from_slice(bytes);
-    }
-
-    /// Takes everything out, to be worked on; what was not understood comes back with [`Inbox::put_back`].
-    pub fn take(&mut self) -> Taken {
-        match self.0.take() {
-            Some(held) => Taken(held),
-            None => Taken(Box::default()),
-        }
-    }
-
-    /// Gives back what [`Inbox::take`] took, less the first `used` bytes.
-    pub fn put_back(&mut self, mut taken: Taken, used: usize) {
-        taken.0.start += used;
-        if taken.0.start < taken.0.bytes.len() {
-            self.0 = Some(taken.0);
-        }
-    }
-}
-
-/// An inbox's bytes while they are worked on.
-#[derive(Debug)]
-pub struct Taken(Box<Held>);
-
-impl Taken {
-    pub fn bytes(&mut self) -> &mut [u8] {
-        let start = self.0.start;
-        self.0.bytes.get_mut(start..).unwrap_or_default()
-    }
-}
-
-/// A stretch of a shared run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slice {
-    pub run: u32,
-    pub from: u32,
-    pub to: u32,
-}
-
-impl Slice {
-    pub fn len(&self) -> usize {
-        (self.to - self.from) as usize
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.from == self.to
-    }
-}
-
-/// Encoded bytes that many connections share. Grows only at its end; freed when nothing holds it.
-#[derive(Debug, Default)]
-struct Run {
-    bytes: Vec<u8>,
-    holders: u32,
-    /// Tells it from a later run at the same index.
-    serial: u64,
-}
-
-/// Every run that is held, and a few empty buffers for the next ones.
-#[derive(Debug, Default)]
-pub struct Runs {
-    live: Slab<Run>,
-    spare: Vec<Vec<u8>>,
-    /// Their capacity in all.
-    spare_bytes: usize,
-    begun: u64,
-    /// Bytes of all runs that are held.
-    pub held: usize,
-    /// Bytes that the kernel has taken, of runs and of connections' own; counted here because every send passes by.
-    pub taken: u64,
-    /// What waits in all outboxes together, as far as they have been counted: see [`Outbox::count`].
-    pub waiting: Waits,
-}
-
-/// What waits to be sent, of many connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Waits {
-    pub bytes: usize,
-    /// Of these, those that are not shared.
-    pub own: usize,
-    /// Outboxes whose kernel would take nothing more.
-    pub blocked: usize,
-}
-
-/// Buffers kept for the next runs: enough for the channels that are busy in one turn, so that a steady state allocates
-/// nothing.
-const SPARE_RUNS: usize = 64;
-/// Their capacity in all: what is larger is given back to the allocator, as neither a huge message nor a busy hour must be
-/// remembered by its memory.
-const SPARE_CAPACITY: usize = 256 * 1024;
-
-impl Runs {
-    /// A new, empty run with one holder, and its serial number.
-    pub fn begin(&mut self) -> (u32, u64) {
-        let bytes = self.spare.pop().unwrap_or_default();
-        self.spare_bytes -= bytes.capacity();
-        self.begun += 1;
-        (
-            self.live.insert(Run {
-                bytes,
-                holders: 1,
-                serial: self.begun,
-            }) as u32,
-            self.begun,
-        )
-    }
-
-    /// Holds a run that was let go of, when others have kept it alive and it is shorter than `max`.
-    pub fn hold_again(&mut self, run: u32, serial: u64, max: usize) -> bool {
-        match self.live.get_mut(run as usize) {
-            Some(found) if found.serial == serial && found.bytes.len() < max => {
-                found.holders += 1;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Has `write` append to the run's bytes.
-    pub fn append(&mut self, run: u32, write: impl FnOnce(&mut Vec<u8>)) {
-        if let Some(run) = self.live.get_mut(run as usize) {
-            let before = run.bytes.len();
-            write(&mut run.bytes);
-            self.held += run.bytes.len() - before;
-        }
-    }
-
-    /// Length of the run in bytes.
-    pub fn len(&self, run: u32) -> usize {
-        self.live.get(run as usize).map_or(0, |run| run.bytes.len())
-    }
-
-    pub fn slice(&self, slice: Slice) -> &[u8] {
-        let run = self.live.get(slice.run as usize);
-        run.and_then(|run| run.bytes.get(slice.from as usize..slice.to as usize))
-            .unwrap_or_default()
-    }
-
-    pub fn hold(&mut self, run: u32) {
-        if let Some(run) = self.live.get_mut(run as usize) {
-            run.holders += 1;
-        }
-    }
-
-    pub fn release(&mut self, run: u32) {
-        let Some(found) = self.live.get_mut(run as usize) else {
-            return;
-        };
-        found.holders -= 1;
-        if found.holders == 0 {
-            let mut bytes = self.live.remove(run as usize).bytes;
-            self.held -= bytes.len();
-            let spare_bytes = self.spare_bytes + bytes.capacity();
-            if self.spare.len() < SPARE_RUNS && spare_bytes <= SPARE_CAPACITY {
-                self.spare_bytes = spare_bytes;
-                bytes.clear();
-                self.spare.push(bytes);
-            }
-        }
-    }
-
-    /// Runs that are held.
-    pub fn live(&self) -> usize {
-        self.live.len()
-    }
-}
+use super::runs::{Runs, Slice, Waits};
 
 /// What waits to be sent to one connection, in order. One machine word while empty.
 #[derive(Debug, Default)]
@@ -437,15 +214,6 @@ impl Outbox {
     }
 }
 
-impl Waits {
-    /// One connection's part of the sum is another one now.
-    fn replace(&mut self, old: Waits, new: Waits) {
-        self.bytes = self.bytes - old.bytes + new.bytes;
-        self.own = self.own - old.own + new.own;
-        self.blocked = self.blocked - old.blocked + new.blocked;
-    }
-}
-
 impl Queued {
     fn count(&mut self, runs: &mut Runs) {
         let now = Waits {
@@ -500,6 +268,7 @@ fn write_once(mut write: impl FnMut() -> io::Result<usize>) -> io::Result<usize>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buffers::Inbox;
 
     /// Takes at most `room` bytes, then would block.
     struct Sink {
@@ -556,23 +325,6 @@ mod tests {
     fn an_idle_connection_owns_two_words() {
         assert_eq!(size_of::<Inbox>() + size_of::<Outbox>(), 16);
         assert_eq!(size_of::<Piece>(), 32);
-    }
-
-    #[test]
-    fn an_inbox_gives_back_what_was_not_used() {
-        let mut inbox = Inbox::default();
-        inbox.append(b"abc");
-        inbox.append(b"def");
-        let mut taken = inbox.take();
-        assert_eq!(taken.bytes(), b"abcdef");
-        assert!(inbox.is_empty());
-        inbox.put_back(taken, 4);
-        inbox.append(b"g");
-        assert_eq!(inbox.len(), 3);
-        let mut taken = inbox.take();
-        assert_eq!(taken.bytes(), b"efg");
-        inbox.put_back(taken, 3);
-        assert!(inbox.is_empty());
     }
 
     #[test]

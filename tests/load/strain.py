@@ -2,7 +2,7 @@
 """What others feel while the server is under strain, measured: a standing connection's round trips while a crowd leaves at
 once or rushes in through a slow authorizer, acceptance at the limit on file descriptors, and stalled readers' memory.
 
-    tests/strain.py [limit] [leave] [rush] [stalled]
+    tests/load/strain.py [limit] [leave] [rush] [stalled]
 
 Crowd, prober and authorizer are processes of their own. Best on a machine that does nothing else; what WSIFY_BIN names
 is measured, or what cargo built last.
@@ -15,6 +15,9 @@ import socket
 import sys
 import threading
 import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from harness.server import Server, upgrade
 from harness.ws import command, text

@@ -2,7 +2,7 @@
 //!
 //! The allocator that counts (`allocation_counter`) counts for each thread, so tests may run side by side.
 
-#[path = "../benches/million/puppet.rs"]
+#[path = "../../benches/million/puppet.rs"]
 #[expect(dead_code, reason = "the bench needs more of it")]
 mod puppet;
 

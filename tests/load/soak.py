@@ -2,7 +2,7 @@
 """Months in minutes: a crowd that comes and goes in every way there is, and a server that must look at its end as it did
 after its first minute: the same memory, and when everybody has left no descriptor, channel or byte more than before.
 
-    tests/soak.py [--minutes 20] [--connections 2000] [--seed 1] [-- flags of wsify]
+    tests/load/soak.py [--minutes 20] [--connections 2000] [--seed 1] [-- flags of wsify]
 
 What WSIFY_BIN names is tested, or what cargo built last. The last line is the verdict, and so is the exit status.
 """
@@ -19,6 +19,9 @@ import struct
 import sys
 import time
 from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from harness.net import request
 from harness.server import Server, upgrade

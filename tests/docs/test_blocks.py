@@ -1,5 +1,5 @@
 """Every block of commands in README.md and docs/, run as it is printed but for ports, paths and time. A block behind
-`<!-- test: NAME -->` is run by `test_NAME`; tests/documentation.rs looks that each block has one."""
+`<!-- test: NAME -->` is run by `test_NAME`; tests/source/documentation.rs looks that each block has one."""
 
 import hmac
 import http.client
@@ -413,23 +413,24 @@ def test_metrics(serve, shell):
 # -- docs/performance.md and docs/hacking.md: what takes too long to run has to be there
 
 
-def benches():
-    return re.findall(r'\[\[bench\]\]\nname = "(\w+)"', (ROOT / "Cargo.toml").read_text())
+def named(kind):
+    """The targets of this kind that Cargo.toml names."""
+    return re.findall(rf'\[\[{kind}\]\]\nname = "(\w+)"', (ROOT / "Cargo.toml").read_text())
 
 
 def test_bench_versus():
     (line,) = commands("bench_versus")
-    assert line.split()[-1] in benches()
+    assert line.split()[-1] in named("bench")
 
 
 def test_benches():
     for line in commands("benches"):
-        assert re.match(r"cargo bench --bench (\w+)", line)[1] in benches(), line
+        assert re.match(r"cargo bench --bench (\w+)", line)[1] in named("bench"), line
     assert (ROOT / "benches" / "versus" / "client" / "fanout.rs").is_file()
 
 
 def test_cargo():
-    targets = {path.stem for path in (ROOT / "tests").glob("*.rs")} | {path.parent.name for path in (ROOT / "tests").glob("*/main.rs")}
+    targets = {path.parent.name for path in (ROOT / "tests").glob("*/main.rs")} | set(named("test"))
     profiles = re.findall(r"\[profile\.(\w+)\]", (ROOT / "Cargo.toml").read_text())
     for line in commands("cargo"):
         for test in re.findall(r"--test (\w+)", line):

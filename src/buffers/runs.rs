@@ -1,0 +1,148 @@
+//! Encoded bytes that many connections share, and the sum of what all outboxes hold.
+
+use slab::Slab;
+
+/// A stretch of a shared run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    pub run: u32,
+    pub from: u32,
+    pub to: u32,
+}
+
+impl Slice {
+    pub fn len(&self) -> usize {
+        (self.to - self.from) as usize
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.from == self.to
+    }
+}
+
+/// Encoded bytes that many connections share. Grows only at its end; freed when nothing holds it.
+#[derive(Debug, Default)]
+struct Run {
+    bytes: Vec<u8>,
+    holders: u32,
+    /// Tells it from a later run at the same index.
+    serial: u64,
+}
+
+/// Every run that is held, and a few empty buffers for the next ones.
+#[derive(Debug, Default)]
+pub struct Runs {
+    live: Slab<Run>,
+    spare: Vec<Vec<u8>>,
+    /// Their capacity in all.
+    spare_bytes: usize,
+    begun: u64,
+    /// Bytes of all runs that are held.
+    pub held: usize,
+    /// Bytes that the kernel has taken, of runs and of connections' own; counted here because every send passes by.
+    pub taken: u64,
+    /// What waits in all outboxes together, as far as they have been counted: see [`Outbox::count`].
+    pub waiting: Waits,
+}
+
+/// What waits to be sent, of many connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waits {
+    pub bytes: usize,
+    /// Of these, those that are not shared.
+    pub own: usize,
+    /// Outboxes whose kernel would take nothing more.
+    pub blocked: usize,
+}
+
+/// Buffers kept for the next runs: enough for the channels that are busy in one turn, so that a steady state allocates
+/// nothing.
+const SPARE_RUNS: usize = 64;
+/// Their capacity in all: what is larger is given back to the allocator, as neither a huge message nor a busy hour must be
+/// remembered by its memory.
+const SPARE_CAPACITY: usize = 256 * 1024;
+
+impl Runs {
+    /// A new, empty run with one holder, and its serial number.
+    pub fn begin(&mut self) -> (u32, u64) {
+        let bytes = self.spare.pop().unwrap_or_default();
+        self.spare_bytes -= bytes.capacity();
+        self.begun += 1;
+        (
+            self.live.insert(Run {
+                bytes,
+                holders: 1,
+                serial: self.begun,
+            }) as u32,
+            self.begun,
+        )
+    }
+
+    /// Holds a run that was let go of, when others have kept it alive and it is shorter than `max`.
+    pub fn hold_again(&mut self, run: u32, serial: u64, max: usize) -> bool {
+        match self.live.get_mut(run as usize) {
+            Some(found) if found.serial == serial && found.bytes.len() < max => {
+                found.holders += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Has `write` append to the run's bytes.
+    pub fn append(&mut self, run: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(run) = self.live.get_mut(run as usize) {
+            let before = run.bytes.len();
+            write(&mut run.bytes);
+            self.held += run.bytes.len() - before;
+        }
+    }
+
+    /// Length of the run in bytes.
+    pub fn len(&self, run: u32) -> usize {
+        self.live.get(run as usize).map_or(0, |run| run.bytes.len())
+    }
+
+    pub fn slice(&self, slice: Slice) -> &[u8] {
+        let run = self.live.get(slice.run as usize);
+        run.and_then(|run| run.bytes.get(slice.from as usize..slice.to as usize))
+            .unwrap_or_default()
+    }
+
+    pub fn hold(&mut self, run: u32) {
+        if let Some(run) = self.live.get_mut(run as usize) {
+            run.holders += 1;
+        }
+    }
+
+    pub fn release(&mut self, run: u32) {
+        let Some(found) = self.live.get_mut(run as usize) else {
+            return;
+        };
+        found.holders -= 1;
+        if found.holders == 0 {
+            let mut bytes = self.live.remove(run as usize).bytes;
+            self.held -= bytes.len();
+            let spare_bytes = self.spare_bytes + bytes.capacity();
+            if self.spare.len() < SPARE_RUNS && spare_bytes <= SPARE_CAPACITY {
+                self.spare_bytes = spare_bytes;
+                bytes.clear();
+                self.spare.push(bytes);
+            }
+        }
+    }
+
+    /// Runs that are held.
+    pub fn live(&self) -> usize {
+        self.live.len()
+    }
+}
+
+impl Waits {
+    /// One connection's part of the sum is another one now.
+    pub(super) fn replace(&mut self, old: Waits, new: Waits) {
+        self.bytes = self.bytes - old.bytes + new.bytes;
+        self.own = self.own - old.own + new.own;
+        self.blocked = self.blocked - old.blocked + new.blocked;
+    }
+}
