@@ -54,6 +54,8 @@
 //! wire/answer.rs           the JSON that clients are sent: answers, errors, contents with their channel
 //! wire/answer_fields.rs    what the authorizer's answer may say besides yes and no
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
+//! wire/nodes.rs            which nodes redis names: redirections, answers of sentinels
+//! wire/cluster_view.rs     how a node sees its cluster
 //! wire/slot.rs             the slot of a channel in a redis cluster
 //! wire/resp.rs             commands to redis, and its replies
 //!

@@ -17,7 +17,7 @@ use std::{fs, path::Path};
 type Target = (&'static str, fn(&[u8]));
 
 /// Each target in `fuzz/fuzz_targets`, and what it calls.
-const TARGETS: [Target; 11] = [
+const TARGETS: [Target; 12] = [
     ("answer", wsify::authorizer::fuzz),
     ("command", wsify::wire::command::fuzz),
     ("forwarded", wsify::wire::forwarded::fuzz),
@@ -26,6 +26,7 @@ const TARGETS: [Target; 11] = [
     ("http", wsify::wire::http::fuzz),
     ("hub", language::play),
     ("message", wsify::wire::message::fuzz),
+    ("nodes", wsify::wire::nodes::fuzz),
     ("origins", wsify::wire::origins::fuzz),
     ("proxy_protocol", wsify::wire::proxy_protocol::fuzz),
     ("resp", wsify::wire::resp::fuzz),

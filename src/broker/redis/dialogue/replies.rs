@@ -51,8 +51,8 @@ impl Meaning {
                 Meaning::Error(text.chars().take(LONGEST_REASON).collect())
             }
             RedisReply::Subscribed => Meaning::Subscribed,
-            RedisReply::Unsubscribed => Meaning::Unsubscribed,
-            RedisReply::Role(range) => Meaning::Role(match bytes.get(range.clone()) {
+            RedisReply::Unsubscribed(_) => Meaning::Unsubscribed,
+            RedisReply::Role { name, .. } => Meaning::Role(match bytes.get(name.clone()) {
                 Some(b"master") => Role::Master,
                 Some(b"slave") => Role::Replica,
                 _ => Role::Sentinel,
