@@ -9,6 +9,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::clock::Millis;
 use crate::wire::answer_fields::{AnswerFields, Asked, NewState};
 use crate::wire::channel_name::ChannelName;
 
@@ -35,6 +36,8 @@ pub enum Effect {
 #[derive(Debug)]
 pub struct Publication {
     pub from: ConnId,
+    /// When it was first handed out.
+    pub since: Millis,
     pub channel: ChannelName,
     /// JSON, as it was sent.
     pub content: Box<[u8]>,

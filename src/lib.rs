@@ -132,10 +132,24 @@
 //! broker/news.rs           what it tells the hub
 //! broker/link.rs           one connection to it: bytes in and out, broken, made anew, back-off
 //! broker/socket.rs         the socket below it: TCP, unix or TLS; the lookup of a name
-//! broker/redis/mod.rs      two links, one that publishes and one that listens; what the log says of them
-//! broker/redis/dialogue/mod.rs       what is said on them, without I/O: what is outstanding, which answer it had
-//! broker/redis/dialogue/commands.rs  publications and subscriptions become commands
-//! broker/redis/dialogue/replies.rs   the greeting, and what each reply means
+//! broker/redis/mod.rs      the links to redis, and the bytes on them
+//! broker/redis/journal.rs  what the log says of redis
+//! broker/redis/topology/mod.rs        which servers there are, without I/O: one, a watched master, a cluster's masters
+//! broker/redis/topology/links.rs      the links that there should be, by name
+//! broker/redis/topology/masters.rs    commands go to masters, and what these say is taken in order
+//! broker/redis/topology/watched.rs    the master that sentinels name: followed, left
+//! broker/redis/topology/sentinels.rs  what sentinels have said, and which master follows
+//! broker/redis/topology/clustered.rs  the masters of a cluster: found, followed, left
+//! broker/redis/topology/cluster.rs    what is known of a cluster, and when a node is asked for its view
+//! broker/redis/topology/slots.rs      which shard has which slot
+//! broker/redis/scout.rs    a link that asks a sentinel for the master, or a node for its view
+//! broker/redis/dialogue/mod.rs        what is said to a master on two links, without I/O
+//! broker/redis/dialogue/values.rs     its values: what a link is for, what is awaited, what comes of a reply
+//! broker/redis/dialogue/commands.rs   publications and subscriptions become commands
+//! broker/redis/dialogue/replies.rs    the greeting, and what each reply means
+//! broker/redis/dialogue/sharded.rs    what only a node of a cluster says
+//! broker/redis/conversation.rs        one link: what is to be sent, which answers are awaited
+//! broker/redis/meaning.rs  what a reply says, whatever was asked
 //! tls.rs                   which certificates of the authorizer and redis are trusted
 //!
 //! listener.rs              TCP and unix listeners, and the clients' sockets that they accept
@@ -163,7 +177,8 @@
 //! broker -> clock, config, effect, log, random, wire
 //! authorizer -> effect, fd_table, secret, tls, wire
 //! config -> authorizer, log, secret, wire
-//! effect, playground -> wire
+//! effect -> clock, wire
+//! playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
 //! buffers, clock, fd_table, metrics, quickstart, secret, tls, wire -> nothing

@@ -5,13 +5,13 @@
 use std::ops::{Range, RangeInclusive};
 use std::rc::Rc;
 
-use crate::effect::{ConnId, Receipt, ShardId, SubscriptionId};
+use crate::effect::{ConnId, Publication, Receipt, ShardId, SubscriptionId};
 
 /// What has happened at the broker.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum News {
-    /// A shard has this name from now on, and its links are away.
-    Shard(ShardId, Rc<str>),
+    /// A shard has this name from now on, and its links are away; or it exists no more.
+    Shard(ShardId, Option<Rc<str>>),
     /// The channels of these slots are this shard's from now on, or no shard's. Nothing of them is subscribed.
     Slots(RangeInclusive<u16>, Option<ShardId>),
     /// The shard takes what is published from now on, or not.
@@ -19,6 +19,8 @@ pub enum News {
     /// The shard brings what is subscribed from now on, with nothing subscribed yet; or not.
     Listening(ShardId, bool),
     Published(ConnId, Receipt),
+    /// It was not published, and may be now.
+    Returned(Publication),
     Subscribed(SubscriptionId, Receipt),
     /// Something was published. It comes again until it is taken.
     Message(Message),
@@ -29,6 +31,8 @@ pub enum News {
 /// Where a message lies.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Message {
+    /// On which link.
+    pub link: usize,
     pub channel: Range<usize>,
     pub content: Range<usize>,
     /// Bytes with all that belongs to it.

@@ -142,8 +142,8 @@ flags! {
         kind: ValueKind::Url,
         value: "URL",
         default: "",
-        about: "where redis is: redis://[user:pass@]host[:port][/db], or rediss:// for TLS; needed with \
-                --broker-driver redis",
+        about: "where redis is: redis://[user:pass@]host[:port][/db], rediss:// for TLS, redis-sentinel:// or \
+                redis-cluster://; needed with --broker-driver redis",
     };
     broker_prefix: BROKER_PREFIX = Flag {
         name: "broker-prefix",

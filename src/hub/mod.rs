@@ -61,7 +61,7 @@ use self::publish::Publisher;
 use self::shards::Shards;
 use crate::clock::Millis;
 use crate::connection::{Awaits, Ending, Peer, Stream, Suspended};
-use crate::effect::{Answer, ConnId, Effect, Receipt, ShardId, SubscriptionId};
+use crate::effect::{Answer, ConnId, Effect, Publication, Receipt, ShardId, SubscriptionId};
 use crate::metrics::Metrics;
 
 /// Connections released from waiting for a channel between two polls.
@@ -143,6 +143,7 @@ impl<S: Stream> Hub<S> {
             }
         }
         self.channels.restore(self.clock.now);
+        publish::retry(self);
         turn::again(self, buffer);
     }
 
@@ -196,8 +197,8 @@ impl<S: Stream> Hub<S> {
         self.channels.subscriptions.share(Shards::new(prefix));
     }
 
-    /// A shard has this name from now on, and its links are away.
-    pub fn name_shard(&mut self, shard: ShardId, name: Rc<str>) {
+    /// A shard has this name from now on, and its links are away; or it exists no more.
+    pub fn name_shard(&mut self, shard: ShardId, name: Option<Rc<str>>) {
         if let Some(shards) = self.channels.subscriptions.shards_mut() {
             shards.name(shard, name);
         }
@@ -238,6 +239,11 @@ impl<S: Stream> Hub<S> {
     pub fn receipt(&mut self, id: ConnId, receipt: Receipt) {
         publish::confirmed(self, id, receipt);
         settle::settle(self, id);
+    }
+
+    /// What was to be published was not, and may be now.
+    pub fn returned(&mut self, publication: Publication) {
+        publish::again(self, publication);
     }
 
     /// Something was published, here or elsewhere: JSON. Returns false when it cannot be taken yet, because too much is
@@ -331,6 +337,7 @@ impl<S: Stream> Hub<S> {
             self.agenda.next_deadline(),
             self.drain.as_ref().and_then(DrainPlan::next),
             self.channels.subscriptions.next_deadline(),
+            publish::next_deadline(self),
             self.listeners.access_log.next_deadline(),
         ]
         .into_iter()

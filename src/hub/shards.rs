@@ -91,8 +91,11 @@ impl Shards {
         })
     }
 
-    /// A shard is counted under this name from now on, and its links are away.
-    pub fn name(&mut self, id: ShardId, name: Rc<str>) {
+    /// A shard is counted under this name from now on, and its links are away; or it exists no more.
+    pub fn name(&mut self, id: ShardId, name: Option<Rc<str>>) {
+        let Some(name) = name else {
+            return self.change(id, |shard| *shard = Shard::default());
+        };
         let known = self.names.iter().position(|named| named.name == name);
         let at = known.or_else(|| {
             let room = self.names.len() < MOST_NAMES;
@@ -242,7 +245,7 @@ mod tests {
     fn cluster() -> Shards {
         let mut shards = Shards::new(Some("app:".into()));
         for (id, slots) in [(ONE, 0..=8_191), (TWO, 8_192..=16_383)] {
-            shards.name(id, format!("node {}", id.0).into());
+            shards.name(id, Some(format!("node {}", id.0).into()));
             shards.assign(slots, Some(id), 1);
             shards.set_publishing(id, true);
             assert!(!shards.are_complete());
@@ -310,7 +313,7 @@ mod tests {
         for name in ["a", "b", "a"] {
             shards.set_publishing(ONE, false);
             shards.set_listening(ONE, false, 1);
-            shards.name(ONE, name.into());
+            shards.name(ONE, Some(name.into()));
             shards.set_publishing(ONE, true);
             shards.set_listening(ONE, true, 1);
         }
@@ -321,7 +324,7 @@ mod tests {
             .collect();
         assert_eq!(shown, [("a", Some(true), 1), ("b", None, 0)]);
         for number in 0..MOST_NAMES * 2 {
-            shards.name(ONE, number.to_string().into());
+            shards.name(ONE, Some(number.to_string().into()));
         }
         assert_eq!(shards.gauges().len(), MOST_NAMES);
     }

@@ -19,7 +19,7 @@ use super::slots::Walk;
 use crate::buffers::Runs;
 use crate::clock::Clock;
 use crate::connection::Stream;
-use crate::effect::Effect;
+use crate::effect::{Effect, Publication};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::random::Random;
@@ -34,6 +34,8 @@ pub struct Hub<S> {
     pub(super) usage: Usage,
     pub(super) agenda: Agenda,
     pub(super) effects: VecDeque<Effect>,
+    /// What is to be published once its channel's shard is there again.
+    pub(super) returned: VecDeque<Publication>,
     pub(super) listeners: Listeners,
     /// A graceful stop is under way.
     pub(super) drain: Option<DrainPlan>,
@@ -69,6 +71,7 @@ impl<S: Stream> Hub<S> {
             },
             agenda: Agenda::default(),
             effects: VecDeque::new(),
+            returned: VecDeque::new(),
             listeners: Listeners::new(settings.access_log, metrics, log),
             drain: None,
             drivers: DriverGauges::default(),

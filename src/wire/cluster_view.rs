@@ -43,6 +43,16 @@ pub enum ViewForm {
     Slots,
 }
 
+impl ViewForm {
+    /// The command.
+    pub fn question(self) -> [&'static [u8]; 2] {
+        match self {
+            ViewForm::Shards => [b"CLUSTER", b"SHARDS"],
+            ViewForm::Slots => [b"CLUSTER", b"SLOTS"],
+        }
+    }
+}
+
 /// The answer to such a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ViewAnswer {
@@ -56,7 +66,7 @@ pub enum ViewAnswer {
 /// # Errors
 /// It is no view, or has no end.
 pub fn read_view(form: ViewForm, bytes: &[u8]) -> Result<Option<(ViewAnswer, usize)>, Malformed> {
-    let mut reader = Reader {
+    let mut reader = ViewReader {
         bytes,
         at: 0,
         parts: 0,
@@ -67,66 +77,66 @@ pub fn read_view(form: ViewForm, bytes: &[u8]) -> Result<Option<(ViewAnswer, usi
             let text = String::from_utf8_lossy(text).into_owned();
             return Ok(Some((ViewAnswer::Refused(text), reader.at)));
         }
-        (Ok(RedisValue::Array(count)), ViewForm::Shards) => reader.list(count, Reader::shard),
-        (Ok(RedisValue::Array(count)), ViewForm::Slots) => reader.list(count, Reader::stretch),
+        (Ok(RedisValue::Array(count)), ViewForm::Shards) => reader.list(count, ViewReader::shard),
+        (Ok(RedisValue::Array(count)), ViewForm::Slots) => reader.list(count, ViewReader::stretch),
         (Ok(_), _) => return Err(Malformed),
         (Err(stop), _) => Err(stop),
     };
     match view {
         Ok(view) => Ok(Some((ViewAnswer::View(view), reader.at))),
-        Err(Stop::Malformed) => Err(Malformed),
-        Err(Stop::Short) if bytes.len() >= MAX_VIEW => Err(Malformed),
-        Err(Stop::Short) => Ok(None),
+        Err(Unread::Malformed) => Err(Malformed),
+        Err(Unread::Short) if bytes.len() >= MAX_VIEW => Err(Malformed),
+        Err(Unread::Short) => Ok(None),
     }
 }
 
 /// Why reading stops.
-enum Stop {
+enum Unread {
     /// More bytes are needed.
     Short,
     Malformed,
 }
 
-impl From<Malformed> for Stop {
-    fn from(_: Malformed) -> Stop {
-        Stop::Malformed
+impl From<Malformed> for Unread {
+    fn from(_: Malformed) -> Unread {
+        Unread::Malformed
     }
 }
 
-struct Reader<'b> {
+struct ViewReader<'b> {
     bytes: &'b [u8],
     at: usize,
     /// Shards, nodes and stretches so far.
     parts: usize,
 }
 
-impl Reader<'_> {
-    fn value(&mut self) -> Result<RedisValue, Stop> {
-        let (value, end) = resp::value(self.bytes, self.at)?.ok_or(Stop::Short)?;
+impl ViewReader<'_> {
+    fn value(&mut self) -> Result<RedisValue, Unread> {
+        let (value, end) = resp::value(self.bytes, self.at)?.ok_or(Unread::Short)?;
         self.at = end;
         Ok(value)
     }
 
-    fn count(&mut self) -> Result<usize, Stop> {
+    fn count(&mut self) -> Result<usize, Unread> {
         match self.value()? {
             RedisValue::Array(count) => Ok(count),
-            _ => Err(Stop::Malformed),
+            _ => Err(Unread::Malformed),
         }
     }
 
     /// How many pairs an array has.
-    fn pairs(&mut self) -> Result<usize, Stop> {
+    fn pairs(&mut self) -> Result<usize, Unread> {
         let count = self.count()?;
         match count % 2 {
             0 => Ok(count / 2),
-            _ => Err(Stop::Malformed),
+            _ => Err(Unread::Malformed),
         }
     }
 
-    fn part(&mut self) -> Result<(), Stop> {
+    fn part(&mut self) -> Result<(), Unread> {
         self.parts = self.parts.saturating_add(1);
         match self.parts > MAX_PARTS {
-            true => Err(Stop::Malformed),
+            true => Err(Unread::Malformed),
             false => Ok(()),
         }
     }
@@ -134,8 +144,8 @@ impl Reader<'_> {
     fn list<T>(
         &mut self,
         count: usize,
-        mut read: impl FnMut(&mut Self) -> Result<T, Stop>,
-    ) -> Result<Vec<T>, Stop> {
+        mut read: impl FnMut(&mut Self) -> Result<T, Unread>,
+    ) -> Result<Vec<T>, Unread> {
         // Memory follows what has come.
         let mut items = Vec::new();
         for _ in 0..count {
@@ -145,11 +155,11 @@ impl Reader<'_> {
         Ok(items)
     }
 
-    fn text(&mut self) -> Result<&str, Stop> {
+    fn text(&mut self) -> Result<&str, Unread> {
         let range = match self.value()? {
             RedisValue::Text(range) => range,
             RedisValue::Null => return Ok(""),
-            _ => return Err(Stop::Malformed),
+            _ => return Err(Unread::Malformed),
         };
         let text = self.bytes.get(range).unwrap_or_default();
         // What is no text names nothing.
@@ -157,35 +167,35 @@ impl Reader<'_> {
     }
 
     /// A port: a number. What is none is 0.
-    fn port(&mut self) -> Result<u16, Stop> {
+    fn port(&mut self) -> Result<u16, Unread> {
         match self.value()? {
             RedisValue::Number(port) => Ok(port.try_into().unwrap_or_default()),
-            _ => Err(Stop::Malformed),
+            _ => Err(Unread::Malformed),
         }
     }
 
-    fn slots(&mut self) -> Result<RangeInclusive<u16>, Stop> {
+    fn slots(&mut self) -> Result<RangeInclusive<u16>, Unread> {
         let mut slot = || match self.value()? {
             RedisValue::Number(slot) => Ok(slot),
-            _ => Err(Stop::Malformed),
+            _ => Err(Unread::Malformed),
         };
         let (first, last) = (slot()?, slot()?);
         let slots = u16::try_from(first).ok().zip(u16::try_from(last).ok());
-        let (first, last) = slots.ok_or(Stop::Malformed)?;
+        let (first, last) = slots.ok_or(Unread::Malformed)?;
         match first <= last && last < SLOTS {
             true => Ok(first..=last),
-            false => Err(Stop::Malformed),
+            false => Err(Unread::Malformed),
         }
     }
 
-    fn skip(&mut self) -> Result<(), Stop> {
+    fn skip(&mut self) -> Result<(), Unread> {
         let end = resp::skip(self.bytes, self.at, 1, MAX_ASIDE)?;
-        self.at = end.ok_or(Stop::Short)?;
+        self.at = end.ok_or(Unread::Short)?;
         Ok(())
     }
 
     /// Names and values in turn: `slots` and `nodes`.
-    fn shard(&mut self) -> Result<ViewShard, Stop> {
+    fn shard(&mut self) -> Result<ViewShard, Unread> {
         let mut shard = ViewShard::default();
         let mut offline = None;
         for _ in 0..self.pairs()? {
@@ -193,11 +203,11 @@ impl Reader<'_> {
             match self.text()? {
                 "slots" => {
                     let count = self.pairs()?;
-                    shard.slots = self.list(count, Reader::slots)?;
+                    shard.slots = self.list(count, ViewReader::slots)?;
                 }
                 "nodes" => {
                     let count = self.count()?;
-                    for named in self.list(count, Reader::node)? {
+                    for named in self.list(count, ViewReader::node)? {
                         // A master that has failed stays in the list, beside the one that has replaced it.
                         match (named.node, named.master, named.online) {
                             (Some(node), true, true) => shard.master = Some(node),
@@ -215,7 +225,7 @@ impl Reader<'_> {
     }
 
     /// A node of `CLUSTER SHARDS`: names and values in turn.
-    fn node(&mut self) -> Result<NamedNode, Stop> {
+    fn node(&mut self) -> Result<NamedNode, Unread> {
         let (mut ip, mut endpoint) = (String::new(), None);
         let (mut port, mut tls_port) = (0, None);
         let (mut master, mut online) = (false, false);
@@ -246,8 +256,8 @@ impl Reader<'_> {
     }
 
     /// A node of `CLUSTER SLOTS`: its host, its port, and what has no meaning here. `None`: its address is none.
-    fn listed(&mut self) -> Result<Option<Node>, Stop> {
-        let aside = self.count()?.checked_sub(2).ok_or(Stop::Malformed)?;
+    fn listed(&mut self) -> Result<Option<Node>, Unread> {
+        let aside = self.count()?.checked_sub(2).ok_or(Unread::Malformed)?;
         let host = self.text()?.to_owned();
         let port = self.port()?;
         for _ in 0..aside {
@@ -259,10 +269,10 @@ impl Reader<'_> {
     }
 
     /// An item of `CLUSTER SLOTS`: the first slot and the last, the master, its replicas.
-    fn stretch(&mut self) -> Result<ViewShard, Stop> {
-        let nodes = self.count()?.checked_sub(2).ok_or(Stop::Malformed)?;
+    fn stretch(&mut self) -> Result<ViewShard, Unread> {
+        let nodes = self.count()?.checked_sub(2).ok_or(Unread::Malformed)?;
         let slots = self.slots()?;
-        let mut nodes = self.list(nodes, Reader::listed)?.into_iter();
+        let mut nodes = self.list(nodes, ViewReader::listed)?.into_iter();
         Ok(ViewShard {
             slots: vec![slots],
             master: nodes.next().flatten(),

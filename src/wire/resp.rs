@@ -114,12 +114,10 @@ pub fn read(bytes: &[u8]) -> Result<Option<(RedisReply, usize)>, Malformed> {
                 content: *start..*end,
             },
             (b"subscribe" | b"ssubscribe", _) => RedisReply::Subscribed,
-            (b"unsubscribe" | b"sunsubscribe", [channel, ..]) => {
-                RedisReply::Unsubscribed(match channel {
-                    RangeFrame::BulkString((from, to)) => *from..*to,
-                    _ => 0..0,
-                })
+            (b"unsubscribe" | b"sunsubscribe", [RangeFrame::BulkString((from, to)), ..]) => {
+                RedisReply::Unsubscribed(*from..*to)
             }
+            (b"unsubscribe" | b"sunsubscribe", _) => RedisReply::Unsubscribed(0..0),
             // What a subscriber's PING is answered with.
             (b"pong", _) => RedisReply::Done,
             _ => return Err(Malformed),

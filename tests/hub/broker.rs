@@ -60,7 +60,7 @@ impl Broker {
     /// A house that shares its channels, with both links up.
     pub fn up(house: &mut House) -> Broker {
         house.hub.share(None);
-        house.hub.name_shard(ShardId(0), "redis".into());
+        house.hub.name_shard(ShardId(0), Some("redis".into()));
         house.hub.assign_slots(0..=0, Some(ShardId(0)));
         let mut broker = Broker::default();
         broker.mend_publishing(house);
@@ -80,7 +80,7 @@ impl Broker {
         let now = house.hub.clock.now;
         for effect in house.effects.drain(..) {
             match effect {
-                Effect::Publish(publication) => self.dialogue.publish(&publication, now),
+                Effect::Publish(publication) => self.dialogue.publish(publication, now),
                 Effect::Subscribe(wanted) => self.dialogue.subscribe(wanted, now),
                 Effect::Unsubscribe(channel) => self.dialogue.unsubscribe(channel, now),
                 other => unreachable!("the house keeps {other:?}"),
@@ -270,7 +270,7 @@ impl Broker {
     pub fn is_quiet(&self) -> bool {
         let ways = [&self.publisher, &self.listener];
         let quiet = |way: &Way| way.commands.is_empty() && way.replies.is_empty();
-        ways.into_iter().all(quiet) && !self.dialogue.has_news()
+        ways.into_iter().all(quiet)
     }
 
     /// Everything takes its course, until nothing is under way.
