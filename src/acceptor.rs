@@ -3,9 +3,10 @@
 //! Owns: the listeners, the limit on open sockets, the pause after a failure. Knows: the hub's doors, and how the poll's
 //! tokens name listeners and connections. Never knows: a request, a WebSocket.
 //!
-//! Decision: at the limit on file descriptors new connections wait in the kernel's queue while idle HTTP connections are
-//! evicted, over answering `503` on a reserved descriptor. Because the next connection may be a probe of `/health`, and
-//! the idle ones may never send a request. `--max-connections` is the hub's to enforce: that is where the `503` comes from.
+//! Decision: at the limit on file descriptors, new connections wait in the kernel's queue while idle HTTP connections
+//! are evicted. Chosen over answering `503` on a reserved descriptor, because the next connection may be a probe of
+//! `/health`. The idle ones may never send a request. `--max-connections` is the hub's to enforce: that is where the
+//! `503` comes from.
 
 use std::fmt::Display;
 use std::io;
@@ -46,7 +47,7 @@ pub struct Acceptor {
 impl Acceptor {
     /// An acceptor for at most `max_sockets` connections, of which `reserved` never are WebSockets.
     ///
-    /// Evicts at most a quarter of `reserved` in one turn, so that a new connection has some turns for its request.
+    /// Evicts at most a quarter of `reserved` in one turn, so that a new connection has several turns for its request.
     pub fn new(
         listeners: Vec<Listener>,
         max_sockets: usize,
@@ -104,7 +105,11 @@ impl Acceptor {
                     Err(e) if listener::is_of_one_connection(&e) => {}
                     Err(e) => {
                         self.paused_until = now + PAUSE;
-                        self.warn(now, "connections cannot be accepted for now", &e);
+                        self.warn(
+                            now,
+                            "cannot accept connections for now: the server tries again",
+                            &e,
+                        );
                         return;
                     }
                 }
@@ -123,7 +128,7 @@ impl Acceptor {
             self.paused_until = now + PAUSE;
         }
         let message = "the limit on file descriptors is reached: idle HTTP connections are closed to accept new ones; \
-                       raise it (ulimit -n)";
+                       raise the limit (ulimit -n)";
         let open = format!("{} connections are open", hub.connections());
         self.warn(now, message, &open);
     }
@@ -148,7 +153,7 @@ impl Acceptor {
             registered.inspect_err(|_| hub.fail(id))
         });
         if let Err(e) = admitted {
-            self.warn(hub.clock.now, "a connection cannot be served", &e);
+            self.warn(hub.clock.now, "cannot serve a connection", &e);
         }
     }
 

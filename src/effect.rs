@@ -3,30 +3,34 @@
 //! Owns: nothing. Knows: how a connection is named, what may be asked and answered. Never knows: what carries a value
 //! across, or when.
 //!
-//! Each `Ask`, `Publish` and `Subscribe` is answered once, whatever becomes of it: a connection that waits for the answer
-//! has no deadline of its own. Only an `Ask` that was followed by `Withdraw` may stay unanswered.
+//! Each `Ask`, `Publish` and `Subscribe` is answered once, whether it succeeds or not. A connection that waits for the
+//! answer has no deadline of its own. Only an `Ask` that was followed by `Withdraw` may stay unanswered.
+//!
+//! A question that failed comes back with its answer, so that it can be asked again without a copy.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::clock::Millis;
-use crate::wire::answer_fields::{AnswerFields, Asked, NewState};
+use crate::wire::answer_fields::{AnswerFields, Asked, WrongField};
 use crate::wire::channel_name::ChannelName;
 
-/// A connection's name inside the process. What comes back late (an event, a verdict, a receipt) is looked up by it: a
-/// slot's new connection has another generation, and is never mistaken for the old one.
+/// A connection's name inside the process. Late events, verdicts and receipts are looked up by it. A slot's new
+/// connection has another generation, so it is never mistaken for the old one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnId {
     pub slot: u32,
     pub generation: u32,
 }
 
-/// What the hub wants from outside. Rare things only: what is delivered to members never leaves the hub.
+/// A request of the hub to a driver. Deliveries to members are none: they never leave the hub.
 #[derive(Debug)]
 pub enum Effect {
     Ask(Question),
-    /// The connection wants no answer to its question any more. If that has not been put yet, it never is.
+    /// The connection no longer needs an answer to its question. A question that was not sent yet is never sent.
     Withdraw(ConnId),
+    /// Questions that have not been put are answered now: unavailable, and never put.
+    Recall,
     Publish(Publication),
     Subscribe(Subscription),
     Unsubscribe(ChannelName),
@@ -61,14 +65,14 @@ pub struct SubscriptionId {
     pub serial: u64,
 }
 
-/// What became of what the broker was asked for.
+/// The broker's answer to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Receipt {
-    /// It has done it.
+    /// Done.
     Confirmed,
-    /// It would not, and why, in its own words.
+    /// The broker refused; the broker's error message.
     Refused(Rc<str>),
-    /// It is not known whether it did.
+    /// Whether it was done is unknown.
     Failed,
 }
 
@@ -80,9 +84,11 @@ pub struct Question {
     pub asked: Asked,
     /// The JSON that is posted.
     pub body: Vec<u8>,
+    /// It is put in no batch with others.
+    pub alone: bool,
 }
 
-/// What the authorizer says. An answer, not a `Result`: no is as good an answer as yes.
+/// The authorizer's decision. Not a `Result`: a denial is no error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// `200`.
@@ -103,24 +109,30 @@ impl Verdict {
     }
 }
 
-/// What came of a question.
+/// The answer to a question, or its failure.
 #[derive(Debug)]
 pub struct Answer {
     pub to: ConnId,
     pub verdict: Verdict,
     /// The answer's status. `None`: there was no answer.
     pub status: Option<u16>,
-    /// What it says besides. `None`: nothing.
+    /// The fields of its body. `None`: it has none.
     pub fields: Option<Box<AnswerFields>>,
-    /// What is wrong with a body or a field that is therefore ignored; in words for the log.
+    /// What is wrong with a body that is therefore ignored; in words for the log.
     pub unreadable: Option<String>,
+    /// Fields that cannot be used. The verdict is `Unavailable` if the answer was a `200`; a refusal stands without them.
+    pub wrong: Vec<WrongField>,
     /// Why the verdict is `Unavailable`, in words for the log ("connection refused", "status 502").
     pub trouble: Option<String>,
     /// The number of the call that brought the answer: answers to questions of one call have the same. `None`: the
     /// question was never put.
     pub call: Option<u64>,
+    /// How many questions the call had, in the first answer that it brought; 0 in the others.
+    pub questions_in_call: u32,
     /// The whole call failed: every status in it is 5xx, or there was no HTTP answer.
     pub call_failed: bool,
+    /// The question itself, if the verdict is `Unavailable`.
+    pub question: Option<Question>,
     /// From the question's arrival at the authorizer's queue to its verdict.
     pub took: Duration,
 }
@@ -128,10 +140,7 @@ pub struct Answer {
 impl Answer {
     /// The state that the connection is given, as JSON.
     pub fn state(&self) -> Option<&str> {
-        match self.fields.as_ref()?.state.as_ref()? {
-            NewState::Json(state) => Some(state),
-            NewState::Removed => None,
-        }
+        self.fields.as_ref()?.state.as_ref()?.json()
     }
 
     /// There is none, for this reason.
@@ -142,10 +151,30 @@ impl Answer {
             status: None,
             fields: None,
             unreadable: None,
+            wrong: Vec::new(),
             trouble: Some(trouble),
             call: None,
+            questions_in_call: 0,
             call_failed: false,
+            question: None,
             took,
         }
+    }
+
+    /// With the question, if it has failed.
+    pub fn returning(mut self, question: Question) -> Answer {
+        self.question = (self.verdict == Verdict::Unavailable).then_some(question);
+        self
+    }
+
+    /// How the question has failed, in one word for metrics, if it has.
+    pub fn failure(&self) -> Option<&'static str> {
+        let kind = match (self.call, self.status) {
+            (None, _) => "not_put",
+            (_, None) => "no_answer",
+            (_, Some(500..=599)) => "5xx",
+            (_, Some(_)) => "bad_answer",
+        };
+        (self.verdict == Verdict::Unavailable).then_some(kind)
     }
 }

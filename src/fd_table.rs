@@ -1,12 +1,13 @@
 //! Threads that have a table of file descriptors of their own.
 //!
-//! Owns: how one begins. Knows: `unshare(2)`. Never knows: what such a thread does.
+//! Owns: how one is started. Knows: `unshare(2)`. Never knows: what such a thread does.
 //!
-//! Decision: a table of their own, over sharing the loop's as threads do. The kernel looks a descriptor up faster while its
-//! table has one user, which is 2 to 4 % of a delivery. And a table with several users grows only when all processors have
-//! been waited for: each time that their number doubled, a rush of clients stood still for 10 milliseconds. Threads that
-//! are started from such a thread share its table. The price: what was open before is in both tables, and a client's
-//! connection that is closed in one only would never end, so all of them begin before there are clients.
+//! Decision: a table of their own, over sharing the loop's as threads do. The kernel looks a descriptor up faster while
+//! its table has one user, which is 2 to 4 % of a delivery. And a table with several users grows only after a wait for
+//! all processors. Each time that it doubles, that would stop a rush of clients for 10 milliseconds. Threads that are
+//! started from such a thread share its table. The price: descriptors that are already open are in both tables. A
+//! client's connection that is closed in only one of them would never end, so all these threads start before there are
+//! clients.
 
 use std::io;
 use std::sync::mpsc;
@@ -33,10 +34,11 @@ pub fn spawn_with_own_fds(name: &str, run: impl FnOnce() + Send + 'static) -> io
 
 /// Gives the calling thread a copy of the process's table of file descriptors.
 fn unshare_fds() -> io::Result<()> {
-    // SAFETY: I/O safety (`std::io#io-safety`) is at stake, no memory: an `OwnedFd` that moves to or from this thread would
-    // name another descriptor there. Right behind the call nothing has moved yet, and what `run` captures holds no
-    // descriptor that it closes: channels, the log's lines, and the waker, which all threads drop with the process.
-    // The copy keeps every number as it was, so what is only used (standard output, the waker) is the same file in both.
+    // SAFETY: I/O safety (`std::io#io-safety`) is at stake, no memory: an `OwnedFd` that moves to or from this thread
+    // would name another descriptor there. Right after the call nothing has moved yet, and `run` captures no descriptor
+    // that it closes. It captures channels, the log's lines, and the waker, which all threads drop with the process.
+    // The copy keeps every number as it was, so what is only used (standard output, the waker) is the same file in
+    // both.
     unsafe { unshare_unsafe(UnshareFlags::FILES) }?;
     Ok(())
 }

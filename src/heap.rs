@@ -2,10 +2,10 @@
 //!
 //! Owns: when the heap is trimmed. Knows: the C library's allocator. Never knows: what the memory was used for.
 //!
-//! Decision: free pages are returned a few seconds after the last activity, over leaving it to the allocator. Because
-//! glibc returns memory at the end of a heap only: where connections come and go (`tests/load/soak.py`), the process keeps
-//! growing by free pages between used ones. And over another allocator: jemalloc and mimalloc need more memory for each
-//! connection. Trimming takes milliseconds at most. Reconsider when it makes turns longer (the metric
+//! Decision: free pages are returned a few seconds after the last activity, over leaving it to the allocator. glibc
+//! returns only memory at the end of a heap. When connections come and go (`tests/load/soak.py`), free pages between used
+//! ones accumulate. Chosen over another allocator, because jemalloc and mimalloc need more memory per connection.
+//! Trimming takes milliseconds at most. Reconsider when it makes turns longer (the metric
 //! `wsify_loop_turn_longest_seconds`).
 
 use crate::clock::Millis;
@@ -44,8 +44,8 @@ impl Heap {
 
 /// Let all threads share a few heaps. To be called before the first thread starts.
 ///
-/// Otherwise each thread gets its own heap, up to eight for each processor, and values that cross between the loop and
-/// the authorizer's workers keep pages of all of them in use.
+/// Otherwise each thread gets its own heap, up to eight for each processor. Values that cross between the loop and the
+/// authorizer's workers would then keep pages of all heaps in use.
 #[cfg(target_env = "gnu")]
 pub fn share() {
     // SAFETY: mallopt(3) takes two numbers, and no other thread runs yet.
@@ -59,8 +59,8 @@ pub fn share() {}
 
 #[cfg(target_env = "gnu")]
 fn trim() {
-    // SAFETY: malloc_trim(3) takes and keeps no pointer, and is MT-Safe: it locks each heap as malloc does, and releases
-    // only pages in which nothing is allocated.
+    // SAFETY: malloc_trim(3) takes and keeps no pointer, and is MT-Safe. It locks each heap as malloc does, and
+    // releases only pages in which nothing is allocated.
     unsafe {
         libc::malloc_trim(0);
     }

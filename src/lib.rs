@@ -1,9 +1,9 @@
-//! wsify: a WebSocket publish/subscribe server that asks a webhook who may do what. What it promises to its users is in
-//! README.md and docs/; this page is the map of how it keeps that. An hour here and in the headers of the files should do.
+//! wsify: a WebSocket publish/subscribe server that asks a webhook for permission. README.md and docs/ describe what it
+//! does; this page is the map of how. Together with the headers of the files it can be read in an hour.
 //!
-//! The hard part is not bytes but interleaving: a verdict of the authorizer, a broadcast, a disconnect and the next frame
-//! arrive in any order, and no client's work may delay another's. So one thread owns all connections, and the part of it
-//! that decides, the [`hub`], knows no poll, thread or clock: a test can own the order of events.
+//! The hard part is not bytes but interleaving. A verdict of the authorizer, a broadcast, a disconnect and the next
+//! frame arrive in any order, and no client's work may delay another's. So one thread owns all connections. The part of
+//! it that decides, the [`hub`], has no poll, thread or clock, so that a test controls the order of events.
 //!
 //! # Files
 //!
@@ -11,18 +11,21 @@
 //! main.rs                  arguments, configuration, log, server; one line on stderr if it cannot start
 //! config/mod.rs            the command line and the environment, turned once into a checked Config; no other file reads them
 //! config/flags.rs          every flag as data: name, default, help
+//! config/help.rs           the text of --help, made of it
 //! config/arguments.rs      arguments and variables as texts, and the errors that name them
-//! config/values.rs         what a usable value looks like
+//! config/values.rs         checks and types of values
 //! config/stop.rs           why the program does not start, or ends early: a text and an exit status
 //! config/dsn.rs            --broker-dsn: where redis is, and how that is shown without its secrets
-//! log/mod.rs               lines on stdout, written by a thread of its own, so that the loop never waits
+//! log/mod.rs               lines on stdout, written by a separate thread, so that the loop never waits
 //! log/format.rs            a line as JSON or as text
-//! log/seldom.rs            throttles for lines: at most so many in a while, once for as long as something lasts
+//! log/seldom.rs            throttles for lines: a number in an interval, or one while a condition lasts
 //! metrics/mod.rs           counters, gauges, histograms
 //! metrics/families.rs      every metric as data: name, kind, meaning, and the Prometheus text that follows
+//! metrics/samples.rs       the samples of one of them, as text
 //! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
 //! secret.rs                a text that is never shown
 //! random.rs                one generator, for jitter
+//! interned.rs              values that many connections share, kept once
 //! fd_table.rs              threads that have a table of file descriptors of their own
 //! heap.rs                  free memory is returned to the kernel
 //! process.rs               the process_* metrics, read from /proc when /metrics is requested
@@ -42,17 +45,20 @@
 //! wire/authority.rs        a host, and perhaps a port
 //! wire/endpoint.rs         what a request is for: the table of endpoints, and the 404 and 405 that follow from it
 //! wire/encoding.rs         in which encodings a content is sent to members
-//! wire/handshake.rs        may this request upgrade, and with what answer (RFC 6455 4)
+//! wire/handshake.rs        whether a request may upgrade, and the answer (RFC 6455 4)
 //! wire/origins.rs          the meaning of --allowed-origins, and the CORS headers that follow from it
-//! wire/forwarded.rs        for whom a proxy asks: X-Forwarded-For, and --trusted-proxies
-//! wire/proxy_protocol.rs   what a proxy says of its client before anything else (PROXY protocol 1 and 2)
+//! wire/forwarded.rs        the client behind a proxy: X-Forwarded-For, and --trusted-proxies
+//! wire/proxy_protocol.rs   the header in which a proxy names its client (PROXY protocol 1 and 2)
 //! wire/frame.rs            one frame: read its header, judge it, unmask, encode (RFC 6455 5.2)
 //! wire/message.rs          frames to messages: fragments, UTF-8, sizes, pings, closes (RFC 6455 5.4 to 5.6, 7)
 //! wire/json.rs             one JSON object in one pass: where its values lie, which name came twice
+//! wire/json/members.rs     any object or array, by its parts
 //! wire/command.rs          a client's message, a POST's body
 //! wire/channel_name.rs     channel names: trimmed, checked, shared
 //! wire/answer.rs           the JSON that clients are sent: answers, errors, contents with their channel
-//! wire/answer_fields.rs    what the authorizer's answer may say besides yes and no
+//! wire/answer_fields.rs    what the authorizer's answer may say besides yes and no; patterns of channels
+//! wire/answer_fields/read.rs   how that is read: types, ranges, what belongs where; the array that answers a batch
+//! wire/answer_fields/wrong.rs  a field that cannot be used, for the log
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
 //! wire/nodes.rs            which nodes redis names: redirections, answers of sentinels
 //! wire/cluster_view.rs     how a node sees its cluster
@@ -65,7 +71,7 @@
 //! connection/session.rs    from phase to phase: bytes in, events out; answers malformed requests by itself
 //! connection/phase.rs      the phase it is in, and what follows from that alone
 //! connection/refusal.rs    a connection that is turned away: malformed, too late, evicted, or one too many
-//! connection/event.rs      everything that a connection tells the hub
+//! connection/event.rs      every event that a connection yields to the hub
 //! connection/stream.rs     what carries its bytes: a socket, or a scripted pipe in tests
 //! connection/limits.rs     what it may take, and how long it may take for it
 //! connection/exchange.rs   HTTP requests on their way in: the head, the body, what decides how a request is answered
@@ -73,10 +79,11 @@
 //! connection/suspended.rs  what a connection waits with: for the authorizer, a channel or the broker
 //! connection/ending.rs     every way in which it ends: close code, the log's word, the metric's label
 //! connection/peer.rs       the address at the other end, packed
-//! connection/identity.rs   the query and the state that go with each of its questions, packed
+//! connection/identity.rs   the query, the user and the state that go with each of its questions, packed
 //!
 //! hub/mod.rs               all connections: the doors, nothing else
-//! hub/turn.rs              one turn of a connection: read, understood, handed to what it is about
+//! hub/turn.rs              one turn of a connection: reads its input, passes each event to its handler
+//! hub/broker.rs            the doors for the broker's news
 //! hub/drain.rs             the graceful stop, carried out: what happens to upgrades, clients and taps
 //! hub/delivery.rs          what was published goes out: the fan-out in slices, and the flush
 //! hub/endpoints/mod.rs     HTTP requests: a request goes to the handler of its row in the table; the key
@@ -86,50 +93,67 @@
 //! hub/endpoints/metrics.rs     GET /metrics, and where each gauge comes from
 //! hub/endpoints/tap.rs         GET /tap: how a tap begins, how its lines are sent, how it ends
 //! hub/permission.rs        may this be done: whether to ask, the question, what an answer does, what a failure does
+//! hub/grants/mod.rs        what needs no question of a connection, and until when: allow, max_age, expires_in
+//! hub/grants/remembered.rs   answers that are remembered for one connection
 //! hub/commands.rs          join, leave and broadcast, once they are allowed
 //! hub/publish.rs           the one way to publish, and the one way to wait for it
 //! hub/replies.rs           what clients and backends are answered, and that it is reported
-//! hub/settle.rs            what follows from whatever was done to a connection, in named steps; how a WebSocket is closed
-//! hub/report/mod.rs        what happened, told once: metrics, access log, taps and log listen
-//! hub/report/listeners.rs  these listeners, and what is counted for every read and send
+//! hub/failure.rs           what becomes of what waits for an answer when the authorizer fails
+//! hub/questions.rs         questions on their way to the authorizer: put, held, asked again, taken back
+//! hub/settle.rs            what follows from a change to a connection, in named steps; how a WebSocket is closed
+//! hub/report/mod.rs        events: metrics, access log, taps and log listen
+//! hub/report/listeners.rs  these listeners, and the counts of every read and send
+//! hub/report/asking.rs     events of questions, and of commands that need none
+//! hub/report/answers.rs      what the log says of the authorizer's answers
 //! hub/report/access_log.rs   the access log: a line for an end, and for a refused request
+//! hub/report/outage.rs     an authorizer that fails: two log lines for an outage, and what becomes of questions meanwhile
 //! hub/report/gap.rs        that members may have missed messages
 //! hub/report/tap.rs        taps: the filter of each, and lines on their way to them
 //! hub/state.rs             the hub's fields: facts, what follows from them, what leaves
 //! hub/settings.rs          what the hub is configured with
 //! hub/outage/mod.rs        what becomes of questions when the authorizer fails
 //! hub/outage/breaker.rs    whether the authorizer is down, and how fast questions may go out to it
+//! hub/outage/held.rs       questions that wait in the hub: in a line, or for the end of a pause
 //! hub/roster.rs            every connection by its id; how many there are of each kind
 //! hub/slots.rs             tables by slot, and the walk over all slots
-//! hub/agenda.rs            which connections and audiences have to be looked at: lists and the wheel
-//! hub/deadlines.rs         when a connection has to be looked at: a wheel
+//! hub/agenda.rs            which connections and audiences have work: lists and the wheel
+//! hub/deadlines.rs         deadlines of connections: a wheel
 //! hub/channels.rs          channels and their members, both ways
+//! hub/channels/reserved.rs   channels that a connection joins together with its 101
 //! hub/channel.rs           one channel: its audiences, what waits for it
 //! hub/names.rs             which name is which channel's
 //! hub/memberships.rs       the memberships of one connection
 //! hub/audience.rs          the members of a channel with one encoding: batches, the cursor
 //! hub/subscriptions.rs     which channels the broker has been asked for
 //! hub/shards.rs            which shard of the broker has a channel, and what each can do
-//! hub/drain_plan.rs        the graceful stop, planned: which client is to be closed when
+//! hub/drain_plan.rs        the graceful stop, planned: when which client is closed
 //! hub/limits/mod.rs        the limits that hold for all connections together
 //! hub/limits/per_address.rs    WebSockets from one address
 //! hub/limits/message_rate.rs   messages of a connection in a second
 //! hub/limits/memory.rs     bytes buffered for all connections
 //! hub/limits/eviction.rs   idle HTTP connections are closed when file descriptors run out
 //!
-//! authorizer/mod.rs        the loop's side: a Question goes out, an Answer comes home; never sees a client
+//! authorizer/mod.rs        the loop's side: a Question goes out, an Answer comes back; never sees a client
+//! authorizer/settings.rs   what it is configured with
 //! authorizer/pool.rs       how many worker threads there are, and what they share with the loop
+//! authorizer/task.rs       a question on its way through the pool
 //! authorizer/waiting.rs    questions that wait for a worker
 //! authorizer/worker.rs     one worker: it asks, hands the answer in, rests, ends
-//! authorizer/call.rs       one question and its answer, on a connection that is kept alive
-//! authorizer/dial.rs       a connection to the authorizer: name, TCP, TLS, timeouts
+//! authorizer/seat.rs       where an idle worker is called
+//! authorizer/threads.rs    what all its threads have in common
+//! authorizer/call.rs       one call and its answer, on a connection that is kept alive
+//! authorizer/outcome.rs    what its answer means for each question, and when its body is looked at
+//! authorizer/probe.rs      a call for --check
+//! authorizer/dial.rs       a connection to the authorizer is made: name, TCP, TLS
+//! authorizer/link.rs       that connection as bytes: TCP or TLS, timeouts
 //! authorizer/transport.rs  that connection as ureq uses it
+//! authorizer/traffic.rs    what a worker knows of its connections
 //! authorizer/unfold.rs     folded header lines of an answer, made one line
 //! authorizer/signature.rs  what proves to the receiver of a call that wsify has sent it: --authorizer-key
 //! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
 //!
 //! broker/mod.rs            the broker: memory or redis; commands in, news out, as values
-//! broker/news.rs           what it tells the hub
+//! broker/news.rs           what it yields to the hub
 //! broker/link.rs           one connection to it: bytes in and out, broken, made anew, back-off
 //! broker/socket.rs         the socket below it: TCP, unix or TLS; the lookup of a name
 //! broker/redis/mod.rs      the links to redis, and the bytes on them
@@ -172,8 +196,8 @@
 //! acceptor -> clock, config, connection, effect, hub, listener, log
 //! listener -> config, connection
 //! heap, random, systemd -> clock
-//! hub -> buffers, clock, config, connection, effect, log, metrics, playground, process, random, secret, wire
-//! connection -> buffers, clock, wire
+//! hub -> buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, wire
+//! connection -> buffers, clock, interned, wire
 //! broker -> clock, config, effect, log, random, wire
 //! authorizer -> effect, fd_table, secret, tls, wire
 //! config -> authorizer, log, secret, wire
@@ -181,45 +205,48 @@
 //! playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
-//! buffers, clock, fd_table, metrics, quickstart, secret, tls, wire -> nothing
+//! buffers, clock, fd_table, interned, metrics, quickstart, secret, tls, wire -> nothing
 //! ```
 //!
-//! (Of `config` the hub needs the type of `--access-log`, and the acceptor's tests that of a listen address; of
-//! `authorizer`, `config` needs the type of the URL, and of `wire`
-//! those of proxies and origins.)
+//! (The hub needs from `config` the type of `--access-log`, and the acceptor's tests that of a listen address. `config`
+//! needs from `authorizer` the type of the URL, and from `wire` those of proxies and origins.)
 //!
 //! # Ownership
 //!
 //! ```text
 //! Server { poll, signals, acceptor, hub, authorizer, broker, log }         and the one receive buffer, 64 KiB
 //!  Acceptor { listeners, max_sockets, paused_until }
-//!  Hub<S> { settings, clock, roster, channels, runs, usage, agenda, effects, listeners, drain, drivers }
+//!  Hub<S> { settings, clock, roster, channels, grants, runs, usage, agenda, effects, listeners, drain, drivers }
 //!   Roster<S> { Slab<Connection<S>>, identities, counts }                   facts
 //!    Connection<S> { stream: S, session, inbox, outbox, peer, encoding, identity, marks }       all private
 //!     Session { phase, ending, over }        Outbox: own bytes and slices of runs, in order
 //!   Channels { by_name, Slab<Channel>, joined: by slot, subscriptions }     facts
 //!    Channel { name, audiences: [Audience], connections that wait for it }  one audience for each Encoding
 //!     Audience { members, batches, cursor }
+//!   Grants { allow, remembered, refresh: by slot }                          facts
 //!   Runs { Slab<Run { bytes, holders }> }                                   facts
 //!   Usage { per address, message rate, memory, eviction }                   what the limits count
 //!   Agenda { again, released, serving, dirty, to_drop, wheel }              what follows from the facts
-//!   Listeners { metrics, access log, taps, log }                            hear what happened
+//!   Listeners { metrics, access log, taps, log }                            listen to events
 //!  Authorizer { queue, workers, answers }    the only thing that threads share, with the log's queue
 //! ```
 //!
 //! `S` is a socket in the program, and a scripted pipe in tests. The words:
 //!
-//! - **ConnId** (slot, generation): a connection's name inside the process. An event of the poll or an answer that comes
-//!   late is looked up by it, so that a slot's new connection is never taken for the old one. The **PublicId** is its name
+//! - **ConnId** (slot, generation): a connection's name inside the process. Events of the poll and late answers are
+//!   looked up by it, so a slot's new connection is never mistaken for the old one. The **PublicId** is its name
 //!   outside.
 //! - **Phase**: `Request`, `Body`, `Suspended`, `Open`, `Streaming`, `Closing`. What belongs to a phase lives in it.
-//! - **Suspended**: an upgrade, a command or a POST that waits for an answer (**Awaits**: `Verdict`, `Channel`, `Receipt`).
-//!   Meanwhile nothing further is understood: bytes wait in the inbox or in the kernel, and the end of the stream behind
-//!   them.
-//! - **Event** (session to hub): `Introduced`, `Request`, `Body`, `BadBody`, `Said`, `Bye`: all that a connection can tell.
-//! - **Effect**: what the hub wants from outside. A `Question` to the authorizer is answered with an **Answer** that holds a
-//!   **Verdict** (`Allow`, `Deny`, `Unavailable`), which is no `Result`: no is as good an answer as yes. What is published
-//!   and subscribed at redis is answered with a **Receipt**. Each comes exactly once.
+//! - **Suspended**: an upgrade, a command, a POST or a refresh of the grants that waits for an answer (**Awaits**:
+//!   `Verdict`, `Channel`, `Receipt`). Meanwhile nothing further is read from it: bytes wait in the inbox or in the kernel, and the end of
+//!   the stream behind them.
+//! - **Event** (session to hub): `Introduced`, `Request`, `Body`, `BadBody`, `Said`, `Bye`: all that a connection can
+//!   yield.
+//! - **Effect**: a request of the hub to a driver. A `Question` to the authorizer is answered with an **Answer** that
+//!   holds a **Verdict** (`Allow`, `Deny`, `Unavailable`). That is no `Result`, because a denial is no error.
+//!   Publications and subscriptions at redis are answered with a **Receipt**. Each answer comes exactly once.
+//! - **Grants**: what the authorizer's answers leave behind for a connection: commands that need no question (`allow`,
+//!   `max_age`), and when it is asked about again (`refresh`).
 //! - **Encoding**: how a content is written for a member, `Raw` or `V1` (the subprotocol). An **AudienceId** is one
 //!   encoding's audience of one channel, in 32 bits.
 //! - **Run**: encoded frames in one buffer that grows at its end, named by an index and counted by hand. A **Slice** is
@@ -228,14 +255,14 @@
 //!
 //! # One turn
 //!
-//! [`server`] calls the hub's doors in this order. Each has its limit, and what is left over makes the next poll return
-//! at once.
+//! [`server`] calls the hub's doors in this order. Each has its limit. If work is left over, the next poll returns at
+//! once.
 //!
 //! ```text
 //!  1 poll            until the next deadline; not at all while hub.has_work() or connections wait to be accepted
 //!  2 events          256: signals, listeners (only noted), and hub.ready(): one read each, 512 requests or messages, 4,096 of all
 //!  3 accept          16 from each listener, as long as there are file descriptors
-//!  4 verdicts        all that have come home: hub.verdict(); the broker's news: 256 KiB from each link, 2,048 replies and news
+//!  4 verdicts        all that have come back: hub.verdict(); the broker's news: 256 KiB from each link, 2,048 replies and news
 //!  5 hub.turns       256 that need not wait for a channel any longer, 512 channels to be subscribed again, then 256 of those
 //!                    with work but no edge to come, 4,096 messages
 //!  6 effects         hub.effect() to the authorizer and the broker, until there is none
@@ -247,10 +274,10 @@
 //! ```
 //!
 //! Sockets are registered once, readable and writable, edge-triggered. A read that did not fill the buffer has drained
-//! the socket, and a write that blocked is reported by an edge. A connection that stops early for another reason has to be
-//! in a list of the agenda: `again` (has work), `released` (has waited for a channel), `dirty` (has something to be
-//! sent), `to_drop` (is over); an audience with a batch is in `serving`. `settle` is called after whatever was done to a
-//! connection, and puts it into them.
+//! the socket, and a write that blocked is reported by an edge. A connection that stops early for another reason has to
+//! be in a list of the agenda. The lists are `again` (has work), `released` (has waited for a channel), `dirty` (has
+//! something to be sent) and `to_drop` (is over). An audience with a batch is in `serving`. `settle` is called after
+//! each change to a connection, and enters it into the lists.
 //!
 //! # Four walks
 //!
@@ -261,70 +288,68 @@
 //!    the batch that has not begun to go out → later in the turn `delivery::fan_out` → `connection.deliver`: one write for
 //!    each member, of all that was published to the audience in the meantime. What the kernel does not take waits as a slice in
 //!    the member's outbox; over `--max-queue-size` the member is too slow.
-//! 2. **An answer of the authorizer.** A worker puts an `Answer` on the pile, and the first since the last look wakes the
-//!    poll → `hub.verdict` → `permission::answer`: for an id that is gone it is ignored. A refused upgrade is answered
+//! 2. **An answer of the authorizer.** A worker hands in an `Answer`, and the first of a turn wakes the poll →
+//!    `hub.verdict` → `permission::answer`: an answer for an id that is gone is ignored. A refused upgrade is answered
 //!    `403`, a refused join or broadcast `not_authorized`, both by `replies`; a failure is `503`, or a close with 1013.
-//!    What is allowed comes back: `endpoints::upgrade::allowed` or `commands::perform` → `settle` puts the connection on
-//!    the again-list, as more bytes may have waited. A connection that was reset, or has left, takes its question back:
+//!    If allowed: `endpoints::upgrade::allowed` or `commands::perform` → `settle` puts the connection on the
+//!    again-list, as more bytes may have waited. The question of a connection that was reset or has left is withdrawn:
 //!    `settle` → `Effect::Withdraw`.
-//! 3. **POST /broadcast.** `Event::Request` → `endpoints::request`: the row in the table, the key, the type, each an early
-//!    return → the body, which usually came with the head, or `Event::Body` later → `endpoints::broadcast`: parsed →
-//!    `publish::publish`, and `201`. More than 4 MiB under way to that channel: the request is suspended until
-//!    `delivery::fan_out` has sent some of it (a client's broadcast, for the same reason, too) → a pipelined request goes on.
-//!    With redis, 1 and 3 go out instead: `Effect::Publish`, suspended until `hub.receipt` → `publish::confirmed` → `ok`
-//!    or `201`, `unavailable` or `503`. The content comes back as any other: `broker.next` → `hub.arrived` →
-//!    `publish::arrived`. A join waits likewise, for `hub.subscribed`.
-//! 4. **An end.** The client's close, a violation, `too_slow`, `stopping`, the authorizer's failure → `settle::close`: what
-//!    was published while it was a member is put into its outbox first, then the close frame → `Closing`: until the
-//!    client's close, or the deadline → over. `settle` reports the end of the WebSocket as soon as it closes, and ends its
-//!    memberships; when it is over, it is listed to be dropped → `hub.reap`: its runs are released, it is reported and
-//!    dropped, and its slot may have a new connection. A graceful stop (`hub.drain`) closes client after client in this
-//!    way: what was published to a client, and what waits in its outbox, goes before the close frame with 1012.
+//! 3. **POST /broadcast.** `Event::Request` → `endpoints::request`: the row in the table, the key, the type, each an
+//!    early return → the body, which usually came with the head, or `Event::Body` later → `endpoints::broadcast`:
+//!    parsed → `publish::publish`, and `201`. With more than 4 MiB under way to that channel the request is suspended,
+//!    and so is a client's broadcast. Both continue once `delivery::fan_out` has sent enough. With redis, 1 and 3
+//!    become effects instead: `Effect::Publish`, suspended until `hub.receipt` → `publish::confirmed` → `ok` or `201`,
+//!    `unavailable` or `503`. The content comes back as any other: `broker.next` → `hub.arrived` → `publish::arrived`.
+//!    A join waits likewise, for `hub.subscribed`.
+//! 4. **An end.** The client's close, a violation, `too_slow`, `stopping`, the authorizer's failure → `settle::close`:
+//!    what was published while it was a member is put into its outbox first, then the close frame → `Closing`: until
+//!    the client's close, or the deadline → over. As soon as it closes, `settle` reports the end of the WebSocket and
+//!    ends its memberships. When it is over, it is listed to be dropped → `hub.reap`: its runs are released, it is
+//!    reported and dropped, and its slot is free. A graceful stop (`hub.drain`) closes client after client in this way.
+//!    What was published to a client and what waits in its outbox is sent before the close frame with 1012.
 //!
 //! # What to touch
 //!
 //! - **An endpoint**: a row in `wire/endpoint.rs`, a handler in `hub/endpoints`.
 //! - **An event** (metric, access log, tap): a function in `hub/report/mod.rs`, and the call where it happens.
 //! - **A command**: `wire/command.rs` to read it, `hub/commands.rs` to do it; `permission` asks about every command.
-//! - **A broker**: a variant of `broker::Broker`, a driver beside `broker/redis` that takes `Effect::{Publish, Subscribe, Unsubscribe}`
-//!   and yields `News`, which `server.rs` passes to the hub; `publish.rs` and `subscriptions.rs` know no driver.
+//! - **A broker**: a variant of `broker::Broker`, a driver beside `broker/redis` that takes `Effect::{Publish,
+//!   Subscribe, Unsubscribe}` and yields `News`. `server.rs` passes these to the hub; `publish.rs` and
+//!   `subscriptions.rs` know no driver.
 //! - **A limit**: a file in `hub/limits`, a field of `Usage`, its flag in `config/flags.rs`.
 //!
 //! # Rules
 //!
 //! - A file's header says what it owns, what it knows and what it never knows, and which decisions bind it: chose,
 //!   over, because, reconsider when.
-//! - "Not yet" is a value, malformed is an error that ends the connection, and no input can make anything panic: where
-//!   input comes by (`wire`, `connection`, `hub`, `buffers`) lints refuse to unwrap, to index, and to compute what could
-//!   overflow. Reading, judging and encoding are separate functions.
+//! - "Not yet" is a value, malformed is an error that ends the connection, and no input can cause a panic. In the
+//!   folders that handle input (`wire`, `connection`, `hub`, `buffers`), lints refuse unwrapping, indexing, and
+//!   arithmetic that could overflow. Reading, judging and encoding are separate functions.
 //! - What waits for an answer waits in one place (`Suspended`), and in order: one open question for each connection.
 //! - Bytes to a client leave in one place (`connection/traffic.rs`), and a connection is dropped in one place
 //!   (`hub.reap`). Below `server.rs` time is an argument.
-//! - Files do not import each other in circles; a file has at most 400 lines of product code and a function 60; one type name is
-//!   one type. `tests/source/map.rs` holds these rules, and has the list of what falls short.
-//! - Everything has a limit; its reason stands beside it, and what it leads to is an [`Ending`](connection::Ending) or
-//!   an answer. Memory follows what has come, never what was announced.
+//! - Files do not import each other in circles. A file has at most 400 lines of product code, and a function 60. One
+//!   type name is one type. `tests/source/map.rs` checks these rules, and lists the exceptions.
+//! - Everything has a limit, with its reason beside it. Reaching it leads to an [`Ending`](connection::Ending) or an
+//!   answer. Memory follows what was received, never what was announced.
 //! - No `unsafe` but for three calls (heap.rs and fd_table.rs say why), no `Rc<RefCell>`, no lifetimes in structs, no trait with one
 //!   implementor, no callbacks.
 //! - Names are the documentation's nouns: one word, one meaning. Comments say why.
-//! - Comments cite promises by their place, such as docs/authorizer.md#answers. `CONTRACT §n` is: §2 README.md#flags and
-//!   docs/operating.md, §3 docs/api.md, §4 docs/protocol.md, §5 docs/api.md#broadcast, §6 docs/authorizer.md, §7
-//!   docs/scaling.md, §8 docs/operating.md#stopping, §9 docs/protocol.md#violations and docs/limits.md, §10
-//!   docs/from-v3.md.
+//! - Comments cite the documentation by its anchors, such as docs/authorizer.md#answers, and RFCs by their sections.
 //!
 //! # Decisions that bind the whole
 //!
-//! - **One thread for all clients**, over a runtime with tasks: a broadcast to many is a walk over a dense array, the
-//!   order in a channel comes for nothing, and an idle connection is some hundred bytes. Reconsider when one core is
-//!   not enough: then several processes behind a broker.
-//! - **Threads for the authorizer**, over non-blocking calls in the loop: calls take milliseconds, names and TLS may block,
-//!   and the loop only sees questions and answers. A call costs about twice the CPU of a non-blocking one. Reconsider when
-//!   thousands have to be in flight.
-//! - **Three crates for the kernel's calls**: rustix for clients' sockets and limits, because its system calls are inlined;
-//!   socket2 for what has to be set before a socket listens or connects; libc for the C library's own allocator, which is no
-//!   system call.
-//! - **With the memory broker a broadcast is delivered within the hub**, over sending it out and taking it back in:
-//!   nothing waits for a receipt, and what one turn brings makes one batch.
+//! - **One thread for all clients**, over a runtime with tasks. A broadcast to many is a walk over a dense array, the
+//!   order in a channel costs nothing, and an idle connection has no task. If one core is not enough, run several
+//!   processes with a broker.
+//! - **Threads for the authorizer**, over non-blocking calls in the loop. Calls take milliseconds, names and TLS may
+//!   block, and the loop only sees questions and answers. A call costs about twice the CPU of a non-blocking one.
+//!   Reconsider when thousands of calls have to be in flight.
+//! - **Three crates for the kernel's calls**. rustix for clients' sockets and limits, because its system calls are
+//!   inlined. socket2 for what has to be set before a socket listens or connects. libc for the C library's allocator,
+//!   which is no system call.
+//! - **With the memory broker a broadcast is delivered within the hub**, over sending it out and taking it back in. So
+//!   nothing waits for a receipt, and the messages of one turn make one batch.
 //! - **Batches grow with the load by themselves**: what is published while one goes out makes the next. No delay is
 //!   ever added.
 //! - **Runs named by an index and counted by hand**, over `Rc<[u8]>`: see [`buffers`].
@@ -337,18 +362,18 @@
 //! ```text
 //! hub/        stories and a seeded simulation of the hub, without sockets
 //! source/     this map; the tables and links of the documentation; mutants: broken hubs that the simulation has to find
-//! kernel/     how often the kernel and the allocator are called, exactly
+//! kernel/     the number of system calls and allocations, exactly
 //! corpus/     the corpora of fuzz/, replayed
-//! contract/   the promises of README and docs, one by one, over real sockets; the command line
-//! clients/    browsers, libraries and tools that others wrote
+//! contract/   the behaviour that README and docs describe, over real sockets; the command line
+//! clients/    browsers, libraries and tools of other authors
 //! docs/       the commands and programs that README and docs print
-//! load/       a crowd for minutes (soak.py); latency under strain (strain.py); both by hand
+//! load/       many clients for minutes (soak.py); latency under load (strain.py); both by hand
 //! autobahn/   the echo server that the Autobahn|Testsuite runs against (.ci/run)
 //! harness/    what the tests in Python share
 //! ```
 //!
-//! `cargo bench` measures: `versus` against programs that do only what the kernel demands, `codec` a frame beside other
-//! libraries, `million` the hub with a million connections and no sockets, `redis` two nodes beside one.
+//! `cargo bench` measures. `versus`: wsify beside programs that do only what the kernel demands. `codec`: a frame
+//! beside other libraries. `million`: the hub with a million connections and no sockets. `redis`: two nodes beside one.
 
 pub mod acceptor;
 pub mod authorizer;
@@ -362,6 +387,7 @@ pub mod effect;
 pub mod fd_table;
 pub mod heap;
 pub mod hub;
+pub mod interned;
 pub mod listener;
 pub mod log;
 pub mod metrics;

@@ -3,8 +3,8 @@
 //! Owns: how a listen address is opened, a unix socket's file, and [`ClientSocket`], the server's [`Stream`]. Knows: the
 //! kernel's sockets. Never knows: the order of a turn, the hub, a request.
 //!
-//! Decision: `socket2` opens the listeners, over mio's `bind`, whose backlog of 128 is too short for a rush of clients
-//! and which cannot set SO_REUSEPORT before it binds. Sockets that a service manager has opened get the same backlog;
+//! Decision: `socket2` opens the listeners, over mio's `bind`. mio's backlog of 128 is too short for a rush of clients,
+//! and mio cannot set SO_REUSEPORT before it binds. Sockets that a service manager has opened get the same backlog;
 //! their files are the manager's to remove.
 
 use std::fs;
@@ -27,8 +27,8 @@ use crate::connection::{Peer, Stream};
 /// Connections that the kernel may queue until they are accepted. It lowers this to its own limit.
 const BACKLOG: i32 = 65_535;
 
-/// Unsent bytes that the kernel buffers for one client (TCP_NOTSENT_LOWAT). A broadcast is held in the server once for
-/// all slow clients; in the kernel each of them would hold its own copy, up to 4 MB.
+/// Unsent bytes that the kernel buffers for one client (TCP_NOTSENT_LOWAT). The server holds a broadcast once for all
+/// slow clients. The kernel would hold a copy for each of them, up to 4 MB.
 const UNSENT: u32 = 128 * 1024;
 
 /// A client's socket, TCP or unix.
@@ -69,7 +69,7 @@ impl Stream for ClientSocket {
         Ok(rustix::net::shutdown(&self.0, Shutdown::Write)?)
     }
 
-    /// A closed end answers what is sent to it with a reset, too. The kernel then says `EPIPE`, as the end came first.
+    /// A closed peer also answers later data with a reset. The kernel then reports `EPIPE`, because the end came first.
     fn was_reset(&mut self) -> bool {
         matches!(rustix::net::sockopt::socket_error(&self.0), Ok(Err(why)) if why != Errno::PIPE)
     }
@@ -138,7 +138,8 @@ impl Listener {
     /// Accept one connection.
     ///
     /// # Errors
-    /// `WouldBlock`: none waits. [`is_of_one_connection`] tells failures of a connection from those of the listener.
+    /// `WouldBlock`: none waits. [`is_of_one_connection`] separates failures of a connection from those of the
+    /// listener.
     #[inline(always)]
     pub fn accept(&self) -> io::Result<(ClientSocket, Peer)> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;

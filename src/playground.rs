@@ -2,8 +2,8 @@
 //!
 //! Owns: the page and its content security policy. Knows: replies. Never knows: the request.
 //!
-//! Decision: the page is one file, and its policy names its script and style by their hashes, over `unsafe-inline`: a
-//! script injected by another client's message does not run. A test prints the hashes that the policy needs.
+//! Decision: the page is one file, and its policy names its script and style by their hashes, over `unsafe-inline`. So
+//! a script injected by another client's message does not run. A test prints the hashes that the policy needs.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use crate::wire::http::{Reply, Status};
 const PAGE: &[u8] = include_bytes!("playground.html");
 
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-Y0RrXYj3lHjwSYW0770icxPS9nlbI9RRmgPG50VQTMc='; \
+    script-src 'sha256-zjtWZfKxZmxhSQfO2QdgH7pHnvTV/xJLy5WXKEIw72M='; \
     style-src 'sha256-RVUMZH3/YwpBk39vZZeDlDQvQRuq77T77Ke0VDCkV88='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

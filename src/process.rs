@@ -13,7 +13,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::metrics::Process;
 
-/// Open files counted one by one, while the loop stands still: 4,096 take about 2 ms.
+/// Open files counted one by one, which blocks the loop: 4,096 take about 2 ms.
 const MAX_COUNTED_FILES: usize = 4096;
 /// The unit of CPU time in `/proc/self/stat`, on every supported architecture (`USER_HZ`).
 const TICKS_PER_SECOND: u64 = 100;

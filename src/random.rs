@@ -1,7 +1,7 @@
 //! Numbers that look random: jitter and `Retry-After`.
 //!
-//! Decision: xorshift64*, seeded once from the system, over asking the system each time: a test can own the seed, and
-//! nothing that has to be unguessable is made of it. Reconsider when something must be.
+//! Decision: xorshift64*, seeded once from the system, over asking the system each time, because a test can set the
+//! seed. Nothing that must be unguessable is made of it. Reconsider when something has to be.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -42,7 +42,7 @@ impl Random {
         start.saturating_add(self.any() % width)
     }
 
-    /// A time between half of `whole` and the whole of it, so that many who wait do not come at once.
+    /// A time between half of `whole` and the whole of it, so that many waiting clients do not retry at once.
     pub fn jittered(&mut self, whole: Millis) -> Millis {
         self.within(whole / 2..=whole)
     }

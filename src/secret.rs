@@ -1,4 +1,4 @@
-//! A text that no log, error line or `Debug` may show, because all of them end up in files that others read.
+//! A text that no log, error line or `Debug` may show, because all of these end up in shared files.
 
 use std::fmt;
 

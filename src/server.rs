@@ -17,20 +17,17 @@ use crate::broker::redis::MOST_LINKS;
 use crate::broker::{Broker, News};
 use crate::clock::{Millis, millis};
 use crate::config::Stop;
-use crate::effect::{Answer, Effect, Question, Verdict};
+use crate::effect::{Answer, Effect, Question};
 use crate::heap::Heap;
 use crate::hub::Hub;
 use crate::listener::ClientSocket;
-use crate::log::{Condition, Log, Value};
+use crate::log::{Log, Value};
 use crate::systemd::Manager;
 
 /// Size of the one receive buffer in bytes: every connection's reads go through it.
 const BUFFER: usize = 64 * 1024;
 /// Events taken from the poll in one turn: each is at most one read and a bounded number of requests.
 const EVENTS: usize = 256;
-/// An outage of the authorizer is logged as over after this time at the earliest, so that one which flickers does not
-/// flood the log.
-const MIN_OUTAGE: Millis = 5_000;
 /// How long the exit waits for the last log lines to be written.
 const LOG_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -63,14 +60,13 @@ pub struct Server {
     manager: Manager,
     log: Log,
     heap: Heap,
-    authorizer_down: Condition,
     started: Instant,
     /// When the last turn ended, since `started`.
     turn_ended: Duration,
     /// When `Clock::date` has to be formatted again.
     date_until: Millis,
     drain_time: Millis,
-    /// When a graceful stop ends, whatever is still connected. `None` until a signal arrives.
+    /// When a graceful stop ends, even with clients still connected. `None` until a signal arrives.
     stop_at: Option<Millis>,
 }
 
@@ -87,7 +83,6 @@ impl Server {
             manager: parts.manager,
             log: parts.log,
             heap: Heap::default(),
-            authorizer_down: Condition::lasting(MIN_OUTAGE),
             started: Instant::now(),
             turn_ended: Duration::ZERO,
             date_until: 0,
@@ -209,7 +204,8 @@ impl Server {
     /// How long the poll may sleep. `None`: until an event arrives.
     fn timeout(&self) -> Option<Duration> {
         let broker_has_work = self.broker.has_work();
-        if self.hub.has_work() || broker_has_work {
+        let recalled = self.authorizer.as_ref().map(Authorizer::has_recalled);
+        if self.hub.has_work() || broker_has_work || recalled == Some(true) {
             return Some(Duration::ZERO);
         }
         let broker = self.broker.next_deadline();
@@ -289,6 +285,11 @@ impl Server {
                         authorizer.withdraw(id);
                     }
                 }
+                Effect::Recall => {
+                    if let Some(authorizer) = &mut self.authorizer {
+                        authorizer.recall();
+                    }
+                }
                 Effect::Publish(publication) => self.broker.publish(publication, now),
                 Effect::Subscribe(subscription) => self.broker.subscribe(subscription, now),
                 Effect::Unsubscribe(channel) => self.broker.unsubscribe(channel, now),
@@ -302,7 +303,8 @@ impl Server {
             return;
         };
         let trouble = "more questions wait than --authorizer-queue allows".to_owned();
-        self.answered(Answer::unavailable(question.from, trouble, Duration::ZERO));
+        let answer = Answer::unavailable(question.from, trouble, Duration::ZERO);
+        self.hub.verdict(answer.returning(question));
     }
 
     fn take_answers(&mut self, answers: &mut Vec<Answer>) {
@@ -313,23 +315,8 @@ impl Server {
         self.hub.drivers.questions_in_flight = load.in_flight as u64;
         self.hub.drivers.questions_waiting = load.waiting as u64;
         for answer in answers.drain(..) {
-            self.answered(answer);
+            self.hub.verdict(answer);
         }
-    }
-
-    fn answered(&mut self, answer: Answer) {
-        let down = answer.verdict == Verdict::Unavailable;
-        let now = self.hub.clock.now;
-        if down && self.authorizer_down.begin(now) {
-            let trouble = answer.trouble.as_deref().unwrap_or("unknown");
-            self.log.error(
-                "the authorizer is down",
-                &[("reason", Value::Text(trouble))],
-            );
-        } else if !down && self.authorizer_down.end(now) {
-            self.log.info("the authorizer answers again", &[]);
-        }
-        self.hub.verdict(answer);
     }
 
     /// The first signal begins a graceful stop; a second one breaks with the exit status.

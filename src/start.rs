@@ -4,7 +4,7 @@
 //! each part is opened. Never knows: what happens once the loop turns.
 //!
 //! Decision: the authorizer's threads start before the first listener opens. They have their own table of file
-//! descriptors (fd_table.rs), and a copy of a listener in it would keep the socket open after the loop has closed it.
+//! descriptors (fd_table.rs). A copy of a listener in it would keep the socket open after the loop has closed it.
 
 use std::io;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::authorizer::Authorizer;
 use crate::broker::Broker;
 use crate::broker::redis::{Redis, RedisSettings};
 use crate::clock::{Clock, millis};
-use crate::config::{self, Config, Listen, RedisDsn, RedisServers, Stop};
+use crate::config::{BrokerChoice, Config, Listen, RedisDsn, RedisServers, Stop};
 use crate::connection::Limits;
-use crate::hub::{Hub, Settings};
-use crate::listener::{self, Listener};
+use crate::hub::{FailurePolicy, Hub, Settings};
+use crate::listener::{self, ClientSocket, Listener};
 use crate::log::{Log, Value};
 use crate::metrics::Metrics;
 use crate::quickstart;
@@ -58,31 +58,24 @@ pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
     let listeners = open_listeners(&config, poll.registry())?;
 
     // Where threads cannot have a descriptor table of their own, the workers' descriptors are in this one.
-    let broker_fds = match &config.broker {
-        config::BrokerChoice::Memory => 0,
-        config::BrokerChoice::Redis(dsn) => match dsn.servers {
-            RedisServers::Cluster(_) => CLUSTER_FDS,
-            RedisServers::One(_) | RedisServers::Sentinel { .. } => BROKER_FDS,
-        },
-    };
-    let capacity = Capacity::of(fds, RESERVED_FDS + listeners.len() + workers + broker_fds);
+    let capacity = Capacity::of(
+        fds,
+        RESERVED_FDS + listeners.len() + workers + broker_fds(&config),
+    );
     let random = random::seed()
         .map_err(|e| Stop::failed(format_args!("cannot read random numbers: {e}")))?;
     let max_connections = max_connections(&config, &capacity, &log);
-    let settings = settings(&config, max_connections, authorizer.is_some(), random);
+    let failure = FailurePolicy {
+        failure: config.authorizer_failure,
+        hold: millis(config.authorizer_hold),
+        workers,
+        queue: config.authorizer_queue,
+        patience: millis(config.authorizer_timeout),
+    };
+    let settings = settings(&config, max_connections, failure, random);
     let metrics = Metrics::new(SystemTime::now());
     let mut hub = Hub::new(settings, Clock::default(), metrics, log.clone());
-    let broker = match &config.broker {
-        config::BrokerChoice::Memory => Broker::Memory,
-        config::BrokerChoice::Redis(dsn) => {
-            hub.share(match dsn.servers {
-                RedisServers::Cluster(_) => Some(config.broker_prefix.clone()),
-                RedisServers::One(_) | RedisServers::Sentinel { .. } => None,
-            });
-            let redis = start_redis(dsn, &config, waker, random, &log)?;
-            Broker::Redis(Box::new(redis))
-        }
-    };
+    let broker = start_broker(&config, &mut hub, waker, random, &log)?;
     let manager = find_manager(&config, &log);
 
     let addresses: Vec<String> = listeners.iter().map(|l| l.address.clone()).collect();
@@ -160,7 +153,12 @@ fn max_connections(config: &Config, capacity: &Capacity, log: &Log) -> usize {
     wanted.min(allowed)
 }
 
-fn settings(config: &Config, max_connections: usize, authorizer: bool, random: u64) -> Settings {
+fn settings(
+    config: &Config,
+    max_connections: usize,
+    failure: FailurePolicy,
+    random: u64,
+) -> Settings {
     Settings {
         limits: Limits {
             handshake_timeout: millis(config.handshake_timeout),
@@ -178,7 +176,8 @@ fn settings(config: &Config, max_connections: usize, authorizer: bool, random: u
         origins: config.allowed_origins.clone(),
         proxies: config.trusted_proxies.clone(),
         proxy_protocol: config.proxy_protocol,
-        authorizer,
+        authorizer: config.authorizer_url.is_some(),
+        failure,
         access_log: config.access_log,
         instance: random,
     }
@@ -246,6 +245,36 @@ fn open_listeners(config: &Config, registry: &Registry) -> Result<Vec<Listener>,
     Ok(listeners)
 }
 
+/// File descriptors that the broker needs.
+fn broker_fds(config: &Config) -> usize {
+    match &config.broker {
+        BrokerChoice::Memory => 0,
+        BrokerChoice::Redis(dsn) => match dsn.servers {
+            RedisServers::Cluster(_) => CLUSTER_FDS,
+            RedisServers::One(_) | RedisServers::Sentinel { .. } => BROKER_FDS,
+        },
+    }
+}
+
+/// The broker, of which the hub is notified if it is shared.
+fn start_broker(
+    config: &Config,
+    hub: &mut Hub<ClientSocket>,
+    waker: Arc<Waker>,
+    seed: u64,
+    log: &Log,
+) -> Result<Broker, Stop> {
+    let BrokerChoice::Redis(dsn) = &config.broker else {
+        return Ok(Broker::Memory);
+    };
+    hub.share(match dsn.servers {
+        RedisServers::Cluster(_) => Some(config.broker_prefix.clone()),
+        RedisServers::One(_) | RedisServers::Sentinel { .. } => None,
+    });
+    let redis = start_redis(dsn, config, waker, seed, log)?;
+    Ok(Broker::Redis(Box::new(redis)))
+}
+
 fn start_redis(
     dsn: &RedisDsn,
     config: &Config,
@@ -292,7 +321,7 @@ fn find_manager(config: &Config, log: &Log) -> Manager {
     })
 }
 
-/// Log where the server listens, and warn about what is open to everyone (docs/operating.md#listening).
+/// Log where the server listens, and warn about what is open to all clients (docs/operating.md#listening).
 fn announce(config: &Config, addresses: &[String], log: &Log) {
     let authorizer = config.authorizer_url.as_ref().map(|url| url.to_string());
     let has_key = config.broadcasting_key.is_some();

@@ -1,7 +1,7 @@
 //! Notifications to the service manager: ready, status, watchdog, stopping (sd_notify(3)).
 //!
 //! Owns: the socket to the manager, and when it is written to. Knows: the protocol of NOTIFY_SOCKET. Never knows: the
-//! environment, the clock, what a connection is. What is sent and when: docs/operating.md#what-systemd-hears.
+//! environment, the clock, connections. What is sent and when: docs/operating.md#what-systemd-hears.
 //!
 //! Decisions
 //! - The loop itself pings the watchdog, at half its interval: if the loop hangs, the server hangs.
@@ -19,7 +19,7 @@ use crate::clock::Millis;
 
 /// Between two status messages.
 const STATUS_INTERVAL: Millis = 5_000;
-/// Delay before a message is sent again that the manager had no room for.
+/// Delay before a message is sent again because the manager had no room for it.
 const RETRY: Millis = 100;
 /// How long the start waits until the manager takes `READY=1`.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -2,9 +2,9 @@
 //!
 //! Owns: the roots, and the one exception to webpki's verdict. Knows: rustls. Never knows: what the connection is for.
 //!
-//! Decision: a verifier of our own, because of self-signed certificates. `openssl req -x509` makes a certificate that is
-//! a CA and the server's own at once. webpki refuses it, even if `SSL_CERT_FILE` names that very certificate; OpenSSL,
-//! Go and curl accept it. Reconsider when webpki accepts it.
+//! Decision: a verifier of our own, because of self-signed certificates. `openssl req -x509` makes a certificate that
+//! is a CA and the server's own at once. webpki refuses it even if `SSL_CERT_FILE` names that very certificate.
+//! OpenSSL, Go and curl accept it. Reconsider when webpki accepts it.
 
 use std::io;
 use std::path::Path;

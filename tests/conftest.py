@@ -8,7 +8,7 @@ from harness.server import Server
 
 @pytest.fixture
 def serve():
-    """Starts servers with flags: serve("--max-channels", "3"); `auth` sets the authorizer."""
+    """Starts servers with flags: serve("--max-channels", "3"). `auth` sets the authorizer."""
     servers = []
 
     def start(*flags, auth=None, **more):
@@ -31,7 +31,7 @@ def serve():
 
 @pytest.fixture(scope="session")
 def shared():
-    """The server without flags that a worker's tests share; tests keep apart by channel names."""
+    """A server without flags, shared by the tests of a pytest worker. Tests keep apart by channel names."""
     server = Server()
     yield server
     server.finish()

@@ -30,7 +30,7 @@ use wsify::clock::{Clock, Millis};
 use wsify::config::AccessLog;
 use wsify::connection::{Limits, Peer};
 use wsify::effect::ConnId;
-use wsify::hub::{Hub, Settings};
+use wsify::hub::{FailurePolicy, Hub, Settings};
 use wsify::log::{Level, Log};
 use wsify::metrics::Metrics;
 use wsify::wire::forwarded::Proxies;
@@ -424,6 +424,7 @@ fn hub() -> Hub<Puppet> {
         proxies: Proxies::default(),
         proxy_protocol: false,
         authorizer: false,
+        failure: FailurePolicy::default(),
         access_log: AccessLog::Errors,
         instance: 1,
     };

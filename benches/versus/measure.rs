@@ -104,7 +104,16 @@ impl Bench {
 
     /// An authorizer that answers after so many milliseconds. It shares the client's core: the servers' is theirs alone.
     pub fn authorizer(&self, millis: u64) -> io::Result<Server> {
-        let args = ["floor", &format!("authorizer={millis}"), "PORT"].map(str::to_owned);
+        self.authorizer_called("authorizer", millis)
+    }
+
+    /// One that answers at once, with fields.
+    pub fn granting_authorizer(&self) -> io::Result<Server> {
+        self.authorizer_called("granting-authorizer", 0)
+    }
+
+    fn authorizer_called(&self, name: &str, millis: u64) -> io::Result<Server> {
+        let args = ["floor", &format!("{name}={millis}"), "PORT"].map(str::to_owned);
         let log = self.dir.join("authorizer.log");
         Server::start(self.cores.client, &self.exe, &args, &log)
     }

@@ -332,11 +332,16 @@ fn row_like(row: &Row) -> Row {
 fn memory(bench: &mut Bench) -> Vec<Row> {
     let plain = "bytes per idle connection";
     let asked = "bytes per idle connection, authorizer, 60-byte query";
+    let granted = "the same with user, state of 60 bytes, shared allow";
     let mut rows = Vec::new();
-    for (name, limit, authorizer) in [(plain, 160.0, false), (asked, 256.0, true)] {
+    for (name, limit, behind) in [
+        (plain, 160.0, Behind::Nothing),
+        (asked, 256.0, Behind::Authorizer),
+        (granted, 320.0, Behind::GrantingAuthorizer),
+    ] {
         bench.progress.row(format!("M4 {name}"));
         let target = Target::FigureAtMost(limit);
-        let row = match slopes(bench, authorizer) {
+        let row = match slopes(bench, behind) {
             Err(error) => Row::failed("M4", name, target, &error),
             Ok((floor, wsify, samples)) => Row {
                 metric: "M4",
@@ -362,18 +367,26 @@ fn memory(bench: &mut Bench) -> Vec<Row> {
 /// After which a server has given back what it does not use any more, and its idle workers have ended.
 const REST: Duration = Duration::from_secs(12);
 
-fn slopes(bench: &mut Bench, with_authorizer: bool) -> io::Result<(f64, f64, Value)> {
-    let authorizer = bench.authorizer(0)?;
-    let url = format!("http://127.0.0.1:{}/", authorizer.port);
-    let flags: &[&str] = if with_authorizer {
-        &["--authorizer-url", &url]
-    } else {
-        &[]
+/// What is behind wsify.
+#[derive(Clone, Copy, PartialEq)]
+enum Behind {
+    Nothing,
+    Authorizer,
+    GrantingAuthorizer,
+}
+
+fn slopes(bench: &mut Bench, behind: Behind) -> io::Result<(f64, f64, Value)> {
+    let authorizer = match behind {
+        Behind::GrantingAuthorizer => bench.granting_authorizer()?,
+        _ => bench.authorizer(0)?,
     };
-    let query = if with_authorizer {
-        format!("query=?token={}", "a".repeat(54))
-    } else {
-        String::new()
+    let url = format!("http://127.0.0.1:{}/", authorizer.port);
+    let (flags, query): (&[&str], _) = match behind {
+        Behind::Nothing => (&[], String::new()),
+        _ => (
+            &["--authorizer-url", &url],
+            format!("query=?token={}", "a".repeat(54)),
+        ),
     };
     let client = format!("idle {query}");
     let mut slopes = Vec::new();

@@ -16,7 +16,7 @@ export function wsify(url, protocols, channels, onContent) {
     };
     socket.onclose = ({ code, reason }) => {
       if (done) return;
-      if ([1002, 1007, 1009].includes(code)) return console.error("wsify:", code, reason);
+      if ([1002, 1007, 1009].includes(code) || code >= 4000) return console.error("wsify:", code, reason);
       // 1012: the server stops; another may be up in a second. 1013: the authorizer is down; give it time.
       // 1008: this client was too slow and missed messages. 1006: unknown. The random part spreads a crowd out.
       const least = { 1012: 1000, 1013: 5000, 1008: 1000 }[code] ?? 250;

@@ -1,7 +1,7 @@
-//! How a connection to the authorizer is made and used: its name looked up, TCP, TLS.
+//! How a connection to the authorizer is made: its name looked up, TCP, TLS.
 //!
-//! Owns: the TLS sessions that may be resumed, the lookup under way, a socket's timeouts. Knows: rustls, and ureq's
-//! connector interface. Never knows: a question, or what HTTP is spoken.
+//! Owns: the TLS sessions that may be resumed, the lookup under way. Knows: rustls, and ureq's connector interface.
+//! Never knows: a question, or what HTTP is spoken.
 //!
 //! Decisions
 //! - **Names are looked up when a connection is made**, by one thread for all workers, over ureq, which
@@ -9,17 +9,14 @@
 //!   name server that hangs then holds one thread, and only questions that need a new connection wait for it.
 //! - **All workers share one TLS configuration**: roots are read once, sessions resumed. [`crate::tls`] says why
 //!   certificates are judged there.
-//! - **A socket's timeout is set only when it would be off by more than a sixteenth**, over setting it before each call
-//!   of the kernel: what is left of a call's time is nearly always all of it.
 
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::net::{RecvFlags, recv};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
@@ -28,8 +25,10 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{ConnectionDetails, Connector, LazyBuffers, NextTimeout};
 
-use super::pool::{STACK, lock};
-use super::transport::{Carrier, Traffic};
+use super::link::{Link, Socket, left};
+use super::threads::{STACK, lock};
+use super::traffic::Traffic;
+use super::transport::Carrier;
 use super::url::Url;
 use crate::tls::client_config;
 
@@ -130,162 +129,6 @@ impl Dialer {
     }
 }
 
-/// What is left until `deadline`.
-fn left(deadline: Instant) -> io::Result<Duration> {
-    match deadline.saturating_duration_since(Instant::now()) {
-        Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
-        left => Ok(left),
-    }
-}
-
-/// A connection to the authorizer.
-#[derive(Debug)]
-pub(super) enum Link {
-    Plain(Socket),
-    Tls(Box<StreamOwned<ClientConnection, Socket>>),
-}
-
-impl Link {
-    pub(super) fn write_all(&mut self, bytes: &[u8], deadline: Instant) -> io::Result<()> {
-        match self {
-            Link::Plain(socket) => {
-                socket.deadline = deadline;
-                socket.write_all(bytes)
-            }
-            Link::Tls(stream) => {
-                stream.sock.deadline = deadline;
-                stream.write_all(bytes)?;
-                stream.flush()
-            }
-        }
-    }
-
-    pub(super) fn read(&mut self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
-        match self {
-            Link::Plain(socket) => {
-                socket.deadline = deadline;
-                socket.read(buffer)
-            }
-            Link::Tls(stream) => {
-                stream.sock.deadline = deadline;
-                stream.read(buffer)
-            }
-        }
-    }
-
-    /// Whether it may be used for another call: nothing has come that was not asked for, and no end.
-    pub(super) fn is_quiet(&mut self) -> bool {
-        match self {
-            Link::Plain(socket) => is_blocked(&Glance(&socket.tcp).read(&mut [0])),
-            Link::Tls(stream) => loop {
-                let session = &mut stream.conn;
-                // Session tickets may come at any time; anything else is no good sign.
-                let silent = session
-                    .process_new_packets()
-                    .is_ok_and(|it| !it.peer_has_closed() && it.plaintext_bytes_to_read() == 0);
-                if !silent {
-                    return false;
-                }
-                match session.read_tls(&mut Glance(&stream.sock.tcp)) {
-                    Ok(1..) => {}
-                    end => return is_blocked(&end),
-                }
-            },
-        }
-    }
-}
-
-fn is_blocked(read: &io::Result<usize>) -> bool {
-    matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-}
-
-/// A socket's bytes, without waiting for any.
-struct Glance<'a>(&'a TcpStream);
-
-impl Read for Glance<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (_, count) = recv(self.0, buffer, RecvFlags::DONTWAIT)?;
-        Ok(count)
-    }
-}
-
-/// A socket whose calls of the kernel end at a deadline.
-#[derive(Debug)]
-pub(super) struct Socket {
-    tcp: TcpStream,
-    deadline: Instant,
-    /// As the kernel has them.
-    read_timeout: Duration,
-    write_timeout: Duration,
-}
-
-impl Socket {
-    /// Connects to the first of `addrs` that answers.
-    fn connect(addrs: &[SocketAddr], deadline: Instant) -> io::Result<Socket> {
-        let mut failed = io::Error::other("the name has no address");
-        for (nth, addr) in addrs.iter().enumerate() {
-            let others = u32::try_from(addrs.len() - nth).unwrap_or(u32::MAX);
-            // No address takes the time of those behind it.
-            match TcpStream::connect_timeout(addr, left(deadline)? / others) {
-                Ok(tcp) => {
-                    tcp.set_nodelay(true)?;
-                    return Ok(Socket {
-                        tcp,
-                        deadline,
-                        read_timeout: Duration::ZERO,
-                        write_timeout: Duration::ZERO,
-                    });
-                }
-                Err(error) => failed = error,
-            }
-        }
-        Err(failed)
-    }
-}
-
-/// The timeout to set, if what the kernel has is off. Never zero, which the kernel takes for none.
-fn timeout_to_set(set: Duration, left: Duration) -> Option<Duration> {
-    let fits = left <= set && set <= left + left / 16;
-    (!fits).then(|| left.max(Duration::from_millis(1)))
-}
-
-/// The kernel says of a timeout that the call would block.
-fn timed_out(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
-        _ => error,
-    }
-}
-
-impl Read for Socket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if let Some(timeout) = timeout_to_set(self.read_timeout, left(self.deadline)?) {
-                self.tcp.set_read_timeout(Some(timeout))?;
-                self.read_timeout = timeout;
-            }
-            match self.tcp.read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => return read.map_err(timed_out),
-            }
-        }
-    }
-}
-
-impl Write for Socket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(timeout) = timeout_to_set(self.write_timeout, left(self.deadline)?) {
-            self.tcp.set_write_timeout(Some(timeout))?;
-            self.write_timeout = timeout;
-        }
-        self.tcp.write(bytes).map_err(timed_out)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// The addresses behind the URL's host, looked up by one thread at a time.
 #[derive(Debug)]
 struct Names {
@@ -358,9 +201,10 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authorizer::Settings;
+    use crate::authorizer::AuthorizerSettings;
     use crate::authorizer::tests::*;
     use crate::effect::Verdict;
+    use std::io::Write;
     use std::net::TcpStream;
     use std::path::PathBuf;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -454,7 +298,7 @@ mod tests {
         }
 
         fn desk(&self, server: &Server, host: &str) -> Desk {
-            Desk::with(Settings {
+            Desk::with(AuthorizerSettings {
                 cert_file: Some(self.trusted.clone()),
                 ..settings(&format!("https://{host}:{}/", server.addr.port()))
             })
@@ -560,7 +404,7 @@ mod tests {
             Verdict::Unavailable
         );
         let server = Server::new(|peer| peer.stay());
-        let mut desk = Desk::with(Settings {
+        let mut desk = Desk::with(AuthorizerSettings {
             timeout: Duration::from_millis(200),
             ..settings(&format!("https://{}/", server.addr))
         });

@@ -3,19 +3,25 @@
 //! Owns: what the pool is started with, and when the loop has to look after it. Knows: that a question is answered once,
 //! unless it is taken back before it is put. Never knows: a client's socket, what a question means, who logs.
 //!
-//! One file for each part: [`pool`] has what workers and loop share, [`waiting`] the queue, [`worker`] a worker's life,
-//! [`call`] one question and its answer, [`dial`] the connection, [`signature`] the signature of a call, [`url`] the type
-//! of `--authorizer-url`.
+//! One file for each part; the map in src/lib.rs lists them.
 //!
 //! Decision: no proxy from the environment. The authorizer is part of the deployment, and `HTTP_PROXY` is meant for the
 //! world.
 
 mod call;
 mod dial;
+mod link;
+mod outcome;
 mod pool;
+mod probe;
+mod seat;
+mod settings;
 pub mod signature;
+mod task;
 #[cfg(test)]
 mod tests;
+mod threads;
+mod traffic;
 mod transport;
 mod unfold;
 mod url;
@@ -23,39 +29,29 @@ mod waiting;
 mod worker;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::call::ClientFactory;
 pub use self::pool::Load;
-use self::pool::{Pool, Task};
+use self::pool::Pool;
+pub use self::probe::{Probed, ProbedBody, probe};
+pub use self::settings::AuthorizerSettings;
+use self::task::Task;
 #[doc(hidden)]
 pub use self::unfold::fuzz;
 pub use self::url::Url;
+use self::waiting::Waiting;
 use crate::effect::{Answer, ConnId, Question};
-use crate::secret::Secret;
-use crate::wire::answer_fields::Asked;
 
-/// What an [`Authorizer`] is started with.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub url: Url,
-    /// For one whole call: name, connection, TLS, question and answer; and once more for the wait before it.
-    pub timeout: Duration,
-    /// Calls in flight at most; 0 counts as 1.
-    pub workers: usize,
-    /// Questions that may wait for a worker.
-    pub queue: usize,
-    /// A PEM file of roots that are trusted besides the system's: what `SSL_CERT_FILE` names (empty: none).
-    pub cert_file: Option<PathBuf>,
-    /// Every call is signed with each of them; without one, none is.
-    pub keys: Vec<Secret>,
-}
+/// Recalled questions that are answered between two polls.
+const RECALLED: usize = 64;
+const NOT_PUT: &str = "the authorizer is down: the question was not sent";
 
 /// The pool of workers that ask the authorizer.
 pub struct Authorizer {
     pool: Arc<Pool>,
+    /// Questions that are never put, and are to be answered.
+    recalled: Waiting,
     /// When the oldest question that waits will have waited too long, unless it has been put meanwhile.
     due: Option<Instant>,
     timeout: Duration,
@@ -67,9 +63,10 @@ impl Authorizer {
     ///
     /// # Errors
     /// For an `https` URL: no root certificate can be read. Or a thread cannot start.
-    pub fn start(settings: Settings, waker: Arc<mio::Waker>) -> io::Result<Authorizer> {
+    pub fn start(settings: AuthorizerSettings, waker: Arc<mio::Waker>) -> io::Result<Authorizer> {
         Ok(Authorizer {
             pool: Pool::start(&settings, waker)?,
+            recalled: Waiting::default(),
             due: None,
             timeout: settings.timeout,
         })
@@ -91,11 +88,30 @@ impl Authorizer {
         self.pool.withdraw(from);
     }
 
+    /// Takes back all questions that have not been put. The next calls of [`Authorizer::answers`] bring their answers.
+    pub fn recall(&mut self) {
+        let mut waiting = self.pool.recall();
+        while let Some(task) = waiting.pop() {
+            self.recalled.push(task);
+        }
+    }
+
+    /// Whether [`Authorizer::answers`] has to be called again at once.
+    pub fn has_recalled(&self) -> bool {
+        self.recalled.len() > 0
+    }
+
     /// Takes all answers that have come home. To be called at every wake, as only the first answer since the last call
     /// wakes the loop, and when [`Authorizer::due`] says.
     pub fn answers(&mut self, into: &mut Vec<Answer>) -> Load {
         let (load, due) = self.pool.collect(into);
         self.due = due;
+        for _ in 0..RECALLED {
+            let Some(task) = self.recalled.pop() else {
+                break;
+            };
+            into.push(task.unanswered(NOT_PUT));
+        }
         load
     }
 
@@ -109,34 +125,4 @@ impl Drop for Authorizer {
     fn drop(&mut self) {
         self.pool.close();
     }
-}
-
-/// Asks one question here and now, marked as a probe.
-///
-/// # Errors
-/// The settings cannot be used.
-pub fn probe(settings: &Settings, body: Vec<u8>) -> io::Result<Answer> {
-    let clients = Arc::new(ClientFactory::new(settings, true)?);
-    let nobody = ConnId {
-        slot: 0,
-        generation: 0,
-    };
-    let question = Question {
-        from: nobody,
-        asked: Asked::Connect,
-        body,
-    };
-    let asked = Instant::now();
-    let outcome = clients.client().ask(&question);
-    Ok(Answer {
-        to: nobody,
-        verdict: outcome.verdict,
-        status: outcome.status,
-        fields: outcome.fields,
-        unreadable: outcome.unreadable,
-        trouble: outcome.trouble,
-        call: None,
-        call_failed: outcome.call_failed,
-        took: asked.elapsed(),
-    })
 }

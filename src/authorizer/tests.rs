@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::*;
 use crate::effect::Verdict;
+use crate::wire::answer_fields::{AnswerLimits, Asked};
 
 pub(super) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 pub(super) const NO: &str = "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno";
@@ -152,7 +153,7 @@ impl<S: Read + Write> Peer<S> {
 
 /// The loop's side.
 pub(super) struct Desk {
-    authorizer: Authorizer,
+    pub(super) authorizer: Authorizer,
     poll: mio::Poll,
     home: Vec<Answer>,
 }
@@ -162,7 +163,7 @@ impl Desk {
         Desk::with(settings(url))
     }
 
-    pub(super) fn with(settings: Settings) -> Desk {
+    pub(super) fn with(settings: AuthorizerSettings) -> Desk {
         let poll = mio::Poll::new().unwrap();
         let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
         Desk {
@@ -177,7 +178,7 @@ impl Desk {
     }
 
     /// What the pool is busy with; answers that have come are kept.
-    fn load(&mut self) -> (usize, usize) {
+    pub(super) fn load(&mut self) -> (usize, usize) {
         let load = self.authorizer.answers(&mut self.home);
         (load.in_flight, load.waiting)
     }
@@ -211,24 +212,30 @@ impl Desk {
     }
 }
 
-pub(super) fn settings(url: &str) -> Settings {
-    Settings {
+pub(super) fn settings(url: &str) -> AuthorizerSettings {
+    AuthorizerSettings {
         url: url.parse().unwrap(),
         timeout: PATIENCE,
         workers: 1,
         queue: 100,
+        batch: 1,
+        limits: AnswerLimits {
+            channels: 3,
+            content: 1000,
+        },
         cert_file: None,
         keys: Vec::new(),
     }
 }
 
-fn question(slot: u32, asked: Asked) -> Question {
+pub(super) fn question(slot: u32, asked: Asked) -> Question {
     Question {
         from: ConnId {
             slot,
             generation: 7,
         },
         asked,
+        alone: false,
         body: format!("{{\"command\":\"{slot}\"}}").into_bytes(),
     }
 }
@@ -534,7 +541,7 @@ fn a_worker_ends_when_its_connection_has_rested_long_enough() {
 }
 
 /// A server that answers when it is told to.
-fn gated(answer: &'static str) -> (Server, Arc<AtomicBool>) {
+pub(super) fn gated(answer: &'static str) -> (Server, Arc<AtomicBool>) {
     let open = Arc::new(AtomicBool::new(false));
     let gate = Arc::clone(&open);
     let server = Server::new(move |peer| {
@@ -549,7 +556,7 @@ fn gated(answer: &'static str) -> (Server, Arc<AtomicBool>) {
 #[test]
 fn as_many_calls_at_once_as_there_are_workers() {
     let (server, open) = gated(OK);
-    let mut desk = Desk::with(Settings {
+    let mut desk = Desk::with(AuthorizerSettings {
         workers: 32,
         ..settings(&server.url())
     });
@@ -570,7 +577,7 @@ fn as_many_calls_at_once_as_there_are_workers() {
 fn the_queue_is_full() {
     for queue in [0, 2] {
         let (server, open) = gated(OK);
-        let mut desk = Desk::with(Settings {
+        let mut desk = Desk::with(AuthorizerSettings {
             queue,
             ..settings(&server.url())
         });
@@ -597,7 +604,7 @@ fn the_queue_is_full() {
 #[test]
 fn few_questions_need_few_workers() {
     let server = Server::always(OK);
-    let mut desk = Desk::with(Settings {
+    let mut desk = Desk::with(AuthorizerSettings {
         workers: 32,
         ..settings(&server.url())
     });
@@ -611,7 +618,7 @@ fn few_questions_need_few_workers() {
 #[test]
 fn the_connection_that_rested_least_is_used_next() {
     let (server, open) = gated(OK);
-    let mut desk = Desk::with(Settings {
+    let mut desk = Desk::with(AuthorizerSettings {
         workers: 4,
         ..settings(&server.url())
     });
@@ -660,7 +667,7 @@ fn no_answer_in_time() {
         Server::new(|_| thread::park_timeout(PATIENCE)),
         Server::new(drips),
     ] {
-        let mut desk = Desk::with(Settings {
+        let mut desk = Desk::with(AuthorizerSettings {
             timeout: Duration::from_millis(100),
             ..settings(&server.url())
         });
@@ -685,7 +692,7 @@ fn a_state_that_comes_too_late_or_not_whole_is_no_answer() {
                     peer.stay();
                 }
             });
-            let mut desk = Desk::with(Settings {
+            let mut desk = Desk::with(AuthorizerSettings {
                 timeout: Duration::from_millis(300),
                 ..settings(&server.url())
             });
@@ -850,7 +857,7 @@ fn a_body_that_stalls_holds_its_worker_only_for_a_moment() {
         peer.stay();
     });
     // A call may take an hour; the rest of this body may not.
-    let mut desk = Desk::with(Settings {
+    let mut desk = Desk::with(AuthorizerSettings {
         timeout: Duration::from_secs(3600),
         ..settings(&server.url())
     });
@@ -889,7 +896,7 @@ fn names_and_ipv6() {
         server.seen.requests.lock().unwrap()[0].contains(&format!("host: {}\r\n", server.addr))
     );
 
-    let mut desk = Desk::with(Settings {
+    let mut desk = Desk::with(AuthorizerSettings {
         timeout: Duration::from_secs(1),
         ..settings("http://nobody.invalid/")
     });
@@ -899,7 +906,7 @@ fn names_and_ipv6() {
 #[test]
 fn a_dropped_pool_waits_for_no_worker() {
     let server = Server::new(|peer| peer.stay());
-    let mut desk = Desk::with(Settings {
+    let mut desk = Desk::with(AuthorizerSettings {
         timeout: Duration::from_secs(3600),
         ..settings(&server.url())
     });
@@ -1000,10 +1007,56 @@ fn a_withdrawn_question_is_not_put() {
 }
 
 #[test]
+fn recalled_questions_are_not_put_and_come_back_a_part_at_a_time() {
+    let (server, open) = gated(OK);
+    let mut desk = Desk::with(AuthorizerSettings {
+        queue: 200,
+        ..settings(&server.url())
+    });
+    assert!((0..151).all(|slot| desk.put(slot, Asked::Join)));
+    until(|| server.requests() == 1);
+    desk.authorizer.recall();
+    let mut back = Vec::new();
+    for count in [64, 64, 22] {
+        assert!(desk.authorizer.has_recalled());
+        let mut answers = Vec::new();
+        desk.authorizer.answers(&mut answers);
+        assert_eq!(answers.len(), count);
+        back.extend(answers);
+    }
+    assert!(!desk.authorizer.has_recalled());
+    for (answer, slot) in back.iter().zip(1..) {
+        assert_eq!((answer.to.slot, answer.call), (slot, None));
+        assert_eq!(answer.verdict, Verdict::Unavailable);
+        assert_eq!(answer.failure(), Some("not_put"));
+        let returned = answer.question.as_ref().unwrap();
+        assert_eq!(returned.body, question(slot, Asked::Join).body);
+    }
+    // The one with the worker is answered, and the pool goes on.
+    open.store(true, SeqCst);
+    let answer = desk.hear(1).remove(0);
+    assert_eq!((answer.to.slot, answer.verdict), (0, Verdict::Allow));
+    assert!(answer.question.is_none());
+    desk.settled();
+    assert_eq!((desk.load(), server.requests()), ((0, 0), 1));
+    assert_eq!(desk.ask().verdict, Verdict::Allow);
+}
+
+#[test]
+fn a_failed_question_comes_back_with_its_answer() {
+    let server = Server::always("HTTP/1.1 503 Oh\r\nContent-Length: 0\r\n\r\n");
+    let mut desk = Desk::new(&server.url());
+    let answer = desk.ask();
+    assert_eq!(answer.failure(), Some("5xx"));
+    let returned = answer.question.unwrap();
+    assert_eq!(returned.body, question(1, Asked::Join).body);
+}
+
+#[test]
 fn a_question_waits_for_a_worker_no_longer_than_a_call_may_take() {
     let server = Server::new(|peer| peer.stay());
     let timeout = Duration::from_millis(300);
-    let mut desk = Desk::with(Settings {
+    let mut desk = Desk::with(AuthorizerSettings {
         timeout,
         ..settings(&server.url())
     });
@@ -1046,7 +1099,7 @@ fn no_more_workers_are_started_than_questions_are_under_way() {
     };
     // The rest of an answer may be late on a busy machine: such a call is still under way, and another worker may start.
     for (server, late) in [(Server::always(OK), 0), (Server::new(torn), 20)] {
-        let mut desk = Desk::with(Settings {
+        let mut desk = Desk::with(AuthorizerSettings {
             workers: 512,
             queue: 0,
             ..settings(&server.url())
@@ -1054,7 +1107,7 @@ fn no_more_workers_are_started_than_questions_are_under_way() {
         const CLIENTS: u32 = 20;
         assert!((0..CLIENTS).all(|slot| desk.put(slot, Asked::Join)));
         // Each client asks again as soon as it is answered.
-        for _ in 0..400 {
+        for _ in 0..100 {
             for answer in desk.hear(1) {
                 assert_eq!(answer.verdict, Verdict::Allow);
                 assert!(desk.put(answer.to.slot, Asked::Join));

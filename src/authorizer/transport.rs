@@ -9,43 +9,19 @@
 //!   find, the probe before the next question finds, too.
 //! - ureq's `unversioned` interface may change in a minor version: `Cargo.lock` pins it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ureq::unversioned::transport::{Buffers, LazyBuffers, NextTimeout, Transport};
 
-use super::dial::Link;
-use super::pool::lock;
+use super::link::Link;
+use super::traffic::Traffic;
 use super::unfold::Unfold;
 
 /// Of a large question this much is sent at a time.
 const CHUNK: usize = 64 * 1024;
 /// Far away, for a call without a time limit.
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// What a worker knows of its connections.
-#[derive(Debug, Default)]
-pub(super) struct Traffic {
-    connections: AtomicUsize,
-    /// A read waits no longer than this, whatever the call's time limit.
-    until: Mutex<Option<Instant>>,
-}
-
-impl Traffic {
-    /// Connections made so far.
-    pub(super) fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn count(&self) {
-        self.connections.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn wait_until(&self, until: Option<Instant>) {
-        *lock(&self.until) = until;
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Carrier {
@@ -98,7 +74,7 @@ impl Transport for Carrier {
             self.send(&timeout)?;
         }
         self.answered = true;
-        let until = *lock(&self.traffic.until);
+        let until = self.traffic.until();
         let deadline = until.map_or_else(|| deadline(&timeout), |it| it.min(deadline(&timeout)));
         loop {
             let room = self.buffers.input_append_buf();

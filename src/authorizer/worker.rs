@@ -5,13 +5,16 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::{self, Thread};
+use std::sync::{Arc, MutexGuard};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use super::call::{Client, ClientFactory, Outcome};
-use super::pool::{Pool, Task, Work, lock};
-use crate::effect::Answer;
+use super::call::{Client, ClientFactory};
+use super::outcome::Outcome;
+use super::pool::{Pool, Work};
+use super::seat::{Call, Seat};
+use super::task::Task;
+use crate::effect::{Answer, Question};
 
 /// How long the rest of an answer may take to come. It follows its head at once, or something is wrong with it.
 const DRAIN_TIME: Duration = Duration::from_millis(250);
@@ -21,20 +24,16 @@ const ABOUT_TO_BE_IDLE: Duration = Duration::from_millis(2);
 impl Pool {
     /// A worker's life.
     pub(super) fn serve(&self, number: usize) {
-        let seat = Arc::new(Seat {
-            number,
-            thread: thread::current(),
-            called: Mutex::new(None),
-        });
+        let seat = Arc::new(Seat::own(number));
         let mut client = self.clients.client();
         let mut work = self.work();
         work.spawning -= 1;
         let mut next = self.next(work, false, &seat, client.rest);
-        while let Some(task) = next {
-            let answer = self.put(&mut client, &task);
+        while let Some(tasks) = next {
+            let answers = self.put(&mut client, tasks);
             let finished = shielded(&mut client, &self.clients, Client::finish_at_hand);
             let mut work = self.work();
-            let first = work.deliver(answer);
+            let first = work.deliver(answers);
             if finished == Some(false) {
                 work.finishing += 1;
                 drop(work);
@@ -47,23 +46,21 @@ impl Pool {
         }
     }
 
-    /// Puts a question to the authorizer.
-    fn put(&self, client: &mut Client, task: &Task) -> Answer {
+    /// Puts questions to the authorizer, in one call.
+    fn put(&self, client: &mut Client, tasks: Vec<Task>) -> Vec<Answer> {
+        let questions: Vec<&Question> = tasks.iter().map(|task| &task.question).collect();
         // A panic in there would be a defect of a library. It costs this connection and no question.
-        let outcome = shielded(client, &self.clients, |client| client.ask(&task.question));
-        let outcome = outcome
-            .unwrap_or_else(|| Outcome::nothing("the call failed inside the server".to_owned()));
-        Answer {
-            to: task.question.from,
-            verdict: outcome.verdict,
-            status: outcome.status,
-            fields: outcome.fields,
-            unreadable: outcome.unreadable,
-            trouble: outcome.trouble,
-            call: Some(self.calls.fetch_add(1, Ordering::Relaxed)),
-            call_failed: outcome.call_failed,
-            took: task.asked.elapsed(),
-        }
+        let outcomes = shielded(client, &self.clients, |client| client.ask(&questions));
+        let mut outcomes = outcomes.unwrap_or_default().into_iter();
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        let mut in_call = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
+        let answer = |task: Task| {
+            let outcome = outcomes.next();
+            let outcome =
+                outcome.unwrap_or_else(|| Outcome::nothing("the call failed inside the server"));
+            outcome.answer(task, call, std::mem::take(&mut in_call))
+        };
+        tasks.into_iter().map(answer).collect()
     }
 
     /// Waits for the rest of an answer. Where that takes long, this worker does not count as about to be idle any more.
@@ -77,8 +74,7 @@ impl Pool {
         if at_once {
             return work;
         }
-        let covered = work.covered();
-        if work.waiting.len() > covered {
+        if work.calls() > work.covered() {
             work.spawn();
         }
         drop(work);
@@ -88,7 +84,7 @@ impl Pool {
         self.work()
     }
 
-    /// The next question for the worker on `seat`, which may wait for it as long as its connection is worth keeping.
+    /// The next questions for the worker on `seat`, which may wait for them as long as its connection is worth keeping.
     /// `None`: the worker is to end. `wake`: the loop has to be woken.
     fn next<'p>(
         &'p self,
@@ -96,15 +92,16 @@ impl Pool {
         wake: bool,
         seat: &Arc<Seat>,
         rest: Duration,
-    ) -> Option<Task> {
+    ) -> Option<Vec<Task>> {
         let mut until = None;
         loop {
-            if let Some(task) = work.waiting.pop() {
+            let tasks = work.take();
+            if !tasks.is_empty() {
                 let another = work.wake_up();
                 drop(work);
                 Seat::call(another, Call::Look);
                 self.wake(wake && until.is_none());
-                return Some(task);
+                return Some(tasks);
             }
             work.to_spawn.as_ref()?;
             work.idle.push(Arc::clone(seat));
@@ -122,7 +119,7 @@ impl Pool {
     /// Waits to be called.
     fn rest(&self, seat: &Seat, until: Instant) -> Call {
         loop {
-            if let Some(call) = lock(&seat.called).take() {
+            if let Some(call) = seat.take_call() {
                 return call;
             }
             let left = until.saturating_duration_since(Instant::now());
@@ -162,27 +159,4 @@ fn shielded<T>(
         *client = clients.client();
     }
     done
-}
-
-/// Where an idle worker is called.
-pub(super) struct Seat {
-    number: usize,
-    thread: Thread,
-    called: Mutex<Option<Call>>,
-}
-
-pub(super) enum Call {
-    /// A question waits.
-    Look,
-    /// The worker is to end.
-    Stop,
-}
-
-impl Seat {
-    pub(super) fn call(seat: Option<Arc<Seat>>, call: Call) {
-        if let Some(seat) = seat {
-            *lock(&seat.called) = Some(call);
-            seat.thread.unpark();
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! Bytes in: what a connection has received and not yet used.
 
-/// What has come from a client and is not yet understood, or has to wait while a question is open.
+/// Bytes that were received from a client and not yet parsed, or that wait while a question is open.
 ///
 /// One machine word while empty, which it is in an idle connection.
 #[derive(Debug, Default)]
@@ -22,7 +22,13 @@ impl Inbox {
         self.0.as_ref().map_or(0, |h| h.bytes.len() - h.start)
     }
 
-    /// Puts bytes behind those that wait.
+    /// The first byte that waits.
+    pub fn first(&self) -> Option<u8> {
+        let held = self.0.as_ref()?;
+        held.bytes.get(held.start).copied()
+    }
+
+    /// Appends bytes to those that wait.
     pub fn append(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -35,7 +41,7 @@ impl Inbox {
         held.bytes.extend_from_slice(bytes);
     }
 
-    /// Takes everything out, to be worked on; what was not understood comes back with [`Inbox::put_back`].
+    /// Takes all bytes out. Those that are not used are returned with [`Inbox::put_back`].
     pub fn take(&mut self) -> Taken {
         match self.0.take() {
             Some(held) => Taken(held),
@@ -43,7 +49,7 @@ impl Inbox {
         }
     }
 
-    /// Gives back what [`Inbox::take`] took, less the first `used` bytes.
+    /// Returns what [`Inbox::take`] took, less the first `used` bytes.
     pub fn put_back(&mut self, mut taken: Taken, used: usize) {
         taken.0.start += used;
         if taken.0.start < taken.0.bytes.len() {

@@ -1,13 +1,13 @@
-//! Bytes on their way: in (not yet understood) and out (not yet taken by the kernel).
+//! Bytes that wait: received and not yet used, or not yet taken by the kernel.
 //!
-//! Owns: [`Inbox`], [`Outbox`], and [`Runs`], the store of encoded bytes that many connections share.
-//! Knows: how much waits, and where it begins. Never knows: what the bytes mean, or whose they are.
+//! Owns: [`Inbox`], [`Outbox`], and [`Runs`], the store of encoded bytes that many connections share. Knows: how much
+//! waits, and where it begins. Never knows: what the bytes mean, or to which connection they belong.
 //!
-//! Decision: a shared run is named by its index in [`Runs`] and counted by hand, over `Rc<[u8]>`. Because a run can then
-//! still grow at its end while a slow member holds its beginning, and what one member has to be sent of a channel stays
-//! one piece of twelve bytes, however many messages it is: a thousand stalled members cost the unique bytes, not a
-//! reference for each message. The price, that every holder must let go by hand, is paid in one place ([`Outbox`]) and
-//! checked by the simulation: no connections, no runs. Reconsider when a second kind of holder appears.
+//! Decision: a shared run is named by its index in [`Runs`] and counted by hand, over `Rc<[u8]>`. A run can then grow
+//! at its end while a slow member holds its beginning. However many messages of a channel wait for a member, they are
+//! one piece of twelve bytes. So a thousand stalled members cost the bytes once, and no reference for each message. The
+//! price is that each holder must release by hand, which is done in one place ([`Outbox`]) and checked by the
+//! simulation. Reconsider when a second kind of holder appears.
 
 #![cfg_attr(
     not(test),

@@ -15,9 +15,9 @@ struct Queued {
     bytes: usize,
     /// Of these, the connection's own.
     own: usize,
-    /// The kernel took less than it was offered; an edge will tell when it takes more.
+    /// The kernel took less than it was offered. The poll reports when it has room.
     blocked: bool,
-    /// What of this the sum in [`Runs`] knows.
+    /// The part of this that the sum in [`Runs`] includes.
     counted: Waits,
 }
 
@@ -29,12 +29,12 @@ enum Piece {
     Shared(Slice),
 }
 
-/// What became of an attempt to send.
+/// The result of a send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// Nothing waits any more.
     All,
-    /// The kernel is full; an edge will tell.
+    /// The kernel's buffer is full. The poll reports when it has room.
     Blocked,
     /// The connection is broken.
     Broken,
@@ -53,7 +53,7 @@ impl Outbox {
         self.0.as_ref().map_or(0, |w| w.bytes)
     }
 
-    /// The kernel would take nothing more; an edge will tell when it does.
+    /// Whether the kernel's buffer is full. The poll reports when it has room.
     pub fn is_blocked(&self) -> bool {
         self.0.as_ref().is_some_and(|w| w.blocked)
     }
@@ -65,8 +65,8 @@ impl Outbox {
         }
     }
 
-    /// Whether `more` bytes may be put behind what waits. What comes to an empty queue is always taken, and a queue that
-    /// the kernel has not yet been offered is not a slow reader's (`docs/limits.md#slow-readers`).
+    /// Whether `more` bytes may be appended. An empty queue always has room. A queue that was not yet offered to the
+    /// kernel is not a slow reader's (`docs/limits.md#slow-readers`).
     pub fn has_room(&self, more: usize, max: usize) -> bool {
         match &self.0 {
             Some(waiting) if waiting.blocked => waiting.bytes + more <= max,
@@ -74,10 +74,10 @@ impl Outbox {
         }
     }
 
-    /// The connection's own bytes, to be appended to by `write`.
+    /// Lets `write` append to the connection's own bytes.
     pub fn own(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let waiting = self.0.get_or_insert_default();
-        // A piece that has begun to go out grows no more: the front of a queue that is never empty would never be
+        // A piece that is partly sent does not grow. Otherwise the front of a queue that is never empty would never be
         // freed.
         if !matches!(waiting.pieces.back(), Some(Piece::Own { sent: 0, .. })) {
             waiting.pieces.push_back(Piece::Own {
@@ -110,7 +110,7 @@ impl Outbox {
         }
     }
 
-    /// Puts a part of a shared run behind what waits, and holds the run until it is sent.
+    /// Appends a part of a shared run, and holds the run until that is sent.
     pub fn share(&mut self, slice: Slice, runs: &mut Runs) {
         let waiting = self.0.get_or_insert_default();
         waiting.bytes += slice.len();
@@ -125,7 +125,7 @@ impl Outbox {
         waiting.pieces.push_back(Piece::Shared(slice));
     }
 
-    /// Sends `slice` at once when nothing waits before it; what the kernel does not take waits.
+    /// Sends `slice` at once if nothing waits before it. What the kernel does not take waits.
     #[inline(always)]
     pub fn send(&mut self, stream: &mut impl Write, slice: Slice, runs: &mut Runs) -> Sent {
         if !self.is_empty() {
@@ -194,7 +194,7 @@ impl Outbox {
         Sent::All
     }
 
-    /// Lets go of everything that waits.
+    /// Releases everything that waits.
     pub fn clear(&mut self, runs: &mut Runs) {
         if let Some(waiting) = &mut self.0 {
             for piece in waiting.pieces.drain(..) {
@@ -252,7 +252,7 @@ impl Queued {
     }
 }
 
-/// One write: "would block" is "took nothing", an interruption is tried again.
+/// One write. "Would block" counts as 0 bytes, and an interrupted call is repeated.
 #[inline(always)]
 fn write_once(mut write: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {

@@ -25,7 +25,7 @@ impl Slice {
 struct Run {
     bytes: Vec<u8>,
     holders: u32,
-    /// Tells it from a later run at the same index.
+    /// Distinguishes it from a later run at the same index.
     serial: u64,
 }
 
@@ -34,14 +34,15 @@ struct Run {
 pub struct Runs {
     live: Slab<Run>,
     spare: Vec<Vec<u8>>,
-    /// Their capacity in all.
+    /// Their total capacity, in bytes.
     spare_bytes: usize,
     begun: u64,
     /// Bytes of all runs that are held.
     pub held: usize,
-    /// Bytes that the kernel has taken, of runs and of connections' own; counted here because every send passes by.
+    /// Bytes that the kernel has taken, of runs and of connections' own; counted here because every send has the runs
+    /// at hand.
     pub taken: u64,
-    /// What waits in all outboxes together, as far as they have been counted: see [`Outbox::count`].
+    /// What waits in all outboxes together, as of the last [`count`](super::Outbox::count) of each.
     pub waiting: Waits,
 }
 
@@ -51,15 +52,15 @@ pub struct Waits {
     pub bytes: usize,
     /// Of these, those that are not shared.
     pub own: usize,
-    /// Outboxes whose kernel would take nothing more.
+    /// Outboxes whose socket takes nothing more.
     pub blocked: usize,
 }
 
 /// Buffers kept for the next runs: enough for the channels that are busy in one turn, so that a steady state allocates
 /// nothing.
 const SPARE_RUNS: usize = 64;
-/// Their capacity in all: what is larger is given back to the allocator, as neither a huge message nor a busy hour must be
-/// remembered by its memory.
+/// Their total capacity, in bytes. More is returned to the allocator, so that memory does not stay high after a large
+/// message or a busy hour.
 const SPARE_CAPACITY: usize = 256 * 1024;
 
 impl Runs {
@@ -78,7 +79,7 @@ impl Runs {
         )
     }
 
-    /// Holds a run that was let go of, when others have kept it alive and it is shorter than `max`.
+    /// Holds a released run again if it still has other holders and is shorter than `max`.
     pub fn hold_again(&mut self, run: u32, serial: u64, max: usize) -> bool {
         match self.live.get_mut(run as usize) {
             Some(found) if found.serial == serial && found.bytes.len() < max => {
@@ -89,7 +90,7 @@ impl Runs {
         }
     }
 
-    /// Has `write` append to the run's bytes.
+    /// Lets `write` append to the run's bytes.
     pub fn append(&mut self, run: u32, write: impl FnOnce(&mut Vec<u8>)) {
         if let Some(run) = self.live.get_mut(run as usize) {
             let before = run.bytes.len();
@@ -139,7 +140,7 @@ impl Runs {
 }
 
 impl Waits {
-    /// One connection's part of the sum is another one now.
+    /// Replaces one connection's part of the sum.
     pub(super) fn replace(&mut self, old: Waits, new: Waits) {
         self.bytes = self.bytes - old.bytes + new.bytes;
         self.own = self.own - old.own + new.own;

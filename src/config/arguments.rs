@@ -4,14 +4,15 @@
 //! - Arguments are respelled as `--flag value` before argh reads them, because argh knows neither `--flag=value` nor v3's
 //!   single dash. A flag takes what follows it, even when that begins with a dash, and the last of two wins, as with
 //!   v3's parser. A switch takes only what does not begin with one.
-//! - For a slip the error suggests the nearest name, by strsim's edit distance. Nothing is guessed.
+//! - For a typing error the message suggests the nearest name, by strsim's edit distance. Nothing is guessed.
 //! - What may carry a password is hidden in every error line and every `Debug`, because both end up in logs.
 
 use std::ffi::{OsStr, OsString};
 
 use argh::FromArgs;
 
-use super::flags::{FLAGS, Flag, Given, ValueKind, help, names};
+use super::flags::{FLAGS, Flag, Given, ValueKind, names};
+use super::help;
 use super::stop::Stop;
 use super::values::items;
 use crate::secret::HIDDEN;
@@ -102,7 +103,7 @@ fn named(argument: &str) -> Result<(&str, Option<&str>), Stop> {
     };
     match (name, value) {
         ("", _) => Err(stray(argument)),
-        ("help" | "h", None) => Err(Stop::asked_for(help())),
+        ("help" | "h", None) => Err(Stop::asked_for(help::text())),
         ("version", None) => Err(Stop::asked_for(concat!(
             "wsify ",
             env!("CARGO_PKG_VERSION")
@@ -112,7 +113,7 @@ fn named(argument: &str) -> Result<(&str, Option<&str>), Stop> {
 }
 
 fn utf8(text: &OsStr, what: &str) -> Result<String, Stop> {
-    // Not shown: it may be a secret, and without UTF-8 there is no telling.
+    // Not shown: it may be a secret, and a text that is not UTF-8 cannot be checked for one.
     let text = text.to_str().map(str::to_owned);
     text.ok_or_else(|| Stop::misused(format_args!("{what} is not UTF-8")))
 }
@@ -160,7 +161,7 @@ pub(super) struct Setting {
 }
 
 impl Setting {
-    /// The text as a value, by `check`, which says what it accepts where it refuses.
+    /// The text as a value, by `check`, whose error is what it accepts.
     pub fn checked<T>(&self, check: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Stop> {
         check(&self.text).map_err(|accepted| self.refused(&accepted))
     }
@@ -202,7 +203,8 @@ impl Setting {
     }
 }
 
-/// A URL without what may be secret in it: user, password, query. Of what is hardly a URL rather too little is shown.
+/// A URL without what may be secret in it: user, password, query. Of a text that is hardly a URL, too little is shown
+/// rather than too much.
 fn redacted(url: &str) -> String {
     let (scheme, rest) = match url.split_once("://") {
         Some((scheme, rest))
@@ -221,11 +223,11 @@ fn redacted(url: &str) -> String {
     if let Some((_, place)) = rest.rsplit_once('@') {
         return match query {
             "" => format!("{scheme}{HIDDEN}@{place}"),
-            // Whether the '@' ends a password or stands in the query cannot be told.
+            // It is unknown whether the '@' ends a password or is part of the query.
             _ => format!("{scheme}{HIDDEN}"),
         };
     }
-    // What follows a colon and is not a port may be a password that has lost its host.
+    // What follows a colon and is not a port may be a password without its host.
     let authority = path.split('/').next().unwrap_or_default();
     let password = |place: &&str| {
         let port = place.rsplit_once(':').map_or("", |(_, port)| port);

@@ -3,8 +3,8 @@
 //! Owns: the forms that are accepted, which are those of the Go client that v3 uses, and how a DSN is shown without its
 //! secrets. Knows: URLs. Never knows: how a connection is made.
 //!
-//! Decision: options in the query that have no meaning here are passed over and named in one warning, over refusing them:
-//! they tune a connection pool that does not exist, and a DSN that worked with v3 has to work unchanged.
+//! Decision: options in the query that have no meaning here are ignored and named in one warning, over refusing them.
+//! They tune a connection pool that does not exist, and a DSN that worked with v3 has to work unchanged.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,8 +1,8 @@
 //! Every flag, as data: its name, variable, default and help.
 //!
-//! Decision: one table makes argh's struct, the help, the README's table, the variables and the defaults, over argh's own
-//! help, which knows neither variables nor defaults. A default passes through the same checks as any other value, so it cannot disagree with its
-//! documentation.
+//! Decision: argh's struct, the help, the README's table, the variables and the defaults come from one table. Chosen
+//! over argh's own help, which has neither variables nor defaults. A default passes through the same checks as any
+//! other value, so it cannot disagree with its documentation.
 
 use argh::FromArgs;
 
@@ -72,8 +72,8 @@ flags! {
         kind: ValueKind::List,
         value: "ADDR,...",
         default: ":3000",
-        about: "where to listen: :PORT (all interfaces, IPv4 and IPv6), HOST:PORT, [V6]:PORT or \
-                unix:/path; port 0 is any free one; may be repeated",
+        about: "address to listen on: :PORT (all interfaces, IPv4 and IPv6), HOST:PORT, [V6]:PORT or \
+                unix:/path; port 0 picks a free port; may be repeated",
     };
     reuse_port: REUSE_PORT = Flag {
         name: "reuse-port",
@@ -81,8 +81,8 @@ flags! {
         kind: ValueKind::Switch,
         value: "true|false",
         default: "false",
-        about: "share the TCP port with other processes on this machine; the kernel spreads the \
-                connections; each process needs this flag",
+        about: "share the TCP port with other processes on this machine that have this flag; the kernel \
+                distributes the connections",
     };
     authorizer_url: AUTHORIZER_URL = Flag {
         name: "authorizer-url",
@@ -90,7 +90,7 @@ flags! {
         kind: ValueKind::Url,
         value: "URL",
         default: "",
-        about: "the webhook that is asked before every connect, join, leave and broadcast, http://... or \
+        about: "webhook to ask before every connect, join, leave and broadcast, http://... or \
                 https://...; without it everything is allowed",
     };
     authorizer_timeout: AUTHORIZER_TIMEOUT = Flag {
@@ -99,7 +99,7 @@ flags! {
         kind: ValueKind::One,
         value: "DURATION",
         default: "5s",
-        about: "how long one whole call to the authorizer may take, and a question wait for a worker \
+        about: "time limit for one call to the authorizer, and separately for the wait for a worker \
                 before it",
     };
     authorizer_workers: AUTHORIZER_WORKERS = Flag {
@@ -108,8 +108,8 @@ flags! {
         kind: ValueKind::One,
         value: "COUNT",
         default: "256",
-        about: "worker threads, which is to say calls in flight at most; by default no more than an \
-                eighth of the limit on open files",
+        about: "maximum number of worker threads, each with one call in flight; the default is capped at \
+                an eighth of the limit on open files",
     };
     authorizer_queue: AUTHORIZER_QUEUE = Flag {
         name: "authorizer-queue",
@@ -117,7 +117,34 @@ flags! {
         kind: ValueKind::One,
         value: "COUNT",
         default: "10000",
-        about: "questions that may wait for a worker; one more counts as authorizer down",
+        about: "maximum number of questions that wait for a worker; a further one fails as if the \
+                authorizer were down",
+    };
+    authorizer_batch: AUTHORIZER_BATCH = Flag {
+        name: "authorizer-batch",
+        group: "Authorizer",
+        kind: ValueKind::One,
+        value: "COUNT",
+        default: "1",
+        about: "maximum number of questions per call; above 1 every call posts a JSON array, and \
+                --authorizer-workers defaults to 8",
+    };
+    authorizer_failure: AUTHORIZER_FAILURE = Flag {
+        name: "authorizer-failure",
+        group: "Authorizer",
+        kind: ValueKind::One,
+        value: "close|reject|hold",
+        default: "close",
+        about: "what happens when it is down: clients are closed, their commands are rejected, or all \
+                questions are held until it is back",
+    };
+    authorizer_hold: AUTHORIZER_HOLD = Flag {
+        name: "authorizer-hold",
+        group: "Authorizer",
+        kind: ValueKind::One,
+        value: "DURATION",
+        default: "45s",
+        about: "how long a question is held, with --authorizer-failure hold; then its client is closed",
     };
     authorizer_key: AUTHORIZER_KEY = Flag {
         name: "authorizer-key",
@@ -125,8 +152,8 @@ flags! {
         kind: ValueKind::Secret,
         value: "KEY[,KEY]",
         default: "",
-        about: "signs every call to the authorizer with HMAC-SHA256, in X-Wsify-Signature; two keys while \
-                they are rotated",
+        about: "sign every call to the authorizer with HMAC-SHA256, in X-Wsify-Signature; give two keys \
+                while rotating them",
     };
     broker_driver: BROKER_DRIVER = Flag {
         name: "broker-driver",
@@ -142,8 +169,8 @@ flags! {
         kind: ValueKind::Url,
         value: "URL",
         default: "",
-        about: "where redis is: redis://[user:pass@]host[:port][/db], rediss:// for TLS, redis-sentinel:// or \
-                redis-cluster://; needed with --broker-driver redis",
+        about: "address of redis: redis://[user:pass@]host[:port][/db], rediss:// for TLS, redis-sentinel:// or \
+                redis-cluster://; required with --broker-driver redis",
     };
     broker_prefix: BROKER_PREFIX = Flag {
         name: "broker-prefix",
@@ -151,7 +178,7 @@ flags! {
         kind: ValueKind::One,
         value: "TEXT",
         default: "",
-        about: "put before every channel name at the broker",
+        about: "prefix for every channel name at the broker",
     };
     broadcasting_key: BROADCASTING_KEY = Flag {
         name: "broadcasting-key",
@@ -159,7 +186,7 @@ flags! {
         kind: ValueKind::Secret,
         value: "KEY",
         default: "",
-        about: "what backends must send to /broadcast, /metrics and /tap; without it only peers on \
+        about: "key that backends must send to /broadcast, /metrics and /tap; without it only peers on \
                 loopback or a unix socket may use them",
     };
     allowed_origins: ALLOWED_ORIGINS = Flag {
@@ -169,7 +196,7 @@ flags! {
         value: "ORIGIN,...",
         default: "*",
         about: "origins that a browser may connect from: https://app.example.com, https://*.example.com, \
-                an app's scheme alone such as capacitor://, or null; * is any",
+                an app's scheme alone such as capacitor://, or null; * allows any",
     };
     trusted_proxies: TRUSTED_PROXIES = Flag {
         name: "trusted-proxies",
@@ -177,8 +204,8 @@ flags! {
         kind: ValueKind::List,
         value: "CIDR,...",
         default: "",
-        about: "proxies whose X-Forwarded-For is trusted: addresses, networks such as 10.0.0.0/8, or \
-                unix for peers on a unix socket",
+        about: "proxies to trust for X-Forwarded-For: addresses, networks such as 10.0.0.0/8, or unix \
+                for peers on a unix socket",
     };
     proxy_protocol: PROXY_PROTOCOL = Flag {
         name: "proxy-protocol",
@@ -194,7 +221,7 @@ flags! {
         kind: ValueKind::One,
         value: "COUNT",
         default: "0",
-        about: "connections at most; 0 is what the limit on open files allows, less a reserve",
+        about: "maximum number of connections; 0 means what the limit on open files allows, less a reserve",
     };
     max_connections_per_ip: MAX_CONNECTIONS_PER_IP = Flag {
         name: "max-connections-per-ip",
@@ -202,7 +229,8 @@ flags! {
         kind: ValueKind::One,
         value: "COUNT",
         default: "0",
-        about: "connections at most from one address; an IPv6 /64 counts as one; 0 is no limit",
+        about: "maximum number of connections per address; an IPv6 /64 counts as one address; 0 means no \
+                limit",
     };
     max_message_size: MAX_MESSAGE_SIZE = Flag {
         name: "max-message-size",
@@ -210,7 +238,7 @@ flags! {
         kind: ValueKind::One,
         value: "SIZE",
         default: "1MiB",
-        about: "largest message of a client, and largest body of a POST",
+        about: "maximum size of a client's message, and of a POST body",
     };
     max_channels: MAX_CHANNELS = Flag {
         name: "max-channels",
@@ -218,7 +246,7 @@ flags! {
         kind: ValueKind::One,
         value: "COUNT",
         default: "1000",
-        about: "channels that one connection may be in",
+        about: "maximum number of channels per connection",
     };
     max_message_rate: MAX_MESSAGE_RATE = Flag {
         name: "max-message-rate",
@@ -226,7 +254,7 @@ flags! {
         kind: ValueKind::One,
         value: "COUNT",
         default: "0",
-        about: "messages that one connection may send per second, and as a burst; 0 is no limit",
+        about: "messages per second that a connection may send, and its largest burst; 0 means no limit",
     };
     max_queue_size: MAX_QUEUE_SIZE = Flag {
         name: "max-queue-size",
@@ -234,7 +262,7 @@ flags! {
         kind: ValueKind::One,
         value: "SIZE",
         default: "1MiB",
-        about: "bytes that may wait for one slow connection",
+        about: "maximum number of bytes queued for one slow connection; beyond it the connection is closed",
     };
     max_total_queue_size: MAX_TOTAL_QUEUE_SIZE = Flag {
         name: "max-total-queue-size",
@@ -251,7 +279,7 @@ flags! {
         kind: ValueKind::One,
         value: "DURATION",
         default: "10s",
-        about: "time from accepting a connection to its complete request",
+        about: "time limit from accepting a connection to its complete request",
     };
     ping_interval: PING_INTERVAL = Flag {
         name: "ping-interval",
@@ -259,8 +287,8 @@ flags! {
         kind: ValueKind::One,
         value: "DURATION",
         default: "25s",
-        about: "silence after which the server pings; after another interval of silence the connection \
-                ends; 0 is never",
+        about: "silence after which the server sends a ping; after another interval of silence the \
+                connection ends; 0 means never",
     };
     drain_timeout: DRAIN_TIMEOUT = Flag {
         name: "drain-timeout",
@@ -268,7 +296,7 @@ flags! {
         kind: ValueKind::One,
         value: "DURATION",
         default: "10s",
-        about: "how long a graceful stop may take; 0 stops at once",
+        about: "time limit for a graceful stop; 0 stops at once",
     };
     log_level: LOG_LEVEL = Flag {
         name: "log-level",
@@ -276,7 +304,7 @@ flags! {
         kind: ValueKind::One,
         value: "error|warn|info|debug",
         default: "info",
-        about: "least severe lines that are logged",
+        about: "least severe level to log",
     };
     log_format: LOG_FORMAT = Flag {
         name: "log-format",
@@ -284,7 +312,7 @@ flags! {
         kind: ValueKind::One,
         value: "json|text",
         default: "",
-        about: "how log lines look; by default text at a terminal, and json elsewhere",
+        about: "format of log lines; by default text at a terminal, and json elsewhere",
     };
     access_log: ACCESS_LOG = Flag {
         name: "access-log",
@@ -292,8 +320,7 @@ flags! {
         kind: ValueKind::One,
         value: "off|errors|all",
         default: "errors",
-        about: "which disconnects are logged: none, only errors, or all with their counts of messages \
-                and bytes",
+        about: "which disconnects are logged: none, only errors, or all with their message and byte counts",
     };
     playground: PLAYGROUND = Flag {
         name: "playground",
@@ -309,7 +336,7 @@ flags! {
         kind: ValueKind::Switch,
         value: "true|false",
         default: "false",
-        about: "try the addresses, the authorizer and the broker, report, and exit with 0 or 1",
+        about: "test the addresses, the authorizer and the broker, print a report, and exit with 0 or 1",
     };
 }
 
@@ -318,70 +345,4 @@ pub(super) fn names() -> Vec<String> {
     let flags = FLAGS.iter().map(|flag| flag.name);
     let all = flags.chain(["help", "version"]);
     all.map(|name| format!("--{name}")).collect()
-}
-
-/// Columns of the help, as a terminal has them at least.
-const COLUMNS: usize = 80;
-
-/// Where what a flag does begins: behind the longest flags that leave room for it.
-const INDENT: usize = 32;
-
-/// The text of `--help`.
-pub(super) fn help() -> String {
-    let mut text = format!(
-        "wsify {}\n{}\n\nUsage: wsify [OPTIONS]\n",
-        env!("CARGO_PKG_VERSION"),
-        env!("CARGO_PKG_DESCRIPTION"),
-    );
-    let mut group = "";
-    for flag in FLAGS {
-        if flag.group != group {
-            group = flag.group;
-            text += &format!("\n{group}:\n");
-        }
-        let spelled = match flag.kind {
-            ValueKind::Switch => format!("--{}", flag.name),
-            _ => format!("--{} {}", flag.name, flag.value),
-        };
-        let default = match (flag.kind, flag.default) {
-            (ValueKind::Switch, _) | (_, "") => None,
-            (_, default) => Some(format!("[default: {default}]")),
-        };
-        push_entry(&mut text, &spelled, flag.about, default.as_deref());
-    }
-    text += "\nOther options:\n";
-    push_entry(&mut text, "--help, -h", "show this help", None);
-    push_entry(&mut text, "--version", "show the version", None);
-    text + "\n\
-        Every option has an environment variable, which the option overrides:\n\
-        WSIFY_LISTEN_ADDR for --listen-addr.\n\
-        Durations: 500ms, 5s, 2m. Sizes: 65536, 64KiB, 1MiB."
-}
-
-/// Appends an option, and what it does in a column of its own.
-fn push_entry(text: &mut String, spelled: &str, about: &str, default: Option<&str>) {
-    let mut line = format!("  {spelled}");
-    // Two spaces at least between the columns.
-    if line.len() + 2 > INDENT {
-        *text += &line;
-        text.push('\n');
-        line.clear();
-    }
-    line = format!("{line:INDENT$}");
-    // The default stays in one piece.
-    let words = about.split_whitespace().chain(default);
-    for (nth, word) in words.enumerate() {
-        if line.len() + 1 + word.len() > COLUMNS {
-            *text += &line;
-            text.push('\n');
-            line = " ".repeat(INDENT);
-        } else if nth > 0 {
-            line.push(' ');
-        }
-        let (first, rest) = word.split_at(usize::from(nth == 0));
-        line += &first.to_uppercase();
-        line += rest;
-    }
-    *text += &line;
-    text.push('\n');
 }

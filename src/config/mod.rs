@@ -6,6 +6,7 @@
 mod arguments;
 mod dsn;
 mod flags;
+mod help;
 mod stop;
 mod values;
 
@@ -18,10 +19,11 @@ use self::arguments::{Arguments, Setting};
 pub use self::dsn::{Credentials, RedisAddress, RedisDsn, RedisServers};
 pub use self::flags::{FLAGS, Flag};
 pub use self::stop::Stop;
-pub use self::values::{AccessLog, Listen, Workers};
-use crate::authorizer::{self, Url};
+pub use self::values::{AccessLog, AuthorizerFailure, Listen, Workers};
+use crate::authorizer::{AuthorizerSettings, Url};
 use crate::log::{Format, Level};
 use crate::secret::Secret;
+use crate::wire::answer_fields::AnswerLimits;
 use crate::wire::forwarded::Proxies;
 use crate::wire::origins::Origins;
 
@@ -37,6 +39,11 @@ pub struct Config {
     pub authorizer_timeout: Duration,
     pub authorizer_workers: Workers,
     pub authorizer_queue: usize,
+    /// Questions in one call at most; 1: each is a call of its own.
+    pub authorizer_batch: usize,
+    pub authorizer_failure: AuthorizerFailure,
+    /// With `hold`.
+    pub authorizer_hold: Duration,
     /// Two at most; empty: calls are not signed.
     pub authorizer_key: Vec<Secret>,
     pub broker: BrokerChoice,
@@ -77,7 +84,7 @@ pub struct Config {
     pub listen_fds: usize,
     /// `NOTIFY_SOCKET`: where a service manager listens for this process's state.
     pub notify_socket: Option<OsString>,
-    /// `WATCHDOG_USEC`: the silence after which the service manager takes this process for dead.
+    /// `WATCHDOG_USEC`: the service manager considers this process hung after this time without a ping.
     pub watchdog: Option<Duration>,
     /// Only try whether a start would work.
     pub check: bool,
@@ -101,14 +108,14 @@ impl fmt::Display for BrokerChoice {
     }
 }
 
-/// What a service manager says in the environment (sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3)).
+/// What a service manager passes in the environment (sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3)).
 struct ServiceManager {
     listen_fds: usize,
     notify_socket: Option<OsString>,
     watchdog: Option<Duration>,
 }
 
-/// Sockets of a service manager: more than these are not looked at.
+/// Sockets of a service manager: further ones are ignored.
 const MOST_LISTEN_FDS: u64 = 64;
 
 impl ServiceManager {
@@ -140,6 +147,11 @@ fn workers(setting: &Setting) -> Result<Workers, Stop> {
     })
 }
 
+fn cert_file(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let path = env("SSL_CERT_FILE").filter(|path| !path.is_empty());
+    path.map(PathBuf::from)
+}
+
 /// Whether a terminal may be shown colours.
 fn colours(env: impl Fn(&str) -> Option<OsString>) -> bool {
     let dumb = env("TERM").is_some_and(|term| term == *"dumb");
@@ -150,8 +162,8 @@ impl Config {
     /// Reads the arguments (the program's name not among them) and the variables they may leave to the environment.
     ///
     /// # Errors
-    /// [`Stop`] with status 0 for `--help` and `--version`, and with 2 for an unknown flag or a value that cannot be
-    /// used; its line names the flag, the value and what is accepted.
+    /// [`Stop`] with status 0 for `--help` and `--version`, and with 2 for an unknown flag or a value that
+    /// cannot be used. Its line names the flag, the value and what is accepted.
     pub fn read(
         arguments: impl IntoIterator<Item = OsString>,
         env: impl Fn(&str) -> Option<OsString>,
@@ -170,6 +182,9 @@ impl Config {
             authorizer_workers: workers(&set(AUTHORIZER_WORKERS)?)?,
             // A question waits with its JSON, of a few hundred bytes: gigabytes at most.
             authorizer_queue: set(AUTHORIZER_QUEUE)?.checked(|t| count(t, 1..=10_000_000))?,
+            authorizer_batch: set(AUTHORIZER_BATCH)?.checked(|t| count(t, 1..=1000))?,
+            authorizer_failure: set(AUTHORIZER_FAILURE)?.checked(authorizer_failure)?,
+            authorizer_hold: set(AUTHORIZER_HOLD)?.checked(some_duration)?,
             authorizer_key: set(AUTHORIZER_KEY)?.checked(signing_keys)?,
             broker: match set(BROKER_DRIVER)?.checked(driver)? {
                 Driver::Memory => BrokerChoice::Memory,
@@ -189,7 +204,7 @@ impl Config {
                 .checked(|t| count(t, 0..=100_000_000))?,
             max_message_size: set(MAX_MESSAGE_SIZE)?.checked(size)?,
             max_channels: set(MAX_CHANNELS)?.checked(|t| count(t, 1..=1_000_000))?,
-            // Nobody sends more in a second than the server can read.
+            // No client sends more in a second than the server can read.
             max_message_rate: set(MAX_MESSAGE_RATE)?.checked(|t| count(t, 0..=1_000_000))? as u64,
             max_queue_size: set(MAX_QUEUE_SIZE)?.checked(size)?,
             max_total_queue_size: set(MAX_TOTAL_QUEUE_SIZE)?.checked(total_size)?,
@@ -205,20 +220,23 @@ impl Config {
             notify_socket: manager.notify_socket,
             watchdog: manager.watchdog,
             check: set(CHECK)?.checked(switch)?,
-            cert_file: env("SSL_CERT_FILE")
-                .filter(|path| !path.is_empty())
-                .map(PathBuf::from),
+            cert_file: cert_file(&env),
         })
     }
 
     /// What the authorizer is started with, if there is one, where a process may have `fds` file descriptors.
-    pub fn authorizer(&self, fds: usize) -> Option<authorizer::Settings> {
+    pub fn authorizer(&self, fds: usize) -> Option<AuthorizerSettings> {
         let url = self.authorizer_url.clone()?;
-        Some(authorizer::Settings {
+        Some(AuthorizerSettings {
             url,
             timeout: self.authorizer_timeout,
-            workers: self.authorizer_workers.within(fds),
+            workers: self.authorizer_workers.within(fds, self.authorizer_batch),
             queue: self.authorizer_queue,
+            batch: self.authorizer_batch,
+            limits: AnswerLimits {
+                channels: self.max_channels,
+                content: self.max_message_size,
+            },
             cert_file: self.cert_file.clone(),
             keys: self.authorizer_key.clone(),
         })

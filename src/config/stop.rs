@@ -50,7 +50,7 @@ impl Stop {
     }
 }
 
-/// A user's text may hold line breaks, and what a terminal would obey.
+/// The text as one line. A user's text may hold line breaks and control sequences.
 fn one_line(why: impl fmt::Display) -> String {
     let mut line = "wsify: ".to_owned();
     for c in why.to_string().chars() {

@@ -43,6 +43,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.authorizer_timeout, Duration::from_secs(5));
     assert_eq!(config.authorizer_workers, Workers::AsFdsAllow(256));
     assert_eq!(config.authorizer_queue, 10_000);
+    assert_eq!(config.authorizer_batch, 1);
     assert_eq!(config.authorizer_key, []);
     assert_eq!(config.broker, BrokerChoice::Memory);
     assert_eq!(config.broker_prefix, "");
@@ -109,7 +110,7 @@ fn a_variable_counts_where_there_is_no_flag() {
     let key = [("WSIFY_BROADCASTING_KEY", "k")];
     let config = read(&["--broadcasting-key="], &key).unwrap();
     assert_eq!(config.broadcasting_key, None);
-    // A flag's variable is not even looked at.
+    // The variable of a given flag is not read.
     let nonsense = [("WSIFY_MAX_CHANNELS", "nonsense")];
     assert!(read(&["--max-channels=8"], &nonsense).is_ok());
     let stop = read(&[], &nonsense).unwrap_err();
@@ -187,7 +188,7 @@ fn what_is_no_flag_is_refused_in_one_line() {
 }
 
 #[test]
-fn a_slip_is_told_what_it_may_have_meant() {
+fn a_typing_error_is_answered_with_the_nearest_name() {
     for (arguments, meant) in [
         (&["--lisen-addr", ":80"][..], Some("--listen-addr")),
         (&["-max-conections=5"], Some("--max-connections")),
@@ -330,7 +331,7 @@ fn brokers() {
     );
     assert!(given("broker-driver", "Memory").is_ok());
     refused("broker-driver", &["", "kafka", "redis "]);
-    // Only the driver that uses it looks at it.
+    // Only the driver that uses it checks it.
     assert_eq!(
         given("broker-dsn", "nonsense").unwrap().broker,
         BrokerChoice::Memory
@@ -437,7 +438,12 @@ fn sizes_and_counts() {
     refused("max-total-queue-size", &["", "0", "-1", "2TiB", "x"]);
 
     let nonsense = ["", "-1", "+1", "1.0", "ten", " 1", "99999999999999999999"];
-    for flag in ["authorizer-workers", "authorizer-queue", "max-channels"] {
+    for flag in [
+        "authorizer-workers",
+        "authorizer-queue",
+        "authorizer-batch",
+        "max-channels",
+    ] {
         refused(flag, &nonsense);
         refused(flag, &["0"]);
     }
@@ -446,13 +452,24 @@ fn sizes_and_counts() {
     refused("max-message-rate", &nonsense);
     refused("max-message-rate", &["1000001"]);
     refused("authorizer-workers", &["1025"]);
+    refused("authorizer-batch", &["1001"]);
     let config = read(&["--max-connections=1", "--authorizer-workers=1024"], &[]).unwrap();
     assert_eq!(config.max_connections, Some(1));
     assert_eq!(config.authorizer_workers, Workers::Exactly(1024));
-    assert_eq!(config.authorizer_workers.within(80), 1024);
-    for (fds, workers) in [(1 << 20, 256), (1024, 128), (4, 1)] {
-        assert_eq!(Workers::AsFdsAllow(256).within(fds), workers, "{fds}");
+    assert_eq!(config.authorizer_workers.within(80, 1), 1024);
+    for (fds, batch, workers) in [
+        (1 << 20, 1, 256),
+        (1024, 1, 128),
+        (4, 1, 1),
+        // Batches form where few calls are in flight.
+        (1 << 20, 2, 8),
+        (1 << 20, 1000, 8),
+        (40, 64, 5),
+    ] {
+        let default = Workers::AsFdsAllow(256);
+        assert_eq!(default.within(fds, batch), workers, "{fds} {batch}");
     }
+    assert_eq!(Workers::Exactly(32).within(80, 64), 32);
 }
 
 #[test]
@@ -472,7 +489,7 @@ fn allowed_origins() {
     let repeated = ["--allowed-origins=http://a", "--allowed-origins=http://b"];
     let config = read(&repeated, &[]).unwrap();
     assert_eq!(config.allowed_origins, list("http://a,http://b"));
-    // Which items are wrong is the business of `Origins`.
+    // `Origins` decides which items are wrong.
     refused("allowed-origins", &["", ",", "app.example.com", "https://"]);
 }
 
@@ -617,7 +634,7 @@ fn authorizer_keys() {
 }
 
 #[test]
-fn what_a_service_manager_says() {
+fn variables_of_a_service_manager_are_read() {
     let us = std::process::id().to_string();
     let found = |env: &[(&str, &str)]| {
         let config = read(&[], env).unwrap();

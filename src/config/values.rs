@@ -45,11 +45,17 @@ pub enum Workers {
     AsFdsAllow(usize),
 }
 
+/// By default, where a call has many questions: with so few calls in flight, questions wait and batches form.
+const BATCHING_WORKERS: usize = 8;
+
 impl Workers {
-    pub(super) fn within(self, fds: usize) -> usize {
+    pub(super) fn within(self, fds: usize, batch: usize) -> usize {
         match self {
             Workers::Exactly(workers) => workers,
-            Workers::AsFdsAllow(workers) => workers.min(fds / 8).max(1),
+            Workers::AsFdsAllow(workers) => {
+                let wanted = if batch > 1 { BATCHING_WORKERS } else { workers };
+                wanted.min(fds / 8).max(1)
+            }
         }
     }
 }
@@ -60,6 +66,25 @@ pub enum AccessLog {
     Off,
     Errors,
     All,
+}
+
+/// `--authorizer-failure`: what a failure of the authorizer does to what waits for its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthorizerFailure {
+    Close,
+    Reject,
+    Hold,
+}
+
+impl AuthorizerFailure {
+    /// As it is typed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AuthorizerFailure::Close => "close",
+            AuthorizerFailure::Reject => "reject",
+            AuthorizerFailure::Hold => "hold",
+        }
+    }
 }
 
 pub(super) fn items(text: &str) -> impl Iterator<Item = &str> {
@@ -85,7 +110,8 @@ pub(super) fn listen_addresses(text: &str) -> Result<Vec<Listen>, String> {
 
 fn listen_address(text: &str) -> Option<Listen> {
     if let Some(path) = text.strip_prefix("unix:") {
-        // A socket's address has room for 108 bytes with the NUL (unix(7)). Relative to what, a service could not tell.
+        // A socket's address has room for 108 bytes with the NUL (unix(7)). A relative path would depend on the
+        // service's folder.
         let fits = path.starts_with('/') && path.len() <= 107;
         return fits.then(|| Listen::Unix(PathBuf::from(path)));
     }
@@ -179,8 +205,8 @@ pub(super) fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, S
         .ok_or_else(|| format!("a whole number from {} to {}", range.start(), range.end()))
 }
 
-/// A gigabyte at most: the lengths of a message and of its frame stay within 32 bits. Zero would let nothing through; it
-/// is most likely meant as "no limit", which there is not.
+/// A gigabyte at most: the lengths of a message and of its frame stay within 32 bits. Zero would let nothing through.
+/// It is most likely meant as "no limit", which does not exist.
 pub(super) fn size(text: &str) -> Result<usize, String> {
     size_up_to(text, 1 << 30)
         .ok_or_else(|| "a size such as 65536, 64KiB or 1MiB, from 1 to 1GiB".to_owned())
@@ -213,9 +239,9 @@ pub(super) fn duration_or_zero(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "0, or a duration such as 500ms, 5s or 2m, from 1ms to 24h".to_owned())
 }
 
-/// Zero, or a millisecond (the least a poll can wait for) to a day (more is taken for a slip).
+/// Zero, or a millisecond (the least a poll can wait for) to a day (more is most likely a mistake).
 fn parse_duration(text: &str) -> Option<Duration> {
-    // Longer ones are no duration of a day, and could add up to more than humantime can hold.
+    // Longer texts are no duration within a day, and could add up to more than humantime can hold.
     let short = Some(text).filter(|text| text.len() <= 20)?;
     let time = humantime::parse_duration(short).ok()?;
     let usable = Duration::from_millis(1)..=Duration::from_secs(24 * 60 * 60);
@@ -235,6 +261,15 @@ pub(super) fn log_format(text: &str) -> Result<Option<Format>, String> {
     let text = text.to_ascii_lowercase();
     let format = Format::ALL.into_iter().find(|format| format.name() == text);
     format.map(Some).ok_or_else(|| "json or text".to_owned())
+}
+
+pub(super) fn authorizer_failure(text: &str) -> Result<AuthorizerFailure, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "close" => Ok(AuthorizerFailure::Close),
+        "reject" => Ok(AuthorizerFailure::Reject),
+        "hold" => Ok(AuthorizerFailure::Hold),
+        _ => Err("close, reject or hold".to_owned()),
+    }
 }
 
 pub(super) fn access_log(text: &str) -> Result<AccessLog, String> {

@@ -1,4 +1,4 @@
-//! Every way in which a connection ends: what the client is told, the log's word and the metric's label.
+//! Every way in which a connection ends: its close code and reason, and its label in logs and metrics.
 
 use crate::wire::frame::Violation;
 
@@ -12,30 +12,32 @@ pub enum Ending {
     Reset,
     /// The client broke RFC 6455, sent text that is not UTF-8, or too big a message.
     Violation(Violation),
-    /// More came for the client than may wait.
+    /// More was queued for the client than may wait.
     TooSlow,
     /// The server is stopping.
     Stopping,
     /// The authorizer is down.
     AuthorizerDown,
-    /// More waits in all than may, and much of it is this connection's.
+    /// The authorizer has refused a command, or that the connection goes on, and has it closed with this code.
+    Refused(u16),
+    /// The memory budget is used up, and this connection holds much of it.
     Overloaded,
-    /// No byte came, not even after a ping.
+    /// No byte was received, not even after a ping.
     Silent,
-    /// No complete request came in time.
+    /// No complete request was received in time.
     HandshakeTimeout,
-    /// No further request came in time.
+    /// No further request was received in time.
     Idle,
     /// It was evicted: it had no request, or not a complete one, and its file descriptor was needed.
     NoRoom,
     /// The last request was answered.
     Answered,
-    /// What came was no HTTP, or the request was malformed.
+    /// The input was no HTTP, or the request was malformed.
     BadRequest,
 }
 
 impl Ending {
-    /// The code and reason of the close frame that is sent (`docs/protocol.md#closing`). A client's code is echoed.
+    /// The code of the close frame that is sent (`docs/protocol.md#closing`), and its usual reason. A client's code is echoed.
     /// An empty close frame is answered with 1000, so that a browser's `close()` ends with 1000 and not with 1005.
     pub fn close(self) -> (Option<u16>, &'static str) {
         match self {
@@ -44,6 +46,7 @@ impl Ending {
             Ending::TooSlow => (Some(1008), "it reads too slowly: too much waits to be sent"),
             Ending::Stopping => (Some(1012), "the server is stopping: come back later"),
             Ending::AuthorizerDown => (Some(1013), "the authorizer is down: come back later"),
+            Ending::Refused(code) => (Some(code), "the authorizer says no"),
             Ending::Overloaded => (
                 Some(1013),
                 "there is no room for your message: come back later",
@@ -53,7 +56,7 @@ impl Ending {
     }
 
     /// Every label.
-    pub const LABELS: [&str; 16] = [
+    pub const LABELS: [&str; 17] = [
         "closed",
         "left",
         "silent",
@@ -69,6 +72,7 @@ impl Ending {
         "bad_request",
         "handshake_timeout",
         "authorizer_down",
+        "refused",
         "stopping",
     ];
 
@@ -84,6 +88,7 @@ impl Ending {
             Ending::TooSlow => "too_slow",
             Ending::Stopping => "stopping",
             Ending::AuthorizerDown => "authorizer_down",
+            Ending::Refused(_) => "refused",
             Ending::Overloaded => "overloaded",
             Ending::Silent => "silent",
             Ending::HandshakeTimeout => "handshake_timeout",
@@ -112,6 +117,7 @@ mod tests {
             Ending::TooSlow,
             Ending::Stopping,
             Ending::AuthorizerDown,
+            Ending::Refused(4403),
             Ending::Overloaded,
             Ending::Silent,
             Ending::HandshakeTimeout,

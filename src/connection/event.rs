@@ -1,4 +1,4 @@
-//! Everything that a connection tells the hub.
+//! Every event that a connection yields to the hub.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -10,13 +10,13 @@ use crate::wire::frame::Opcode;
 use crate::wire::http::{Head, Refusal};
 use crate::wire::message::Payload;
 
-/// Everything that a connection tells the hub.
+/// Every event that a connection yields to the hub.
 #[derive(Debug)]
 pub enum Event {
-    /// The proxy at the other end has named its client, if it knows one.
+    /// The header of the PROXY protocol: the client's address, if it has one.
     Introduced(Option<SocketAddr>),
-    /// A request's head has come, and where its body lies if all of it lies in the input. Otherwise the body has not
-    /// been looked at.
+    /// A request's head, and the range of its body if the input holds all of it. Otherwise nothing of the body was
+    /// read.
     Request(Exchange, Head, Option<Range<usize>>),
     /// The body that was asked for is complete.
     Body(Exchange, Payload),
@@ -24,14 +24,14 @@ pub enum Event {
     BadBody(Exchange, Refusal),
     /// A message, [`Opcode::Text`] or [`Opcode::Binary`].
     Said(Opcode, Payload),
-    /// The WebSocket is to be closed; nothing more is understood until it is.
+    /// The WebSocket is to be closed. Nothing more is read before that.
     Bye(Ending),
 }
 
 /// How far a session came with its input.
 #[derive(Debug)]
 pub struct Understood {
-    /// Bytes of the input that are understood, and never to be shown again.
+    /// Bytes of the input that are used, and not to be passed again.
     pub used: usize,
     /// `None`: more bytes are needed.
     pub event: Option<Event>,
@@ -49,7 +49,7 @@ impl Understood {
         Understood { used, event: None }
     }
 
-    /// What an open WebSocket has said `at` bytes behind the input's start, in `count` bytes.
+    /// What an open WebSocket has read `at` bytes behind the input's start, in `count` bytes.
     #[inline]
     pub(super) fn said(said: Option<Said>, at: usize, count: usize) -> Understood {
         let event = said.map(|said| match said {

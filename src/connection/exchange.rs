@@ -14,10 +14,10 @@ use crate::wire::http::{self, Body, Framing, Head, Refusal, ReplyOptions};
 use crate::wire::message::Payload;
 use crate::wire::proxy_protocol;
 
-/// A request that has not been answered: what of it decides how it will be. The head itself is not kept meanwhile.
+/// A request that was not answered yet: the facts that decide how it is answered. The head itself is not kept.
 #[derive(Debug)]
 pub struct Exchange {
-    /// Who sent it: the peer, or the client that a proxy names.
+    /// The sender: the peer, or the client that a proxy names.
     pub from: Peer,
     /// What it is for.
     pub endpoint: Endpoint,
@@ -47,7 +47,7 @@ impl Exchange {
         }
     }
 
-    /// How its answer is framed. `closing`: the connection ends with the answer, whatever the client wishes.
+    /// How its answer is framed. `closing`: the connection ends with the answer, even if the client wants to keep it.
     pub(super) fn reply_options(&self, closing: bool, limits: &Limits) -> ReplyOptions {
         let too_long =
             matches!(self.framing, Framing::Length(length) if length > limits.max_message as u64);
@@ -90,13 +90,13 @@ enum Wait {
 pub(super) struct HeadReader {
     since: Millis,
     wait: Wait,
-    /// Bytes that have been looked at in vain.
+    /// Bytes that were searched without finding a head.
     seen: u32,
 }
 
 /// What a [`HeadReader`] has found.
 pub(super) enum HeadStep {
-    /// The proxy at the other end has named its client, if it knows one.
+    /// The header of the PROXY protocol: the client's address, if it has one.
     Client(Option<SocketAddr>),
     /// A head, and where its body lies if all of it lies in the input.
     Request(Exchange, Head, Option<Range<usize>>),
@@ -190,7 +190,7 @@ pub(super) struct BodyReader {
     since: Millis,
     body: Body,
     limit: u64,
-    /// The request; without it, it has been answered, and the body is skipped.
+    /// The request. `None`: it was answered, and the body is skipped.
     exchange: Option<Exchange>,
     /// The head of an upgrade request, whose body has to be empty.
     upgrade: Option<Head>,

@@ -1,7 +1,7 @@
 //! One connection: its stream, what waits in both directions, and its session.
 //!
-//! Owns: what the hub sees of a connection: [`Connection`], whose fields nothing else can touch, and the values it takes and
-//! gives. Never knows: another connection, channels, the broker, the authorizer.
+//! Owns: [`Connection`] with its private fields, and the values that it takes and returns. Never knows: another
+//! connection, channels, the broker, the authorizer.
 
 #![cfg_attr(
     not(test),

@@ -50,8 +50,8 @@ impl Peer {
     }
 }
 
-/// An IPv4 address, or the 64 bits of an IPv6 address that name a network: one customer has at least that many addresses
-/// (RFC 6177 2), and would otherwise be as many clients as it likes.
+/// An IPv4 address, or the 64 bits of an IPv6 address that name a network. One customer has at least that many
+/// addresses (RFC 6177 2), and could otherwise count as any number of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Network([u8; 16]);
 

@@ -8,13 +8,14 @@ use super::suspended::{Awaits, Suspended};
 use super::websocket::{Closing, LINGER, Open};
 use super::{Limits, Peer};
 use crate::clock::Millis;
+use crate::wire::command::Command;
 
 /// How long a connection without a request under way is kept (`docs/api.md#http`).
 const KEEP_ALIVE: Millis = 75_000;
-/// How often a stream of events sends a comment, so that no proxy takes it for dead.
+/// How often a stream of events sends a comment, so that no proxy considers it hung.
 const BEAT: Millis = 15_000;
-/// How long a connection cannot be evicted after it was accepted or answered: what a slow line needs to send the next
-/// request or to read the last answer.
+/// How long a connection cannot be evicted after it was accepted or answered. A slow client needs this to send the next
+/// request, or to read the last answer.
 const GRACE: Millis = 250;
 
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub(super) enum Phase {
 pub enum Evictable {
     /// It has no request, or its last answer is sent, and not [just now](GRACE).
     Yes,
-    /// If no other is: a request has begun, or an answer is being sent.
+    /// Only if there is no better one: a request has begun, or an answer is being sent.
     IfNeeded,
     /// It is a WebSocket, a request is being worked on, or it is [new](GRACE).
     No,
@@ -52,7 +53,7 @@ impl Phase {
         }
     }
 
-    /// The client of the upgrade about which the authorizer is being asked.
+    /// The client of the upgrade that is under way.
     pub fn upgrading(&self) -> Option<Peer> {
         match self {
             Phase::Suspended(suspended) => match &suspended.1 {
@@ -63,7 +64,7 @@ impl Phase {
         }
     }
 
-    /// Bytes that have come and wait: of a message or a body that is not complete, or that is suspended.
+    /// Bytes that were received and wait: of a message or a body that is incomplete or suspended.
     pub fn held(&self) -> usize {
         match self {
             Phase::Body(body) => body.held(),
@@ -74,7 +75,7 @@ impl Phase {
         }
     }
 
-    /// Whether a request, or a part of one, has come that was not answered.
+    /// Whether a request, or a part of one, was received and not answered.
     pub fn has_request(&self) -> bool {
         match self {
             Phase::Request(head) => head.has_begun(),
@@ -99,17 +100,35 @@ impl Phase {
         }
     }
 
-    /// Whether the authorizer's answer would still do something.
-    pub fn awaits_verdict(&self) -> bool {
-        let awaits = match self {
+    /// The answer that is waited for.
+    pub fn awaits(&self) -> Option<Awaits> {
+        match self {
             Phase::Suspended(suspended) => Some(suspended.0),
             Phase::Open(open) => open.awaits(),
             _ => None,
-        };
-        awaits == Some(Awaits::Verdict)
+        }
     }
 
-    /// When it has to be looked at, if nothing happens before.
+    /// The question that waits is held.
+    pub fn hold(&mut self, now: Millis) {
+        match self {
+            Phase::Suspended(suspended) if suspended.0 == Awaits::Verdict => {
+                suspended.0 = Awaits::HeldVerdict;
+            }
+            Phase::Open(open) => open.hold(now),
+            _ => {}
+        }
+    }
+
+    /// The command that waits for an answer, and its message.
+    pub fn command(&self) -> Option<(&Command, &[u8])> {
+        match self {
+            Phase::Open(open) => open.command(),
+            _ => None,
+        }
+    }
+
+    /// The deadline at which to check it, if nothing happens before.
     pub fn deadline(&self, now: Millis, limits: &Limits) -> Option<Millis> {
         match self {
             Phase::Request(head) if head.is_between_requests() => {

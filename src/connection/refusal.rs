@@ -1,6 +1,6 @@
-//! A connection that is turned away: malformed, too late, evicted, or one too many for the memory budget.
+//! A connection that is refused: malformed, too late, evicted, or over the memory budget.
 //!
-//! Owns: what its client is sent, if it waits for an answer. Knows: phases. Never knows: why the hub turns it away.
+//! Owns: the answer to its client, if one waits for it. Knows: phases. Never knows: why the hub refuses it.
 
 use super::event::{Event, Understood};
 use super::phase::Phase;
@@ -15,7 +15,7 @@ use crate::wire::http::{self, Refusal, ReplyOptions, Status};
 const STILL_THERE: &[u8] = b":\n\n";
 
 impl Session {
-    /// Lets go of what has come; a client that waits for an answer is sent `503`. `retry_after` is in seconds.
+    /// Discards the input. A client that waits for an answer is sent `503`. `retry_after` is in seconds.
     pub fn overload(&mut self, retry_after: String, outbox: &mut Outbox, clock: &Clock) {
         match &self.phase {
             Phase::Closing(_) => self.over = true,
@@ -31,8 +31,8 @@ impl Session {
         }
     }
 
-    /// Its file descriptor is needed. A client that waits for an answer, or has had none yet, is sent `503`, which has to
-    /// be flushed at once. `retry_after` is in seconds.
+    /// Ends it because its file descriptor is needed. A client that waits for an answer, or has received none yet, is
+    /// sent `503`, to be flushed at once. `retry_after` is in seconds.
     pub fn evict(&mut self, retry_after: String, outbox: &mut Outbox, clock: &Clock) {
         let waits = match &self.phase {
             Phase::Request(head) => head.is_unanswered(),

@@ -1,11 +1,11 @@
 //! The session: which phase a connection is in, bytes in and [`Event`]s out.
 //!
-//! Owns: the phase. What belongs to one phase alone lies in it: requests and bodies ([`super::exchange`]), the WebSocket
-//! ([`super::websocket`]), what waits for an answer ([`super::suspended`]). Answers malformed requests by itself. Never
-//! knows: who may do what, the stream.
+//! Owns: the phase. What belongs to one phase alone lies in it: requests and bodies ([`super::exchange`]), the
+//! WebSocket ([`super::websocket`]), what waits for an answer ([`super::suspended`]). Answers malformed requests by
+//! itself. Never knows: permissions, the stream.
 //!
-//! A request belongs to the hub from its [`Event`] until the hub answers it, has its body read or suspends it; meanwhile
-//! nothing else is understood.
+//! A request belongs to the hub from its [`Event`] until the hub answers it, has its body read or suspends it. Nothing
+//! else is read meanwhile.
 
 use super::event::{Event, Understood};
 use super::exchange::{BodyReader, HeadReader};
@@ -45,7 +45,7 @@ impl Session {
         &self.phase
     }
 
-    /// Nothing is understood before a header of the PROXY protocol.
+    /// Expects a header of the PROXY protocol before anything else.
     pub fn expect_proxy(&mut self) {
         self.relayed = true;
         if let Phase::Request(head) = &mut self.phase {
@@ -69,10 +69,10 @@ impl Session {
 
     /// Whether a command waits for an answer.
     pub fn is_command_suspended(&self) -> bool {
-        matches!(&self.phase, Phase::Open(open) if open.is_suspended())
+        matches!(&self.phase, Phase::Open(open) if open.is_command_suspended())
     }
 
-    /// Whether it speaks HTTP, with no request suspended.
+    /// Whether it is an HTTP connection without a suspended request.
     pub fn is_http(&self) -> bool {
         matches!(self.phase, Phase::Request(_) | Phase::Body(_))
     }
@@ -86,9 +86,41 @@ impl Session {
         self.is_open() || self.phase.upgrading().is_some()
     }
 
-    /// Whether the authorizer's answer would still do something.
+    /// Whether the authorizer's answer still has an effect.
     pub fn awaits_verdict(&self) -> bool {
-        !self.over && self.phase.awaits_verdict()
+        let awaits = self.phase.awaits();
+        !self.over && awaits.is_some_and(|it| it.ends_with(Awaits::Verdict))
+    }
+
+    /// Whether its question is held.
+    pub fn is_held(&self) -> bool {
+        !self.over && self.phase.awaits() == Some(Awaits::HeldVerdict)
+    }
+
+    /// Its question is held.
+    pub fn hold(&mut self, now: Millis) {
+        self.phase.hold(now);
+    }
+
+    /// Answers the pings at the front of `input`, while a question is held. Returns how many bytes were used, or `None`
+    /// when a pong finds no room.
+    pub fn answer_pings(
+        &mut self,
+        input: &mut [u8],
+        outbox: &mut Outbox,
+        limits: &Limits,
+    ) -> Option<usize> {
+        match &mut self.phase {
+            Phase::Open(open) => open.answer_pings(input, outbox, limits),
+            _ => Some(0),
+        }
+    }
+
+    /// The client need not have answered the last ping: it was not read.
+    pub fn excuse(&mut self) {
+        if let Phase::Open(open) = &mut self.phase {
+            open.excuse();
+        }
     }
 
     /// Whether it may be evicted.
@@ -99,7 +131,7 @@ impl Session {
         }
     }
 
-    /// When it has to be looked at, if nothing happens before.
+    /// The deadline at which to check it, if nothing happens before.
     pub fn deadline(&self, now: Millis, limits: &Limits) -> Option<Millis> {
         match self.over {
             true => None,
@@ -112,7 +144,7 @@ impl Session {
         self.over
     }
 
-    /// Bytes have come.
+    /// Notes that bytes were received.
     #[inline(always)]
     pub fn active(&mut self, now: Millis) {
         if let Phase::Open(open) = &mut self.phase {
@@ -120,7 +152,7 @@ impl Session {
         }
     }
 
-    /// Understands the next thing in `input`.
+    /// Reads the next event from `input`.
     pub fn next(
         &mut self,
         input: &mut [u8],
@@ -134,7 +166,7 @@ impl Session {
         loop {
             let rest = input.get_mut(used..).unwrap_or_default();
             match &mut self.phase {
-                // Nothing is understood while something waits for an answer.
+                // Nothing is read while something waits for an answer.
                 Phase::Suspended(_) => return Understood::wait(used),
                 Phase::Open(open) if open.is_suspended() => return Understood::wait(used),
                 Phase::Open(open) => {
@@ -182,7 +214,7 @@ impl Session {
         }
     }
 
-    /// Answers a request, which ends with it. `closing`: so does the connection, whatever the client wishes.
+    /// Answers a request, which ends with it. `closing`: so does the connection, even if the client wants to keep it.
     pub fn answer(
         &mut self,
         exchange: Exchange,
@@ -208,8 +240,8 @@ impl Session {
         self.phase = Phase::Body(Box::new(BodyReader::keep(exchange, limits)));
     }
 
-    /// Reads the chunked body of an upgrade request, which has to be empty: RFC 6455 4.1 wants a GET, and a proxy may
-    /// frame a GET's missing body as chunks. Then the request comes again as [`Event::Request`].
+    /// Reads the chunked body of an upgrade request, which has to be empty. RFC 6455 4.1 requires a GET, and a proxy
+    /// may frame a GET's missing body as chunks. Afterwards the request is yielded again as [`Event::Request`].
     pub fn read_empty_body(&mut self, exchange: Exchange, upgrade: Head, limits: &Limits) {
         self.phase = Phase::Body(Box::new(BodyReader::empty(exchange, upgrade, limits)));
     }
@@ -239,7 +271,7 @@ impl Session {
     pub fn resume(&mut self, answer: Awaits, now: Millis) -> Option<Suspended> {
         match &mut self.phase {
             Phase::Open(open) => open.resume(answer, now),
-            Phase::Suspended(suspended) if suspended.0 == answer => {
+            Phase::Suspended(suspended) if suspended.0.ends_with(answer) => {
                 let between = Phase::Request(HeadReader::following(0));
                 match std::mem::replace(&mut self.phase, between) {
                     Phase::Suspended(suspended) => Some(suspended.1),
@@ -250,22 +282,28 @@ impl Session {
         }
     }
 
-    /// Answers an upgrade with `101`; from now on messages are spoken.
+    /// Answers an upgrade with `101`. From now on the input is frames.
     pub fn open(&mut self, upgrade: &Upgrade, outbox: &mut Outbox, clock: &Clock) {
         outbox.own(|out| handshake::switching(out, upgrade, Some(&clock.date)));
         self.phase = Phase::Open(Open::new(clock.now));
     }
 
-    /// Begins the end of a WebSocket.
-    pub fn close(&mut self, ending: Ending, outbox: &mut Outbox, now: Millis) {
+    /// Begins the end of a WebSocket. `reason` takes the place of the ending's own.
+    pub fn close(
+        &mut self,
+        ending: Ending,
+        reason: Option<&str>,
+        outbox: &mut Outbox,
+        now: Millis,
+    ) {
         if let Phase::Open(open) = &mut self.phase {
-            let closing = open.close(ending, outbox, now);
+            let closing = open.close(ending, reason, outbox, now);
             self.end(ending);
             self.phase = Phase::Closing(closing);
         }
     }
 
-    /// It is over at once: nothing more can be sent or received.
+    /// Ends it at once: nothing more can be sent or received.
     pub fn fail(&mut self, ending: Ending) {
         self.end(ending);
         self.over = true;
@@ -276,7 +314,7 @@ impl Session {
         self.ending.get_or_insert(ending);
     }
 
-    /// The client has ended the stream. What was answered is still sent to it.
+    /// Notes that the client has ended the stream. Answers in the outbox are still sent.
     pub fn ended(&mut self, outbox: &Outbox, now: Millis) {
         self.end(Ending::Left);
         if outbox.is_empty() || !self.is_http() && !matches!(self.phase, Phase::Closing(_)) {
@@ -291,8 +329,8 @@ impl Session {
         !self.over && matches!(&self.phase, Phase::Closing(closing) if closing.is_finishing())
     }
 
-    /// Everything in the outbox has been sent. `drained`: and everything that has come was read. Returns whether the
-    /// client is now to be told that nothing more follows.
+    /// Notes that the outbox is empty; `drained`: and that all input was read. Returns whether to shut down the sending
+    /// side now.
     #[inline]
     pub fn all_sent(&mut self, drained: bool, now: Millis) -> bool {
         let Phase::Closing(closing) = &mut self.phase else {

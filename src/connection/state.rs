@@ -1,13 +1,15 @@
 //! A connection's fields, and what it can be asked.
 //!
-//! Owns: the fields, and the marks that the hub keeps on it. Knows: its own state as a whole. Never knows: how its bytes are
+//! Owns: the fields, and the marks that the hub keeps on it. Knows: its whole state. Never knows: how its bytes are
 //! read and written ([`super::traffic`]).
 
 use super::phase::Evictable;
 use super::session::Session;
+use super::websocket;
 use super::{Ending, Identity, Limits, Peer, Stream};
 use crate::buffers::{Inbox, Outbox, Runs};
 use crate::clock::{Clock, Millis};
+use crate::wire::command::Command;
 use crate::wire::encoding::Encoding;
 
 #[derive(Debug)]
@@ -27,9 +29,9 @@ pub struct Connection<S> {
     broken: Broken,
     /// The authorizer is being asked about it.
     pub(super) asking: bool,
-    /// More bytes have to come before there is anything to understand.
+    /// More bytes are needed before anything can be read.
     pub(super) starved: bool,
-    /// More came for it than may wait.
+    /// More was queued for it than may wait.
     pub(super) too_slow: bool,
     /// It is to be closed because the server stops, once the open question is answered.
     pub(super) stopping: bool,
@@ -38,18 +40,18 @@ pub struct Connection<S> {
     pub(super) marks: Marks,
 }
 
-/// Whether the poll has said that the stream is broken, and what came of looking why.
+/// Whether the poll has reported a broken stream, and the reason as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Broken {
     No,
     Somehow,
-    /// The other side has broken it off.
+    /// The peer has reset it.
     Off,
-    /// The other side had ended it in order; then something was sent to it.
+    /// The peer had closed it in order, and something was sent to it later.
     ByUs,
 }
 
-/// What the hub notes on a connection, so that it need not look into its lists. The connection only keeps it.
+/// The hub's marks on a connection, so that it need not search its lists. The connection only stores them.
 #[derive(Debug)]
 pub struct Marks {
     /// The step of the deadline wheel in which its valid entry lies; 0 is none.
@@ -60,14 +62,14 @@ pub struct Marks {
     pub again: bool,
     /// It is in the list of those to be dropped.
     pub to_drop: bool,
-    /// As what it is counted.
+    /// What it is counted as.
     pub standing: Standing,
 }
 
-/// As what a connection counts.
+/// What a connection counts as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It would not miss the server: it is over, or waits for a request that has not begun.
+    /// A stop would not disturb it: it is over, or waits for a request that has not begun.
     Idle,
     /// A request is under way, or an end.
     Busy,
@@ -115,7 +117,7 @@ impl<S: Stream> Connection<S> {
         self.serial
     }
 
-    /// Tells this connection from others in its slot: the low half of its serial number.
+    /// Distinguishes this connection from others in its slot: the low half of its serial number.
     pub fn generation(&self) -> u32 {
         self.serial as u32
     }
@@ -129,17 +131,17 @@ impl<S: Stream> Connection<S> {
         self.session.phase().upgrading().unwrap_or(self.peer)
     }
 
-    /// The other end has named its client, by the PROXY protocol.
+    /// Sets the client that the peer has named by the PROXY protocol.
     pub fn introduce(&mut self, client: Peer) {
         self.peer = client;
     }
 
-    /// Nothing is understood before a header of the PROXY protocol.
+    /// Expects a header of the PROXY protocol before anything else.
     pub fn expect_proxy(&mut self) {
         self.session.expect_proxy();
     }
 
-    /// Whether a program on this machine is at the other end, and speaks for itself.
+    /// Whether the peer is a program on this machine, and no proxy.
     pub fn is_local(&self) -> bool {
         self.peer.is_local() && !self.session.is_relayed()
     }
@@ -158,7 +160,7 @@ impl<S: Stream> Connection<S> {
         self.identity = identity;
     }
 
-    /// The poll said that there is something to read; `closed`: and that it is the last; `reset`: and that the stream is
+    /// Notes that the poll has reported something to read; `closed`: that it is the last; `reset`: that the stream is
     /// broken.
     pub fn readable(&mut self, closed: bool, reset: bool) {
         self.unread = true;
@@ -178,8 +180,8 @@ impl<S: Stream> Connection<S> {
         self.broken != Broken::No
     }
 
-    /// Whether the other side has broken the stream off, and not only ended it. The kernel is asked once, and where that
-    /// matters: it then forgets the error, which a read would have found.
+    /// Whether the peer has reset the stream, and not only ended it. The kernel is asked once, and only when it
+    /// matters: it then clears the error, which a read would have found.
     pub fn was_reset(&mut self) -> bool {
         if self.broken == Broken::Somehow {
             self.broken = match self.stream.was_reset() {
@@ -195,17 +197,45 @@ impl<S: Stream> Connection<S> {
         self.asking
     }
 
-    /// The authorizer is asked about it, or no longer. Returns whether it was.
+    /// Notes whether the authorizer is being asked about it. Returns whether it was.
     pub fn set_asking(&mut self, asking: bool) -> bool {
         std::mem::replace(&mut self.asking, asking)
     }
 
-    /// Whether an answer of the authorizer would still do something.
+    /// Whether an answer of the authorizer still has an effect.
     pub fn awaits_verdict(&self) -> bool {
         self.session.awaits_verdict()
     }
 
-    /// The poll said that the kernel takes more. Returns whether something waits for that.
+    /// Whether its question is held.
+    pub fn is_held(&self) -> bool {
+        self.session.is_held()
+    }
+
+    /// Its question is held.
+    pub fn hold(&mut self, now: Millis) {
+        self.session.hold(now);
+        self.starved = false;
+    }
+
+    /// Whether its question is held, and something may be there that can be heard nevertheless.
+    pub fn hears_pings(&self) -> bool {
+        let heard = !self.starved || self.unread && !self.has_message();
+        heard && self.session.is_open() && self.session.is_held()
+    }
+
+    /// Whether more than pings and pongs has come and was not understood: a message, or what is malformed.
+    pub fn has_message(&self) -> bool {
+        let first = self.inbox.first();
+        first.is_some_and(|first| !websocket::begins_control(first, self.inbox.len()))
+    }
+
+    /// The command that waits for an answer, and its message.
+    pub fn command(&self) -> Option<(&Command, &[u8])> {
+        self.session.phase().command()
+    }
+
+    /// Notes that the poll has reported room for sending. Returns whether something waits for that.
     #[inline(always)]
     pub fn writable(&mut self) -> bool {
         let blocked = self.outbox.is_blocked();
@@ -220,18 +250,17 @@ impl<S: Stream> Connection<S> {
         self.unread
     }
 
-    /// Whether more bytes have to come before there is anything to understand.
+    /// Whether more bytes are needed before anything can be read.
     pub fn is_starved(&self) -> bool {
         self.starved
     }
 
-    /// Whether bytes would be understood, if there were any: not while it waits for an answer, nor while the answers to
-    /// earlier requests wait to be sent.
+    /// Whether input would be read: not while it waits for an answer, nor while earlier answers wait to be sent.
     pub fn is_listening(&self) -> bool {
         self.session.is_listening() && !(self.session.is_http() && self.outbox.is_blocked())
     }
 
-    /// Whether the authorizer is being asked about an upgrade of it.
+    /// Whether an upgrade of it is under way.
     pub fn is_upgrading(&self) -> bool {
         self.session.phase().upgrading().is_some()
     }
@@ -251,7 +280,7 @@ impl<S: Stream> Connection<S> {
         self.session.is_command_suspended()
     }
 
-    /// Whether more came for it than may wait.
+    /// Whether more was queued for it than may wait.
     pub fn is_too_slow(&self) -> bool {
         self.too_slow
     }
@@ -261,7 +290,7 @@ impl<S: Stream> Connection<S> {
         self.session.ending()
     }
 
-    /// Whether it speaks HTTP and no request of it waits for an answer.
+    /// Whether it is an HTTP connection without a request that waits for an answer.
     pub fn is_unused(&self) -> bool {
         self.session.is_http() && !self.session.phase().has_request()
     }
@@ -276,18 +305,18 @@ impl<S: Stream> Connection<S> {
         self.outbox.len()
     }
 
-    /// Whether a flush would do something.
+    /// Whether a flush would have an effect.
     pub fn wants_flush(&self) -> bool {
         let unsent = !self.outbox.is_empty() || self.session.is_finishing();
         unsent && !self.outbox.is_blocked()
     }
 
-    /// Whether a turn would do something although no edge will come.
+    /// Whether a turn would have an effect although the poll will report nothing.
     pub fn has_work(&self) -> bool {
-        self.is_listening() && (self.unread || !self.starved)
+        self.is_listening() && (self.unread || !self.starved) || self.hears_pings()
     }
 
-    /// As what it counts now.
+    /// What it counts as now.
     pub fn standing(&self) -> Standing {
         let session = &self.session;
         if session.is_over() {
@@ -306,7 +335,7 @@ impl<S: Stream> Connection<S> {
         self.outbox.count(runs);
     }
 
-    /// When it has to be looked at, if nothing happens before.
+    /// The deadline at which to check it, if nothing happens before.
     pub fn deadline(&self, now: Millis, limits: &Limits) -> Option<Millis> {
         self.session.deadline(now, limits)
     }
@@ -315,6 +344,9 @@ impl<S: Stream> Connection<S> {
     pub fn expire(&mut self, clock: &Clock, limits: &Limits) {
         let deadline = self.session.deadline(clock.now, limits);
         if deadline.is_some_and(|at| at <= clock.now) {
+            if self.session.is_held() && self.has_message() {
+                self.session.excuse();
+            }
             self.session.expire(&mut self.outbox, clock, limits);
         }
     }

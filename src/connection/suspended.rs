@@ -1,9 +1,10 @@
-//! What a connection waits with: nothing further of it is understood until an answer comes.
+//! What waits for an answer in a connection. Nothing further is read from it before the answer.
 //!
-//! Owns: [`Suspended`], the one kind of waiting, and [`Awaits`], what ends it. Knows: the values that wait. Never knows:
-//! where it comes from. Messages that come meanwhile wait in order behind it, and so does the end of the stream.
+//! Owns: [`Suspended`], the one kind of waiting, and [`Awaits`], what ends it. Knows: the values that wait. Never
+//! knows: where it comes from. Later messages wait in order behind it, and so does the end of the stream.
 
 use super::Exchange;
+use crate::wire::answer_fields::AnswerFields;
 use crate::wire::command::{Command, Post};
 use crate::wire::handshake::Upgrade;
 
@@ -12,27 +13,41 @@ use crate::wire::handshake::Upgrade;
 pub enum Awaits {
     /// The authorizer's verdict.
     Verdict,
+    /// The same, while the question is held. Meanwhile its client is pinged, and heard as far as its next message; if it
+    /// ends its stream, it has left.
+    HeldVerdict,
     /// The channel: room for what is published to it, or the broker's confirmation that it is subscribed.
     Channel,
     /// The broker's confirmation that it has published.
     Receipt,
 }
 
+impl Awaits {
+    /// Whether this answer ends the waiting.
+    pub fn ends_with(self, answer: Awaits) -> bool {
+        self == answer || self == Awaits::HeldVerdict && answer == Awaits::Verdict
+    }
+}
+
 /// What waits.
 #[derive(Debug)]
 pub enum Suspended {
-    /// An upgrade about which the authorizer is being asked.
+    /// An upgrade about which the authorizer is being asked, or whose channels are not all subscribed.
     Upgrade {
         exchange: Exchange,
         upgrade: Upgrade,
         /// The query of the upgrade request, which later questions show.
         query: Box<str>,
+        /// What the authorizer has said, once it has allowed the upgrade.
+        fields: Option<Box<AnswerFields>>,
     },
     /// A command of a client, and the message that it was parsed from.
     Command {
         command: Command,
         message: Box<[u8]>,
     },
+    /// The connection itself, about which the authorizer is being asked again.
+    Refresh,
     /// A `POST /broadcast`, and its body: empty once it is with the broker.
     Post {
         exchange: Exchange,
@@ -45,7 +60,7 @@ impl Suspended {
     /// Bytes that it holds.
     pub fn held(&self) -> usize {
         match self {
-            Suspended::Upgrade { .. } => 0,
+            Suspended::Upgrade { .. } | Suspended::Refresh => 0,
             Suspended::Command { message, .. } => message.len(),
             Suspended::Post { body, .. } => body.len(),
         }

@@ -3,14 +3,14 @@
 //! Owns: [`Connection::fill`] and [`Connection::flush`] (with [`Connection::deliver`]), which are all the reads and writes of
 //! a client. Knows: its limits, and the time as an argument. Never knows: what a message means.
 //!
-//! Decision: registered once, edge-triggered, over registering anew for each wish. A read that did not fill the buffer
-//! has drained the socket, so it is not followed by one that would block; a write that blocked is told by an edge. The
-//! price is that whoever stops early has to remember that there is more ([`Connection::has_work`]).
+//! Decision: registered once, edge-triggered, over registering anew for each kind of event. A read that did not fill
+//! the buffer has drained the socket, so no read follows that would block. After a write that blocked, the poll reports
+//! room. The price is that code which stops early has to remember that there is more ([`Connection::has_work`]).
 //!
-//! Decision: reads and writes are inlined, with their system calls, into the loops that walk over connections, over calls
-//! as the compiler would have them. Because where the kernel has to spoil the processor's predictions of returns (against
-//! Spectre, on AMD), to return from a function in which a system call was made takes 0.6 µs: a seventh of a `send`, and
-//! twenty times of all else that a delivery takes here. Reconsider when `cargo bench --bench versus` shows no difference.
+//! Decision: reads and writes are inlined, with their system calls, into the loops that walk over connections, over
+//! calls as the compiler would have them. Because with some mitigations of Spectre on AMD, returning from a function
+//! that has made a system call takes 0.6 µs. That is a seventh of a `send`, and twenty times all else in a delivery.
+//! Reconsider when `cargo bench --bench versus` shows no difference.
 
 use std::io;
 
@@ -25,7 +25,7 @@ use crate::wire::http::{self, Head, Reply};
 
 /// It ends.
 impl<S: Stream> Connection<S> {
-    /// Ends it, because its file descriptor is needed. Its client is told at once, or not at all.
+    /// Ends it, because its file descriptor is needed. An answer to its client is sent at once, or not at all.
     pub fn evict(&mut self, retry_after: String, runs: &mut Runs, clock: &Clock) {
         self.session.evict(retry_after, &mut self.outbox, clock);
         self.flush(runs, clock.now);
@@ -37,7 +37,7 @@ impl<S: Stream> Connection<S> {
         self.session.overload(retry_after, &mut self.outbox, clock);
     }
 
-    /// Lets go of what has come and was not understood.
+    /// Discards the input that was not used.
     pub fn forget_input(&mut self) {
         self.inbox = Inbox::default();
     }
@@ -52,9 +52,16 @@ impl<S: Stream> Connection<S> {
         self.stopping && !self.session.is_command_suspended()
     }
 
-    /// It is over at once.
+    /// Ends it at once.
     pub fn fail(&mut self, ending: Ending) {
         self.session.fail(ending);
+    }
+
+    /// The client has ended the stream, or the connection, and what waits for the authorizer is forgotten.
+    pub fn leave(&mut self, now: Millis) {
+        self.session.resume(Awaits::Verdict, now);
+        self.forget_input();
+        self.ended(now);
     }
 
     /// The client has ended the stream.
@@ -62,18 +69,18 @@ impl<S: Stream> Connection<S> {
         self.session.ended(&self.outbox, now);
     }
 
-    /// Begins the end of a WebSocket: puts the close frame behind what waits.
-    pub fn close(&mut self, ending: Ending, now: Millis) {
-        self.session.close(ending, &mut self.outbox, now);
+    /// Begins the end of a WebSocket: puts the close frame behind what waits. `reason` takes the place of the ending's own.
+    pub fn close(&mut self, ending: Ending, reason: Option<&str>, now: Millis) {
+        self.session.close(ending, reason, &mut self.outbox, now);
     }
 
-    /// Lets go of everything that waits to be sent.
+    /// Discards everything that waits to be sent.
     pub fn clear(&mut self, runs: &mut Runs) {
         self.outbox.clear(runs);
     }
 }
 
-/// It is read, understood and written to.
+/// Reading, parsing and writing.
 impl<S: Stream> Connection<S> {
     /// Reads once into `buffer`. A read that does not fill it has drained the socket.
     #[inline(always)]
@@ -102,7 +109,7 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Understands the next thing in `input`.
+    /// Reads the next event from `input`.
     pub fn next(&mut self, input: &mut [u8], clock: &Clock, limits: &Limits) -> Understood {
         let step = self
             .session
@@ -111,22 +118,30 @@ impl<S: Stream> Connection<S> {
         step
     }
 
-    /// Whether bytes have come that were not understood.
+    /// Answers the pings at the front of `input`, while a question is held. Returns how many bytes were used.
+    pub fn answer_pings(&mut self, input: &mut [u8], limits: &Limits) -> usize {
+        let used = self.session.answer_pings(input, &mut self.outbox, limits);
+        self.starved = true;
+        self.too_slow |= used.is_none();
+        used.unwrap_or_default()
+    }
+
+    /// Whether bytes were received and not used.
     pub fn has_input(&self) -> bool {
         !self.inbox.is_empty()
     }
 
-    /// Keeps bytes that were not understood.
+    /// Keeps bytes that were not used.
     pub fn keep_input(&mut self, bytes: &[u8]) {
         self.inbox.append(bytes);
     }
 
-    /// Takes the bytes that were not understood, to be given back less those that are.
+    /// Takes the bytes that were not used. Those that are still not used are to be put back.
     pub fn take_input(&mut self) -> Taken {
         self.inbox.take()
     }
 
-    /// Gives back what [`Connection::take_input`] took, less the first `used` bytes.
+    /// Puts back what [`Connection::take_input`] took, less the first `used` bytes.
     pub fn put_input_back(&mut self, input: Taken, used: usize) {
         self.inbox.put_back(input, used);
     }
@@ -153,7 +168,7 @@ impl<S: Stream> Connection<S> {
         self.session.read_body(exchange, limits);
     }
 
-    /// Answers a request. `closing`: the connection ends after it, whatever the client wishes.
+    /// Answers a request. `closing`: the connection ends after it, even if the client wants to keep it.
     pub fn answer(
         &mut self,
         exchange: Exchange,
@@ -166,7 +181,7 @@ impl<S: Stream> Connection<S> {
             .answer(exchange, reply, closing, &mut self.outbox, clock, limits);
     }
 
-    /// Answers a request with a body that goes on and on; it is put into the outbox as it comes about.
+    /// Answers a request with a body of unknown length, which is put into the outbox part by part.
     pub fn stream(&mut self, content_type: &str, headers: &[http::Field], clock: &Clock) {
         let date = Some(clock.date.as_str());
         self.outbox
@@ -184,7 +199,7 @@ impl<S: Stream> Connection<S> {
         self.session.end_stream(ending, now);
     }
 
-    /// Answers an upgrade with `101`; from now on messages are spoken.
+    /// Answers an upgrade with `101`. From now on the input is frames.
     pub fn open(&mut self, from: Peer, upgrade: &Upgrade, clock: &Clock) {
         self.peer = from;
         self.encoding = upgrade.encoding;
@@ -201,15 +216,15 @@ impl<S: Stream> Connection<S> {
         room
     }
 
-    /// Whether `more` bytes may be put behind what waits; if not, it is too slow. Nothing follows what found no room, so
-    /// that no message is missed but at the end.
+    /// Whether `more` bytes may be appended; if not, it is too slow. Nothing is appended after the first refusal, so
+    /// messages are missing only at the end.
     fn has_room(&mut self, more: usize, limits: &Limits) -> bool {
         self.too_slow |= !self.outbox.has_room(more, limits.max_queue);
         !self.too_slow
     }
 
-    /// Sends a part of a shared run, at once if nothing waits before it. Returns false when it has to be ended: it is
-    /// broken, or too slow.
+    /// Sends a part of a shared run, at once if nothing waits before it. Returns false if the connection is broken or
+    /// too slow, and has to be ended.
     #[inline(always)]
     pub fn deliver(&mut self, slice: Slice, runs: &mut Runs, limits: &Limits) -> bool {
         if !self.has_room(slice.len(), limits) {
@@ -227,8 +242,8 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Nothing can be sent any more. A client that sends a command and hangs up at once is still served: what has come from
-    /// it, or waits for a verdict, goes before its end. If it was a reset, the poll says so.
+    /// Notes that nothing can be sent any more. A client that sends a command and disconnects at once is still served:
+    /// its input and its open question go before its end. The poll reports a reset.
     fn broken(&mut self, runs: &mut Runs) {
         self.outbox.clear(runs);
         if self.session.is_open() {
@@ -239,19 +254,19 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// It is still heard, but nothing can be sent to it any more.
+    /// Notes that it can still be read, but that nothing can be sent any more.
     fn is_mute(&self) -> bool {
         self.session.is_open() && self.session.ending().is_some()
     }
 
-    /// Puts a part of a shared run behind what waits, to be sent by [`Connection::flush`].
+    /// Appends a part of a shared run to the outbox, to be sent by [`Connection::flush`].
     pub fn enqueue(&mut self, slice: Slice, runs: &mut Runs, limits: &Limits) {
         if self.has_room(slice.len(), limits) {
             self.outbox.share(slice, runs);
         }
     }
 
-    /// Sends what waits, as far as the kernel takes it, and what follows from its being sent.
+    /// Sends what waits, as far as the kernel takes it, and acts on an empty outbox.
     #[inline(always)]
     pub fn flush(&mut self, runs: &mut Runs, now: Millis) {
         if self.is_mute() {

@@ -7,6 +7,7 @@ use super::suspended::{Awaits, Suspended};
 use super::{Ending, Limits};
 use crate::buffers::Outbox;
 use crate::clock::Millis;
+use crate::wire::command::Command;
 use crate::wire::frame::{self, Opcode, Violation};
 use crate::wire::message::{Item, Payload, Reader};
 
@@ -26,10 +27,10 @@ pub(super) struct Open {
     suspended: Option<Box<(Awaits, Suspended)>>,
 }
 
-/// What an open WebSocket has said.
+/// What an open WebSocket has read.
 pub(super) enum Said {
     Message(Opcode, Payload),
-    /// It is to be closed.
+    /// The WebSocket is to be closed.
     End(Ending),
 }
 
@@ -43,7 +44,7 @@ impl Open {
         }
     }
 
-    /// Bytes have come.
+    /// Notes that bytes were received.
     #[inline(always)]
     pub fn active(&mut self, now: Millis) {
         (self.active, self.pinged) = (now as u32, false);
@@ -51,6 +52,12 @@ impl Open {
 
     pub fn is_suspended(&self) -> bool {
         self.suspended.is_some()
+    }
+
+    /// Whether a command waits, and not only the connection itself.
+    pub fn is_command_suspended(&self) -> bool {
+        let work = self.suspended.as_ref().map(|suspended| &suspended.1);
+        matches!(work, Some(Suspended::Command { .. }))
     }
 
     /// The answer that its command waits for.
@@ -62,11 +69,70 @@ impl Open {
         self.suspended = Some(Box::new((awaits, work)));
     }
 
-    /// What waits for this answer. Silence is measured anew: meanwhile the server did not read.
+    /// Takes what waits for this answer. The time of silence starts anew, because the server has not read meanwhile.
     pub fn resume(&mut self, answer: Awaits, now: Millis) -> Option<Suspended> {
-        let suspended = self.suspended.take_if(|it| it.0 == answer)?;
+        let suspended = self.suspended.take_if(|it| it.0.ends_with(answer))?;
         self.active(now);
         Some(suspended.1)
+    }
+
+    /// The question about its command is held. Silence is measured anew, as the client is read from now on.
+    pub fn hold(&mut self, now: Millis) {
+        if let Some(suspended) = &mut self.suspended
+            && suspended.0 == Awaits::Verdict
+        {
+            suspended.0 = Awaits::HeldVerdict;
+            self.active(now);
+        }
+    }
+
+    fn is_held(&self) -> bool {
+        self.awaits() == Some(Awaits::HeldVerdict)
+    }
+
+    /// The command that waits, and its message.
+    pub fn command(&self) -> Option<(&Command, &[u8])> {
+        match self.suspended.as_deref() {
+            Some((_, Suspended::Command { command, message })) => Some((command, message)),
+            _ => None,
+        }
+    }
+
+    /// The client was not read: its last ping counts as answered.
+    pub fn excuse(&mut self) {
+        self.pinged = false;
+    }
+
+    /// Answers the pings before the first message in `input`, and goes past the pongs. Returns how many bytes were used, or
+    /// `None` when there is no room for a pong. What is malformed stays where it is, as messages do.
+    pub fn answer_pings(
+        &mut self,
+        input: &mut [u8],
+        outbox: &mut Outbox,
+        limits: &Limits,
+    ) -> Option<usize> {
+        let mut used = 0_usize;
+        loop {
+            let rest = input.get_mut(used..).unwrap_or_default();
+            if !matches!(rest.first(), Some(&(PING | PONG))) {
+                return Some(used);
+            }
+            let Ok(step) = self.reader.next(rest, limits.max_message) else {
+                return Some(used);
+            };
+            match step.item {
+                Some(Item::Ping(range)) => {
+                    let ping = rest.get(range).unwrap_or_default();
+                    if !outbox.has_room(ping.len(), limits.max_queue) {
+                        return None;
+                    }
+                    outbox.own(|out| frame::push_frame(out, Opcode::Pong, ping));
+                }
+                Some(Item::Pong) => {}
+                _ => return Some(used),
+            }
+            used = used.saturating_add(step.used);
+        }
     }
 
     /// Bytes that have come and wait.
@@ -111,9 +177,9 @@ impl Open {
         }
     }
 
-    /// When its silence is to be looked at.
+    /// When to check for silence.
     pub fn deadline(&self, now: Millis, limits: &Limits) -> Option<Millis> {
-        if self.is_suspended() || limits.ping_interval == 0 {
+        if self.is_suspended() && !self.is_held() || limits.ping_interval == 0 {
             return None;
         }
         let silence = Millis::from((now as u32).wrapping_sub(self.active));
@@ -121,7 +187,7 @@ impl Open {
         Some(now.saturating_add(left))
     }
 
-    /// It has been silent for an interval. Returns whether it has been for two.
+    /// Handles an interval of silence. Returns whether it is the second in a row.
     pub fn expire(&mut self, outbox: &mut Outbox, now: Millis, limits: &Limits) -> bool {
         if self.pinged {
             return true;
@@ -134,15 +200,21 @@ impl Open {
         false
     }
 
-    /// Begins its end: sends the close frame. A client's close is echoed; otherwise the client's close is awaited, where
-    /// it can still be told from garbage.
-    pub fn close(&mut self, ending: Ending, outbox: &mut Outbox, now: Millis) -> Closing {
+    /// Begins its end: sends the close frame. A client's close is echoed. Otherwise the client's close is awaited, if
+    /// the input can still be parsed.
+    pub fn close(
+        &mut self,
+        ending: Ending,
+        reason: Option<&str>,
+        outbox: &mut Outbox,
+        now: Millis,
+    ) -> Closing {
         let reader = match ending {
             Ending::Overloaded => Reader::default(),
             _ => std::mem::take(&mut self.reader),
         };
-        let (code, reason) = ending.close();
-        let frame = frame::close_frame(code, reason);
+        let (code, usual) = ending.close();
+        let frame = frame::close_frame(code, reason.unwrap_or(usual));
         outbox.own(|out| out.extend_from_slice(&frame));
         let close = match ending {
             Ending::Closed(_) => Close::Echo,
@@ -154,6 +226,16 @@ impl Open {
             ..Closing::new(close, now)
         }
     }
+}
+
+/// The first bytes of a ping and a pong, and bytes of the longest from a client (RFC 6455 5.2).
+const PING: u8 = 0x89;
+const PONG: u8 = 0x8A;
+const LONGEST_CONTROL: usize = 2 + 4 + 125;
+
+/// Whether `waiting` bytes that begin with `first` may be a ping or a pong whose end has not come.
+pub(super) fn begins_control(first: u8, waiting: usize) -> bool {
+    matches!(first, PING | PONG) && waiting < LONGEST_CONTROL
 }
 
 fn said(kind: Opcode, payload: Payload, at: usize, used: usize) -> (usize, Option<Said>) {
@@ -195,7 +277,7 @@ pub(super) struct Closing {
     until: u32,
     close: Close,
     reader: Reader,
-    /// The client has been told that nothing more follows.
+    /// The sending side is shut down.
     finished: bool,
 }
 
@@ -204,7 +286,7 @@ pub(super) struct Closing {
 pub(super) enum AfterSent {
     /// More has to come from the client.
     Wait,
-    /// The client is to be told that nothing more follows.
+    /// The sending side is to be shut down.
     Finish,
     /// It is over.
     Over,
@@ -244,7 +326,7 @@ impl Closing {
     /// Looks for the client's close in `input`. Returns how many bytes were used, and whether it was found.
     ///
     /// # Errors
-    /// What came is no WebSocket frame, after which a close cannot be found.
+    /// The input is no WebSocket frame, so a close cannot be found behind it.
     pub fn next(&mut self, input: &mut [u8], limits: &Limits) -> Result<(usize, bool), Violation> {
         let all = input.len();
         if self.close != Close::Sent {
@@ -268,7 +350,7 @@ impl Closing {
         matches!(self.close, Close::Echo | Close::Linger) && !self.finished
     }
 
-    /// Everything in the outbox has been sent. `drained`: and everything that has come was read.
+    /// Notes that the outbox is empty; `drained`: and that all input was read.
     pub fn all_sent(&mut self, drained: bool, now: Millis) -> AfterSent {
         match self.close {
             Close::Echo if drained => AfterSent::Over,

@@ -1,11 +1,11 @@
-//! Which connections and audiences have to be looked at: what could be derived from the facts, and is kept so that it need
-//! not be searched for.
+//! Which connections and audiences have work. All of it could be derived from the facts; it is kept so that no search
+//! is needed.
 //!
 //! Owns: the lists and the deadline wheel. Knows: the [marks](crate::connection::Marks) by which a connection knows that it
 //! is in a list. Never knows: why a connection has work, or what is done with it.
 //!
-//! Every list is worked off by one door of the hub: `again` and `released` by `turns`, `serving` by `fan_out`, `dirty` by
-//! `flush`, `to_drop` by `reap`, the wheel by `expire`.
+//! One door of the hub works off each list: `turns` the lists `again` and `released`, `fan_out` `serving`, `flush`
+//! `dirty`, `reap` `to_drop`, and `expire` the wheel.
 
 use std::collections::VecDeque;
 
@@ -19,8 +19,8 @@ use crate::effect::ConnId;
 /// Entries of one list in [`ToDrop`].
 const LIST: usize = 1024;
 
-/// Connections to be dropped, in short lists, the oldest first. A single long list would have to be moved where it
-/// outgrows its place, which takes milliseconds when a crowd leaves at once.
+/// Connections to be dropped, in short lists, the oldest first. A single long list would have to be moved as it grows,
+/// which takes milliseconds when many clients leave at once.
 #[derive(Debug, Default)]
 struct ToDrop(VecDeque<Vec<ConnId>>);
 
@@ -49,7 +49,7 @@ impl ToDrop {
 
 #[derive(Debug, Default)]
 pub struct Agenda {
-    /// Connections with work but no edge to come.
+    /// Connections with work that the poll will not report.
     again: VecDeque<ConnId>,
     /// Connections that have waited for a channel and may try again.
     pub released: VecDeque<Released>,
@@ -61,7 +61,7 @@ pub struct Agenda {
     deadlines: Deadlines,
     /// Due entries of the wheel; empty between two turns, but for its memory.
     due: Vec<(u32, u32)>,
-    /// Requests and messages understood in this part of the turn.
+    /// Requests and messages handled in this part of the turn.
     pub understood: usize,
     /// Audiences were left over at the end of the last turn.
     pub fanning_out: bool,
@@ -90,7 +90,7 @@ impl Agenda {
         }
     }
 
-    /// Gives a connection a turn though no edge will come.
+    /// Gives a connection a turn although the poll will report nothing.
     #[inline(always)]
     pub fn again<S: Stream>(&mut self, id: ConnId, connection: &mut Connection<S>) {
         if !std::mem::replace(&mut connection.marks().again, true) {
@@ -103,7 +103,7 @@ impl Agenda {
         self.again.len()
     }
 
-    /// The next connection that waits for a turn; its mark is to be taken off.
+    /// The next connection that waits for a turn. The caller clears its mark.
     pub fn next_again(&mut self) -> Option<ConnId> {
         self.again.pop_front()
     }
@@ -120,16 +120,20 @@ impl Agenda {
         self.to_drop.pop()
     }
 
-    /// Has a connection looked at at its deadline, unless it is looked at before.
+    /// Enters a connection's deadline into the wheel, unless an earlier entry exists. `refresh` is when the authorizer is
+    /// to be asked about it again, which has to wait while something of it is suspended.
     #[inline(always)]
     pub fn watch<S: Stream>(
         &mut self,
         id: ConnId,
         connection: &mut Connection<S>,
+        refresh: Option<Millis>,
         now: Millis,
         limits: &Limits,
     ) {
-        if let Some(at) = connection.deadline(now, limits) {
+        let refresh = refresh.filter(|_| connection.is_open() && connection.is_listening());
+        let own = connection.deadline(now, limits);
+        if let Some(at) = own.into_iter().chain(refresh).min() {
             let alarm = &mut connection.marks().alarm;
             if *alarm == 0 || Deadlines::is_before(at, *alarm) {
                 *alarm = self.deadlines.insert(id.slot, at);
@@ -137,8 +141,8 @@ impl Agenda {
         }
     }
 
-    /// Takes at most `most` due entries out of the wheel: slots, each with the step it was put in. To be given back, empty,
-    /// with [`Agenda::give_back`].
+    /// Takes at most `most` due entries out of the wheel: slots, each with the step it was put in. The caller returns
+    /// the vector, empty, with [`Agenda::give_back`].
     pub fn take_due(&mut self, now: Millis, most: usize) -> Vec<(u32, u32)> {
         let mut due = std::mem::take(&mut self.due);
         self.deadlines.take_due(now, most, &mut due);

@@ -1,15 +1,15 @@
 //! One audience of a channel, and the deliveries to it under way.
 //!
-//! Owns: [`Audience`]: the members of a channel with the same encoding, the batches that go out to them, and the cursor of the
-//! batch that is going out. Knows: slots and stretches of [`Runs`]. Never knows: connections, names.
+//! Owns: [`Audience`]: the members of a channel with the same encoding, their batches, and the cursor of the current
+//! batch. Knows: slots and stretches of [`Runs`]. Never knows: connections, names.
 //!
 //! What is published until a batch begins to go out forms one contiguous stretch, and a member gets it in one send. What
 //! is published while it goes out makes the next batch: batches grow with the load by themselves, without any delay.
 //!
-//! Members are a dense array in the order of joining, walked by the cursor: those before it have had the first batch,
-//! those behind it have not. Everything published has a position in the audience's stream; a member remembers the
-//! position at which it joined, and gets nothing from before. A member that leaves first gets what was published while it
-//! was one ([`Audience::pending`]): what was accepted reaches every member that stays connected
+//! Members are a dense array in the order of joining, walked by the cursor. Those before it have received the first
+//! batch, those behind it have not. Everything published has a position in the audience's stream; a member remembers
+//! the position at which it joined, and gets nothing from before. Before a member leaves, it gets what was published
+//! while it was one ([`Audience::pending`]): what was accepted reaches every member that stays connected
 //! (`docs/api.md#broadcast`).
 
 #![expect(
@@ -24,11 +24,10 @@ use crate::wire::frame;
 
 /// A batch is closed at this size and another begun, so that memory and single sends stay bounded under a flood.
 const BATCH: usize = 1024 * 1024;
-/// A run that slow members still hold goes on being used up to this size: they then hold one stretch of one run, not
-/// one small run for each message.
+/// A run that slow members still hold is appended to up to this size. They then hold one stretch of one run, not one
+/// small run for each message.
 const SHARED_RUN: usize = 64 * 1024;
-/// Bytes that may be on their way to one audience; a publisher waits while there are more. What comes to less is always
-/// taken.
+/// Bytes that may be on their way to one audience. While there are more, publishers wait.
 pub const CONGESTED: usize = 4 * 1024 * 1024;
 
 /// Members for which memory is kept when they leave.
@@ -56,7 +55,7 @@ struct Batch {
 }
 
 impl Batch {
-    /// The part of it that a member gets that joined at `since`.
+    /// The part for a member that joined at `since`.
     fn part(&self, since: u64) -> Option<Slice> {
         let skipped = since.saturating_sub(self.start);
         let skipped = u32::try_from(skipped)
@@ -78,7 +77,7 @@ pub struct Audience {
     cursor: usize,
     /// Bytes ever published here.
     published: u64,
-    /// The run last written to and its serial number: it may still be alive in the hands of slow members.
+    /// The run last written to and its serial number: slow members may still hold it.
     tail: Option<(u32, u64)>,
     /// Whether it stands in the hub's list of audiences to be served.
     pub listed: bool,
@@ -106,7 +105,7 @@ impl Audience {
         (self.members.len() - 1) as u32
     }
 
-    /// What the member at `position` has not had yet, in order.
+    /// What the member at `position` has not received yet, in order.
     pub fn pending(&self, position: u32) -> impl Iterator<Item = Slice> {
         let position = position as usize;
         let had = usize::from(position < self.cursor);
@@ -128,7 +127,7 @@ impl Audience {
         }
         self.close_gap(self.members.len() - 1, gap, &mut moved);
         self.members.pop();
-        // A crowd's memory is given back bit by bit: all at once, with the last to leave, takes over a millisecond.
+        // Memory is freed step by step as members leave. Freeing all with the last one takes over a millisecond.
         let capacity = self.members.capacity();
         if capacity > ROOMY && self.members.len() < capacity / 2 {
             self.members.shrink_to(capacity / 4 * 3);
@@ -151,7 +150,7 @@ impl Audience {
         }
     }
 
-    /// Puts a frame, which `encode` appends, behind what was published before.
+    /// Publishes a frame, which `encode` appends.
     pub fn publish(&mut self, now: u64, runs: &mut Runs, encode: impl FnOnce(&mut Vec<u8>)) {
         let going = usize::from(self.cursor > 0);
         if self.batches.len() <= going
@@ -192,8 +191,8 @@ impl Audience {
         run
     }
 
-    /// The next member to be served, what it gets, and how many messages that is. None when the batch has gone out to
-    /// everyone.
+    /// The next member to be served, what it gets, and how many messages that is. `None` when all members have received
+    /// the batch.
     pub fn next(&mut self, runs: &Runs) -> Option<(u32, Slice, u32)> {
         let batch = self.batches.front()?;
         while let Some(member) = self.members.get(self.cursor) {
@@ -214,7 +213,7 @@ impl Audience {
         self.batches.front().map(|batch| batch.since)
     }
 
-    /// Lets go of the batch that has gone out. Returns whether another follows.
+    /// Releases the batch that has gone out. Returns whether another follows.
     pub fn finish_batch(&mut self, runs: &mut Runs) -> bool {
         self.cursor = 0;
         if let Some(batch) = self.batches.pop_front() {
@@ -240,7 +239,7 @@ mod tests {
 
     /// An audience beside a naive model of it. A slot is never used twice.
     #[derive(Default)]
-    struct House {
+    struct Model {
         audience: Audience,
         runs: Runs,
         places: BTreeMap<u32, u32>,
@@ -248,7 +247,7 @@ mod tests {
         said: u32,
     }
 
-    impl House {
+    impl Model {
         fn join(&mut self) {
             let slot = self.heard.len() as u32;
             self.places.insert(slot, self.audience.add(slot));
@@ -275,13 +274,13 @@ mod tests {
         fn send(&mut self) -> bool {
             if let Some((slot, slice, messages)) = self.audience.next(&self.runs) {
                 assert!(self.places.contains_key(&slot), "{slot} is no member");
-                assert_eq!(self.hears(slot, slice), messages);
+                assert_eq!(self.receives(slot, slice), messages);
                 return true;
             }
             self.audience.finish_batch(&mut self.runs)
         }
 
-        fn hears(&mut self, slot: u32, slice: Slice) -> u32 {
+        fn receives(&mut self, slot: u32, slice: Slice) -> u32 {
             let mut bytes = self.runs.slice(slice);
             let got = &mut self.heard.get_mut(&slot).unwrap().got;
             let before = got.len();
@@ -298,7 +297,7 @@ mod tests {
             let place = self.places.remove(&slot).unwrap();
             if leaves {
                 for slice in self.audience.pending(place).collect::<Vec<_>>() {
-                    self.hears(slot, slice);
+                    self.receives(slot, slice);
                 }
                 let heard = &self.heard[&slot];
                 assert_eq!(heard.got, heard.due, "{slot} leaves");
@@ -333,25 +332,25 @@ mod tests {
                 (0..MEMBERS).flat_map(move |who| (0..4).map(move |what| (sends, second, who, what)))
             })
         }) {
-            let mut house = House::default();
-            (0..MEMBERS).for_each(|_| house.join());
-            house.publish(0);
+            let mut model = Model::default();
+            (0..MEMBERS).for_each(|_| model.join());
+            model.publish(0);
             for at in 0..=sends {
                 if at == second {
-                    house.publish(0);
+                    model.publish(0);
                 }
                 if at < sends {
-                    house.send();
+                    model.send();
                 }
             }
             match what {
-                0 => house.join(),
-                1 => house.publish(0),
-                2 => house.go(who, true),
-                _ => house.go(who, false),
+                0 => model.join(),
+                1 => model.publish(0),
+                2 => model.go(who, true),
+                _ => model.go(who, false),
             }
-            house.publish(0);
-            house.end();
+            model.publish(0);
+            model.end();
         }
     }
 
@@ -365,19 +364,19 @@ mod tests {
                 state ^= state >> 27;
                 (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % limit
             };
-            let mut house = House::default();
+            let mut model = Model::default();
             for _ in 0..400 {
-                let member = below(house.places.len().max(1));
-                let member = house.places.keys().nth(member).copied();
+                let member = below(model.places.len().max(1));
+                let member = model.places.keys().nth(member).copied();
                 match (below(12), member) {
-                    (0 | 1, _) => house.join(),
-                    (2, Some(slot)) => house.go(slot, true),
-                    (3, Some(slot)) => house.go(slot, false),
-                    (4..=6, _) => house.publish([0, 4, 200, 100_000][below(4)]),
-                    _ => _ = house.send(),
+                    (0 | 1, _) => model.join(),
+                    (2, Some(slot)) => model.go(slot, true),
+                    (3, Some(slot)) => model.go(slot, false),
+                    (4..=6, _) => model.publish([0, 4, 200, 100_000][below(4)]),
+                    _ => _ = model.send(),
                 }
             }
-            house.end();
+            model.end();
         }
     }
 }

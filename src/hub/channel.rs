@@ -24,10 +24,11 @@ pub struct Channel {
     pub audiences: [Audience; Encoding::ALL.len()],
     /// The bytes before a content in the encoding `wsify.v1`; made when they are first needed.
     pub prefix: Vec<u8>,
-    /// Connections that wait: publishers until less is on its way to the members, joining ones until it is subscribed.
+    /// Waiting connections: publishers until less is on its way to the members, joining ones until it is subscribed.
     pub waiting: Vec<ConnId>,
-    /// Lists of released connections that have not all had their turn.
-    pub releasing: u32,
+    /// What keeps it though it has no members: lists of released connections that have not all had their turn, and
+    /// connections that will join it.
+    pub holds: u32,
     pub subscribed: Subscribed,
 }
 
@@ -38,7 +39,7 @@ impl Channel {
             audiences: Default::default(),
             prefix: Vec::new(),
             waiting: Vec::new(),
-            releasing: 0,
+            holds: 0,
             subscribed,
         }
     }
@@ -54,10 +55,10 @@ impl Channel {
     /// Whether it has no members, and nothing waits for it.
     pub fn is_unused(&self) -> bool {
         let unused = |audience: &Audience| audience.is_empty() && !audience.listed;
-        self.audiences.iter().all(unused) && self.waiting.is_empty() && self.releasing == 0
+        self.audiences.iter().all(unused) && self.waiting.is_empty() && self.holds == 0
     }
 
-    /// Publishes to all members: the frame of each audience is encoded once. `list` has an audience served that was idle.
+    /// Publishes to all members: the frame of each audience is encoded once. `list` gets each audience that was idle.
     /// `now` is in microseconds.
     pub fn publish(
         &mut self,

@@ -1,15 +1,17 @@
 //! Channels and their members, both ways.
 //!
 //! Owns: the channels by name, their members by [`Audience`], one for each encoding, and each connection's memberships.
-//! Knows: slots, and how a channel stands at the broker. Never knows: connections, who may do what. A channel exists while
-//! it has a member, a connection that waits for it, or an audience in the list of those to be served.
+//! Knows: slots, and how a channel stands at the broker. Never knows: connections, permissions. A channel exists while
+//! it has a member, a connection that waits for it or will join it, or an audience in the list of those to be served.
 
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "what is counted is in memory; a wrong account is to be seen by tests, not to be hidden"
 )]
 
-use std::collections::VecDeque;
+mod reserved;
+
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use slab::Slab;
@@ -31,7 +33,7 @@ use crate::wire::encoding::Encoding;
 #[derive(Debug)]
 pub struct Released {
     channel: usize,
-    /// What became of the subscription that they have waited for, if they did.
+    /// The result of the subscription, if they have waited for one.
     pub receipt: Option<Receipt>,
     ids: std::vec::IntoIter<ConnId>,
 }
@@ -48,6 +50,8 @@ pub struct Channels {
     channels: Slab<Channel>,
     joined: Slots<Memberships>,
     memberships: usize,
+    /// Channels that connections will join as soon as all are subscribed; by slot, few at a time.
+    reserved: HashMap<u32, Vec<ChannelName>>,
     /// Which channels the broker has been asked for.
     pub subscriptions: Subscriptions,
 }
@@ -68,7 +72,7 @@ impl Channels {
         self.joined.get(slot).map_or(0, Memberships::len)
     }
 
-    /// ChannelNames of the channels that the connection in `slot` is in.
+    /// Names of the channels that the connection in `slot` is in.
     pub fn names_of(&self, slot: u32) -> impl Iterator<Item = &str> {
         let joined = self.joined.get(slot).into_iter();
         let ids = joined.flat_map(Memberships::audiences);
@@ -103,7 +107,7 @@ impl Channels {
         Some((id, self.joined.get(slot)?.at(id)?))
     }
 
-    /// Makes `slot` a member. Joining twice is joining once.
+    /// Makes `slot` a member. Joining twice has no further effect.
     pub fn join(&mut self, slot: u32, name: &str, encoding: Encoding) {
         if self.is_member(slot, name, encoding) {
             return;
@@ -131,7 +135,7 @@ impl Channels {
         index
     }
 
-    /// What the member in `slot` has not had yet of what was published to it here.
+    /// What was published to this audience and not yet sent to the member in `slot`.
     pub fn pending(&self, slot: u32, name: &str, encoding: Encoding) -> Vec<Slice> {
         let membership = self.membership(slot, name, encoding).into_iter();
         membership
@@ -139,7 +143,7 @@ impl Channels {
             .collect()
     }
 
-    /// What `slot` has not had yet of what was published to it anywhere.
+    /// What was published to any of its channels and not yet sent to `slot`.
     pub fn all_pending(&self, slot: u32) -> Vec<Slice> {
         let joined = self.joined.get(slot).into_iter();
         joined
@@ -211,7 +215,7 @@ impl Channels {
         channel.audiences.get_mut(id.encoding())
     }
 
-    /// Whether so much is on its way to the channel that nothing more is to be published to it.
+    /// Whether too much is on its way to the channel for another message.
     pub fn is_full(&mut self, name: &str) -> bool {
         self.named_mut(name)
             .is_some_and(|(_, channel)| channel.is_congested())
@@ -220,8 +224,8 @@ impl Channels {
     /// Whether a publisher has to wait until less is on its way to the channel; if so, `publisher` is released when there
     /// is.
     pub fn is_congested(&mut self, name: &str, publisher: ConnId, runs: &Runs) -> bool {
-        // What all runs hold bounds what is on its way to one channel. Mostly that answers it, and the name need not be
-        // looked up twice.
+        // The total of all runs bounds what is on its way to one channel. Mostly that is enough, and saves a second
+        // lookup of the name.
         if runs.held <= audience::CONGESTED {
             return false;
         }
@@ -240,8 +244,8 @@ impl Channels {
         Some((index, self.channels.get_mut(index)?))
     }
 
-    /// A batch has gone out, or the audience is empty: connections that wait because of it are released, and the channel may
-    /// be of no more use.
+    /// Handles a batch that has gone out, or an empty audience: releases connections that wait for it, and removes the
+    /// channel if it is unused.
     pub fn served(&mut self, id: AudienceId) -> Option<Released> {
         let channel = self.channels.get(id.channel())?;
         if !channel.is_congested() {
@@ -254,13 +258,14 @@ impl Channels {
         None
     }
 
-    /// Releases the connections that wait for a channel; when all have had their turn, [`Channels::released`] is to be called.
+    /// Releases the connections that wait for a channel. After the turn of the last one the caller calls
+    /// [`Channels::released`].
     pub fn release(&mut self, index: usize, receipt: Option<Receipt>) -> Option<Released> {
         let channel = self.channels.get_mut(index)?;
         if channel.waiting.is_empty() {
             return None;
         }
-        channel.releasing += 1;
+        channel.holds += 1;
         Some(Released {
             channel: index,
             receipt,
@@ -268,16 +273,16 @@ impl Channels {
         })
     }
 
-    /// All released connections have had their turn.
+    /// Notes that all released connections have had their turn.
     pub fn released(&mut self, done: &Released) {
         if let Some(channel) = self.channels.get_mut(done.channel) {
-            channel.releasing -= 1;
+            channel.holds -= 1;
         }
         self.forget_if_empty(done.channel);
     }
 
-    /// Publishes to all members: each audience's frame is encoded once. Places that were idle, and have to be served
-    /// now, are put in `serve`. `now` is in microseconds.
+    /// Publishes to all members: each audience's frame is encoded once. Audiences that were idle are put in `serve`.
+    /// `now` is in microseconds.
     pub fn publish(
         &mut self,
         name: &str,
@@ -309,8 +314,8 @@ impl Channels {
         }
     }
 
-    /// How the channel `name` stands at the broker, which `joining` wants to join. The broker is asked for it unless it is
-    /// subscribed, or was asked for and is not answered; `joining` is released when it is.
+    /// The state at the broker of the channel `name`, which `joining` wants to join. Asks the broker for it unless it
+    /// is subscribed or already asked for. `joining` is released by the answer.
     pub fn subscribe(&mut self, name: &str, joining: ConnId) -> BrokerStanding {
         if !self.subscriptions.is_listening(name) {
             return BrokerStanding::Ready;
@@ -329,8 +334,8 @@ impl Channels {
         standing
     }
 
-    /// Why what is published to the channel `name` would not reach its members here, if so: the words of the broker's
-    /// refusal, or none while it is only to be restored.
+    /// Why a message to the channel `name` would miss its members here, if so: the broker's error message, or `None`
+    /// while it is being restored.
     pub fn deafness(&self, name: &str) -> Option<Option<Rc<str>>> {
         let channel = self.channels.get(self.by_name.get(name)? as usize)?;
         match channel.has_members() {
@@ -351,7 +356,7 @@ impl Channels {
         }
     }
 
-    /// The broker has answered for a channel.
+    /// Handles the broker's answer for a channel.
     pub fn subscribed(
         &mut self,
         id: SubscriptionId,
@@ -368,7 +373,7 @@ impl Channels {
             .answered(subscribed, id, receipt, has_members, (now, random))
     }
 
-    /// Goes on with the walk that asks for the channels there are, and asks again for refused ones.
+    /// Continues the walk that asks for all channels, and asks again for refused ones.
     pub fn restore(&mut self, now: Millis) {
         for _ in 0..subscriptions::WALK {
             let Some(id) = self.subscriptions.next_again(now) else {

@@ -1,11 +1,12 @@
-//! When which connection has to be looked at: a wheel of small entries.
+//! The deadlines of connections: a wheel of small entries.
 //!
-//! Owns: the wheel. Knows: slots and times. Never knows: why a connection has a deadline. A due entry is only a reason to look
-//! at the connection, whose own fields say what is due: so activity costs nothing here, as it writes one field there. An
-//! entry left by a slot's former connection costs a look in vain, so that entries need no name.
+//! Owns: the wheel. Knows: slots and times. Never knows: why a connection has a deadline. A due entry is only a reason
+//! to check the connection. What is due follows from its own fields, so activity writes one field there and nothing
+//! here. An entry of a slot's former connection costs one needless check, so entries need no id.
 //!
-//! Decision: one wheel of a fixed horizon, over a heap or a hierarchy of wheels. What lies beyond the horizon is put at
-//! its end and looked at again there: one look a minute and connection costs less than any structure that avoids it.
+//! Decision: one wheel of a fixed horizon, over a heap or a hierarchy of wheels. A deadline beyond the horizon is
+//! entered at its end and checked again there. One check per minute and connection costs less than a structure that
+//! avoids it.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -42,8 +43,8 @@ impl Default for Deadlines {
 }
 
 impl Deadlines {
-    /// Has `slot` looked at when `at` has passed, or at the horizon. Returns the step, by which a connection knows its
-    /// valid entry from older ones.
+    /// Enters `slot` at the time `at`, or at the horizon. Returns the step, which distinguishes the connection's valid
+    /// entry from older ones.
     pub fn insert(&mut self, slot: u32, at: Millis) -> u32 {
         let step = (at / STEP + 1).clamp(self.next, self.next + STEPS - 1);
         let index = (step % STEPS) as usize;
@@ -52,7 +53,7 @@ impl Deadlines {
         name(step)
     }
 
-    /// Whether a deadline at `at` would be looked at before the step that is called `alarm`.
+    /// Whether a deadline at `at` is due before the step `alarm`.
     pub fn is_before(at: Millis, alarm: u32) -> bool {
         (name(at / STEP + 1).wrapping_sub(alarm) as i32) < 0
     }
@@ -73,7 +74,7 @@ impl Deadlines {
             left -= entries.len() - keep;
             due.extend(entries.drain(keep..).map(|slot| (slot, name(step))));
             if entries.is_empty() {
-                // Kept for the next round, each step's memory would hold a page of the heap for ever.
+                // If it were kept for the next round, each step's memory would occupy a page of the heap for ever.
                 *entries = Vec::new();
                 self.filled[index / 64] &= !(1 << (index % 64));
                 self.next = step + 1;
@@ -103,8 +104,8 @@ impl Deadlines {
     }
 }
 
-/// A step's name: its low half, so that names come again after two years; 0 is none. A connection that is looked at twice
-/// because two steps have one name takes no harm.
+/// A step's number: its low half, so that numbers repeat after two years; 0 is none. If two steps have one number, a
+/// connection is checked twice, which is harmless.
 fn name(step: u64) -> u32 {
     (step as u32).max(1)
 }

@@ -9,15 +9,15 @@ use super::settle::settle;
 use super::state::Hub;
 use crate::connection::Stream;
 
-/// Sends of broadcasts between two polls, and to one audience before the next gets its share. Large frames count for
+/// Sends of broadcasts between two polls, and to one audience before the next audience's turn. Large frames count for
 /// more.
 const SENDS: usize = 32;
 const SENDS_PER_AUDIENCE: usize = 16;
 /// A send costs one more for each of these bytes.
 const SEND_COST: usize = 64 * 1024;
 
-/// Sends the next slices of what was published, round-robin between audiences. While that takes more than one turn,
-/// answers of other connections go before.
+/// Sends the next slices of what was published, round-robin between audiences. If that takes more than one turn,
+/// answers to other connections are sent in between.
 pub fn fan_out<S: Stream>(hub: &mut Hub<S>) {
     hub.settings.limits.max_queue = hub.usage.memory.queue(&hub.runs);
     report::look_whether_relaxed(hub);
@@ -99,10 +99,11 @@ pub fn flush<S: Stream>(hub: &mut Hub<S>) {
             settle(hub, id);
         }
     }
-    // What became dirty meanwhile is flushed next time; usually nothing did, and the list keeps its memory.
+    // Connections that became dirty meanwhile are flushed next time. Usually there are none, and the list keeps its
+    // memory.
     if hub.agenda.dirty.is_empty() {
         hub.agenda.dirty = dirty;
     }
-    // Where there is room again, now is the time to notice: no edge will come.
+    // The memory budget may have room again, which the poll does not report.
     tap::pump(hub);
 }

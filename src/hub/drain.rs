@@ -1,10 +1,10 @@
 //! The graceful stop, carried out (`docs/operating.md#stopping`).
 //!
-//! Owns: who is closed and refused in a turn. Knows: the [plan](super::drain_plan), and every connection by slot. Never
-//! knows: when the process ends.
+//! Owns: which clients are closed and refused in a turn. Knows: the [plan](super::drain_plan), and every connection by
+//! slot. Never knows: when the process ends.
 //!
-//! Clients are closed one after the other, evenly over most of the time there is, so that they do not all reconnect to the
-//! next server at once. What was published to a client, and what waits in its outbox, goes before the close frame
+//! Clients are closed one after the other, evenly over most of the drain time, so that they do not all reconnect at
+//! once. What was published to a client and what waits in its outbox is sent before the close frame
 //! ([`super::settle::close`]). Upgrades about which the authorizer is being asked are refused at once. A client whose
 //! command waits is closed when it is answered, or when it has waited long enough.
 
@@ -15,7 +15,7 @@ use super::settle::{close, settle};
 use super::slots::Walk;
 use super::state::Hub;
 use crate::clock::Millis;
-use crate::connection::{Awaits, Ending, Stream, Suspended};
+use crate::connection::{Awaits, Connection, Ending, Stream, Suspended};
 
 /// Clients closed between two polls.
 const CLOSES: u64 = 64;
@@ -30,7 +30,7 @@ pub fn begin<S: Stream>(hub: &mut Hub<S>, time: Millis) {
     tap::end_all(hub);
 }
 
-/// Goes on with a graceful stop, if there is one.
+/// Continues a graceful stop, if there is one.
 pub fn go_on<S: Stream>(hub: &mut Hub<S>) {
     refuse_upgrades(hub);
     close_clients(hub);
@@ -38,7 +38,7 @@ pub fn go_on<S: Stream>(hub: &mut Hub<S>) {
     answer_waiting(hub);
 }
 
-/// Refuses upgrades about which the authorizer is being asked, those in the next slots.
+/// Refuses upgrades that are under way, those in the next slots.
 fn refuse_upgrades<S: Stream>(hub: &mut Hub<S>) {
     for _ in 0..WALK {
         let Some(slot) = hub.drain.as_mut().and_then(|plan| plan.refuse.next()) else {
@@ -47,8 +47,9 @@ fn refuse_upgrades<S: Stream>(hub: &mut Hub<S>) {
         let now = hub.clock.now;
         if let Some((id, connection)) = hub.roster.tenant(slot)
             && connection.is_upgrading()
-            && let Some(Suspended::Upgrade { exchange, .. }) =
-                connection.resume(Awaits::Verdict, now)
+            && let Some(Suspended::Upgrade { exchange, .. }) = connection
+                .resume(Awaits::Verdict, now)
+                .or_else(|| connection.resume(Awaits::Channel, now))
         {
             upgrade::refuse_stopping(hub, id, exchange);
             settle(hub, id);
@@ -93,7 +94,7 @@ fn close_waiting<S: Stream>(hub: &mut Hub<S>) {
     }
 }
 
-/// Answers the requests that wait for the broker near the end, those in the next slots. Later ones do not wait.
+/// Near the end, answers the requests in the next slots that wait for the broker. Later requests do not wait.
 fn answer_waiting<S: Stream>(hub: &mut Hub<S>) {
     let now = hub.clock.now;
     let slots = hub.roster.slots();
@@ -103,7 +104,9 @@ fn answer_waiting<S: Stream>(hub: &mut Hub<S>) {
         };
         let walk = plan.answer.get_or_insert(Walk::below(slots));
         let Some(slot) = walk.next() else { return };
-        let Some((id, connection)) = hub.roster.tenant(slot).filter(|(_, c)| !c.is_open()) else {
+        let request =
+            |connection: &Connection<S>| !connection.is_open() && !connection.is_upgrading();
+        let Some((id, connection)) = hub.roster.tenant(slot).filter(|(_, c)| request(c)) else {
             continue;
         };
         let waiting = connection

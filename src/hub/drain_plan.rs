@@ -1,11 +1,11 @@
 //! The plan of a graceful stop: which client is to be closed when.
 //!
-//! Owns: how far it has come. Knows: times, slots, and which clients wait. Never knows: connections ([`super::drain`] carries
+//! Owns: its progress. Knows: times, slots, and which clients wait. Never knows: connections ([`super::drain`] carries
 //! it out).
 //!
-//! Decision: a client whose command waits for the authorizer or the broker is closed when it is answered, or after
-//! [`PATIENCE`], over closing it in its turn: with the default timeouts the answer comes, and says whether the command was
-//! done. What waits at the end, clients and HTTP requests, does so because the other side hangs.
+//! Decision: a client whose command waits for the authorizer or the broker is closed after the answer, or after
+//! [`PATIENCE`], over closing it in its turn. With the default timeouts the client still learns whether its command was
+//! done. Whatever still waits at the end does so because the authorizer or the broker hangs.
 
 use std::collections::VecDeque;
 
@@ -13,12 +13,12 @@ use super::slots::Walk;
 use crate::clock::Millis;
 use crate::effect::ConnId;
 
-/// The part of the drain time in which clients are closed, and the part after which no request waits any more; in the
-/// rest clients read the answer. In percent.
+/// The part of the drain time in which clients are closed, and the part after which no request waits any more, in
+/// percent. In the rest clients read the answers.
 const CLOSING: Millis = 90;
 const WAITING: Millis = 95;
-/// How long a client whose turn has come may wait for the answer to its command: this part of what is left of the time in
-/// which requests may wait. In percent.
+/// How long a client whose turn has come may wait for the answer to its command. In percent of the rest of the time in
+/// which requests may wait.
 const PATIENCE: Millis = 75;
 
 /// A graceful stop under way.
@@ -70,17 +70,17 @@ impl DrainPlan {
         due.min(self.total).saturating_sub(self.closed).min(most)
     }
 
-    /// One more has had its turn.
+    /// Notes that one more has had its turn.
     pub fn close_one(&mut self) {
         self.closed = self.closed.saturating_add(1);
     }
 
-    /// No other is left to be closed.
+    /// Notes that no other is left to be closed.
     pub fn close_none(&mut self) {
         self.closed = self.total;
     }
 
-    /// A client whose turn has come waits for the answer to its command.
+    /// Notes a client whose turn has come and whose command waits for an answer.
     pub fn wait(&mut self, id: ConnId, now: Millis) {
         let left = self.until.saturating_sub(now);
         let patience = left.saturating_mul(PATIENCE) / 100;
@@ -102,7 +102,7 @@ impl DrainPlan {
         now >= self.until
     }
 
-    /// When something is to be done next, if anything is left.
+    /// When the next step is due, if any is left.
     pub fn next(&self) -> Option<Millis> {
         let share = self.spread.saturating_mul(self.closed);
         let next = self.from.saturating_add(share.div_ceil(self.total.max(1)));

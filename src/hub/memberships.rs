@@ -71,7 +71,7 @@ impl Memberships {
         }
     }
 
-    /// It leaves an audience.
+    /// Removes it from an audience.
     pub fn take(&mut self, audience: AudienceId) {
         match self {
             Memberships::One(p, _) if *p == audience => *self = Memberships::Nowhere,

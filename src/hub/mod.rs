@@ -1,13 +1,13 @@
 //! All connections. The hub decides; it never calls out.
 //!
-//! Owns: its doors, which [`server`](crate::server) calls in the order of a turn: [`Hub::accept`], [`Hub::ready`],
+//! Owns: its doors. [`server`](crate::server) calls them in the order of a turn: [`Hub::accept`], [`Hub::ready`],
 //! [`Hub::verdict`], [`Hub::turns`], [`Hub::expire`], [`Hub::fan_out`], [`Hub::evict`], [`Hub::flush`], [`Hub::reap`],
-//! [`Hub::turn_over`], [`Hub::drain`], and the broker's. What it wants from outside leaves by [`Hub::effect`]. Knows: which
-//! file does what a door is for. Never knows: poll, threads, the clock, ureq, redis.
+//! [`Hub::turn_over`], [`Hub::drain`], and the broker's. Its requests to the drivers leave by [`Hub::effect`]. Knows:
+//! which file does what a door is for. Never knows: poll, threads, the clock, ureq, redis.
 //!
 //! The files, from the top down: this one; `turn`, `limits/eviction`, `drain`; `endpoints`, `delivery`; `commands`;
-//! `publish`, `permission`; `settle`, `replies`; `report`; `state`; then the parts of the state, which know nothing of
-//! each other's use. Whatever was done to a connection, [`settle`](self::settle::settle) draws the consequences.
+//! `publish`, `permission`; `settle`, `replies`; `report`; `state`. Below are the parts of the state, which do not use
+//! each other's doors. After each change to a connection, [`settle`](self::settle::settle) does what follows from it.
 
 #![cfg_attr(
     not(test),
@@ -22,6 +22,7 @@
 
 mod agenda;
 mod audience;
+mod broker;
 mod channel;
 mod channels;
 mod commands;
@@ -30,12 +31,15 @@ mod delivery;
 mod drain;
 mod drain_plan;
 mod endpoints;
+mod failure;
+mod grants;
 mod limits;
 mod memberships;
 mod names;
 mod outage;
 mod permission;
 mod publish;
+mod questions;
 mod replies;
 mod report;
 mod roster;
@@ -48,32 +52,29 @@ mod subscriptions;
 mod turn;
 
 use std::io;
-use std::ops::RangeInclusive;
-use std::rc::Rc;
 use std::time::Duration;
 
-pub use self::settings::{DriverGauges, Inventory, Settings};
+pub use self::settings::{DriverGauges, FailurePolicy, Inventory, Settings};
 pub use self::state::Hub;
 
 use self::drain_plan::DrainPlan;
-use self::permission::Allowed;
+use self::permission::{Allowed, AllowedUpgrade};
 use self::publish::Publisher;
-use self::shards::Shards;
 use crate::clock::Millis;
 use crate::connection::{Awaits, Ending, Peer, Stream, Suspended};
-use crate::effect::{Answer, ConnId, Effect, Publication, Receipt, ShardId, SubscriptionId};
+use crate::effect::{Answer, ConnId, Effect, Receipt};
 use crate::metrics::Metrics;
 
 /// Connections released from waiting for a channel between two polls.
 const RELEASES: usize = 256;
-/// Deadlines looked at between two polls: most of them are a ping, a small send.
+/// Deadlines checked between two polls. Most of them are a ping, a small send.
 const DEADLINES: usize = 64;
-/// Connections dropped between two polls: closing a socket is the most expensive system call of its life.
+/// Connections dropped between two polls: closing a socket is its most expensive system call.
 const DROPS: usize = 64;
 
-/// Connections come, and have something to say.
+/// Accepted and ready connections.
 impl<S: Stream> Hub<S> {
-    /// Takes a new connection in.
+    /// Takes in a new connection.
     ///
     /// # Errors
     /// There are more than can be named.
@@ -97,7 +98,7 @@ impl<S: Stream> Hub<S> {
         self.roster.get(id).map(|c| c.stream_mut())
     }
 
-    /// A connection is of no use: it could not be registered.
+    /// Drops a connection that could not be registered.
     pub fn fail(&mut self, id: ConnId) {
         if let Some(connection) = self.roster.get(id) {
             connection.fail(Ending::Reset);
@@ -105,8 +106,8 @@ impl<S: Stream> Hub<S> {
         }
     }
 
-    /// The poll has reported a connection. `closed`: nothing will come after what there is to read. `reset`: and nothing can
-    /// be sent any more.
+    /// Handles a connection that the poll has reported. `closed`: nothing follows what there is to read. `reset`:
+    /// nothing can be sent any more either.
     #[inline(always)]
     pub fn ready(
         &mut self,
@@ -129,7 +130,8 @@ impl<S: Stream> Hub<S> {
         }
     }
 
-    /// Gives connections their turn that need not wait for a channel any longer, and those with work but no edge to come.
+    /// Gives a turn to connections that need not wait for a channel any longer, and to those with work that the poll
+    /// will not report.
     pub fn turns(&mut self, buffer: &mut [u8]) {
         for _ in 0..RELEASES {
             let Some(released) = self.agenda.released.front_mut() else {
@@ -147,8 +149,8 @@ impl<S: Stream> Hub<S> {
         turn::again(self, buffer);
     }
 
-    /// A connection has waited for a channel, and tries again; `receipt` is what became of the subscription, if it waited for
-    /// that.
+    /// Retries for a connection that has waited for a channel. `receipt` is the result of the subscription, if it
+    /// waited for one.
     fn resume(&mut self, id: ConnId, receipt: Option<Receipt>) {
         let now = self.clock.now;
         let work = self
@@ -164,7 +166,21 @@ impl<S: Stream> Hub<S> {
                 post,
                 body,
             }) => publish::publish(self, id, Publisher::Backend(exchange, post, &body)),
-            Some(Suspended::Upgrade { .. }) | None => {}
+            Some(Suspended::Upgrade {
+                exchange,
+                upgrade,
+                query,
+                fields,
+            }) => {
+                let allowed = AllowedUpgrade {
+                    exchange,
+                    upgrade,
+                    query,
+                    fields: fields.unwrap_or_default(),
+                };
+                endpoints::upgrade::go_on(self, id, allowed, receipt);
+            }
+            Some(Suspended::Refresh) | None => {}
         }
         settle::settle(self, id);
     }
@@ -179,6 +195,7 @@ impl<S: Stream> Hub<S> {
             }
             None => {}
         }
+        permission::refresh(self, id);
         settle::settle(self, id);
     }
 
@@ -190,87 +207,27 @@ impl<S: Stream> Hub<S> {
     }
 }
 
-/// The broker that is shared with other servers.
-impl<S: Stream> Hub<S> {
-    /// There is one, with nothing up yet. `prefix`: as names are spread over the slots of a cluster; `None` for one redis.
-    pub fn share(&mut self, prefix: Option<String>) {
-        self.channels.subscriptions.share(Shards::new(prefix));
-    }
-
-    /// A shard has this name from now on, and its links are away; or it exists no more.
-    pub fn name_shard(&mut self, shard: ShardId, name: Option<Rc<str>>) {
-        if let Some(shards) = self.channels.subscriptions.shards_mut() {
-            shards.name(shard, name);
-        }
-    }
-
-    /// The channels of these slots are this shard's from now on, or no shard's; nothing of them is subscribed.
-    pub fn assign_slots(&mut self, slots: RangeInclusive<u16>, shard: Option<ShardId>) {
-        self.channels.subscriptions.assign(slots, shard);
-    }
-
-    /// Whether a shard takes what is published.
-    pub fn set_publishing(&mut self, shard: ShardId, up: bool) {
-        if let Some(shards) = self.channels.subscriptions.shards_mut() {
-            shards.set_publishing(shard, up);
-        }
-    }
-
-    /// Whether a shard brings what is subscribed; nothing is when it begins to.
-    pub fn set_listening(&mut self, shard: ShardId, up: bool) {
-        self.channels.subscriptions.set_listening(shard, up);
-    }
-
-    /// What became of a subscription.
-    pub fn subscribed(&mut self, id: SubscriptionId, receipt: Receipt) {
-        let now = self.clock.now;
-        let random = &mut self.random;
-        let answered = self.channels.subscribed(id, &receipt, now, random);
-        if answered.gap {
-            publish::gap(self, id.channel as usize);
-        }
-        if answered.release {
-            let released = self.channels.release(id.channel as usize, Some(receipt));
-            self.agenda.released.extend(released);
-        }
-    }
-
-    /// What became of what was published for this connection.
-    pub fn receipt(&mut self, id: ConnId, receipt: Receipt) {
-        publish::confirmed(self, id, receipt);
-        settle::settle(self, id);
-    }
-
-    /// What was to be published was not, and may be now.
-    pub fn returned(&mut self, publication: Publication) {
-        publish::again(self, publication);
-    }
-
-    /// Something was published, here or elsewhere: JSON. Returns false when it cannot be taken yet, because too much is
-    /// on its way to the members.
-    pub fn arrived(&mut self, channel: &str, content: &[u8]) -> bool {
-        publish::arrived(self, channel, content)
-    }
-}
-
 /// The rest of a turn.
 impl<S: Stream> Hub<S> {
-    /// Looks at connections whose deadline may have passed, and goes on with a graceful stop.
+    /// Checks connections whose deadline may have passed, and continues a graceful stop.
     pub fn expire(&mut self) {
         let mut due = self.agenda.take_due(self.clock.now, DEADLINES);
         for (slot, step) in due.drain(..) {
             let Some((id, connection)) = self.roster.tenant(slot) else {
                 continue;
             };
-            // The entry may be an old one, or a former tenant's.
+            // The entry may be an old one, or a former connection's.
             if connection.marks().alarm == step {
                 connection.marks().alarm = 0;
                 connection.expire(&self.clock, &self.settings.limits);
+                permission::refresh(self, id);
                 settle::settle(self, id);
             }
         }
         self.agenda.give_back(due);
         self.listeners.access_log.expire(self.clock.now);
+        questions::go_on(self);
+        failure::give_up_overdue(self);
         drain::go_on(self);
     }
 
@@ -314,13 +271,14 @@ impl<S: Stream> Hub<S> {
         drain::begin(self, time);
     }
 
-    /// A turn is over that began when [`Clock::micros`](crate::connection::Clock::micros) says; `end` is on the same clock.
+    /// Notes the end of a turn that began at [`Clock::micros`](crate::clock::Clock::micros); `end` is on the same
+    /// clock.
     pub fn turn_over(&mut self, end: Duration) {
         self.listeners.turn_over(self.clock.micros, end);
     }
 }
 
-/// What the server asks.
+/// Questions of the server.
 impl<S: Stream> Hub<S> {
     /// Whether something is left to be done before anything else happens.
     pub fn has_work(&self) -> bool {
@@ -339,6 +297,7 @@ impl<S: Stream> Hub<S> {
             self.channels.subscriptions.next_deadline(),
             publish::next_deadline(self),
             self.listeners.access_log.next_deadline(),
+            self.outage.next_deadline(self.clock.now),
         ]
         .into_iter()
         .flatten()
@@ -350,7 +309,7 @@ impl<S: Stream> Hub<S> {
         self.roster.len()
     }
 
-    /// Whether no connection is left that would miss the server.
+    /// Whether no connection is left that a stop would disturb.
     pub fn is_drained(&self) -> bool {
         self.drain.is_some() && self.roster.websockets == 0 && self.roster.busy == 0
     }
@@ -373,6 +332,11 @@ impl<S: Stream> Hub<S> {
             memberships: self.channels.memberships(),
             addresses: self.usage.per_address.len(),
             identities: self.roster.identities.count(),
+            shared_states: self.roster.identities.shared(),
+            grants: self.grants.holders(),
+            allows: self.grants.allows(),
+            reservations: self.channels.reservations(),
+            held: self.outage.held(),
             runs: self.runs.live(),
             waiting: self.usage.memory.total(&self.runs),
             queued_bytes: self.runs.waiting.bytes,

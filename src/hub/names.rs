@@ -9,8 +9,8 @@ use crate::wire::channel_name::ChannelName;
 /// Tables in [`ChannelNames`].
 const TABLES: usize = 512;
 
-/// Which name is which channel's. Many small tables, over a large one: a table that has to grow is filled anew in one
-/// go, which with a hundred thousand names holds up the loop for ten milliseconds.
+/// Which name is which channel's. Many small tables, over a large one. A table that grows is filled anew in one step,
+/// which delays the loop by ten milliseconds with a hundred thousand names.
 #[derive(Debug)]
 pub struct ChannelNames(Box<[HashMap<ChannelName, u32>]>);
 
@@ -21,7 +21,7 @@ impl Default for ChannelNames {
 }
 
 impl ChannelNames {
-    /// Not keyed, unlike the tables: names that are made to meet in one of them make it as slow as a single one.
+    /// Not keyed, unlike the tables: if names are made to meet in one of them, it is as slow as a single table.
     fn table(name: &str) -> usize {
         let mix = |sum: usize, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte));
         name.bytes().fold(0, mix) % TABLES

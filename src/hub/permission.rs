@@ -1,22 +1,33 @@
 //! May this be done: whether the authorizer is asked, what it is asked, and what its answer does.
 //!
-//! Owns: the questions, and what a refusal and a failure lead to. Knows: settings, identities. Never knows: how a question
-//! travels, or how what is allowed is done: it is handed back to the caller.
+//! Owns: the questions, and what a refusal and a failure lead to. Knows: settings, identities, grants. Never knows: how a
+//! question travels, or how what is allowed is done: it is handed back to the caller.
 //!
 //! A refused join is decided here ([`answer`]), and its error is written by [`super::replies`].
 
+use std::borrow::Cow;
+
+use super::failure;
+use super::grants::{Known, Remembrance};
+use super::questions;
 use super::replies;
-use super::report;
-use super::settle::close;
+use super::report::{self, asking};
+use super::settle::close_saying;
 use super::state::Hub;
-use crate::connection::{Awaits, Ending, Exchange, Stream, Suspended};
-use crate::effect::{Answer, ConnId, Effect, Question, Verdict};
+use crate::clock::Millis;
+use crate::connection::{Awaits, Connection, Ending, Exchange, Stream, Suspended};
+use crate::effect::{Answer, ConnId, Question, Verdict};
 use crate::wire::answer::Code;
-use crate::wire::answer_fields::Asked;
+use crate::wire::answer_fields::{Allow, AnswerFields, Asked, CloseWith, NewState};
 use crate::wire::command::Command;
 use crate::wire::handshake::Upgrade;
 use crate::wire::http::{self, Head, Refusal, Status};
 use crate::wire::question;
+
+/// What a client is told of a refusal of which the authorizer says no more.
+const NO: &str = "the authorizer says no";
+/// The code with which a connection is closed that may not go on (`docs/protocol.md#closing`).
+const MAY_NOT_GO_ON: u16 = 4403;
 
 /// An upgrade that is allowed.
 pub struct AllowedUpgrade {
@@ -24,8 +35,8 @@ pub struct AllowedUpgrade {
     pub upgrade: Upgrade,
     /// The query that later questions show.
     pub query: Box<str>,
-    /// The state that the authorizer has given.
-    pub state: Option<Box<str>>,
+    /// What the authorizer has said besides.
+    pub fields: Box<AnswerFields>,
 }
 
 /// What an answer of the authorizer allows.
@@ -35,7 +46,7 @@ pub enum Allowed {
     Command(Command, Box<[u8]>),
 }
 
-/// Asks about a command. Returns it when it is allowed without asking.
+/// Asks about a command, unless the answer is known. Returns it when it is allowed without asking.
 pub fn for_command<S: Stream>(
     hub: &mut Hub<S>,
     id: ConnId,
@@ -45,15 +56,41 @@ pub fn for_command<S: Stream>(
     if !hub.settings.authorizer {
         return Some(command);
     }
-    let verb = command.verb.as_str();
-    report::asked(hub, id, verb, Some(command.channel(message)));
-    let body = command_question(hub, id, &command, message);
-    ask(hub, id, command.verb.into(), body);
+    let (verb, channel) = (command.verb, command.channel(message));
+    if let Some(known) = hub.grants.known(id.slot, verb, channel, hub.clock.now) {
+        asking::known(hub, id, verb, channel, &known);
+        let Known::Remembered(Remembrance::No(why)) = known else {
+            return Some(command);
+        };
+        refuse_command(hub, id, &command, message, why.as_deref());
+        return None;
+    }
+    let body = body(hub, id, verb.as_str(), command.args(message));
     if let Some(connection) = hub.roster.get(id) {
-        let message = message.into();
+        let (command, message) = (command.clone(), message.into());
         connection.suspend(Awaits::Verdict, Suspended::Command { command, message });
     }
+    ask(hub, id, verb.into(), Some(channel), body);
     None
+}
+
+/// Asks whether a connection may go on, if it is time and no question about it is open. Its grants are over then. Returns
+/// whether it was asked: nothing further is understood before the answer.
+pub fn refresh<S: Stream>(hub: &mut Hub<S>, id: ConnId) -> bool {
+    if !hub.grants.is_due(id.slot, hub.clock.now) {
+        return false;
+    }
+    let due = |connection: &mut Connection<S>| connection.is_open() && connection.is_listening();
+    if !hub.roster.get(id).is_some_and(due) {
+        return false;
+    }
+    hub.grants.lapse(id.slot);
+    let body = body(hub, id, Asked::Refresh.as_str(), b"{}");
+    if let Some(connection) = hub.roster.get(id) {
+        connection.suspend(Awaits::Verdict, Suspended::Refresh);
+    }
+    ask(hub, id, Asked::Refresh, None, body);
+    true
 }
 
 /// Asks about an upgrade. Returns it when it is allowed without asking.
@@ -73,30 +110,44 @@ pub fn for_upgrade<S: Stream>(
             exchange,
             upgrade,
             query,
+            fields: None,
         };
         connection.suspend(Awaits::Verdict, work);
     }
-    report::asked(hub, id, "connect", None);
-    let body = connect_question(hub, id, head);
-    ask(hub, id, Asked::Connect, body);
+    let body = connect_body(hub, id, head);
+    ask(hub, id, Asked::Connect, None, body);
     None
 }
 
-/// Has the authorizer asked about a connection, which then waits for the answer. It asks nothing else meanwhile, and nothing
+/// Has the authorizer asked about a connection, which waits for the answer already. It asks nothing else meanwhile, and nothing
 /// at all once it was reset: a late answer can be taken for no other one's.
-fn ask<S: Stream>(hub: &mut Hub<S>, from: ConnId, asked: Asked, body: Vec<u8>) {
+fn ask<S: Stream>(
+    hub: &mut Hub<S>,
+    from: ConnId,
+    asked: Asked,
+    channel: Option<&str>,
+    body: Vec<u8>,
+) {
     if let Some(connection) = hub.roster.get(from)
         && !connection.was_reset()
     {
         connection.set_asking(true);
-        hub.effects
-            .push_back(Effect::Ask(Question { from, asked, body }));
+        let question = Question {
+            from,
+            asked,
+            body,
+            alone: false,
+        };
+        if !questions::put(hub, question, channel) {
+            failure::give_up(hub, from);
+        }
     }
 }
 
 /// Takes an answer of the authorizer. What is refused, or fails, is answered here. A late answer is ignored.
 pub fn answer<S: Stream>(hub: &mut Hub<S>, answer: Answer) -> Option<Allowed> {
-    report::verdict(hub, &answer);
+    asking::verdict(hub, &answer);
+    questions::heard(hub, &answer);
     let id = answer.to;
     let now = hub.clock.now;
     let connection = hub.roster.get(id)?;
@@ -104,71 +155,157 @@ pub fn answer<S: Stream>(hub: &mut Hub<S>, answer: Answer) -> Option<Allowed> {
     if !connection.set_asking(false) || !connection.awaits_verdict() {
         return None;
     }
-    match connection.resume(Awaits::Verdict, now)? {
+    let mut answer = questions::hold(hub, answer)?;
+    let fields = answer.fields.take().unwrap_or_default();
+    match hub.roster.get(id)?.resume(Awaits::Verdict, now)? {
         Suspended::Upgrade {
             exchange,
             upgrade,
             query,
+            ..
         } => {
             report::decided(hub, &answer, "connect", None);
-            let (outcome, refusal) = match answer.verdict {
+            match answer.verdict {
                 Verdict::Allow => {
                     return Some(Allowed::Upgrade(AllowedUpgrade {
                         exchange,
                         upgrade,
                         query,
-                        state: answer.state().map(Into::into),
+                        fields,
                     }));
                 }
-                Verdict::Deny => {
-                    let message = "the authorizer says no: connect with what it asks for";
-                    let refusal = Refusal::new(Status::Forbidden, "not_authorized", message);
-                    ("denied", refusal)
-                }
-                Verdict::Unavailable => {
-                    let message = "the authorizer is down: come back later";
-                    let refusal = Refusal::new(Status::Unavailable, "authorizer_down", message);
-                    ("authorizer_down", refusal)
-                }
-            };
-            report::upgrade_refused(hub, outcome);
-            match answer.verdict {
-                Verdict::Unavailable => replies::refuse_for_now(hub, id, exchange, refusal),
-                _ => replies::refuse(hub, id, exchange, refusal),
+                Verdict::Deny => refuse_upgrade(hub, id, exchange, fields.message),
+                Verdict::Unavailable => failure::refuse_upgrade(hub, id, exchange, false),
             }
             None
         }
-        Suspended::Command { command, message } => answer_command(hub, &answer, command, message),
+        Suspended::Command { command, message } => {
+            answer_command(hub, &answer, *fields, command, message)
+        }
+        Suspended::Refresh => {
+            answer_refresh(hub, &answer, *fields);
+            None
+        }
         // No question is asked about it.
         Suspended::Post { .. } => None,
     }
 }
 
+fn refuse_upgrade<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    exchange: Exchange,
+    message: Option<Box<str>>,
+) {
+    let usual = "the authorizer says no: connect with what it asks for";
+    let message = message.map_or(usual.into(), |message| Cow::Owned(message.into()));
+    let refusal = Refusal::new(Status::Forbidden, "not_authorized", message);
+    report::upgrade_refused(hub, "denied");
+    replies::refuse(hub, id, exchange, refusal);
+}
+
 fn answer_command<S: Stream>(
     hub: &mut Hub<S>,
     answer: &Answer,
+    fields: AnswerFields,
     command: Command,
     message: Box<[u8]>,
 ) -> Option<Allowed> {
-    let id = answer.to;
-    let channel = Some(command.channel(&message));
-    report::decided(hub, answer, command.verb.as_str(), channel);
+    let (id, now) = (answer.to, hub.clock.now);
+    let (verb, channel) = (command.verb, command.channel(&message));
+    report::decided(hub, answer, verb.as_str(), Some(channel));
+    let seconds = fields.max_age.unwrap_or_default();
     match answer.verdict {
-        Verdict::Allow => return Some(Allowed::Command(command, message)),
+        Verdict::Allow => {
+            set_state(hub, id, fields.state);
+            let yes = Remembrance::Yes;
+            hub.grants
+                .remember(id.slot, (verb, channel), yes, seconds, now);
+            let (command, message) = match fields.content {
+                Some(content) => command.with_content(&message, &content),
+                None => (command, message),
+            };
+            return Some(Allowed::Command(command, message));
+        }
         Verdict::Deny => {
-            let why = "the authorizer says no";
-            replies::failed(hub, id, &command, &message, Code::NotAuthorized, why);
+            hub.grants.forget(id.slot, channel);
+            let no = Remembrance::No(fields.message.clone());
+            hub.grants
+                .remember(id.slot, (verb, channel), no, seconds, now);
+            refuse_command(hub, id, &command, &message, fields.message.as_deref());
+            if let Some(CloseWith { code, reason }) = fields.close {
+                close_saying(hub, id, Ending::Refused(code), reason.as_deref());
+            }
         }
-        Verdict::Unavailable => {
-            report::command_abandoned(hub, command.verb);
-            close(hub, id, Ending::AuthorizerDown);
-        }
+        Verdict::Unavailable => failure::abandon_command(hub, id, &command, &message),
     }
     None
 }
 
+fn refuse_command<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    command: &Command,
+    message: &[u8],
+    why: Option<&str>,
+) {
+    let why = why.unwrap_or(NO);
+    replies::failed(hub, id, command, message, Code::NotAuthorized, why);
+}
+
+/// The authorizer has said whether a connection may go on.
+fn answer_refresh<S: Stream>(hub: &mut Hub<S>, answer: &Answer, fields: AnswerFields) {
+    let id = answer.to;
+    report::decided(hub, answer, Asked::Refresh.as_str(), None);
+    match answer.verdict {
+        Verdict::Allow => {
+            set_state(hub, id, fields.state);
+            grant(hub, id, fields.allow, fields.expires_in);
+        }
+        Verdict::Deny => {
+            let (code, reason) = match fields.close {
+                Some(close) => (close.code, close.reason),
+                // There is no other answer that the message could be in.
+                None => (MAY_NOT_GO_ON, fields.message),
+            };
+            close_saying(hub, id, Ending::Refused(code), reason.as_deref());
+        }
+        Verdict::Unavailable => failure::put_off_refresh(hub, id),
+    }
+}
+
+/// Gives a connection grants in the place of those that it has. `expires_in` is in seconds; up to a tenth of it is left out at
+/// random, so that a crowd which came together does not come back together.
+pub fn grant<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    allow: Option<Allow>,
+    expires_in: Option<u32>,
+) {
+    let refresh = expires_in.map(|seconds| {
+        let longest = Millis::from(seconds).saturating_mul(1000);
+        let shortest = longest.saturating_sub(longest / 10);
+        let time = hub.random.within(shortest..=longest);
+        hub.clock.now.saturating_add(time)
+    });
+    hub.grants.grant(id.slot, allow, refresh);
+}
+
+/// Gives a connection another state, if there is one.
+fn set_state<S: Stream>(hub: &mut Hub<S>, id: ConnId, state: Option<NewState>) {
+    if let Some(state) = state
+        && let Some(connection) = hub.roster.get(id)
+    {
+        let before = connection.identity();
+        let identity = hub.roster.identities.with_state(before, state.json());
+        if let Some(connection) = hub.roster.get(id) {
+            connection.set_identity(identity);
+        }
+    }
+}
+
 /// What the authorizer is asked about an upgrade.
-fn connect_question<S: Stream>(hub: &mut Hub<S>, id: ConnId, head: &Head) -> Vec<u8> {
+fn connect_body<S: Stream>(hub: &mut Hub<S>, id: ConnId, head: &Head) -> Vec<u8> {
     let query = http::query_pairs(head.query());
     let names: Vec<(String, &[u8])> = head
         .headers()
@@ -182,39 +319,26 @@ fn connect_question<S: Stream>(hub: &mut Hub<S>, id: ConnId, head: &Head) -> Vec
     );
     let mut body = Vec::new();
     let who = hub.roster.subject(id);
-    question::push_question(
-        &mut body,
-        "connect",
-        &args,
-        &who.id.to_string(),
-        &who.peer.to_string(),
-        &query,
-        None,
-    );
+    question::push_question(&mut body, Asked::Connect.as_str(), &args, |body| {
+        let (id, peer) = (who.id.to_string(), who.peer.to_string());
+        question::push_connection(body, &id, &peer, None, &query, None);
+    });
     body
 }
 
-/// What the authorizer is asked about a command.
-fn command_question<S: Stream>(
-    hub: &mut Hub<S>,
-    id: ConnId,
-    command: &Command,
-    message: &[u8],
-) -> Vec<u8> {
-    // The usual query and state find room, so that the body grows once.
-    let mut body = Vec::with_capacity(message.len().saturating_add(256));
+/// What the authorizer is asked about a command, or about the connection itself.
+fn body<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: &str, args: &[u8]) -> Vec<u8> {
+    // The usual message, query and state find room, so that the body grows once.
+    let mut body = Vec::with_capacity(args.len().saturating_add(320));
     let who = hub.roster.subject(id);
     if let Some(identity) = hub.roster.get(id).map(|c| c.identity()) {
         let identities = &hub.roster.identities;
-        question::push_question(
-            &mut body,
-            command.verb.as_str(),
-            command.args(message),
-            &who.id.to_string(),
-            &who.peer.to_string(),
-            &http::query_pairs(identities.query(identity)),
-            identities.state(identity),
-        );
+        let query = http::query_pairs(identities.query(identity));
+        question::push_question(&mut body, command, args, |body| {
+            let (id, peer) = (who.id.to_string(), who.peer.to_string());
+            let (user, state) = (who.user.as_deref(), identities.state(identity));
+            question::push_connection(body, &id, &peer, user, &query, state);
+        });
     }
     body
 }

@@ -1,12 +1,11 @@
 //! The one way to publish, and the one way to wait for it: for clients, backends and what the broker brings.
 //!
-//! Owns: whether something is published now, later or not at all, and what its publisher is answered. Knows: channels, and
+//! Owns: whether something is published now, later or not at all, and the answer to its publisher. Knows: channels, and
 //! whether the broker takes what is published. Never knows: whether it was allowed (that was decided before), or redis.
 //!
-//! Decision: publishing is refused unless the channel's shard takes what is published, brings what is subscribed, and the
-//! channel is subscribed if it has members here; over taking it whenever the shard takes it. Because what is acknowledged reaches the
-//! members here as well, and they would miss silently what they cannot get. A channel without members here is not refused
-//! because of others.
+//! Decision: publishing is refused unless the channel's shard takes what is published and brings what is subscribed, and a
+//! channel with members here is subscribed. Chosen over accepting whenever the shard takes it, because members here
+//! would silently miss an acknowledged message. A channel without members here is not refused because of others.
 //!
 //! Decision: without a shared broker a broadcast is delivered here at once, over sending it out as an effect and taking it
 //! back in. Because then nothing waits for a receipt, and what is read in one turn becomes one run.
@@ -73,7 +72,7 @@ impl Publisher<'_> {
     }
 }
 
-/// Publishes, or has the publisher wait, or answers why not.
+/// Publishes, or suspends the publisher, or answers with an error.
 pub fn publish<S: Stream>(hub: &mut Hub<S>, id: ConnId, publisher: Publisher) {
     let (channel, content) = (publisher.channel(), publisher.content());
     let awaits = if let Some(why) = why_not(hub, channel) {
@@ -133,7 +132,7 @@ pub fn next_deadline<S: Stream>(hub: &Hub<S>) -> Option<Millis> {
     first.min().map(|since| since.saturating_add(PATIENCE))
 }
 
-/// The broker has published, or not, what this connection waits for.
+/// Handles the broker's answer to a publication that this connection waits for.
 pub fn confirmed<S: Stream>(hub: &mut Hub<S>, id: ConnId, receipt: Receipt) {
     let now = hub.clock.now;
     let Some(connection) = hub.roster.get(id) else {
@@ -153,11 +152,11 @@ pub fn confirmed<S: Stream>(hub: &mut Hub<S>, id: ConnId, receipt: Receipt) {
             post,
             body,
         }) => answer(hub, id, Publisher::Backend(exchange, post, &body), why),
-        Some(Suspended::Upgrade { .. }) | None => {}
+        Some(Suspended::Upgrade { .. } | Suspended::Refresh) | None => {}
     }
 }
 
-/// Answers a publisher; `why` is why nothing is known to have been published, if so.
+/// Answers a publisher. `why` is set if nothing is known to have been published.
 fn answer<S: Stream>(
     hub: &mut Hub<S>,
     id: ConnId,
@@ -200,13 +199,13 @@ pub fn why_not<S: Stream>(hub: &Hub<S>, channel: &str) -> Option<Cow<'static, st
     })
 }
 
-/// What a publisher is answered when the broker refuses `what`.
+/// The answer to a publisher when the broker refuses `what`.
 fn refused(what: &str, why: &str) -> Cow<'static, str> {
     format!("the broker refuses {what} ({why}): nothing was published; try again later").into()
 }
 
-/// The broker has brought JSON that was published, here or elsewhere. Returns false when it cannot be taken yet, because
-/// too much is on its way to the members.
+/// Delivers JSON that the broker has brought. Returns false if it cannot be taken yet, because too much is on its way
+/// to the members.
 pub fn arrived<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) -> bool {
     let room = !hub.channels.is_full(channel);
     if room {

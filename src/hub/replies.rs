@@ -1,7 +1,7 @@
-//! What clients and backends are answered: HTTP replies, and messages about commands.
+//! Answers to clients and backends: HTTP replies, and messages about commands.
 //!
-//! Owns: how an answer gets to its connection, and that it is reported. Knows: exchanges, and commands with their messages.
-//! Never knows: why an answer is the one it is.
+//! Owns: how an answer is put into its connection's outbox and reported. Knows: exchanges, and commands with their
+//! messages. Never knows: why an answer is the one it is.
 
 use super::report;
 use super::state::Hub;
@@ -23,7 +23,7 @@ pub fn refuse<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, refus
     send(hub, id, exchange, refusal.reply(), false);
 }
 
-/// Answers a request with an error that may be gone later: with `Retry-After`.
+/// Answers a request with a temporary error and `Retry-After`.
 pub fn refuse_for_now<S: Stream>(
     hub: &mut Hub<S>,
     id: ConnId,
@@ -65,7 +65,7 @@ fn send<S: Stream>(
     }
 }
 
-/// Answers that a command was done, if the client wants to know.
+/// Answers that a command was done, if it has an `id`.
 pub fn done<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: &Command, message: &[u8]) {
     report::command_done(hub, id, command, message);
     if let Some(answer_to) = command.id(message) {
@@ -96,7 +96,7 @@ pub fn rejected<S: Stream>(hub: &mut Hub<S>, id: ConnId, rejected: &Rejected) {
     push(hub, id, |out| rejected.push(out));
 }
 
-/// Puts a text message on its way to one connection; `write` appends its payload.
+/// Sends a text message to one connection; `write` appends its payload.
 fn push<S: Stream>(hub: &mut Hub<S>, id: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
     if let Some(connection) = hub.roster.get(id)
         && connection.tell(&hub.settings.limits, write)

@@ -1,15 +1,15 @@
-//! Every connection, by its id: who is there.
+//! Every connection, by its id.
 //!
-//! Owns: the connections, their serial numbers and public ids, the queries and states they show, and how many of them
-//! count as WebSockets or as busy. Knows: which slot holds which connection. Never knows: what a connection does. There
-//! is no other way to a connection than [`Roster::get`] with a [`ConnId`] or [`Roster::tenant`] with a slot.
+//! Owns: the connections, their serial numbers and public ids, their queries and states, and how many of them count as
+//! WebSockets or as busy. Knows: which slot holds which connection. Never knows: what a connection does. There is no
+//! other way to a connection than [`Roster::get`] with a [`ConnId`] or [`Roster::tenant`] with a slot.
 
 use std::fmt;
 use std::io;
 
 use slab::Slab;
 
-use crate::connection::{Connection, Identities, Peer, Standing, Stream};
+use crate::connection::{Connection, Identities, Identity, Peer, Standing, Stream};
 use crate::effect::ConnId;
 
 /// A connection's public id (`docs/authorizer.md#questions`): unique across processes and restarts. It holds the slot, so
@@ -27,7 +27,7 @@ pub struct PublicId {
 const SERIAL: u64 = (1 << 48) - 1;
 
 impl PublicId {
-    /// What `Display` has written; nothing else is one.
+    /// Parses the text that `Display` has written, and nothing else.
     pub fn parse(text: &str) -> Option<PublicId> {
         let (node, rest) = text.split_once('-')?;
         let (slot, serial) = rest.split_at_checked(8)?;
@@ -51,10 +51,12 @@ impl fmt::Display for PublicId {
 }
 
 /// A connection as logs, taps and questions show it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Subject {
     pub id: PublicId,
     pub peer: Peer,
+    /// To which user it belongs, in the authorizer's words.
+    pub user: Option<Box<str>>,
 }
 
 #[derive(Debug)]
@@ -62,7 +64,7 @@ pub struct Roster<S> {
     slab: Slab<Connection<S>>,
     accepted: u64,
     node: u64,
-    /// The queries and states of all connections.
+    /// The queries, users and states of all connections.
     pub identities: Identities,
     /// WebSockets, and upgrades under way.
     pub websockets: usize,
@@ -118,9 +120,11 @@ impl<S: Stream> Roster<S> {
     /// A connection as logs, taps and questions show it.
     pub fn subject(&mut self, id: ConnId) -> Subject {
         let node = self.node;
-        let (serial, peer) = self
+        let (serial, peer, identity) = self
             .get(id)
-            .map_or((0, Peer::UNIX), |c| (c.serial(), c.client()));
+            .map_or((0, Peer::UNIX, Identity::default()), |c| {
+                (c.serial(), c.client(), c.identity())
+            });
         Subject {
             id: PublicId {
                 node,
@@ -128,6 +132,7 @@ impl<S: Stream> Roster<S> {
                 serial,
             },
             peer,
+            user: self.identities.user(identity).map(Into::into),
         }
     }
 
@@ -145,7 +150,7 @@ impl<S: Stream> Roster<S> {
         self.slab.capacity() as u32
     }
 
-    /// Counts a connection as what it is now. Returns what it was before, if that is another.
+    /// Counts a connection as what it is now. Returns both standings if it has changed.
     #[expect(
         clippy::arithmetic_side_effects,
         reason = "what is no longer counted was counted; a wrong count is to be seen by tests, not to be hidden"

@@ -2,7 +2,8 @@
 //!
 //! Owns: the values. Knows: checked types only. Never knows: flags.
 
-use crate::config::AccessLog;
+use crate::clock::Millis;
+use crate::config::{AccessLog, AuthorizerFailure};
 use crate::connection::Limits;
 use crate::secret::Secret;
 use crate::wire::forwarded::Proxies;
@@ -27,18 +28,46 @@ pub struct Settings {
     /// The key that backend endpoints ask for.
     pub key: Option<Secret>,
     pub origins: Origins,
-    /// The proxies that are believed about addresses.
+    /// The proxies that are trusted to name a client's address.
     pub proxies: Proxies,
     /// Whether they, and clients on a unix socket, begin with a header of the PROXY protocol.
     pub proxy_protocol: bool,
     /// Whether there is an authorizer; without one everything is allowed.
     pub authorizer: bool,
+    pub failure: FailurePolicy,
     pub access_log: AccessLog,
     /// This process's name in connections' ids, and the seed of its random numbers.
     pub instance: u64,
 }
 
-/// Gauges that the drivers know, and the hub does not.
+/// What becomes of questions when the authorizer fails (`docs/authorizer.md#failure`).
+#[derive(Clone, Copy, Debug)]
+pub struct FailurePolicy {
+    pub failure: AuthorizerFailure,
+    /// How long a question is held after it came up.
+    pub hold: Millis,
+    /// Calls in flight at most.
+    pub workers: usize,
+    /// Questions that may wait for a worker.
+    pub queue: usize,
+    /// How long a question may wait for a worker.
+    pub patience: Millis,
+}
+
+impl Default for FailurePolicy {
+    /// As the flags have it.
+    fn default() -> Self {
+        FailurePolicy {
+            failure: AuthorizerFailure::Close,
+            hold: 45_000,
+            workers: 256,
+            queue: 10_000,
+            patience: 5_000,
+        }
+    }
+}
+
+/// Gauges that come from the drivers.
 #[derive(Debug, Default)]
 pub struct DriverGauges {
     pub questions_in_flight: u64,
@@ -56,8 +85,18 @@ pub struct Inventory {
     pub memberships: usize,
     /// Addresses with a WebSocket.
     pub addresses: usize,
-    /// Queries and states.
+    /// Queries, users and states.
     pub identities: usize,
+    /// Different states that connections share.
+    pub shared_states: usize,
+    /// Connections with a grant.
+    pub grants: usize,
+    /// Different `allow`s.
+    pub allows: usize,
+    /// Upgrades that wait with channels.
+    pub reservations: usize,
+    /// Questions that wait in the hub.
+    pub held: usize,
     /// Buffers of what was published.
     pub runs: usize,
     /// Bytes that wait, in both directions; what is shared counts once.

@@ -1,14 +1,15 @@
-//! What follows from whatever was done to a connection: it is counted, closed, listed to be flushed, looked at again or
+//! What follows from a change to a connection: it is counted, closed, or listed to be flushed, to get a turn, or to be
 //! dropped. [`settle`] is called after each thing that is done to a connection, and its steps stand in their order.
 //!
 //! Owns: the order of the steps. Knows: a connection's state as a whole. Never knows: what was done.
 
+use super::questions;
 use super::report;
 use super::state::Hub;
 use crate::connection::{Ending, Standing, Stream};
-use crate::effect::{ConnId, Effect};
+use crate::effect::ConnId;
 
-/// Draws the consequences of whatever was done to a connection.
+/// Does what follows from a change to a connection.
 #[inline]
 pub fn settle<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     withdraw_question(hub, id);
@@ -21,9 +22,10 @@ pub fn settle<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
 /// Takes the question of a connection back if it is of no use any more. Ends a connection that was reset while it waits for
 /// the answer.
 ///
-/// Decision: a connection that was reset counts as gone while its question is open, over serving it to the end. Because a
-/// crowd that has given up would otherwise keep the workers and its places from clients that are there. A connection that
-/// has only shut down its sending side behind a message still waits for the answer, and is served to the end.
+/// Decision: a connection that was reset counts as gone while its question is open, over serving it to the end.
+/// Otherwise many clients that have given up would occupy workers and count toward --max-connections. A connection that
+/// has only shut down its sending side behind a message still waits for the answer, and is served to the end; but
+/// not while its question is held, which may take long.
 #[inline]
 fn withdraw_question<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     let Some(connection) = hub.roster.get(id) else {
@@ -36,13 +38,16 @@ fn withdraw_question<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
         connection.fail(Ending::Reset);
         connection.forget_input();
     }
+    if connection.is_held() && connection.has_hung_up() {
+        connection.leave(hub.clock.now);
+    }
     if connection.is_asking() && !connection.awaits_verdict() {
         connection.set_asking(false);
-        hub.effects.push_back(Effect::Withdraw(id));
+        questions::withdraw(hub, id);
     }
 }
 
-/// Closes a connection that is too slow, and one that the graceful stop has come to.
+/// Closes a connection that is too slow, or whose turn it is in the graceful stop.
 #[inline]
 fn end_what_has_to<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     let Some(connection) = hub.roster.get(id) else {
@@ -53,7 +58,7 @@ fn end_what_has_to<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
         if !hub.usage.memory.is_short_for(waiting, &hub.runs) {
             close(hub, id, Ending::TooSlow);
         } else if !connection.is_over() {
-            // What waits for it is released at once, which a close frame behind it would not do.
+            // What waits for it is released at once. A close frame would have to wait behind it.
             connection.fail(Ending::TooSlow);
             report::overloaded(hub);
         }
@@ -69,13 +74,15 @@ fn weigh<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
         return;
     };
     let waiting = connection.waiting_in();
-    hub.usage.memory.note(id.slot, waiting);
-    if waiting > 0 && waiting > hub.usage.memory.room_in() {
+    let more = hub.usage.memory.note(id.slot, waiting);
+    // What is held already makes no room for what comes later.
+    let grows = more || !connection.is_held();
+    if waiting > 0 && grows && waiting > hub.usage.memory.room_in() {
         overload(hub, id);
     }
 }
 
-/// Ends a connection, as the memory budget is used up.
+/// Ends a connection because the memory budget is used up.
 fn overload<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     let retry_after = hub.retry_after();
     match hub.roster.get(id) {
@@ -90,7 +97,7 @@ fn overload<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     report::overloaded(hub);
 }
 
-/// Counts it as what it is now. A WebSocket that is none any more leaves its channels.
+/// Counts it as what it is now. If it was a WebSocket and is none any more, its memberships and grants end.
 #[inline]
 fn recount<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     if let Some((before, now)) = hub.roster.recount(id) {
@@ -107,13 +114,15 @@ fn counted<S: Stream>(hub: &mut Hub<S>, id: ConnId, before: Standing, now: Stand
         report::websocket_ended(hub, id, ending);
         hub.usage.per_address.leave(id.slot);
         hub.channels.leave_all(id.slot, &mut hub.runs);
+        hub.channels.give_up_reserved(id.slot);
+        hub.grants.end(id.slot);
     }
     if now == Standing::WebSocket {
         hub.usage.per_address.enter(id.slot, network);
     }
 }
 
-/// Lists it where it has to be looked at.
+/// Enters it into the lists where it has work.
 #[inline]
 fn list<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     let Some(connection) = hub.roster.get(id) else {
@@ -129,12 +138,18 @@ fn list<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     if connection.has_work() {
         hub.agenda.again(id, connection);
     }
+    let refresh = hub.grants.refresh_at(id.slot);
     let (now, limits) = (hub.clock.now, &hub.settings.limits);
-    hub.agenda.watch(id, connection, now, limits);
+    hub.agenda.watch(id, connection, refresh, now, limits);
 }
 
 /// Begins the end of a WebSocket. What was published while it was a member goes before the close frame.
 pub fn close<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
+    close_saying(hub, id, ending, None);
+}
+
+/// Begins the end of a WebSocket; `reason` takes the place of the ending's own.
+pub fn close_saying<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending, reason: Option<&str>) {
     if !hub.roster.get(id).is_some_and(|c| c.is_open()) {
         return;
     }
@@ -145,6 +160,6 @@ pub fn close<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
         }
     }
     if let Some(connection) = hub.roster.get(id) {
-        connection.close(ending, hub.clock.now);
+        connection.close(ending, reason, hub.clock.now);
     }
 }

@@ -38,6 +38,11 @@ impl<T: Default> Slots<T> {
         self.get_mut(slot).map(std::mem::take)
     }
 
+    /// One more than the last slot that ever needed a value.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The memory that it holds, in values.
     #[cfg(test)]
     pub fn capacity(&self) -> usize {
@@ -67,7 +72,7 @@ impl SlotSet {
     }
 }
 
-/// A walk over slots that goes on from turn to turn. The caller bounds how far it goes in one turn.
+/// A walk over slots that continues from turn to turn. The caller bounds how far it goes in one turn.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Walk {
     next: u32,
@@ -113,7 +118,7 @@ impl Walk {
         slot
     }
 
-    /// Goes on behind `slot`.
+    /// Continues behind `slot`.
     pub fn go_on_behind(&mut self, slot: u32) {
         self.next = slot.saturating_add(1);
     }

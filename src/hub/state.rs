@@ -1,4 +1,4 @@
-//! The hub's state: every fact about every connection, and what follows from the facts.
+//! The hub's state: the facts about all connections, and what follows from them.
 //!
 //! Owns: the fields; [`Hub`]'s doors are in `hub/mod.rs`. What is fact (roster, channels, runs, the limits' tables) is apart
 //! from what can be derived (the agenda) and from what leaves (effects, listeners). Knows: how the parts fit together.
@@ -9,9 +9,11 @@ use std::collections::VecDeque;
 use super::agenda::Agenda;
 use super::channels::Channels;
 use super::drain_plan::DrainPlan;
+use super::grants::Grants;
 use super::limits::memory::Memory;
 use super::limits::message_rate::MessageRate;
 use super::limits::per_address::PerAddress;
+use super::outage::Outage;
 use super::report::listeners::Listeners;
 use super::roster::Roster;
 use super::settings::{DriverGauges, Settings};
@@ -30,9 +32,12 @@ pub struct Hub<S> {
     pub clock: Clock,
     pub(super) roster: Roster<S>,
     pub(super) channels: Channels,
+    pub(super) grants: Grants,
     pub(super) runs: Runs,
     pub(super) usage: Usage,
     pub(super) agenda: Agenda,
+    /// Whether the authorizer is down, and the questions that wait for it.
+    pub(super) outage: Outage,
     pub(super) effects: VecDeque<Effect>,
     /// What is to be published once its channel's shard is there again.
     pub(super) returned: VecDeque<Publication>,
@@ -49,9 +54,9 @@ pub(super) struct Usage {
     pub per_address: PerAddress,
     pub message_rate: MessageRate,
     pub memory: Memory,
-    /// Where the search for connections to evict goes on.
+    /// Where the search for connections to evict continues.
     pub eviction: Walk,
-    /// Connections looked at since one was evicted.
+    /// Connections checked since one was evicted.
     pub evicted_none: u32,
 }
 
@@ -61,6 +66,7 @@ impl<S: Stream> Hub<S> {
             clock,
             roster: Roster::new(settings.instance),
             channels: Channels::default(),
+            grants: Grants::default(),
             runs: Runs::default(),
             usage: Usage {
                 per_address: PerAddress::new(settings.max_connections_per_ip),
@@ -70,6 +76,7 @@ impl<S: Stream> Hub<S> {
                 evicted_none: 0,
             },
             agenda: Agenda::default(),
+            outage: Outage::new(settings.failure),
             effects: VecDeque::new(),
             returned: VecDeque::new(),
             listeners: Listeners::new(settings.access_log, metrics, log),
@@ -85,8 +92,8 @@ impl<S: Stream> Hub<S> {
         self.channels.subscriptions.are_complete()
     }
 
-    /// The value of `Retry-After`, in seconds: 1 to 5 at random, so that not all clients come back at once. The only rule
-    /// for it.
+    /// The value of `Retry-After`, in seconds: 1 to 5 at random, so that not all clients retry at once. Every answer
+    /// uses it.
     pub(super) fn retry_after(&mut self) -> String {
         self.random.within(1..=5).to_string()
     }

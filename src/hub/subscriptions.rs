@@ -3,14 +3,13 @@
 //! Owns: what the broker is to be asked for next. Knows: its shards, and the value [`Subscribed`] that each channel keeps.
 //! Never knows: redis, channels, or which connection waits.
 //!
-//! A channel is subscribed while it exists. The first join waits until the broker has confirmed it; while the channel's
-//! shard is away nothing waits, and once it is back a walk over all channels subscribes its channels anew. A serial number
-//! names each subscription that is asked for, and those below the slot's `since` belonged to a link that is gone: so
-//! nothing has to be undone when a link breaks or a slot moves, and the confirmation of a channel that was left and joined
-//! again is not taken for its successor's.
+//! A channel is subscribed while it exists. The first join waits until the broker has confirmed it. While the channel's
+//! shard is down nothing waits, and once it is up a walk subscribes its channels anew. Each subscription has a serial
+//! number, and those below the slot's `since` belonged to an earlier link. So nothing has to be undone when a link breaks
+//! or a slot moves. And a late confirmation does not count for a channel that was left and joined again.
 //!
-//! Decision: a channel with members that the broker refuses is asked for again, after a pause of its own that grows and is
-//! partly random, over breaking the link, which would cost the other channels their messages, and over one pause for all
+//! Decision: a refused channel with members is asked for again after its own pause, with exponential back-off and
+//! jitter. Chosen over breaking the link, which would lose messages of other channels. And over one pause for all
 //! refused channels, which would ask for all of them at once.
 
 use std::cmp::Reverse;
@@ -27,7 +26,7 @@ use crate::wire::channel_name::ChannelName;
 /// Channels that the walk looks at, and refused channels that are asked for again, between two polls.
 pub const WALK: usize = 512;
 /// The pause before a refused channel is asked for again: the first, and the longest, in milliseconds. It doubles with
-/// each refusal, and a random half of it is left out.
+/// each refusal, and up to half of it is left out at random.
 const FIRST_PAUSE: Millis = 100;
 const LONGEST_PAUSE: Millis = 5_000;
 
@@ -41,7 +40,7 @@ pub struct Subscribed {
     state: State,
     /// Refusals in a row.
     refusals: u8,
-    /// What the broker last refused it with, until it is subscribed.
+    /// The broker's last error message for it, until it is subscribed.
     why: Option<Rc<str>>,
 }
 
@@ -67,7 +66,7 @@ impl State {
 /// How a channel stands at the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrokerStanding {
-    /// A member that joins now gets what is published from now on, or the link is away.
+    /// A member that joins now gets what is published from now on, or the link is down.
     Ready,
     /// The broker has been asked, and has not answered.
     Waiting,
@@ -203,6 +202,10 @@ impl Subscriptions {
 
     /// How a channel stands with this subscription.
     pub fn standing(&self, subscribed: &Subscribed) -> BrokerStanding {
+        let shards = self.shards.as_ref();
+        if !shards.is_some_and(|shards| shards.is_listening(subscribed.slot)) {
+            return BrokerStanding::Ready;
+        }
         match self.state(subscribed) {
             Some(State::Live) => BrokerStanding::Ready,
             Some(State::Asked | State::Restoring) => BrokerStanding::Waiting,
@@ -210,8 +213,8 @@ impl Subscriptions {
         }
     }
 
-    /// Why what is published would not reach the members of a channel with this subscription, if so: the words of the broker's
-    /// refusal, or none while it is only to be restored.
+    /// Why a message would miss the members of a channel with this subscription, if so: the broker's error message, or
+    /// `None` while it is being restored.
     pub fn deafness(&self, subscribed: &Subscribed) -> Option<Option<Rc<str>>> {
         let live = !self.is_shared() || self.state(subscribed) == Some(State::Live);
         (!live).then(|| subscribed.why.clone())
@@ -227,6 +230,7 @@ impl Subscriptions {
         self.state(subscribed).is_some_and(State::is_deaf)
     }
 
+    /// Counts a channel of this slot whose members begin or cease to miss what is published.
     fn count_deaf(&mut self, slot: u16, before: bool, now: bool) {
         if let Some(shards) = &mut self.shards {
             shards.count_deaf(slot, before, now);
@@ -257,7 +261,7 @@ impl Subscriptions {
         }));
     }
 
-    /// The broker has answered for the subscription `id`.
+    /// Handles the broker's answer for the subscription `id`.
     pub fn answered(
         &mut self,
         subscribed: &mut Subscribed,
@@ -294,7 +298,7 @@ impl Subscriptions {
         };
         match after {
             Some(after) => subscribed.state = after,
-            // The next join asks for it as if it had never been asked for.
+            // The next join asks for it anew.
             None => {
                 *subscribed = Subscribed {
                     slot: subscribed.slot,
@@ -311,7 +315,7 @@ impl Subscriptions {
         Answered { release, gap }
     }
 
-    /// The channel exists no more.
+    /// Handles a channel that was removed.
     pub fn closed(&mut self, subscribed: &Subscribed, name: &ChannelName) {
         let state = self.state(subscribed);
         self.count_deaf(subscribed.slot, state.is_some_and(State::is_deaf), false);
@@ -348,7 +352,7 @@ impl Subscriptions {
     }
 }
 
-/// How long a channel is not asked for again, at most, that was refused so many times before.
+/// The longest pause before a channel is asked for again that was refused `times` times.
 fn pause(refusals: u8) -> Millis {
     FIRST_PAUSE
         .saturating_mul(1 << refusals.min(16))

@@ -1,6 +1,6 @@
-//! One turn of a connection: what it has sent is read, understood, and handed to what it is about.
+//! One turn of a connection: reads its input, and passes each event to its handler.
 //!
-//! Owns: how much one connection may do in a turn, and all of them together. Knows: events. Never knows: what is answered.
+//! Owns: how much one connection may do in a turn, and all of them together. Knows: events. Never knows: answers.
 
 use super::agenda::Agenda;
 use super::commands;
@@ -12,8 +12,8 @@ use super::state::Hub;
 use crate::connection::{Awaits, Ending, Event, Filled, Peer, Stream};
 use crate::effect::ConnId;
 
-/// Requests or messages of one connection in one turn: what one read of small messages brings makes one batch, and a
-/// flood waits for its next turn.
+/// Requests or messages of one connection in one turn. So one read of small messages makes one batch, and a flood waits
+/// for its next turn.
 const EVENTS_PER_TURN: usize = 512;
 /// Requests or messages of all connections in one turn of the loop, and again as many of those with work left over. Further
 /// connections wait in the again-list.
@@ -21,7 +21,7 @@ const EVENTS: usize = 4096;
 /// Connections with work left over that get a turn between two polls.
 const TURNS: usize = 256;
 
-/// Gives connections their turn that have work but no edge to come.
+/// Gives a turn to connections with work that the poll will not report.
 pub fn again<S: Stream>(hub: &mut Hub<S>, buffer: &mut [u8]) {
     hub.agenda.understood = 0;
     for _ in 0..hub.agenda.waiting().min(TURNS) {
@@ -43,7 +43,10 @@ pub fn turn<S: Stream>(hub: &mut Hub<S>, id: ConnId, buffer: &mut [u8]) {
         return;
     };
     if !connection.is_listening() {
-        if connection.has_hung_up() {
+        if connection.is_held() {
+            hear_pings(hub, id, buffer);
+            settle(hub, id);
+        } else if connection.has_hung_up() {
             look_behind_upgrade(hub, id, buffer);
             settle(hub, id);
         }
@@ -80,8 +83,8 @@ pub fn turn<S: Stream>(hub: &mut Hub<S>, id: ConnId, buffer: &mut [u8]) {
     settle(hub, id);
 }
 
-/// Looks, while the authorizer is asked about an upgrade, whether anything is behind the request of a client that sends no
-/// more. If there is nothing, the client has left; otherwise it is served to the end.
+/// While the authorizer is asked about an upgrade, checks a client that sends no more for input behind its request.
+/// Without any, the client has left. Otherwise it is served to the end.
 fn look_behind_upgrade<S: Stream>(hub: &mut Hub<S>, id: ConnId, buffer: &mut [u8]) {
     let now = hub.clock.now;
     let Some(connection) = hub.roster.get(id) else {
@@ -104,7 +107,33 @@ fn look_behind_upgrade<S: Stream>(hub: &mut Hub<S>, id: ConnId, buffer: &mut [u8
     }
 }
 
-/// Understands what waits in the inbox.
+/// Answers the pings of a client whose question is held, and hears its pongs. Its next message waits, and what is behind it
+/// is not read.
+fn hear_pings<S: Stream>(hub: &mut Hub<S>, id: ConnId, buffer: &mut [u8]) {
+    let (now, limits) = (hub.clock.now, &hub.settings.limits);
+    let Some(connection) = hub.roster.get(id) else {
+        return;
+    };
+    if !connection.hears_pings() || connection.has_hung_up() {
+        return;
+    }
+    if connection.is_unread() && !connection.has_message() {
+        match connection.fill(buffer, now) {
+            Filled::Bytes(count) => {
+                hub.listeners.received(id.slot, count);
+                connection.keep_input(buffer.get(..count).unwrap_or_default());
+            }
+            Filled::Nothing => {}
+            Filled::End => return connection.leave(now),
+            Filled::Broken => return connection.fail(Ending::Reset),
+        }
+    }
+    let mut input = connection.take_input();
+    let used = connection.answer_pings(input.bytes(), limits);
+    connection.put_input_back(input, used);
+}
+
+/// Handles what waits in the inbox.
 fn understand_input<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     let Some(connection) = hub.roster.get(id) else {
         return;
@@ -116,16 +145,19 @@ fn understand_input<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     }
 }
 
-/// Understands as much of `input` as there is, or as may be in one turn. Returns how many bytes that was.
+/// Handles `input`, up to the limit for one turn. Returns how many bytes were used.
 fn understand<S: Stream>(hub: &mut Hub<S>, id: ConnId, input: &mut [u8]) -> usize {
     let mut used = 0;
     for _ in 0..EVENTS_PER_TURN {
         let Some(connection) = hub.roster.get(id) else {
             return used;
         };
-        if !connection.is_listening() {
+        if !connection.is_listening() || permission::refresh(hub, id) {
             return used;
         }
+        let Some(connection) = hub.roster.get(id) else {
+            return used;
+        };
         let rest = input.get_mut(used..).unwrap_or_default();
         let step = connection.next(rest, &hub.clock, &hub.settings.limits);
         used = used.saturating_add(step.used);

@@ -2,8 +2,8 @@
 //!
 //! Decisions
 //! - serde_json writes every text, so no input can break out of its line.
-//! - Text is for a terminal, which obeys what it is shown: everything that is not plainly visible is escaped, in fields
-//!   and in messages, whether or not there is a terminal.
+//! - Text is for a terminal, which executes control sequences. So everything that is not plainly visible is escaped, in
+//!   fields and in messages, with and without a terminal.
 
 use std::fmt;
 use std::io::Write;
@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use super::{Level, Value};
 
-/// How lines look, down to the last detail.
+/// How lines look, in detail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Style {
     Json,
@@ -26,7 +26,7 @@ pub(super) fn encoded(
     message: &str,
     fields: &[(&str, Value)],
 ) -> Vec<u8> {
-    // RFC 3339 here begins in 1970, whatever the clock says.
+    // Times before 1970 are written as 1970.
     let now = SystemTime::now().max(SystemTime::UNIX_EPOCH);
     let time = humantime::format_rfc3339_millis(now);
     match style {
@@ -114,8 +114,8 @@ fn push_visible(line: &mut String, text: &str) {
     }
 }
 
-/// Whether a terminal shows a character as it is. Not a control character, by which a terminal could be told anything, and none of those that change the order of what
-/// is seen, or are not seen at all.
+/// Whether a terminal shows a character as it is. False for control characters, for characters that change the order of
+/// text, and for invisible ones.
 pub fn is_visible(c: char) -> bool {
     let hidden = matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');

@@ -1,16 +1,16 @@
 //! The log: lines on stdout, as JSON or as text for people, that never block the loop (`docs/observing.md#logs`).
 //!
 //! Owns: the lines that wait to be written, and the thread that writes them. Knows: levels, and that a reader may be
-//! slow or gone. Never knows: what the lines are about.
+//! slow or gone. Never knows: the content of the lines.
 //!
 //! Decisions
 //! - A thread and a bounded queue, over a non-blocking stdout: that flag would be shared with every process that has
 //!   the same terminal or pipe.
 //! - The thread has a table of file descriptors of its own, over sharing the loop's: a broadcast is 2 to 4 % cheaper.
-//! - A lock, over a lock-free queue: it is held for the copy of a line or the swap of a buffer, never for a write, and
-//!   it lets the writer take all that waits in one piece, so a burst is one system call.
-//! - Once a line is dropped all are, until the writer returns: so the gap is in one place, and the line that reports it
-//!   stands in that place.
+//! - A lock, over a lock-free queue. It is held for the copy of a line or the swap of a buffer, never for a write. The
+//!   writer takes all that waits in one piece, so a burst is one system call.
+//! - Once a line is dropped, all are until the writer returns. So the gap is in one place, and the line that reports it
+//!   stands there.
 
 mod format;
 mod seldom;
@@ -27,7 +27,7 @@ use crate::fd_table;
 
 pub use format::is_visible;
 use format::{Style, encoded};
-pub use seldom::{Condition, Seldom};
+pub use seldom::{Condition, Seldom, Spells};
 
 /// How much a line matters. Ordered: what is greater matters less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,8 +80,8 @@ pub enum Value<'a> {
     Shown(&'a dyn fmt::Display),
 }
 
-/// What may wait for the writer, in bytes: some 5,000 lines, a second of a busy server. More would only postpone the
-/// gap that a reader this slow leads to.
+/// What may wait for the writer, in bytes: about 5,000 lines, a second of a busy server. With so slow a reader, more
+/// would only delay the gap.
 const CAPACITY: usize = 1 << 20;
 
 /// A handle to the log; clones write to the same one. Calls never wait for a reader.
@@ -136,7 +136,7 @@ impl Log {
             (Some(Format::Text) | None, true) if colours => Style::Coloured,
             (Some(Format::Text) | None, true) => Style::Plain,
         };
-        // JSON at a terminal is read by a program, and nothing else may come between the lines.
+        // JSON at a terminal is meant for a program, so nothing else may stand between the lines.
         let at_terminal = at_terminal && style != Style::Json;
         let log = Log::to(level, style, CAPACITY, stdout)?;
         Ok(Log { at_terminal, ..log })
@@ -299,14 +299,14 @@ fn write_forever(shared: &Shared, style: Style, mut sink: impl Write) {
         if written == batch.len() {
             unreported = 0;
         } else {
-            // A closed stdout stays closed, a full disk may not: so there is always a next time.
+            // A closed stdout stays closed, but a full disk may get room again, so writing is tried again.
             let lost = memchr::memchr_iter(b'\n', &batch[written.min(lines)..lines]).count() as u64;
             unreported += lost;
             shared.lock().dropped += lost;
             torn |= batch[..written].last().is_some_and(|&last| last != b'\n');
         }
         batch.clear();
-        // What a burst needed is not kept for ever.
+        // The memory of a burst is not kept for ever.
         batch.shrink_to(64 * 1024);
     }
 }
@@ -319,7 +319,7 @@ fn write_what_can(sink: &mut impl Write, bytes: &[u8]) -> usize {
             Ok(0) => break,
             Ok(more) => written += more,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Another process made the pipe non-blocking. This thread may wait, and seldom does.
+            // Another process made the pipe non-blocking. This thread may wait for it.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 thread::sleep(Duration::from_millis(10));
             }

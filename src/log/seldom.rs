@@ -1,10 +1,10 @@
-//! Throttles for log lines: at most so many in a while, and once for as long as something lasts.
+//! Throttles for log lines: at most a number in an interval, or once for as long as a condition lasts.
 //!
-//! Knows: the time it is given. Never knows: what the lines say.
+//! Knows: the time it is given. Never knows: the lines.
 
 use crate::clock::Millis;
 
-/// At most some lines in each interval. The rest are counted.
+/// A limited number of lines in each interval. Further ones are counted.
 #[derive(Clone, Debug)]
 pub struct Seldom {
     lines: u64,
@@ -22,7 +22,7 @@ impl Seldom {
         Seldom::lines_in(1, interval)
     }
 
-    /// So many lines in each interval.
+    /// At most `lines` lines in each interval, which is in milliseconds.
     pub const fn lines_in(lines: u64, interval: Millis) -> Seldom {
         Seldom {
             lines,
@@ -33,7 +33,7 @@ impl Seldom {
         }
     }
 
-    /// Whether a line may be logged now: how many were left out since the last. `None`: this one is left out too.
+    /// Returns how many lines were left out since the last one if a line may be logged now. `None`: it is left out too.
     pub fn admit(&mut self, now: Millis) -> Option<u64> {
         if now >= self.until {
             self.until = now.saturating_add(self.interval);
@@ -65,16 +65,17 @@ impl Seldom {
     }
 }
 
-/// Something that lasts, such as a full server: logged when it begins and when it has ended, not whenever it flickers.
+/// A condition that lasts, such as a full server. It is logged when it begins and when it has ended, but not at every
+/// short change.
 #[derive(Clone, Debug)]
 pub struct Condition {
     since: Option<Millis>,
-    /// How long it is taken to last at least.
+    /// The least time that it is considered to last, in milliseconds.
     steady: Millis,
 }
 
 impl Condition {
-    /// It holds for `steady` at least once it has begun.
+    /// A condition that holds for at least `steady` milliseconds once it has begun.
     pub const fn lasting(steady: Millis) -> Condition {
         Condition {
             since: None,
@@ -86,18 +87,53 @@ impl Condition {
         self.since.is_some()
     }
 
-    /// It holds now. Returns whether it did not before.
+    /// Notes that it holds. Returns whether it did not before.
     pub fn begin(&mut self, now: Millis) -> bool {
         let begins = self.since.is_none();
         self.since.get_or_insert(now);
         begins
     }
 
-    /// It no longer holds. Returns whether that counts: whether it did hold, and for long enough.
+    /// Notes that it no longer holds. Returns whether it has ended: whether it did hold, and for long enough.
     pub fn end(&mut self, now: Millis) -> bool {
         let steady = self.steady;
         let ends = |since: &mut Millis| now >= since.saturating_add(steady);
         self.since.take_if(ends).is_some()
+    }
+}
+
+/// Something that comes and goes, such as an outage of another program: its beginning and its end are logged, but at most
+/// so often in an interval.
+#[derive(Clone, Debug)]
+pub struct Spells {
+    lines: Seldom,
+    /// When the one that lasts began, and whether that was logged.
+    since: Option<(Millis, bool)>,
+}
+
+impl Spells {
+    /// So many in each interval are logged.
+    pub const fn logged(most: u64, interval: Millis) -> Spells {
+        Spells {
+            lines: Seldom::lines_in(most, interval),
+            since: None,
+        }
+    }
+
+    /// It lasts now. Returns how many were left out since the last line, if it has just begun and is to be logged.
+    pub fn begin(&mut self, now: Millis) -> Option<u64> {
+        if self.since.is_some() {
+            return None;
+        }
+        let admitted = self.lines.admit(now);
+        self.since = Some((now, admitted.is_some()));
+        admitted
+    }
+
+    /// It no longer lasts. Returns how long it did, if its beginning was logged.
+    pub fn end(&mut self, now: Millis) -> Option<Millis> {
+        let (since, logged) = self.since.take()?;
+        logged.then(|| now.saturating_sub(since))
     }
 }
 
@@ -125,6 +161,21 @@ mod tests {
         let mut once = Seldom::once_in(5_000);
         assert_eq!((once.admit(0), once.admit(4_999)), (Some(0), None));
         assert_eq!(once.admit(5_000), Some(1));
+    }
+
+    #[test]
+    fn what_comes_and_goes_often_is_logged_now_and_then_and_always_as_a_pair() {
+        let mut outages = Spells::logged(2, 1_000);
+        assert_eq!(outages.end(0), None);
+        assert_eq!((outages.begin(10), outages.begin(20)), (Some(0), None));
+        assert_eq!((outages.end(40), outages.end(50)), (Some(30), None));
+        assert_eq!((outages.begin(60), outages.end(60)), (Some(0), Some(0)));
+        assert_eq!((outages.begin(70), outages.end(80)), (None, None));
+        assert_eq!((outages.begin(90), outages.end(2_000)), (None, None));
+        assert_eq!(
+            (outages.begin(2_000), outages.end(2_001)),
+            (Some(2), Some(1))
+        );
     }
 
     #[test]

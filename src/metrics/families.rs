@@ -1,12 +1,13 @@
 //! Every metric family, as data: its name, kind, meaning and samples.
 //!
-//! Decision: one table, from which the Prometheus text and the documentation's table follow, over writing each out in
-//! code: what is exposed cannot differ from what is documented.
+//! Decision: the Prometheus text and the documentation's table follow from one table, so what is exposed cannot differ
+//! from what is documented.
 
-use std::fmt::{Display, Write};
+use std::fmt::Write;
 use std::time::SystemTime;
 
-use super::{Counters, Gauges, Histogram, Metrics};
+use super::samples::Samples;
+use super::{Gauges, Metrics};
 
 /// A metric family.
 pub struct Family {
@@ -61,7 +62,7 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "process_resident_memory_bytes",
         kind: Kind::Gauge,
-        about: "memory in RAM",
+        about: "resident memory",
         samples: |_, now, out| out.known(now.process.resident_memory),
     },
     Family {
@@ -79,7 +80,7 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "process_open_fds",
         kind: Kind::Gauge,
-        about: "open files; before Linux 6.2 absent above 4,096, where counting takes too long",
+        about: "open files; before Linux 6.2 absent above 4,096, because counting is slow there",
         samples: |_, now, out| out.known(now.process.open_fds),
     },
     Family {
@@ -91,7 +92,7 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "wsify_connections",
         kind: Kind::Gauge,
-        about: "connections now, by `kind`: `websocket` or `http`",
+        about: "open connections, by `kind`: `websocket` or `http`",
         samples: |_, now, out| {
             out.labelled(&[("kind", "websocket")], now.websockets);
             out.labelled(&[("kind", "http")], now.http_connections);
@@ -118,7 +119,7 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "wsify_http_responses_total",
         kind: Kind::Counter,
-        about: "HTTP answers other than `101`, by `endpoint` and `status`",
+        about: "HTTP responses other than `101`, by `endpoint` and `status`",
         samples: |metrics, _, out| {
             for ((endpoint, status), count) in metrics.answers.iter() {
                 let status = status.to_string();
@@ -157,7 +158,7 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "wsify_memberships",
         kind: Kind::Gauge,
-        about: "members of all channels together",
+        about: "members, summed over all channels",
         samples: |_, now, out| out.value(now.memberships),
     },
     Family {
@@ -175,8 +176,8 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "wsify_fanout_duration_seconds",
         kind: Kind::Histogram,
-        about: "from publishing until the last member was served; what is published together counts once",
-        samples: |metrics, _, out| out.histogram(&metrics.fanout_time),
+        about: "time from publishing until the last member was served; contents published together count once",
+        samples: |metrics, _, out| out.durations(&metrics.fanout_time),
     },
     Family {
         name: "wsify_queued_bytes",
@@ -187,8 +188,20 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "wsify_laggards",
         kind: Kind::Gauge,
-        about: "connections that must read before more can be sent to them",
+        about: "connections that do not read fast enough: the kernel accepts no more data for them",
         samples: |_, now, out| out.value(now.laggards),
+    },
+    Family {
+        name: "wsify_authorizer_questions_total",
+        kind: Kind::Counter,
+        about: "questions for the authorizer, by `command`",
+        samples: |metrics, _, out| out.by("command", &metrics.questions),
+    },
+    Family {
+        name: "wsify_authorizer_unasked_total",
+        kind: Kind::Counter,
+        about: "commands that needed no question, `by` the field that answered them: `allow` or `max_age`",
+        samples: |metrics, _, out| out.by("by", &metrics.unasked),
     },
     Family {
         name: "wsify_authorizer_verdicts_total",
@@ -199,25 +212,49 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "wsify_authorizer_answers_total",
         kind: Kind::Counter,
-        about: "the authorizer's answers, by `class` of status: `200`, `1xx`, `2xx` (any but 200), `3xx`, `4xx`, `5xx`, `other`; `none` is no answer",
+        about: "questions, by `class` of the answer's status: `200`, `1xx`, `2xx` (without 200), `3xx` to `5xx`, `other`; `none`: no answer, queue full, or waited too long",
         samples: |metrics, _, out| out.by("class", &metrics.authorizer_answers),
+    },
+    Family {
+        name: "wsify_authorizer_failures_total",
+        kind: Kind::Counter,
+        about: "questions that failed, by `kind`: `5xx`, `no_answer`, `bad_answer`, `not_put` (queue full, or waited too long), `refused` (not asked, as it is down)",
+        samples: |metrics, _, out| out.by("kind", &metrics.authorizer_failures),
+    },
+    Family {
+        name: "wsify_authorizer_up",
+        kind: Kind::Gauge,
+        about: "0 while the authorizer is down, else 1; with `--authorizer-failure close` 0 from a failed call to the next answer",
+        samples: |_, now, out| out.value(u8::from(now.authorizer_up)),
+    },
+    Family {
+        name: "wsify_authorizer_held",
+        kind: Kind::Gauge,
+        about: "questions that are held until the authorizer is back, those being asked again included",
+        samples: |_, now, out| out.value(now.questions_held),
     },
     Family {
         name: "wsify_authorizer_duration_seconds",
         kind: Kind::Histogram,
-        about: "from a question's arrival in the queue to its answer",
-        samples: |metrics, _, out| out.histogram(&metrics.verdict_time),
+        about: "time from a question's arrival in the queue to its answer",
+        samples: |metrics, _, out| out.durations(&metrics.verdict_time),
+    },
+    Family {
+        name: "wsify_authorizer_batch_size",
+        kind: Kind::Histogram,
+        about: "questions per call to the authorizer; its `_count` is the number of calls",
+        samples: |metrics, _, out| out.histogram(&metrics.batch_size, |size| size.to_string()),
     },
     Family {
         name: "wsify_authorizer_calls_in_flight",
         kind: Kind::Gauge,
-        about: "questions being asked",
+        about: "questions that wait for an answer",
         samples: |_, now, out| out.value(now.questions_in_flight),
     },
     Family {
         name: "wsify_authorizer_questions_waiting",
         kind: Kind::Gauge,
-        about: "questions that wait for a worker",
+        about: "questions waiting for a worker",
         samples: |_, now, out| out.value(now.questions_waiting),
     },
     Family {
@@ -229,7 +266,7 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "wsify_broker_reconnections_total",
         kind: Kind::Counter,
-        about: "times that the broker was lost and came back",
+        about: "how often the broker was lost and came back",
         samples: |_, now, out| out.value(now.broker_reconnections),
     },
     Family {
@@ -291,13 +328,13 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "wsify_loop_turn_duration_seconds",
         kind: Kind::Histogram,
-        about: "turns of the event loop, without the time it slept",
-        samples: |metrics, _, out| out.histogram(&metrics.turn_time),
+        about: "duration of a turn of the event loop, without the time it slept",
+        samples: |metrics, _, out| out.durations(&metrics.turn_time),
     },
     Family {
         name: "wsify_loop_turn_longest_seconds",
         kind: Kind::Gauge,
-        about: "longest turn of the last one to two minutes; all connections waited that long",
+        about: "longest turn in the last one to two minutes; all connections waited that long",
         samples: |_, now, out| out.value(now.longest_turn.as_secs_f64()),
     },
     Family {
@@ -307,77 +344,6 @@ pub const FAMILIES: &[Family] = &[
         samples: |_, now, out| out.value(now.dropped_log_lines),
     },
 ];
-
-/// The samples of one family, as they are written.
-pub(super) struct Samples<'a> {
-    text: &'a mut String,
-    family: &'static str,
-    /// The family is not known here, and left out.
-    unknown: bool,
-}
-
-// Writing to a String cannot fail.
-impl Samples<'_> {
-    pub fn new<'a>(text: &'a mut String, family: &'static str) -> Samples<'a> {
-        Samples {
-            text,
-            family,
-            unknown: false,
-        }
-    }
-
-    fn value(&mut self, value: impl Display) {
-        self.labelled(&[], value);
-    }
-
-    fn known(&mut self, value: Option<impl Display>) {
-        match value {
-            Some(value) => self.value(value),
-            None => self.unknown = true,
-        }
-    }
-
-    fn by(&mut self, label: &str, counters: &Counters<&'static str>) {
-        for (text, count) in counters.iter() {
-            self.labelled(&[(label, text)], count);
-        }
-    }
-
-    pub fn labelled(&mut self, labels: &[(&str, &str)], value: impl Display) {
-        self.sample("", labels, value);
-    }
-
-    fn sample(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
-        self.text.push_str(self.family);
-        self.text.push_str(suffix);
-        for (nth, (label, text)) in labels.iter().enumerate() {
-            let _ = write!(self.text, "{}{label}=\"", if nth == 0 { '{' } else { ',' });
-            for c in text.chars() {
-                match c {
-                    '\\' => self.text.push_str(r"\\"),
-                    '"' => self.text.push_str(r#"\""#),
-                    '\n' => self.text.push_str(r"\n"),
-                    c => self.text.push(c),
-                }
-            }
-            self.text.push('"');
-        }
-        let close = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(self.text, "{close} {value}");
-    }
-
-    fn histogram(&mut self, histogram: &Histogram) {
-        let bounds = histogram.bounds.iter().map(|b| b.as_secs_f64().to_string());
-        let bounds = bounds.chain(["+Inf".to_owned()]);
-        let mut total = 0;
-        for (bound, count) in bounds.zip(&histogram.counts) {
-            total += count;
-            self.sample("_bucket", &[("le", &bound)], total);
-        }
-        self.sample("_sum", &[], histogram.sum.as_secs_f64());
-        self.sample("_count", &[], total);
-    }
-}
 
 impl Metrics {
     /// Appends all metrics to `text`, in the Prometheus text format, version 0.0.4.

@@ -1,21 +1,23 @@
 //! Counters, histograms and gauges of one process (`docs/observing.md#metrics`).
 //!
-//! Owns: what is counted, by plain fields. Never knows: who counts, or how a gauge came to its value.
+//! Owns: what is counted, by plain fields. Never knows: which code counts, or where a gauge's value comes from.
 //!
 //! Decisions
 //! - Plain fields of the one thread that counts, over atomics and a registry: `metrics.deliveries += n` is all it
 //!   costs. What other threads count comes as a gauge when the text is made.
-//! - A family with labels is a short list searched from its front, over an enum of labels here: the words are those
-//!   that the caller has at hand anyway (a command's name, an error's code, an ending's label), and the frequent ones
-//!   stand in front. Reconsider when a list outgrows some twenty entries.
+//! - A family with labels is a short list searched from its front, over an enum of labels here. The labels are texts
+//!   that the caller has anyway (a command's name, an error's code, an ending's label). Frequent ones stand in front.
+//!   Reconsider when a list has over twenty entries.
 //! - Families whose labels are known beforehand start with them at zero, since a rate over a series that begins at 1
 //!   misses the first event.
 //! - `process_*` keep the names that every Prometheus client gives them, so that dashboards find them.
-//! - The longest turn is that of the last minute or two, over one since the start: a stall at three in the morning would
-//!   hide all that came after it.
+//! - The longest turn is that of the last minute or two, over one since the start, because an early stall would hide
+//!   all later ones.
 
 mod families;
+mod samples;
 
+use std::ops::AddAssign;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -28,7 +30,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[derive(Debug)]
 pub struct Metrics {
     started: SystemTime,
-    /// Connections accepted, whatever became of them.
+    /// Accepted connections.
     pub connections: u64,
     /// Upgrade requests by how they were answered.
     pub handshakes: Counters<&'static str>,
@@ -44,18 +46,26 @@ pub struct Metrics {
     pub received: u64,
     /// Written to clients and backends, in bytes.
     pub sent: u64,
-    /// Messages that the broker brought, by what became of them.
+    /// Messages that the broker brought, by outcome.
     pub broker_messages: Counters<&'static str>,
     /// Channels whose members here were told that they may have missed messages.
     pub broker_gaps: u64,
     /// Ended connections by the reason's label.
     pub endings: Counters<&'static str>,
+    /// Questions by command.
+    pub questions: Counters<&'static str>,
+    /// Commands that needed no question, by the field that has answered them.
+    pub unasked: Counters<&'static str>,
     /// Verdicts by name.
     pub verdicts: Counters<&'static str>,
     /// The authorizer's answers by [`answer_class`].
     pub authorizer_answers: Counters<&'static str>,
+    /// Questions that failed, by kind.
+    pub authorizer_failures: Counters<&'static str>,
     /// From a question's arrival in the queue to its verdict.
     pub verdict_time: Histogram,
+    /// Questions in each call of the authorizer.
+    pub batch_size: Histogram<u64>,
     /// From the turn in which a batch was begun to the end of that in which the last member had it.
     pub fanout_time: Histogram,
     /// Turns of the loop, without the time in which it slept.
@@ -63,7 +73,7 @@ pub struct Metrics {
     pub longest_turn: Longest,
 }
 
-/// Values of the moment at which the text is made.
+/// Values at the time when the text is made.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gauges {
     /// Connections that have been upgraded.
@@ -86,6 +96,9 @@ pub struct Gauges {
     pub questions_in_flight: u64,
     /// Questions that wait for a worker.
     pub questions_waiting: u64,
+    pub authorizer_up: bool,
+    /// Questions that are held.
+    pub questions_held: u64,
     pub broker_up: bool,
     /// Times that the broker was lost and found again.
     pub broker_reconnections: u64,
@@ -109,7 +122,7 @@ pub struct ShardGauge {
     pub gaps: u64,
 }
 
-/// What the kernel says of this process; what it does not say is left out.
+/// What the kernel reports of this process. Unknown values are left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Process {
     /// In user and system mode, since the start.
@@ -127,7 +140,13 @@ impl Metrics {
     /// All at zero, for a process that began at `started`.
     pub fn new(started: SystemTime) -> Metrics {
         let command = |name| move |outcome| [name, outcome];
-        let outcomes = ["ok", "not_authorized", "bad_channel", "unavailable"];
+        let outcomes = [
+            "ok",
+            "not_authorized",
+            "bad_channel",
+            "unavailable",
+            "authorizer_down",
+        ];
         let commands = ["broadcast", "join", "leave"].map(|name| outcomes.map(command(name)));
         Metrics {
             started,
@@ -151,20 +170,27 @@ impl Metrics {
             broker_messages: Counters::of(&["delivered", "not_json", "unknown"]),
             broker_gaps: 0,
             endings: Counters::of(&[]),
+            questions: Counters::of(&["broadcast", "join", "connect", "leave", "refresh"]),
+            unasked: Counters::of(&["allow", "max_age"]),
             verdicts: Counters::of(&["allow", "deny", "unavailable"]),
             authorizer_answers: Counters::of(&ANSWER_CLASSES),
+            authorizer_failures: Counters::of(&FAILURES),
             verdict_time: Histogram::new(VERDICT_TIMES),
+            batch_size: Histogram::new(BATCH_SIZES),
             fanout_time: Histogram::new(FANOUT_TIMES),
             turn_time: Histogram::new(TURN_TIMES),
             longest_turn: Longest::default(),
         }
     }
 
-    /// So many contents were handed to a member.
+    /// Counts contents handed to a member.
     pub fn delivered(&mut self, contents: u32) {
         self.deliveries = self.deliveries.saturating_add(u64::from(contents));
     }
 }
+
+/// How a question may fail; `refused` is not put, as the authorizer is down.
+const FAILURES: [&str; 5] = ["5xx", "no_answer", "bad_answer", "not_put", "refused"];
 
 /// What [`answer_class`] may be, the frequent ones in front.
 const ANSWER_CLASSES: [&str; 8] = ["200", "4xx", "5xx", "none", "2xx", "3xx", "1xx", "other"];
@@ -188,7 +214,7 @@ pub fn answer_class(status: Option<u16>) -> &'static str {
 pub struct Counters<K>(Vec<(K, u64)>);
 
 impl<K: Copy + PartialEq> Counters<K> {
-    /// Counters of zero for `keys`, which are found the faster the further in front they stand.
+    /// Counters of zero for `keys`, the frequent ones in front.
     fn of(keys: &[K]) -> Counters<K> {
         Counters(keys.iter().map(|&key| (key, 0)).collect())
     }
@@ -239,7 +265,7 @@ const VERDICT_TIMES: &[Duration] = &[
     Duration::from_secs(10),
 ];
 
-/// A fan-out's time: of one turn for a room, seconds for a hall.
+/// A fan-out's time: one turn for a small channel, seconds for a large one.
 const FANOUT_TIMES: &[Duration] = &[
     Duration::from_micros(100),
     Duration::from_micros(250),
@@ -258,7 +284,7 @@ const FANOUT_TIMES: &[Duration] = &[
     Duration::from_secs(10),
 ];
 
-/// A turn's time: tens of microseconds, up to what others would notice.
+/// A turn's time: from tens of microseconds to delays that clients notice.
 const TURN_TIMES: &[Duration] = &[
     Duration::from_micros(10),
     Duration::from_micros(25),
@@ -307,40 +333,43 @@ impl Longest {
     }
 }
 
-/// Durations, counted by the first bound that they do not exceed.
+/// Questions in a call of the authorizer, up to what `--authorizer-batch` allows.
+const BATCH_SIZES: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000];
+
+/// Values, durations or sizes, counted by the first bound that they do not exceed.
 #[derive(Debug)]
-pub struct Histogram {
-    bounds: &'static [Duration],
+pub struct Histogram<T: 'static = Duration> {
+    bounds: &'static [T],
     /// One for each bound, and one for what exceeds them all.
     counts: Vec<u64>,
-    sum: Duration,
+    sum: T,
 }
 
-impl Histogram {
+impl<T: Copy + Default + Ord + AddAssign> Histogram<T> {
     /// `bounds` ascend.
-    fn new(bounds: &'static [Duration]) -> Histogram {
+    fn new(bounds: &'static [T]) -> Histogram<T> {
         Histogram {
             bounds,
             counts: vec![0; bounds.len() + 1],
-            sum: Duration::ZERO,
+            sum: T::default(),
         }
     }
 
-    pub fn observe(&mut self, duration: Duration) {
-        let bucket = self.bounds.partition_point(|bound| *bound < duration);
+    pub fn observe(&mut self, value: T) {
+        let bucket = self.bounds.partition_point(|bound| *bound < value);
         if let Some(count) = self.counts.get_mut(bucket) {
             *count += 1;
         }
-        self.sum = self.sum.saturating_add(duration);
+        self.sum += value;
     }
 
-    /// Durations observed.
+    /// Values observed.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
     /// All of them together.
-    pub fn sum(&self) -> Duration {
+    pub fn sum(&self) -> T {
         self.sum
     }
 }

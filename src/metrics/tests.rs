@@ -14,6 +14,8 @@ const GAUGES: Gauges = Gauges {
     lost_tap_lines: 16,
     questions_in_flight: 1,
     questions_waiting: 4,
+    authorizer_up: true,
+    questions_held: 17,
     broker_up: true,
     broker_reconnections: 6,
     broker_shards: Vec::new(),
@@ -119,6 +121,8 @@ fn a_new_process_shows_every_known_series_at_zero() {
             ("wsify_memberships", 8.0),
             ("wsify_authorizer_calls_in_flight", 1.0),
             ("wsify_authorizer_questions_waiting", 4.0),
+            ("wsify_authorizer_up", 1.0),
+            ("wsify_authorizer_held", 17.0),
             ("wsify_broker_up", 1.0),
             ("wsify_log_lines_dropped_total", 7.0),
             ("wsify_queued_bytes", 9.0),
@@ -240,7 +244,7 @@ fn the_longest_is_forgotten_after_a_minute_or_two() {
 fn no_label_breaks_out_of_its_quotes() {
     let mut text = "# HELP wsify_x x.\n# TYPE wsify_x gauge\n".to_owned();
     let value = "a\"b\\c\nd} 1";
-    families::Samples::new(&mut text, "wsify_x").labelled(&[("one", value), ("two", "ü")], 1);
+    samples::Samples::new(&mut text, "wsify_x").labelled(&[("one", value), ("two", "ü")], 1);
     let samples = parsed(&text);
     let name = samples.keys().next().unwrap();
     let found = labels(name.strip_prefix("wsify_x").unwrap());

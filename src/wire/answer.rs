@@ -1,4 +1,4 @@
-//! The JSON that clients are sent: answers to commands, errors, and contents for members that speak `wsify.v1`.
+//! JSON for clients: answers to commands, errors, and contents for members that use `wsify.v1`.
 //!
 //! Owns: the codes of errors. Knows: JSON. Never knows: what led to an error.
 
@@ -16,6 +16,7 @@ pub enum Code {
     TooManyChannels,
     NotAuthorized,
     Unavailable,
+    AuthorizerDown,
     RateLimited,
 }
 
@@ -28,6 +29,7 @@ impl Code {
             Code::TooManyChannels => "too_many_channels",
             Code::NotAuthorized => "not_authorized",
             Code::Unavailable => "unavailable",
+            Code::AuthorizerDown => "authorizer_down",
             Code::RateLimited => "rate_limited",
         }
     }
@@ -62,7 +64,7 @@ impl From<BadChannel> for Fault {
     }
 }
 
-/// A message that is no command: the fault, and what of the message could be read in spite of it.
+/// A message that is no command: the fault, and the parts of the message that could be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
     pub fault: Fault,
@@ -124,7 +126,7 @@ pub fn push_error(
     out.extend_from_slice(b"}}");
 }
 
-/// The bytes before the content for a member that speaks `wsify.v1`: the same for all messages of a channel.
+/// The bytes before the content for a member that uses `wsify.v1`: the same for all messages of a channel.
 pub fn v1_prefix(channel: &str) -> Vec<u8> {
     let mut out = br#"{"channel":"#.to_vec();
     json::push_string(&mut out, channel);
@@ -135,7 +137,7 @@ pub fn v1_prefix(channel: &str) -> Vec<u8> {
 /// The bytes behind the content.
 pub const V1_SUFFIX: &[u8] = b"}";
 
-/// Appends a content for a member that speaks `wsify.v1`. `prefix` is the channel's [`v1_prefix`], `content` is JSON.
+/// Appends a content for a member that uses `wsify.v1`. `prefix` is the channel's [`v1_prefix`], `content` is JSON.
 pub fn push_v1(out: &mut Vec<u8>, prefix: &[u8], content: &[u8]) {
     out.extend_from_slice(prefix);
     out.extend_from_slice(content);

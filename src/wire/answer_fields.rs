@@ -1,10 +1,24 @@
 //! What an answer of the authorizer may say besides yes and no (`docs/authorizer.md#answers`).
 //!
-//! Owns: the fields, their types and their limits. Knows: which field belongs to an answer about what. Never knows: how an
-//! answer travels, or what follows from a field.
+//! Owns: the fields as values, and what a pattern of `allow` matches. Knows: what a question may be about. Never knows: how
+//! an answer is read or travels, or what follows from a field.
 
 use super::channel_name::ChannelName;
 use super::command::Verb;
+
+mod fuzz;
+mod read;
+#[cfg(test)]
+mod tests;
+mod wrong;
+
+#[doc(hidden)]
+pub use self::fuzz::fuzz;
+pub use self::read::{AnswerLimits, BatchItem, Reading, first_item, names, read, read_items};
+pub use self::wrong::{AnswerField, WrongField};
+
+/// The `Content-Type` of an answer that has fields.
+pub const CONTENT_TYPE: &str = "application/vnd.wsify+json";
 
 /// What a question is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +76,11 @@ pub struct AnswerFields {
 }
 
 impl AnswerFields {
+    /// For an [`Answer`](crate::effect::Answer), which has no box for nothing.
+    pub fn boxed(self) -> Option<Box<AnswerFields>> {
+        (self != AnswerFields::default()).then(|| Box::new(self))
+    }
+
     /// A state, and nothing else.
     pub fn with_state(state: &str) -> Box<AnswerFields> {
         Box::new(AnswerFields {
@@ -79,6 +98,16 @@ pub enum NewState {
     Json(Box<str>),
 }
 
+impl NewState {
+    /// The state, if there is one from now on.
+    pub fn json(&self) -> Option<&str> {
+        match self {
+            NewState::Removed => None,
+            NewState::Json(state) => Some(state),
+        }
+    }
+}
+
 /// How a refused connection is closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseWith {
@@ -92,4 +121,29 @@ pub struct Allow {
     pub join: Box<[Box<str>]>,
     pub leave: Box<[Box<str>]>,
     pub broadcast: Box<[Box<str>]>,
+}
+
+impl Allow {
+    /// The pattern that allows a command on a channel, if any does.
+    pub fn pattern_for(&self, verb: Verb, channel: &str) -> Option<&str> {
+        let patterns = match verb {
+            Verb::Join => &self.join,
+            Verb::Leave => &self.leave,
+            Verb::Broadcast => &self.broadcast,
+        };
+        let matching = patterns.iter().find(|it| matches_pattern(it, channel));
+        matching.map(|pattern| &**pattern)
+    }
+
+    pub fn permits(&self, verb: Verb, channel: &str) -> bool {
+        self.pattern_for(verb, channel).is_some()
+    }
+}
+
+/// Whether a pattern, a channel's name or a prefix and `*`, is about a channel.
+fn matches_pattern(pattern: &str, channel: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => channel.starts_with(prefix),
+        None => pattern == channel,
+    }
 }

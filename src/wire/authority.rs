@@ -3,8 +3,8 @@
 //! Owns: which texts are a host and which a port. Never knows: what the place is used for.
 //!
 //! Decisions
-//! - Two readings of a host. [`split`] takes every `reg-name`, because a client may call this server what it likes.
-//!   [`Host`] takes what can be looked up in DNS, because an operator's slip must not become a name.
+//! - Two readings of a host. [`split`] takes every `reg-name`, because a client may use any name for this server.
+//!   [`Host`] takes what can be looked up in DNS, because an operator's typing error must not become a name.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -27,7 +27,7 @@ impl Host {
             return Some(Host::Ip(ip.into()));
         }
         let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-        // A last label of digits alone is an IPv4 address gone wrong (WHATWG URL §3.5), not a name to look up.
+        // A last label of digits alone is a malformed IPv4 address (WHATWG URL §3.5), not a name to look up.
         let last = text.trim_end_matches('.').rsplit('.').next()?;
         let numeric = last.bytes().all(|b| b.is_ascii_digit());
         (text.len() <= 253 && !numeric && text.bytes().all(valid))

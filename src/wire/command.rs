@@ -1,14 +1,14 @@
 //! Messages of clients and bodies of `POST /broadcast`, read (`docs/protocol.md#commands`, `docs/api.md#broadcast`).
 //!
 //! Owns: the shape of a command and of a POST body. Knows: which names and types make a command, and in what order its
-//! faults are reported. Never knows: whether it is allowed, or who is in a channel.
+//! faults are reported. Never knows: whether it is allowed, or the members of a channel.
 //!
 //! Decisions
 //! - Spans into the message, over copied parts, because the usual command is read, carried out and dropped while its
 //!   message lies in the receive buffer. A command that waits for the authorizer keeps a copy of the message, in which
-//!   the spans mean the same. Reconsider when a command lives longer than its message.
+//!   the spans mean the same. Reconsider when a command is kept longer than its message.
 //! - Faults are reported in the order of reading: first the whole syntax and all types (`bad_message`), then the verb
-//!   (`unknown_command`), then the channel (`bad_channel`), so that nothing doubtful reaches the authorizer.
+//!   (`unknown_command`), then the channel (`bad_channel`). So nothing doubtful reaches the authorizer.
 
 use std::borrow::Cow;
 
@@ -22,7 +22,7 @@ pub use fuzz::fuzz;
 
 const EXAMPLE: &str = r#"{"command":"join","args":{"channel":"hello"}}"#;
 
-/// What a client may want. `connect` is not among them: only the server says it.
+/// The commands of clients. `connect` is not among them: only the server uses it, in questions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     Join,
@@ -94,6 +94,14 @@ impl Command {
     /// The content's JSON exactly as it was sent, `null` if there was none.
     pub fn content<'m>(&self, message: &'m [u8]) -> &'m [u8] {
         self.content.map_or(b"null", |span| span.of(message))
+    }
+
+    /// The same command with another content, and the message that it lies in.
+    pub fn with_content(self, message: &[u8], content: &[u8]) -> (Command, Box<[u8]>) {
+        let message = [message, content].concat();
+        let start = message.len().saturating_sub(content.len());
+        let content = Some(Span::new(start, message.len()));
+        (Command { content, ..self }, message.into())
     }
 
     /// The JSON of `args` exactly as it was sent.

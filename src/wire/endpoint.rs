@@ -1,7 +1,8 @@
 //! What a request is for: the table of endpoints.
 //!
-//! Owns: paths, methods, who may use an endpoint, whether it takes a body, and its label in metrics and logs. The answers
-//! that follow from the table are made here: `404`, and `405` with `Allow`. Never knows: what an endpoint does, or the key.
+//! Owns: paths, methods, whether an endpoint is for backends only, whether it takes a body, and its label in metrics
+//! and logs. The answers that follow from the table are made here: `404`, and `405` with `Allow`. Never knows: what an
+//! endpoint does, or the key.
 //!
 //! A new endpoint is a row here and a handler in `hub/endpoints`.
 
@@ -22,7 +23,7 @@ pub enum Endpoint {
     Unknown,
 }
 
-/// What an endpoint is read with.
+/// The methods of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Methods {
     /// `GET`, and `HEAD` like it without the body.

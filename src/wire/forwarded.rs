@@ -4,9 +4,9 @@
 //! for.
 //!
 //! Decisions
-//! - The header is read from its end, and no further than trust reaches: each proxy appends the address that it saw,
-//!   and what stands further to the left may be forged. So the client is the last hop that is no trusted proxy.
-//! - A hop that is no address ends the walk at the proxy that appended it: that proxy let it through.
+//! - The header is read from its end, and only as far as proxies are trusted. Each proxy appends the address that it
+//!   saw, and entries further to the left may be forged. So the client is the last hop that is no trusted proxy.
+//! - A hop that is no address ends the walk at the proxy that appended it.
 //! - `X-Forwarded-For` alone, over `Forwarded` and `X-Real-IP` as well: a proxy sets the one and passes the others through
 //!   as the client wrote them. Reconsider when a proxy that people use has no other.
 
@@ -139,7 +139,7 @@ mod tests {
         assert!(!proxies("").trusts(None) && !proxies(" , ").trusts(None));
         assert!(!proxies("unix").trusts(Some("127.0.0.1".parse().unwrap())));
         assert!(proxies("0.0.0.0/0").trusts(Some("203.0.113.7".parse().unwrap())));
-        // The bits behind the network's are not looked at.
+        // The bits behind the network's are ignored.
         assert_eq!(proxies("10.1.2.3/8"), proxies("10.0.0.0/8"));
         for wrong in [
             "10.0.0.0/33",
@@ -170,7 +170,7 @@ mod tests {
                 "198.51.100.9, 203.0.113.7 ,10.0.0.1,fd00::1",
                 Some("203.0.113.7:0"),
             ),
-            // Everybody is trusted: the first.
+            // All are trusted: the first.
             ("10.0.0.3,10.0.0.2", Some("10.0.0.3:0")),
             // Ports, brackets, IPv4 in the guise of IPv6.
             ("203.0.113.7:51814", Some("203.0.113.7:51814")),
@@ -180,7 +180,7 @@ mod tests {
             ("[2001:db8::1]:9", Some("[2001:db8::1]:9")),
             ("::ffff:203.0.113.7", Some("203.0.113.7:0")),
             ("203.0.113.7,::ffff:10.0.0.1", Some("203.0.113.7:0")),
-            // What is no address ends the walk at the proxy that wrote it.
+            // An entry that is no address ends the walk at the proxy that wrote it.
             ("203.0.113.7,unknown", None),
             ("203.0.113.7,unknown,10.0.0.1", Some("10.0.0.1:0")),
             ("203.0.113.7,_hidden,10.0.0.2,10.0.0.1", Some("10.0.0.2:0")),
@@ -191,7 +191,7 @@ mod tests {
             ("203.0.113.7,[fd00::1", None),
             ("203.0.113.7,010.0.0.1", None),
             ("203.0.113.7,\u{e9}", None),
-            // Nobody's address, and ours for a unix socket.
+            // An address of no host, and ours for a unix socket.
             ("::", None),
             ("0.0.0.0:0", None),
             ("::ffff:0.0.0.0", None),

@@ -136,7 +136,7 @@ fn accept(key: &[u8]) -> [u8; 28] {
     accept
 }
 
-/// The subprotocol rules of CONTRACT §3. Names of subprotocols have a case (RFC 6455 11.5).
+/// Chooses the subprotocol (docs/protocol.md#subprotocols). Names are case-sensitive (RFC 6455 11.5).
 fn choose(head: &Head) -> Result<(Option<Box<str>>, Encoding), Refusal> {
     let mut alone = None;
     let mut v1 = false;

@@ -1,12 +1,12 @@
 //! One JSON object, read in one pass: where the values that mean something lie, and whether a name came twice.
 //!
-//! Owns: spans into a text, and the reading and writing of JSON strings.
-//! Knows: the names that this program understands, in a message and in its `args` (`docs/protocol.md#commands`).
-//! Never knows: what any of them is for, or which of them must be there.
+//! Owns: spans into a text, and the reading and writing of JSON strings. Knows: the names that have a meaning in a
+//! message and in its `args` (`docs/protocol.md#commands`). Never knows: what any of them is for, or which of them must
+//! be there.
 //!
-//! Chose serde_json's raw values over its `Value`, because contents travel byte for byte, deep nesting must not use
-//! the stack, and the usual message is read without a heap allocation. (serde_json keeps one small stack of its own
-//! for a value nested in two others or more.) Reconsider when a profile shows this reading.
+//! Chose serde_json's raw values over its `Value`. Contents are forwarded byte for byte, deep nesting must not use the
+//! stack, and the usual message is read without a heap allocation. (serde_json keeps one small stack of its own for a
+//! value nested in two others or more.) Reconsider when a profile shows this reading.
 //!
 //! Chose positions by comparing addresses over a scanner of our own, because serde_json lends text, not positions.
 
@@ -18,6 +18,8 @@ use std::hash::Hash;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+pub(super) mod members;
+
 /// A part of a text, in bytes. It belongs to the text that it was found in, or to a copy of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
@@ -26,7 +28,7 @@ pub(super) struct Span {
 }
 
 impl Span {
-    fn new(start: usize, end: usize) -> Span {
+    pub(super) fn new(start: usize, end: usize) -> Span {
         // `read` takes no text beyond 4 GiB, so neither is cut.
         Span {
             start: start as u32,
@@ -60,7 +62,7 @@ pub(super) enum Given {
     #[default]
     Never,
     Once(Span),
-    /// Which one is meant cannot be known.
+    /// Which one is meant is unknown.
     Twice,
 }
 
@@ -162,7 +164,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(&str, Object), NoObject> {
     level.deserialize(&mut json).map_err(NoObject::NotJson)?;
     json.end().map_err(NoObject::NotJson)?;
     if object.own.args == Given::Twice {
-        // Whose names these would be cannot be known either.
+        // Which `args` these would belong to is unknown.
         object.args = KnownNames::default();
     }
     Ok((text, object))
@@ -296,8 +298,8 @@ fn after_white(text: &str, at: usize) -> usize {
     at.saturating_add(white.count())
 }
 
-/// The names seen so far. A few are compared one by one, which needs no allocation; more are hashed with the
-/// standard library's keyed hash, so that no choice of 100,000 names makes this quadratic.
+/// The names seen so far. A few are compared one by one, which needs no allocation. More are hashed with the standard
+/// library's keyed hash, so that no choice of names makes this quadratic.
 struct Seen<Name> {
     few: [Name; FEW],
     len: usize,
@@ -318,7 +320,7 @@ impl<Name: Default> Default for Seen<Name> {
 }
 
 impl<Name: Eq + Hash + Clone> Seen<Name> {
-    /// Remembers `name`; gives it back if it had been seen before.
+    /// Remembers `name`. Returns it if it was seen before.
     fn again(&mut self, name: Name) -> Option<Name> {
         if self.few.iter().take(self.len).any(|seen| *seen == name) {
             return Some(name);
@@ -361,7 +363,7 @@ pub fn is_json(bytes: &[u8]) -> bool {
 /// `bytes` as text, or the position of the first byte that is none.
 pub(super) fn utf8(bytes: &[u8]) -> Result<&str, usize> {
     simdutf8::basic::from_utf8(bytes).or_else(|_| {
-        // The quick check does not say where.
+        // The fast check does not report the position.
         std::str::from_utf8(bytes).map_err(|error| error.valid_up_to())
     })
 }
@@ -434,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn an_escaped_name_means_what_it_says() {
+    fn an_escaped_name_is_unescaped() {
         for text in [
             r#"{"args":{"id":1,"args":{"id":2}}}"#,
             r#"{"\u0061rgs":{"\u0069d":1,"\u0061rgs":{"id":2}}}"#,

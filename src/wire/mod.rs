@@ -1,9 +1,9 @@
 //! Bytes to values and back, pure.
 //!
-//! Owns: nothing but the values it makes. Knows: HTTP/1.1, WebSocket, JSON and the redis protocol as they stand on the wire.
-//! Never knows: sockets, the poll, time, threads, logging, or which connection the bytes came from.
-//! One shape throughout: "not yet" is a value, malformed is an error, and no input can make it panic: what could is
-//! refused by the lints below, everywhere but in tests and in fuzzing, which are meant to panic.
+//! Owns: nothing but the values it makes. Knows: HTTP/1.1, WebSocket, JSON and the redis protocol as they stand on the
+//! wire. Never knows: sockets, the poll, time, threads, logging, or which connection the bytes came from. One shape
+//! throughout: "not yet" is a value, malformed is an error, and no input can cause a panic. The lints below refuse code
+//! that could panic, except in tests and in fuzzing, which report by panics.
 
 #![cfg_attr(
     not(test),

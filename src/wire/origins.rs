@@ -7,7 +7,7 @@
 //!   what browsers send as `https://app.example.com`.
 //! - `*.` stands for whole labels below a domain, over patterns within a label: what it trusts is what DNS delegates.
 //! - A scheme may stand alone if it is an app's (`capacitor://`), because the app chooses the host. `https://` alone
-//!   would trust the whole web and look like a restriction; `*` is the plain way to write that.
+//!   would trust the whole web and look like a restriction. `*` is the clear way to write that.
 
 use std::borrow::Cow;
 
@@ -118,7 +118,7 @@ impl Origin {
                 let (host, port) = Host::with_port(place)?;
                 (host.to_string(), port)
             }
-            // What an app puts behind its scheme need not be a name in DNS.
+            // The host of an app's origin need not be a name in DNS.
             None => {
                 let (host, digits) = authority::split(place.as_bytes())?;
                 let port = match digits {
@@ -173,7 +173,7 @@ impl Origins {
     }
 
     /// Whether a request is admitted: it has no Origin, or one that is allowed. Unless all are allowed, two Origins are
-    /// refused: which of them is meant cannot be known.
+    /// refused, because it is unknown which of them is meant.
     pub fn admit(&self, head: &Head) -> bool {
         let mut origins = head.headers_named("origin");
         match (self, origins.next(), origins.next()) {
@@ -220,7 +220,7 @@ impl Origins {
             if !tokens.is_empty() {
                 headers.push(("Access-Control-Allow-Headers", tokens.join(", ").into()));
             }
-            // A day, in seconds; browsers take less where they think it too long.
+            // A day, in seconds. Browsers apply lower limits of their own.
             headers.push(("Access-Control-Max-Age", Cow::Borrowed("86400")));
         }
         Reply {

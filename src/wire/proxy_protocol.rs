@@ -5,10 +5,10 @@
 //!
 //! Decisions
 //! - A peer that has to send a header and sends something else is refused: a receiver must not guess (section 2).
-//! - A header without an internet address (LOCAL, UNKNOWN, UNSPEC, a unix socket's, a datagram's) is read, and
-//!   the connection keeps the address that it has, as with HAProxy and nginx. Extensions (TLVs) are skipped.
-//! - At most [`MAX_HEADER`] bytes, over the 64 KiB that version 2 can announce: real ones have a few hundred, nginx
-//!   takes as many, and they wait in memory until they are complete.
+//! - A header without an internet address (LOCAL, UNKNOWN, UNSPEC, a unix socket's, a datagram's) is skipped. The
+//!   connection keeps the address that it has, as with HAProxy and nginx. Extensions (TLVs) are skipped too.
+//! - At most [`MAX_HEADER`] bytes, over the 64 KiB that version 2 can announce, because they wait in memory until they
+//!   are complete. Real headers have a few hundred bytes, and nginx accepts as many.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -28,11 +28,11 @@ const MAX_LINE: usize = 107;
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const LINE: &[u8; 6] = b"PROXY ";
 
-/// Reads a header from the start of `bytes`: the client's address, if it has one, and how many bytes it took; or `None`
-/// if it is not all there yet.
+/// Reads a header from the start of `bytes`: the client's address, if it has one, and the header's length. `None`: it
+/// is incomplete.
 ///
 /// # Errors
-/// `400` for what is no header. After it the connection is of no use.
+/// `400` for what is no header. The connection cannot be used after it.
 pub fn parse(bytes: &[u8]) -> Result<Option<(Option<SocketAddr>, usize)>, Refusal> {
     if begins(bytes, LINE) {
         line(bytes)
@@ -69,13 +69,14 @@ fn line(bytes: &[u8]) -> Result<Option<(Option<SocketAddr>, usize)>, Refusal> {
     let client = if line == b"UNKNOWN" || line.starts_with(b"UNKNOWN ") {
         None
     } else {
-        let client = told(line).ok_or_else(|| refusal("begins with a malformed PROXY line"))?;
+        let client =
+            client_of(line).ok_or_else(|| refusal("begins with a malformed PROXY line"))?;
         known(client)
     };
     Ok(Some((client, end.saturating_add(2))))
 }
 
-fn told(line: &[u8]) -> Option<SocketAddr> {
+fn client_of(line: &[u8]) -> Option<SocketAddr> {
     let words: Vec<&str> = str::from_utf8(line).ok()?.split(' ').collect();
     match words[..] {
         ["TCP4", from, to, from_port, to_port] => {
@@ -111,7 +112,7 @@ fn binary(bytes: &[u8]) -> Result<Option<(Option<SocketAddr>, usize)>, Refusal> 
     };
     let malformed = || refusal("begins with a malformed PROXY header");
     let client = match (command, family) {
-        // LOCAL: the proxy speaks for itself, whatever follows.
+        // LOCAL: the proxy's own connection, whatever follows.
         (0x20, _) => None,
         (0x21, 0x11) => {
             let (ip, rest) = told.split_first_chunk::<4>().ok_or_else(malformed)?;
@@ -168,7 +169,7 @@ mod tests {
                 (found, _) => panic!("{}: {found:?}", bytes.escape_ascii()),
             }
         }
-        // Byte by byte: not a byte too early, and what is wrong is wrong by its end.
+        // Byte by byte: no result too early, and an error by the end.
         for end in 0..bytes.len() {
             match parse(&bytes[..end]) {
                 Ok(None) => {}
@@ -239,7 +240,7 @@ mod tests {
             (v2(0x21, 0x11, &with_tlv(V4)), Some("203.0.113.7:51814")),
             (v2(0x21, 0x21, &v6()), Some("[2001:db8::1]:9")),
             (v2(0x21, 0x21, &with_tlv(&v6())), Some("[2001:db8::1]:9")),
-            // LOCAL, whatever it tells; UNSPEC; datagrams; unix sockets.
+            // LOCAL with any addresses; UNSPEC; datagrams; unix sockets.
             (v2(0x20, 0x00, b""), None),
             (v2(0x20, 0x11, V4), None),
             (v2(0x20, 0xFF, TLV), None),

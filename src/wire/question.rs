@@ -8,31 +8,52 @@
 
 use super::json::{self, NoObject};
 
-/// Appends a question. `args` is JSON, and so is `state`; the rest is text.
+/// Appends a question. `args` is JSON; `connection` appends what the server says of the connection.
 pub fn push_question(
     out: &mut Vec<u8>,
     command: &str,
     args: &[u8],
-    id: &str,
-    remote_addr: &str,
-    query: &[(String, Vec<String>)],
-    state: Option<&str>,
+    connection: impl FnOnce(&mut Vec<u8>),
 ) {
     out.extend_from_slice(br#"{"command":"#);
     json::push_string(out, command);
     out.extend_from_slice(br#","args":"#);
     out.extend_from_slice(args);
-    out.extend_from_slice(br#","connection":{"id":"#);
+    out.extend_from_slice(br#","connection":"#);
+    connection(out);
+    out.push(b'}');
+}
+
+/// Appends what the server says of a connection. `state` is JSON, the rest is text.
+pub fn push_connection(
+    out: &mut Vec<u8>,
+    id: &str,
+    remote_addr: &str,
+    user: Option<&str>,
+    query: &[(String, Vec<String>)],
+    state: Option<&str>,
+) {
+    out.extend_from_slice(br#"{"id":"#);
     json::push_string(out, id);
     out.extend_from_slice(br#","remote_addr":"#);
     json::push_string(out, remote_addr);
+    if let Some(user) = user {
+        out.extend_from_slice(br#","user":"#);
+        json::push_string(out, user);
+    }
     out.extend_from_slice(br#","query":"#);
     push_query(out, query);
     if let Some(state) = state {
         out.extend_from_slice(br#","state":"#);
         out.extend_from_slice(state.as_bytes());
     }
-    out.extend_from_slice(b"}}");
+    out.push(b'}');
+}
+
+/// Adds the id by which an authorizer recognises a question that it is asked again. `question` is a whole one.
+pub fn add_id(question: &mut Vec<u8>, id: u128) {
+    question.pop();
+    question.extend_from_slice(format!(r#","question":"{id:032x}"}}"#).as_bytes());
 }
 
 /// Appends the `args` of a `connect`.
@@ -151,21 +172,48 @@ mod tests {
         let args = br#"{ "channel":"hello", "n":1.00 }"#;
         let query = query(&[("token", &["a\"bc", ""]), ("x", &[])]);
         assert_eq!(
-            written(|out| push_question(
-                out,
-                "join",
-                args,
-                "c-1",
-                "203.0.113.7:51814",
-                &query,
-                Some(r#"{"user": 42}"#),
-            )),
-            r#"{"command":"join","args":{ "channel":"hello", "n":1.00 },"connection":{"id":"c-1","remote_addr":"203.0.113.7:51814","query":{"token":["a\"bc",""],"x":[]},"state":{"user": 42}}}"#
+            written(
+                |out| push_question(out, "join", args, |out| push_connection(
+                    out,
+                    "c-1",
+                    "203.0.113.7:51814",
+                    Some("o\"neil"),
+                    &query,
+                    Some(r#"{"user": 42}"#),
+                ))
+            ),
+            r#"{"command":"join","args":{ "channel":"hello", "n":1.00 },"connection":{"id":"c-1","remote_addr":"203.0.113.7:51814","user":"o\"neil","query":{"token":["a\"bc",""],"x":[]},"state":{"user": 42}}}"#
         );
         assert_eq!(
-            written(|out| push_question(out, "leave", b"{}", "1", "unix", &[], None)),
+            written(
+                |out| push_question(out, "leave", b"{}", |out| push_connection(
+                    out,
+                    "1",
+                    "unix",
+                    None,
+                    &[],
+                    None
+                ))
+            ),
             r#"{"command":"leave","args":{},"connection":{"id":"1","remote_addr":"unix","query":{}}}"#
         );
+    }
+
+    #[test]
+    fn an_id_is_the_last_member() {
+        let asked = |id| {
+            written(|out| {
+                push_question(out, "leave", b"{}", |out| {
+                    push_connection(out, "1", "unix", None, &[], None)
+                });
+                add_id(out, id);
+            })
+        };
+        assert_eq!(
+            asked(0x7f),
+            r#"{"command":"leave","args":{},"connection":{"id":"1","remote_addr":"unix","query":{}},"question":"0000000000000000000000000000007f"}"#
+        );
+        assert!(asked(u128::MAX).ends_with(r#""ffffffffffffffffffffffffffffffff"}"#));
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Commands to redis and its replies: RESP2.
 //!
-//! Owns: which replies mean something to a publisher or a subscriber. Knows: the protocol, through a codec. Never knows:
-//! which command a reply answers.
+//! Owns: which replies mean something to a publisher or a subscriber. Knows: the protocol, through a codec. Never
+//! knows: to which command a reply belongs.
 //!
 //! Decisions
-//! - The codec of `redis-protocol`, over our own, for one value at a time: arrays are taken apart here, because the codec
-//!   follows nested ones on the stack, however deep, and a subscriber is sent none.
-//! - Version 2 of the protocol, over 3: every redis and its relatives speak it.
+//! - The codec of `redis-protocol`, over our own, for one value at a time. Arrays are taken apart here, because the
+//!   codec follows nested ones on the stack to any depth. A subscriber is sent no nested arrays.
+//! - Version 2 of the protocol, over 3: every redis and compatible server supports it.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ mod fuzz;
 #[doc(hidden)]
 pub use fuzz::fuzz;
 
-/// Items of an array. Of those that are understood none has more than three.
+/// Items of an array. The supported ones have three at most.
 const MAX_ITEMS: usize = 8;
 /// Values in an answer to `ROLE`, which lists all replicas of a master.
 const MAX_VALUES: usize = 4096;
@@ -28,9 +28,9 @@ const MAX_LINE: usize = 64 * 1024;
 /// A reply, or a message of a subscription. Ranges lie in the bytes that were read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RedisReply {
-    /// It is done: OK, PONG, a number, a string.
+    /// Success: OK, PONG, a number, a string.
     Done,
-    /// It is not, and why.
+    /// An error, and its message.
     Error(Range<usize>),
     /// One channel is subscribed.
     Subscribed,
@@ -41,7 +41,7 @@ pub enum RedisReply {
         content: Range<usize>,
     },
     Role {
-        /// What the server says it is: `master`, `slave` or `sentinel`.
+        /// The server's role: `master`, `slave` or `sentinel`.
         name: Range<usize>,
         /// How many replicas follow a master.
         replicas: usize,
@@ -59,7 +59,7 @@ pub enum RedisValue {
     Error(Range<usize>),
 }
 
-/// What came is no reply that could be understood.
+/// The input is no reply that is supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -220,7 +220,7 @@ fn read_item(bytes: &[u8], at: usize) -> Result<Option<(RangeFrame, usize)>, Mal
         None => return Ok(None),
         Some(b'*') => return Err(Malformed),
         Some(_) if memchr::memchr(b'\n', line).is_none() => {
-            // The codec would look for its end again and again.
+            // The codec would search for its end again and again.
             return if line.len() < MAX_LINE {
                 Ok(None)
             } else {
@@ -372,7 +372,7 @@ mod tests {
         ] {
             assert_eq!(reads(bytes), Err(Malformed), "{}", bytes.escape_ascii());
         }
-        // Neither the stack nor the time that it takes grows with what somebody without manners sends.
+        // Neither stack nor time grows with hostile input.
         assert_eq!(read(&b"*1\r\n".repeat(1_000_000)), Err(Malformed));
         let role = [
             b"*2\r\n$6\r\nmaster\r\n".as_slice(),

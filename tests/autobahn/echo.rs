@@ -2,7 +2,7 @@
 //!
 //!     cargo run --release --example echo -- 127.0.0.1:9001
 //!
-//! Owns: a poll and a slab of connections; says back what it hears. Everything else (requests, the handshake, frames,
+//! Owns: a poll and a slab of connections; sends every message back. Everything else (requests, the handshake, frames,
 //! messages, pings, closes, deadlines) is the product's.
 
 use std::collections::HashMap;
@@ -81,7 +81,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// One read, and everything that can be understood then.
+/// One read, and every message that is complete then.
 fn turn(connection: &mut Connection<ClientSocket>, buffer: &mut [u8], clock: &Clock) {
     match connection.fill(buffer, clock.now) {
         Filled::Bytes(count) => connection.keep_input(&buffer[..count]),
@@ -113,7 +113,7 @@ fn turn(connection: &mut Connection<ClientSocket>, buffer: &mut [u8], clock: &Cl
                 connection.push(&mut bytes);
             }
             Some(Event::Bye(ending)) => {
-                connection.close(ending, clock.now);
+                connection.close(ending, None, clock.now);
             }
             Some(Event::Introduced(_) | Event::Body(..) | Event::BadBody(..)) => {}
         }

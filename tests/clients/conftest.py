@@ -1,4 +1,4 @@
-"""The clients that others wrote."""
+"""Fixtures of the tests with third-party clients."""
 
 from pathlib import Path
 

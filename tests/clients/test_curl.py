@@ -1,4 +1,4 @@
-"""curl: HTTP as everybody's backends and health checks speak it."""
+"""curl: HTTP as backends and health checks send it."""
 
 import json
 import subprocess
@@ -113,7 +113,7 @@ def test_a_key(run, serve):
 
 
 def test_an_upgrade(run, plain):
-    """What one sees when trying it by hand; curl then waits for frames, so it is told to give up."""
+    """An upgrade tried by hand. curl then waits for frames, so it has a time limit."""
     out = run(
         plain, "--include", "--no-buffer", "--http1.1", "--max-time", "0.5", "--header", "Connection: Upgrade", "--header", "Upgrade: websocket",
         "--header", "Sec-WebSocket-Version: 13", "--header", f"Sec-WebSocket-Key: {KEY}", path="/ws", status=28,

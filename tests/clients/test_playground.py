@@ -18,7 +18,7 @@ from test_chromium import FLAGS, PATIENCE
 
 
 class Page:
-    """A tab, and what is asked of it."""
+    """A tab, driven through the DevTools protocol."""
 
     def __init__(self, socket):
         self.socket, self.ids, self.complaints = socket, itertools.count(1), []
@@ -116,7 +116,7 @@ def test_a_visit(visit, serve, authorizer):
     page.fill("content", "no JSON")
     page.submit("broadcast")
     page.sees('← hello"no JSON"')
-    # What a stranger sends is shown, and never markup: neither in a content nor in a channel's name.
+    # Contents and names of channels are shown as text, never as markup.
     evil = '<img src=x onerror="window.evil=1"><script>window.evil=1</script>'
     server.publish("hello", json.dumps(evil))
     page.sees("<img src=x onerror=")
@@ -158,7 +158,7 @@ def test_a_visit(visit, serve, authorizer):
     assert not policy, policy
 
 
-def test_without_the_key_the_page_says_so_kindly(visit, serve):
+def test_without_the_key_the_page_shows_an_explanation(visit, serve):
     server = serve("--playground", "--broadcasting-key", "s3cret")
     page = visit(f"http://127.0.0.1:{server.port}/")
     page.sees("only to those who have its key", of="numbers-note")
@@ -176,7 +176,7 @@ def test_an_end_is_explained(visit, serve, authorizer):
     assert not page.js("document.getElementById('open').disabled")
 
 
-def test_it_is_off_without_the_flag(serve):
+def test_the_playground_is_off_without_its_flag(serve):
     assert serve().call("GET", "/").status == 404
     server = serve("--playground")
     page = server.call("GET", "/")

@@ -25,7 +25,7 @@ class Scrape:
 
 @pytest.fixture
 def busy(asked, authorizer):
-    """A server that has seen something of everything: ann and ben are in a room."""
+    """A server on which each kind of event has happened. Ann and ben are in a room."""
     ann, ben = (asked.ws().join("room") for _ in "ab")
     for n in range(10):
         asked.publish("room", n)
@@ -86,14 +86,14 @@ def test_the_loop_and_the_process_are_measured(busy):
     assert time.time() - 3600 < after("process_start_time_seconds") <= time.time() + 1
 
 
-def test_who_does_not_read_is_a_laggard_and_what_waits_is_counted(serve):
+def test_a_member_that_does_not_read_is_a_laggard_and_its_queue_is_counted(serve):
     server = serve("--max-queue-size", "64MiB")
     slow = server.ws(rcvbuf=4096)
     slow.join("room")
     content = f'"{"x" * 1_000_000}"'
     for _ in range(12):
         server.publish("room", content)
-    until(lambda: Scrape(server)("wsify_laggards") == 1, "somebody lags behind")
+    until(lambda: Scrape(server)("wsify_laggards") == 1, "one member lags behind")
     assert 1_000_000 < Scrape(server)("wsify_queued_bytes") < 12_100_000
     for _ in range(12):
         assert slow.hear() == content

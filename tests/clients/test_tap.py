@@ -1,4 +1,4 @@
-"""`GET /tap` as it is used: with curl, while something happens."""
+"""`GET /tap` with curl, while something happens (docs/observing.md#tap)."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ if not shutil.which("curl"):
 
 
 class Curl:
-    """A curl that looks on, and its events so far: (event, data)."""
+    """A curl at `/tap`, and its events so far: (event, data)."""
 
     def __init__(self, server, query="", *more):
         url = f"http://127.0.0.1:{server.port}/tap{query}"
@@ -72,14 +72,14 @@ def tap(request):
 
 
 def test_connected_but_nothing_arrives(asked, authorizer, tap):
-    """Why: because it never came into the channel."""
+    """Because ann never joined the channel."""
     ann = asked.ws("/ws?user=42&token=s3cret")
     authorizer.on(403, "join", "room")
     look = tap(asked, "?query=user:42")
     found = look.first("found")
     assert found["channels"] == [] and look.first("watching")["connections"] == 1
     ann.say(command("join", "room"))
-    asked.publish("room", '"nobody hears it"')
+    asked.publish("room", '"ann does not hear it"')
     look.first("question", command="join", channel="room")
     verdict = look.first("verdict", command="join", verdict="deny")
     assert verdict["took_ms"] > 0 and verdict["connection"] == found["connection"]
@@ -87,9 +87,9 @@ def test_connected_but_nothing_arrives(asked, authorizer, tap):
     authorizer.on(200, "join", "room")
     ann.answer()
     ann.join("room")
-    asked.publish("room", '"somebody hears it"')
+    asked.publish("room", '"ann hears it"')
     look.first("deliver", channel="room", messages=1, queued_bytes=0)
-    ann.hears('"somebody hears it"').leaves(4000)
+    ann.hears('"ann hears it"').leaves(4000)
     look.first("end", reason="closed", code=4000)
     assert all(data.get("connection") in (found["connection"], None) for _, data in look.events)
     assert "s3cret" not in str(look.events)
@@ -112,7 +112,7 @@ def test_http_1_0_and_head(serve, tap):
     assert "GET" in server.call("POST", "/tap", body=b"").header("Allow")
 
 
-def test_hanging_up_ends_it(serve, tap):
+def test_hanging_up_ends_a_tap(serve, tap):
     server = serve()
     looks = [tap(server) for _ in range(10)]
     assert server.metric("^wsify_taps$") == 10
@@ -124,7 +124,7 @@ def test_hanging_up_ends_it(serve, tap):
     tap(server)
 
 
-def test_a_stop_ends_it(serve, tap):
+def test_a_stop_ends_a_tap(serve, tap):
     server = serve("--drain-timeout", "5s")
     look = tap(server)
     server.signal(15)
@@ -132,10 +132,10 @@ def test_a_stop_ends_it(serve, tap):
     assert server.status() == 0
 
 
-def test_who_looks_and_does_not_read_slows_nobody_down(serve):
+def test_a_tap_that_does_not_read_slows_no_connection_down(serve):
     server = serve()
     slow = server.dial(rcvbuf=4096).send(request("GET", "/tap"))
-    until(lambda: server.metric("^wsify_taps$") == 1, "somebody looks on")
+    until(lambda: server.metric("^wsify_taps$") == 1, "there is one tap")
     ann = server.ws().join("room")
     content = json.dumps("x" * 500)
     for _ in range(100):

@@ -1,4 +1,4 @@
-"""The log as people and programs read it: at a terminal that this test is, and in a pipe."""
+"""The log at a terminal, which the test plays, and in a pipe (docs/observing.md#logs)."""
 
 import json
 import os
@@ -34,7 +34,7 @@ class Terminal:
         return until(found, lambda: f"{pattern!r} at the terminal: {self.seen!r}")
 
     def lines(self):
-        """The log's lines, without what the start says to people beside them, and without colours."""
+        """The log's lines, without the quick start's text and without colours."""
         seen = COLOUR.sub("", self.seen.replace("\r\n", "\n"))
         return [line for line in seen.splitlines() if re.match(r"\d{4}-", line)]
 
@@ -80,7 +80,7 @@ def test_a_terminal_can_have_json_and_a_pipe_text(serve, terminal):
     assert not COLOUR.search("".join(server.out))
 
 
-def test_nothing_that_a_client_says_reaches_the_terminal(serve, terminal):
+def test_control_characters_of_a_client_do_not_reach_the_terminal(serve, terminal):
     server = serve("--access-log", "all", "--log-level", "debug", stdout=terminal.far, env={"NO_COLOR": "1"})
     evil = "\x1b]0;owned\x07\x9b31m"
     server.dial().send(b"GET /\x1b[2J HTTP/1.1\r\nHost: \x1b[2J\r\nUser-Agent: \x1b[2J\r\n\r\n").response()
@@ -115,11 +115,11 @@ def test_one_line_for_each_end(serve):
     assert line["level"] == "info" and line["code"] == 1000
     assert (line["messages_in"], line["messages_out"]) == (1, 6)
     assert line["bytes_in"] > 150 and line["bytes_out"] > 100 and 0 <= line["duration_ms"] < 60_000
-    # The one that looked whether the server listens, the five publishers, and ann.
+    # The probe that waited for the server, the five publishers, and ann.
     until(lambda: sum(line["message"] == "connection ended" for line in server.log()) == 7, lambda: f"seven ends in {server.out}")
 
 
-def test_it_is_the_id_that_the_authorizer_knows(serve, authorizer):
+def test_the_connection_of_a_log_line_is_the_id_in_questions(serve, authorizer):
     server = serve(auth=authorizer)
     ann = server.ws()
     ann.send(frame(0xB, b"reserved"))
@@ -131,7 +131,7 @@ def test_it_is_the_id_that_the_authorizer_knows(serve, authorizer):
     assert line["code"] == 1002 and line["detail"]
 
 
-def test_by_default_the_log_is_quiet_about_those_who_do_nothing_wrong(serve):
+def test_by_default_the_log_has_only_faults(serve):
     server = serve()
     for _ in range(20):
         server.ws("/ws?token=s3cret").join("a").leaves()

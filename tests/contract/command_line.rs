@@ -1,5 +1,5 @@
-//! The program as a shell sees it: exit status, stdout, stderr (CONTRACT §2). What a flag's value may be is tested
-//! where it is checked, in `config`.
+//! The command line as a shell sees it: exit status, stdout, stderr (`docs/operating.md#exit-status`). The values of flags
+//! are tested in `config`.
 
 use std::process::{Command, Output};
 

@@ -1,4 +1,4 @@
-"""CONTRACT section 6: what the authorizer is asked, and what its answers do."""
+"""The authorizer: its questions, and the effects of its answers (docs/authorizer.md)."""
 
 import hashlib
 import hmac
@@ -32,7 +32,7 @@ def test_a_post_of_json(asked, authorizer):
     assert set(question.args) == {"headers", "query"}
 
 
-def test_the_url_is_asked_as_it_is(serve, authorizer):
+def test_the_url_is_called_unchanged(serve, authorizer):
     serve(auth=authorizer.url + "/a%20b?x=1&y=%26").ws()
     assert authorizer.asked(1)[0].target == "/hook/a%20b?x=1&y=%26"
 
@@ -42,7 +42,7 @@ def test_an_url_without_a_path(serve, authorizer):
     assert authorizer.asked(1)[0].target == "/"
 
 
-def test_connect_tells_every_header(asked, authorizer):
+def test_connect_has_every_header(asked, authorizer):
     asked.ws(
         headers=[
             ("user-agent", "tests/1"),
@@ -78,7 +78,7 @@ def test_connect_tells_every_header(asked, authorizer):
     }
 
 
-def test_connect_tells_the_subprotocols(asked, authorizer):
+def test_connect_has_the_subprotocols(asked, authorizer):
     asked.ws(protocols="wsify.v1, token")
     assert authorizer.asked(1)[0].args["headers"]["Sec-Websocket-Protocol"] == ["wsify.v1, token"]
 
@@ -110,13 +110,13 @@ def test_every_query_parameter(asked, authorizer, query, expected):
 
 
 @pytest.mark.parametrize("headers, target", [([("X-Odd", "caf\xe9 \xff")], "/ws"), ([], "/ws?x=%ff%fe&%c3=1"), ([], "/ws?x=%zz&y=%&z=%4")])
-def test_whatever_comes_the_question_is_json(asked, authorizer, headers, target):
+def test_the_question_is_json_for_any_headers_and_query(asked, authorizer, headers, target):
     asked.ws(target, headers).join("x")
     for question in authorizer.asked(2):
         json.loads(question.raw.decode("utf-8"))
 
 
-def test_what_is_asked_of_commands(asked, authorizer):
+def test_questions_about_commands(asked, authorizer):
     ws = asked.ws("/ws?token=abc")
     ws.join("hello").broadcast("other", '{"any":"JSON"}').leave("hello")
     _, join, broadcast, leave = authorizer.asked(4)
@@ -141,7 +141,7 @@ def test_args_are_untouched(asked, authorizer, args):
     assert args.encode() in authorizer.asked(2)[1].raw
 
 
-def test_the_connection_is_the_servers_own_word(asked, authorizer):
+def test_a_client_cannot_forge_the_connection(asked, authorizer):
     ws = asked.ws("/ws?token=real")
     forged = {"id": "forged", "remote_addr": "forged", "query": {"token": ["forged"]}, "state": "forged"}
     ws.say({"command": "join", "args": {"channel": "x", "connection": forged, "state": 1}, "connection": forged, "state": 1, "query": {}, "id": 1})
@@ -160,7 +160,7 @@ def test_ids_and_addresses(asked, authorizer):
     assert len(connects) == 5, "each connection has an id of its own"
     assert all(isinstance(id, str) and id for id in connects)
     for question in authorizer.asked(15):
-        assert question.peer == connects[question.peer["id"]], "the same word at every question"
+        assert question.peer == connects[question.peer["id"]], "the same in every question"
     names = {f"127.0.0.1:{ws.stream.sock.getsockname()[1]}" for ws in crowd}
     assert {peer["remote_addr"] for peer in connects.values()} == names
 
@@ -171,7 +171,7 @@ def test_ids_are_not_used_again(asked, authorizer):
     assert len({q.peer["id"] for q in authorizer.asked(10)}) == 10
 
 
-def test_a_mapped_address_is_not_told(serve, authorizer):
+def test_an_ipv4_mapped_address_is_sent_as_ipv4(serve, authorizer):
     port = free_port()
     server = serve(listen=[f":{port}"], auth=authorizer)
     server.port = port
@@ -183,7 +183,7 @@ def test_a_mapped_address_is_not_told(serve, authorizer):
     assert authorizer.asked(2)[1].peer["remote_addr"] == f"[::1]:{stream.sock.getsockname()[1]}"
 
 
-def test_a_unix_socket_is_named_so(serve, authorizer, tmp_path):
+def test_the_address_on_a_unix_socket_is_unix(serve, authorizer, tmp_path):
     path = str(tmp_path / "s")
     server = serve(listen=[f"unix:{path}"], auth=authorizer)
 
@@ -197,7 +197,7 @@ def test_a_unix_socket_is_named_so(serve, authorizer, tmp_path):
     assert [q.peer["remote_addr"] for q in authorizer.asked(2)] == ["unix", "unix"]
 
 
-def test_a_proxys_word_does_not_change_the_address(asked, authorizer):
+def test_x_forwarded_for_of_an_untrusted_proxy_does_not_change_the_address(asked, authorizer):
     ws = asked.ws(headers=[("X-Forwarded-For", "203.0.113.9"), ("X-Real-IP", "203.0.113.9")])
     assert authorizer.asked(1)[0].peer["remote_addr"] == f"127.0.0.1:{ws.stream.sock.getsockname()[1]}"
 
@@ -206,7 +206,7 @@ def test_a_proxys_word_does_not_change_the_address(asked, authorizer):
 
 
 @pytest.mark.parametrize("state", ['{"user":42}', '"abc"', "7", "1.0", "123456789012345678901234567890", "[]", "true", '{"b":[ 1 ],"a":"\\u0041"}'])
-def test_state_comes_back(asked, authorizer, state):
+def test_state_is_sent_with_later_questions(asked, authorizer, state):
     authorizer.on(with_state(state), "connect")
     asked.ws().join("x").leave("x")
     connect, *later = authorizer.asked(3)
@@ -275,8 +275,8 @@ def test_a_state_of_up_to_4_kib_in_a_body_of_up_to_64_kib(asked, authorizer, siz
         Reply(200, b"<html>hello</html>", (("Content-Type", "text/html"),)),
     ],
 )
-def test_what_is_no_state(asked, authorizer, reply):
-    """The 200 counts all the same."""
+def test_answers_without_a_state(asked, authorizer, reply):
+    """The 200 allows the connect all the same."""
     authorizer.on(reply, "connect")
     asked.ws().join("x")
     assert "state" not in authorizer.asked(2)[1].peer
@@ -304,7 +304,7 @@ def reply_of(status):
 
 
 @pytest.mark.parametrize("status", NO)
-def test_anything_else_is_no(asked, authorizer, status):
+def test_other_statuses_deny(asked, authorizer, status):
     authorizer.on(reply_of(status), "connect")
     stream = asked.knock()
     response = stream.response()
@@ -365,7 +365,7 @@ def test_unreachable_is_down(serve):
     server.publish("x", "1")
 
 
-def test_it_may_go_and_come_back(serve):
+def test_an_authorizer_may_go_down_and_come_back(serve):
     authorizer = Authorizer()
     server = serve(auth=authorizer)
     ws = server.ws().join("x")
@@ -393,14 +393,14 @@ def test_no_answer_in_time_is_down(serve, authorizer):
     server.ws().leave("x")
 
 
-def test_the_time_is_for_one_whole_call(serve, authorizer):
-    """An answer that drips in is no answer in time, however lively it looks."""
+def test_authorizer_timeout_is_for_one_whole_call(serve, authorizer):
+    """An answer that drips in does not extend it."""
     server = serve("--authorizer-timeout", "400ms", auth=authorizer)
     authorizer.on(Reply(200, drip=True, headers=(("X-Pad", "p" * 400),)), "connect")
     may_retry(server.knock().response())
 
 
-def test_a_state_that_drips_is_not_waited_for_for_ever(serve, authorizer):
+def test_authorizer_timeout_includes_a_state_that_drips(serve, authorizer):
     server = serve("--authorizer-timeout", "400ms", auth=authorizer)
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
     authorizer.on(Reply(raw=head), "connect")
@@ -408,7 +408,7 @@ def test_a_state_that_drips_is_not_waited_for_for_ever(serve, authorizer):
     assert response.status in (101, 503)
 
 
-def test_denied_commands_do_nothing(asked, authorizer):
+def test_denied_commands_have_no_effect(asked, authorizer):
     authorizer.on(403, "join", "a")
     authorizer.on(403, "leave", "b")
     authorizer.on(403, "broadcast", "b")
@@ -428,7 +428,7 @@ def test_a_backend_is_not_asked_about(asked, authorizer):
     assert authorizer.about() == []
 
 
-def test_when_it_is_down_the_command_is_not_done(asked, authorizer):
+def test_commands_have_no_effect_while_the_authorizer_is_down(asked, authorizer):
     witness = asked.ws().join("x")
     authorizer.on(500, "broadcast")
     asked.ws().say(command("broadcast", "x", '"no"')).is_closed(1013)
@@ -436,7 +436,7 @@ def test_when_it_is_down_the_command_is_not_done(asked, authorizer):
     witness.hears("1")
 
 
-def test_commands_behind_one_that_closed_are_not_done(asked, authorizer):
+def test_commands_behind_one_that_closed_have_no_effect(asked, authorizer):
     witness = asked.ws().join("x")
     authorizer.on(500, "join")
     ws = asked.ws()
@@ -447,7 +447,7 @@ def test_commands_behind_one_that_closed_are_not_done(asked, authorizer):
     assert len(authorizer.about("broadcast")) == 1
 
 
-def test_an_empty_url_is_no_authorizer(serve):
+def test_an_empty_url_means_no_authorizer(serve):
     serve("--authorizer-url", "").ws().join("x")
     serve("--authorizer-url=").ws().join("x")
 
@@ -471,8 +471,8 @@ def test_one_question_at_a_time_in_order(asked, authorizer):
         assert ("ok" in answer) == (i % 2 == 0)
 
 
-def test_nothing_overtakes_a_question(asked, authorizer):
-    """What fails without a question waits for its turn, too."""
+def test_no_message_overtakes_a_question(asked, authorizer):
+    """Commands that fail without a question wait for their turn, too."""
     ws = asked.ws()
     authorizer.hold("join")
     ws.send(text(command("join", "x", id=1)) + text("nonsense") + text(command("connect", "x", id=3)))
@@ -484,7 +484,7 @@ def test_nothing_overtakes_a_question(asked, authorizer):
     assert_error(ws.answer(), "unknown_command", 3)
 
 
-def test_others_never_wait(asked, authorizer):
+def test_other_connections_never_wait(asked, authorizer):
     other = asked.ws().join("other")
     ws = asked.ws()
     authorizer.hold(channel="slow")
@@ -497,7 +497,7 @@ def test_others_never_wait(asked, authorizer):
     assert ws.answer() == {"id": 1, "ok": True}
 
 
-def test_others_are_served_while_every_worker_waits(serve, authorizer):
+def test_other_connections_are_served_while_every_worker_waits(serve, authorizer):
     server = serve("--authorizer-workers", "1", auth=authorizer)
     member, ws = server.ws().join("x"), server.ws()
     authorizer.hold(channel="slow")
@@ -510,7 +510,7 @@ def test_others_are_served_while_every_worker_waits(serve, authorizer):
     is_error(server.call("GET", "/ws"), 426)
 
 
-def test_a_member_is_told_while_its_own_question_is_open(asked, authorizer):
+def test_a_member_hears_messages_while_its_own_question_is_open(asked, authorizer):
     ws = asked.ws().join("x")
     authorizer.hold("leave")
     ws.say(command("leave", "x", id=1))
@@ -521,7 +521,7 @@ def test_a_member_is_told_while_its_own_question_is_open(asked, authorizer):
     assert ws.answer() == {"id": 1, "ok": True}
 
 
-def test_pings_may_wait_but_are_answered(asked, authorizer):
+def test_pings_during_a_question_are_answered(asked, authorizer):
     ws = asked.ws()
     authorizer.hold("join")
     ws.say(command("join", "x", id=1))
@@ -534,7 +534,7 @@ def test_pings_may_wait_but_are_answered(asked, authorizer):
 
 @pytest.mark.parametrize("end", ["close", "half_close", "close frame"])
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_client_that_broadcasts_and_hangs_up_at_once_is_heard(asked, authorizer, end, count):
+def test_a_broadcast_is_published_though_the_client_hangs_up_at_once(asked, authorizer, end, count):
     witness = asked.ws().join("x")
     authorizer.hold("broadcast")
     ws = asked.ws()
@@ -551,7 +551,7 @@ def test_a_client_that_broadcasts_and_hangs_up_at_once_is_heard(asked, authorize
         ws.stream.at_end()
 
 
-def test_a_hang_up_at_once_without_an_authorizer(plain):
+def test_a_broadcast_and_a_hang_up_at_once_without_an_authorizer(plain):
     channel = fresh()
     witness = plain.ws().join(channel)
     for i in range(30):
@@ -562,8 +562,8 @@ def test_a_hang_up_at_once_without_an_authorizer(plain):
         witness.hears(str(i))
 
 
-def test_a_verdict_that_comes_too_late_is_forgotten(serve, authorizer):
-    """The slot that the dead connection had may have a new tenant."""
+def test_a_late_verdict_is_ignored(serve, authorizer):
+    """The slot of the connection that has gone may belong to a new one."""
     server = serve("--max-connections", "100", auth=authorizer)
     for i in range(10):
         authorizer.hold("connect")
@@ -593,7 +593,7 @@ def test_a_late_verdict_on_a_join_does_not_make_a_member(asked, authorizer):
         new.is_quiet()
 
 
-# -- how it is asked
+# -- connections to the authorizer
 
 
 def test_connections_are_kept(serve, authorizer):
@@ -645,14 +645,14 @@ def test_a_connection_that_is_closed_after_each_answer(serve, authorizer, announ
         ws = server.ws()
         for i in range(10):
             if not announced:
-                # Or the end would still be on its way when the server looks, which nobody can see.
+                # Otherwise the end may still be in transit when the server takes the connection.
                 until(lambda: not authorizer.streams, "the authorizer has closed")
             ws.join(f"c{i}")
     assert len(authorizer.about()) == 22
 
 
 def test_a_question_that_may_have_been_read_is_never_asked_twice(serve, authorizer):
-    """On a connection that was used before, where a client would be tempted to try again."""
+    """Even on a connection that was used before, where HTTP clients often try again."""
     server = serve("--authorizer-workers", "1", auth=authorizer)
     for i in range(5):
         ws = server.ws().join("warm")
@@ -661,12 +661,12 @@ def test_a_question_that_may_have_been_read_is_never_asked_twice(serve, authoriz
         assert len(authorizer.about("broadcast")) == i + 1
 
 
-def test_an_interim_answer_is_no_answer(asked, authorizer):
+def test_an_interim_answer_is_skipped(asked, authorizer):
     authorizer.on(Reply(raw=b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), "connect")
     asked.ws()
 
 
-def test_workers_are_the_calls_in_flight(serve, authorizer):
+def test_authorizer_workers_limits_the_calls_in_flight(serve, authorizer):
     server = serve("--authorizer-workers", "3", auth=authorizer)
     authorizer.hold("connect")
     crowd = [server.knock() for _ in range(8)]
@@ -683,7 +683,7 @@ def test_workers_are_the_calls_in_flight(serve, authorizer):
         upgraded(stream, KEY)
 
 
-def test_a_full_queue_is_down(serve, authorizer):
+def test_questions_over_the_queue_are_unavailable(serve, authorizer):
     server = serve("--authorizer-workers", "1", "--authorizer-queue", "2", auth=authorizer)
     ws = server.ws()
     authorizer.hold("connect")
@@ -691,7 +691,7 @@ def test_a_full_queue_is_down(serve, authorizer):
     authorizer.asked(2)
     crowd = [server.knock() for _ in range(5)]
     refused = set()
-    # Two of them wait, the others are refused while those still wait; which, is not known from outside.
+    # Two of them wait, and the others are refused meanwhile. Which ones is not known from outside.
     while len(refused) < 3:
         ready, _, _ = select.select([s.sock for s in crowd if s not in refused], [], [], DEADLINE)
         assert ready, f"{len(refused)} of 5 refused, 3 were due"
@@ -707,7 +707,7 @@ def test_a_full_queue_is_down(serve, authorizer):
     assert len(authorizer.about("join")) == 0
 
 
-def test_a_slow_verdict_is_no_slow_handshake(serve, authorizer):
+def test_a_slow_verdict_does_not_count_for_the_handshake_timeout(serve, authorizer):
     """--handshake-timeout runs from accept to a complete request, not to the verdict."""
     server = serve("--handshake-timeout", "300ms", auth=authorizer)
     authorizer.hold("connect")
@@ -756,7 +756,7 @@ def test_https_trusts_ssl_cert_file(serve, secure, certificate):
     assert secure.connections == 1
 
 
-def test_https_does_not_trust_anybody(serve, secure):
+def test_https_refuses_an_untrusted_certificate(serve, secure):
     may_retry(serve(auth=secure).knock().response())
     assert secure.about() == []
 
@@ -767,7 +767,7 @@ def test_https_checks_the_name(serve, secure, certificate):
     assert secure.about() == []
 
 
-def test_the_gauge_of_waiting_questions_is_no_leak(serve, authorizer):
+def test_the_gauge_of_waiting_questions_goes_back(serve, authorizer):
     server = serve("--authorizer-workers", "1", "--authorizer-queue", "1", "--authorizer-timeout", "200ms", auth=authorizer)
     authorizer.hold("connect")
     for stream in [server.knock() for _ in range(6)]:
@@ -788,7 +788,7 @@ def test_clients_that_hang_up_do_not_delay_the_next_one(serve, authorizer, end):
     until(lambda: server.metric("wsify_authorizer_questions_waiting") == 11, "eleven questions wait")
     for stream in crowd:
         getattr(stream, end)()
-    until(lambda: server.metric("wsify_authorizer_questions_waiting") == 0, "nobody waits for an answer any more")
+    until(lambda: server.metric("wsify_authorizer_questions_waiting") == 0, "no question waits any more")
     authorizer.on(200, "connect")
     living = server.knock()
     until(lambda: server.metric("wsify_authorizer_questions_waiting") == 1, "the next one waits for the worker")
@@ -799,7 +799,7 @@ def test_clients_that_hang_up_do_not_delay_the_next_one(serve, authorizer, end):
 
 @pytest.mark.parametrize("end", ["close", "reset"])
 @pytest.mark.parametrize("flag", ["--max-connections", "--max-connections-per-ip"])
-def test_a_client_that_hangs_up_frees_its_place_at_once(serve, authorizer, end, flag):
+def test_a_client_that_hangs_up_no_longer_counts_at_once(serve, authorizer, end, flag):
     """Whether its question waits or is with a worker."""
     server = serve(flag, "2", "--authorizer-workers", "1", auth=authorizer)
     authorizer.hold("connect")
@@ -809,7 +809,7 @@ def test_a_client_that_hangs_up_frees_its_place_at_once(serve, authorizer, end, 
     assert not server.admits()
     for stream in pair:
         getattr(stream, end)()
-    until(lambda: server.metric('wsify_connections{kind="websocket"}'.replace("{", r"\{")) == 0, "their places are free")
+    until(lambda: server.metric('wsify_connections{kind="websocket"}'.replace("{", r"\{")) == 0, "they no longer count")
     authorizer.on(200, "connect")
     living = [server.knock(), server.knock()]
     until(lambda: server.metric("wsify_authorizer_questions_waiting") == 2, "both may ask")
@@ -818,7 +818,7 @@ def test_a_client_that_hangs_up_frees_its_place_at_once(serve, authorizer, end, 
         upgraded(stream, KEY)
 
 
-def test_a_client_that_is_reset_takes_its_command_back(serve, authorizer):
+def test_the_question_of_a_client_that_is_reset_is_withdrawn(serve, authorizer):
     server = serve("--authorizer-workers", "1", auth=authorizer)
     listener, busy, leaver = server.ws().join("x"), server.ws(), server.ws()
     authorizer.hold("join", "slow")
@@ -827,15 +827,15 @@ def test_a_client_that_is_reset_takes_its_command_back(serve, authorizer):
     leaver.say(command("broadcast", "x", 1))
     until(lambda: server.metric("wsify_authorizer_questions_waiting") == 1, "its question waits")
     leaver.stream.reset()
-    until(lambda: server.metric("wsify_authorizer_questions_waiting") == 0, "it is taken back")
+    until(lambda: server.metric("wsify_authorizer_questions_waiting") == 0, "it is withdrawn")
     held.release()
     busy.broadcast("x", "2")
     listener.hears("2")
     assert len(authorizer.about("broadcast")) == 1
 
 
-def test_a_client_that_closes_behind_its_message_is_heard_though_it_is_written_to(asked, authorizer):
-    """What is sent to a closed end is answered with a reset, too."""
+def test_a_message_is_handled_though_the_client_closed_behind_it_and_is_written_to(asked, authorizer):
+    """Bytes sent to a closed end lead to a reset, too."""
     listener, leaver = asked.ws().join("x"), asked.ws().join("x")
     authorizer.hold("broadcast")
     leaver.say(command("broadcast", "x", '"last words"'))
@@ -854,14 +854,14 @@ def test_a_question_waits_no_longer_than_a_call_may_take(serve, authorizer):
     crowd = [server.knock() for _ in range(8)]
     for stream in crowd:
         may_retry(stream.response())
-    assert len(authorizer.about("connect")) <= 2, "nearly all have waited in vain"
+    assert len(authorizer.about("connect")) <= 2, "nearly all have timed out"
 
 
-# -- what an answer may look like
+# -- forms of answers
 
 
 def test_a_408_on_a_kept_connection_is_asked_once_more(serve, authorizer):
-    """HAProxy says it on a connection that was idle; RFC 9110 15.5.9: nothing was read."""
+    """HAProxy sends it on a connection that was idle. RFC 9110 15.5.9: nothing was read."""
     server = serve("--authorizer-workers", "1", auth=authorizer)
     late = Reply(raw=b"HTTP/1.0 408 Request Time-out\r\nConnection: close\r\n\r\n", close=True)
     authorizer.on(lambda q: late if q.connection == 1 and len(authorizer.about()) > 1 else Reply(), None)
@@ -898,11 +898,11 @@ def test_heads_that_are_too_long_are_down(serve, authorizer, head):
     assert "not HTTP" in json.loads(server.logged("authorizer is down"))["reason"]
 
 
-# -- what it answered can be seen
+# -- answers in the log and in taps
 
 
 @pytest.mark.parametrize("status, kind", [(204, "2xx"), (302, "3xx"), (419, "4xx"), (401, "4xx"), (503, "5xx"), (700, "other")])
-def test_the_status_of_an_answer_shows(serve, authorizer, status, kind):
+def test_the_status_of_an_answer_is_in_the_log_and_in_taps(serve, authorizer, status, kind):
     server = serve("--log-level", "debug", auth=authorizer)
     look = server.dial().send(request("GET", "/tap"))
     until(lambda: b"event: tap" in look.buffer or not look.more(), "the tap is open")

@@ -1,4 +1,4 @@
-"""CONTRACT section 5: `POST /broadcast`, its key, and who may use the backend endpoints without one."""
+"""`POST /broadcast`, its key, and requests without one (docs/api.md#broadcast)."""
 
 import json
 import socket
@@ -17,7 +17,7 @@ def body(channel, content):
     return f'{{"channel":"{channel}","content":{content}}}'
 
 
-# -- what works
+# -- published
 
 
 @pytest.mark.parametrize("form", ['{{"channel":"{0}","content":{1}}}', '{{"channel":"{0}","args":{{"content":{1}}}}}',
@@ -43,14 +43,14 @@ def test_content_byte_for_byte(plain, content):
 
 
 @pytest.mark.parametrize("form", ['{{"channel":"{0}"}}', '{{"channel":"{0}","args":{{}}}}'])
-def test_no_content_is_null(plain, form):
+def test_a_missing_content_is_null(plain, form):
     channel = fresh()
     member = plain.ws().join(channel)
     assert plain.post(form.format(channel)).status == 201
     member.hears("null")
 
 
-def test_nobody_there(plain):
+def test_a_channel_without_members(plain):
     assert plain.publish(fresh(), "1").status == 201
 
 
@@ -70,7 +70,7 @@ def test_content_types(plain, type):
     assert plain.post(SOME, type=type).status == 201
 
 
-def test_in_order_behind_what_was_published_before(plain):
+def test_posts_and_clients_messages_keep_their_order(plain):
     channel = fresh()
     members = [plain.ws().join(channel) for _ in range(3)]
     sender = plain.ws()
@@ -111,7 +111,7 @@ def test_pipelined_good_and_bad(plain):
     member.hears("1", "1").is_quiet()
 
 
-def test_a_201_is_as_empty_as_it_says(plain):
+def test_a_201_has_an_empty_body(plain):
     stream = plain.dial().send(request("POST", "/broadcast", [JSON], SOME) * 2)
     for _ in range(2):
         response = stream.response()
@@ -126,7 +126,7 @@ def test_a_member_that_leaves_meanwhile(plain):
         assert plain.publish(channel, "1").status == 201
 
 
-# -- the table
+# -- errors
 
 
 @pytest.mark.parametrize(
@@ -291,11 +291,11 @@ def test_the_key(locked, path, query, headers, allowed):
 
 @pytest.mark.parametrize("headers", [[("X-Forwarded-For", "203.0.113.9")], [("Forwarded", "for=203.0.113.9")], [("X-Real-IP", "203.0.113.9")],
                                      [("Origin", "https://a.example")]])
-def test_with_a_key_it_does_not_matter_who_asks(locked, headers):
+def test_with_a_key_requests_from_anywhere_are_allowed(locked, headers):
     assert locked.call("POST", f"/broadcast?key={QUOTED}", [*headers, JSON], SOME).status == 201
 
 
-def test_a_wrong_key_is_told_nothing_else(locked):
+def test_a_wrong_key_is_403_for_any_body(locked):
     for headers, sent in [
         ([("Content-Type", "text/plain")], SOME),
         ([], SOME),
@@ -364,7 +364,7 @@ def test_a_proxy_or_a_browser_is_not_loopback(plain, headers):
 
 
 def test_without_a_key_any_key_will_do(plain):
-    """v3's backends that send one are heard on loopback."""
+    """v3's backends that send one may publish on loopback."""
     assert plain.post(SOME, target="/broadcast?key=whatever").status == 201
     assert plain.post(SOME, headers=[("Authorization", "Bearer whatever")]).status == 201
 
@@ -376,7 +376,7 @@ def test_all_of_loopback_is_loopback(plain):
 
 
 def own_address():
-    """An address of this machine that is not loopback's; nothing is sent to find it."""
+    """An address of this machine that is not loopback. No packet is sent to find it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))
@@ -414,7 +414,7 @@ def test_loopback_on_a_dual_stack_socket_is_loopback(serve):
         assert stream.send(request("POST", "/broadcast", [JSON], SOME)).response().status == 201
 
 
-def test_a_broadcast_of_a_client_and_of_a_backend_meet(plain):
+def test_members_hear_broadcasts_of_clients_and_backends(plain):
     channel = fresh()
     member = plain.ws().join(channel)
     member.say(command("broadcast", channel, "1")).hears("1")

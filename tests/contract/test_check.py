@@ -1,4 +1,4 @@
-"""`wsify --check`: what a start needs is tried, and told in plain words, without serving anybody."""
+"""`wsify --check` tries everything that a start needs, and prints the results (docs/operating.md#checking)."""
 
 import socket
 
@@ -39,7 +39,7 @@ def test_the_authorizer_is_asked_about_a_made_up_client(authorizer):
     assert question.peer["query"] == {} and question.peer["id"]
 
 
-def test_nobody_else_is_a_probe(asked, authorizer):
+def test_clients_cannot_pass_for_the_checks_client(asked, authorizer):
     asked.ws().join("a")
     assert all(question.header("X-Wsify-Probe") is None for question in authorizer.asked(2))
 
@@ -52,7 +52,7 @@ def test_a_no_is_an_answer_and_500_is_not(authorizer, status, right):
     assert line(lines, "the authorizer").startswith("ok " if right else "BAD"), lines
 
 
-def test_what_is_wrong_is_named_and_no_secret_shown():
+def test_faults_are_named_and_no_secret_is_shown():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         in_use = f"127.0.0.1:{taken.getsockname()[1]}"
         status, lines = check(
@@ -72,7 +72,7 @@ def test_a_value_that_cannot_be_used_is_status_2():
     assert (status, out) == (2, "") and "max-channels" in err
 
 
-def test_it_leaves_nothing_behind(tmp_path, serve):
+def test_a_check_leaves_no_socket_file_and_disturbs_no_server(tmp_path, serve):
     path = tmp_path / "wsify.sock"
     status, lines = check("--listen-addr", f"unix:{path}", env={"WSIFY_CHECK": "false"})
     assert status == 0 and not path.exists(), lines

@@ -1,4 +1,4 @@
-"""CONTRACT section 4: what a client says and hears, and what fails."""
+"""Commands of clients and their answers (docs/protocol.md#commands)."""
 
 import json
 import threading
@@ -18,7 +18,7 @@ def test_every_member_gets_a_broadcast(plain):
         member.hears('{"any":"JSON"}').is_quiet()
 
 
-def test_the_sender_gets_it_too_if_it_is_a_member(plain):
+def test_a_sender_that_is_a_member_hears_its_own_broadcast(plain):
     channel = fresh()
     ws = plain.ws().join(channel)
     ws.say(command("broadcast", channel, '"me"')).hears('"me"').is_quiet()
@@ -42,7 +42,7 @@ def test_success_without_id_is_silent(plain):
     ws.say(command("join", channel)).say(command("leave", channel)).say(command("broadcast", channel, "1")).is_quiet()
 
 
-def test_others_channels_are_not_heard(plain):
+def test_messages_of_other_channels_are_not_heard(plain):
     mine, other = fresh(), fresh()
     ws, stranger = plain.ws().join(mine), plain.ws().join(other)
     stranger.say(command("broadcast", other, "1")).hears("1")
@@ -69,7 +69,7 @@ def test_joining_twice_is_joining_once(plain):
     ws.is_quiet()
 
 
-def test_leave_is_no_more(plain):
+def test_after_a_leave_nothing_is_heard(plain):
     channel = fresh()
     ws, witness = plain.ws().join(channel), plain.ws().join(channel)
     plain.publish(channel, "1")
@@ -79,7 +79,7 @@ def test_leave_is_no_more(plain):
     ws.is_quiet()
 
 
-def test_leaving_where_one_is_not_does_nothing(plain):
+def test_leaving_a_channel_without_membership_does_nothing(plain):
     channel, mine = fresh(), fresh()
     ws = plain.ws().join(mine)
     ws.leave(channel).leave(channel).join(channel).leave(channel).leave(channel)
@@ -107,7 +107,7 @@ def test_a_hang_up_leaves_every_channel(plain):
         witness.hears(f"{i}")
 
 
-def test_a_pipelined_life(plain):
+def test_pipelined_commands(plain):
     channel = fresh()
     ws = plain.ws()
     ws.send(b"".join(text(m) for m in [
@@ -233,7 +233,7 @@ def test_a_name_is_trimmed(plain, name):
 
 
 @pytest.mark.parametrize("name", ["\u200b{}", "{}\ufeff", "{}\u180e", "\u0000{}", "a b {}", "\u001c{}"])
-def test_what_is_no_white_space_is_kept(plain, name):
+def test_characters_that_are_no_white_space_are_kept(plain, name):
     """U+200B, U+FEFF, U+180E and U+001C do not have the property White_Space."""
     channel = fresh()
     ws = plain.ws().join(name.format(channel))
@@ -275,7 +275,7 @@ def test_a_name_has_at_most_255_bytes(plain):
     ws.is_quiet()
 
 
-def test_a_name_is_measured_when_it_is_unescaped(plain):
+def test_the_length_of_a_name_is_that_of_its_unescaped_form(plain):
     ws = plain.ws()
     name = "\\u0041" * 255
     assert ws.ask(f'{{"command":"join","args":{{"channel":"{name}"}},"id":1}}') == {"id": 1, "ok": True}
@@ -283,7 +283,7 @@ def test_a_name_is_measured_when_it_is_unescaped(plain):
 
 
 @pytest.mark.parametrize("name", ['"', "\\", "a\"b\\c/d", "\u0001", "\n.\n", "\u007f", "\u2028x", "é", "😀", "</script>", "\u0000"])
-def test_a_name_comes_back_as_json(plain, name):
+def test_a_name_is_escaped_as_json_in_messages(plain, name):
     channel = fresh() + name + "."
     v1 = plain.ws(protocols="wsify.v1").join(channel)
     v1.say(command("broadcast", channel, "1.0"))
@@ -329,7 +329,7 @@ def test_all_members_hear_the_same_order(plain):
 
 
 def test_members_that_come_and_go_miss_nothing_in_between(plain):
-    """A member hears a run without gaps, from its join to its leave, while somebody else never stops talking."""
+    """A member hears a run without gaps from its join to its leave, while another client keeps broadcasting."""
     channel = fresh()
     over = threading.Event()
     steady = plain.ws().join(channel)
@@ -371,7 +371,7 @@ def test_members_that_come_and_go_miss_nothing_in_between(plain):
      '"\\"\\\\"', '"\\u0000"', '"null"'],
 )
 @pytest.mark.parametrize("which", ["join", "leave", "broadcast", "unknown"])
-def test_an_id_comes_back(plain, id, which):
+def test_an_answer_has_the_id_of_its_command(plain, id, which):
     ws = plain.ws()
     ws.say(f'{{"id":{id},"command":"{which}","args":{{"channel":"{fresh()}"}}}}')
     heard = ws.hear()
@@ -385,12 +385,12 @@ def test_an_id_comes_back(plain, id, which):
         assert heard.startswith(f'{{"id":{id},'), "numbers keep every digit"
 
 
-def test_the_answer_as_the_contract_writes_it(plain):
+def test_the_answer_byte_for_byte(plain):
     ws = plain.ws()
     ws.say(command("join", fresh(), id=7)).hears('{"id":7,"ok":true}')
 
 
-def test_id_null_is_no_id(plain):
+def test_id_null_counts_as_no_id(plain):
     channel = fresh()
     ws = plain.ws().say(f'{{"command":"join","args":{{"channel":"{channel}"}},"id":null}}').is_quiet()
     answer = ws.ask({"command": "nothing", "id": None})
@@ -407,7 +407,7 @@ def test_an_id_of_another_type(plain, id):
     ws.is_quiet()
 
 
-def test_an_answer_comes_when_it_has_taken_effect(plain):
+def test_a_command_is_answered_when_it_has_taken_effect(plain):
     channel = fresh()
     ws = plain.ws()
     for i in range(50):
@@ -425,7 +425,7 @@ def test_answers_come_in_order(plain):
     assert [ws.answer()["id"] for _ in range(600)] == list(range(600))
 
 
-# -- what fails
+# -- errors
 
 
 BAD = [
@@ -462,7 +462,7 @@ def test_bad_message(plain, number):
     ws.is_quiet().join(fresh())
 
 
-def test_binary_that_is_no_utf8_is_no_json(plain):
+def test_binary_that_is_not_utf8_is_a_bad_message(plain):
     ws = plain.ws()
     ws.send(frame(BINARY, b'{"command":"join","args":{"channel":"\xff"}}'))
     assert_error(ws.answer(), "bad_message")
@@ -491,7 +491,7 @@ def test_unknown_command_without_args(plain):
 
 
 def test_no_command(plain):
-    """Either is a fair name for it; it must have one."""
+    """Either code fits."""
     ws = plain.ws()
     for message in ["{}", '{"args":{"channel":"x"},"id":1}', '{"Command":"join","args":{"channel":"x"}}', '{"COMMAND":"join"}']:
         answer = ws.ask(message)
@@ -526,7 +526,7 @@ def test_too_many_channels(serve):
     server.ws().join("x", "y", "z"), "the limit is one connection's"
 
 
-def test_too_many_channels_asks_nobody(serve, authorizer):
+def test_a_join_over_max_channels_is_not_asked_about(serve, authorizer):
     ws = serve("--max-channels", "1", auth=authorizer).ws().join("a")
     ws.fails(command("join", "b", id=1), "too_many_channels", 1)
     assert len(authorizer.about("join")) == 1
@@ -541,7 +541,7 @@ def test_a_thousand_channels_by_default(plain):
     ws.fails(command("join", stem, id="more"), "too_many_channels", "more")
 
 
-def test_nothing_that_is_bad_reaches_the_authorizer(asked, authorizer):
+def test_invalid_commands_are_not_asked_about(asked, authorizer):
     ws = asked.ws()
     for message in BAD:
         assert ws.ask(message)["error"]["code"] == "bad_message"
@@ -552,7 +552,7 @@ def test_nothing_that_is_bad_reaches_the_authorizer(asked, authorizer):
     assert [q.command for q in authorizer.about()] == ["connect", "join"]
 
 
-def test_an_error_says_what_it_is_about(asked, authorizer):
+def test_an_error_has_its_command_and_channel(asked, authorizer):
     authorizer.on(403, channel="hello")
     ws = asked.ws()
     for which in ("join", "leave", "broadcast"):
@@ -605,7 +605,7 @@ def test_a_fragmented_message_has_the_same_limit(serve):
     ws.is_closed(1009)
 
 
-def test_too_big_is_known_before_it_has_come(serve):
+def test_a_message_that_is_too_big_is_refused_by_its_header(serve):
     server = serve("--max-message-size", "1000")
     server.ws().send(frame(TEXT, declared=1001)).is_closed(1009)
     ws = server.ws().send(frame(TEXT, b"x" * 600, fin=False))

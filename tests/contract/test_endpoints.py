@@ -1,4 +1,4 @@
-"""CONTRACT section 3: endpoints and HTTP itself, `GET /ws` apart."""
+"""Endpoints and HTTP (docs/api.md#endpoints, docs/api.md#http). `GET /ws` is in test_upgrade.py."""
 
 import json
 import re
@@ -180,7 +180,7 @@ def test_metrics_count_connections(serve):
     assert len(held) == server.metric(r"^\w*connections(\{.*websocket.*\})?$")
 
 
-# -- HTTP/1.1 as RFC 9112 has it
+# -- HTTP/1.1 (RFC 9112)
 
 
 def test_keep_alive(plain):
@@ -353,8 +353,8 @@ def test_expect_with_the_body_at_once(plain):
         ("/broadcast", [JSON, ("Origin", "https://a.example")], 403),
     ],
 )
-def test_a_body_that_will_be_refused_may_be_refused_unseen(plain, target, headers, status):
-    """Either 100 and the answer after the body, or the answer at once; never silence."""
+def test_a_body_may_be_refused_before_it_is_sent(plain, target, headers, status):
+    """Either 100 and the answer after the body, or the answer at once."""
     stream = plain.dial().send(request("POST", target, [*headers, ("Expect", "100-continue"), ("Content-Length", "5")]))
     response = stream.response()
     if response.status == 100:
@@ -376,7 +376,7 @@ def test_http_1_0_gets_no_interim_answer(plain):
     assert stream.response().status == 201
 
 
-# -- what is malformed
+# -- malformed requests
 
 
 POST = "POST /broadcast HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
@@ -434,7 +434,7 @@ def test_malformed_is_400_and_the_end(plain, what, arrival):
     stream = plain.dial()
     bad = MALFORMED[what].encode("latin-1")
     if arrival == "whole":
-        # A good request first, and one behind that must not be heard.
+        # A good request comes first. The request behind must not be answered.
         stream.send(request("GET", "/health") + bad + request("GET", "/health"))
         assert stream.response().status == 200
     else:
@@ -444,7 +444,7 @@ def test_malformed_is_400_and_the_end(plain, what, arrival):
             pass
     response = stream.response()
     if what == "a length beyond 64 bits" and response.status == 413:
-        is_error(response, 413)  # a number all the same, and a great one
+        is_error(response, 413)  # a valid number, but too large
     else:
         is_error(response, 400)
     assert response.closes()
@@ -472,7 +472,7 @@ def test_another_version(plain, version):
 
 
 def test_lengths_that_agree_may_pass(plain):
-    """RFC 9112 6.3 lets a server take them as one, or refuse them; it must not read two bodies."""
+    """RFC 9112 6.3: a server may take them as one or refuse them. It must not read two bodies."""
     length = f"Content-Length: {len(BODY)}\r\n"
     stream = plain.dial().send((POST + length + length + "\r\n").encode() + BODY + request("GET", "/health"))
     response = stream.response()
@@ -526,7 +526,7 @@ def test_a_head_without_an_end(plain):
     is_error(stream.response(), 431)
 
 
-def test_an_endless_head_is_answered_although_more_comes(plain):
+def test_an_endless_head_is_answered_though_the_client_keeps_sending(plain):
     stream = plain.dial().pour(request("GET", "/health")[:-2] + b"X-Pad: " + b"p" * 3_000_000)
     is_error(stream.response(), 431)
     stream.at_end()
@@ -582,24 +582,24 @@ def test_not_http(plain, data):
     stream.at_end()
 
 
-# -- no answer is lost to a reset
+# -- answers are not lost to a reset
 
 
-def test_an_answer_reaches_a_client_that_goes_on_sending(plain):
-    """The whole of a 3 MB body is sent before the answer is looked at."""
+def test_an_answer_reaches_a_client_that_keeps_sending(plain):
+    """The whole 3 MB body is sent before the answer is read."""
     body = b"x" * 3_000_000
     stream = plain.dial().pour(request("POST", "/broadcast", [JSON], body))
     is_error(stream.response(), 413)
     stream.at_end()
 
 
-def test_a_bad_request_is_answered_although_more_comes(plain):
+def test_a_bad_request_is_answered_though_the_client_keeps_sending(plain):
     stream = plain.dial().pour(b"nonsense\r\n\r\n" + b"x" * 1_000_000)
     is_error(stream.response(), 400)
     stream.at_end()
 
 
-def test_an_answer_reaches_a_client_that_has_said_all(plain):
+def test_an_answer_reaches_a_client_that_has_ended_its_stream(plain):
     stream = plain.dial().send(MALFORMED["no host"].encode()).half_close()
     is_error(stream.response(), 400)
     stream.at_end()

@@ -1,5 +1,5 @@
-"""CONTRACT section 9, where something around the server is broken: no descriptors, an authorizer that is no help, a clock
-that leaps, a full disk, peers that vanish at the worst moment. What is measured here is measured generously."""
+"""Faults around the server: no descriptors, a broken authorizer, a clock that jumps, a full disk, peers that vanish
+(docs/limits.md). Measured bounds are generous."""
 
 import glob
 import os
@@ -27,7 +27,7 @@ JSON = ("Content-Type", "application/json")
     ids=["silent", "a byte", "no body", "kept alive", "upgrades"],
 )
 def test_health_is_answered_at_the_fd_limit(serve, first):
-    """Whoever holds the descriptors: those who have no request make way."""
+    """Connections without a request are evicted, whatever holds the other descriptors."""
     server = serve("--handshake-timeout", "5m", files=64)
     crowd = [server.dial().send(first) for _ in range(150)]
     assert server.call("GET", "/health").status == 200
@@ -35,7 +35,7 @@ def test_health_is_answered_at_the_fd_limit(serve, first):
     assert crowd
 
 
-def test_who_makes_way_is_told(serve):
+def test_an_evicted_connection_gets_503(serve):
     server = serve("--handshake-timeout", "5m", files=64)
     oldest = server.dial()
     ws = server.ws().join("x")
@@ -49,7 +49,7 @@ def test_who_makes_way_is_told(serve):
 
 
 def test_websockets_at_the_fd_limit_are_left_alone(serve):
-    """--max-connections is no more than there are descriptors for, so that there is always room for a probe."""
+    """--max-connections is capped by the number of descriptors, so there is always room for a probe."""
     server = serve("--max-connections", "1000", files=64)
     crowd = []
     while len(crowd) < 64:
@@ -67,14 +67,14 @@ def test_websockets_at_the_fd_limit_are_left_alone(serve):
     assert silent
 
 
-def test_a_free_place_is_taken_at_once(serve):
+def test_a_free_descriptor_is_used_at_once(serve):
     server = serve("--handshake-timeout", "5m", files=64)
     held = []
     while (stream := server.knock()).response().status == 101:
         held.append(stream)
     for _ in range(10):
         held.pop().close()
-        until(server.admits, "a place that became free is taken", 2)
+        until(server.admits, "a free descriptor is used", 2)
         held.append(server.knock())
         assert held[-1].response().status == 101
 
@@ -94,7 +94,7 @@ ENDLESS = {
 
 @pytest.mark.parametrize("what", ENDLESS)
 def test_an_authorizer_that_does_not_end(serve, authorizer, what):
-    """One answer or another in time; neither memory nor a worker is lost to it."""
+    """The client gets an answer in time, and neither memory nor a worker is lost."""
     server = serve("--authorizer-timeout", "1s", "--authorizer-workers", "2", auth=authorizer)
     begin, more = ENDLESS[what]
     authorizer.on(Reply(raw=begin + more * 5000, close=True), "connect")
@@ -108,7 +108,7 @@ def test_an_authorizer_that_does_not_end(serve, authorizer, what):
 
 
 def test_an_authorizer_that_does_not_accept(serve):
-    """Its kernel takes connections, and nobody reads them."""
+    """Its kernel accepts connections, and no process reads from them."""
     with socket.create_server(("127.0.0.1", 0), backlog=1) as deaf:
         server = serve("--authorizer-timeout", "300ms", auth=f"http://127.0.0.1:{deaf.getsockname()[1]}/")
         crowd = [server.knock() for _ in range(20)]
@@ -165,7 +165,7 @@ def test_a_flickering_authorizer_does_not_flood_the_log(serve, authorizer):
 MOMENTS = {
     "accepted": b"",
     "within the request": upgrade()[:50],
-    "a request that nobody has read": request("GET", "/metrics") * 50,
+    "a request that the server has not read": request("GET", "/metrics") * 50,
     "within a body": request("POST", "/broadcast", [JSON, ("Content-Length", "100")], length=False) + b'{"channel":',
     "the question open": upgrade("/ws?held=1"),
     "upgraded": upgrade(),
@@ -194,12 +194,12 @@ def test_a_reset_at_every_moment(serve, authorizer, moment):
         witness.hears('"' + "x" * 1000 + '"')
     for question in authorizer.about():
         question.release()
-    until(lambda: server.metric("wsify_memberships") == 1, "nothing is left of those who went")
-    until(lambda: server.metric('wsify_connections{kind="websocket"}') == 1, "nobody is left")
+    until(lambda: server.metric("wsify_memberships") == 1, "the other memberships have ended")
+    until(lambda: server.metric('wsify_connections{kind="websocket"}') == 1, "one WebSocket is left")
     witness.is_quiet()
 
 
-def test_a_thousand_leave_at_once(serve):
+def test_a_thousand_clients_leave_at_once(serve):
     server = serve()
     standing = server.ws().join("x")
     crowd = []
@@ -213,14 +213,14 @@ def test_a_thousand_leave_at_once(serve):
             began = time.monotonic()
             standing.ping()
             assert time.monotonic() - began < 2
-    until(lambda: server.metric("wsify_memberships") == 1, "everybody has left")
+    until(lambda: server.metric("wsify_memberships") == 1, "one membership is left")
 
 
 # -- clocks
 
 
-def test_the_wall_clock_may_leap(serve, tmp_path):
-    """Nothing but the log and the Date header goes by it."""
+def test_the_wall_clock_may_jump(serve, tmp_path):
+    """Only the log and the Date header use it."""
     libraries = glob.glob("/usr/lib/*/faketime/libfaketime.so.1") or absent("libfaketime is not installed (Debian: apt-get install faketime)")
     time_file = tmp_path / "time"
     time_file.write_text("+0")
@@ -236,7 +236,7 @@ def test_the_wall_clock_may_leap(serve, tmp_path):
         if year:
             until(lambda: year in server.call("GET", "/health").header("Date"), "the date follows")
         ws.is_quiet()
-    # Deadlines are kept: neither at once nor never.
+    # Deadlines neither fire at once nor never.
     is_error(slow.response(), 408)
     assert ws.next_frame().opcode == PING, "pings go on"
     ws.send(frame(PONG))
@@ -263,8 +263,8 @@ def test_a_full_disk_under_the_log(serve):
         os.close(full)
 
 
-def test_idle_is_idle(serve, authorizer):
-    """Nothing wakes a server on which nothing happens, whatever happened before."""
+def test_an_idle_server_uses_no_cpu(serve, authorizer):
+    """Without events nothing wakes the server, whatever happened before."""
     server = serve(auth=authorizer)
     ws = server.ws().join("x")
     ws.leaves()

@@ -1,4 +1,4 @@
-"""CONTRACT sections 4 and 9: frames, fragments, control frames, closing, as RFC 6455 has them."""
+"""Frames, fragments, control frames and closing (RFC 6455; docs/protocol.md#closing, docs/protocol.md#violations)."""
 
 import struct
 
@@ -32,7 +32,7 @@ def test_fragments(plain, kind, cuts, arrival):
 def test_control_frames_between_fragments(plain, arrival):
     ws = plain.ws()
     data = (
-        frame(TEXT, JOIN[:3], fin=False) + frame(PING, b"one") + frame(PONG, b"nobody asked") + frame(CONTINUATION, JOIN[3:9], fin=False)
+        frame(TEXT, JOIN[:3], fin=False) + frame(PING, b"one") + frame(PONG, b"unsolicited") + frame(CONTINUATION, JOIN[3:9], fin=False)
         + frame(PING, b"two") + frame(CONTINUATION, JOIN[9:])
     )
     ws.stream.drip(data) if arrival == "drip" else ws.send(data)
@@ -42,7 +42,7 @@ def test_control_frames_between_fragments(plain, arrival):
     assert ws.answer() == OK
 
 
-def test_a_pong_between_fragments_comes_before_the_message_is_whole(plain):
+def test_a_ping_between_fragments_is_answered_before_the_message_is_complete(plain):
     ws = plain.ws().send(frame(TEXT, JOIN[:3], fin=False)).ping(b"now")
     ws.send(frame(CONTINUATION, JOIN[3:]))
     assert ws.answer() == OK
@@ -77,11 +77,11 @@ def test_many_pings_at_once(plain):
     answers = [ws.next_frame().payload for _ in range(1)]
     while answers[-1] != b"499":
         answers.append(ws.next_frame().payload)
-    # RFC 6455 5.5.3: an answer to the latest ping alone would do.
+    # RFC 6455 5.5.3: a pong for the latest ping would be enough.
     assert answers == sorted(answers, key=int)
 
 
-def test_pongs_nobody_asked_for(plain):
+def test_unsolicited_pongs(plain):
     plain.ws().send(frame(PONG) + frame(PONG, b"x" * 125)).is_quiet()
 
 
@@ -91,7 +91,7 @@ def test_any_masking_key(plain, key):
     assert ws.answer() == OK
 
 
-# -- what breaks RFC 6455
+# -- violations of RFC 6455
 
 
 def header(first, second, rest=b""):
@@ -182,8 +182,8 @@ def test_a_broken_frame_is_1002(plain, what, arrival):
      header(0x81, 0xFE, b"\0\x7d"), header(0x81, 0xFF, struct.pack("!Q", 65535))],
     ids=["opcode", "rsv", "unmasked", "fragmented ping", "long ping", "continuation", "16 bits", "64 bits"],
 )
-def test_a_broken_frame_is_known_by_its_header(plain, head):
-    """A judge that waits for a payload which may never come holds the connection for nothing."""
+def test_a_broken_frame_is_refused_by_its_header(plain, head):
+    """The payload may never come, so the server must not wait for it."""
     plain.ws().send(head).is_closed(1002)
 
 
@@ -197,7 +197,7 @@ def test_a_declared_length_that_is_too_much_for_a_continuation(plain):
     plain.ws().send(frame(TEXT, b"{", fin=False) + frame(CONTINUATION, declared=(1 << 64) - 1)).is_closed(1009)
 
 
-def test_no_memory_is_taken_for_what_has_not_arrived(serve):
+def test_no_memory_is_allocated_for_payload_that_has_not_arrived(serve):
     server = serve()
     server.ws().join("warm").is_quiet()
     before = server.memory()
@@ -273,7 +273,7 @@ def test_characters_cut_by_fragments_and_by_arrivals(plain):
     ws.hears(content)
 
 
-def test_a_ping_is_no_text(plain):
+def test_a_ping_may_have_any_bytes(plain):
     plain.ws().ping(b"\xff\xfe\x80")
 
 
@@ -314,7 +314,7 @@ def test_a_close_between_fragments(plain):
     plain.ws().send(frame(TEXT, b"{", fin=False)).leaves(1000)
 
 
-def test_commands_before_a_close_are_done_and_those_behind_are_not(plain):
+def test_commands_before_a_close_have_effect_and_those_behind_do_not(plain):
     channel = fresh()
     witness = plain.ws().join(channel)
     ws = plain.ws()
@@ -326,7 +326,7 @@ def test_commands_before_a_close_are_done_and_those_behind_are_not(plain):
 
 
 def test_the_server_hangs_up_first(plain):
-    """RFC 6455 7.1.1: it is the server that closes the connection."""
+    """RFC 6455 7.1.1: the server closes the TCP connection first."""
     ws = plain.ws().send(closing(1000))
     assert ws.close_frame()[0] == 1000
     ws.stream.at_end()
@@ -358,8 +358,8 @@ def test_a_hang_up_within_a_frame(plain):
     plain.ws().is_quiet()
 
 
-def test_a_client_that_does_not_answer_a_close_is_let_go(plain):
-    """RFC 6455 7.1.7: after the close the server may hang up; it must not wait for ever."""
+def test_a_client_that_does_not_answer_a_close_is_disconnected(plain):
+    """RFC 6455 7.1.7: after its close frame the server may hang up. It must not wait for ever."""
     ws = plain.ws().send(frame(3))
     assert ws.close_frame()[0] == 1002
     ws.stream.at_end()
@@ -368,7 +368,7 @@ def test_a_client_that_does_not_answer_a_close_is_let_go(plain):
 # -- silence
 
 
-def test_a_silent_client_is_pinged_and_then_let_go(serve):
+def test_a_silent_client_is_pinged_and_then_disconnected(serve):
     ws = serve("--ping-interval", "300ms").ws()
     ws.answers_pings = False
     got = ws.next_frame()
@@ -400,8 +400,8 @@ def test_any_byte_keeps_a_client(serve):
     assert ws.answer() == OK
 
 
-def test_a_talker_needs_no_ping(serve):
-    """What it hears is no sign of life of its own; a member that only listens is pinged, a talker is not."""
+def test_a_client_that_sends_is_not_pinged(serve):
+    """Only received bytes count: a member that only listens is pinged, a client that sends is not."""
     server = serve("--ping-interval", "1s")
     listener, talker = server.ws().join("talk"), server.ws()
     while not listener.pings:
@@ -410,8 +410,8 @@ def test_a_talker_needs_no_ping(serve):
     assert talker.pings == 0
 
 
-def test_a_pending_verdict_is_no_silence(serve, authorizer):
-    """While a question is open the server does not read, so it cannot know whether the client is there."""
+def test_a_client_with_a_pending_verdict_is_not_silent(serve, authorizer):
+    """The server does not read during a question, so it cannot know whether the client is alive."""
     server = serve("--ping-interval", "200ms", auth=authorizer)
     clock, ws = server.ws(), server.ws()
     authorizer.hold("join")
@@ -425,24 +425,24 @@ def test_a_pending_verdict_is_no_silence(serve, authorizer):
 
 
 def tick(clock):
-    """Waits for one ping of the server's, as a measure of its time, and answers it."""
+    """Waits for one ping of the server, to measure its interval, and answers it."""
     got = clock.next_frame()
     assert got.opcode == PING
     clock.send(frame(PONG, got.payload))
 
 
-def test_zero_is_never(serve):
-    """That it is not "at once", at any rate."""
+def test_a_ping_interval_of_zero_means_no_pings(serve):
+    """At least it does not mean "at once"."""
     ws = serve("--ping-interval", "0").ws()
     for _ in range(100):
         ws.is_quiet()
     assert ws.pings == 0
 
 
-# -- the slow reader (section 9 has more)
+# -- slow readers (test_hostile.py has more)
 
 
-def test_what_comes_to_an_empty_queue_is_always_taken(serve):
+def test_an_empty_queue_takes_any_message(serve):
     server = serve("--max-queue-size", "1KiB")
     ws = server.ws(rcvbuf=4096).join("big")
     content = "1" * 900_000
@@ -460,8 +460,8 @@ def test_a_frame_in_the_longest_form_is_read(plain):
         assert len(ws.hear()) == 65402
 
 
-def test_closing_is_no_leak(serve):
-    """The server's own count of connections comes back to zero."""
+def test_closed_connections_are_not_leaked(serve):
+    """The gauge of connections goes back to 0."""
     server = serve()
     for ending in ("leaves", "hang_up", "reset"):
         for _ in range(20):

@@ -1,4 +1,4 @@
-"""CONTRACT section 10: a v3 party works unchanged, and what was mended stays so."""
+"""Clients, backends and authorizers of v3 work unchanged, and v3's faults are fixed (docs/from-v3.md)."""
 
 import json
 
@@ -22,7 +22,7 @@ def test_a_v3_tour(asked, authorizer):
     ws.say('{"command": "leave", "args": {"channel": "hello"}}').is_quiet()
 
 
-def test_a_v3_authorizer_reads_what_it_knows(asked, authorizer):
+def test_a_v3_authorizer_can_read_questions(asked, authorizer):
     """It decodes {command, args} and knows nothing of `connection`."""
     asked.ws("/ws?a=1", headers=[("X-Token", "t")]).join("hello")
     connect, join = authorizer.asked(2)
@@ -58,7 +58,7 @@ def test_arguments_do_not_leak_from_one_command_into_the_next(asked, authorizer)
     assert authorizer.about("broadcast")[1].args == {"channel": "x"}
 
 
-def test_leave_of_a_channel_it_was_not_in_does_not_hang(plain):
+def test_leaving_a_channel_without_membership_does_not_hang(plain):
     plain.ws().leave(fresh()).is_quiet().leaves()
 
 
@@ -80,7 +80,7 @@ def test_the_readmes_body(plain):
     ws.hears('"hi"')
 
 
-def test_broadcast_is_not_open_to_the_world(plain):
+def test_broadcast_is_not_open_to_other_machines(plain):
     is_error(plain.post('{"channel":"x"}', headers=[("X-Forwarded-For", "203.0.113.9")]), 403)
 
 

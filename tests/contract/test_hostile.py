@@ -1,4 +1,4 @@
-"""CONTRACT section 9: what hostile or unlucky input gets. Broken frames are in test_frames.py."""
+"""Hostile and unlucky clients (docs/limits.md, docs/security.md). Broken frames are in test_frames.py."""
 
 import fcntl
 import os
@@ -45,7 +45,7 @@ def test_dripping_does_not_help(serve):
     is_error(stream.response(), 408)
 
 
-def test_others_are_served_meanwhile(serve):
+def test_other_connections_are_served_during_slow_handshakes(serve):
     server = serve("--handshake-timeout", "1m")
     silent = [server.dial() for _ in range(100)]
     server.ws().join("x")
@@ -54,7 +54,7 @@ def test_others_are_served_meanwhile(serve):
     upgraded(silent[0], KEY)
 
 
-def test_who_is_connected_has_all_the_time(serve):
+def test_the_handshake_timeout_does_not_end_open_connections(serve):
     server = serve("--handshake-timeout", "300ms")
     ws = server.ws()
     for _ in range(2):
@@ -66,7 +66,7 @@ def test_who_is_connected_has_all_the_time(serve):
 
 
 def messages_up_to_the_end(ws):
-    """The whole messages that come before a close, or before the stream ends in whatever way; and the close code."""
+    """The whole messages before a close or the end of the stream, and the close code."""
     messages = []
     while True:
         try:
@@ -81,7 +81,7 @@ def messages_up_to_the_end(ws):
 
 
 @pytest.mark.parametrize("protocols", [None, "wsify.v1"])
-def test_a_reader_that_stops_is_closed_and_nobody_else_slows_down(serve, protocols):
+def test_a_reader_that_stops_is_closed_and_slows_no_connection_down(serve, protocols):
     server = serve("--max-queue-size", "64KiB")
     slow = server.ws(rcvbuf=4096, protocols=protocols).join("x")
     fast, other = server.ws().join("x"), server.ws().join("y")
@@ -94,7 +94,7 @@ def test_a_reader_that_stops_is_closed_and_nobody_else_slows_down(serve, protoco
         if i % 100 == 0:
             other.is_quiet()
     messages, code = messages_up_to_the_end(slow)
-    assert len(messages) < total, "15 MB waited for it, where 64 KiB may"
+    assert len(messages) < total, "15 MB were queued for it, and 64 KiB are allowed"
     assert code in (1008, None)
     for i, message in enumerate(messages):
         assert f'"{i} '.encode() in message[:40], "it never misses one silently"
@@ -122,8 +122,8 @@ def test_a_small_queue_takes_what_a_reader_reads(serve):
         assert ws.hear().startswith(f'"{i} ')
 
 
-def test_answers_wait_in_the_queue_too(serve):
-    """Who asks without end and reads nothing is closed, and costs no memory."""
+def test_answers_count_for_the_queue(serve):
+    """A client that sends commands without end and reads nothing is closed, and costs no memory."""
     server = serve("--max-queue-size", "64KiB")
     ws = server.ws(rcvbuf=4096)
     before = server.memory()[0]
@@ -148,10 +148,10 @@ def test_a_sender_that_floods(serve, what):
     over = threading.Event()
     quiet, witness = server.ws().join("x"), server.ws().join("x")
     block = {
-        "commands": text(command("broadcast", "nobody", "1")) * 500,
+        "commands": text(command("broadcast", "empty", "1")) * 500,
         "pings": frame(10, b"x") * 5000,
         "small fragments": frame(TEXT, b"", fin=False) + frame(0, b" ", fin=False) * 1000 + frame(0, command("leave", "z")),
-        "posts": request("POST", "/broadcast", [JSON], b'{"channel":"nobody"}') * 200,
+        "posts": request("POST", "/broadcast", [JSON], b'{"channel":"empty"}') * 200,
     }[what]
     flooder = server.dial() if what == "posts" else server.ws().stream
     turns = []
@@ -188,7 +188,7 @@ def test_a_flood_from_many(serve):
 
 
 def test_a_large_channel(serve):
-    """Others' messages pass in between, and every member gets everything."""
+    """Messages of other channels pass in between, and every member gets everything."""
     server = serve("--max-queue-size", "16MiB")
     crowd = []
     for _ in range(500):
@@ -218,7 +218,7 @@ def test_the_fd_limit(serve):
     assert server.cpu() - before < 0.2, "CPU time while there is nothing to do"
     for stream in crowd[:90]:
         stream.close()
-    # Those that waited are let in, and new ones too.
+    # The waiting connections are accepted, and new ones too.
     for stream in crowd[-10:]:
         response = stream.pour(request("GET", "/health")).response()
         assert response.status in (200, 503)
@@ -253,7 +253,7 @@ class Pipe:
 
 
 def busy(server, turns=20):
-    """Something to log: whatever the server finds worth a line at level debug."""
+    """Causes log lines at level debug."""
     for _ in range(turns):
         server.ws().join("x").leaves()
         server.call("GET", "/nothing")
@@ -262,7 +262,7 @@ def busy(server, turns=20):
         server.hang_up()
 
 
-def test_a_stdout_that_nobody_reads(serve):
+def test_a_blocked_stdout_drops_log_lines_and_counts_them(serve):
     pipe = Pipe()
     try:
         server = serve("--log-level", "debug", stdout=pipe.writer)
@@ -273,7 +273,7 @@ def test_a_stdout_that_nobody_reads(serve):
 
         until(dropped, "log lines are dropped and counted")
         busy(server)
-        # It flows again: a line says how many are missing.
+        # Once it drains, a line reports how many were dropped.
         os.set_blocking(pipe.reader, False)
         text_ = b""
 
@@ -304,7 +304,7 @@ def test_a_stdout_that_is_closed(serve):
     assert server.status() == 0
 
 
-def test_a_full_stdout_does_not_stop_the_stop(serve):
+def test_a_full_stdout_does_not_hold_up_a_stop(serve):
     pipe = Pipe()
     try:
         server = serve("--log-level", "debug", "--drain-timeout", "1s", stdout=pipe.writer)
@@ -320,7 +320,7 @@ def test_a_full_stdout_does_not_stop_the_stop(serve):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_random_bytes(plain, seed):
-    """Seeded, so that a finding can be had again. The server answers or closes; it does not fall."""
+    """Seeded, so that a failure can be repeated. The server answers or closes, and does not crash."""
     chance = random.Random(seed)
     channel = fresh()
     good = [upgrade(), request("GET", "/health"), request("POST", "/broadcast", [JSON], b'{"channel":"x"}'),
@@ -353,7 +353,7 @@ def test_log_lines_cannot_be_forged(serve):
 
 
 def test_a_full_server_of_half_open_clients(serve):
-    """Those that vanish without a word are found by their silence."""
+    """Vanished clients are found by their silence."""
     server = serve("--max-connections", "3", "--ping-interval", "200ms")
     crowd = [server.ws() for _ in range(3)]
     for ws in crowd:

@@ -1,4 +1,4 @@
-"""The limits that docs/limits.md names and the contract does not, over real sockets."""
+"""Limits per address, rates, and the memory of all queues (docs/limits.md)."""
 
 import json
 import re
@@ -19,7 +19,7 @@ def refused(stream, status, code):
 # -- --max-connections-per-ip
 
 
-def test_an_address_has_its_share(serve):
+def test_an_address_has_at_most_max_connections_per_ip(serve):
     server = serve("--max-connections-per-ip", "2")
     ws, _ = server.ws(), server.ws()
     stream = server.knock()
@@ -30,13 +30,13 @@ def test_an_address_has_its_share(serve):
     for _ in range(2):
         assert server.dial("127.0.0.2").send(upgrade()).response().status == 101
     refused(server.dial("127.0.0.2").send(upgrade()), 429, "too_many_connections")
-    # Who leaves makes room, at once.
+    # A connection that leaves makes room at once.
     ws.leaves()
     until(server.admits, "there is room again")
     assert server.metric(r'wsify_handshakes_total\{outcome="too_many_connections"\}') >= 2
 
 
-def test_an_upgrade_that_is_being_asked_about_has_its_place(serve, authorizer):
+def test_an_upgrade_with_an_open_question_counts(serve, authorizer):
     server = serve("--max-connections-per-ip", "1", auth=authorizer)
     authorizer.hold("connect")
     first = server.knock()
@@ -46,7 +46,7 @@ def test_an_upgrade_that_is_being_asked_about_has_its_place(serve, authorizer):
     assert first.response().status == 101
 
 
-def test_whoever_comes_by_a_unix_socket_has_no_address(serve, tmp_path):
+def test_connections_on_a_unix_socket_do_not_count(serve, tmp_path):
     path = tmp_path / "wsify.sock"
     server = serve("--max-connections-per-ip", "1", listen=[f"unix:{path}"])
     server.await_start(lambda: server.dial_unix(path))
@@ -54,7 +54,7 @@ def test_whoever_comes_by_a_unix_socket_has_no_address(serve, tmp_path):
         assert server.dial_unix(path).send(upgrade()).response().status == 101
 
 
-def test_without_the_limit_an_address_has_what_there_is(plain):
+def test_without_max_connections_per_ip_an_address_is_not_limited(plain):
     for _ in range(50):
         plain.ws()
     assert plain.dial().send(request("GET", "/health")).response().status == 200
@@ -63,7 +63,7 @@ def test_without_the_limit_an_address_has_what_there_is(plain):
 # -- --max-message-rate
 
 
-def test_messages_have_their_rate(serve, authorizer):
+def test_rate_limited_messages_are_answered_and_the_connection_stays(serve, authorizer):
     server = serve("--max-message-rate", "3", auth=authorizer)
     ws, other, member = server.ws(), server.ws(), server.ws().join("x")
     ws.send(b"".join(text(command("broadcast", "x", str(i), id=i)) for i in range(100)))
@@ -75,16 +75,16 @@ def test_messages_have_their_rate(serve, authorizer):
         if "error" in answer:
             assert_error(answer, "rate_limited", answer["id"])
             assert (answer["error"]["command"], answer["error"]["channel"]) == ("broadcast", "x")
-    # What was refused reached nobody, neither the authorizer nor the members.
+    # Rate-limited messages reached neither the authorizer nor the members.
     member.hears(*map(str, done)).is_quiet()
     assert [q.args["content"] for q in authorizer.about("broadcast")] == done
-    # Others have a rate of their own, and the connection stays and is soon heard again.
+    # Other connections have rates of their own. The connection stays, and its later messages are handled.
     other.does("broadcast", "x", "99")
     member.hears("99")
-    until(lambda: "ok" in ws.ask(command("leave", "x", id="later"), "later"), "it may speak again")
+    until(lambda: "ok" in ws.ask(command("leave", "x", id="later"), "later"), "its messages are handled again")
 
 
-def test_without_the_limit_there_is_no_rate(plain):
+def test_without_max_message_rate_messages_are_not_limited(plain):
     ws = plain.ws()
     for i in range(2000):
         ws.say(command("leave", "x", id=i))
@@ -95,9 +95,9 @@ def test_without_the_limit_there_is_no_rate(plain):
 # -- --max-total-queue-size
 
 
-def test_what_waits_for_slow_readers_has_a_limit_in_all(serve):
-    """Eight that read nothing, each in a channel of its own, might hold some 50 MB, less what the kernel takes; all of them
-    together may hold 4."""
+def test_queues_of_slow_readers_have_a_total_limit(serve):
+    """Eight members that read nothing, each in a channel of its own, could hold 50 MB less the kernel's buffers. The limit
+    for all of them is 4 MB."""
     server = serve("--max-total-queue-size", "4MiB", "--max-queue-size", "64MiB")
     slow = [server.ws(rcvbuf=4096).join(f"own-{i}") for i in range(8)]
     fast = server.ws().join("fast")
@@ -119,8 +119,8 @@ def test_what_waits_for_slow_readers_has_a_limit_in_all(serve):
     fast.hears(content)
 
 
-def test_what_has_begun_to_come_has_a_limit_in_all(serve):
-    """Messages and bodies that never end: the longest are ended, and others are heard meanwhile."""
+def test_incomplete_messages_and_bodies_have_a_total_limit(serve):
+    """The connections with the longest incomplete messages are disconnected. Other messages are handled meanwhile."""
     server = serve("--max-total-queue-size", "4MiB", "--handshake-timeout", "1m")
     other = server.ws().join("x")
     before = server.memory()[0]
@@ -132,9 +132,9 @@ def test_what_has_begun_to_come_has_a_limit_in_all(serve):
     bodies = request("POST", "/broadcast", [("Content-Type", "application/json"), ("Content-Length", "1000000")]) + b" " * 900_000
     posts = [server.dial().pour(bodies) for _ in range(10)]
     ended = lambda reason: server.metric(rf'^wsify_connections_ended_total\{{reason="{reason}"\}}')
-    until(lambda: ended("overloaded") >= 30, "those who hold too much are ended")
+    until(lambda: ended("overloaded") >= 30, "the largest holders are disconnected")
     assert server.memory()[0] - before < 24 << 20
-    # A message that comes at once, or holds little, is heard as ever.
+    # A message that comes at once, or holds little, is handled.
     for i in range(10):
         other.broadcast("y", str(i)).is_quiet()
     assert server.post(b'{"channel":"x","content":7}').status == 201
@@ -142,7 +142,7 @@ def test_what_has_begun_to_come_has_a_limit_in_all(serve):
     assert len(crowd) + len(posts) == 50
 
 
-def test_who_is_ended_for_it_is_told(serve):
+def test_a_disconnect_over_the_total_limit_has_its_code(serve):
     server = serve("--max-total-queue-size", "100KiB")
     ws, stream = server.ws(), server.dial()
     ws.send(frame(TEXT, b" " * 200_000, key=b"abcd")[:90_000])
@@ -156,7 +156,7 @@ def test_who_is_ended_for_it_is_told(serve):
 # -- a full server
 
 
-def test_a_full_server_says_so_once(serve):
+def test_a_full_server_logs_it_once(serve):
     """It takes the next as soon as one has gone; the log waits until a tenth has."""
     server = serve("--max-connections", "20")
     crowd = [server.ws() for _ in range(20)]

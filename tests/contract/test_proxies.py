@@ -1,5 +1,5 @@
-"""Who asks, where a proxy asks for somebody else: --trusted-proxies and --proxy-protocol, over real sockets and with real
-proxies."""
+"""The client's address behind a proxy: --trusted-proxies and --proxy-protocol, over real sockets and with real proxies
+(docs/proxies.md)."""
 
 import socket
 import struct
@@ -51,18 +51,18 @@ def remote(authorizer):
         (["203.0.113.7", "garbage", "10.1.1.1"], "10.1.1.1"),
     ],
 )
-def test_a_trusted_proxy_is_believed(serve, authorizer, lines, address):
+def test_x_forwarded_for_of_a_trusted_proxy_is_the_clients_address(serve, authorizer, lines, address):
     server = serve("--trusted-proxies", "127.0.0.1,10.0.0.0/8", auth=authorizer)
     ws = server.ws(headers=forwarded(*lines))
     assert remote(authorizer) == address
-    # The authorizer still sees what was sent, and later questions say the same of the client.
+    # The authorizer still gets the header that was sent, and later questions have the same address.
     assert authorizer.questions[0].args["headers"]["X-Forwarded-For"] == lines
     ws.join("x")
     assert remote(authorizer) == address
 
 
 @pytest.mark.parametrize("flags", [[], ["--trusted-proxies", "10.0.0.0/8"], ["--trusted-proxies", "unix"]])
-def test_nobody_else_is(serve, authorizer, flags):
+def test_x_forwarded_for_of_other_peers_is_ignored(serve, authorizer, flags):
     server = serve(*flags, auth=authorizer)
     stream = server.dial()
     port = stream.sock.getsockname()[1]
@@ -81,21 +81,21 @@ def test_a_proxy_on_a_unix_socket(serve, authorizer, tmp_path):
     assert remote(authorizer) == "unix"
 
 
-def test_the_cap_counts_clients_and_not_the_proxy(serve):
+def test_max_connections_per_ip_counts_clients_and_not_the_proxy(serve):
     server = serve("--trusted-proxies", "127.0.0.1", "--max-connections-per-ip", "1")
     first = server.ws(headers=forwarded("203.0.113.1"))
     server.ws(headers=forwarded("203.0.113.2"))
     stream = server.knock(headers=forwarded("203.0.113.1"))
     is_error(stream.response(), 429)
     server.logged('"remote_addr":"203.0.113.1",.*"reason":"too_many_connections"')
-    # The proxy's connection is kept, and the next request on it is another client's.
+    # The proxy's connection is kept. The next request on it comes from another client.
     assert stream.send(upgrade(headers=forwarded("203.0.113.3"))).response().status == 101
     first.leaves()
     until(lambda: server.knock(headers=forwarded("203.0.113.1")).response().status == 101, "there is room again")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-def test_a_forwarded_loopback_is_not_this_machine(serve, address):
+def test_a_forwarded_loopback_address_is_not_local(serve, address):
     server = serve("--trusted-proxies", "127.0.0.1")
     is_error(server.call("GET", "/metrics", forwarded(address)), 403)
     assert server.call("GET", "/metrics").status == 200
@@ -107,7 +107,7 @@ LISTEN = ["--proxy-protocol", "--trusted-proxies", "127.0.0.1,10.0.0.0/8"]
 
 
 class Behind:
-    """A server whose only trusted peer is 127.0.0.1; by 127.0.0.2 comes somebody else."""
+    """A server whose only trusted peer is 127.0.0.1. Connections from 127.0.0.2 are direct."""
 
     def __init__(self, serve, authorizer, *flags):
         self.server = serve(*LISTEN, *flags, auth=authorizer)
@@ -149,14 +149,14 @@ def test_a_proxy_header_names_the_client(behind, authorizer, header, address, wa
     "header", [b"PROXY UNKNOWN\r\n", b"PROXY UNKNOWN ::1 ::1 1 1\r\n", v2(command=0x20), V2 + b"\x20\0\0\0", V2 + b"\x21\0\0\0"],
     ids=["UNKNOWN", "UNKNOWN with more", "LOCAL", "bare LOCAL", "UNSPEC"],
 )
-def test_a_header_that_names_nobody(behind, authorizer, header):
+def test_a_proxy_header_without_an_address(behind, authorizer, header):
     stream = behind.proxied(header)
     port = stream.sock.getsockname()[1]
     upgraded(stream.send(upgrade()), KEY)
     assert remote(authorizer) == f"127.0.0.1:{port}"
 
 
-def test_behind_it_x_forwarded_for(behind, authorizer):
+def test_x_forwarded_for_behind_a_proxy_header(behind, authorizer):
     hops = forwarded("192.0.2.66")
     upgraded(behind.proxied(v2("10.1.1.1")).send(upgrade(headers=hops)), KEY)
     assert remote(authorizer) == "192.0.2.66"
@@ -172,7 +172,7 @@ def test_behind_it_x_forwarded_for(behind, authorizer):
     ],
     ids=["none", "v1", "a long line", "v3", "too long", "too short", "TLS", "empty lines"],
 )
-def test_a_trusted_proxy_has_to_send_one(behind, sent):
+def test_a_trusted_proxy_has_to_send_a_proxy_header(behind, sent):
     stream = behind.proxied(sent)
     response = stream.response()
     is_error(response, 400, "bad_proxy_header")
@@ -181,19 +181,19 @@ def test_a_trusted_proxy_has_to_send_one(behind, sent):
 
 
 @pytest.mark.parametrize("header", [v1(), v2()], ids=["v1", "v2"])
-def test_nobody_else_may(behind, authorizer, header):
+def test_other_peers_may_not_send_a_proxy_header(behind, authorizer, header):
     is_error(behind.direct().send(header + upgrade()).response(), 400)
     upgraded(behind.direct().send(upgrade()), KEY)
     assert remote(authorizer).startswith("127.0.0.2:")
 
 
-def test_it_has_to_come_in_time(serve):
+def test_a_proxy_header_has_a_time_limit(serve):
     server = serve(*LISTEN, "--handshake-timeout", "300ms")
     for sent in b"", v2()[:20], v1()[:-1], v2() + b"GET /ws":
         is_error(server.dial().send(sent).response(), 408)
 
 
-def test_whoever_comes_by_a_proxy_is_not_this_machine(behind):
+def test_a_connection_with_a_proxy_header_is_never_local(behind):
     for header in v1("127.0.0.1"), v2("::1"), v2(command=0x20), b"PROXY UNKNOWN\r\n":
         stream = behind.proxied(header).send(request("GET", "/metrics"))
         is_error(stream.response(), 403)
@@ -201,7 +201,7 @@ def test_whoever_comes_by_a_proxy_is_not_this_machine(behind):
     assert behind.direct().send(request("GET", "/metrics")).response().status == 200
 
 
-def test_the_cap_counts_clients_by_their_header(serve):
+def test_max_connections_per_ip_counts_clients_by_their_proxy_header(serve):
     server = serve(*LISTEN, "--max-connections-per-ip", "1")
     upgraded(server.dial().send(v2("203.0.113.1") + upgrade()), KEY)
     upgraded(server.dial().send(v2("203.0.113.2") + upgrade()), KEY)
@@ -217,14 +217,14 @@ def test_a_unix_socket_is_trusted(serve, authorizer, tmp_path):
     is_error(server.dial_unix(path).send(upgrade()).response(), 400)
 
 
-def test_a_protocol_without_anybody_to_speak_it(serve):
+def test_without_trusted_proxies_the_proxy_protocol_has_no_effect(serve):
     server = serve("--proxy-protocol")
     server.logged("--proxy-protocol has no effect.*--trusted-proxies")
     is_error(server.dial().send(v1() + upgrade()).response(), 400)
     server.ws().join("x")
 
 
-# -- proxies that others wrote
+# -- third-party proxies
 
 
 @pytest.fixture
@@ -258,7 +258,7 @@ def proxy(tmp_path):
 
 
 def by(port):
-    """A WebSocket by the proxy at `port`, from 127.0.0.3; and the address that it comes from."""
+    """A WebSocket through the proxy at `port`, from 127.0.0.3; and its client's address."""
     sock = socket.socket()
     sock.bind(("127.0.0.3", 0))
     sock.connect(("127.0.0.1", port))

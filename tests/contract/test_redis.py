@@ -1,4 +1,4 @@
-"""CONTRACT section 7: several servers share their channels through redis; and what happens while it is away."""
+"""Several servers share their channels through redis, and redis goes down (docs/scaling.md#redis)."""
 
 import json
 import signal
@@ -37,7 +37,7 @@ def redis(start):
 
 @pytest.fixture
 def node(serve):
-    """Starts a server that shares its channels, and waits until it does."""
+    """Starts a server that shares its channels, and waits until its links are up."""
 
     def start(redis, *flags, dsn=None, **more):
         server = serve("--broker-driver", "redis", "--broker-dsn", dsn or redis.dsn, *flags, **more)
@@ -108,7 +108,7 @@ def test_all_members_hear_the_same_order_and_each_publisher_in_its_own(redis, no
         member.is_quiet()
 
 
-def test_what_is_published_behind_the_answer_to_a_join_is_heard(redis, node):
+def test_messages_published_after_the_answer_to_a_join_are_heard(redis, node):
     one, two = node(redis), node(redis)
     member, publisher = one.ws(), two.ws()
     for number in range(50):
@@ -121,7 +121,7 @@ def test_what_is_published_behind_the_answer_to_a_join_is_heard(redis, node):
     member.is_quiet()
 
 
-def test_ok_comes_when_the_members_here_are_certain_to_get_it(redis, node):
+def test_a_broadcast_is_answered_when_it_has_come_back(redis, node):
     server = node(redis)
     member = server.ws().join("x")
     for number in range(50):
@@ -166,7 +166,7 @@ def test_prefixes_keep_apart(redis, node):
     members[1].hears("2").is_quiet()
 
 
-def test_what_is_not_json_is_dropped_counted_and_logged_once(redis, node):
+def test_content_that_is_not_json_is_dropped_counted_and_logged_once(redis, node):
     server = node(redis)
     member = server.ws().join("x")
     hostile = ["", "no", "{", '{"a":1}}', "1 2", "NaN", "'a'", b"\xff", b'"\xff"', '"\n"', b"\x00", "[1,]", "01"]
@@ -218,7 +218,7 @@ def test_a_channel_is_subscribed_while_it_has_a_member(redis, node):
     assert redis.subscribers("x") == 1
 
 
-# -- who we are
+# -- authentication and the DSN
 
 
 def test_a_password(start, node):
@@ -238,7 +238,7 @@ def test_a_user_and_a_percent_encoded_password(redis, node):
 
 
 @pytest.mark.parametrize("credentials", ["", ":wrong@", "nobody:wrong@"])
-def test_a_wrong_password_is_said_and_not_shown(start, serve, credentials):
+def test_a_wrong_password_is_logged_and_not_shown(start, serve, credentials):
     redis = start("--requirepass", "right")
     server = serve("--broker-driver", "redis", "--broker-dsn", f"redis://{credentials}127.0.0.1:{redis.port}")
     is_down(server)
@@ -271,7 +271,7 @@ def test_a_password_is_sent_alone_to_a_redis_without_users(serve):
         old.stop()
 
 
-def test_a_user_without_a_password_is_passed_over(redis, node):
+def test_a_user_without_a_password_is_ignored(redis, node):
     server = node(redis, dsn=f"redis://nobody@127.0.0.1:{redis.port}")
     speaks(server)
     assert "the user" in json.loads(server.logged("have no effect"))["parts"]
@@ -298,7 +298,7 @@ def test_a_unix_socket_that_is_not_there_yet(start, serve, tmp_path):
     is_up(server)
 
 
-def test_what_the_go_client_takes(redis, node):
+def test_parameters_of_the_go_client_are_accepted(redis, node):
     options = "pool_size=10&read_timeout=3s&protocol=3&client_name=me&db=4"
     server = node(redis, dsn=f"REDIS://:{redis.port}/2/?{options}")
     assert {client["db"] for client in redis.clients()} == {"4"}
@@ -306,7 +306,7 @@ def test_what_the_go_client_takes(redis, node):
     assert json.loads(server.logged("have no effect"))["parts"] == "pool_size, read_timeout, protocol, client_name"
 
 
-def test_a_dsn_is_not_looked_at_without_its_driver(serve):
+def test_a_dsn_without_its_driver_is_ignored(serve):
     is_up(serve("--broker-dsn", "nonsense"))
 
 
@@ -339,7 +339,7 @@ def test_tls(start, node, serve, tmp_path):
     stranger.logged("certificate")
 
 
-# -- while it is away
+# -- while redis is down
 
 
 def test_unreachable_at_start(start, serve):
@@ -360,7 +360,7 @@ def test_unreachable_at_start(start, serve):
     assert server.metric("wsify_broker_up") == 1
 
 
-def test_redis_dies_and_comes_back(redis, node):
+def test_redis_is_killed_and_comes_back(redis, node):
     one, two = node(redis), node(redis)
     members = [n.ws().join("x") for n in (one, two)]
     redis.kill()
@@ -369,7 +369,7 @@ def test_redis_dies_and_comes_back(redis, node):
         member.fails(command("broadcast", "x", "1", id=1), "unavailable", 1)
         is_error(post(server, "x", "1"), 503, "unavailable")
         member.join("later").leave("x")
-        member.ping()  # nobody is thrown out
+        member.ping()  # members stay connected
     redis.start()
     for server in (one, two):
         is_up(server)
@@ -382,7 +382,7 @@ def test_redis_dies_and_comes_back(redis, node):
         member.hears("2").is_quiet()
 
 
-def test_what_was_acknowledged_is_heard_however_redis_dies(redis, node):
+def test_acknowledged_messages_are_heard_though_redis_is_killed(redis, node):
     one, two = node(redis), node(redis)
     member = one.ws().join("x")
     acknowledged, failed, number = [], [], 0
@@ -410,7 +410,7 @@ def test_what_was_acknowledged_is_heard_however_redis_dies(redis, node):
     while (content := json.loads(member.hear())) != "end":
         heard.append(content)
     assert len({tuple(h) for h in heard}) == len(heard), "none is heard twice"
-    # redis tells a publisher nothing of other servers: what this one acknowledged, this one's member has heard.
+    # redis does not report delivery to other servers, so only this server's member must have heard what it acknowledged.
     missed = [a for a in acknowledged if a[0] == "one" and a not in heard]
     assert missed == []
     for name in ("one", "two"):
@@ -500,7 +500,7 @@ def unavailable(ws, content):
     return error["message"]
 
 
-def test_a_channel_that_redis_refuses_once_is_not_deaf(redis, node):
+def test_a_channel_that_redis_refuses_once_is_subscribed_later(redis, node):
     """An ACL that is changed in two steps."""
     server = node(redis)
     members = [server.ws().join(f"c{n}") for n in range(20)]
@@ -530,7 +530,7 @@ def test_some_of_the_restored_channels_are_refused(redis, node):
     until(lambda: redis.subscribers("good:1") == 1 and redis.subscribers("good:2") == 1, "the others are subscribed")
     server.logged("refuses a channel")
     for channel in ("good:1", "good:2"):
-        until(lambda: post(server, channel, "1").status == 201, "a channel that redis lets us have is published to")
+        until(lambda: post(server, channel, "1").status == 201, "an allowed channel is published to")
         good.hears("1")
     assert server.publish("elsewhere", "1").body == b""  # it has no member here
     is_error(post(server, "bad", "1"), 503, "unavailable")
@@ -543,7 +543,7 @@ def test_some_of_the_restored_channels_are_refused(redis, node):
     bad.hears("2").is_quiet()
 
 
-def test_a_first_join_that_redis_refuses_says_why(redis, node):
+def test_the_error_of_a_refused_first_join_has_the_reason(redis, node):
     server = node(redis)
     client = server.ws()
     allow_nothing(redis)
@@ -557,7 +557,7 @@ def test_a_first_join_that_redis_refuses_says_why(redis, node):
     client.hears("1").is_quiet()
 
 
-def test_a_refused_publication_says_why(redis, node):
+def test_the_error_of_a_refused_publication_has_the_reason(redis, node):
     server = node(redis)
     client = server.ws()
     redis.ask("ACL", "SETUSER", "default", "-publish")
@@ -622,7 +622,7 @@ def test_a_stop_while_redis_hangs(redis, node):
     redis.go_on()
 
 
-def test_a_flood_from_redis_leaves_the_others_their_turn(redis, node):
+def test_a_flood_from_redis_does_not_delay_other_connections(redis, node):
     server = node(redis)
     server.ws().join("quiet")
     member = server.ws().join("flood")
@@ -636,8 +636,8 @@ def test_a_flood_from_redis_leaves_the_others_their_turn(redis, node):
     wire.close()
 
 
-def test_a_channel_that_was_left_while_it_was_refused_with_others(node):
-    """It is not asked for again behind its end."""
+def test_a_channel_that_is_left_while_refused_is_not_subscribed_again(node):
+    """No SUBSCRIBE follows its UNSUBSCRIBE."""
     broker = Scripted()
     try:
         server = node(broker)

@@ -1,4 +1,4 @@
-"""What docs/security.md says, tried: who may come, what is smuggled, what is injected, and what no log may hold."""
+"""docs/security.md: origins, the key, request smuggling, header injection, and secrets in logs."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from harness.ws import command, upgraded
 JSON = ("Content-Type", "application/json")
 SECRET = "hunter2hunter2"
 
-# -- pages of others (cross-site WebSocket hijacking)
+# -- pages of other origins (cross-site WebSocket hijacking)
 
 
 @pytest.mark.parametrize(
@@ -24,25 +24,25 @@ SECRET = "hunter2hunter2"
         "https://app.example.com,https://evil.example", "https://app.example.com https://evil.example", "null", "app.example.com", "",
     ],
 )
-def test_a_page_of_another_origin_may_not_come(serve, authorizer, origin):
+def test_an_upgrade_from_another_origin_is_refused(serve, authorizer, origin):
     server = serve("--allowed-origins", "https://app.example.com", auth=authorizer)
     stream = server.knock(headers=[("Origin", origin), ("Cookie", "session=abc")])
     response = stream.response()
     is_error(response, 403, "origin_not_allowed")
-    # Nor may it read that it may not, and the authorizer never saw its cookies.
+    # The page cannot read the refusal, and the authorizer never got its cookies.
     assert response.header("Access-Control-Allow-Origin") is None
     assert not authorizer.questions
 
 
-def test_two_origins_are_none(serve):
+def test_two_origin_headers_are_refused(serve):
     server = serve("--allowed-origins", "https://app.example.com")
     both = [("Origin", "https://app.example.com"), ("Origin", "https://evil.example")]
     is_error(server.knock(headers=both).response(), 403, "origin_not_allowed")
     assert server.knock(headers=both[:1]).response().status == 101
 
 
-def test_a_page_may_not_use_the_backends_side(plain):
-    """A browser on this machine is as close as a backend, but what it sends is a page's."""
+def test_a_page_may_not_use_backend_endpoints(plain):
+    """A browser on this machine is on loopback like a backend, but a page decides what it sends."""
     page = [("Origin", "https://evil.example"), JSON]
     is_error(plain.call("POST", "/broadcast", page, b'{"channel":"x"}'), 403)
     is_error(plain.call("GET", "/metrics", page), 403)
@@ -52,14 +52,14 @@ def test_a_page_may_not_use_the_backends_side(plain):
 
 
 @pytest.mark.parametrize("key", ["", "hunter2hunter", "hunter2hunter2 ", "hunter2hunter22", "Hunter2hunter2", "xunter2hunter2", "hunter2hunterx"])
-def test_a_key_is_right_as_a_whole_or_wrong(serve, key):
+def test_a_part_of_the_key_is_a_wrong_key(serve, key):
     server = serve("--broadcasting-key", SECRET)
     answers = [
         server.call("POST", "/broadcast", [JSON, ("Authorization", f"Bearer {key}x"[:-1] + "y")], b"{}"),
         server.call("POST", f"/broadcast?key={key.replace(' ', '+')}", [JSON], b"{}"),
         server.call("POST", "/broadcast", [], b"nonsense"),
     ]
-    # Wrong in whatever way, the answer is the same, and tells nothing else.
+    # Every wrong key gets the same answer.
     for answer in answers:
         is_error(answer, 403)
         assert answer.body == answers[0].body
@@ -137,8 +137,8 @@ SMUGGLED |= {
 
 @pytest.mark.parametrize("way", ["whole", "byte by byte"])
 @pytest.mark.parametrize("name", SMUGGLED)
-def test_what_could_be_read_in_two_ways_is_refused(plain, name, way):
-    """One answer, which is no, and the end: what stands behind it is not taken for a request."""
+def test_ambiguous_requests_are_refused(plain, name, way):
+    """One error and the end of the connection: the bytes behind are not read as a request."""
     sent = SMUGGLED[name].encode("latin-1")
     stream = plain.dial()
     if way == "whole":
@@ -154,22 +154,22 @@ def test_what_could_be_read_in_two_ways_is_refused(plain, name, way):
     stream.at_end()
 
 
-def test_the_same_without_what_is_odd(plain):
-    """The table above fails for what it says."""
+def test_the_same_requests_without_the_ambiguity(plain):
+    """Shows that the table above fails for the ambiguity alone."""
     for good in HEAD + LENGTH + "\r\n" + BODY, HEAD + "Transfer-Encoding: chunked\r\n\r\n" + CHUNKS:
         stream = plain.dial().send(good.encode() + request("GET", "/health"))
         assert stream.final("POST").status == 201
         assert stream.response().status == 200
 
 
-# -- what comes back
+# -- header injection
 
 
 INJECTED = "x\r\nSet-Cookie: evil=1\r\n\r\nHTTP/1.1 200 OK"
 
 
 @pytest.mark.parametrize("way", ["raw", "percent-encoded", "JSON"])
-def test_no_word_of_a_client_becomes_a_header(serve, way):
+def test_a_client_cannot_inject_a_header(serve, way):
     server = serve("--allowed-origins", "https://app.example.com", "--max-channels", "1")
     word = {"raw": INJECTED, "percent-encoded": INJECTED.replace("\r\n", "%0d%0a").replace(" ", "%20"), "JSON": INJECTED.replace("\r\n", "\\r\\n")}[way]
     places = [
@@ -186,7 +186,7 @@ def test_no_word_of_a_client_becomes_a_header(serve, way):
         assert not any("evil" in name or "evil" in value for name, value in response.headers), (sent, response)
 
 
-def test_no_word_of_the_authorizer_becomes_a_header(serve, authorizer):
+def test_the_authorizer_cannot_inject_a_header(serve, authorizer):
     from harness.authorizer import Reply
 
     server = serve(auth=authorizer)
@@ -198,11 +198,11 @@ def test_no_word_of_the_authorizer_becomes_a_header(serve, authorizer):
         assert not any("evil" in name + value for name, value in response.headers), response
 
 
-# -- what no log may hold
+# -- secrets in logs
 
 
 def test_no_secret_is_logged(serve, authorizer):
-    """Neither a token in a query nor the key nor the authorizer's credentials, at any level, whatever becomes of a request."""
+    """No token of a query, no key and no credentials of the authorizer, at any level and for any outcome."""
     hook = f"http://user:{SECRET}@127.0.0.1:{authorizer.port}/hook?token={SECRET}"
     keys = ("--broadcasting-key", SECRET, "--authorizer-key", f"{SECRET},{SECRET}2")
     server = serve("--log-level", "debug", *keys, "--max-message-size", "1KiB", "--handshake-timeout", "500ms", auth=hook)
@@ -224,7 +224,7 @@ def test_no_secret_is_logged(serve, authorizer):
         f"GET /ws HTTP/1.1\r\nHost: {SECRET}:x\r\n\r\n", f"GET /ws HTTP/1.1\r\nHost: test\r\nAuthorization: {SECRET}\0\r\n\r\n",
     ):
         server.dial().send(sent.encode("latin-1")).response()
-    # The authorizer goes, and comes back.
+    # The authorizer goes down, and comes back.
     authorizer.stop()
     until(lambda: server.knock(f"/ws?token={SECRET}").response().status == 503, "the authorizer is down")
     server.logged("the authorizer is down")
@@ -265,7 +265,7 @@ def test_no_error_of_the_command_line_shows_a_secret(flags):
     assert out or err
 
 
-def test_the_environment_shows_no_secret_either():
+def test_errors_about_variables_show_no_secret():
     variables = {"WSIFY_BROADCASTING_KEY": f"{SECRET}\n", "WSIFY_AUTHORIZER_KEY": f"{SECRET},", "WSIFY_AUTHORIZER_URL": f"ftp://u:{SECRET}@h/"}
     for name, value in variables.items():
         status, out, err = run(env={name: value})
@@ -276,8 +276,8 @@ def test_the_environment_shows_no_secret_either():
 
 
 def test_many_that_send_slowly(serve):
-    """Slowloris: half of what there is room for is held by heads and bodies that never end. Others are served meanwhile,
-    and each of the slow ones is told and let go when its time is over, however it drips."""
+    """Slowloris: heads and bodies that never end hold half of the descriptors. Other connections are served meanwhile, and
+    each slow one gets an error and is disconnected when its time is over, however it drips."""
     server = serve("--handshake-timeout", "1s", "--max-connections", "50")
     bodies = request("POST", "/broadcast", [JSON, ("Content-Length", "500")]) + b"{"
     slow = [server.dial().send(sent) for sent in (b"G", upgrade()[:-2], bodies, b"") for _ in range(50)]
@@ -291,7 +291,7 @@ def test_many_that_send_slowly(serve):
     thread = threading.Thread(target=drip)
     thread.start()
     try:
-        # They take the places of no WebSocket.
+        # They do not count as WebSockets.
         crowd = [server.ws().join("x") for _ in range(50)]
         server.publish("x", "1")
         for ws in crowd:

@@ -1,4 +1,4 @@
-"""CONTRACT sections 1 and 2: flags, environment, addresses, errors at start, and what the start says."""
+"""Starting: flags, environment, addresses, errors, and the log of a start (docs/operating.md, README.md#flags)."""
 
 import os
 import pty
@@ -56,7 +56,7 @@ def test_without_flags(serve):
         try:
             probe.bind(("", 3000))
         except OSError:
-            pytest.skip("port 3000 is taken by somebody else")
+            pytest.skip("port 3000 is in use")
     server = serve(listen=[])
     server.await_start(lambda: answers("127.0.0.1", 3000))
     answers("::1", 3000)
@@ -97,7 +97,7 @@ def answers_any(port):
         answers("::1", port)
 
 
-def test_a_port_of_the_kernels_choice_is_told(serve):
+def test_a_port_chosen_by_the_kernel_is_logged(serve):
     server = serve(listen=["127.0.0.1:0"])
     line = server.logged(r"127\.0\.0\.1:[1-9]")
     answers("127.0.0.1", int(re.search(r"127\.0\.0\.1:(\d+)", line)[1]))
@@ -158,7 +158,7 @@ def test_a_socket_file_in_use_is_not_stale(serve, tmp_path):
     answers_unix(path)
 
 
-def test_a_file_that_is_no_socket_is_left_alone(tmp_path):
+def test_a_file_that_is_no_socket_is_kept(tmp_path):
     path = tmp_path / "s"
     path.write_text("precious")
     status, _, err = run("--listen-addr", f"unix:{path}")
@@ -248,20 +248,20 @@ VARIABLES = [
 
 @pytest.mark.parametrize("name, value", VARIABLES)
 def test_every_flag_has_a_variable(name, value):
-    """Known by the complaint about a value that cannot be used."""
+    """Shown by the error about an invalid value."""
     status, _, err = run(env={f"WSIFY_{name}": value} | ({"WSIFY_BROKER_DRIVER": "redis"} if name == "BROKER_DSN" else {}))
     assert status == 2, (status, err)
     complains(err, name.lower().replace("_", "-"), value)
 
 
-# -- what cannot be used
+# -- values that are refused
 
 
 def complains(err, flag, value):
     lines = err.strip().splitlines()
-    assert len(lines) == 1, f"one line on stderr, please: {err!r}"
+    assert len(lines) == 1, f"not one line on stderr: {err!r}"
     assert flag in lines[0].lower().replace("_", "-") and value in lines[0], lines[0]
-    assert len(lines[0]) > len(flag) + len(value) + 15, f"it should say what is accepted: {lines[0]!r}"
+    assert len(lines[0]) > len(flag) + len(value) + 15, f"it does not say what is accepted: {lines[0]!r}"
 
 
 WRONG = [
@@ -290,7 +290,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("flag, value", WRONG)
-def test_a_value_that_cannot_be_used(flag, value):
+def test_an_invalid_value_is_refused(flag, value):
     status, _, err = run(f"--{flag}={value}")
     assert status == 2, (status, err)
     complains(err, flag, value.strip())
@@ -311,7 +311,7 @@ def test_the_wrong_item_of_a_list_is_named(flag, value, item):
     complains(err, flag, f'because of "{item}"')
 
 
-def test_a_dsn_that_cannot_be_used():
+def test_an_invalid_dsn_is_refused():
     for value in ("nonsense", "http://127.0.0.1:6379", "redis://h/x", "redis://h:99999"):
         status, _, err = run("--broker-driver", "redis", "--broker-dsn", value)
         assert status == 2, (value, status, err)
@@ -335,7 +335,7 @@ def test_an_unknown_flag(args):
 
 
 @pytest.mark.parametrize("args", [["serve"], ["--max-channels", "1", "extra"]])
-def test_a_word_that_is_no_flag(args):
+def test_a_stray_argument_is_refused(args):
     status, _, err = run(*args)
     assert status == 2 and args[-1] in err and len(err.strip().splitlines()) == 1, (status, err)
 
@@ -374,7 +374,7 @@ def test_two_servers_share_a_port(serve, spelling):
     two = serve(*spelling, listen=[f"127.0.0.1:{one.port}", "127.0.0.1:0"])
     own = int(re.search(r"127\.0\.0\.1:(?!%d)(\d+)" % one.port, two.logged("listen.*127"))[1])
 
-    # Which of them is asked on the port, the kernel decides for each connection.
+    # The kernel chooses one of them for each connection.
     def websockets():
         sock = socket.create_connection(("127.0.0.1", own), timeout=DEADLINE)
         stream = Stream(sock).send(request("GET", "/metrics"))
@@ -382,11 +382,11 @@ def test_two_servers_share_a_port(serve, spelling):
         stream.close()
         return int(float(re.search(r'^wsify_connections\{kind="websocket"\} (\S+)', body, re.M)[1]))
 
-    clients = [one.ws() for _ in range(64)]  # all with the one has a chance of 2 to the power of -63
+    clients = [one.ws() for _ in range(64)]  # all at one server: a chance of 2 to the power of -63
     assert 0 < websockets() < len(clients)
     for client in clients:
         client.ping()
-    two.signal(signal.SIGTERM)  # and whoever is with the other one does not notice
+    two.signal(signal.SIGTERM)  # clients of the other server do not notice
     two.status()
     alive = 0
     for client in clients:
@@ -408,7 +408,7 @@ def test_two_servers_share_all_interfaces(serve):
     answers("::1", port)
 
 
-def test_a_port_is_shared_by_those_who_want_it_only(serve):
+def test_a_port_is_only_shared_if_both_servers_ask_for_it(serve):
     plain, sharing = serve(), serve("--reuse-port")
     for flags, port in (["--reuse-port"], plain.port), ([], sharing.port), (["--reuse-port=false"], sharing.port):
         status, _, err = run(*flags, "--listen-addr", f"127.0.0.1:{port}")
@@ -478,7 +478,7 @@ def test_version(flag):
     assert len(out.strip().splitlines()) == 1
 
 
-# -- what the start says
+# -- the log of a start
 
 
 def said(server):
@@ -489,7 +489,7 @@ def said(server):
     return list(server.out)
 
 
-def test_it_says_what_it_listens_on_the_broker_and_the_authorizer(serve, authorizer):
+def test_the_start_logs_addresses_broker_and_authorizer(serve, authorizer):
     server = serve("--broadcasting-key", "k", auth=authorizer)
     line = next(line for line in said(server) if str(server.port) in line)
     assert "127.0.0.1" in line and "memory" in line and "authorizer" in line.lower(), line
@@ -499,20 +499,20 @@ def warnings(lines):
     return [line for line in lines if '"warn' in line.lower()]
 
 
-def test_it_warns_about_what_is_open(serve):
+def test_the_start_warns_about_an_open_server(serve):
     server = serve()
     server.logged("warn.*authorizer|authorizer.*warn")
     server.logged("warn.*key|key.*warn")
 
 
-def test_it_does_not_warn_about_what_is_closed(serve, authorizer):
+def test_the_start_does_not_warn_about_a_closed_server(serve, authorizer):
     server = serve("--broadcasting-key", "k", auth=authorizer)
     said(server)
     server.ws().leaves()
     assert warnings(server.out) == []
 
 
-def test_it_warns_about_each(serve, authorizer):
+def test_the_start_warns_about_each_open_part(serve, authorizer):
     with_key = serve("--broadcasting-key", "k")
     with_key.logged("warn.*authorizer|authorizer.*warn")
     without = serve(auth=authorizer)
@@ -551,11 +551,11 @@ def test_log_level(serve):
     assert counts["debug"] >= counts["info"] > 2
 
 
-# -- limits that other sections do not have
+# -- limits on descriptors
 
 
 def test_connections_up_to_the_fd_limit(serve):
-    """0 is what the fd limit allows, less a reserve: never all of it, and health is answered."""
+    """0 means the fd limit less a reserve, so that /health is still answered."""
     server = serve(files=64)
     held = []
     while len(held) < 64:
@@ -584,11 +584,11 @@ def test_a_peer_that_goes_away_within_an_answer(serve):
     server.ws().join(fresh())
 
 
-# -- for people
+# -- the quick start at a terminal
 
 
 def at_a_terminal(*flags, env=None):
-    """(the process, what it said at a terminal until it said how to try it)"""
+    """(the process, its output at a terminal up to the quick start)"""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [binary(), *flags], env=environment(env), stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, close_fds=True
@@ -606,7 +606,7 @@ def at_a_terminal(*flags, env=None):
 
 
 @pytest.mark.parametrize("where", ["tcp", "unix"])
-def test_at_a_terminal_it_says_what_to_try_and_that_works(where, tmp_path):
+def test_the_quick_start_at_a_terminal_works(where, tmp_path):
     port = free_port()
     address = f"127.0.0.1:{port}" if where == "tcp" else f"unix:{tmp_path}/it's.sock"
     env = {"WSIFY_BROADCASTING_KEY": "s3cret"}
@@ -628,6 +628,6 @@ def test_at_a_terminal_it_says_what_to_try_and_that_works(where, tmp_path):
         process.wait()
 
 
-def test_without_a_terminal_it_says_nothing_of_that(serve):
+def test_without_a_terminal_there_is_no_quick_start(serve):
     server = serve()
     assert not any("curl" in line or "wscat" in line for line in said(server))

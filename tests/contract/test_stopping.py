@@ -1,4 +1,4 @@
-"""CONTRACT section 8: stopping."""
+"""Stopping (docs/operating.md#stopping)."""
 
 import select
 import signal
@@ -17,7 +17,7 @@ BODY = b'{"channel":"x","content":1}'
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_at_once_when_nobody_is_connected(serve, number):
+def test_a_stop_without_websockets_is_over_at_once(serve, number):
     server = serve("--drain-timeout", "10m")
     server.signal(number)
     assert server.status() == 0
@@ -25,7 +25,7 @@ def test_at_once_when_nobody_is_connected(serve, number):
         server.dial()
 
 
-def test_at_once_when_everybody_has_gone(serve):
+def test_a_stop_after_all_clients_have_left_is_over_at_once(serve):
     server = serve("--drain-timeout", "10m")
     for ending in ("leaves", "hang_up", "reset"):
         getattr(server.ws().join("x"), ending)()
@@ -45,7 +45,7 @@ def test_every_client_is_closed_with_1012(serve, number):
 
 
 def draining(server):
-    """Waits until the server says that it stops; on a connection of its own each time."""
+    """Waits until /health says `draining`, on a new connection each time."""
 
     def says():
         response = server.call("GET", "/health")
@@ -54,7 +54,7 @@ def draining(server):
     return until(says, "/health says draining")
 
 
-def test_health_says_draining(serve):
+def test_health_is_draining_during_a_stop(serve):
     server = serve("--drain-timeout", "1m")
     held = [server.ws() for _ in range(2)]
     server.signal(signal.SIGTERM)
@@ -64,12 +64,12 @@ def test_health_says_draining(serve):
     assert held and server.process.poll() is None
 
 
-def test_who_came_before_the_signal_is_answered(serve):
-    """Its request may be on its way; to close the connection then would lose the answer to a reset."""
+def test_a_connection_from_before_the_signal_is_answered(serve):
+    """Its request may be in transit. Closing the connection would lose the answer to a reset."""
     server = serve("--drain-timeout", "1m")
     held = [server.ws() for _ in range(2)]
     fresh, begun = server.dial(), server.dial().send(request("GET", "/health")[:-5])
-    # The server knows of both when it has answered one that came later.
+    # The server has accepted both once it has answered a later connection.
     assert server.call("GET", "/health").status == 200
     server.signal(signal.SIGTERM)
     draining(server)
@@ -99,7 +99,7 @@ def test_a_kept_connection_gets_a_last_answer_or_its_end(serve):
     assert held
 
 
-def test_every_answer_says_close(serve):
+def test_every_answer_during_a_stop_has_connection_close(serve):
     server = serve("--drain-timeout", "1m")
     held = [server.ws() for _ in range(2)]
     server.signal(signal.SIGTERM)
@@ -130,7 +130,7 @@ def test_new_upgrades_get_503(serve, authorizer):
     response = server.knock().response()
     may_retry(response)
     assert response.closes()
-    assert len(authorizer.about("connect")) == 2, "nobody is asked about it"
+    assert len(authorizer.about("connect")) == 2, "it is not asked about"
     assert held
 
 
@@ -155,8 +155,8 @@ def test_an_upgrade_under_way_gets_503(serve, authorizer, verdict):
     assert held
 
 
-def test_what_is_being_asked_is_answered(serve, authorizer):
-    """And has its effect: the client's last command is not lost to the stop."""
+def test_a_command_with_an_open_question_is_answered(serve, authorizer):
+    """It has its effect, too: the stop does not lose the client's last command."""
     server = serve("--drain-timeout", "2s", auth=authorizer)
     crowd = [server.ws() for _ in range(4)]
     authorizer.hold("join")
@@ -173,8 +173,8 @@ def test_what_is_being_asked_is_answered(serve, authorizer):
     assert server.status() == 0
 
 
-def test_who_is_not_yet_closed_is_still_served(serve):
-    """At 10 s from one close to the next most of them are still there."""
+def test_websockets_are_served_until_they_are_closed(serve):
+    """With 10 s from one close to the next most of them are still open."""
     server = serve("--drain-timeout", "1m")
     crowd = [server.ws().join(f"c{i}") for i in range(6)]
     server.signal(signal.SIGTERM)
@@ -199,14 +199,14 @@ def test_the_closes_are_spread(serve):
         for sock in ready:
             times.append(time.monotonic())
             crowd.pop(sock).is_closed(1012)
-    # Even spacing would give 1.9 s from the first to the last; a busy machine blurs it, all at once is another thing.
+    # Even spacing gives 1.9 s from the first to the last. A busy machine shortens it, but not to "all at once".
     assert times[-1] - times[0] > 0.7, f"20 closes within {times[-1] - times[0]:.2f} s of a drain of 2 s"
     gaps = [b - a for a, b in zip(times, times[1:])]
-    assert max(gaps) < 1.2, f"evenly, that is: {gaps}"
+    assert max(gaps) < 1.2, f"not evenly spread: {gaps}"
     assert server.status() == 0
 
 
-def test_then_the_listeners_are_closed(serve):
+def test_after_a_stop_the_listeners_are_closed(serve):
     server = serve("--drain-timeout", "300ms")
     ws = server.ws()
     server.signal(signal.SIGTERM)
@@ -216,8 +216,8 @@ def test_then_the_listeners_are_closed(serve):
         server.dial()
 
 
-def test_it_ends_as_soon_as_the_last_has_gone(serve):
-    """No need to wait for the rest of ten minutes."""
+def test_a_stop_ends_as_soon_as_the_last_client_has_left(serve):
+    """It does not wait for the rest of the ten minutes."""
     server = serve("--drain-timeout", "10m")
     crowd = [server.ws() for _ in range(3)]
     server.signal(signal.SIGTERM)
@@ -228,7 +228,7 @@ def test_it_ends_as_soon_as_the_last_has_gone(serve):
     assert server.status() == 0
 
 
-def test_who_does_not_answer_the_close_does_not_stop_the_stop(serve):
+def test_a_client_that_does_not_answer_the_close_does_not_hold_up_a_stop(serve):
     server = serve("--drain-timeout", "500ms")
     crowd = [server.ws() for _ in range(3)]
     kept = server.dial().send(request("GET", "/health"))
@@ -242,7 +242,7 @@ def test_who_does_not_answer_the_close_does_not_stop_the_stop(serve):
     assert silent
 
 
-def test_an_open_question_does_not_stop_the_stop(serve, authorizer):
+def test_an_open_question_does_not_hold_up_a_stop(serve, authorizer):
     server = serve("--drain-timeout", "500ms", auth=authorizer)
     ws = server.ws()
     authorizer.hold()
@@ -255,7 +255,7 @@ def test_an_open_question_does_not_stop_the_stop(serve, authorizer):
     assert waiting
 
 
-def test_a_client_that_reads_nothing_does_not_stop_the_stop(serve):
+def test_a_client_that_reads_nothing_does_not_hold_up_a_stop(serve):
     server = serve("--drain-timeout", "500ms", "--max-queue-size", "64MiB")
     ws = server.ws(rcvbuf=4096).join("x")
     for _ in range(10):
@@ -265,7 +265,7 @@ def test_a_client_that_reads_nothing_does_not_stop_the_stop(serve):
     assert ws
 
 
-def test_what_was_accepted_is_delivered_before_the_close(serve):
+def test_published_messages_are_delivered_before_the_close(serve):
     server = serve("--drain-timeout", "500ms")
     crowd = [server.ws().join("x") for _ in range(5)]
     for i in range(100):
@@ -288,7 +288,7 @@ def test_a_second_signal_exits_at_once(serve, first, second):
     assert held
 
 
-def test_a_socket_file_left_by_a_second_signal_is_no_harm(serve, tmp_path):
+def test_a_socket_file_left_by_a_second_signal_is_replaced(serve, tmp_path):
     """"At once" may leave it; then the next start replaces it."""
     path = tmp_path / "s"
     for _ in range(2):
@@ -318,7 +318,7 @@ def test_other_signals_are_not_a_stop(serve):
 
 
 def test_a_terminal_that_is_closed(serve):
-    """SIGHUP ends it as it ends any program, unless nohup has said that it should not."""
+    """SIGHUP ends the server as it ends any program, unless it was started with nohup."""
     server = serve()
     server.ends = True
     server.signal(signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""CONTRACT section 8 under a service manager: readiness, the watchdog, and sockets that it passes on."""
+"""Under a service manager: readiness, the watchdog, and socket activation (docs/operating.md#what-systemd-hears)."""
 
 import os
 import signal
@@ -45,7 +45,7 @@ def ear(request, tmp_path):
     ear.socket.close()
 
 
-def test_it_says_that_it_is_ready_how_many_are_there_and_that_it_stops(serve, ear):
+def test_ready_status_and_stopping_are_sent(serve, ear):
     server = serve("--drain-timeout", "2s", env={"NOTIFY_SOCKET": ear.name})
     ear.hears("READY=1")
     server.ws()
@@ -55,7 +55,7 @@ def test_it_says_that_it_is_ready_how_many_are_there_and_that_it_stops(serve, ea
     assert server.status() == 0
 
 
-def test_it_listens_when_it_says_that_it_is_ready(tmp_path, ear):
+def test_the_server_listens_before_it_sends_ready(tmp_path, ear):
     path = tmp_path / "s"
     process = subprocess.Popen(
         [binary(), "--listen-addr", f"unix:{path}"], env=environment({"NOTIFY_SOCKET": ear.name}), stdout=subprocess.DEVNULL
@@ -69,13 +69,13 @@ def test_it_listens_when_it_says_that_it_is_ready(tmp_path, ear):
         process.wait()
 
 
-def test_the_loop_feeds_the_watchdog_and_a_hung_one_does_not(serve, ear):
+def test_the_watchdog_is_fed_by_the_loop_and_not_when_it_hangs(serve, ear):
     server = serve(env={"NOTIFY_SOCKET": ear.name, "WATCHDOG_USEC": "400000"})
     for _ in range(3):
         ear.hears("WATCHDOG=1")
     server.process.send_signal(signal.SIGSTOP)
     until(lambda: " T" in open(f"/proc/{server.pid}/stat").read(), "it is stopped")
-    ear.is_quiet()  # what was said before
+    ear.is_quiet()  # earlier messages
     ear.socket.settimeout(1)
     with pytest.raises(TimeoutError):
         ear.hears("WATCHDOG=1")
@@ -92,7 +92,7 @@ def test_a_watchdog_of_another_process_is_not_fed(serve, ear):
     ear.is_quiet()
 
 
-def test_a_manager_that_is_not_there_changes_nothing(serve):
+def test_a_missing_service_manager_changes_nothing(serve):
     server = serve(env={"NOTIFY_SOCKET": "/no/such/socket"})
     server.logged("NOTIFY_SOCKET")
     server.ws().join("x")
@@ -134,7 +134,7 @@ def test_sockets_of_the_manager_replace_the_addresses(tmp_path):
     unused = free_port()
     process = start([tcp, unix], "--listen-addr", f"127.0.0.1:{unused}")
     try:
-        # They listen already: who comes early waits.
+        # They listen already: an early connection waits.
         health(socket.AF_INET, tcp.getsockname())
         health(socket.AF_UNIX, str(path))
         with pytest.raises(OSError):
@@ -145,10 +145,10 @@ def test_sockets_of_the_manager_replace_the_addresses(tmp_path):
         out, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, err
     assert f"127.0.0.1:{tcp.getsockname()[1]}, unix:{path}" in out, out
-    assert path.exists(), "the file is the manager's"
+    assert path.exists(), "the file belongs to the service manager"
 
 
-def test_sockets_of_another_process_are_left_alone():
+def test_sockets_of_another_process_are_ignored():
     tcp, own = socket.create_server(("127.0.0.1", 0)), free_port()
     process = start([tcp], "--listen-addr", f"127.0.0.1:{own}", pid=1)
     try:
@@ -166,7 +166,7 @@ def test_sockets_of_another_process_are_left_alone():
         process.communicate()
 
 
-def test_what_is_passed_and_is_no_listener_ends_the_start():
+def test_a_passed_descriptor_that_is_no_listener_ends_the_start():
     with socket.socket() as idle, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams, open("/dev/null") as file:
         for passed in (idle, datagrams, file):
             process = start([passed])

@@ -1,4 +1,4 @@
-"""CONTRACT section 3, `GET /ws`: the handshake, its refusals, origins and subprotocols."""
+"""`GET /ws`: the handshake, its refusals, origins and subprotocols (docs/protocol.md#connecting)."""
 
 import itertools
 
@@ -77,7 +77,7 @@ def test_no_extension_is_confirmed(plain):
 
 
 def test_a_body_on_an_upgrade_is_not_read_as_frames(plain):
-    """RFC 9110 has no body in an upgrade; wherever its bytes go, they are no command and break nothing else."""
+    """RFC 9110 has no body in an upgrade. Its bytes are no command, and break nothing else."""
     stream = plain.dial().send(request("GET", "/ws", [*UPGRADE], body=b"hello"))
     response = stream.response()
     if response.status == 101:
@@ -98,12 +98,12 @@ CHUNKED = ("Transfer-Encoding", "chunked")
         ([CHUNKED], chunked(trailers=b"A: b\r\n")),
     ],
 )
-def test_an_empty_body_is_no_body(asked, authorizer, headers, body):
+def test_an_upgrade_with_an_empty_body_is_allowed(asked, authorizer, headers, body):
     channel = fresh()
     frames = text(command("join", channel)) + text(command("broadcast", channel, "1"))
     whole = asked.dial().send(upgrade(headers=headers) + body + frames)
     upgraded(whole, KEY).hears("1")
-    # However it is cut, and with another request before it.
+    # In any pieces, and with another request before it.
     dripped = asked.dial().drip(request("GET", "/health") + upgrade(headers=headers) + body + frames)
     assert dripped.response().status == 200
     upgraded(dripped, KEY).hears("1")
@@ -269,7 +269,7 @@ def test_two_keys_are_400(plain):
         is_error(plain.dial().send(upgrade(headers=[("Sec-WebSocket-Key", other)])).response(), 400)
 
 
-def test_a_refused_upgrade_asks_nobody(asked, authorizer):
+def test_a_malformed_upgrade_is_not_asked_about(asked, authorizer):
     for data in [
         request("GET", "/ws"),
         upgrade(instead={"Sec-WebSocket-Version": "12"}),
@@ -347,7 +347,7 @@ def test_patterns_of_origins(serve, origin, allowed):
         is_error(stream.response(), 403)
 
 
-def test_who_names_no_origin_is_no_browser(serve):
+def test_an_upgrade_without_an_origin_is_allowed(serve):
     serve("--allowed-origins", ORIGINS).ws()
 
 
@@ -410,7 +410,7 @@ def test_a_full_server_is_503_and_health_is_answered(serve):
     server.publish(channel, "1")
     first.hears("1")
     second.leaves()
-    # The place is free once the server knows of it, which the end of the stream has told.
+    # The connection no longer counts once the server has read the end of the stream.
     server.ws().join(channel)
     assert server.knock().response().status == 503
 
@@ -439,7 +439,7 @@ def test_plain_requests_do_not_count(serve):
         may_retry(stream.send(upgrade()).response())
 
 
-def test_a_full_server_asks_nobody(serve, authorizer):
+def test_a_full_server_does_not_ask_about_upgrades(serve, authorizer):
     server = serve("--max-connections", "1", auth=authorizer)
     server.ws()
     may_retry(server.knock().response())

@@ -1,24 +1,25 @@
-//! The corpus of every fuzz target, replayed: what once was worth a try stays tried, without a fuzzer or nightly.
+//! Replays the corpus of every fuzz target, without a fuzzer.
 
 #[allow(dead_code, reason = "the stories use more of it")]
 #[path = "../hub/client.rs"]
 mod client;
-#[allow(dead_code, reason = "the stories use more of it")]
-#[path = "../hub/house.rs"]
-mod house;
 #[path = "../hub/language.rs"]
 mod language;
 #[allow(dead_code, reason = "the stories use more of it")]
 #[path = "../hub/pipe.rs"]
 mod pipe;
+#[allow(dead_code, reason = "the stories use more of it")]
+#[path = "../hub/rig.rs"]
+mod rig;
 
 use std::{fs, path::Path};
 
 type Target = (&'static str, fn(&[u8]));
 
 /// Each target in `fuzz/fuzz_targets`, and what it calls.
-const TARGETS: [Target; 12] = [
+const TARGETS: [Target; 13] = [
     ("answer", wsify::authorizer::fuzz),
+    ("answer_fields", wsify::wire::answer_fields::fuzz),
     ("command", wsify::wire::command::fuzz),
     ("forwarded", wsify::wire::forwarded::fuzz),
     ("frame", wsify::wire::frame::fuzz),

@@ -42,7 +42,7 @@ def on(port, text):
 
 
 class Running:
-    """What was started, and the lines it has printed so far."""
+    """A process, and the lines it has printed so far."""
 
     def __init__(self, process):
         self.process, self.lines = process, []
@@ -67,13 +67,13 @@ class Running:
 
 
 class Shell:
-    """Runs what is printed as it is printed; `wsify` is the program under test."""
+    """Runs blocks as they are printed; `wsify` is the program under test."""
 
     def __init__(self, tmp_path):
         self.cwd, self.running = tmp_path, []
         (tmp_path / "bin").mkdir()
         (tmp_path / "bin" / "wsify").symlink_to(binary())
-        # What asks for more rights than a test has does it without them.
+        # Tests have no further rights, so `sudo` only runs its command.
         (tmp_path / "bin" / "sudo").write_text('#!/bin/sh\nexec "$@"\n')
         (tmp_path / "bin" / "sudo").chmod(0o755)
 

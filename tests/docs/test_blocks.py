@@ -1,5 +1,5 @@
 """Every block of commands in README.md and docs/, run as it is printed but for ports, paths and time. A block behind
-`<!-- test: NAME -->` is run by `test_NAME`; tests/source/documentation.rs looks that each block has one."""
+`<!-- test: NAME -->` is run by `test_NAME`; tests/source/documentation.rs checks that each block has one."""
 
 import hmac
 import http.client
@@ -65,7 +65,7 @@ class Terminal:
 
 
 def play(transcript, port):
-    """Types what stands behind `$` and `>`, and waits for everything else, in order."""
+    """Types the text after `$` and `>`, and waits for everything else, in order."""
     need("npx", "npm")
     if not (CLIENTS / "node_modules" / "wscat").is_dir():
         absent("wscat is not installed (npm ci in tests/clients)")
@@ -141,7 +141,7 @@ def test_with_an_authorizer(language, shell, listens):
 
 @pytest.mark.parametrize("language", AUTHORIZERS)
 def test_signed_questions(language, shell, listens):
-    """Each of the four lets in what is signed rightly and lately, and nothing else."""
+    """Each of the four accepts a correct and recent signature, and nothing else."""
     (line,) = commands("signed_questions")
     key = re.match(r"WSIFY_AUTHORIZER_KEY=(\S+) ", line)[1]
     url = start_authorizer(language, shell, listens, key)
@@ -190,7 +190,7 @@ def until_error(ws, code):
 
 
 class Remote(Server):
-    """A server that the test has started in another way."""
+    """A running server that the test has started in another way."""
 
     def __init__(self, port):
         self.port, self.dialled = port, []
@@ -389,7 +389,7 @@ def test_an_address_for_each_process(shell, listens):
 
 
 def test_tap(serve, shell, listens):
-    """The story that is printed: the same events with the same fields."""
+    """The events that are printed, with the same fields."""
     server = serve(auth=start_authorizer("py", shell, listens))
     ann = server.ws("/ws?user=42&token=abc")
     need("curl")
@@ -410,7 +410,7 @@ def test_metrics(serve, shell):
     assert "\nwsify_connections{" in done.stdout
 
 
-# -- docs/performance.md and docs/hacking.md: what takes too long to run has to be there
+# -- docs/performance.md and docs/hacking.md: commands that take too long are not run, but their targets and files exist
 
 
 def named(kind):

@@ -86,7 +86,7 @@ def test_haproxy(serve, authorizer, shell, listens, certificate):
 
 
 def test_haproxy_before_nodes(serve, authorizer, shell, listens, certificate):
-    """Two nodes of three are not there: they are taken out, and every client gets in."""
+    """Two nodes of three are down: HAProxy takes them out, and every client can connect."""
     crt, _, both = certificate
     port, server = free_port(), serve("--trusted-proxies", "127.0.0.1", auth=authorizer)
     text, nodes = deploy("haproxy.cfg").read_text(), deploy("haproxy-nodes.cfg").read_text()

@@ -1,4 +1,4 @@
-"""An authorizer under the test's control: it records what it is asked and answers what it was told to."""
+"""A scripted authorizer: it records questions, and answers as the test says."""
 
 import json
 import socket
@@ -31,8 +31,14 @@ class Reply:
 
 
 def with_state(state, type="application/json"):
-    """What a connect is answered with to set a state; `state` is JSON text."""
+    """A 200 that sets a state; `state` is JSON text."""
     return Reply(200, b'{"state":' + state.encode() + b"}", (("Content-Type", type),))
+
+
+def with_fields(status=200, raw=None, **fields):
+    """An answer that says more than yes or no; `raw` is its body as it is."""
+    body = json.dumps(fields).encode() if raw is None else raw
+    return Reply(status, body, (("Content-Type", "application/vnd.wsify+json"),))
 
 
 @dataclass
@@ -88,7 +94,7 @@ class Authorizer:
         self.over = False
         threading.Thread(target=self.accept, daemon=True).start()
 
-    # -- what the test scripts
+    # -- for the test
 
     def on(self, reply, command=None, channel=None):
         """From now on such a question gets this reply (a status, a Reply, or a function of the question)."""
@@ -125,7 +131,7 @@ class Authorizer:
         until(lambda: not self.streams, "the authorizer's connections end")
 
     def stop(self):
-        """Nobody is there any more: later calls are refused."""
+        """Stops listening: later calls are refused."""
         self.over = True
         try:
             self.listener.shutdown(socket.SHUT_RDWR)
@@ -142,7 +148,7 @@ class Authorizer:
             except OSError:
                 pass
 
-    # -- how it works
+    # -- the server
 
     def accept(self):
         while True:

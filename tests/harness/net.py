@@ -1,4 +1,4 @@
-"""A byte stream to the server, and HTTP as it is read by somebody who trusts nothing.
+"""A byte stream to the server, and a strict reader of its HTTP.
 
 No `http.client` and no WebSocket library here: the tests must see every byte the server sends, and must be able to
 send what no library would.
@@ -12,7 +12,7 @@ import struct
 import time
 from dataclasses import dataclass
 
-# How long anything may take before a test says that it does not happen. Generous: it is spent only on failure.
+# How long to wait for anything before the test fails, in seconds. Generous: only a failure takes so long.
 DEADLINE = float(os.environ.get("WSIFY_TEST_DEADLINE", "20"))
 
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
@@ -85,7 +85,7 @@ class Stream:
         return self
 
     def pour(self, data):
-        """Sends what the server will take; that it hangs up meanwhile is no failure."""
+        """Sends what the server takes. It may hang up meanwhile."""
         try:
             self.sock.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
@@ -100,14 +100,14 @@ class Stream:
         self.sock.close()
 
     def reset(self):
-        """Goes away without a word, by a TCP reset where there is TCP."""
+        """Ends abruptly: by a TCP reset where there is TCP."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
     # -- receiving
 
     def more(self):
-        """Takes what comes next into the buffer; False at the end of the stream."""
+        """Receives into the buffer; False at the end of the stream."""
         if self.ended:
             return False
         try:
@@ -144,7 +144,7 @@ class Stream:
         return data
 
     def at_end(self):
-        """The server closes now, in good order and without another byte."""
+        """Asserts that the server closes the stream, without a reset and without another byte."""
         rest = self.rest()
         assert rest == b"", f"bytes where the end was due: {rest[:300]!r}"
 
@@ -160,7 +160,7 @@ class Stream:
         return match[1].decode(), int(match[2]), headers
 
     def response(self, to="GET"):
-        """The next whole response to a request with that method. An interim one is a response too."""
+        """The next whole response to a request with that method. An interim response counts."""
         version, status, headers = self.head()
         response = Response(version, status, headers, b"")
         length = response.header("Content-Length")
@@ -190,7 +190,7 @@ class Stream:
         return response
 
     def still_serves(self, after):
-        """What a keep-alive connection owes: another answer, unless it was announced that there will be none."""
+        """Asserts that the connection answers once more, unless the response said that it closes."""
         if after.closes():
             self.at_end()
         else:
@@ -214,7 +214,7 @@ def chunked(*chunks, trailers=b""):
 
 
 def is_error(response, status, code=None):
-    """CONTRACT 3: every error answer is JSON with a code and a message that helps."""
+    """Every error response is JSON with a code and a helpful message (docs/api.md#errors)."""
     assert response.status == status, response
     error = response.json()
     assert set(error) == {"error"}, error
@@ -226,7 +226,7 @@ def is_error(response, status, code=None):
 
 
 def may_retry(response):
-    """CONTRACT 3: 503 with a Retry-After of 1 to 5 s."""
+    """A 503 with a Retry-After of 1 to 5 s (docs/protocol.md#connecting)."""
     is_error(response, 503)
     after = response.header("Retry-After")
     assert after is not None and re.fullmatch("[1-5]", after), f"Retry-After: {after}"

@@ -17,7 +17,7 @@ class Refused(Exception):
 
 
 class Wire:
-    """A connection that speaks RESP2: to ask redis, and to be one of its subscribers."""
+    """A RESP2 connection, for commands and for subscriptions."""
 
     def __init__(self, port):
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
@@ -90,7 +90,7 @@ class Redis:
         try:
             return wire.ask("PING")
         except Refused:
-            return True  # it wants a password
+            return True  # it requires a password
         finally:
             wire.close()
 
@@ -135,7 +135,7 @@ class Redis:
 
 
 class Old(threading.Thread):
-    """A redis before version 6: it has a password and knows no users."""
+    """A redis before version 6: it has a password and no users."""
 
     def __init__(self, password):
         super().__init__(daemon=True)
@@ -171,8 +171,8 @@ class Old(threading.Thread):
 
 
 class Scripted:
-    """Something that speaks like redis as far as a subscriber needs it, and refuses, when told to, a SUBSCRIBE of several
-    channels once it has seen an UNSUBSCRIBE."""
+    """As much of redis as a subscriber needs. On demand it refuses a SUBSCRIBE of several channels once it has seen an
+    UNSUBSCRIBE."""
 
     def __init__(self):
         self.listener = socket.create_server(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""The program under test: started with flags, listened to, ended by its own process id."""
+"""The program under test: starts it with flags, reads its log, and ends it by its process id."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def binary():
 
 
 def environment(extra=None):
-    """The test's environment without what would configure the server."""
+    """The test's environment without variables that configure the server."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("WSIFY_") and not k.lower().endswith("_proxy")}
     return clean | (extra or {})
 
@@ -49,7 +49,7 @@ def free_port(host="127.0.0.1"):
 
 
 def run(*flags, env=None, cwd=None):
-    """A run that is to end by itself: (status, stdout, stderr)."""
+    """A run that ends by itself: (status, stdout, stderr)."""
     done = subprocess.run(
         [binary(), *flags], env=environment(env), cwd=cwd, capture_output=True, text=True, timeout=DEADLINE, check=False,
         stdin=subprocess.DEVNULL,
@@ -100,7 +100,7 @@ class Server:
 
         until(listens, "wsify listens")
 
-    # -- what it says of itself
+    # -- log and measurements
 
     def log(self):
         """Its log so far; every line must be a JSON object."""
@@ -132,7 +132,7 @@ class Server:
         assert found, f"no metric like {pattern!r} in:\n{body}"
         return sum(found)
 
-    # -- talking to it
+    # -- requests and connections
 
     def dial(self, source=None, rcvbuf=None):
         sock = socket.socket()
@@ -220,7 +220,7 @@ class Server:
         return self.process.returncode
 
     def finish(self):
-        """The end of a test: whatever was done to it, the server must have outlived it."""
+        """Ends the server after a test. It must still have been running, unless the test ended it."""
         self.hang_up()
         status = self.process.poll()
         if status is None:

@@ -1,5 +1,5 @@
-"""Programs that tests use but do not bring. One that is missing skips a test, with its name; where everything is to be
-tested (CI, WSIFY_TEST_ALL) it fails it."""
+"""Programs that tests use and that may not be installed. If one is missing, the test is skipped, and the reason names it.
+With CI or WSIFY_TEST_ALL set the test fails instead."""
 
 import os
 import shutil

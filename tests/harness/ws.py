@@ -1,4 +1,4 @@
-"""A WebSocket peer that can be as wrong as it likes, and that forgives the server nothing."""
+"""A WebSocket client that can send anything, and that checks everything the server sends."""
 
 import base64
 import hashlib
@@ -92,7 +92,7 @@ class Ws:
         return self.send(text(message if isinstance(message, (str, bytes)) else json.dumps(message)))
 
     def next_frame(self):
-        """The server's next frame, judged as RFC 6455 section 5 says."""
+        """The server's next frame, checked against RFC 6455 section 5."""
         first, second = self.stream.exactly(2)
         assert not first & 0x70, f"reserved bits from the server: {first:#x}"
         assert not second & 0x80, "the server masks a frame"
@@ -134,7 +134,7 @@ class Ws:
         return self
 
     def ask(self, message, id=None):
-        """Says a message with an id, and returns the one answer, which must be the next thing heard."""
+        """Sends a message with an id, and returns its answer, which must be the next message."""
         self.say(message)
         return self.answer(id)
 
@@ -145,7 +145,7 @@ class Ws:
         return answer
 
     def does(self, name, channel, content=None):
-        """A command that must succeed, and must be the only thing heard meanwhile."""
+        """Sends a command, which must succeed. Its answer must be the only message meanwhile."""
         id = fresh("id")
         assert self.ask(command(name, channel, content, id), id) == {"id": id, "ok": True}
         return self
@@ -163,7 +163,7 @@ class Ws:
         return self.does("broadcast", channel, content)
 
     def is_quiet(self):
-        """Nothing more was on its way: an answer that needs neither broker nor authorizer is the next thing heard."""
+        """Asserts that nothing is in transit: the next message answers a command that needs neither broker nor authorizer."""
         id = fresh("marker")
         assert self.ask(command("marker", "marker", id=id), id)["error"]["code"] == "unknown_command"
         return self
@@ -189,7 +189,7 @@ class Ws:
         return struct.unpack("!H", got.payload[:2])[0], got.payload[2:].decode("utf-8")
 
     def is_closed(self, code):
-        """The server closes with that code and a short reason, and hangs up in good order."""
+        """Asserts that the server closes with that code and a short reason, and hangs up without a reset."""
         got, reason = self.close_frame()
         assert got == code, f"close code {got} ({reason!r}), {code} was due"
         assert reason, f"close {code} carries no reason"
@@ -198,7 +198,7 @@ class Ws:
         return reason
 
     def leaves(self, code=1000, reason=b""):
-        """Closes in good order; the server echoes the code and hangs up."""
+        """Closes with a handshake: the server echoes the code and hangs up."""
         self.send(closing(code, reason))
         assert self.close_frame()[0] == code
         self.stream.at_end()

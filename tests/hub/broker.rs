@@ -1,17 +1,17 @@
-//! redis as a script, with the driver's real dialogue in between, moved step by step by the test.
+//! A scripted redis behind the driver's real dialogue; the test moves it step by step.
 //!
-//! Owns: what is on its way on each link, and what redis knows. Each link keeps its order; between the two anything may
-//! happen. Sockets are left out: bytes move when the test says so.
+//! Owns: the bytes in transit on each link, and redis' subscriptions. Each link keeps its order; the two links interleave
+//! in any way. There are no sockets: bytes move when the test moves them.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use wsify::broker::News;
-use wsify::broker::redis::{Dialogue, Duty, Notice, Step};
+use wsify::broker::redis::{Dialogue, Duty, Notice, Progress};
 use wsify::effect::{Effect, ShardId};
 
-use super::house::House;
+use super::rig::Rig;
 
-/// What redis refuses something with.
+/// The error with which redis refuses a command.
 pub const NO: &str = "NOPERM not for you";
 
 /// One link: commands on their way to redis, and replies on their way back, each in whole.
@@ -26,7 +26,7 @@ impl Way {
         self.replies.push_back(bytes.into());
     }
 
-    /// Answers what changes nothing, up to the next command that does.
+    /// Answers commands that change nothing, up to the next one that does.
     fn answer_questions(&mut self) {
         while let Some(command) = self.commands.pop_front() {
             match command[0].as_slice() {
@@ -52,46 +52,46 @@ pub struct Broker {
     publisher: Way,
     listener: Way,
     pub subscribed: BTreeSet<String>,
-    /// Refused subscriptions that the hub was told of.
+    /// Refused subscriptions that were reported to the hub.
     pub refusals: usize,
 }
 
 impl Broker {
-    /// A house that shares its channels, with both links up.
-    pub fn up(house: &mut House) -> Broker {
-        house.hub.share(None);
-        house.hub.name_shard(ShardId(0), Some("redis".into()));
-        house.hub.assign_slots(0..=0, Some(ShardId(0)));
+    /// A rig that shares its channels, with both links up.
+    pub fn up(rig: &mut Rig) -> Broker {
+        rig.hub.share(None);
+        rig.hub.name_shard(ShardId(0), Some("redis".into()));
+        rig.hub.assign_slots(0..=0, Some(ShardId(0)));
         let mut broker = Broker::default();
-        broker.mend_publishing(house);
-        broker.mend_listening(house);
-        broker.settle(house);
-        assert!(house.hub.is_broker_up());
+        broker.mend_publishing(rig);
+        broker.mend_listening(rig);
+        broker.settle(rig);
+        assert!(rig.hub.is_broker_up());
         broker
     }
 
-    /// Goes on with the house, and takes what it wants.
-    pub fn run(&mut self, house: &mut House) {
-        house.run();
-        self.take(house);
+    /// Runs the loop, and takes the effects that are for the broker.
+    pub fn run(&mut self, rig: &mut Rig) {
+        rig.run();
+        self.take(rig);
     }
 
-    pub fn take(&mut self, house: &mut House) {
-        let now = house.hub.clock.now;
-        for effect in house.effects.drain(..) {
+    pub fn take(&mut self, rig: &mut Rig) {
+        let now = rig.hub.clock.now;
+        for effect in rig.effects.drain(..) {
             match effect {
                 Effect::Publish(publication) => self.dialogue.publish(publication, now),
                 Effect::Subscribe(wanted) => self.dialogue.subscribe(wanted, now),
                 Effect::Unsubscribe(channel) => self.dialogue.unsubscribe(channel, now),
-                other => unreachable!("the house keeps {other:?}"),
+                other => unreachable!("the rig keeps {other:?}"),
             }
         }
-        self.send(house);
+        self.send(rig);
     }
 
-    /// What the dialogue says is on its way.
-    fn send(&mut self, house: &House) {
-        self.dialogue.finish(house.hub.clock.now);
+    /// Puts the dialogue's output on its way.
+    fn send(&mut self, rig: &Rig) {
+        self.dialogue.finish(rig.hub.clock.now);
         for duty in Duty::BOTH {
             let out = std::mem::take(self.dialogue.out(duty));
             let commands = commands(&out);
@@ -106,7 +106,7 @@ impl Broker {
         }
     }
 
-    /// redis publishes what it has got next. Returns it.
+    /// redis executes the next PUBLISH. Returns its channel and content.
     pub fn execute_publication(&mut self) -> Option<(String, String)> {
         let command = self.publisher.next()?;
         let [verb, channel, content] = command.try_into().expect("three words");
@@ -117,7 +117,7 @@ impl Broker {
         Some((channel, content))
     }
 
-    /// redis publishes for another server.
+    /// redis publishes a message of another server.
     pub fn foreign(&mut self, channel: &str, content: &str) {
         if self.listening && self.subscribed.contains(channel) {
             self.listener
@@ -125,7 +125,7 @@ impl Broker {
         }
     }
 
-    /// redis subscribes or unsubscribes what it was asked for next.
+    /// redis executes the next SUBSCRIBE or UNSUBSCRIBE.
     pub fn execute_change(&mut self) -> bool {
         let Some(command) = self.listener.next() else {
             return false;
@@ -142,7 +142,7 @@ impl Broker {
         true
     }
 
-    /// redis refuses what it was asked for next, if that is a subscription. Returns whether it was.
+    /// redis refuses the next command if it is a subscription. Returns whether it was.
     pub fn refuse_change(&mut self) -> bool {
         self.listener.answer_questions();
         let next = self.listener.commands.front();
@@ -154,7 +154,7 @@ impl Broker {
         refuses
     }
 
-    /// redis refuses to publish what it has got next. Returns whether there was something.
+    /// redis refuses the next PUBLISH. Returns whether there was one.
     pub fn refuse_publication(&mut self) -> bool {
         let refuses = self.publisher.next().is_some();
         if refuses {
@@ -163,14 +163,14 @@ impl Broker {
         refuses
     }
 
-    /// The hub is told what the dialogue knows.
-    fn tell(&mut self, house: &mut House) {
+    /// Hands the dialogue's news to the hub.
+    fn tell(&mut self, rig: &mut Rig) {
         while let Some(news) = self.dialogue.news() {
             match news {
-                News::Publishing(shard, up) => house.hub.set_publishing(shard, up),
-                News::Listening(shard, up) => house.hub.set_listening(shard, up),
-                News::Published(by, receipt) => house.hub.receipt(by, receipt),
-                News::Subscribed(id, receipt) => house.hub.subscribed(id, receipt),
+                News::Publishing(shard, up) => rig.hub.set_publishing(shard, up),
+                News::Listening(shard, up) => rig.hub.set_listening(shard, up),
+                News::Published(by, receipt) => rig.hub.receipt(by, receipt),
+                News::Subscribed(id, receipt) => rig.hub.subscribed(id, receipt),
                 other => unreachable!("nothing is hostile here: {other:?}"),
             }
         }
@@ -179,91 +179,91 @@ impl Broker {
         }
     }
 
-    /// The next reply on a link is read, behind all that was known before. Returns the message, if it was one.
-    fn read(&mut self, duty: Duty, house: &mut House) -> Option<(String, String)> {
-        self.tell(house);
-        let now = house.hub.clock.now;
+    /// Reads the next reply on a link, after all earlier news. Returns the message if it is one.
+    fn read(&mut self, duty: Duty, rig: &mut Rig) -> Option<(String, String)> {
+        self.tell(rig);
+        let now = rig.hub.clock.now;
         let reply = self.way(duty).replies.pop_front()?;
         let step = self.dialogue.understand(duty, &reply, now);
         let step = step.expect("redis speaks as it should");
         let mut brought = None;
         match step {
-            Step::Starved => unreachable!("replies come whole"),
-            Step::Understood(size) => assert_eq!(size, reply.len()),
-            Step::Message(message) => {
+            Progress::Starved => unreachable!("replies come whole"),
+            Progress::Understood(size) => assert_eq!(size, reply.len()),
+            Progress::Message(message) => {
                 let (channel, content) = (&reply[message.channel], &reply[message.content]);
                 let (channel, content) = (text(channel.to_vec()), text(content.to_vec()));
-                match house.hub.arrived(&channel, content.as_bytes()) {
+                match rig.hub.arrived(&channel, content.as_bytes()) {
                     true => brought = Some((channel, content)),
                     false => self.way(duty).replies.push_front(reply),
                 }
             }
         }
-        self.tell(house);
-        self.send(house);
+        self.tell(rig);
+        self.send(rig);
         brought
     }
 
-    /// What redis says on the publishing link is read.
-    pub fn read_publisher(&mut self, house: &mut House) {
+    /// Reads the replies on the publishing link.
+    pub fn read_publisher(&mut self, rig: &mut Rig) {
         self.publisher.answer_questions();
         while !self.publisher.replies.is_empty() {
-            self.read(Duty::Publish, house);
+            self.read(Duty::Publish, rig);
         }
-        self.tell(house);
+        self.tell(rig);
     }
 
-    /// The hub is told what comes next on the listening link. Returns the message, if it was one.
-    pub fn bring(&mut self, house: &mut House) -> Option<(String, String)> {
-        self.read_publisher(house);
+    /// Hands the next reply on the listening link to the hub. Returns the message if it is one.
+    pub fn bring(&mut self, rig: &mut Rig) -> Option<(String, String)> {
+        self.read_publisher(rig);
         self.listener.answer_questions();
-        self.read(Duty::Listen, house)
+        self.read(Duty::Listen, rig)
     }
 
-    /// The same, whatever there is on the other link.
-    pub fn read_listener(&mut self, house: &mut House) -> Option<(String, String)> {
-        self.read(Duty::Listen, house)
+    /// The same, with replies left unread on the other link.
+    pub fn read_listener(&mut self, rig: &mut Rig) -> Option<(String, String)> {
+        self.read(Duty::Listen, rig)
     }
 
-    pub fn break_publishing(&mut self, house: &mut House) {
+    pub fn break_publishing(&mut self, rig: &mut Rig) {
         if std::mem::take(&mut self.publishing) {
             self.publisher = Way::default();
-            self.close(Duty::Publish, house);
+            self.close(Duty::Publish, rig);
         }
     }
 
-    pub fn break_listening(&mut self, house: &mut House) {
+    pub fn break_listening(&mut self, rig: &mut Rig) {
         if std::mem::take(&mut self.listening) {
             self.subscribed.clear();
             self.listener = Way::default();
-            self.close(Duty::Listen, house);
+            self.close(Duty::Listen, rig);
         }
     }
 
-    fn close(&mut self, duty: Duty, house: &mut House) {
-        self.tell(house);
+    fn close(&mut self, duty: Duty, rig: &mut Rig) {
+        self.tell(rig);
         self.dialogue.closed(duty);
-        self.tell(house);
+        self.tell(rig);
     }
 
-    pub fn mend_publishing(&mut self, house: &mut House) {
+    pub fn mend_publishing(&mut self, rig: &mut Rig) {
         if !std::mem::replace(&mut self.publishing, true) {
-            self.open(Duty::Publish, house);
+            self.open(Duty::Publish, rig);
         }
     }
 
-    pub fn mend_listening(&mut self, house: &mut House) {
+    pub fn mend_listening(&mut self, rig: &mut Rig) {
         if !std::mem::replace(&mut self.listening, true) {
-            self.open(Duty::Listen, house);
+            self.open(Duty::Listen, rig);
         }
     }
 
-    fn open(&mut self, duty: Duty, house: &mut House) {
-        self.dialogue.opened(duty, house.hub.clock.now);
-        self.send(house);
+    fn open(&mut self, duty: Duty, rig: &mut Rig) {
+        self.dialogue.opened(duty, rig.hub.clock.now);
+        self.send(rig);
         self.way(duty).answer_questions();
         while !self.way(duty).replies.is_empty() {
-            self.read(duty, house);
+            self.read(duty, rig);
         }
     }
 
@@ -273,15 +273,15 @@ impl Broker {
         ways.into_iter().all(quiet)
     }
 
-    /// Everything takes its course, until nothing is under way.
-    pub fn settle(&mut self, house: &mut House) {
+    /// Moves everything along until nothing is in transit.
+    pub fn settle(&mut self, rig: &mut Rig) {
         loop {
-            self.run(house);
+            self.run(rig);
             if self.is_quiet() {
                 return;
             }
             while self.execute_change() || self.execute_publication().is_some() {}
-            self.bring(house);
+            self.bring(rig);
         }
     }
 }
@@ -298,7 +298,7 @@ fn array(words: &[&str], more: &str) -> String {
     format!("*{count}\r\n{}{more}", words.collect::<String>())
 }
 
-/// Commands in whole, each of its words.
+/// Splits whole commands into their words.
 fn commands(mut bytes: &[u8]) -> Vec<Vec<Vec<u8>>> {
     fn number(bytes: &mut &[u8]) -> usize {
         let end = bytes.iter().position(|b| *b == b'\r').expect("a line");

@@ -1,4 +1,4 @@
-//! What a client writes and how it reads: requests, masked frames, and answers as lines of a transcript.
+//! A scripted client: writes requests and masked frames, and reads what it gets as lines of a transcript.
 //!
 //! Lines: `101`, `201`, `403 not_authorized, close` (an answer: status, the error's code or the whole body, whether the
 //! connection ends), the text of a message as it is, `ping`, `pong …`, `close CODE`, and `end` once nothing more comes.
@@ -83,7 +83,7 @@ pub fn with_id(id: u64, command: &str) -> String {
     command.replacen('{', &format!(r#"{{"id":{id},"#), 1)
 }
 
-/// What the server is told of where the `nth` client comes from: on this machine, its port one more than its number.
+/// The peer address of the `nth` client: loopback, with its number plus one as the port.
 pub fn local(nth: usize) -> Peer {
     Peer::new(SocketAddr::from(([127, 0, 0, 1], nth as u16 + 1)))
 }
@@ -91,14 +91,16 @@ pub fn local(nth: usize) -> Peer {
 pub struct Client {
     pub far: Far,
     pub id: ConnId,
-    /// Bytes that have come and are not yet a whole line.
+    /// Received bytes that are not yet a whole line.
     inbox: Vec<u8>,
     websocket: bool,
-    told_end: bool,
-    /// The next answer is one to `HEAD`.
+    ended: bool,
+    /// The next answer is to a `HEAD` request.
     pub bodiless: bool,
-    /// Heads of answers, for stories about headers.
+    /// The head of the last answer, for stories about headers.
     pub head: String,
+    /// The reason in the last close frame.
+    pub reason: String,
 }
 
 impl Client {
@@ -108,9 +110,10 @@ impl Client {
             id,
             inbox: Vec::new(),
             websocket: false,
-            told_end: false,
+            ended: false,
             bodiless: false,
             head: String::new(),
+            reason: String::new(),
         }
     }
 
@@ -118,7 +121,7 @@ impl Client {
         self.far.send(bytes);
     }
 
-    /// Says a text message.
+    /// Sends a text message.
     pub fn say(&self, message: &str) {
         self.send(&text(message));
     }
@@ -127,12 +130,12 @@ impl Client {
         self.websocket
     }
 
-    /// Whether [`Client::hear`] may hear something.
+    /// Whether [`Client::hear`] may return something.
     pub fn has_news(&self) -> bool {
-        !self.told_end && (self.far.is_ended() || self.far.has_arrived())
+        !self.ended && (self.far.is_ended() || self.far.has_arrived())
     }
 
-    /// What has come since the last call, line by line.
+    /// Everything received since the last call, line by line.
     pub fn hear(&mut self) -> Vec<String> {
         self.inbox.extend(self.far.receive());
         let mut lines = Vec::new();
@@ -142,13 +145,15 @@ impl Client {
             if !self.websocket {
                 self.head = String::from_utf8(answer).expect("a text");
                 self.websocket = line == "101";
+            } else if line.starts_with("close ") {
+                self.reason = String::from_utf8(answer[4..].to_vec()).expect("UTF-8");
             }
             used += count;
             lines.push(line);
         }
         self.inbox.drain(..used);
-        if self.far.is_ended() && !self.told_end {
-            self.told_end = true;
+        if self.far.is_ended() && !self.ended {
+            self.ended = true;
             let whole = self.inbox.is_empty() || self.far.wire().may_be_torn();
             assert!(whole, "torn, {} bytes from its end", self.inbox.len());
             lines.push("end".to_owned());
@@ -195,8 +200,13 @@ fn message(bytes: &[u8]) -> Option<(usize, String)> {
         PONG => format!("pong {}", shown()),
         CLOSE => match payload.split_first_chunk() {
             Some((code, reason)) => {
-                assert!(!reason.is_empty(), "every close carries a reason");
-                format!("close {}", u16::from_be_bytes(*code))
+                let code = u16::from_be_bytes(*code);
+                // An authorizer may want none.
+                assert!(
+                    !reason.is_empty() || code >= 4000,
+                    "every close carries a reason"
+                );
+                format!("close {code}")
             }
             None => "close".to_owned(),
         },

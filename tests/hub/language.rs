@@ -1,4 +1,4 @@
-//! A little language of events for the hub: any bytes are a script, for the fuzzer as for the corpus.
+//! A script language of events for the hub, in which any bytes are a script. The fuzzer and the corpus use it.
 //!
 //! ```text
 //! n        a client connects               (C below: which client, by one byte; X: which of four channels)
@@ -9,31 +9,34 @@
 //! c C      it closes    e C    ends its stream    x C  resets it    v C  vanishes
 //! s C N    it takes N*8 more bytes         w C    it takes what comes
 //! a Q      question Q is allowed           d Q    denied            o Q  the authorizer is out
+//! A Q F    allowed with fields, R Q F  refused with fields: a bit of F for each kind
 //! + N      time passes: N*N ms             i N    reads are of N+1 bytes at most
 //! D        a graceful stop begins
 //! ```
 //!
-//! Any other byte is a turn of the loop. At the end everybody is reset, and nothing may be left.
+//! Any other byte is a turn of the loop. At the end all connections are reset, and nothing may be left.
 
 use wsify::effect::Verdict;
 use wsify::hub::Settings;
+use wsify::wire::answer_fields::{Allow, AnswerFields, CloseWith, NewState};
+use wsify::wire::channel_name::ChannelName;
 
 use super::client::{
     Client, broadcast, close, frame, get, join, leave, post, text, upgrade, with_id,
 };
-use super::house::{House, settings};
+use super::rig::{Rig, settings};
 
 const CHANNELS: [&str; 4] = ["a", "b", "é", "\\u0061"];
-/// A script in which nobody has become anything by then is not worth the time.
+/// How many bytes of a script are played. A script without an open WebSocket by then is not worth the time.
 const LONGEST: usize = 2_000;
 
 struct Script<'s> {
     bytes: &'s [u8],
-    house: House,
+    rig: Rig,
     clients: Vec<Client>,
 }
 
-/// Plays `bytes`, and panics when a promise of the hub's is broken.
+/// Plays `bytes`, and panics if the hub breaks one of its promises.
 pub fn play(bytes: &[u8]) {
     let mut settings = Settings {
         authorizer: bytes.first().is_some_and(|b| b % 2 == 0),
@@ -49,13 +52,43 @@ pub fn play(bytes: &[u8]) {
     settings.limits.max_message = 1_000;
     let mut script = Script {
         bytes: &bytes[..bytes.len().min(LONGEST)],
-        house: House::with(settings),
+        rig: Rig::with(settings),
         clients: Vec::new(),
     };
     while !script.bytes.is_empty() {
         script.event();
     }
     script.end();
+}
+
+/// Fields of an answer, whether they belong to it or not: a bit for each kind.
+fn fields(bits: u8) -> AnswerFields {
+    let has = |bit: u8| bits & 1 << bit != 0;
+    let patterns: Box<[Box<str>]> = Box::new(["a".into(), "é*".into()]);
+    AnswerFields {
+        user: has(0).then(|| "42".into()),
+        state: has(1).then(|| match has(2) {
+            true => NewState::Removed,
+            false => NewState::Json("\"a state that many have\"".into()),
+        }),
+        channels: match has(2) {
+            true => vec![ChannelName::checked("a"), ChannelName::checked("b")],
+            false => Vec::new(),
+        },
+        allow: has(3).then(|| Allow {
+            join: patterns.clone(),
+            leave: patterns.clone(),
+            broadcast: patterns,
+        }),
+        expires_in: has(4).then_some(1),
+        max_age: has(5).then_some(60),
+        content: has(6).then(|| (*b"[1]").into()),
+        message: has(0).then(|| "no".into()),
+        close: has(7).then_some(CloseWith {
+            code: 4000,
+            reason: None,
+        }),
+    }
 }
 
 impl<'s> Script<'s> {
@@ -81,12 +114,12 @@ impl<'s> Script<'s> {
         some
     }
 
-    /// The next event. `None`: there is nobody to whom it could happen.
+    /// The next event. `None` if there is no connection to which it could happen.
     fn event(&mut self) -> Option<()> {
         let event = self.byte()?;
         match event {
             b'n' => {
-                let client = self.house.client();
+                let client = self.rig.client();
                 self.clients.push(client);
             }
             b'u' => self.client()?.send(&upgrade("/ws?a=b", "")),
@@ -131,41 +164,51 @@ impl<'s> Script<'s> {
             }
             b'w' => self.client()?.far.widen(1 << 20),
             b'a' | b'd' | b'o' => {
-                let which = usize::from(self.byte()?) % self.house.questions.len().max(1);
-                let question = self.house.questions.remove(which)?;
+                let which = usize::from(self.byte()?) % self.rig.questions.len().max(1);
+                let question = self.rig.questions.remove(which)?;
                 let verdict = match event {
                     b'a' => Verdict::Allow,
                     b'd' => Verdict::Deny,
                     _ => Verdict::Unavailable,
                 };
-                self.house.send_verdict(&question, verdict, Some("{}"));
+                self.rig.send_verdict(&question, verdict, Some("{}"));
+            }
+            b'A' | b'R' => {
+                let which = usize::from(self.byte()?) % self.rig.questions.len().max(1);
+                let question = self.rig.questions.remove(which)?;
+                let verdict = match event {
+                    b'A' => Verdict::Allow,
+                    _ => Verdict::Deny,
+                };
+                let fields = fields(self.byte().unwrap_or_default());
+                self.rig.send_verdict(&question, verdict, None).fields = Some(Box::new(fields));
             }
             b'+' => {
                 let root = u64::from(self.byte()?);
-                self.house.hub.clock.now += root * root;
+                self.rig.hub.clock.now += root * root;
             }
             b'i' => {
                 let size = usize::from(self.byte()?) + 1;
-                self.house.buffer.truncate(size);
+                self.rig.buffer.truncate(size);
             }
-            b'D' => self.house.hub.drain(10_000),
-            _ => self.house.tick(),
+            b'D' => self.rig.hub.drain(10_000),
+            _ => self.rig.tick(),
         }
         Some(())
     }
 
     fn end(mut self) {
-        self.house.run();
+        self.rig.run();
         for client in &self.clients {
             client.far.widen(1 << 30);
             client.far.reset();
         }
-        self.house.run();
-        while let Some(question) = self.house.questions.pop_front() {
-            self.house.send_verdict(&question, Verdict::Allow, None);
-            self.house.run();
+        self.rig.run();
+        while let Some(question) = self.rig.questions.pop_front() {
+            self.rig.send_verdict(&question, Verdict::Allow, None);
+            self.rig.run();
         }
-        self.house.pass(100_000);
-        self.house.assert_empty();
+        self.rig.pass(100_000);
+        self.rig.assert_empty();
     }
 }

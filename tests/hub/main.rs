@@ -1,12 +1,13 @@
 //! The hub without sockets: stories, and a simulation.
 //!
-//! A story is one behaviour that the documentation promises, played through [`Hub`](wsify::hub::Hub) over [`pipe::Pipe`] by a
-//! [`house::House`], which does what `server.rs` does, with scripted time and verdicts; it reads as a transcript.
+//! A story is one behaviour that the documentation promises, and reads as a transcript. [`rig::Rig`] plays it: it drives
+//! the [`Hub`](wsify::hub::Hub) as `server.rs` does, over [`pipe::Pipe`], with scripted time and verdicts.
 
 mod broker;
 mod client;
-mod house;
+mod grants_simulation;
 mod pipe;
+mod rig;
 mod shared;
 mod simulation;
 mod stories;

@@ -1,8 +1,8 @@
-//! A stream without a socket, and the far end of it.
+//! A stream without a socket, and its far end.
 //!
-//! Owns: the bytes on their way, and what the script says of how they are taken. Behaves as an edge-triggered kernel: an
-//! edge comes when there is something new to read, when there is room again after a short write, and when a side ends.
-//! Counts the calls that a kernel would have got.
+//! Owns: the bytes in transit, and how much of them each call takes. Behaves as an edge-triggered kernel: an edge comes
+//! when there is something new to read, when there is room again after a short write, and when a side ends. Counts the
+//! system calls that a socket would have needed.
 
 use std::cell::{Ref, RefCell, RefMut};
 use std::collections::VecDeque;
@@ -11,13 +11,13 @@ use std::rc::Rc;
 
 use wsify::connection::Stream;
 
-/// What the poll would say.
+/// What the poll returns for this stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Edge {
     pub readable: bool,
-    /// The client sends no more than what is there.
+    /// Whether the client has ended its stream.
     pub closed: bool,
-    /// And nothing can be sent to it.
+    /// The connection is reset, and nothing can be sent to the client.
     pub reset: bool,
     pub writable: bool,
 }
@@ -32,12 +32,12 @@ impl Edge {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Calls {
     pub reads: usize,
-    /// Of these, those that found nothing.
+    /// Reads among them that found nothing.
     pub idle_reads: usize,
     pub writes: usize,
 }
 
-/// What lies between the two ends.
+/// The state that both ends share.
 #[derive(Debug)]
 pub struct Wire {
     up: VecDeque<u8>,
@@ -46,21 +46,21 @@ pub struct Wire {
     room: usize,
     /// The most that one write takes, however much room there is.
     pub largest_write: usize,
-    /// Each how many calls one is interrupted; 0 is never.
+    /// One call in so many is interrupted; 0 is never.
     pub interrupted: usize,
     just_interrupted: bool,
-    /// Each how many writes nothing is taken though there is room; 0 is never.
+    /// One write in so many takes nothing though there is room; 0 is never.
     pub refused: usize,
     edge: Edge,
     /// A write was cut short: an edge is due when there is room.
     cut_short: bool,
     left: bool,
-    /// The client has closed its end, so that what is sent to it is answered with a reset.
+    /// The client has closed its end: anything sent to it leads to a reset.
     closed: bool,
     broken: bool,
     finished: bool,
     dropped: bool,
-    /// The server has read everything, and that nothing follows.
+    /// The server has read everything, including the end of the stream.
     pub read_to_the_end: bool,
     pub calls: Calls,
 }
@@ -79,7 +79,7 @@ impl Wire {
         self.up.len()
     }
 
-    /// Whether the last thing sent may have no end: it broke, the client left, or it did not read.
+    /// Whether the last message sent may be cut short: it broke, the client left, or it did not read.
     pub fn may_be_torn(&self) -> bool {
         self.broken || self.left || self.room < usize::MAX / 2 || self.largest_write < usize::MAX
     }
@@ -128,7 +128,7 @@ impl Far {
         self.0.borrow_mut()
     }
 
-    /// Sends bytes. After an end of either side they go nowhere.
+    /// Sends bytes. After either side has ended they are dropped.
     pub fn send(&self, bytes: &[u8]) {
         let mut wire = self.0.borrow_mut();
         if !bytes.is_empty() && !wire.left && !wire.broken && !wire.dropped {
@@ -145,7 +145,7 @@ impl Far {
         wire.edge.closed = true;
     }
 
-    /// Closes this end: a client that sends no more, and reads no more either.
+    /// Closes this end: the client neither sends nor reads any more.
     pub fn close(&self) {
         self.leave();
         self.0.borrow_mut().closed = true;
@@ -163,17 +163,17 @@ impl Far {
         };
     }
 
-    /// Resets it without an edge: the server notices when it writes.
+    /// Resets the connection without an edge: the server notices when it writes.
     pub fn vanish(&self) {
         self.0.borrow_mut().broken = true;
     }
 
-    /// Lets the kernel take only so many more bytes.
+    /// Limits the room in the kernel to so many more bytes.
     pub fn narrow(&self, room: usize) {
         self.0.borrow_mut().room = room;
     }
 
-    /// Lets it take so many bytes more than now.
+    /// Adds room for so many bytes.
     pub fn widen(&self, more: usize) {
         let mut wire = self.0.borrow_mut();
         wire.room = wire.room.saturating_add(more);
@@ -182,40 +182,40 @@ impl Far {
         }
     }
 
-    /// Has the poll say something though nothing is new.
+    /// Makes the poll return a spurious edge.
     pub fn nudge(&self) {
         let mut wire = self.0.borrow_mut();
         wire.edge.readable = true;
         wire.edge.writable = true;
     }
 
-    /// Whether anything came since it was received last.
+    /// Whether there is anything to receive.
     pub fn has_arrived(&self) -> bool {
         !self.0.borrow().down.is_empty()
     }
 
-    /// Everything that came since the last call.
+    /// Everything received since the last call.
     pub fn receive(&self) -> Vec<u8> {
         std::mem::take(&mut self.0.borrow_mut().down)
     }
 
-    /// The server will send no more.
+    /// Whether the server will send no more.
     pub fn is_ended(&self) -> bool {
         let wire = self.0.borrow();
         wire.finished || wire.dropped
     }
 
-    /// The client has ended its stream.
+    /// Whether the client has ended its stream.
     pub fn has_left(&self) -> bool {
         self.0.borrow().left
     }
 
-    /// The server has let go of the connection.
+    /// Whether the server has dropped the connection.
     pub fn is_dropped(&self) -> bool {
         self.0.borrow().dropped
     }
 
-    /// What the poll would say now, once.
+    /// Takes the pending edge.
     pub fn take_edge(&self) -> Edge {
         std::mem::take(&mut self.0.borrow_mut().edge)
     }
@@ -224,7 +224,7 @@ impl Far {
         self.0.borrow().edge.any()
     }
 
-    /// The calls since the last time this was asked.
+    /// The calls since this was last called.
     pub fn take_calls(&self) -> Calls {
         std::mem::take(&mut self.0.borrow_mut().calls)
     }
@@ -264,7 +264,7 @@ impl Write for Pipe {
 
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut wire = self.0.borrow_mut();
-        assert!(!wire.finished, "a write after the end was told");
+        assert!(!wire.finished, "a write after the stream was ended");
         let offered: usize = parts.iter().map(|part| part.len()).sum();
         assert!(offered > 0, "a write of nothing");
         wire.calls.writes += 1;
@@ -286,7 +286,7 @@ impl Write for Pipe {
         wire.room -= taken;
         if taken < offered {
             wire.cut_short = true;
-            // What cut it short was not the room: there is more at once, as a kernel's edge would tell.
+            // The write was not short for lack of room, so the kernel's edge follows at once.
             if wire.room > 0 {
                 wire.cut_short = false;
                 wire.edge.writable = true;
@@ -312,7 +312,7 @@ impl Write for Pipe {
 impl Stream for Pipe {
     fn finish(&mut self) -> io::Result<()> {
         let mut wire = self.0.borrow_mut();
-        assert!(!wire.finished, "the end was told twice");
+        assert!(!wire.finished, "the stream was ended twice");
         if wire.broken {
             return Err(io::ErrorKind::NotConnected.into());
         }

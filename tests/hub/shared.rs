@@ -1,31 +1,34 @@
-//! A simulation of channels shared through a broker, with the driver's real dialogue: random clients and backends, what
-//! redis does in any interleaving with them, refusals at any moment, foreign messages, and links that break and come back
-//! at any moment, each link's replies read late.
+//! A simulation of channels shared through a broker, with the driver's real dialogue.
 //!
-//! What holds, whatever happens:
+//! Clients and backends are random, and redis executes in any interleaving with them. It refuses commands, publishes
+//! messages of other servers, and its links break and come back at any moment. Replies are read late.
 //!
-//! 1. Of what the broker brings for a channel, every member hears a contiguous stretch, in that order, that begins behind
-//!    the answer to its join and ends before the answer to its leave.
-//! 2. Nothing is missing in it of what was brought after that answer and before the leave was said, or at all.
-//! 3. What was answered with `ok` or `201` has been brought, if somebody here was a member all the while.
-//! 4. After the answer to a join given while the broker listens, and whenever the broker is said to be up, redis has the
-//!    channels of all members subscribed: what anybody publishes then is brought.
-//! 5. `unavailable` is answered only if a link was away meanwhile or redis refused something; to a join only if redis
-//!    refused one.
-//! 6. Everything said is answered once, in order. When all is quiet redis has exactly the channels subscribed that have
-//!    members here, and when all have gone, none; and nothing is left in the hub.
-//! 7. A member that speaks `wsify.v1` is told of a gap when it was a member while the broker did not listen, once the channel
-//!    is subscribed again and before it hears anything of that, and never otherwise.
+//! Invariants:
+//!
+//! 1. Every member hears a contiguous stretch of a channel's messages, in the broker's order. It begins after the answer
+//!    to the join and ends before the answer to the leave.
+//! 2. The stretch has every message that the broker brought between the answer to the join and the leave.
+//! 3. A message answered with `ok` or `201` has been brought, if the channel had a member here all the while.
+//! 4. Redis has the channels of all members subscribed whenever the hub says that the broker is up, and from the answer
+//!    to a join or the `101` on if the broker was listening then: every message published is brought.
+//! 5. `unavailable` is answered only if a link was down meanwhile or redis refused a command; to a join, and to an
+//!    upgrade with channels, only if redis refused a subscription.
+//! 6. Every command is answered once, in order. At rest redis has exactly the channels subscribed that have members
+//!    here. When all connections have gone there are none, and nothing is left in the hub.
+//! 7. A member that speaks `wsify.v1` is told of a gap if it was a member while the broker did not listen: once the channel
+//!    is subscribed again, before any message from after that, and never otherwise.
 //!
 //! `WSIFY_SEED=123 cargo test shared` repeats one seed, `WSIFY_SEEDS=10000` tries more.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use wsify::effect::Verdict;
+use wsify::effect::{ConnId, Verdict};
+use wsify::wire::answer_fields::AnswerFields;
+use wsify::wire::channel_name::ChannelName;
 
 use crate::broker::Broker;
 use crate::client::{Client, broadcast, close, join, leave, post, with_id};
-use crate::house::House;
+use crate::rig::Rig;
 
 const SEEDS: u64 = 300;
 const STEPS: usize = 1_000;
@@ -45,20 +48,21 @@ fn shared() {
     let all = seeds.end - seeds.start >= SEEDS;
     let mut sum = Sum::default();
     for seed in seeds {
-        // Shown only where it fails.
+        // Shown only if it fails.
         println!("WSIFY_SEED={seed} cargo test shared");
         sum = Sim::play(seed, sum);
     }
     println!("{sum:?}");
-    // That a simulation finds nothing says something only if it does something.
+    // A simulation that finds nothing means something only if it has exercised every case.
     if all {
         assert!(sum.heard > 20_000 && sum.confirmed > 5_000 && sum.unavailable > 3_000);
         assert!(sum.gaps > 500);
         assert!(sum.checked > 15_000 && sum.breaks > 800 && sum.refusals > 500);
+        assert!(sum.joined_with_101 > 500 && sum.refused_upgrades > 50);
     }
 }
 
-/// What was played.
+/// How often each thing happened.
 #[derive(Debug, Default)]
 struct Sum {
     heard: usize,
@@ -66,7 +70,10 @@ struct Sum {
     unavailable: usize,
     breaks: usize,
     refusals: usize,
-    /// Members for whom a subscription had to be there.
+    /// Channels joined together with a `101`, and upgrades that redis refused a channel of.
+    joined_with_101: usize,
+    refused_upgrades: usize,
+    /// Members whose channel had to be subscribed.
     checked: usize,
     gaps: usize,
 }
@@ -76,6 +83,8 @@ enum What {
     Join(usize),
     Leave(usize),
     Publish(usize),
+    /// An upgrade that the authorizer allows with these channels, a bit for each.
+    Open(usize),
 }
 
 #[derive(Debug)]
@@ -90,10 +99,10 @@ struct Said {
 struct Stretch {
     join_said: usize,
     joined: usize,
-    /// The broker listened when the join was answered, for the so-many-eth time.
+    /// The epoch of the listening link in which the join was answered, if that link was up.
     listening: Option<usize>,
     leave_said: Option<usize>,
-    /// Where what was heard last stands in what was brought.
+    /// Positions of the messages heard, in the order in which the broker brought them.
     heard: Vec<usize>,
     /// The broker has not listened since it was joined, and it has not been told of a gap.
     missed: bool,
@@ -110,6 +119,13 @@ struct Actor {
     gone: bool,
 }
 
+impl Actor {
+    fn is_opening(&self) -> bool {
+        let first = self.said.front().map(|said| said.what);
+        matches!(first, Some(What::Open(_)))
+    }
+}
+
 #[derive(Debug)]
 struct Message {
     channel: usize,
@@ -119,21 +135,21 @@ struct Message {
 
 struct Sim {
     dice: u64,
-    house: House,
+    rig: Rig,
     broker: Broker,
     actors: Vec<Actor>,
     messages: Vec<Message>,
-    /// Of each channel: what was brought, and when.
+    /// The messages brought for each channel, and when.
     brought: Vec<Vec<(usize, usize)>>,
     /// How often the listening link has come up.
     epoch: usize,
     /// When it was last lost.
     lost: usize,
-    /// When a link was last away, or a channel's members missed what is published, or redis refused to publish.
+    /// When a link was last down, a channel was not subscribed, or redis refused to publish.
     trouble: usize,
-    /// When the hub was last told of a refused subscription.
+    /// When a refused subscription was last reported to the hub.
     refused: usize,
-    /// Out of a hundred times redis refuses so many.
+    /// How often redis refuses, in percent.
     refuses: usize,
     step: usize,
     next_id: u64,
@@ -150,14 +166,14 @@ fn number(content: &str) -> usize {
 
 impl Sim {
     fn play(seed: u64, sum: Sum) -> Sum {
-        let mut house = match seed % 3 {
-            0 => House::asking(),
-            _ => House::open(),
+        let mut rig = match seed % 3 {
+            0 => Rig::with_authorizer(),
+            _ => Rig::new(),
         };
-        let broker = Broker::up(&mut house);
+        let broker = Broker::up(&mut rig);
         let mut sim = Sim {
             dice: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
-            house,
+            rig,
             broker,
             actors: Vec::new(),
             messages: Vec::new(),
@@ -202,7 +218,7 @@ impl Sim {
                 }
                 // Refused channels are asked for again after a while.
                 if self.refuses > 0 && self.below(4) == 0 {
-                    self.house.hub.clock.now += 200;
+                    self.rig.hub.clock.now += 200;
                 }
             }
             52..54 if self.below(100) < self.refuses => {
@@ -222,12 +238,12 @@ impl Sim {
                 self.executed(n);
             }
             66..86 => self.bring(),
-            86..92 => self.broker.read_publisher(&mut self.house),
+            86..92 => self.broker.read_publisher(&mut self.rig),
             92..97 => {
                 let deny = self.below(8) == 0;
-                if !self.house.questions.is_empty() {
+                if !self.rig.questions.is_empty() {
                     let verdict = if deny { Verdict::Deny } else { Verdict::Allow };
-                    self.house.answer(verdict);
+                    self.rig.answer(verdict);
                     self.tick();
                 }
             }
@@ -238,7 +254,7 @@ impl Sim {
                 }
             }
         }
-        if !self.broker.listening || !self.broker.publishing || !self.house.hub.is_broker_up() {
+        if !self.broker.listening || !self.broker.publishing || !self.rig.hub.is_broker_up() {
             self.trouble = self.step;
         }
     }
@@ -257,19 +273,19 @@ impl Sim {
 
     /// A link breaks or comes back.
     fn links(&mut self) {
-        let (broker, house) = (&mut self.broker, &mut self.house);
+        let (broker, rig) = (&mut self.broker, &mut self.rig);
         match (broker.publishing, broker.listening) {
-            (false, _) => broker.mend_publishing(house),
+            (false, _) => broker.mend_publishing(rig),
             (_, false) => {
                 self.epoch += 1;
-                broker.mend_listening(house);
+                broker.mend_listening(rig);
             }
             _ => {
                 self.sum.breaks += 1;
                 match self.below(3) {
-                    0 => self.broker.break_publishing(&mut self.house),
+                    0 => self.broker.break_publishing(&mut self.rig),
                     _ => {
-                        self.broker.break_listening(&mut self.house);
+                        self.broker.break_listening(&mut self.rig);
                         self.lost = self.step;
                         let actors = self.actors.iter_mut();
                         for stretch in actors.flat_map(|a| a.stretches.values_mut()) {
@@ -288,31 +304,51 @@ impl Sim {
             return;
         }
         let (backend, v1) = (self.below(4) == 0, self.below(2) == 0);
-        let mut client = self.house.client();
+        let client = self.rig.client();
+        let mut said = VecDeque::new();
         if !backend {
             let protocol = match v1 {
                 true => "Sec-WebSocket-Protocol: wsify.v1\r\n",
                 false => "",
             };
             client.send(&crate::client::upgrade("/ws", protocol));
-            loop {
-                self.tick();
-                match client.hear().first().map(String::as_str) {
-                    Some("101") => break,
-                    Some(other) => panic!("{other}"),
-                    None if self.house.questions.is_empty() => {}
-                    None => self.house.answer(Verdict::Allow),
-                }
-            }
+            self.tick();
+            let joined = self.allow_upgrade(client.id);
+            said.push_back(Said {
+                what: What::Open(joined),
+                id: 0,
+                at: self.step,
+            });
         }
         self.actors.push(Actor {
             client,
             backend,
             v1,
-            said: VecDeque::new(),
+            said,
             stretches: HashMap::new(),
             gone: false,
         });
+    }
+
+    /// Allows the upgrade of a client, with some channels if it is asked about. Returns which.
+    fn allow_upgrade(&mut self, id: ConnId) -> usize {
+        let questions = &mut self.rig.questions;
+        let Some(nth) = questions.iter().position(|question| question.from == id) else {
+            return 0;
+        };
+        let question = questions.remove(nth).expect("a question");
+        let joined = match self.below(2) {
+            0 => 0,
+            _ => self.below(1 << CHANNELS),
+        };
+        let names = (0..CHANNELS).filter(|channel| joined & 1 << channel != 0);
+        let fields = AnswerFields {
+            channels: names.map(|c| ChannelName::checked(&name(c))).collect(),
+            ..AnswerFields::default()
+        };
+        let answer = self.rig.send_verdict(&question, Verdict::Allow, None);
+        answer.fields = Some(Box::new(fields));
+        joined
     }
 
     fn message(&mut self, channel: usize) -> usize {
@@ -331,7 +367,7 @@ impl Sim {
         if self
             .actors
             .get(at)
-            .is_none_or(|a| a.gone || a.said.len() > 5)
+            .is_none_or(|a| a.gone || a.said.len() > 5 || a.is_opening())
         {
             return;
         }
@@ -354,6 +390,7 @@ impl Sim {
                 leave(&name(channel))
             }
             What::Publish(n) => broadcast(&name(channel), &n.to_string()),
+            What::Open(_) => unreachable!("an upgrade is no command"),
         };
         match (backend, what) {
             (true, What::Publish(n)) => {
@@ -384,8 +421,8 @@ impl Sim {
     }
 
     fn tick(&mut self) {
-        self.house.tick();
-        self.broker.take(&mut self.house);
+        self.rig.tick();
+        self.broker.take(&mut self.rig);
         for at in 0..self.actors.len() {
             if !self.actors[at].gone {
                 for line in self.actors[at].client.hear() {
@@ -395,10 +432,10 @@ impl Sim {
         }
     }
 
-    /// redis has published: who has to be subscribed is.
+    /// redis has published: every channel that has to be subscribed is.
     fn executed(&mut self, n: usize) {
         let channel = self.messages[n].channel;
-        let up = self.house.hub.is_broker_up();
+        let up = self.rig.hub.is_broker_up();
         for actor in self.actors.iter().filter(|a| !a.gone) {
             let Some(stretch) = actor.stretches.get(&channel) else {
                 continue;
@@ -414,7 +451,7 @@ impl Sim {
 
     fn bring(&mut self) {
         let before = self.broker.refusals;
-        let brought = self.broker.read_listener(&mut self.house);
+        let brought = self.broker.read_listener(&mut self.rig);
         if self.broker.refusals > before {
             self.refused = self.step;
             self.sum.refusals += 1;
@@ -434,7 +471,9 @@ impl Sim {
             Ok(value) => value.as_u64(),
             Err(_) => None,
         };
-        if let Some(n) = content.filter(|_| !self.actors[at].backend) {
+        if let Some(n) =
+            content.filter(|_| !self.actors[at].backend && !self.actors[at].is_opening())
+        {
             let n = n as usize;
             let channel = self.messages[n].channel;
             let place = self.brought[channel].iter().position(|(m, _)| *m == n);
@@ -453,10 +492,10 @@ impl Sim {
             return;
         }
         let said = self.actors[at].said.pop_front();
-        let said = said.unwrap_or_else(|| panic!("nobody asked: {line}"));
+        let said = said.unwrap_or_else(|| panic!("an answer to nothing: {line}"));
         let prefix = format!(r#"{{"id":{},"#, said.id);
         let line = match line {
-            "201" => "ok",
+            "101" | "201" => "ok",
             "503 unavailable" => "unavailable",
             line => {
                 let rest = line.strip_prefix(&prefix);
@@ -489,25 +528,20 @@ impl Sim {
             (What::Join(_), "unavailable") => {
                 assert!(self.refused >= said.at, "nothing refuses {said:?}");
             }
-            (_, "unavailable") => panic!("nothing refuses {said:?}"),
-            (What::Join(channel), _) => {
-                let stretch = Stretch {
-                    join_said: said.at,
-                    joined: self.step,
-                    listening: self.broker.listening.then_some(self.epoch),
-                    leave_said: None,
-                    heard: Vec::new(),
-                    missed: !self.broker.listening,
-                    gaps: usize::from(!self.broker.listening),
-                };
-                let actor = &mut self.actors[at];
-                let behind = actor.said.iter().find_map(|s| match s.what {
-                    What::Leave(c) if c == channel => Some(s.at),
-                    _ => None,
-                });
-                let stretch = actor.stretches.entry(channel).or_insert(stretch);
-                stretch.leave_said = behind;
+            (What::Open(_), "unavailable") => {
+                assert!(self.refused >= said.at, "nothing refuses {said:?}");
+                self.sum.refused_upgrades += 1;
+                self.actors[at].gone = true;
+                self.actors[at].client.far.leave();
             }
+            (_, "unavailable") => panic!("nothing refuses {said:?}"),
+            (What::Open(joined), _) => {
+                for channel in (0..CHANNELS).filter(|channel| joined & 1 << channel != 0) {
+                    self.sum.joined_with_101 += 1;
+                    self.joined(at, channel, said.at);
+                }
+            }
+            (What::Join(channel), _) => self.joined(at, channel, said.at),
             (What::Leave(channel), _) => {
                 if let Some(stretch) = self.actors[at].stretches.remove(&channel) {
                     self.is_complete(at, channel, &stretch, stretch.leave_said);
@@ -516,7 +550,27 @@ impl Sim {
         }
     }
 
-    /// All that was brought in the meantime was heard.
+    /// A join that was sent at that step has taken effect.
+    fn joined(&mut self, at: usize, channel: usize, join_said: usize) {
+        let stretch = Stretch {
+            join_said,
+            joined: self.step,
+            listening: self.broker.listening.then_some(self.epoch),
+            leave_said: None,
+            heard: Vec::new(),
+            missed: !self.broker.listening,
+            gaps: usize::from(!self.broker.listening),
+        };
+        let actor = &mut self.actors[at];
+        let behind = actor.said.iter().find_map(|s| match s.what {
+            What::Leave(c) if c == channel => Some(s.at),
+            _ => None,
+        });
+        let stretch = actor.stretches.entry(channel).or_insert(stretch);
+        stretch.leave_said = behind;
+    }
+
+    /// Asserts that everything brought in the meantime was heard.
     fn is_complete(&self, at: usize, channel: usize, stretch: &Stretch, until: Option<usize>) {
         for (place, (n, brought)) in self.brought[channel].iter().enumerate() {
             if *brought > stretch.joined && until.is_none_or(|until| *brought < until) {
@@ -528,29 +582,29 @@ impl Sim {
         }
     }
 
-    /// Both links come back, and everything takes its course.
+    /// Brings both links back, and runs until nothing is in transit.
     fn come_to_rest(&mut self) {
         for _ in 0..100_000 {
             self.step += 1;
             while !self.broker.publishing || !self.broker.listening {
                 self.links();
             }
-            if !self.house.questions.is_empty() {
-                self.house.answer(Verdict::Allow);
+            if !self.rig.questions.is_empty() {
+                self.rig.answer(Verdict::Allow);
             }
             self.tick();
             self.broker.execute_change();
             if let Some((_, content)) = self.broker.execute_publication() {
                 self.executed(number(&content));
             }
-            self.broker.read_publisher(&mut self.house);
+            self.broker.read_publisher(&mut self.rig);
             self.bring();
-            if self.broker.is_quiet() && !self.house.has_work() && self.house.questions.is_empty() {
-                if self.house.hub.is_broker_up() {
+            if self.broker.is_quiet() && !self.rig.has_work() && self.rig.questions.is_empty() {
+                if self.rig.hub.is_broker_up() {
                     return;
                 }
-                // What was refused is asked for again.
-                self.house.hub.clock.now += 100;
+                // Refused channels are asked for again.
+                self.rig.hub.clock.now += 100;
             }
         }
         panic!("it does not come to rest");
@@ -558,7 +612,7 @@ impl Sim {
 
     fn judge(&mut self) {
         self.tick();
-        assert!(self.house.hub.is_broker_up());
+        assert!(self.rig.hub.is_broker_up());
         let mut members = BTreeSet::new();
         for (at, actor) in self.actors.iter().enumerate().filter(|(_, a)| !a.gone) {
             assert!(actor.said.is_empty(), "{at}: {:?}", actor.said);
@@ -581,9 +635,9 @@ impl Sim {
             actor.client.far.reset();
         }
         self.come_to_rest();
-        self.house.pass(100_000);
+        self.rig.pass(100_000);
         self.come_to_rest();
         assert!(self.broker.subscribed.is_empty());
-        self.house.assert_empty();
+        self.rig.assert_empty();
     }
 }

@@ -1,26 +1,27 @@
-//! Random clients, kernels, verdicts and times, held against a naive model.
+//! Random clients, kernels, verdicts and times, compared with a naive model.
 //!
-//! What holds, whatever happens:
+//! Invariants:
 //!
-//! 1. Order: of each channel every member hears a stretch of one and the same sequence, each content byte for byte.
-//! 2. Bounds: it begins behind the join's answer, ends before the leave's, and in between nothing is missing.
-//! 3. Oneself: what a member publishes is in its own stretch exactly when it said so between its join and its leave.
-//! 4. Once: what was answered as published, by `ok` or `201`, is there exactly once; what was denied is not.
-//! 5. Answers: everything said is answered in order, as verdict, limits and form will have it, and not before its verdict.
-//! 6. Questions: one at a time about each connection, about its next command, with its own id, query and state.
-//! 7. Strangers: a verdict about nobody changes nothing.
-//! 8. Last words: a client that said something whole and left, closed or broke off is still heard; not one that was reset
-//!    before the authorizer has answered.
-//! 9. Blame: only the slow end as too slow, the silent as silent, and who broke the protocol as having broken it.
-//! 10. Limits: there are never more WebSockets than may be, and nobody is in more channels; refused is who finds it full.
-//! 11. Stopping: after a stop everybody has been told with 1012.
-//! 12. Nothing stays: when all have gone there is no connection, membership, channel or run.
-//! 13. Room: only who is no WebSocket and waits for no verdict makes way for others; what it had asked for was not done.
+//! 1. Order: all members of a channel hear stretches of the same sequence, each content byte for byte.
+//! 2. Bounds: a stretch begins after the join's answer, ends before the leave's, and has no gap.
+//! 3. Own messages: a member hears what it publishes exactly if it did so between its join and its leave.
+//! 4. Once: a message answered with `ok` or `201` is published exactly once; a denied one is not.
+//! 5. Answers: every command is answered in order, according to verdict, limits and form, and not before its verdict.
+//! 6. Questions: at most one is open for each connection, about its next command, with its own id, query and state.
+//! 7. Stray verdicts: a verdict for a connection that is gone changes nothing.
+//! 8. Last messages: a whole message is still handled if the client then leaves, closes or breaks the protocol, but not if
+//!    the client is reset before the authorizer has answered.
+//! 9. Reasons: only slow readers end as `too_slow`, only silent clients as `silent`, only violations as violations.
+//! 10. Limits: there are never too many WebSockets, and no client is in too many channels. What is over a limit is refused.
+//! 11. Stopping: after a stop every WebSocket has been closed with 1012.
+//! 12. Nothing stays: when all clients have gone there is no connection, membership, channel or run.
+//! 13. Eviction: only connections that are no WebSockets and wait for no verdict are evicted. Their requests have no effect.
 //! 14. Rest: a loop in which nothing happens comes to rest.
-//! 15. Places: a client that was reset while its question was open, or that left with nothing behind its upgrade request,
-//!     is gone at once, whatever the authorizer does.
+//! 15. Places: a client that was reset while its question was open is gone at once, whatever the authorizer does; so is
+//!     one that left with nothing behind its upgrade request.
 //!
-//! `WSIFY_SEEDS=10000 cargo test --profile checked simulation` tries more, `WSIFY_SEED=123 cargo test simulation` one. That it would find something is shown by `tests/source/mutants.rs`.
+//! `WSIFY_SEEDS=10000 cargo test --profile checked simulation` tries more seeds, `WSIFY_SEED=123 cargo test simulation`
+//! repeats one. `tests/source/mutants.rs` shows that it finds faults.
 
 mod knobs;
 
@@ -37,11 +38,11 @@ use crate::client::{
     CLOSE, Client, PING, PONG, TEXT, broadcast, close, frame, get, join, leave, post, text,
     upgrade, with_id,
 };
-use crate::house::House;
+use crate::rig::Rig;
 
 const SEEDS: u64 = 300;
 
-/// After so many that fail no more are tried.
+/// No more seeds are tried after so many that fail.
 const FAILURES: usize = 5;
 
 #[test]
@@ -86,7 +87,7 @@ fn simulation() {
     }
     let sum = sum.into_inner().unwrap();
     println!("{count} seeds: {sum:?}");
-    // That a simulation finds nothing says something only if it does something.
+    // A simulation that finds nothing means something only if it has exercised every case.
     if count >= SEEDS {
         let seen = |reason: &str| sum.endings.contains_key(reason);
         for reason in [
@@ -102,14 +103,14 @@ fn simulation() {
             "too_big",
             "no_room",
         ] {
-            assert!(seen(reason), "nobody ended as {reason}");
+            assert!(seen(reason), "no connection ended as {reason}");
         }
         assert!(sum.withdrawn > 300, "{} questions withdrawn", sum.withdrawn);
         assert!(sum.heard > 10_000 && sum.stretches > 500 && sum.published > 3_000);
     }
 }
 
-/// What was played.
+/// How often each thing happened.
 #[derive(Debug, Default)]
 struct Sum {
     ticks: usize,
@@ -135,7 +136,7 @@ impl Sum {
     }
 }
 
-/// What an actor has said, or asked for.
+/// What an actor has sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum What {
     Join(usize),
@@ -144,9 +145,9 @@ enum What {
     Ping(String),
     Bad,
     Close(u16),
-    /// What ends the connection with this code.
+    /// A message that ends the connection with this code.
     Violation(u16),
-    /// By HTTP.
+    /// `POST /broadcast`.
     Post(usize, usize),
     BadPost,
     HugePost,
@@ -157,7 +158,7 @@ enum What {
 struct Said {
     what: What,
     id: Option<u64>,
-    /// When it was said, in steps.
+    /// When it was sent, in steps.
     at: usize,
     /// Where it ends in the actor's stream of bytes.
     end: usize,
@@ -194,18 +195,18 @@ struct Actor {
     /// When it came, in steps.
     arrived: usize,
     stage: Stage,
-    /// The authorizer is to let it in: it has said things behind its upgrade request.
+    /// The authorizer has to allow it: it has sent messages behind its upgrade request.
     sure: bool,
     v1: bool,
     /// Reads when it likes.
     slow: bool,
     /// Answers no pings.
     silent: bool,
-    /// As what it ends when it breaks the protocol.
+    /// The reason with which it ends once it has broken the protocol.
     bad: Option<&'static str>,
-    /// Under which id the authorizer knows it.
+    /// Its id in questions to the authorizer.
     introduced: Option<String>,
-    /// What the authorizer is to be told about it.
+    /// Its state in questions to the authorizer.
     state: Option<String>,
     outgoing: Vec<u8>,
     queued: usize,
@@ -214,12 +215,12 @@ struct Actor {
     /// So much of the log has been answered.
     answered: usize,
     joined: BTreeSet<usize>,
-    /// So much of the log the authorizer has been asked about; what the actor is in when all of that is done.
+    /// How much of the log the authorizer has been asked about; the actor's channels when all of that is done.
     asked: usize,
     asked_joined: BTreeSet<usize>,
     stretches: Vec<Stretch>,
     lines: Vec<String>,
-    /// It ended its stream itself, or said that it would close.
+    /// It ended its stream, or sent a close frame.
     leaving: bool,
     /// It reset the connection.
     reset: bool,
@@ -241,20 +242,20 @@ struct Published {
 struct Sim {
     dice: Dice,
     knobs: Knobs,
-    house: House,
+    rig: Rig,
     actors: Vec<Actor>,
     by_id: HashMap<ConnId, usize>,
-    /// Questions that the authorizer does not answer in its time.
+    /// Questions that the authorizer does not answer in time.
     lost: Vec<Question>,
     published: Vec<Published>,
-    /// Of each channel, what its witnesses have heard.
+    /// What the witnesses of each channel have heard.
     truth: Vec<Vec<usize>>,
     step: usize,
-    /// So many turns since a long time has passed are to bring every edge.
+    /// Turns in which every edge comes, after a long time has passed.
     slept: usize,
-    /// When there last were more clients than WebSockets may be.
+    /// When there were last more clients than the limit on WebSockets.
     crowded: Option<usize>,
-    /// When there last were others at the door, and no place.
+    /// When connections last waited to be accepted without a free descriptor.
     knocked: Option<usize>,
     stopping: bool,
     /// When a graceful stop is to be over.
@@ -266,13 +267,13 @@ struct Sim {
     sum: Sum,
 }
 
-/// Members of each channel who hear everything from the beginning to the end, one in each encoding.
+/// Members of each channel that hear everything from the beginning to the end, one in each encoding.
 const WITNESSES: usize = 2;
 
-/// Who may come later, or try to.
+/// Clients that may come later, or try to.
 const GUESTS: usize = 40;
 
-/// Turns after which a loop that has always something to do is taken for one that spins.
+/// Turns after which a loop that never comes to rest counts as spinning.
 const REST: usize = 20_000;
 
 fn name(channel: usize) -> String {
@@ -289,7 +290,7 @@ impl Sim {
         }
         sim.come_to_rest();
         sim.judge();
-        // The end: everybody goes, or is told to.
+        // The end: all clients leave, or a stop closes them.
         for _ in 0..20 {
             sim.act();
             sim.tick();
@@ -298,7 +299,7 @@ impl Sim {
             sim.stop();
         }
         sim.all_leave();
-        sim.sum.ticks = sim.house.ticks;
+        sim.sum.ticks = sim.rig.ticks;
         sim.sum.published = sim.truth.iter().map(Vec::len).sum();
         sim.sum
     }
@@ -307,11 +308,11 @@ impl Sim {
         let mut dice = Dice(seed);
         let knobs = Knobs::draw(&mut dice);
         let regulars = knobs.channels * WITNESSES + knobs.crowd;
-        let mut house = House::with(knobs.settings(regulars));
-        house.buffer = vec![0; knobs.read_buffer];
+        let mut rig = Rig::with(knobs.settings(regulars));
+        rig.buffer = vec![0; knobs.read_buffer];
         Sim {
             dice,
-            house,
+            rig,
             actors: Vec::new(),
             by_id: HashMap::new(),
             lost: Vec::new(),
@@ -331,7 +332,7 @@ impl Sim {
         }
     }
 
-    /// The witnesses; and, sometimes, a crowd, so that a broadcast takes many turns.
+    /// Adds the witnesses and sometimes a crowd, so that a broadcast takes many turns.
     fn open_witnesses(&mut self) {
         let witnesses = self.knobs.channels * WITNESSES;
         for nth in 0..witnesses + self.knobs.crowd {
@@ -349,13 +350,13 @@ impl Sim {
         assert!(self.actors.iter().all(|actor| actor.joined.len() == 1));
     }
 
-    /// One of those who hear everything.
+    /// Adds a witness.
     fn is_witness(&self, at: usize) -> bool {
         at < self.knobs.channels * WITNESSES
     }
 
     fn arrive(&mut self, sure: bool, v1: bool) -> usize {
-        let client = self.house.client();
+        let client = self.rig.client();
         let at = self.actors.len();
         self.by_id.insert(client.id, at);
         {
@@ -432,7 +433,7 @@ impl Sim {
             What::Close(code) => close(*code),
             What::Violation(1007) => frame(TEXT, b"\xC3("),
             What::Violation(1009) => {
-                // The header alone; what it announces never comes.
+                // The header alone, without the payload that it announces.
                 let more = vec![b' '; self.knobs.max_message + 1];
                 frame(TEXT, &more)[..14].to_vec()
             }
@@ -493,10 +494,10 @@ impl Sim {
         (channel, n)
     }
 
-    /// Somebody does something.
+    /// One random event.
     fn act(&mut self) {
         if self.knobs.large == LARGE && self.dice.chance(10) {
-            // So much at once that publishers have to wait.
+            // Enough at once that publishers have to wait.
             for _ in 0..40 {
                 let (at, (channel, n)) = (self.dice.below(self.actors.len()), self.publish());
                 if self.actors[at].stage == Stage::Open && !self.actors[at].leaving {
@@ -537,17 +538,17 @@ impl Sim {
             self.hangs_until = self.step + self.dice.of(&[5, 20, 60]);
         }
         if self.step == self.hangs_until {
-            // Some of what waits has waited too long.
-            let overdue = self.dice.below(self.house.questions.len() + 1);
-            for question in self.house.questions.drain(..overdue).collect::<Vec<_>>() {
+            // Some questions have waited too long.
+            let overdue = self.dice.below(self.rig.questions.len() + 1);
+            for question in self.rig.questions.drain(..overdue).collect::<Vec<_>>() {
                 self.decide(question, Verdict::Unavailable);
             }
         }
-        // Verdicts come home in any order, some late, and some to nobody.
+        // Verdicts arrive in any order, some late, and some for no connection.
         let hangs = self.step < self.hangs_until;
-        while !hangs && !self.house.questions.is_empty() && self.dice.chance(self.knobs.prompt) {
-            let at = self.dice.below(self.house.questions.len());
-            let question = self.house.questions.remove(at).expect("a question");
+        while !hangs && !self.rig.questions.is_empty() && self.dice.chance(self.knobs.prompt) {
+            let at = self.dice.below(self.rig.questions.len());
+            let question = self.rig.questions.remove(at).expect("a question");
             if self.dice.chance(self.knobs.lost) {
                 self.lost.push(question);
                 continue;
@@ -564,25 +565,26 @@ impl Sim {
             self.give_up_lost();
         }
         if self.dice.chance(self.knobs.strange) {
-            let nobody = ConnId {
+            let stray = ConnId {
                 slot: self.dice.below(20) as u32,
                 generation: self.actors.len() as u32 + 1,
             };
             let question = Question {
-                from: nobody,
+                from: stray,
                 asked: Asked::Join,
                 body: Vec::new(),
+                alone: false,
             };
-            self.house.send_verdict(&question, Verdict::Allow, None);
+            self.rig.send_verdict(&question, Verdict::Allow, None);
         }
         if self.dice.chance(self.knobs.sleeping) {
             let most = self.dice.of(&[20, 500, self.knobs.longest_sleep]);
-            self.house.hub.clock.now += self.dice.below(most) as u64;
+            self.rig.hub.clock.now += self.dice.below(most) as u64;
             self.slept = usize::from(most > 500);
         }
     }
 
-    /// The authorizer's time for what it never answered is up.
+    /// Questions that the authorizer never answers time out.
     fn give_up_lost(&mut self) {
         for question in std::mem::take(&mut self.lost) {
             self.decide(question, Verdict::Unavailable);
@@ -687,7 +689,7 @@ impl Sim {
         self.actors[at].leaving = true;
     }
 
-    /// Bytes go on the wire in chunks, and come off it.
+    /// Sends bytes in chunks, and reads.
     fn transmit(&mut self) {
         for at in 0..self.actors.len() {
             if self.actors[at].outgoing.is_empty() && !self.actors[at].slow {
@@ -717,27 +719,27 @@ impl Sim {
 
     fn tick(&mut self) {
         self.step += 1;
-        // Who has answered a ping is not to wait for a second sleep to be heard.
+        // A client that has answered a ping must not wait for a second sleep until its pong is read.
         let alive = self.actors.iter().filter(|a| a.reason.is_none());
         if alive.filter(|a| a.stage != Stage::Backend).count() > self.most_websockets() {
             self.crowded = Some(self.step);
         }
-        self.house.wanted = match self.dice.chance(self.knobs.knocking) {
+        self.rig.wanted = match self.dice.chance(self.knobs.knocking) {
             true => 1 + self.dice.below(3),
             false => 0,
         };
-        if self.house.wanted > 0 {
+        if self.rig.wanted > 0 {
             self.knocked = Some(self.step);
         }
         let alert = self.slept > 0;
         self.slept = self.slept.saturating_sub(1);
         let lazy = self.dice.chance(self.knobs.lazy) && !alert;
         let dice = &mut self.dice;
-        let open = self.house.questions.len();
-        self.house.tick_some(|| !lazy || dice.chance(60));
+        let open = self.rig.questions.len();
+        self.rig.tick_some(|| !lazy || dice.chance(60));
         self.match_questions(open);
         self.take_back_questions();
-        assert!(self.house.hub.inventory().websockets <= self.most_websockets());
+        assert!(self.rig.hub.inventory().websockets <= self.most_websockets());
         for at in 0..self.actors.len() {
             self.hear(at);
         }
@@ -746,7 +748,7 @@ impl Sim {
 
     /// Every question behind the first `open` is about the next command of its connection (6).
     fn match_questions(&mut self, open: usize) {
-        for question in self.house.questions.iter().skip(open) {
+        for question in self.rig.questions.iter().skip(open) {
             let at = self.by_id[&question.from];
             let actor = &mut self.actors[at];
             let body: serde_json::Value = serde_json::from_slice(&question.body).expect("JSON");
@@ -783,7 +785,7 @@ impl Sim {
             assert_eq!(command, verb);
             assert_eq!(body["args"]["channel"], name(channel));
         }
-        let mut about: Vec<ConnId> = self.house.questions.iter().map(|q| q.from).collect();
+        let mut about: Vec<ConnId> = self.rig.questions.iter().map(|q| q.from).collect();
         about.extend(self.lost.iter().map(|q| q.from));
         let count = about.len();
         about.sort_unstable_by_key(|id| (id.slot, id.generation));
@@ -791,24 +793,22 @@ impl Sim {
         assert_eq!(about.len(), count, "one question at a time");
     }
 
-    /// A question that is of no use any more is not put, if it has not been (15).
+    /// Withdraws a question that has not been put to the authorizer yet (15).
     fn take_back_questions(&mut self) {
-        for from in std::mem::take(&mut self.house.withdrawn) {
+        for from in std::mem::take(&mut self.rig.withdrawn) {
             self.sum.withdrawn += 1;
             if self.dice.chance(self.knobs.unput) {
-                self.house
-                    .questions
-                    .retain(|question| question.from != from);
+                self.rig.questions.retain(|question| question.from != from);
             }
         }
-        for question in self.house.questions.iter().chain(&self.lost) {
+        for question in self.rig.questions.iter().chain(&self.lost) {
             let actor = &self.actors[self.by_id[&question.from]];
             let far = &actor.client.far;
             let says_nothing = actor.queued == actor.transmitted && actor.log.is_empty();
             let left =
                 actor.gone && question.asked == Asked::Connect && far.has_left() && says_nothing;
             // A crowd that leaves at once is dropped in several turns.
-            if (actor.reset || left) && !far.has_edge() && !self.house.hub.has_work() {
+            if (actor.reset || left) && !far.has_edge() && !self.rig.hub.has_work() {
                 assert!(far.is_dropped(), "it keeps its place: {question:?}");
             }
         }
@@ -843,8 +843,7 @@ impl Sim {
             self.actors[at].state = Some(format!("actor {at}"));
         }
         let state = gives.then(|| format!(r#""actor {at}""#));
-        self.house
-            .send_verdict(&question, verdict, state.as_deref());
+        self.rig.send_verdict(&question, verdict, state.as_deref());
     }
 
     fn hear(&mut self, at: usize) {
@@ -890,7 +889,7 @@ impl Sim {
             };
             return;
         }
-        // What it had said behind its upgrade request is no HTTP.
+        // The frames behind its upgrade request are no HTTP.
         if actor.stage == Stage::Refused {
             assert!(line.starts_with("400"), "{line}");
             return;
@@ -925,7 +924,7 @@ impl Sim {
         self.knobs.channels * WITNESSES + self.knobs.crowd + self.knobs.guests
     }
 
-    /// A member gets something that was published.
+    /// A member hears a published message.
     fn got(&mut self, at: usize, content: &str) {
         self.sum.heard += 1;
         let (_, rest) = content.split_once(r#""n":"#).expect("a number");
@@ -950,7 +949,7 @@ impl Sim {
         stretch.expect("it is a member").heard.push(n);
     }
 
-    /// What was said is answered (5).
+    /// A command is answered (5).
     fn answered(&mut self, at: usize, line: &str) {
         let stops = line == "close 1012" || line == "close 1008";
         if stops {
@@ -1001,8 +1000,7 @@ impl Sim {
             Outcome::Ok => line == format!("{prefix}\"ok\":true}}"),
             // At the end of a stop no request waits any more for what is under way to its channel.
             Outcome::Line(_) if line == "503 draining" && matches!(said.what, What::Post(..)) => {
-                self.stops_at
-                    .is_some_and(|at| self.house.hub.clock.now >= at)
+                self.stops_at.is_some_and(|at| self.rig.hub.clock.now >= at)
             }
             Outcome::Line(expected) => line == expected,
             Outcome::Error(code) => {
@@ -1019,7 +1017,7 @@ impl Sim {
         self.skip_silent(at);
     }
 
-    /// Goes past what has succeeded in silence, as far as that is known.
+    /// Skips commands that are known to have succeeded without an answer.
     fn skip_silent(&mut self, at: usize) {
         let step = self.step;
         let actor = &mut self.actors[at];
@@ -1030,7 +1028,7 @@ impl Sim {
     }
 
     fn read_log(&mut self) {
-        for line in self.house.log.take().lines() {
+        for line in self.rig.log.take().lines() {
             let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
             if line["message"] != "connection ended" && line["msg"] != "connection ended" {
                 continue;
@@ -1046,7 +1044,7 @@ impl Sim {
                 "silent" => assert!(actor.silent || actor.slow || actor.leaving),
                 "no_room" => {
                     assert!(self.knocked >= Some(actor.arrived) && !actor.client.is_websocket());
-                    let asked = self.house.questions.iter().chain(&self.lost);
+                    let asked = self.rig.questions.iter().chain(&self.lost);
                     let id = actor.client.id;
                     assert!(asked.into_iter().all(|question| question.from != id));
                 }
@@ -1062,11 +1060,11 @@ impl Sim {
 
     fn come_to_rest_allowing(&mut self) {
         for _ in 0..REST {
-            while let Some(question) = self.house.questions.pop_front() {
+            while let Some(question) = self.rig.questions.pop_front() {
                 self.decide(question, Verdict::Allow);
             }
             self.transmit();
-            if !self.house.has_work() && self.actors.iter().all(|a| a.outgoing.is_empty()) {
+            if !self.rig.has_work() && self.actors.iter().all(|a| a.outgoing.is_empty()) {
                 return;
             }
             self.tick();
@@ -1074,11 +1072,11 @@ impl Sim {
         panic!("it does not come to rest");
     }
 
-    /// Everything said is transmitted, every question answered, everybody reads; until nothing happens any more.
+    /// Transmits all bytes, answers all questions and lets all clients read, until nothing happens any more.
     fn come_to_rest(&mut self) {
         for _ in 0..REST {
             self.give_up_lost();
-            while let Some(question) = self.house.questions.pop_front() {
+            while let Some(question) = self.rig.questions.pop_front() {
                 let deny = self.dice.chance(10);
                 self.decide(question, if deny { Verdict::Deny } else { Verdict::Allow });
             }
@@ -1086,12 +1084,12 @@ impl Sim {
                 actor.transmit(usize::MAX);
                 actor.client.far.widen(1 << 24);
             }
-            if !self.house.has_work() {
+            if !self.rig.has_work() {
                 for at in 0..self.actors.len() {
                     self.hear(at);
                     self.skip_silent(at);
                 }
-                if !self.house.has_work() && self.house.questions.is_empty() {
+                if !self.rig.has_work() && self.rig.questions.is_empty() {
                     return;
                 }
             }
@@ -1100,7 +1098,7 @@ impl Sim {
         panic!("it does not come to rest");
     }
 
-    /// Holds the model against what was heard (1 to 7).
+    /// Compares the model with what was heard (1 to 8).
     fn judge(&mut self) {
         let is: BTreeSet<usize> = self.truth.iter().flatten().copied().collect();
         for (channel, truth) in self.truth.iter().enumerate() {
@@ -1138,7 +1136,7 @@ impl Sim {
                 actor.log[actor.answered]
             );
         }
-        // Who left by itself was heard (7).
+        // The last messages of a client that left by itself were handled (8).
         if let Some("left" | "reset" | "closed") = actor.reason.as_deref()
             && actor.client.is_websocket()
         {
@@ -1157,7 +1155,7 @@ impl Sim {
                     assert!(!is || verdict == Some(Verdict::Allow), "{at}: {said:?}");
                     continue;
                 }
-                assert!(verdict.is_some(), "{at}: nobody asked about {said:?}");
+                assert!(verdict.is_some(), "{at}: no question about {said:?}");
                 assert_eq!(verdict == Some(Verdict::Allow), is, "{at}: {said:?}");
             }
         }
@@ -1167,7 +1165,7 @@ impl Sim {
             let known = |n: &usize| self.published[*n].known.unwrap_or(usize::MAX);
             let join_said = actor.log[stretch.from].at;
             let leave_said = stretch.to.map(|to| actor.log[to].at);
-            // All that was surely published after the join took effect, and surely before the leave did.
+            // Messages that were certainly published after the join took effect and before the leave did.
             let stays_until = match leave_said {
                 Some(said) => said,
                 None if stays => usize::MAX,
@@ -1200,7 +1198,7 @@ impl Sim {
                 assert_eq!(end, truth.len(), "{at}: the end is missing: {stretch:?}");
             }
         }
-        // What it published itself (3).
+        // Its own messages (3).
         for (index, said) in actor.log.iter().enumerate().take(actor.answered) {
             let What::Broadcast(channel, n) = said.what else {
                 continue;
@@ -1222,7 +1220,7 @@ impl Sim {
         }
     }
 
-    /// A graceful stop (9).
+    /// A graceful stop (11).
     fn stop(&mut self) {
         let time = self.dice.of(&[0, 1_000, 10_000]);
         let open: Vec<usize> = (0..self.actors.len())
@@ -1231,16 +1229,16 @@ impl Sim {
                 actor.stage == Stage::Open && !actor.leaving && !actor.slow && !actor.silent
             })
             .collect();
-        self.house.hub.drain(time);
+        self.rig.hub.drain(time);
         self.stopping = true;
-        let until = self.house.hub.clock.now + time;
+        let until = self.rig.hub.clock.now + time;
         self.stops_at = Some(until);
         for _ in 0..30 {
             self.act_without_time();
             self.tick();
-            self.house.hub.clock.now += time / 30;
+            self.rig.hub.clock.now += time / 30;
         }
-        self.house.hub.clock.now = until.max(self.house.hub.clock.now);
+        self.rig.hub.clock.now = until.max(self.rig.hub.clock.now);
         self.come_to_rest();
         for at in open {
             let actor = &self.actors[at];
@@ -1252,13 +1250,13 @@ impl Sim {
             .actors
             .iter()
             .any(|a| a.stage == Stage::Open && a.reason.is_none());
-        assert!(!waiting, "somebody was forgotten");
+        assert!(!waiting, "a connection was forgotten");
     }
 
     fn act_without_time(&mut self) {
-        let now = self.house.hub.clock.now;
+        let now = self.rig.hub.clock.now;
         self.act();
-        self.house.hub.clock.now = now;
+        self.rig.hub.clock.now = now;
     }
 
     fn all_leave(&mut self) {
@@ -1268,20 +1266,20 @@ impl Sim {
             }
         }
         self.come_to_rest();
-        // Those who vanished are noticed when they are looked at; those who linger, at their time.
+        // Vanished clients are noticed at their next deadline; lingering connections end at theirs.
         for actor in &mut self.actors {
             actor.client.far.reset();
         }
         self.come_to_rest();
-        self.house.pass(100_000);
+        self.rig.pass(100_000);
         self.read_log();
-        self.house.assert_empty();
+        self.rig.assert_empty();
         let nameless = self.actors.iter().filter(|a| a.reason.is_none()).count();
-        assert_eq!(nameless, 0, "everybody's end is logged");
+        assert_eq!(nameless, 0, "every end is logged");
     }
 }
 
-/// What has to be heard about something said.
+/// The answer that is due to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Outcome {
     /// Nothing yet.
@@ -1304,7 +1302,7 @@ impl Said {
 }
 
 impl Actor {
-    /// It says nothing more, not even what it had begun.
+    /// It sends nothing more, not even the rest of what it had begun.
     fn fall_silent(&mut self) {
         self.outgoing.clear();
         self.gone = true;
@@ -1356,14 +1354,14 @@ impl Actor {
         }
     }
 
-    /// What was answered with `line` is done, or not to be done.
+    /// Records whether the command answered with `line` has taken effect.
     fn take_effect(&mut self, index: usize, step: usize, line: &str, published: &mut [Published]) {
         self.answered += 1;
         let said = &self.log[index];
         let done = line.is_empty() || line.contains(r#""ok":true"#) || line == "201";
         match said.what {
             What::Broadcast(_, n) | What::Post(_, n) => {
-                // In silence it may be about to be done.
+                // Without an answer it may still take effect.
                 let published = &mut published[n];
                 if done && !line.is_empty() {
                     published.known.get_or_insert(step);

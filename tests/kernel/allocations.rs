@@ -1,37 +1,43 @@
-//! What is asked of the allocator in a steady state: nothing (M0).
+//! Allocations in a steady state: none (M0).
 //!
-//! The allocator that counts (`allocation_counter`) counts for each thread, so tests may run side by side.
+//! The counting allocator (`allocation_counter`) counts for each thread, so tests may run side by side.
 
 #[path = "../../benches/million/puppet.rs"]
 #[expect(dead_code, reason = "the bench needs more of it")]
 mod puppet;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use puppet::{Puppet, TEXT, UPGRADE, frame, say};
 use wsify::clock::Clock;
 use wsify::config::AccessLog;
 use wsify::connection::{Limits, Peer};
-use wsify::effect::ConnId;
-use wsify::hub::{Hub, Settings};
+use wsify::effect::{Answer, ConnId, Effect, Verdict};
+use wsify::hub::{FailurePolicy, Hub, Settings};
 use wsify::log::{Level, Log};
 use wsify::metrics::Metrics;
+use wsify::wire::answer_fields::{Allow, AnswerFields};
 use wsify::wire::forwarded::Proxies;
 use wsify::wire::origins::Origins;
 
 const MEMBERS: u32 = 300;
-const BROADCAST: &str =
-    r#"{"command":"broadcast","args":{"channel":"a","content":"what everybody in it is to hear"}}"#;
+const BROADCAST: &str = r#"{"command":"broadcast","args":{"channel":"a","content":"a content for every member of it"}}"#;
 
-struct House {
+struct PuppetHub {
     hub: Hub<Puppet>,
     buffer: Vec<u8>,
     members: Vec<ConnId>,
+    /// What the authorizer allows everything with, if there is one.
+    fields: Option<AnswerFields>,
 }
 
-impl House {
-    /// With members whose handshake has `header`.
-    fn of_members(header: &str) -> House {
+impl PuppetHub {
+    /// Members whose handshake has `header`.
+    fn of_members(header: &str) -> PuppetHub {
+        PuppetHub::with(header, None)
+    }
+
+    fn with(header: &str, fields: Option<AnswerFields>) -> PuppetHub {
         let settings = Settings {
             limits: Limits {
                 handshake_timeout: 10_000,
@@ -49,7 +55,8 @@ impl House {
             origins: Origins::parse("*").unwrap(),
             proxies: Proxies::default(),
             proxy_protocol: false,
-            authorizer: false,
+            authorizer: fields.is_some(),
+            failure: FailurePolicy::default(),
             access_log: AccessLog::Errors,
             instance: 1,
         };
@@ -59,26 +66,37 @@ impl House {
             ..Clock::default()
         };
         let metrics = Metrics::new(SystemTime::UNIX_EPOCH);
-        let mut house = House {
+        let mut puppets = PuppetHub {
             hub: Hub::new(settings, clock, metrics, Log::in_memory(Level::Info)),
             buffer: vec![0; 64 * 1024],
             members: Vec::new(),
+            fields,
         };
         for number in 0..MEMBERS {
             let peer = Peer::new(([127, 0, 0, 1], 1).into());
-            let id = house.hub.accept(Puppet::new(number), peer).unwrap();
-            house.hears(id, format!("{UPGRADE}{header}\r\n").as_bytes());
+            let id = puppets.hub.accept(Puppet::new(number), peer).unwrap();
+            puppets.hears(id, format!("{UPGRADE}{header}\r\n").as_bytes());
             let join = r#"{"command":"join","args":{"channel":"a"}}"#;
-            house.hears(id, &frame(TEXT, join));
-            house.members.push(id);
+            puppets.hears(id, &frame(TEXT, join));
+            puppets.members.push(id);
         }
-        house
+        puppets
     }
 
-    /// Hears what a client says, and does all that follows from it.
+    /// Handles a client's message, and everything that follows from it.
     fn hears(&mut self, id: ConnId, bytes: &[u8]) {
         say(&mut self.hub, &mut self.buffer, id, bytes);
         while self.hub.has_work() {
+            while let Some(effect) = self.hub.effect() {
+                if let (Effect::Ask(question), Some(fields)) = (effect, &self.fields) {
+                    let time = Duration::from_millis(1);
+                    let mut answer = Answer::unavailable(question.from, String::new(), time);
+                    answer.verdict = Verdict::Allow;
+                    answer.status = Some(200);
+                    answer.fields = Some(Box::new(fields.clone()));
+                    self.hub.verdict(answer);
+                }
+            }
             self.hub.turns(&mut self.buffer);
             self.hub.expire();
             self.hub.fan_out();
@@ -87,7 +105,7 @@ impl House {
         }
     }
 
-    /// Allocations while the first member says something, not for the first time, and sends to the last one.
+    /// Allocations while the first member sends `message` again, and the number of sends to the last member.
     fn allocations(&mut self, bytes: &[u8]) -> (u64, u32) {
         for _ in 0..3 {
             self.hears(self.members[0], bytes);
@@ -106,22 +124,51 @@ const DIALECTS: [&str; 2] = ["", "Sec-WebSocket-Protocol: wsify.v1\r\n"];
 #[test]
 fn a_broadcast_takes_none() {
     for header in DIALECTS {
-        let mut house = House::of_members(header);
+        let mut puppets = PuppetHub::of_members(header);
         let one = frame(TEXT, BROADCAST);
-        assert_eq!(house.allocations(&one), (0, 1), "{header}");
-        assert_eq!(house.allocations(&one.repeat(40)), (0, 1), "{header}");
+        assert_eq!(puppets.allocations(&one), (0, 1), "{header}");
+        assert_eq!(puppets.allocations(&one.repeat(40)), (0, 1), "{header}");
+    }
+}
+
+#[test]
+fn a_command_that_needs_no_question_takes_none() {
+    let patterns: Box<[Box<str>]> = Box::new(["news".into(), "a*".into()]);
+    let allow = AnswerFields {
+        allow: Some(Allow {
+            join: patterns.clone(),
+            leave: patterns.clone(),
+            broadcast: patterns,
+        }),
+        expires_in: Some(1_000),
+        ..AnswerFields::default()
+    };
+    let max_age = AnswerFields {
+        max_age: Some(1_000),
+        ..AnswerFields::default()
+    };
+    for fields in [allow, max_age] {
+        let mut puppets = PuppetHub::with("", Some(fields));
+        for (command, sends) in [
+            (r#"{"command":"join","args":{"channel":"a"}}"#, 0),
+            (r#"{"command":"leave","args":{"channel":"ab"}}"#, 0),
+            (BROADCAST, 1),
+        ] {
+            let message = frame(TEXT, command);
+            assert_eq!(puppets.allocations(&message), (0, sends), "{command}");
+        }
     }
 }
 
 #[test]
 fn a_payload_is_copied_once() {
-    let mut house = House::of_members("");
-    house.allocations(&frame(TEXT, BROADCAST));
-    let said = BROADCAST.replace("everybody", &"x".repeat(60_000));
+    let mut puppets = PuppetHub::of_members("");
+    puppets.allocations(&frame(TEXT, BROADCAST));
+    let said = BROADCAST.replace("content for", &"x".repeat(60_000));
     let message = frame(TEXT, &said);
-    let first = house.members[0];
-    // No buffer of this size is there before, so each copy takes one.
-    let counted = allocation_counter::measure(|| house.hears(first, &message));
+    let first = puppets.members[0];
+    // There is no buffer of this size before, so each copy allocates one.
+    let counted = allocation_counter::measure(|| puppets.hears(first, &message));
     assert!(
         (60_000..120_000).contains(&counted.bytes_total),
         "{counted:?}"
@@ -130,7 +177,7 @@ fn a_payload_is_copied_once() {
 
 #[test]
 fn a_command_without_id_takes_none() {
-    let mut house = House::of_members("");
+    let mut puppets = PuppetHub::of_members("");
     for (command, taken) in [
         (r#"{"command":"join","args":{"channel":"a"}}"#, 0),
         (r#"{"command":"leave","args":{"channel":"b"}}"#, 0),
@@ -146,7 +193,7 @@ fn a_command_without_id_takes_none() {
         ),
     ] {
         let message = frame(TEXT, command);
-        assert_eq!(house.allocations(&message), (taken, 0), "{command}");
+        assert_eq!(puppets.allocations(&message), (taken, 0), "{command}");
     }
 }
 

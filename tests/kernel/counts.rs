@@ -1,8 +1,8 @@
-//! How often the program calls the kernel, exactly (M0): `strace` watches its loop, and counts what lies between two
-//! requests that mark the trace.
+//! The exact number of system calls (M0): `strace` traces the program's loop, and the calls between two requests that mark
+//! the trace are counted.
 //!
-//! A figure holds on a busy machine, too: where one turn has to bring one thing, the client waits for its consequences
-//! before it goes on, and where it has to bring many, they are one write of the client's.
+//! A figure holds on a busy machine, too. If a turn has to handle one message, the client waits for all its effects before
+//! it goes on. If a turn has to handle many, they are one write of the client.
 
 #![cfg(target_os = "linux")]
 
@@ -17,16 +17,16 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, Socket, Type};
 
-/// How long anything may take before it is taken for lost.
+/// How long to wait for anything before the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 const MEMBERS: usize = 150;
 
 const JOIN: &str = r#"{"id":1,"command":"join","args":{"channel":"a"}}"#;
 const OK: &str = r#"{"id":1,"ok":true}"#;
 
-// -- the program, watched
+// -- the program under strace
 
-/// One call of the loop's.
+/// One system call of the loop.
 #[derive(Debug)]
 struct Call {
     name: String,
@@ -64,8 +64,8 @@ const SENDS: [&str; 4] = ["sendto", "sendmsg", "write", "writev"];
 struct Calls(Vec<Call>);
 
 impl Calls {
-    /// How often each was called, in the order of their first call. That of the poll says nothing, but when nothing
-    /// else is called; nor does `fcntl`, by which a debug build checks whether what it closes is open.
+    /// How often each was called, in the order of their first call. The poll is left out, unless it is the only call.
+    /// `fcntl` is left out, too: a debug build checks with it whether the descriptor that it closes is open.
     fn tally(&self) -> Vec<(&str, usize)> {
         let mut tally: Vec<(&str, usize)> = Vec::new();
         let silent: &[&str] = match cfg!(debug_assertions) {
@@ -108,7 +108,7 @@ struct Watched {
 }
 
 impl Watched {
-    /// None where nothing can be watched, and not everything has to be tested.
+    /// `None` if strace does not work here, and tests may be skipped.
     fn start(flags: &[&str]) -> Option<Watched> {
         let works = Command::new("strace")
             .args(["-o", "/dev/null", "true"])
@@ -191,7 +191,7 @@ impl Watched {
         client
     }
 
-    /// The program does nothing until it goes on.
+    /// Stops the program's process until it is continued.
     fn stop(&self) {
         let program = self.program.unwrap();
         kill_process(program, Signal::STOP).unwrap();
@@ -207,14 +207,14 @@ impl Watched {
         kill_process(self.program.unwrap(), Signal::CONT).unwrap();
     }
 
-    /// The calls of the loop while `run` is run, which has to wait for all that follows from what it does.
+    /// The calls of the loop while `run` runs. `run` has to wait for all effects of what it does.
     fn during(&mut self, run: impl FnOnce(&mut Self)) -> Calls {
         let from = self.mark();
         run(self);
         let to = self.mark();
         let trace = fs::read_to_string(&self.trace).unwrap();
         let lines: Vec<&str> = trace.lines().collect();
-        // Behind the answer to the first mark, and up to the reading of the second.
+        // From the answer to the first mark to the read of the second.
         let begin = from
             + lines[from..]
                 .iter()
@@ -228,7 +228,7 @@ impl Watched {
         )
     }
 
-    /// Leaves a mark in the trace: the number of the line in which it is read. Its answer is in the trace, too.
+    /// Marks the trace. Returns the number of the line in which the mark is read. Its answer is in the trace, too.
     fn mark(&mut self) -> usize {
         self.marks += 1;
         let path = format!("/mark-{}-", self.marks);
@@ -254,7 +254,7 @@ impl Drop for Watched {
     }
 }
 
-/// A folder that nobody else uses.
+/// A folder of this test's own.
 fn tempfolder() -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -459,7 +459,7 @@ fn a_connections_life_is_eight_calls() {
             assert_eq!(ann.0.read(&mut [0]).unwrap(), 0, "nothing but the end");
         });
         let life = [
-            // And one that finds nobody else.
+            // And one that finds no other connection.
             ("accept4", 2),
             ("epoll_ctl", 1),
             ("read", 3),
@@ -482,7 +482,7 @@ fn a_batch_of_newcomers_is_one_accept_in_vain() {
         return;
     };
     let calls = wsify.during(|wsify| {
-        // They come while the program sees nothing, so that one turn finds them all.
+        // They connect while the program is stopped, so that one turn accepts them all.
         wsify.stop();
         let mut crowd: Vec<Client> = (0..NEWCOMERS).map(|_| wsify.connect()).collect();
         wsify.go_on();
@@ -499,7 +499,7 @@ fn a_batch_of_newcomers_is_one_accept_in_vain() {
 }
 
 #[test]
-fn who_can_take_no_more_is_left_alone_until_the_kernel_tells() {
+fn a_full_socket_is_not_written_to_until_the_kernel_reports_room() {
     let Some(mut wsify) = Watched::start(&["--max-queue-size", "256MiB"]) else {
         return;
     };
@@ -529,7 +529,7 @@ fn who_can_take_no_more_is_left_alone_until_the_kernel_tells() {
             publisher.hears(OK);
         })
     };
-    // What the kernels at both ends take.
+    // As much as the kernels at both ends take.
     patiently("a full kernel", || {
         publish(&mut wsify).to(fd).is_empty().then_some(())
     });

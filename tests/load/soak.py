@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Months in minutes: a crowd that comes and goes in every way there is, and a server that must look at its end as it did
-after its first minute: the same memory, and when everybody has left no descriptor, channel or byte more than before.
+"""Months in minutes: a crowd of clients connects and leaves in every way. At the end the server's memory must be the same
+as after the first minute. When all clients have left there is no descriptor, channel or byte more than before.
 
     tests/load/soak.py [--minutes 20] [--connections 2000] [--seed 1] [-- flags of wsify]
 
@@ -27,15 +27,15 @@ from harness.net import request
 from harness.server import Server, upgrade
 from harness.ws import CLOSE, PING, PONG, TEXT, closing, command, frame, text
 
-# Members per channel follow: a few channels are everybody's, most have a handful.
+# Few channels have many members, most have a handful.
 CHANNELS = 400
 JSON = ("Content-Type", "application/json")
-EVERY = 5  # seconds between two looks at the server
+EVERY = 5  # seconds between two samples
 FLAGS = ("--ping-interval", "5s", "--handshake-timeout", "3s", "--max-queue-size", "64KiB", "--authorizer-timeout", "1s")
 
 
 class Crowd:
-    """What all lives have in common."""
+    """What all clients of a soak share."""
 
     def __init__(self, port, seed):
         self.port = port
@@ -47,14 +47,14 @@ class Crowd:
         return f"room-{int(CHANNELS * self.chance.random() ** 2)}"
 
     async def rest(self, seconds):
-        """About so long, and no longer than the soak lasts."""
+        """Sleeps for about so long, and no longer than the soak lasts."""
         end = time.monotonic() + self.chance.expovariate(1 / seconds)
         while not self.over and (left := end - time.monotonic()) > 0:
             await asyncio.sleep(min(left, 1))
 
 
 class Line(asyncio.Protocol):
-    """One connection: what came is counted by its kind, pings are answered."""
+    """One connection. It counts what it receives by kind, and answers pings."""
 
     def __init__(self, crowd, answers_pings=True):
         self.crowd = crowd
@@ -153,11 +153,11 @@ async def websocket(crowd, **more):
     return line
 
 
-# -- lives
+# -- the kinds of clients
 
 
 async def talker(crowd):
-    """Joins, broadcasts, leaves, and goes in one of the ways in which clients go."""
+    """Joins, broadcasts, leaves, and ends its connection in one of several ways."""
     line = await websocket(crowd)
     if line is None:
         return await crowd.rest(1)
@@ -212,7 +212,7 @@ async def stalled(crowd):
 
 
 async def mute(crowd):
-    """Neither pings nor says a word: what a half-open peer looks like."""
+    """Neither answers pings nor sends anything, as a half-open peer."""
     line = await websocket(crowd, answers_pings=False)
     if line is not None:
         await asyncio.wait([line.ended], timeout=20)
@@ -233,7 +233,7 @@ async def half(crowd):
 
 
 async def impatient(crowd):
-    """Asks to be let in, and goes before the authorizer has answered."""
+    """Requests an upgrade, and leaves before the authorizer has answered."""
     line = await dial(crowd)
     line.write(upgrade())
     await asyncio.sleep(crowd.chance.random() * 0.01)
@@ -241,7 +241,7 @@ async def impatient(crowd):
 
 
 async def backend(crowd):
-    """POSTs over a kept connection, and some of what is none."""
+    """POSTs over a kept connection, and some other requests."""
     line = await dial(crowd)
     for _ in range(crowd.chance.randrange(1, 10)):
         size = int(2 ** crowd.chance.uniform(3, 14))
@@ -284,7 +284,7 @@ async def live(crowd):
 
 
 async def authorize(reader, writer, chance):
-    """Mostly yes; sometimes no, late, down, nonsense, or nothing."""
+    """Mostly allows. Sometimes it denies, is late or down, or sends nonsense or nothing."""
     try:
         while head := await reader.readuntil(b"\r\n\r\n"):
             length = int(re.search(rb"content-length: (\d+)", head.lower())[1])
@@ -318,11 +318,11 @@ async def authorize(reader, writer, chance):
         writer.close()
 
 
-# -- looking at the server
+# -- sampling the server
 
 
 class Looks:
-    """What the server was seen to hold, from outside and by its own word."""
+    """Samples of the server: from /proc and from /metrics."""
 
     def __init__(self, server):
         self.server = server
@@ -390,8 +390,8 @@ async def soak(options):
 
     findings = []
     total = options.minutes * 60
-    # Of a 20-minute soak three minutes each: what waits for those who do not read is the crowd's doing, and differs by a
-    # tenth of all memory from one minute to the next.
+    # Three minutes each in a 20-minute soak: the queues of slow readers depend on the crowd, and differ by a tenth of all
+    # memory from one minute to the next.
     window = total * 0.15
     first = statistics.median(row["rss_kib"] for row in looks.between(60, 60 + window) or looks.rows[1:])
     late = statistics.median(row["rss_kib"] for row in looks.between(total - window, total))
@@ -400,7 +400,7 @@ async def soak(options):
         findings.append(f"memory: {first} KiB after the first minute, {late} KiB in the last {window:.0f} s")
     for what in ("fds", "websockets", "channels", "memberships", "queued"):
         if last[what] > empty[what]:
-            findings.append(f"{what}: {empty[what]} at first, {last[what]} when everybody has left")
+            findings.append(f"{what}: {empty[what]} at first, {last[what]} when all clients have left")
     if crowd.seen["no answer"]:
         findings.append(f"{crowd.seen['no answer']} requests were not answered within 30 s")
     server.signal(15)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What others feel while the server is under strain, measured: a standing connection's round trips while a crowd leaves at
-once or rushes in through a slow authorizer, acceptance at the limit on file descriptors, and stalled readers' memory.
+"""Latency under strain: the round trips of one connection while a crowd leaves at once or rushes in through a slow
+authorizer; accepting at the limit on file descriptors; the memory of stalled readers.
 
     tests/load/strain.py [limit] [leave] [rush] [stalled]
 
@@ -31,7 +31,7 @@ def raise_limit():
 
 
 def probe(port, over, out):
-    """Round trips of a standing connection: a command that needs neither broker nor authorizer."""
+    """Round trips of one connection: a command that needs neither broker nor authorizer."""
     sock = socket.create_connection(("127.0.0.1", port))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.sendall(UPGRADE)
@@ -162,7 +162,7 @@ def limit():
     told("limit, /health behind 300 silent connections", took)
     for stream in silent:
         stream.close()
-    # All places are held, by WebSockets and by those who have just had their answers.
+    # All descriptors are in use, by WebSockets and by connections that have just been answered.
     before = server.cpu()
     threading.Event().wait(5)
     print(f"limit: {(server.cpu() - before) / 5:.1%} CPU with nothing to do")

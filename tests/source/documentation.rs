@@ -1,5 +1,5 @@
-//! README.md and docs/, held against themselves: links and anchors resolve, what is shown of a file is that file,
-//! what users run has a test, and no page outgrows its reader.
+//! README.md and docs/: links and anchors resolve, blocks that show a file are that file, commands and programs have a
+//! test, and no page or table cell is too long.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -72,7 +72,7 @@ fn parse(text: &str) -> (Vec<Block>, Vec<(usize, &str)>) {
     (blocks, prose)
 }
 
-/// The anchor that a heading gets on the forge: lower case, no punctuation, hyphens for spaces.
+/// The anchor that GitHub derives from a heading: lower case, no punctuation, hyphens for spaces.
 fn anchor(heading: &str) -> String {
     let heading = heading.trim().to_lowercase();
     let kept = heading

@@ -1,11 +1,11 @@
-//! Deliberately broken copies of the hub, and that the simulation finds each of them.
+//! Mutants: deliberately broken copies of the hub. The simulation has to find each of them.
 //!
-//! A mutant is a file in `tests/source/mutants`: a sentence that says what is broken, and changes in the manner of `diff`: a line
-//! `--- path`, then lines that stay (a space before them), go (`-`) and come (`+`). What stays and goes stands at one place
-//! in that file and no other, so that no line numbers are needed.
+//! A mutant is a file in `tests/source/mutants`: a sentence about what is broken, and changes that look like a `diff`. A
+//! change has a line `--- path`, then context lines (after a space), removed lines (`-`) and added lines (`+`). Context and
+//! removed lines together occur exactly once in that file, so there are no line numbers.
 //!
-//! `cargo test --test mutants -- --ignored --nocapture` builds a copy for each, beside this one, and plays the
-//! simulation against it. That takes minutes, so by default only that the changes still apply is tested.
+//! `cargo test --test mutants -- --ignored --nocapture` builds a copy for each mutant and runs the simulation against it.
+//! That takes minutes. By default the test only checks that the changes still apply.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +18,7 @@ fn root() -> &'static Path {
 
 struct Mutant {
     name: String,
-    /// By path, what the file becomes.
+    /// The changed text of each file, by path.
     files: BTreeMap<PathBuf, String>,
 }
 
@@ -83,7 +83,7 @@ fn every_mutant_is_found_by_the_simulation() {
     assert!(missed.is_empty(), "the simulation does not find {missed:?}");
 }
 
-/// What the simulation says of a copy that is broken in this way.
+/// The output of the simulation on a copy that is broken in this way.
 fn simulate(copy: &Path, mutant: &Mutant) -> String {
     let _ = fs::remove_dir_all(copy);
     for part in ["Cargo.toml", "Cargo.lock", "src", "tests", "benches"] {
@@ -95,7 +95,7 @@ fn simulate(copy: &Path, mutant: &Mutant) -> String {
     let output = Command::new(env!("CARGO"))
         .args(["test", "--quiet", "--test", "hub", "simulation"])
         .current_dir(copy)
-        // The libraries need not be built again.
+        // Reuses the dependencies that are built already.
         .env("CARGO_TARGET_DIR", root().join("target"))
         .env("RUST_BACKTRACE", "0")
         .output()

@@ -1,5 +1,4 @@
-//! The tables of the documentation, held against the program: every flag in README.md, every metric in
-//! docs/observing.md.
+//! The tables of the documentation agree with the program: flags in README.md, metrics in docs/observing.md.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -7,7 +6,7 @@ use std::path::Path;
 use wsify::config::FLAGS;
 use wsify::metrics::FAMILIES;
 
-/// The text between two comments of a page, which a reader does not see.
+/// The text of a page between `<!-- name -->` and `<!-- end of name -->`.
 fn section(page: &str, name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
     let text = std::fs::read_to_string(path).unwrap();
@@ -16,7 +15,7 @@ fn section(page: &str, name: &str) -> String {
     section.to_owned()
 }
 
-/// A help text as Markdown: what is to be typed as it stands is set as code.
+/// A help text as Markdown, with literals set as code.
 fn marked(text: &str) -> String {
     let words = text.split_whitespace().map(|word| {
         let bare = word.trim_end_matches([',', ';', ':']);

@@ -47,7 +47,8 @@ pub fn run(name: &str, port: u16) -> io::Result<()> {
                     ask::run_threads(floor, number.parse().map_err(io::Error::other)?)
                 }
                 ("heartbeat", Ok(interval)) => heartbeat::run(floor, interval),
-                ("authorizer", Ok(delay)) => authorizer::run(floor, delay),
+                ("authorizer", Ok(delay)) => authorizer::run(floor, delay, false),
+                ("granting-authorizer", Ok(delay)) => authorizer::run(floor, delay, true),
                 _ => Err(io::Error::other(format!("no floor is called {timed:?}"))),
             }
         }

@@ -155,8 +155,7 @@ impl Journal {
                 self.log.warn(line, &fields);
             }
             Notice::RefusedChannel { channel, why } => {
-                let line =
-                    "the broker refuses a channel: it is asked for again while it has members";
+                let line = "the broker refuses a channel: the server tries again while the channel has members";
                 let fields = [
                     ("channel", Value::Text(channel.as_str())),
                     ("reason", Value::Text(why)),

@@ -24,7 +24,7 @@ use rustls::pki_types::ServerName;
 use slab::Slab;
 
 pub use self::conversation::LinkFault;
-pub use self::dialogue::{Dialogue, Duty, Identity, Notice, Step};
+pub use self::dialogue::{Dialogue, Duty, LinkIdentity, Notice, Progress};
 use self::journal::Journal;
 pub use self::topology::{LinkId, Order, Topology};
 use super::link::{Advance, RedisLink};
@@ -226,9 +226,9 @@ impl Redis {
             let connected = self.links.get_mut(key)?;
             let link = &mut connected.link;
             match self.topology.understand(connected.id, link.input(), now) {
-                Ok(Step::Starved) => link.starve(),
-                Ok(Step::Understood(count)) => link.consume(count),
-                Ok(Step::Message(message)) => {
+                Ok(Progress::Starved) => link.starve(),
+                Ok(Progress::Understood(count)) => link.consume(count),
+                Ok(Progress::Message(message)) => {
                     let link = key;
                     return Some(News::Message(Message { link, ..message }));
                 }

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 use super::conversation::{Conversation, LinkFault, Outstanding};
-use super::dialogue::Step;
+use super::dialogue::Progress;
 use super::meaning::{self, Meaning};
 use crate::clock::Millis;
 use crate::config::Credentials;
@@ -143,7 +143,7 @@ impl Scout {
     ///
     /// # Errors
     /// The link is of no use.
-    pub fn understand(&mut self, bytes: &[u8], now: Millis) -> Result<Step, LinkFault> {
+    pub fn understand(&mut self, bytes: &[u8], now: Millis) -> Result<Progress, LinkFault> {
         let front = self.talk.asked.front().map(|asked| &asked.what);
         let step = match front {
             Some(Awaited::View(form)) => cluster_view::read_view(*form, bytes)
@@ -154,23 +154,23 @@ impl Scout {
         };
         let (finding, size) = match step {
             Ok(Some(found)) => found,
-            Ok(None) => return Ok(Step::Starved),
+            Ok(None) => return Ok(Progress::Starved),
             Err(Malformed) => return Err(LinkFault::of_one(meaning::OTHER)),
         };
         self.talk.heard = now;
         self.talk.asked.pop_front();
         self.findings.push_back(finding);
-        Ok(Step::Understood(size))
+        Ok(Progress::Understood(size))
     }
 
-    fn understand_reply(&mut self, bytes: &[u8], now: Millis) -> Result<Step, LinkFault> {
+    fn understand_reply(&mut self, bytes: &[u8], now: Millis) -> Result<Progress, LinkFault> {
         let (reply, size) = match resp::read(bytes) {
             Ok(Some(reply)) => reply,
-            Ok(None) => return Ok(Step::Starved),
+            Ok(None) => return Ok(Progress::Starved),
             Err(Malformed) => return Err(LinkFault::of_one(meaning::NO_REDIS)),
         };
         self.talk.heard = now;
-        let step = Ok(Step::Understood(size));
+        let step = Ok(Progress::Understood(size));
         if let RedisReply::Message { content, .. } = &reply {
             if let Inquiry::Master(name) = &self.inquiry {
                 let content = bytes.get(content.clone()).unwrap_or_default();

@@ -1,9 +1,10 @@
-//! `GET /metrics`: the counters, and what is so at the moment of asking (`docs/observing.md#metrics`).
+//! `GET /metrics`: the counters, and the gauges at the time of the request (`docs/observing.md#metrics`).
 //!
 //! Knows: where each gauge comes from. Never knows: the text format.
 //!
-//! Decision: the metrics of the process are read while the request is answered ([`process`]), over an effect, a phase to
-//! wait in and a way back: the one exception to the hub's not calling out, as no decision depends on them.
+//! Decision: the metrics of the process are read while the request is answered ([`process`]), over an effect, a phase
+//! to wait in and a way back. It is the one exception to the rule that the hub never calls out, because no decision
+//! depends on them.
 
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ fn gauges<S: Stream>(hub: &Hub<S>) -> Gauges {
         lost_tap_lines: listeners.taps.lost(),
         questions_in_flight: hub.drivers.questions_in_flight,
         questions_waiting: hub.drivers.questions_waiting,
+        authorizer_up: hub.outage.is_up(),
+        questions_held: hub.outage.held() as u64,
         broker_up: hub.is_broker_up(),
         broker_reconnections: hub.drivers.broker_reconnections,
         broker_shards: hub

@@ -1,7 +1,7 @@
 //! The endpoints: a request goes to the handler of its row in the table ([`crate::wire::endpoint`]).
 //!
-//! Owns: what holds for every endpoint: the client that a proxy names, the key, the type of a body, the answer to what is
-//! no endpoint. Knows: requests. Never knows: what an endpoint does, or how a reply is written on the wire.
+//! Owns: what holds for every endpoint: the client that a proxy names, the key, the type of a body, the answer for an
+//! unknown path. Knows: requests. Never knows: what an endpoint does, or how a reply is written on the wire.
 //!
 //! A new endpoint is a row in the table, and a handler here.
 
@@ -24,7 +24,7 @@ use crate::wire::http::{self, Head, Refusal, Status};
 /// Headers by which a request shows that it came through a proxy (`docs/api.md#the-key`).
 const FORWARDED: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
 
-/// A request's head has come, and perhaps its body: it is answered, or suspended, or its body is read.
+/// Handles a request's head, perhaps with its body: answers it, suspends it, or reads its body.
 pub fn request<S: Stream>(
     hub: &mut Hub<S>,
     id: ConnId,
@@ -68,7 +68,7 @@ pub fn request<S: Stream>(
     }
 }
 
-/// Reads the body of a request, or has it read.
+/// Uses the body of a request if it is there, or else begins to read it.
 fn read_body<S: Stream>(
     hub: &mut Hub<S>,
     id: ConnId,
@@ -89,11 +89,11 @@ fn read_body<S: Stream>(
     }
 }
 
-/// A request's body has come.
+/// Handles a request's body.
 pub fn body<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, body: &[u8]) {
     match exchange.endpoint {
         Endpoint::Broadcast => broadcast::body(hub, id, exchange, body),
-        // The table has no others with a body.
+        // The table has no other endpoint with a body.
         Endpoint::Ws
         | Endpoint::Health
         | Endpoint::Metrics

@@ -1,7 +1,7 @@
 //! `GET /tap`: events as they happen (`docs/observing.md#tap`).
 //!
-//! Owns: the connections of taps: how one begins, how its lines are sent, how it ends. Knows: the connections that were there
-//! before a tap. Never knows: what lines say ([`crate::hub::report`] does).
+//! Owns: the connections of taps: how one begins, how its lines are sent, how it ends. Knows: the connections that were
+//! there before a tap. Never knows: the content of lines ([`crate::hub::report`] does).
 
 use crate::connection::{Ending, Exchange, Stream};
 use crate::effect::ConnId;
@@ -16,10 +16,12 @@ use crate::wire::http::{Head, Method, Refusal, Reply, Status};
 
 /// Slots that a new tap's walk looks at between two polls.
 const WALK: u32 = 512;
-/// Connections that a new tap shows of those that were there before.
+/// Older connections that a new tap shows at most.
 const FOUND: u64 = 100;
 /// Channels of a connection that a line names.
 const CHANNELS: usize = 20;
+
+const ASKED_ABOUT: &str = "its last command, which is being asked about";
 
 const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 
@@ -82,7 +84,7 @@ fn begin<S: Stream>(hub: &mut Hub<S>, id: ConnId, filter: Filter) {
     hub.listeners.taps.taps.push(tap);
 }
 
-/// Goes on with the walks of new taps over the connections that were there before.
+/// Continues the walks of new taps over older connections.
 fn walk<S: Stream>(hub: &mut Hub<S>) {
     let at = report::unix_time(hub);
     for tap in &mut hub.listeners.taps.taps {
@@ -100,7 +102,10 @@ fn walk<S: Stream>(hub: &mut Hub<S>) {
             };
             let queued = connection.waiting_out() as u64;
             let (encoding, identity) = (connection.encoding(), connection.identity());
-            let asking = connection.is_command_suspended();
+            let waits_for = match connection.is_held() {
+                true => Some("an authorizer that is down"),
+                false => connection.is_command_suspended().then_some(ASKED_ABOUT),
+            };
             let who = hub.roster.subject(id);
             if !tap
                 .filter
@@ -111,12 +116,12 @@ fn walk<S: Stream>(hub: &mut Hub<S>) {
             tap.watched.set(slot, true);
             tap.found = tap.found.saturating_add(1);
             if tap.found <= FOUND {
-                tap.line("found", at, Some(who), None, |line, _| {
+                tap.line("found", at, Some(&who), None, |line, _| {
                     line.text("hears", report::spoken(encoding));
                     push_channels(line, &hub.channels, slot);
                     line.number("queued_bytes", queued);
-                    if asking {
-                        line.text("waits_for", "its last command, which is being asked about");
+                    if let Some(waits_for) = waits_for {
+                        line.text("waits_for", waits_for);
                     }
                 });
             }
@@ -164,7 +169,7 @@ pub fn pump<S: Stream>(hub: &mut Hub<S>) {
     }
 }
 
-/// Ends all taps because the server stops: their last line says so.
+/// Ends all taps because the server stops, with a last line that reports it.
 pub fn end_all<S: Stream>(hub: &mut Hub<S>) {
     let at = report::unix_time(hub);
     for mut tap in std::mem::take(&mut hub.listeners.taps.taps) {

@@ -1,16 +1,17 @@
-//! `GET /ws`: the handshake, the origin, whether there is room, the authorizer; then the WebSocket is open
+//! `GET /ws`: checks the handshake, the origin, the limits and the authorizer, then opens the WebSocket
 //! (`docs/protocol.md#connecting`).
 //!
 //! Owns: the order of the checks, and the refusals. Knows: limits. Never knows: what the authorizer is asked
 //! ([`crate::hub::permission`] does).
 
-use crate::connection::{Exchange, Peer, Stream};
-use crate::effect::ConnId;
+use crate::connection::{Awaits, Exchange, Peer, Stream, Suspended};
+use crate::effect::{ConnId, Receipt};
 use crate::hub::permission::{self, AllowedUpgrade};
 use crate::hub::replies;
 use crate::hub::report;
 use crate::hub::settle::settle;
 use crate::hub::state::Hub;
+use crate::wire::answer_fields::NewState;
 use crate::wire::handshake::{self, Upgrade};
 use crate::wire::http::{Head, Refusal, Status};
 
@@ -56,30 +57,70 @@ pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head
     if let Some((exchange, upgrade)) = permission::for_upgrade(hub, id, exchange, upgrade, &head) {
         // Without an authorizer only taps look at the query.
         if !hub.listeners.taps.is_empty() {
-            keep(hub, id, head.query(), "");
+            keep(hub, id, head.query(), None, None);
         }
         open(hub, id, exchange.from, &upgrade);
     }
 }
 
 /// The authorizer has allowed an upgrade.
-pub fn allowed<S: Stream>(hub: &mut Hub<S>, id: ConnId, allowed: AllowedUpgrade) {
+pub fn allowed<S: Stream>(hub: &mut Hub<S>, id: ConnId, mut allowed: AllowedUpgrade) {
+    let channels = std::mem::take(&mut allowed.fields.channels);
+    hub.channels.reserve(id.slot, channels);
+    go_on(hub, id, allowed, None);
+}
+
+/// Goes on with an upgrade that is allowed: it is open once its channels are subscribed. `receipt` is what became of the
+/// subscription that it has waited for, if it has.
+pub fn go_on<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    allowed: AllowedUpgrade,
+    receipt: Option<Receipt>,
+) {
     let AllowedUpgrade {
         exchange,
         upgrade,
         query,
-        state,
+        fields,
     } = allowed;
     if hub.drain.is_some() {
         return refuse_stopping(hub, id, exchange);
     }
-    keep(hub, id, &query, state.as_deref().unwrap_or_default());
+    if let Some(Receipt::Refused(why)) = receipt {
+        let message =
+            format!("the broker refuses a channel of this client ({why}): come back later");
+        let refusal = Refusal::new(Status::Unavailable, "unavailable", message);
+        return refuse_for_now(hub, id, exchange, refusal);
+    }
+    if !hub.channels.are_reserved_ready(id) {
+        if let Some(connection) = hub.roster.get(id) {
+            let fields = Some(fields);
+            let work = Suspended::Upgrade {
+                exchange,
+                upgrade,
+                query,
+                fields,
+            };
+            connection.suspend(Awaits::Channel, work);
+        }
+        return;
+    }
+    let state = fields.state.as_ref().and_then(NewState::json);
+    keep(hub, id, &query, fields.user.as_deref(), state);
+    permission::grant(hub, id, fields.allow, fields.expires_in);
     open(hub, id, exchange.from, &upgrade);
 }
 
 /// Keeps what later questions about a connection show.
-fn keep<S: Stream>(hub: &mut Hub<S>, id: ConnId, query: &str, state: &str) {
-    let identity = hub.roster.identities.put(query, state);
+fn keep<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    query: &str,
+    user: Option<&str>,
+    state: Option<&str>,
+) {
+    let identity = hub.roster.identities.put(query, user, state);
     if let Some(connection) = hub.roster.get(id) {
         connection.set_identity(identity);
     }
@@ -89,8 +130,9 @@ fn open<S: Stream>(hub: &mut Hub<S>, id: ConnId, from: Peer, upgrade: &Upgrade) 
     if let Some(connection) = hub.roster.get(id) {
         connection.open(from, upgrade, &hub.clock);
     }
-    report::opened(hub, id, upgrade.encoding);
-    // Counted at once: the next request of this turn must find the room taken.
+    let joined = hub.channels.join_reserved(id.slot, upgrade.encoding);
+    report::opened(hub, id, upgrade.encoding, &joined);
+    // Counted at once, so that the next request of this turn sees it.
     settle(hub, id);
 }
 

@@ -1,10 +1,10 @@
 //! Eviction: when file descriptors run out, idle HTTP connections are closed so that new ones can be accepted.
 //!
-//! Owns: the search for them. Knows: what each connection would lose. Never knows: how many connections wait to be accepted.
+//! Owns: the search for them. Knows: which connections may be evicted. Never knows: how many connections wait to be
+//! accepted.
 //!
-//! Decision: a walk that goes round the slots, over a list of idle connections. A new connection takes the slot that was
-//! freed behind the walk, so it is looked at last, as it would be in a list by age; and nothing is kept up to date while
-//! there is no need.
+//! Decision: a walk that goes round the slots, over a list of idle connections. A new connection takes a slot that was
+//! freed behind the walk, so it is checked last, as in a list by age. And no list has to be kept up to date.
 
 use crate::connection::{Evictable, Stream};
 use crate::effect::ConnId;
@@ -12,11 +12,11 @@ use crate::hub::settle::settle;
 use crate::hub::state::Hub;
 use crate::hub::turn::turn;
 
-/// Slots looked at between two polls.
+/// Slots checked between two polls.
 const WALK: u32 = 4096;
 
 /// Evicts at most `wanted` connections without a request, or, if there are none, one whose request is not complete.
-/// Returns whether it is worth going on: false when all slots were looked at in vain.
+/// Returns whether it is worth going on: false when no slot had a candidate.
 pub fn evict<S: Stream>(hub: &mut Hub<S>, wanted: usize, buffer: &mut [u8]) -> bool {
     let slots = hub.roster.slots();
     let mut left = wanted;

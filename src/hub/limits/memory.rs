@@ -1,13 +1,14 @@
 //! The memory budget: bytes buffered for all connections (`--max-total-queue-size`).
 //!
-//! Owns: the sum of what has come and waits, and each slot's part of it. Knows: slots and bytes. Never knows: connections.
+//! Owns: the sum of the waiting input, and each slot's part of it. Knows: slots and bytes. Never knows: connections.
 //!
-//! Decision: under pressure, a connection that holds more than is left is ended as soon as it wants to hold more, over
-//! looking for the largest holder, and over making every client wait. So the longest queues go first, short ones are left
-//! alone until nearly nothing is free, and it costs a comparison (dynamic thresholds: Choudhury and Hahne, 1998).
+//! Decision: under pressure, a connection that holds more than is left is ended when it would hold still more. Chosen
+//! over a search for the largest holder, and over making every client wait. So the longest queues are ended first, and
+//! short ones are safe until nearly nothing is free. It costs one comparison (dynamic thresholds: Choudhury and Hahne,
+//! 1998).
 //!
-//! Half of the budget is for input and half for output, so that slow readers take nothing from those who send. What is
-//! shared counts once: a thousand clients that have not read the same messages hold them in one place.
+//! Half of the budget is for input and half for output, so that slow readers take nothing from senders. Shared bytes
+//! count once, however many slow clients they wait for.
 
 use crate::buffers::Runs;
 use crate::hub::slots::Slots;
@@ -20,6 +21,8 @@ pub struct Memory {
     most_of_one: usize,
     /// Bytes of input that wait.
     inbound: usize,
+    /// Bytes of questions that are held.
+    held: usize,
     /// Each slot's part of them.
     parts: Slots<u32>,
 }
@@ -30,38 +33,47 @@ impl Memory {
             most,
             most_of_one,
             inbound: 0,
+            held: 0,
             parts: Slots::default(),
         }
     }
 
-    /// Notes that so many bytes of the connection in `slot` wait now.
+    /// Notes that the questions which are held have so many bytes now.
+    pub fn hold(&mut self, bytes: usize) {
+        self.held = bytes;
+    }
+
+    /// Sets how many bytes of input wait from the connection in `slot`. Returns whether there are more than before.
     #[inline]
-    pub fn note(&mut self, slot: u32, bytes: usize) {
+    pub fn note(&mut self, slot: u32, bytes: usize) -> bool {
         let part = match bytes {
             0 => self.parts.get_mut(slot),
             _ => self.parts.entry(slot),
         };
         if let Some(part) = part {
-            // A message and what is read at once are far below 32 bits.
+            // A message and one read are together far below 4 GiB.
             let bytes = bytes.min(u32::MAX as usize) as u32;
             let before = std::mem::replace(part, bytes);
             self.inbound = self
                 .inbound
                 .saturating_sub(before as usize)
                 .saturating_add(bytes as usize);
+            return bytes > before;
         }
+        false
     }
 
     /// Bytes that wait, in both directions.
     pub fn total(&self, runs: &Runs) -> usize {
         self.inbound
+            .saturating_add(self.held)
             .saturating_add(runs.held)
             .saturating_add(runs.waiting.own)
     }
 
     /// Bytes of input that may still wait.
     pub fn room_in(&self) -> usize {
-        (self.most / 2).saturating_sub(self.inbound)
+        (self.most / 2).saturating_sub(self.inbound.saturating_add(self.held))
     }
 
     /// Bytes of output that may still wait.

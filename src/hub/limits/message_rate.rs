@@ -1,11 +1,11 @@
 //! How many messages a connection may send in a second (`--max-message-rate`).
 //!
-//! Owns: for each slot, what its connection has used up. Knows: slots, and the time as an argument. Never knows: what a
-//! message says. Without the limit it holds nothing.
+//! Owns: for each slot, what its connection has used up. Knows: slots, and the time as an argument. Never knows:
+//! messages. Without the limit it holds nothing.
 //!
-//! Decision: one number for each connection, the moment at which its messages would have been sent at the permitted pace
-//! (GCRA, ITU-T I.371), over a count and the time of its last change: a token bucket in eight bytes, without rounding. The
-//! bucket holds the messages of one second.
+//! Decision: one number for each connection, the time at which its messages would have been sent at the permitted rate
+//! (GCRA, ITU-T I.371). Chosen over a count and the time of its last change, because it is a token bucket in eight
+//! bytes, without rounding. The bucket holds the messages of one second.
 
 use crate::clock::Millis;
 use crate::hub::slots::Slots;
@@ -29,14 +29,14 @@ impl MessageRate {
         }
     }
 
-    /// `slot` has a new connection, which has sent nothing.
+    /// Resets `slot` for a new connection.
     pub fn begin(&mut self, slot: u32) {
         if let Some(paid) = self.paid.get_mut(slot) {
             *paid = 0;
         }
     }
 
-    /// Whether the connection in `slot` may send one more message; if so, it has.
+    /// Whether the connection in `slot` may send one more message. If so, the message is counted.
     pub fn admit(&mut self, slot: u32, now: Millis) -> bool {
         if self.per_second == 0 {
             return true;

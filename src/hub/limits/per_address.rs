@@ -3,8 +3,8 @@
 //! Owns: the address of each of them, and how many share it. Knows: slots. Never knows: connections. Without the limit it
 //! holds nothing.
 //!
-//! Decision: a tree, over a hash table: an address is the client's choice, and a table that has to grow is filled anew in
-//! one go, which with a million addresses holds up the loop. Reconsider when upgrades are bound by it.
+//! Decision: a tree, over a hash table. Clients choose their addresses, and a table that grows is filled anew in one
+//! step, which delays the loop with a million addresses. Reconsider when upgrades are bound by it.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

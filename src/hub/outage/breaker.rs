@@ -63,8 +63,8 @@ impl CallOutcome {
 pub enum OutageChange {
     /// The authorizer is down from now on.
     Down,
-    /// It is up again, after this time.
-    Up(Millis),
+    /// It is up again.
+    Up,
 }
 
 /// Failed calls in a row, while the authorizer is up.
@@ -95,8 +95,7 @@ impl FailedCalls {
 enum BreakerState {
     Up(FailedCalls),
     Down {
-        since: Millis,
-        /// Failed attempts since then, the one that began it among them.
+        /// Failed attempts, the one that began it among them.
         failures: u32,
         /// When the next probe may go out.
         next: Millis,
@@ -194,7 +193,7 @@ impl Breaker {
         random: &mut Random,
     ) -> Option<OutageChange> {
         self.pass(now);
-        let was_out = self.out.remove(&from);
+        let was_out = !self.out.is_empty() && self.out.remove(&from);
         match (&mut self.state, outcome) {
             (BreakerState::Up(row), CallOutcome::Answered) => {
                 *row = FailedCalls::default();
@@ -203,13 +202,12 @@ impl Breaker {
             (BreakerState::Up(row), CallOutcome::Failed(call)) => {
                 row.add(from, call).then(|| self.go_down(now, random))
             }
-            (BreakerState::Down { since, .. }, CallOutcome::Answered) => {
-                let took = now.saturating_sub(*since);
+            (BreakerState::Down { .. }, CallOutcome::Answered) => {
                 self.state = BreakerState::SlowStart {
                     window: 1,
                     until: now.saturating_add(SLOW_START),
                 };
-                Some(OutageChange::Up(took))
+                Some(OutageChange::Up)
             }
             (BreakerState::Down { .. }, outcome) => {
                 self.probed(from, outcome, now, random);
@@ -230,7 +228,6 @@ impl Breaker {
     fn go_down(&mut self, now: Millis, random: &mut Random) -> OutageChange {
         self.out.clear();
         self.state = BreakerState::Down {
-            since: now,
             failures: 1,
             next: now.saturating_add(pause(1, random)),
             probe: None,

@@ -1,13 +1,13 @@
 //! The access log: a line when a connection ends, and one when a request is refused (`--access-log`).
 //!
-//! Owns: how many lines there may be; with `all`, when each connection began and its counts. Knows: endings, and which of
-//! them are faults. Never knows: why a request was refused, but for the error's code.
+//! Owns: how many lines there may be; with `all`, when each connection began and its counts. Knows: endings, and which
+//! of them are faults. Never knows: why a request was refused, except for the error's code.
 //!
 //! Decisions
-//! - Counts are kept with `all` only, in a table by slot: 40 bytes for each connection, which is more than an idle
-//!   connection may cost with the default, `errors`. So with `errors` no line has counts, whatever its slot.
-//! - With `errors` there are at most [`LINES`] a second, and a line that says how many were left out: faults come in
-//!   crowds, when a network breaks or a server is attacked, and then each line says the same. `all` has no such limit.
+//! - Counts are kept with `all` only, in a table by slot. They are 40 bytes per connection, too much for an idle
+//!   connection with the default, `errors`. So with `errors` no line has counts.
+//! - With `errors` there are at most [`LINES`] a second, and a line with the number left out. Faults come in crowds,
+//!   when a network breaks or a server is attacked, and then all lines are alike. `all` has no such limit.
 //! - Lines are of level `info`: what a client does is not the operator's fault.
 
 use crate::clock::Millis;
@@ -62,7 +62,7 @@ impl AccessLogger {
         }
     }
 
-    /// So many bytes have come from a connection.
+    /// Counts bytes received from a connection.
     #[inline(always)]
     pub fn received(&mut self, slot: u32, bytes: usize) {
         if let Some(count) = self.counts.get_mut(slot) {
@@ -70,7 +70,7 @@ impl AccessLogger {
         }
     }
 
-    /// A message has come from a connection.
+    /// Counts a message received from a connection.
     #[inline]
     pub fn message(&mut self, slot: u32) {
         if let Some(count) = self.counts.get_mut(slot) {
@@ -78,7 +78,7 @@ impl AccessLogger {
         }
     }
 
-    /// So many messages were put on their way to a connection, and so many bytes were sent to it.
+    /// Counts messages queued for a connection, and bytes sent to it.
     #[inline(always)]
     pub fn delivered(&mut self, slot: u32, messages: u32, bytes: u64) {
         if let Some(count) = self.counts.get_mut(slot) {
@@ -87,19 +87,16 @@ impl AccessLogger {
         }
     }
 
-    /// A connection was dropped. `unused`: it had no request that was not answered, as with a load balancer's probes, which
-    /// connect and reset.
-    pub fn dropped(&mut self, slot: u32, who: Subject, ending: Ending, unused: bool, now: Millis) {
+    /// A connection was dropped. `unused`: no request of it was open, as with a load balancer's probes, which connect
+    /// and reset.
+    pub fn dropped(&mut self, slot: u32, who: &Subject, ending: Ending, unused: bool, now: Millis) {
         let fault = is_fault(ending) && !(unused && ending == Ending::Reset);
         let Some(level) = self.level(fault, now) else {
             return;
         };
         let (code, detail) = ending.close();
-        let mut fields = vec![
-            ("connection", Value::Shown(&who.id)),
-            ("remote_addr", Value::Shown(&who.peer)),
-            ("reason", Value::Text(ending.label())),
-        ];
+        let mut fields = subject(who);
+        fields.push(("reason", Value::Text(ending.label())));
         if let Some(code) = code {
             fields.push(("code", Value::Number(code.into())));
         }
@@ -122,7 +119,7 @@ impl AccessLogger {
     /// A request was answered with an error. The reason is the error's code.
     pub fn refused(
         &mut self,
-        who: Subject,
+        who: &Subject,
         endpoint: &str,
         status: u16,
         reason: &str,
@@ -131,17 +128,16 @@ impl AccessLogger {
         let Some(level) = self.level(true, now) else {
             return;
         };
-        let fields = [
-            ("connection", Value::Shown(&who.id)),
-            ("remote_addr", Value::Shown(&who.peer)),
+        let mut fields = subject(who);
+        fields.extend([
             ("endpoint", Value::Text(endpoint)),
             ("status", Value::Number(status.into())),
             ("reason", Value::Text(reason)),
-        ];
+        ]);
         self.line(level, "request refused", &fields);
     }
 
-    /// The level of a line, `None` for no line. What `errors` leaves out shows with `--log-level debug`.
+    /// The level of a line, `None` for no line. With `--log-level debug`, `errors` leaves nothing out.
     fn level(&mut self, fault: bool, now: Millis) -> Option<Level> {
         let level = match (self.wanted, fault) {
             (config::AccessLog::Off, _) => return None,
@@ -163,7 +159,7 @@ impl AccessLogger {
         match self.faults.take_left_out(now) {
             0 => {}
             more => self.log.info(
-                "more faults in one second than the access log writes",
+                "the access log left out lines: too many in one second",
                 &[("left_out", Value::Number(more))],
             ),
         }
@@ -187,6 +183,17 @@ impl AccessLogger {
     }
 }
 
+/// The fields that say which connection it is.
+fn subject(who: &Subject) -> Vec<(&'static str, Value<'_>)> {
+    let mut fields = vec![
+        ("connection", Value::Shown(&who.id)),
+        ("remote_addr", Value::Shown(&who.peer)),
+    ];
+    let user = who.user.as_deref();
+    fields.extend(user.map(|user| ("user", Value::Text(user))));
+    fields
+}
+
 /// Whether an ending is a fault: of the client, the network, the authorizer or this server.
 fn is_fault(ending: Ending) -> bool {
     match ending {
@@ -200,6 +207,7 @@ fn is_fault(ending: Ending) -> bool {
         | Ending::Violation(_)
         | Ending::TooSlow
         | Ending::AuthorizerDown
+        | Ending::Refused(_)
         | Ending::Overloaded
         | Ending::Silent
         | Ending::HandshakeTimeout

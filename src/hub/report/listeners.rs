@@ -1,7 +1,7 @@
-//! Everything that listens to what happens: metrics, the access log, taps and the log.
+//! The listeners to events: metrics, the access log, taps and the log.
 //!
-//! Owns: the four of them. Knows: numbers and slots. What is counted for every send and every read is counted here at once;
-//! the rest is told by [`super`], which knows the connections. Never knows: why something happens.
+//! Owns: the four of them. Knows: numbers and slots. What happens for every send and every read is counted here
+//! directly. Other events come from [`super`], which knows the connections. Never knows: why something happens.
 
 use std::time::Duration;
 
@@ -10,13 +10,17 @@ use super::tap::Taps;
 use crate::clock::Millis;
 use crate::config;
 use crate::connection::Ending;
-use crate::log::{Condition, Log, Seldom};
+use crate::log::{Condition, Log, Seldom, Spells};
 use crate::metrics::Metrics;
+use crate::wire::answer_fields::AnswerField;
 
-/// How long the log has the memory budget used up at least, so that one which flickers does not flood it.
+/// The least time, in milliseconds, between the log lines that report the memory budget as used up and as free again.
 const STEADY: Millis = 5_000;
-/// The pause between two lines about answers of the authorizer that are not as they should be, of each kind.
+/// The pause between two lines of the same kind about faulty answers of the authorizer, in milliseconds.
 const SELDOM: Millis = 60_000;
+
+/// Outages of the authorizer that the log has in that time: one that flickers is not to flood it.
+const OUTAGES: u64 = 6;
 
 pub struct Listeners {
     pub metrics: Metrics,
@@ -27,11 +31,17 @@ pub struct Listeners {
     pub full: Condition,
     /// The memory budget is used up.
     pub overloaded: Condition,
+    /// Lines about outages of the authorizer.
+    pub outages: Spells,
+    /// Lines about questions that failed while there is no outage.
+    pub failed_questions: Seldom,
     /// Lines about answers of the authorizer that are a 2xx other than 200.
     pub other_2xx: Seldom,
     /// Lines about answers of the authorizer that cannot be read.
     pub unreadable: Seldom,
-    /// When the batches were begun that have gone out in this turn: the low half of the clock's microseconds.
+    /// Lines about fields in them that cannot be used, by field.
+    pub wrong_fields: [Seldom; AnswerField::ALL.len()],
+    /// When each batch that has gone out in this turn was begun: the low half of the clock's microseconds.
     gone_out: Vec<u32>,
 }
 
@@ -45,45 +55,48 @@ impl Listeners {
             log,
             full: Condition::lasting(0),
             overloaded: Condition::lasting(STEADY),
+            outages: Spells::logged(OUTAGES, SELDOM),
+            failed_questions: Seldom::once_in(SELDOM),
             other_2xx: Seldom::once_in(SELDOM),
             unreadable: Seldom::once_in(SELDOM),
+            wrong_fields: [const { Seldom::once_in(SELDOM) }; AnswerField::ALL.len()],
             gone_out: Vec::new(),
         }
     }
 
-    /// So many bytes have come from a connection.
+    /// Counts bytes received from a connection.
     #[inline(always)]
     pub fn received(&mut self, slot: u32, bytes: usize) {
         self.metrics.received = self.metrics.received.saturating_add(bytes as u64);
         self.access_log.received(slot, bytes);
     }
 
-    /// A message has come from a connection.
+    /// Counts a message received from a connection.
     #[inline]
     pub fn message(&mut self, slot: u32) {
         self.access_log.message(slot);
     }
 
-    /// So many contents were put into a connection's outbox.
+    /// Counts contents put into a connection's outbox.
     #[inline]
     pub fn enqueued(&mut self, slot: u32, contents: u32) {
         self.metrics.delivered(contents);
         self.access_log.delivered(slot, contents, 0);
     }
 
-    /// An answer was put into a connection's outbox.
+    /// Counts an answer put into a connection's outbox.
     #[inline]
     pub fn answered(&mut self, slot: u32) {
         self.access_log.delivered(slot, 1, 0);
     }
 
-    /// So many bytes were sent to a connection by a flush.
+    /// Counts bytes sent to a connection by a flush.
     #[inline(always)]
     pub fn flushed(&mut self, slot: u32, bytes: u64) {
         self.access_log.delivered(slot, 0, bytes);
     }
 
-    /// So many contents were delivered to a connection, and so many bytes sent.
+    /// Counts contents delivered to a connection, and bytes sent.
     #[inline(always)]
     pub fn delivered(&mut self, slot: u32, contents: u32, bytes: u64) {
         self.metrics.delivered(contents);
@@ -95,7 +108,7 @@ impl Listeners {
         self.gone_out.extend(since);
     }
 
-    /// A turn is over that began at `begin`, in microseconds. What has gone out in it counts as sent at its end.
+    /// Notes the end of a turn that began at `begin`, in microseconds. What went out in it counts as sent at its end.
     pub fn turn_over(&mut self, begin: u64, end: Duration) {
         let micros = end.as_micros() as u64;
         let took = Duration::from_micros(micros.saturating_sub(begin));

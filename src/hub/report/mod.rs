@@ -1,18 +1,22 @@
-//! What happened, told once: each function here is one event, and metrics, access log, taps and log listen.
+//! Events: each function here is one, and metrics, access log, taps and log listen.
 //!
-//! Owns: which listener gets what of an event. Knows: the facts around it (who, where, how many members). Never knows: why
-//! it happened, or what follows. What happens for every read and every send is counted in [`listeners`] at once.
+//! Owns: which listener gets what of an event. Knows: the facts around it (connection, channel, number of members).
+//! Never knows: why it happened, or what follows. What happens for every read and every send is counted in
+//! [`listeners`] directly.
 //!
 //! A new event is a function here, and a line in it for each listener.
 //!
-//! Decision: the end of a WebSocket is two events. [`websocket_ended`] comes when its close begins, because a tap on a channel
-//! needs the memberships, which end then. [`dropped`] comes when its socket is closed, because only then is all counted that was sent:
-//! the close frame, and what waited before it. One event would lose one of the two, or keep memberships through the close.
-//! Reconsider when memberships are kept until the connection is dropped.
+//! Decision: the end of a WebSocket is two events. [`websocket_ended`] is reported when its close begins, because a tap
+//! on a channel needs the memberships, which end then. [`dropped`] is reported when its socket is closed, because until
+//! then the close frame and what waits before it are still being sent and counted. One event would lose memberships or
+//! counts, or keep memberships during the close. Reconsider when memberships are kept until the connection is dropped.
 
 pub mod access_log;
+mod answers;
+pub mod asking;
 pub mod gap;
 pub mod listeners;
+pub mod outage;
 pub mod tap;
 
 use self::tap::TapLine;
@@ -22,9 +26,8 @@ use super::state::Hub;
 use crate::buffers::Slice;
 use crate::clock::Millis;
 use crate::connection::{Ending, Exchange, Peer, Stream};
-use crate::effect::{Answer, ConnId, Verdict};
-use crate::log::{Level, Value};
-use crate::metrics;
+use crate::effect::{Answer, ConnId};
+use crate::log::Value;
 use crate::wire::answer::{Code, Rejected};
 use crate::wire::channel_name::ChannelName;
 use crate::wire::command::{Command, Verb};
@@ -47,7 +50,7 @@ pub fn dropped<S: Stream>(hub: &mut Hub<S>, id: ConnId, who: Subject, end: Endin
     listeners.metrics.endings.add(end.label());
     listeners
         .access_log
-        .dropped(id.slot, who, end, unused, hub.clock.now);
+        .dropped(id.slot, &who, end, unused, hub.clock.now);
     if !listeners.taps.is_empty() {
         listeners.taps.forget(id);
     }
@@ -75,7 +78,7 @@ pub fn refused<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: &Exchange, ref
     };
     hub.listeners
         .access_log
-        .refused(who, endpoint, status, refusal.code, hub.clock.now);
+        .refused(&who, endpoint, status, refusal.code, hub.clock.now);
 }
 
 /// An upgrade was asked for, by the client `from`.
@@ -95,7 +98,7 @@ pub fn connecting<S: Stream>(hub: &mut Hub<S>, id: ConnId, from: Peer, query: &s
         if tap.id == id || !tap.looks_at(Some(id.slot), None) {
             continue;
         }
-        tap.line("connect", at, Some(who), None, |line, filter| {
+        tap.line("connect", at, Some(&who), None, |line, filter| {
             let shown = |(name, values): &(String, Vec<String>)| match filter.shows(name) {
                 true => format!("{name}={}", values.join(",")),
                 false => format!("{name}=***"),
@@ -112,11 +115,14 @@ pub fn upgrade_refused<S: Stream>(hub: &mut Hub<S>, outcome: &'static str) {
 }
 
 /// An upgrade was granted.
-pub fn opened<S: Stream>(hub: &mut Hub<S>, id: ConnId, encoding: Encoding) {
+pub fn opened<S: Stream>(hub: &mut Hub<S>, id: ConnId, encoding: Encoding, joined: &[ChannelName]) {
     hub.listeners.metrics.handshakes.add("accepted");
     tell(hub, "open", Some(id), None, |line| {
         line.text("hears", spoken(encoding));
     });
+    for channel in joined {
+        command_shown(hub, id, Verb::Join, channel.as_str());
+    }
 }
 
 /// A WebSocket has ended: its close frame was sent or has come, or its socket has ended. Or an upgrade was refused, and
@@ -144,7 +150,7 @@ fn tap_end<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
         let channel = channel.as_ref().map(ChannelName::as_str);
         let member = |name| hub.channels.is_member(id.slot, name, encoding);
         if channel.is_none_or(member) && tap.looks_at(Some(id.slot), channel) {
-            tap.line("end", at, Some(who), None, |line, _| {
+            tap.line("end", at, Some(&who), None, |line, _| {
                 line.text("reason", ending.label());
                 if let (Some(code), _) = ending.close() {
                     line.number("code", code.into());
@@ -154,25 +160,9 @@ fn tap_end<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
     }
 }
 
-/// The authorizer is asked about a command, or about an upgrade (`connect`).
-pub fn asked<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: &str, channel: Option<&str>) {
-    tell(hub, "question", Some(id), channel, |line| {
-        line.text("command", command);
-    });
-}
-
-/// The authorizer has answered, perhaps for a connection that is gone.
-pub fn verdict<S: Stream>(hub: &mut Hub<S>, answer: &Answer) {
-    let metrics = &mut hub.listeners.metrics;
-    metrics.verdict_time.observe(answer.took);
-    metrics.verdicts.add(answer.verdict.as_str());
-    let class = metrics::answer_class(answer.status);
-    metrics.authorizer_answers.add(class);
-}
-
 /// The authorizer has answered for a command that waits, or for an upgrade.
 pub fn decided<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str, channel: Option<&str>) {
-    log_answer(hub, answer, command);
+    answers::log(hub, answer, command);
     tell(hub, "verdict", Some(answer.to), channel, |line| {
         line.text("command", command);
         line.text("verdict", answer.verdict.as_str());
@@ -186,50 +176,20 @@ pub fn decided<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str, chan
     });
 }
 
-/// Logs what an operator looks for: an answer that is not 200, and one that cannot be read.
-fn log_answer<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str) {
-    let now = hub.clock.now;
-    let listeners = &mut hub.listeners;
-    let status = answer.status.unwrap_or_default();
-    let shown = Value::Number(status.into());
-    if let Some(why) = &answer.unreadable
-        && listeners.unreadable.admit(now).is_some()
-    {
-        listeners.log.warn(
-            "the authorizer's answer to a connect cannot be read: the client is let in without a state",
-            &[("reason", Value::Text(why))],
-        );
-    }
-    if answer.verdict == Verdict::Deny
-        && (200..300).contains(&status)
-        && listeners.other_2xx.admit(now).is_some()
-    {
-        listeners.log.warn(
-            "the authorizer answers with a 2xx that is not 200, which is a no: only 200 is a yes",
-            &[("status", shown), ("command", Value::Text(command))],
-        );
-    }
-    if answer.status.is_some_and(|status| status != 200) && listeners.log.enabled(Level::Debug) {
-        let who = hub.roster.subject(answer.to);
-        let fields = [
-            ("status", shown),
-            ("verdict", Value::Text(answer.verdict.as_str())),
-            ("command", Value::Text(command)),
-            ("connection", Value::Shown(&who.id)),
-        ];
-        let line = "the authorizer's answer is not 200";
-        listeners.log.debug(line, &fields);
-    }
-}
-
 /// A command was done.
 pub fn command_done<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: &Command, message: &[u8]) {
     let verb = command.verb.as_str();
     hub.listeners.metrics.commands.add([verb, "ok"]);
-    if command.verb != Verb::Broadcast && !hub.listeners.taps.is_empty() {
-        let channel = command.channel(message);
+    if command.verb != Verb::Broadcast {
+        command_shown(hub, id, command.verb, command.channel(message));
+    }
+}
+
+/// Shows to taps that a connection has joined or left a channel.
+fn command_shown<S: Stream>(hub: &mut Hub<S>, id: ConnId, verb: Verb, channel: &str) {
+    if !hub.listeners.taps.is_empty() {
         let members = hub.channels.members(channel) as u64;
-        tell(hub, verb, Some(id), Some(channel), |line| {
+        tell(hub, verb.as_str(), Some(id), Some(channel), |line| {
             line.number("members", members);
         });
     }
@@ -259,12 +219,6 @@ pub fn command_failed<S: Stream>(
     );
 }
 
-/// A command was not done, and its connection is closed, as the authorizer is down.
-pub fn command_abandoned<S: Stream>(hub: &mut Hub<S>, verb: Verb) {
-    let outcome = [verb.as_str(), "unavailable"];
-    hub.listeners.metrics.commands.add(outcome);
-}
-
 /// A message was no command.
 pub fn message_rejected<S: Stream>(hub: &mut Hub<S>, id: ConnId, rejected: &Rejected) {
     let code = rejected.fault.code.as_str();
@@ -275,7 +229,7 @@ pub fn message_rejected<S: Stream>(hub: &mut Hub<S>, id: ConnId, rejected: &Reje
     });
 }
 
-/// A connection has published something; the members get it next, or the broker.
+/// A connection has published something, which goes to the members or the broker next.
 pub fn published<S: Stream>(hub: &mut Hub<S>, from: ConnId, channel: &str, content: &[u8]) {
     tell(hub, "broadcast", Some(from), Some(channel), |line| {
         line.content(content);
@@ -295,20 +249,20 @@ pub fn fanned_out<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) {
     }
 }
 
-/// What was pending for a member goes to its outbox, as it leaves or ends.
+/// What was pending for a member was put into its outbox, because it leaves or ends.
 pub fn enqueued<S: Stream>(hub: &mut Hub<S>, id: ConnId, slice: Slice) {
     let contents = frame::count(hub.runs.slice(slice));
     hub.listeners.enqueued(id.slot, contents);
 }
 
-/// What a connection was given that a tap watches.
+/// A delivery to a connection that a tap watches.
 pub struct Delivery {
     pub id: ConnId,
     pub contents: u32,
     pub bytes: u64,
 }
 
-/// Watched connections were given something of an audience's channel.
+/// Watched connections have received something of an audience's channel.
 pub fn watched_deliveries<S: Stream>(
     hub: &mut Hub<S>,
     audience: AudienceId,
@@ -324,7 +278,7 @@ pub fn watched_deliveries<S: Stream>(
         let channel = hub.channels.name(audience);
         for tap in &mut hub.listeners.taps.taps {
             if tap.filter.picks() && tap.looks_at(Some(delivery.id.slot), channel) {
-                tap.line("deliver", at, Some(who), channel, |line, _| {
+                tap.line("deliver", at, Some(&who), channel, |line, _| {
                     line.number("messages", delivery.contents.into());
                     line.number("bytes", delivery.bytes);
                     line.number("queued_bytes", queued);
@@ -349,18 +303,18 @@ pub fn overloaded<S: Stream>(hub: &mut Hub<S>) {
     if hub.listeners.overloaded.begin(hub.clock.now) {
         let bytes = hub.usage.memory.total(&hub.runs) as u64;
         hub.listeners.log.warn(
-            "too much waits: connections that hold much of it are ended; see --max-total-queue-size",
+            "too much waits in the queues: the largest holders are disconnected; see --max-total-queue-size",
             &[("bytes", Value::Number(bytes))],
         );
     }
 }
 
-/// Looks whether the memory budget is no longer used up.
+/// Checks whether the memory budget is no longer used up.
 pub fn look_whether_relaxed<S: Stream>(hub: &mut Hub<S>) {
     let overloaded = &mut hub.listeners.overloaded;
     if overloaded.holds() && hub.usage.memory.is_relaxed(&hub.runs) && overloaded.end(hub.clock.now)
     {
-        let room = "there is room again for what has to wait";
+        let room = "there is room again in the queues";
         hub.listeners.log.info(room, &[]);
     }
 }
@@ -386,7 +340,7 @@ fn tell<S: Stream>(
     let at = unix_time(hub);
     for tap in &mut hub.listeners.taps.taps {
         if id != Some(tap.id) && tap.looks_at(id.map(|id| id.slot), channel) {
-            tap.line(event, at, who, channel, |line, _| fields(line));
+            tap.line(event, at, who.as_ref(), channel, |line, _| fields(line));
         }
     }
 }

@@ -1,18 +1,18 @@
-//! Taps: what happens, as lines for those who ask why nothing arrives.
+//! Taps: events as lines, to find out why nothing arrives.
 //!
-//! Owns: the taps, the filter of each, and lines on their way to them. Knows: what it is told. Never knows: why something
+//! Owns: the taps, the filter of each, and lines on their way to them. Knows: events. Never knows: why something
 //! happens, or how a tap's connection is written to ([`crate::hub::endpoints::tap`] does).
 //!
-//! A tap shows everything, or a channel, a connection, those whose upgrade had a certain query value, or what fits all of
-//! these. The connections that it watches are a bit for each slot, set when a connection asks for an upgrade and by a walk
-//! over those that were there before; so a delivery costs one look at a bit, and without taps one comparison.
+//! A tap shows everything, or only what fits its filter: a channel, a connection, a query parameter, or several of
+//! these. The connections that it watches are a bit for each slot. It is set when a connection asks for an upgrade, and
+//! for older connections by a walk. So a delivery costs one lookup of a bit, and without taps one comparison.
 //!
 //! Decisions
-//! - A tap never slows anything down: a turn brings it [`PENDING`] bytes at most, and no more than [`OUTBOX`] wait to be
-//!   sent. What is over that is lost, and a line says how much.
-//! - Values of queries are not shown, but for the parameter that is filtered by: they hold tokens, and a screen may be
-//!   shared. Contents are shown, as they are what it is about; their first [`CONTENT`] bytes.
-//! - A tap shows nothing of the connection that it lives on.
+//! - A tap never slows anything down. It gets at most [`PENDING`] bytes per turn, and at most [`OUTBOX`] wait to be
+//!   sent. Further lines are lost, and a line reports how many.
+//! - Values of queries are hidden, except for the parameter that is filtered by: they may be tokens, and a screen may
+//!   be shared. The first [`CONTENT`] bytes of contents are shown, because that is the purpose.
+//! - A tap shows nothing of its own connection.
 
 use std::io::Write;
 use std::time::{Duration, SystemTime};
@@ -34,7 +34,7 @@ pub const OUTBOX: usize = 256 * 1024;
 /// Bytes of a content that a line shows.
 const CONTENT: usize = 200;
 
-/// What a tap looks at: all that is set must fit.
+/// The filter of a tap: all that is set must fit.
 #[derive(Debug, Default)]
 pub struct Filter {
     pub channel: Option<ChannelName>,
@@ -122,7 +122,7 @@ pub struct Tap {
     pub pending: Vec<u8>,
     /// The outbox has no room.
     pub stuck: bool,
-    /// Lines that were lost since the last line that says so.
+    /// Lines that were lost since the last line that reports it.
     lost: u64,
     lost_ever: u64,
 }
@@ -137,7 +137,7 @@ impl TapLine<'_> {
         self.string(text);
     }
 
-    /// Escapes characters that a terminal obeys or hides, too.
+    /// Also escapes control characters and invisible ones.
     fn string(&mut self, text: &str) {
         if text.chars().all(log::is_visible) {
             let _ = serde_json::to_writer(&mut *self.0, text);
@@ -225,12 +225,12 @@ impl Tap {
             && (!filter.picks() || slot.is_some_and(watched))
     }
 
-    /// Puts a line behind those that wait, or counts it as lost.
+    /// Appends a line to those that wait, or counts it as lost.
     pub fn line(
         &mut self,
         event: &str,
         at: Millis,
-        who: Option<Subject>,
+        who: Option<&Subject>,
         channel: Option<&str>,
         fields: impl Fn(&mut TapLine, &Filter),
     ) {
@@ -241,7 +241,7 @@ impl Tap {
         }
         self.push_lost();
         let mut line = self.begin(event);
-        // As the log writes it; a clock before 1970 or beyond all bounds is not worth a panic.
+        // As in the log. A clock before 1970 or beyond all bounds must not cause a panic.
         let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(at));
         if let Some(time) = time.filter(|_| at < 1 << 47) {
             let time = humantime::format_rfc3339_millis(time).to_string();
@@ -250,6 +250,9 @@ impl Tap {
         if let Some(who) = who {
             line.text("connection", &who.id.to_string());
             line.text("remote_addr", &who.peer.to_string());
+            if let Some(user) = &who.user {
+                line.text("user", user);
+            }
         }
         if let Some(channel) = channel {
             line.text("channel", channel);
@@ -270,7 +273,7 @@ impl Tap {
         TapLine(&mut self.pending)
     }
 
-    /// Puts in how many lines are missing here.
+    /// Inserts the number of lines that are missing here.
     pub fn push_lost(&mut self) {
         match std::mem::take(&mut self.lost) {
             0 => {}
@@ -310,7 +313,7 @@ impl Taps {
         self.taps.iter().any(|tap| tap.watched.has(slot))
     }
 
-    /// A connection is dropped, and with it the tap that lives on it.
+    /// A connection was dropped, and with it its tap, if it has one.
     pub fn forget(&mut self, id: ConnId) {
         if let Some(nth) = self.taps.iter().position(|tap| tap.id == id) {
             let tap = self.taps.swap_remove(nth);

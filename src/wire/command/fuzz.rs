@@ -7,7 +7,7 @@ use crate::wire::answer::{push_ok, push_v1, v1_prefix};
 
 /// Panics if a promise is broken.
 pub fn fuzz(bytes: &[u8]) {
-    use crate::wire::question::{push_question, read_state};
+    use crate::wire::question::{push_connection, push_question, read_state};
     use serde_json::Value;
 
     // A second opinion. It holds less: no lone surrogates, no numbers beyond f64, no deep nesting.
@@ -31,12 +31,15 @@ pub fn fuzz(bytes: &[u8]) {
 
             let mut asked = Vec::new();
             let verb = command.verb.as_str();
-            push_question(&mut asked, verb, args, "1", "unix", &[], command.id(bytes));
+            push_question(&mut asked, verb, args, |out| {
+                push_connection(out, "1", "unix", Some(channel), &[], command.id(bytes));
+            });
             assert!(json::is_json(&asked));
             if let Ok(asked) = serde_json::from_slice::<Value>(&asked) {
                 assert_eq!(asked["command"], verb);
                 assert!(same(args, &asked["args"]));
                 assert_eq!(asked["connection"]["id"], "1");
+                assert_eq!(asked["connection"]["user"], channel);
             }
 
             if let Some(value) = &value {

@@ -47,7 +47,7 @@ const COMMANDS: &[(&str, &str)] = &[
         r#"{"command":"broadcast","args":{"channel":"h","content":{"any":"JSON"}}}"#,
         r#"broadcast "h" {"any":"JSON"} {"channel":"h","content":{"any":"JSON"}} -"#,
     ),
-    // Digits, order and white space inside are the sender's; white space around a value is not the value.
+    // Digits, order and inner white space stay as sent; white space around a value is no part of it.
     (
         "{ \"command\" :\"broadcast\",\"args\"\t: \r\n{ \"content\" : { \"b\" : 1.00,\n\"a\":1e999 } , \"channel\":\"h\" } ,\"id\": 1.0e2 }",
         "broadcast \"h\" { \"b\" : 1.00,\n\"a\":1e999 } { \"content\" : { \"b\" : 1.00,\n\"a\":1e999 } , \"channel\":\"h\" } 1.0e2",
@@ -684,7 +684,7 @@ fn contents_survive_byte_for_byte() {
         let post = parse_post(body.as_bytes()).unwrap();
         assert_eq!(text(post.content(body.as_bytes())), content, "seed {seed}");
 
-        // Broken anywhere, it is answered and breaks nothing.
+        // Broken anywhere, it is answered and causes no panic.
         let mut broken = bytes.to_vec();
         for _ in 0..8 {
             let at = random.below(broken.len());

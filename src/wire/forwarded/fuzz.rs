@@ -19,7 +19,7 @@ pub fn fuzz(bytes: &[u8]) {
     );
     assert!(client.is_none_or(|client| !client.ip().is_unspecified()));
     let behind = |hop: &'static str| proxies.client(hops().chain([hop.as_bytes()]));
-    // What a proxy puts behind all this is believed before it.
+    // What a proxy appends behind all this takes precedence.
     assert_eq!(behind("garbage"), None);
     let last = SocketAddr::from(([203, 0, 113, 7], 0));
     match proxies.trusts(Some(last.ip())) {

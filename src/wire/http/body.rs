@@ -3,8 +3,8 @@
 use super::reply::{Refusal, Status, bad_request};
 use super::{MAX_HEAD, is_text, is_token_byte};
 
-/// Bytes that the chunk extensions and trailers of one body may take. They are read and thrown away, so the limit
-/// only bounds what a client can make us read for nothing; it is the head's, which carries the same sort of thing.
+/// Bytes that the chunk extensions and trailers of one body may take. They are read and discarded, so the limit only
+/// bounds useless reading. It is that of a head, which holds similar data.
 pub const MAX_ASIDE: usize = MAX_HEAD;
 
 /// What a client that sent `Expect: 100-continue` waits for (RFC 9110 10.1.1).
@@ -26,8 +26,8 @@ impl Framing {
         !matches!(self, Framing::None | Framing::Length(0))
     }
 
-    /// The body, where it lies wholly in `rest` (what follows the head) in one piece and within `limit` bytes: the
-    /// common case, which needs no copy. `None` is "use a [`Body`]", which also says what is wrong.
+    /// The body, if `rest` (what follows the head) holds all of it and it is within `limit` bytes: the common case,
+    /// which needs no copy. `None`: use a [`Body`], which also reports errors.
     pub fn whole(self, rest: &[u8], limit: u64) -> Option<&[u8]> {
         match self {
             Framing::None => rest.get(..0),
@@ -89,13 +89,13 @@ impl Body {
         }
     }
 
-    /// Takes what belongs to the body from the start of `input`. Its content is put at the end of `keep`, or thrown
-    /// away. No memory is taken for what was only announced. Feeding nothing tells whether an announced length is
-    /// too much, before a client is told to [`CONTINUE`].
+    /// Takes what belongs to the body from the start of `input`. Its content is appended to `keep`, or discarded. No
+    /// memory is allocated for what is only announced. Feeding nothing checks an announced length before [`CONTINUE`]
+    /// is sent.
     ///
     /// # Errors
-    /// `413` when more than `limit` bytes of content are announced, `400` when the chunks are malformed or carry over
-    /// [`MAX_ASIDE`] bytes of extensions and trailers. After either the end of the body cannot be found any more.
+    /// `413` when more than `limit` bytes of content are announced, `400` when the chunks are malformed or
+    /// carry over [`MAX_ASIDE`] bytes of extensions and trailers. After either, the end of the body is unknown.
     pub fn feed(
         &mut self,
         input: &[u8],
@@ -349,7 +349,7 @@ mod tests {
     #[test]
     fn a_body_has_its_limits() {
         let large = Err(Status::ContentTooLarge);
-        // Known by the announcement, before anything of it comes.
+        // Known by the announcement, before any of it is received.
         assert_eq!(fed_three_ways(Framing::Length(21), b"", 20), large);
         assert_eq!(fed_three_ways(Framing::Length(u64::MAX), b"", 20), large);
         for bytes in [
@@ -364,7 +364,7 @@ mod tests {
                 "{bytes:?}"
             );
         }
-        // Nothing is too large to be thrown away, nor makes a sum overflow.
+        // Any length can be discarded, and no sum overflows.
         let two = "1\r\na\r\nffffffffffffffff\r\n";
         assert_eq!(fed(Framing::Chunked, two.as_bytes(), 1, u64::MAX), Ok(None));
         assert_eq!(

@@ -40,7 +40,7 @@ impl HeaderFacts {
     }
 
     fn note(&mut self, name: &str, value: &[u8], version: Version) -> Result<(), Refusal> {
-        // The lengths of the names that matter here differ, so that most headers cost one comparison.
+        // The relevant names differ in length, so most headers cost one comparison.
         match name.len() {
             4 if name.eq_ignore_ascii_case("host") => {
                 self.hosts = self.hosts.saturating_add(1);

@@ -12,7 +12,7 @@ use super::*;
 /// Panics if a promise is broken.
 pub fn fuzz(bytes: &[u8]) {
     let whole = parse_head(bytes);
-    // However it is cut, a head is the same head, and what is refused is refused.
+    // The same head or the same refusal, however the input is cut.
     for size in [1, 7, 100] {
         let mut seen = 0;
         let mut found = Ok(None);
@@ -63,7 +63,7 @@ pub fn fuzz(bytes: &[u8]) {
     }
 }
 
-/// However a body is cut, it is the same body.
+/// The same body, however the input is cut.
 fn fuzz_body(framing: Framing, bytes: &[u8]) {
     const LIMIT: u64 = 1000;
     let read = |size: usize| {

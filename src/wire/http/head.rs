@@ -1,13 +1,13 @@
 //! A request's head: its bytes and its lines (RFC 9112 2 to 5).
 //!
 //! Decisions
-//! - `httparse` splits a head into its parts, over a parser of our own, because that is the part which wants SIMD
-//!   and years of fuzzing; everything that RFC 9112 says about the parts' meaning is judged here. Reconsider when
-//!   httparse starts to forgive what section 5 forbids.
-//! - A [`Head`] owns one copy of its bytes and spans into it, over borrowing from the input, because then it can be
-//!   passed on in an event as any other value. That is two allocations a request, a twentieth of what a `POST` costs.
-//! - A lone LF ends no line, though RFC 9112 2.2 permits that it does: a proxy in front that takes it for a part of a
-//!   value would see other headers than we do, and that is how requests are smuggled. No library writes it.
+//! - `httparse` splits a head into its parts, over a parser of our own, because that needs SIMD and years of fuzzing.
+//!   The rules of RFC 9112 about the parts' meaning are checked here. Reconsider when httparse accepts what section 5
+//!   forbids.
+//! - A [`Head`] owns one copy of its bytes and spans into it, over borrowing from the input, because it is part of an
+//!   event. That is two allocations per request, a twentieth of the cost of a `POST`.
+//! - A lone LF ends no line, although RFC 9112 2.2 permits that it does. A proxy that takes it for a part of a value
+//!   would see other headers, which allows request smuggling. No library writes it.
 
 use std::mem::MaybeUninit;
 
@@ -20,7 +20,7 @@ use super::{MAX_HEAD, Version, elements, is_token, shown};
 /// Header lines that a request may have; over it the answer is `431` (`docs/limits.md#fixed-limits`).
 pub const MAX_HEADERS: usize = 100;
 
-/// What a request wants done. Methods are case-sensitive (RFC 9110 9.1), so `get` is `Other`.
+/// A request's method. Methods are case-sensitive (RFC 9110 9.1), so `get` is `Other`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     Get,
@@ -64,9 +64,10 @@ pub struct Head {
     pub method: Method,
     pub version: Version,
     pub framing: Framing,
-    /// Whether the client wants to use the connection again (RFC 9112 9.3).
+    /// Whether the connection stays open for another request (RFC 9112 9.3).
     pub keep_alive: bool,
-    /// Whether the client waits for [`CONTINUE`](super::CONTINUE) before it sends the body. Never without a body, never for HTTP/1.0.
+    /// Whether the client waits for [`CONTINUE`](super::CONTINUE) before it sends the body. Always false without a body
+    /// and for HTTP/1.0.
     pub expects_continue: bool,
 }
 
@@ -99,7 +100,7 @@ impl Head {
     pub fn headers_named(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         self.lines
             .iter()
-            // Most differ in length already.
+            // Most names already differ in length.
             .filter(move |line| usize::from(line.name.len) == name.len())
             .filter(move |line| self.slice(line.name).eq_ignore_ascii_case(name.as_bytes()))
             .map(|line| self.slice(line.value))
@@ -143,9 +144,9 @@ impl Head {
     }
 }
 
-/// Whether [`parse_head`] can say anything about `bytes` that it could not say about the first `already_seen` of them:
-/// something other than empty lines began, a line ended, or the limit is reached. Asking first keeps a head that
-/// arrives byte by byte from being parsed once per byte.
+/// Whether [`parse_head`] can yield more for `bytes` than for the first `already_seen` of them. It can when the first
+/// line has begun, a line has ended, or the limit is reached. So a head that arrives byte by byte is not parsed once
+/// per byte.
 pub fn worth_parsing(bytes: &[u8], already_seen: usize) -> bool {
     let (seen, new) = bytes.split_at_checked(already_seen).unwrap_or((bytes, &[]));
     if new.is_empty() {
@@ -156,11 +157,11 @@ pub fn worth_parsing(bytes: &[u8], already_seen: usize) -> bool {
         || memchr::memchr(b'\n', new).is_some()
 }
 
-/// Reads a request's head from the start of `bytes`: the head and how many bytes it took, or `None` if it is not all
-/// there yet. Empty lines before it are skipped (RFC 9112 2.2) and count to [`MAX_HEAD`].
+/// Reads a request's head from the start of `bytes`: the head and its length, or `None` if it is incomplete. Empty
+/// lines before it are skipped (RFC 9112 2.2) and count to [`MAX_HEAD`].
 ///
-/// What can be no request is known as early as can be: by its first byte, by its first line, by the line that breaks
-/// the rules.
+/// What can be no request is refused as early as possible: by its first byte, its first line, or the line that breaks a
+/// rule.
 ///
 /// # Errors
 /// `400` what RFC 9112 calls malformed, `417` an unknown expectation, `431` over [`MAX_HEAD`] or [`MAX_HEADERS`],
@@ -226,7 +227,7 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
     Ok(Some((head, used)))
 }
 
-/// Looks at all of it, wherever one is found: so many bytes are compared at once.
+/// Checks all of it, wherever one is found, so that many bytes are compared at once.
 fn has_lone_lf(head: &[u8]) -> bool {
     let first = head.first() == Some(&b'\n');
     let pairs = head.iter().zip(head.get(1..).unwrap_or_default());
@@ -297,14 +298,18 @@ fn other_version(bytes: &[u8]) -> Refusal {
     }
 }
 
-/// Whether a Content-Type is `application/json`, whatever its parameters (RFC 9110 8.3.1).
+/// Whether a Content-Type is `application/json`, whatever its parameters.
 pub fn is_json(content_type: &[u8]) -> bool {
-    const JSON: &[u8] = b"application/json";
-    let Some((kind, rest)) = content_type.split_at_checked(JSON.len()) else {
+    is_type(content_type, "application/json")
+}
+
+/// Whether a Content-Type is of this type, whatever its parameters (RFC 9110 8.3.1).
+pub fn is_type(content_type: &[u8], expected: &str) -> bool {
+    let Some((kind, rest)) = content_type.split_at_checked(expected.len()) else {
         return false;
     };
     let rest = rest.trim_ascii_start();
-    kind.eq_ignore_ascii_case(JSON) && (rest.is_empty() || rest.starts_with(b";"))
+    kind.eq_ignore_ascii_case(expected.as_bytes()) && (rest.is_empty() || rest.starts_with(b";"))
 }
 
 /// A header's name as Go's `textproto.CanonicalMIMEHeaderKey` writes it: `user-agent` is `User-Agent`; what is no

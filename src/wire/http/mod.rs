@@ -1,8 +1,8 @@
 //! HTTP/1.1 on the server's side: request heads, bodies, replies, query strings.
 //!
 //! Owns: the rules of RFC 9112 for one request and one reply, their limits, and how a request that breaks them is
-//! answered ([`Refusal`]). Knows: bytes. Never knows: which paths exist, who may do what, what time it is, whether
-//! more bytes will come.
+//! answered ([`Refusal`]). Knows: bytes. Never knows: which paths exist, permissions, the time, whether more bytes
+//! follow.
 
 mod body;
 mod facts;
@@ -14,7 +14,9 @@ mod target;
 pub use body::{Body, BodyStep, CONTINUE, Framing, MAX_ASIDE};
 #[doc(hidden)]
 pub use fuzz::fuzz;
-pub use head::{Head, MAX_HEADERS, Method, canonical_name, is_json, parse_head, worth_parsing};
+pub use head::{
+    Head, MAX_HEADERS, Method, canonical_name, is_json, is_type, parse_head, worth_parsing,
+};
 pub(super) use reply::field;
 pub use reply::{Field, Refusal, Reply, ReplyOptions, Status, begin_stream, respond};
 pub use target::query_pairs;
@@ -22,14 +24,14 @@ pub use target::query_pairs;
 /// Bytes that a request's head may take, its empty line included; over it the answer is `431` (`docs/limits.md#fixed-limits`).
 pub const MAX_HEAD: usize = 16 * 1024;
 
-/// The versions that are spoken here; any other is refused with `505`.
+/// The supported versions. Any other is refused with `505`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     Http10,
     Http11,
 }
 
-/// Bytes that a client sent, fit to be shown to it: on one line, and not at length.
+/// Bytes that a client sent, for an error message: on one line and cut to 64 bytes.
 pub(super) fn shown(bytes: &[u8]) -> String {
     match bytes.get(..64) {
         Some(start) if bytes.len() > 64 => format!("{}…", start.escape_ascii()),

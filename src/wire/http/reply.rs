@@ -8,7 +8,7 @@ use super::{Version, is_text};
 /// A header line of a reply.
 pub type Field = (&'static str, Cow<'static, str>);
 
-/// The statuses that wsify answers with.
+/// The statuses of wsify's answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     Ok = 200,
@@ -106,7 +106,7 @@ pub struct Refusal {
     pub code: &'static str,
     /// A sentence for people: what was wrong, and what to do.
     pub message: Cow<'static, str>,
-    /// Further headers that the status wants.
+    /// Further headers that the status requires.
     pub headers: Vec<Field>,
 }
 
@@ -160,7 +160,7 @@ pub struct ReplyOptions {
 }
 
 impl ReplyOptions {
-    /// For the reply to something that is no request.
+    /// For the reply to input that is no request.
     pub const LAST: ReplyOptions = ReplyOptions {
         version: Version::Http11,
         close: true,
@@ -182,7 +182,7 @@ pub fn respond(out: &mut Vec<u8>, reply: &Reply, options: ReplyOptions, date: Op
     if let Some(content_type) = reply.content_type {
         field(out, "Content-Type", content_type);
     }
-    // A 204 has no content, and must not say how long it is (RFC 9110 8.6).
+    // A 204 has no content, and must not have a Content-Length (RFC 9110 8.6).
     let has_content = reply.status != Status::NoContent;
     if has_content {
         match reply.body.len() {
@@ -219,7 +219,7 @@ pub fn begin_stream(out: &mut Vec<u8>, content_type: &str, headers: &[Field], da
     }
     field(out, "Content-Type", content_type);
     field(out, "Cache-Control", "no-store");
-    // nginx would keep back what is not a whole buffer.
+    // Without it, nginx would hold back data until a buffer is full.
     field(out, "X-Accel-Buffering", "no");
     field(out, "Connection", "close");
     for (name, value) in headers {
@@ -232,7 +232,7 @@ pub fn begin_stream(out: &mut Vec<u8>, content_type: &str, headers: &[Field], da
 pub(in crate::wire) fn field(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
-    // No short cut, so that many bytes are compared at once.
+    // No early exit, so that many bytes are compared at once.
     if value.bytes().fold(true, |fit, byte| fit & is_text(byte)) {
         out.extend_from_slice(value.as_bytes());
     } else {

@@ -1,10 +1,10 @@
 //! A request's target (RFC 9112 3.2) and its query string.
 //!
 //! Decisions
-//! - A path is compared as it was sent, not percent-decoded: a proxy's rule about `/metrics` must not be dodged by
-//!   spelling it `/%6detrics`.
-//! - A target may hold bytes that RFC 3986 wants encoded (`{`, `"`, `|`, UTF-8), because clients send them in
-//!   queries; `#` may not, because a fragment is never sent and two parsers would differ on where the query ends.
+//! - A path is compared as it was sent, not percent-decoded: a proxy's rule about `/metrics` must not be evaded with
+//!   `/%6detrics`.
+//! - A target may hold bytes that RFC 3986 requires to be encoded (`{`, `"`, `|`, UTF-8), because clients send them in
+//!   queries. A `#` is refused, because a fragment is never sent, and parsers would differ on where the query ends.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

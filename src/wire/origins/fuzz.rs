@@ -14,7 +14,7 @@ pub fn fuzz(bytes: &[u8]) {
     };
     let entries = flag.split(',').map(str::trim).filter(|e| !e.is_empty());
     for entry in entries {
-        // What the operator wrote is allowed, in capitals too; and nothing that goes on behind it.
+        // What the operator wrote is allowed, in capitals too. What has more text behind it is not.
         let entry = &entry.replace("://*.", "://a.");
         assert!(origins.allows(entry) || entry == "*");
         assert!(origins.allows(&entry.to_ascii_uppercase()) || entry == "null");

@@ -5,7 +5,7 @@ use super::*;
 /// Panics if a promise is broken.
 pub fn fuzz(bytes: &[u8]) {
     let whole = parse(bytes);
-    // What is decided early is decided for good.
+    // More input does not change an early result.
     for end in 0..bytes.len() {
         let early = parse(bytes.get(..end).unwrap_or_default());
         assert!(

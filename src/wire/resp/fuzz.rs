@@ -28,7 +28,7 @@ pub fn fuzz(bytes: &[u8]) {
                 "what was written cannot be read"
             );
         }
-        // Nothing less than the whole of it means anything, and what follows changes nothing.
+        // No prefix is a reply, and what follows does not change it.
         assert_eq!(read(&rest[..used - 1]), Ok(None));
         assert_eq!(read(&rest[..used]), Ok(Some((reply, used))));
         rest = &rest[used..];

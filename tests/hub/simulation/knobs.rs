@@ -1,14 +1,14 @@
-//! What differs between seeds.
+//! The settings of a simulation that differ between seeds.
 //!
-//! Owns: the dice, and what is drawn before a seed is played. Each trouble is left out of some seeds and overdone in
-//! others: what a rare thing does is seen best where it is frequent, and some things are only seen where others are absent.
+//! Owns: the random generator, and the settings drawn before a seed is played. Each kind of trouble is left out of some
+//! seeds and frequent in others. So rare interleavings become frequent, and one trouble cannot hide another.
 
 use wsify::connection::Limits;
 use wsify::hub::Settings;
 
-use crate::house::settings;
+use crate::rig::settings;
 
-/// A generator that is told its seed (splitmix64).
+/// A seeded random generator (splitmix64).
 pub struct Dice(pub u64);
 
 impl Dice {
@@ -31,16 +31,16 @@ impl Dice {
         choices[self.below(choices.len())]
     }
 
-    /// How often, in percent, something happens that `usual`ly does so often.
+    /// Draws a share in percent around its `usual` value.
     fn percent(&mut self, usual: usize) -> usize {
         self.of(&[0, usual, usual, (usual * 3).min(80)])
     }
 }
 
-/// Contents of up to this size are so large that a channel can be congested.
+/// Contents of up to this size, in bytes, are large enough to congest a channel.
 pub const LARGE: usize = 400_000;
 
-/// Shares are in percent: of clients, of steps, or of whatever it happens to.
+/// The settings. Shares are in percent, of clients, steps or events.
 #[derive(Debug)]
 pub struct Knobs {
     // The server.
@@ -49,28 +49,28 @@ pub struct Knobs {
     pub max_queue: usize,
     pub max_message: usize,
     pub ping_interval: u64,
-    /// WebSockets that there may be besides those who are there from the beginning.
+    /// The limit on WebSockets, beyond those that are open from the beginning.
     pub guests: usize,
-    /// Turns in which others wait to be accepted, and there is no place.
+    /// Turns in which connections wait to be accepted without a free descriptor.
     pub knocking: usize,
     pub read_buffer: usize,
 
-    // The scene.
+    // Sizes.
     pub channels: usize,
-    /// Contents have up to so many bytes.
+    /// The largest content, in bytes.
     pub large: usize,
-    /// Members who only listen.
+    /// Members that only listen.
     pub crowd: usize,
     pub steps: usize,
 
     // The kernel.
-    /// Each how many calls one is interrupted; 0 is never.
+    /// One call in so many is interrupted; 0 is never.
     pub interrupted: usize,
-    /// Each how many writes the kernel takes nothing though it had room; 0 is never.
+    /// One write in so many takes nothing though there is room; 0 is never.
     pub refused: usize,
-    /// Turns in which some edges come later.
+    /// Turns in which some edges are delayed.
     pub lazy: usize,
-    /// Edges that tell nothing new.
+    /// Spurious edges.
     pub nudged: usize,
 
     // Clients.
@@ -82,33 +82,33 @@ pub struct Knobs {
     pub slow: usize,
     /// Clients that answer no pings.
     pub silent: usize,
-    /// Messages that are none of the protocol's.
+    /// Messages that the protocol does not know.
     pub bad: usize,
     /// Messages that end the connection.
     pub violating: usize,
-    /// Steps in which a client leaves, whatever is open.
+    /// Steps in which a client leaves, even with a question open.
     pub leaving: usize,
 
     // Verdicts.
-    /// How many of the open questions are answered in one step.
+    /// Open questions that are answered in one step.
     pub prompt: usize,
     pub denied: usize,
     pub unavailable: usize,
-    /// Questions whose answer never comes, until the authorizer's time is up.
+    /// Questions that time out.
     pub lost: usize,
     /// Steps in which the authorizer begins to hang: it answers nothing for a while.
     pub hanging: usize,
     /// Withdrawn questions that have not been put to the authorizer yet.
     pub unput: usize,
-    /// Upgrades that are given a state.
+    /// Upgrades whose answer has a state.
     pub states: usize,
-    /// Steps with a verdict about nobody.
+    /// Steps with a verdict for no connection.
     pub strange: usize,
 
     // Time.
     /// Steps in which time passes.
     pub sleeping: usize,
-    /// The longest that passes at once.
+    /// The longest time that passes in one step, in milliseconds.
     pub longest_sleep: usize,
     /// Whether it ends with a graceful stop.
     pub stops: bool,
@@ -154,7 +154,7 @@ impl Knobs {
                 _ => dice.of(&[20, 40]),
             },
             interrupted: dice.of(&[0, 0, 2, 7]),
-            // Whoever has a short queue would be slow at once.
+            // With a short queue a reader would be too slow at once.
             refused: match max_queue >> 20 {
                 0 => 0,
                 _ => dice.of(&[0, 3, 10]),
@@ -185,7 +185,7 @@ impl Knobs {
         }
     }
 
-    /// `regulars`: who are there from the beginning.
+    /// `regulars`: clients that are there from the beginning.
     pub fn settings(&self, regulars: usize) -> Settings {
         Settings {
             limits: Limits {

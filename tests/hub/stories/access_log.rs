@@ -1,4 +1,4 @@
-//! Whose end the log tells of, and what it says.
+//! The access log: which ends are logged, and with which fields (`docs/observing.md#logs`).
 
 use serde_json::{Value, json};
 use wsify::config::AccessLog;
@@ -7,18 +7,18 @@ use wsify::hub::Settings;
 use wsify::log::Level;
 
 use crate::client::{broadcast, close, frame, get, join, text, upgrade, with_id};
-use crate::house::{House, settings};
+use crate::rig::{Rig, settings};
 
-fn house(access_log: AccessLog) -> House {
-    House::with(Settings {
+fn rig(access_log: AccessLog) -> Rig {
+    Rig::with(Settings {
         access_log,
         ..settings()
     })
 }
 
 /// The lines of level `info`, as `message reason`.
-fn told(house: &House) -> Vec<String> {
-    let lines = house.logged();
+fn logged_info(rig: &Rig) -> Vec<String> {
+    let lines = rig.logged();
     let lines = lines.iter().filter(|line| line["level"] == "info");
     let word = |value: &Value| value.as_str().unwrap().to_owned();
     lines
@@ -27,26 +27,26 @@ fn told(house: &House) -> Vec<String> {
 }
 
 #[test]
-fn a_line_says_how_long_it_was_and_how_much_was_said() {
-    let mut house = house(AccessLog::All);
-    let ann = house.member("a");
-    let ben = house.websocket();
+fn a_line_has_duration_messages_and_bytes() {
+    let mut rig = rig(AccessLog::All);
+    let ann = rig.member("a");
+    let ben = rig.websocket();
     let request = upgrade("/ws", "").len();
     let joining = text(&join("a")).len();
-    house.logged();
+    rig.logged();
     ben.say(&broadcast("a", "1"));
     ben.say(&broadcast("a", "2"));
     let asking = text(&with_id(1, &join("a")));
     ann.send(&asking);
-    house.run();
-    house.hub.clock.now += 1_234;
+    rig.run();
+    rig.hub.clock.now += 1_234;
     ann.send(&close(4_001));
-    house.run();
+    rig.run();
     let heard = ann.far.receive();
-    let line = &house.logged()[0];
+    let line = &rig.logged()[0];
     assert_eq!(line["message"], "connection ended");
     assert_eq!(line["level"], "info");
-    // Two contents and an answer; the close frame is none.
+    // Two contents and an answer; the close frame does not count.
     let bytes_in = request + joining + asking.len() + close(4_001).len();
     for (name, value) in [
         ("connection", json!("0000000000000001-00000000000000000001")),
@@ -63,90 +63,90 @@ fn a_line_says_how_long_it_was_and_how_much_was_said() {
     let answer = line["bytes_out"].as_u64().unwrap() - heard.len() as u64;
     assert!((100..200).contains(&answer), "the 101 has {answer} bytes");
 
-    // The next tenant of the slot begins anew.
-    let mut next = house.client();
-    house.sends(&mut next, &get("/health"));
+    // The next connection in the slot counts from 0.
+    let mut next = rig.client();
+    rig.sends(&mut next, &get("/health"));
     next.far.leave();
-    house.run();
-    let line = &house.logged()[0];
+    rig.run();
+    let line = &rig.logged()[0];
     assert_eq!(
         [&line["reason"], &line["messages_in"], &line["duration_ms"]],
         [&json!("left"), &json!(0), &json!(0)]
     );
 }
 
-/// What happens to one house after another, and what each says of it by default.
+/// One end after another, each in a hub of its own, and what is logged of it by default.
 #[test]
-fn by_default_only_faults_are_told_of() {
-    let quiet: [fn(&mut House); 5] = [
-        |house| house.websocket().send(&close(1000)),
-        |house| house.websocket().far.leave(),
-        |house| {
-            let mut client = house.client();
-            house.sends(&mut client, &get("/health"));
+fn with_access_log_errors_only_faults_are_logged() {
+    let quiet: [fn(&mut Rig); 5] = [
+        |rig| rig.websocket().send(&close(1000)),
+        |rig| rig.websocket().far.leave(),
+        |rig| {
+            let mut client = rig.client();
+            rig.sends(&mut client, &get("/health"));
             client.far.leave();
         },
-        // Somebody looks whether there is somebody.
-        |house| house.client().far.reset(),
-        |house| {
-            let _stays = house.websocket();
-            house.hub.drain(10);
-            house.pass(20_000);
+        // A health check that connects and leaves.
+        |rig| rig.client().far.reset(),
+        |rig| {
+            let _stays = rig.websocket();
+            rig.hub.drain(10);
+            rig.pass(20_000);
         },
     ];
     for (nth, happens) in quiet.iter().enumerate() {
-        let mut house = house(AccessLog::Errors);
-        happens(&mut house);
-        house.run();
-        assert_eq!(told(&house), [""; 0], "the {nth}th");
-        house.assert_empty();
+        let mut rig = rig(AccessLog::Errors);
+        happens(&mut rig);
+        rig.run();
+        assert_eq!(logged_info(&rig), [""; 0], "the {nth}th");
+        rig.assert_empty();
     }
-    type Happens = fn(&mut House);
+    type Happens = fn(&mut Rig);
     let faults: [(Happens, &str); 7] = [
+        (|rig| rig.websocket().far.reset(), "connection ended: reset"),
         (
-            |house| house.websocket().far.reset(),
-            "connection ended: reset",
-        ),
-        (
-            |house| house.websocket().send(&frame(0xC1, b"{}")),
+            |rig| rig.websocket().send(&frame(0xC1, b"{}")),
             "connection ended: protocol_error",
         ),
         (
-            |house| house.client().send(b"GET\r\n\r\n"),
+            |rig| rig.client().send(b"GET\r\n\r\n"),
             "connection ended: bad_request",
         ),
         (
-            |house| {
-                let _slow = house.client();
-                house.pass(20_000);
+            |rig| {
+                let _slow = rig.client();
+                rig.pass(20_000);
             },
             "connection ended: handshake_timeout",
         ),
         (
-            |house| {
-                let _gone = house.websocket();
-                house.pass(60_000);
+            |rig| {
+                let _gone = rig.websocket();
+                rig.pass(60_000);
             },
             "connection ended: silent",
         ),
         (
-            |house| house.client().send(&get("/nothing")),
+            |rig| rig.client().send(&get("/nothing")),
             "request refused: not_found",
         ),
         (
-            |house| {
-                house.hub.drain(60_000);
-                house.client().send(&upgrade("/ws", ""));
+            |rig| {
+                rig.hub.drain(60_000);
+                rig.client().send(&upgrade("/ws", ""));
             },
             "request refused: draining",
         ),
     ];
     for (happens, expected) in faults {
-        let mut house = house(AccessLog::Errors);
-        happens(&mut house);
-        house.pass(10_000);
-        assert_eq!(told(&house).first().map(String::as_str), Some(expected));
-        let mut silent = self::house(AccessLog::Off);
+        let mut rig = rig(AccessLog::Errors);
+        happens(&mut rig);
+        rig.pass(10_000);
+        assert_eq!(
+            logged_info(&rig).first().map(String::as_str),
+            Some(expected)
+        );
+        let mut silent = self::rig(AccessLog::Off);
         happens(&mut silent);
         silent.pass(10_000);
         assert_eq!(silent.logged().len(), 0, "{expected}");
@@ -154,16 +154,16 @@ fn by_default_only_faults_are_told_of() {
 }
 
 #[test]
-fn a_refused_upgrade_says_who_and_why() {
+fn a_refused_upgrade_is_logged_with_address_and_reason() {
     let settings = Settings {
         authorizer: true,
         access_log: AccessLog::Errors,
         ..settings()
     };
-    let mut house = House::with_level(settings, Level::Info);
-    let _ann = house.upgrading("");
-    house.answer(Verdict::Deny);
-    let lines = house.logged();
+    let mut rig = Rig::with_level(settings, Level::Info);
+    let _ann = rig.upgrading("");
+    rig.answer(Verdict::Deny);
+    let lines = rig.logged();
     assert_eq!(lines.len(), 1);
     for (name, value) in [
         ("message", json!("request refused")),
@@ -178,40 +178,40 @@ fn a_refused_upgrade_says_who_and_why() {
 }
 
 #[test]
-fn a_crowd_of_faults_is_a_hundred_lines_and_a_number() {
-    let mut house = House::with_level(
+fn many_faults_are_throttled_to_a_hundred_lines_and_a_count() {
+    let mut rig = Rig::with_level(
         Settings {
             access_log: AccessLog::Errors,
             ..settings()
         },
         wsify::log::Level::Info,
     );
-    let crowd: Vec<_> = (0..250).map(|_| house.websocket()).collect();
+    let crowd: Vec<_> = (0..250).map(|_| rig.websocket()).collect();
     for client in &crowd {
         client.far.reset();
     }
-    house.run();
-    assert_eq!(house.logged().len(), 100);
-    house.pass(1_000);
-    let lines = house.logged();
+    rig.run();
+    assert_eq!(rig.logged().len(), 100);
+    rig.pass(1_000);
+    let lines = rig.logged();
     assert_eq!(lines.len(), 1);
     assert_eq!(lines[0]["left_out"], 150);
-    house.websocket().far.reset();
-    house.run();
-    assert_eq!(told(&house), ["connection ended: reset"]);
-    assert_eq!(house.hub.metrics().endings.get("reset"), 251);
+    rig.websocket().far.reset();
+    rig.run();
+    assert_eq!(logged_info(&rig), ["connection ended: reset"]);
+    assert_eq!(rig.hub.metrics().endings.get("reset"), 251);
 }
 
 #[test]
-fn messages_are_counted_for_the_first_slots_only_unless_all_are_told_of() {
+fn messages_are_counted_for_the_first_slots_only_unless_all_are_logged() {
     for (access_log, counted) in [(AccessLog::Errors, false), (AccessLog::All, true)] {
-        let mut house = house(access_log);
-        let _crowd: Vec<_> = (0..1024).map(|_| house.client()).collect();
-        let late = house.websocket();
-        house.hub.clock.now += 5;
+        let mut rig = rig(access_log);
+        let _crowd: Vec<_> = (0..1024).map(|_| rig.client()).collect();
+        let late = rig.websocket();
+        rig.hub.clock.now += 5;
         late.far.reset();
-        house.run();
-        let line = &house.logged()[0];
+        rig.run();
+        let line = &rig.logged()[0];
         assert_eq!(line["duration_ms"].is_u64(), counted, "{line}");
         assert_eq!(line["bytes_in"].is_u64(), counted, "{line}");
     }

@@ -5,7 +5,7 @@ use wsify::hub::Settings;
 
 use crate::broker::{Broker, NO};
 use crate::client::{Client, broadcast, get, join, leave, post, with_id};
-use crate::house::{House, settings};
+use crate::rig::{Rig, settings};
 
 const DEGRADED: &str = r#"503 {"broker":"down","status":"degraded"}"#;
 const HEALTHY: &str = r#"200 {"status":"ok"}"#;
@@ -14,11 +14,11 @@ fn ok(id: u64) -> String {
     format!(r#"{{"id":{id},"ok":true}}"#)
 }
 
-/// A member whose join was answered.
-fn member(house: &mut House, broker: &mut Broker, channel: &str) -> Client {
-    let mut client = house.websocket();
+/// A member whose join has been answered.
+fn member(rig: &mut Rig, broker: &mut Broker, channel: &str) -> Client {
+    let mut client = rig.websocket();
     client.say(&with_id(1, &join(channel)));
-    broker.settle(house);
+    broker.settle(rig);
     assert_eq!(client.hear(), [ok(1)]);
     client
 }
@@ -37,68 +37,68 @@ fn heard(client: &mut Client) -> Vec<String> {
 
 #[test]
 fn a_broadcast_is_answered_when_it_has_come_back() {
-    let mut house = House::open();
-    let mut broker = Broker::up(&mut house);
-    let mut ann = member(&mut house, &mut broker, "a");
+    let mut rig = Rig::new();
+    let mut broker = Broker::up(&mut rig);
+    let mut ann = member(&mut rig, &mut broker, "a");
     ann.say(&with_id(2, &broadcast("a", "1.50")));
     ann.say(&with_id(3, &leave("a")));
-    broker.run(&mut house);
+    broker.run(&mut rig);
     assert_eq!(ann.hear(), [""; 0]);
     broker.execute_publication();
-    broker.run(&mut house);
+    broker.run(&mut rig);
     assert_eq!(ann.hear(), [""; 0]);
-    assert!(broker.bring(&mut house).is_some());
-    broker.run(&mut house);
+    assert!(broker.bring(&mut rig).is_some());
+    broker.run(&mut rig);
     assert_eq!(ann.hear(), ["1.50"]);
-    broker.bring(&mut house);
-    broker.run(&mut house);
+    broker.bring(&mut rig);
+    broker.run(&mut rig);
     assert_eq!(ann.hear(), [ok(2), ok(3)]);
-    broker.settle(&mut house);
+    broker.settle(&mut rig);
     assert!(broker.subscribed.is_empty());
 }
 
 #[test]
-fn so_is_a_post_and_what_is_pipelined_behind_it_waits() {
-    let mut house = House::open();
-    let mut broker = Broker::up(&mut house);
-    let mut ann = member(&mut house, &mut broker, "a");
-    let mut backend = house.client();
+fn a_post_is_answered_when_it_has_come_back_and_pipelined_requests_wait() {
+    let mut rig = Rig::new();
+    let mut broker = Broker::up(&mut rig);
+    let mut ann = member(&mut rig, &mut broker, "a");
+    let mut backend = rig.client();
     backend.send(&[post(r#"{"channel":"a","content":[1]}"#), get("/health")].concat());
-    broker.run(&mut house);
+    broker.run(&mut rig);
     assert_eq!(backend.hear(), [""; 0]);
-    broker.settle(&mut house);
+    broker.settle(&mut rig);
     assert_eq!(backend.hear(), ["201", HEALTHY]);
     assert_eq!(ann.hear(), ["[1]"]);
-    // Nobody here is in that one: it is published all the same.
+    // That channel has no members here: the message is published all the same.
     backend.send(&post(r#"{"channel":"elsewhere","content":2}"#));
-    broker.run(&mut house);
+    broker.run(&mut rig);
     let published = broker.execute_publication();
     assert_eq!(published, Some(("elsewhere".into(), "2".into())));
-    broker.settle(&mut house);
+    broker.settle(&mut rig);
     assert_eq!(backend.hear(), ["201"]);
 }
 
 #[test]
 fn joins_wait_for_one_confirmation_and_hear_nothing_before_it_is_answered() {
-    let mut house = House::open();
-    let mut broker = Broker::up(&mut house);
-    let mut crowd: Vec<Client> = (0..700).map(|_| house.websocket()).collect();
+    let mut rig = Rig::new();
+    let mut broker = Broker::up(&mut rig);
+    let mut crowd: Vec<Client> = (0..700).map(|_| rig.websocket()).collect();
     for client in &crowd {
         client.say(&with_id(1, &join("a")));
-        // What is said meanwhile waits.
+        // Commands sent meanwhile wait.
         client.say(&with_id(2, &join("b")));
     }
-    broker.run(&mut house);
+    broker.run(&mut rig);
     assert!(crowd.iter_mut().all(|client| client.hear().is_empty()));
     assert!(broker.execute_change());
     assert!(!broker.execute_change(), "one subscription for all");
     broker.foreign("a", "0");
-    broker.bring(&mut house);
-    // They have not been told yet: whoever hears it has heard the answer before.
-    broker.bring(&mut house);
-    broker.settle(&mut house);
+    broker.bring(&mut rig);
+    // The joins have not been answered yet: a member hears the answer before the message.
+    broker.bring(&mut rig);
+    broker.settle(&mut rig);
     broker.foreign("a", "1");
-    broker.settle(&mut house);
+    broker.settle(&mut rig);
     for client in &mut crowd {
         let mut heard = client.hear();
         assert_eq!(heard[0], ok(1));
@@ -109,125 +109,125 @@ fn joins_wait_for_one_confirmation_and_hear_nothing_before_it_is_answered() {
 
 #[test]
 fn a_channel_left_and_joined_again_waits_for_its_own_confirmation() {
-    let mut house = House::open();
-    let mut broker = Broker::up(&mut house);
-    let mut ann = house.websocket();
-    let mut ben = house.websocket();
+    let mut rig = Rig::new();
+    let mut broker = Broker::up(&mut rig);
+    let mut ann = rig.websocket();
+    let mut ben = rig.websocket();
     ann.say(&with_id(1, &join("a")));
-    broker.run(&mut house);
+    broker.run(&mut rig);
     broker.execute_change();
-    broker.bring(&mut house);
+    broker.bring(&mut rig);
     ann.say(&with_id(2, &leave("a")));
-    broker.run(&mut house);
+    broker.run(&mut rig);
     assert_eq!(ann.hear(), [ok(1), ok(2)]);
     // redis has not unsubscribed it yet, and would bring a message.
     ben.say(&with_id(3, &join("a")));
-    broker.run(&mut house);
+    broker.run(&mut rig);
     assert!(broker.subscribed.contains("a"));
     assert_eq!(ben.hear(), [""; 0]);
     broker.execute_change();
     assert!(!broker.subscribed.contains("a"));
-    broker.run(&mut house);
+    broker.run(&mut rig);
     assert_eq!(ben.hear(), [""; 0]);
-    broker.settle(&mut house);
+    broker.settle(&mut rig);
     assert_eq!(ben.hear(), [ok(3)]);
     assert!(broker.subscribed.contains("a"));
 }
 
 #[test]
-fn who_ends_while_its_join_waits_leaves_nothing_behind() {
+fn a_connection_that_ends_while_its_join_waits_leaves_nothing_behind() {
     let mut settings = settings();
     settings.limits.max_queue = 100;
-    let mut house = House::with(settings);
-    let mut broker = Broker::up(&mut house);
-    let mut ann = member(&mut house, &mut broker, "b");
+    let mut rig = Rig::with(settings);
+    let mut broker = Broker::up(&mut rig);
+    let mut ann = member(&mut rig, &mut broker, "b");
     ann.say(&with_id(2, &join("a")));
-    broker.run(&mut house);
-    // It is too slow for what comes to another channel.
+    broker.run(&mut rig);
+    // It is too slow for the messages of another channel.
     ann.far.narrow(10);
     for _ in 0..2 {
         broker.foreign("b", &format!("\"{}\"", "x".repeat(80)));
-        broker.bring(&mut house);
-        broker.run(&mut house);
+        broker.bring(&mut rig);
+        broker.run(&mut rig);
     }
     ann.far.widen(1 << 20);
-    broker.run(&mut house);
+    broker.run(&mut rig);
     assert_eq!(ann.hear().last().unwrap(), "close 1008");
     ann.far.leave();
-    broker.settle(&mut house);
-    house.assert_empty();
+    broker.settle(&mut rig);
+    rig.assert_empty();
     assert!(broker.subscribed.is_empty());
 }
 
 #[test]
 fn while_the_broker_is_down_joins_succeed_and_broadcasts_do_not() {
-    let mut house = House::asking();
-    let mut broker = Broker::up(&mut house);
-    let mut ann = house.websocket();
-    let mut probe = house.client();
-    broker.break_listening(&mut house);
-    assert_eq!(house.sends(&mut probe, &get("/health")), [DEGRADED]);
-    assert_eq!(house.says(&mut ann, &with_id(1, &join("a"))), [ok(1)]);
+    let mut rig = Rig::with_authorizer();
+    let mut broker = Broker::up(&mut rig);
+    let mut ann = rig.websocket();
+    let mut probe = rig.client();
+    broker.break_listening(&mut rig);
+    assert_eq!(rig.sends(&mut probe, &get("/health")), [DEGRADED]);
+    assert_eq!(rig.says(&mut ann, &with_id(1, &join("a"))), [ok(1)]);
     ann.say(&with_id(2, &broadcast("a", "1")));
-    broker.run(&mut house);
-    assert_eq!(house.asked(), [""; 0], "nobody is asked in vain");
+    broker.run(&mut rig);
+    assert_eq!(rig.asked(), [""; 0], "no question is asked in vain");
     assert_eq!(heard(&mut ann), ["unavailable 2"]);
     probe.send(&post(r#"{"channel":"a","content":1}"#));
-    broker.run(&mut house);
+    broker.run(&mut rig);
     assert_eq!(probe.hear(), ["503 unavailable"]);
 
-    // It is not back before every channel is.
-    broker.mend_listening(&mut house);
-    broker.run(&mut house);
+    // The broker is not up before every channel is subscribed.
+    broker.mend_listening(&mut rig);
+    broker.run(&mut rig);
     assert!(broker.execute_change());
-    assert_eq!(house.sends(&mut probe, &get("/health")), [DEGRADED]);
-    broker.bring(&mut house);
-    assert_eq!(house.sends(&mut probe, &get("/health")), [HEALTHY]);
+    assert_eq!(rig.sends(&mut probe, &get("/health")), [DEGRADED]);
+    broker.bring(&mut rig);
+    assert_eq!(rig.sends(&mut probe, &get("/health")), [HEALTHY]);
     broker.foreign("a", "2");
-    broker.settle(&mut house);
+    broker.settle(&mut rig);
     assert_eq!(ann.hear(), ["2"]);
 
-    // The publishing link alone: what others publish is heard.
-    broker.break_publishing(&mut house);
+    // Only the publishing link is down: messages of other servers are heard.
+    broker.break_publishing(&mut rig);
     broker.foreign("a", "3");
-    broker.settle(&mut house);
+    broker.settle(&mut rig);
     assert_eq!(ann.hear(), ["3"]);
     ann.say(&with_id(4, &broadcast("a", "4")));
-    broker.run(&mut house);
+    broker.run(&mut rig);
     assert_eq!(heard(&mut ann), ["unavailable 4"]);
 }
 
 #[test]
-fn a_broker_that_goes_while_the_authorizer_is_asked() {
-    let mut house = House::asking();
-    let mut broker = Broker::up(&mut house);
-    let mut ann = house.websocket();
+fn a_broker_that_goes_down_while_the_authorizer_is_asked() {
+    let mut rig = Rig::with_authorizer();
+    let mut broker = Broker::up(&mut rig);
+    let mut ann = rig.websocket();
     ann.say(&with_id(1, &broadcast("a", "1")));
-    broker.run(&mut house);
-    broker.break_publishing(&mut house);
-    house.answer(Verdict::Allow);
-    broker.run(&mut house);
+    broker.run(&mut rig);
+    broker.break_publishing(&mut rig);
+    rig.answer(Verdict::Allow);
+    broker.run(&mut rig);
     assert_eq!(heard(&mut ann), ["unavailable 1"]);
 }
 
 #[test]
-fn what_is_outstanding_when_a_link_breaks_is_unavailable() {
-    let mut house = House::open();
-    let mut broker = Broker::up(&mut house);
-    let mut ann = member(&mut house, &mut broker, "a");
-    let mut backend = house.client();
+fn commands_outstanding_when_a_link_breaks_are_unavailable() {
+    let mut rig = Rig::new();
+    let mut broker = Broker::up(&mut rig);
+    let mut ann = member(&mut rig, &mut broker, "a");
+    let mut backend = rig.client();
     for breaks in [Broker::break_publishing, Broker::break_listening] {
         for published in [false, true] {
             ann.say(&with_id(2, &broadcast("a", "1")));
             backend.send(&post(r#"{"channel":"elsewhere","content":1}"#));
-            broker.run(&mut house);
+            broker.run(&mut rig);
             if published {
                 while broker.execute_publication().is_some() {}
-                broker.read_publisher(&mut house);
+                broker.read_publisher(&mut rig);
             }
-            breaks(&mut broker, &mut house);
-            broker.settle(&mut house);
-            // What came on the other link counts.
+            breaks(&mut broker, &mut rig);
+            broker.settle(&mut rig);
+            // The reply on the other link counts.
             let came = published && broker.listening;
             match came {
                 true => assert_eq!(ann.hear(), ["1".into(), ok(2)]),
@@ -235,52 +235,52 @@ fn what_is_outstanding_when_a_link_breaks_is_unavailable() {
             }
             let answer = if came { "201" } else { "503 unavailable" };
             assert_eq!(backend.hear(), [answer]);
-            broker.mend_publishing(&mut house);
-            broker.mend_listening(&mut house);
-            broker.settle(&mut house);
+            broker.mend_publishing(&mut rig);
+            broker.mend_listening(&mut rig);
+            broker.settle(&mut rig);
         }
     }
 }
 
 #[test]
 fn a_join_whose_confirmation_is_lost_is_answered_at_once_and_subscribed_later() {
-    let mut house = House::open();
-    let mut broker = Broker::up(&mut house);
-    let mut ann = house.websocket();
+    let mut rig = Rig::new();
+    let mut broker = Broker::up(&mut rig);
+    let mut ann = rig.websocket();
     ann.say(&with_id(1, &join("a")));
-    broker.run(&mut house);
-    broker.break_listening(&mut house);
+    broker.run(&mut rig);
+    broker.break_listening(&mut rig);
     // The link is back before the hub has had its turn.
-    broker.mend_listening(&mut house);
-    broker.run(&mut house);
+    broker.mend_listening(&mut rig);
+    broker.run(&mut rig);
     assert_eq!(ann.hear(), [""; 0]);
-    broker.settle(&mut house);
+    broker.settle(&mut rig);
     assert_eq!(ann.hear(), [ok(1)]);
     assert!(broker.subscribed.contains("a"));
 
     ann.say(&with_id(2, &join("b")));
-    broker.run(&mut house);
-    broker.break_listening(&mut house);
-    broker.settle(&mut house);
+    broker.run(&mut rig);
+    broker.break_listening(&mut rig);
+    broker.settle(&mut rig);
     assert_eq!(ann.hear(), [ok(2)]);
-    broker.mend_listening(&mut house);
-    broker.settle(&mut house);
+    broker.mend_listening(&mut rig);
+    broker.settle(&mut rig);
     assert_eq!(broker.subscribed.len(), 2);
 }
 
 #[test]
 fn a_first_join_that_the_broker_refuses_says_why_and_a_new_one_asks_again() {
-    let mut house = House::open();
-    let mut broker = Broker::up(&mut house);
-    let mut ann = house.websocket();
-    let mut ben = house.websocket();
+    let mut rig = Rig::new();
+    let mut broker = Broker::up(&mut rig);
+    let mut ann = rig.websocket();
+    let mut ben = rig.websocket();
     ann.say(&with_id(1, &join("a")));
-    broker.run(&mut house);
+    broker.run(&mut rig);
     assert!(broker.refuse_change());
-    broker.bring(&mut house);
-    // It comes while those that have waited are about to be told.
+    broker.bring(&mut rig);
+    // The new join comes before the waiting ones have been answered.
     ben.say(&with_id(1, &join("a")));
-    broker.run(&mut house);
+    broker.run(&mut rig);
     let [line] = ann.hear().try_into().unwrap();
     assert!(
         line.contains(r#""code":"unavailable""#) && line.contains(NO),
@@ -288,79 +288,73 @@ fn a_first_join_that_the_broker_refuses_says_why_and_a_new_one_asks_again() {
     );
     assert!(!line.contains("another"), "{line}");
     assert!(
-        house.hub.is_broker_up(),
+        rig.hub.is_broker_up(),
         "there is no member that misses anything"
     );
-    broker.settle(&mut house);
+    broker.settle(&mut rig);
     assert_eq!(ben.hear(), [ok(1)]);
     ann.say(&with_id(2, &join("a")));
-    broker.settle(&mut house);
+    broker.settle(&mut rig);
     assert_eq!(ann.hear(), [ok(2)]);
 
     ann.say(&with_id(3, &join("b")));
-    broker.run(&mut house);
+    broker.run(&mut rig);
     assert!(broker.refuse_change());
-    broker.settle(&mut house);
+    broker.settle(&mut rig);
     assert_eq!(heard(&mut ann), ["unavailable 3"]);
-    assert_eq!(house.hub.inventory().channels, 1);
-    house.pass(20_000);
+    assert_eq!(rig.hub.inventory().channels, 1);
+    rig.pass(20_000);
     assert!(
-        house.effects.is_empty(),
+        rig.effects.is_empty(),
         "asked for without members: {:?}",
-        house.effects
+        rig.effects
     );
 }
 
 /// What is published to `channel` by a client and by a backend is answered.
-fn published(house: &mut House, broker: &mut Broker, channel: &str) -> [String; 2] {
-    let mut client = house.websocket();
+fn published(rig: &mut Rig, broker: &mut Broker, channel: &str) -> [String; 2] {
+    let mut client = rig.websocket();
     client.say(&with_id(1, &broadcast(channel, "1")));
-    let mut backend = house.client();
+    let mut backend = rig.client();
     backend.send(&post(&format!(r#"{{"channel":"{channel}","content":1}}"#)));
-    broker.settle(house);
+    broker.settle(rig);
     let client = client.hear().pop().unwrap();
     [client, backend.hear().pop().unwrap()]
 }
 
 #[test]
 fn a_channel_with_members_that_the_broker_refuses_is_asked_for_until_it_is_subscribed() {
-    let mut house = House::open();
-    let mut broker = Broker::up(&mut house);
-    let mut ann = member(&mut house, &mut broker, "a");
-    let mut ben = member(&mut house, &mut broker, "b");
-    let mut probe = house.client();
-    broker.break_listening(&mut house);
-    broker.mend_listening(&mut house);
+    let mut rig = Rig::new();
+    let mut broker = Broker::up(&mut rig);
+    let mut ann = member(&mut rig, &mut broker, "a");
+    let mut ben = member(&mut rig, &mut broker, "b");
+    let mut probe = rig.client();
+    broker.break_listening(&mut rig);
+    broker.mend_listening(&mut rig);
     let mut asked = Vec::new();
     for _ in 0..9 {
-        broker.run(&mut house);
+        broker.run(&mut rig);
         while broker.is_quiet() {
-            house.hub.clock.now = house.hub.next_deadline().expect("it is asked for again");
-            broker.run(&mut house);
+            rig.hub.clock.now = rig.hub.next_deadline().expect("it is asked for again");
+            broker.run(&mut rig);
         }
-        asked.push(house.hub.clock.now);
+        asked.push(rig.hub.clock.now);
         // Both of them at first, which shows only that one is refused; then that one alone.
         assert!(broker.refuse_change());
         if asked.len() == 1 {
-            broker.bring(&mut house);
+            broker.bring(&mut rig);
             assert!(broker.refuse_change());
         }
-        broker.settle(&mut house);
-        assert_eq!(house.sends(&mut probe, &get("/health")), [DEGRADED]);
-        let [client, backend] = published(&mut house, &mut broker, "a");
+        broker.settle(&mut rig);
+        assert_eq!(rig.sends(&mut probe, &get("/health")), [DEGRADED]);
+        let [client, backend] = published(&mut rig, &mut broker, "a");
         assert!(
             client.contains("unavailable") && client.contains(NO),
             "{client}"
         );
         assert_eq!(backend, "503 unavailable");
-        assert_eq!(
-            published(&mut house, &mut broker, "b"),
-            [ok(1), "201".into()]
-        );
-        assert_eq!(
-            published(&mut house, &mut broker, "c"),
-            [ok(1), "201".into()]
-        );
+        assert_eq!(published(&mut rig, &mut broker, "b"), [ok(1), "201".into()]);
+        assert_eq!(published(&mut rig, &mut broker, "c"), [ok(1), "201".into()]);
     }
     let pauses: Vec<u64> = asked.windows(2).map(|two| two[1] - two[0]).collect();
     assert!(pauses[0] >= 50 && pauses[0] <= 100, "{pauses:?}");
@@ -370,137 +364,131 @@ fn a_channel_with_members_that_the_broker_refuses_is_asked_for_until_it_is_subsc
     );
 
     // A join asks at once, whatever the pause.
-    let mut cat = house.websocket();
+    let mut cat = rig.websocket();
     cat.say(&with_id(1, &join("a")));
-    broker.run(&mut house);
+    broker.run(&mut rig);
     assert!(broker.refuse_change());
-    broker.settle(&mut house);
+    broker.settle(&mut rig);
     assert_eq!(heard(&mut cat), ["unavailable 1"]);
-    assert_eq!(house.sends(&mut probe, &get("/health")), [DEGRADED]);
+    assert_eq!(rig.sends(&mut probe, &get("/health")), [DEGRADED]);
 
-    house.pass(5_000);
-    broker.settle(&mut house);
-    assert_eq!(house.sends(&mut probe, &get("/health")), [HEALTHY]);
-    assert_eq!(
-        published(&mut house, &mut broker, "a"),
-        [ok(1), "201".into()]
-    );
+    rig.pass(5_000);
+    broker.settle(&mut rig);
+    assert_eq!(rig.sends(&mut probe, &get("/health")), [HEALTHY]);
+    assert_eq!(published(&mut rig, &mut broker, "a"), [ok(1), "201".into()]);
     assert_eq!(ann.hear(), ["1", "1"]);
     assert_eq!(ben.hear().len(), 18);
 }
 
 #[test]
 fn a_refused_channel_is_forgotten_with_its_last_member() {
-    let mut house = House::open();
-    let mut broker = Broker::up(&mut house);
-    let ann = member(&mut house, &mut broker, "a");
-    broker.break_listening(&mut house);
-    broker.mend_listening(&mut house);
-    broker.run(&mut house);
+    let mut rig = Rig::new();
+    let mut broker = Broker::up(&mut rig);
+    let ann = member(&mut rig, &mut broker, "a");
+    broker.break_listening(&mut rig);
+    broker.mend_listening(&mut rig);
+    broker.run(&mut rig);
     assert!(broker.refuse_change());
-    broker.settle(&mut house);
-    assert!(!house.hub.is_broker_up());
+    broker.settle(&mut rig);
+    assert!(!rig.hub.is_broker_up());
     ann.far.reset();
-    broker.settle(&mut house);
-    assert!(house.hub.is_broker_up());
-    house.pass(60_000);
-    assert!(house.effects.is_empty());
-    house.assert_empty();
+    broker.settle(&mut rig);
+    assert!(rig.hub.is_broker_up());
+    rig.pass(60_000);
+    assert!(rig.effects.is_empty());
+    rig.assert_empty();
 }
 
 #[test]
 fn a_publication_that_the_broker_refuses_says_why() {
-    let mut house = House::open();
-    let mut broker = Broker::up(&mut house);
-    let mut ann = house.websocket();
-    let mut backend = house.client();
+    let mut rig = Rig::new();
+    let mut broker = Broker::up(&mut rig);
+    let mut ann = rig.websocket();
+    let mut backend = rig.client();
     ann.say(&with_id(1, &broadcast("a", "1")));
     backend.send(&post(r#"{"channel":"a","content":1}"#));
-    broker.run(&mut house);
+    broker.run(&mut rig);
     while broker.refuse_publication() {}
-    broker.settle(&mut house);
+    broker.settle(&mut rig);
     let [line] = ann.hear().try_into().unwrap();
     assert!(
         line.contains(r#""code":"unavailable""#) && line.contains(NO),
         "{line}"
     );
     assert_eq!(backend.hear(), ["503 unavailable"]);
-    assert!(
-        house.hub.is_broker_up(),
-        "other channels may be published to"
-    );
+    assert!(rig.hub.is_broker_up(), "other channels may be published to");
 }
 
 #[test]
-fn messages_for_channels_that_nobody_is_in_are_nobodys() {
-    let mut house = House::open();
-    let mut broker = Broker::up(&mut house);
-    let mut ann = member(&mut house, &mut broker, "a");
-    assert!(house.hub.arrived("b", b"1"));
-    broker.settle(&mut house);
+fn messages_for_channels_without_members_are_dropped() {
+    let mut rig = Rig::new();
+    let mut broker = Broker::up(&mut rig);
+    let mut ann = member(&mut rig, &mut broker, "a");
+    assert!(rig.hub.arrived("b", b"1"));
+    broker.settle(&mut rig);
     assert_eq!(ann.hear(), [""; 0]);
 }
 
 #[test]
-fn too_much_for_one_channel_is_not_taken_before_it_has_gone_out() {
-    let mut house = House::with(Settings {
+fn a_congested_channel_stops_reading_from_the_broker() {
+    let mut rig = Rig::with(Settings {
         limits: wsify::connection::Limits {
             max_queue: 64 << 20,
             ..settings().limits
         },
         ..settings()
     });
-    let mut broker = Broker::up(&mut house);
-    let mut ann = member(&mut house, &mut broker, "a");
+    let mut broker = Broker::up(&mut rig);
+    let mut ann = member(&mut rig, &mut broker, "a");
     let content = format!("\"{}\"", "x".repeat(1 << 20));
     let taken = (0..10)
-        .take_while(|_| house.hub.arrived("a", content.as_bytes()))
+        .take_while(|_| rig.hub.arrived("a", content.as_bytes()))
         .count();
     assert!((4..=5).contains(&taken), "{taken} MiB");
-    broker.settle(&mut house);
-    assert!(house.hub.arrived("a", content.as_bytes()));
-    broker.settle(&mut house);
+    broker.settle(&mut rig);
+    assert!(rig.hub.arrived("a", content.as_bytes()));
+    broker.settle(&mut rig);
     assert_eq!(ann.hear().len(), taken + 1);
 }
 
 #[test]
-fn a_stop_waits_for_what_is_outstanding() {
-    let mut house = House::open();
-    let mut broker = Broker::up(&mut house);
-    let mut ann = house.websocket();
-    let mut backend = house.client();
+fn a_stop_waits_for_outstanding_commands() {
+    let mut rig = Rig::new();
+    let mut broker = Broker::up(&mut rig);
+    let mut ann = rig.websocket();
+    let mut backend = rig.client();
     ann.say(&with_id(1, &broadcast("a", "1")));
     backend.send(&post(r#"{"channel":"a","content":1}"#));
-    broker.run(&mut house);
-    house.hub.drain(1_000);
-    house.pass(700);
-    assert!(!house.hub.is_drained());
+    broker.run(&mut rig);
+    rig.hub.drain(1_000);
+    rig.pass(700);
+    assert!(!rig.hub.is_drained());
     assert_eq!(ann.hear(), [""; 0]);
-    broker.settle(&mut house);
+    broker.settle(&mut rig);
     assert_eq!(ann.hear(), [ok(1), "close 1012".into()]);
     assert_eq!(backend.hear(), ["201, close", "end"]);
 }
 
 #[test]
 fn a_stop_does_not_wait_for_a_broker_that_hangs() {
-    let mut house = House::open();
-    let mut broker = Broker::up(&mut house);
-    let mut clients: Vec<Client> = (0..10).map(|_| house.websocket()).collect();
+    let mut rig = Rig::new();
+    let mut broker = Broker::up(&mut rig);
+    let mut clients: Vec<Client> = (0..10).map(|_| rig.websocket()).collect();
     for (nth, client) in clients.iter().enumerate() {
-        // What waits for a subscription, and for a publication.
+        // One waits for a subscription, one for a publication.
         match nth % 2 {
             0 => client.say(&with_id(1, &join("a"))),
             _ => client.say(&with_id(1, &broadcast("b", "1"))),
         }
     }
-    let mut backend = house.client();
+    let mut backend = rig.client();
     let request = post(r#"{"channel":"a","content":1}"#);
     backend.send(&request);
-    house.run();
-    house.hub.drain(10_000);
+    rig.run();
+    rig.hub.drain(10_000);
     let mut closed = Vec::new();
     for _ in 0..100 {
-        house.pass(100);
+        rig.pass(100);
         let now = clients.iter_mut().filter_map(|client| client.hear().pop());
         closed.push(now.inspect(|line| assert_eq!(line, "close 1012")).count());
     }
@@ -511,64 +499,64 @@ fn a_stop_does_not_wait_for_a_broker_that_hangs() {
     );
     assert_eq!(closed.iter().position(|closed| *closed > 0), Some(71));
     assert_eq!(backend.hear(), ["503 draining, close", "end"]);
-    // What comes at the very end is not kept waiting.
-    let mut late = house.client();
+    // A command that comes at the very end does not wait.
+    let mut late = rig.client();
     assert_eq!(
-        house.sends(&mut late, &request),
+        rig.sends(&mut late, &request),
         ["503 draining, close", "end"]
     );
-    // The broker's word comes too late, and changes nothing.
+    // A late reply of the broker changes nothing.
     for client in &clients {
         client.far.leave();
     }
-    broker.settle(&mut house);
-    house.pass(10_000);
-    house.assert_empty();
+    broker.settle(&mut rig);
+    rig.pass(10_000);
+    rig.assert_empty();
     assert!(broker.subscribed.is_empty());
 }
 
 #[test]
 fn a_stop_does_not_wait_for_an_authorizer_that_hangs() {
-    let mut house = House::asking();
-    let mut ann = house.websocket();
-    let mut ben = house.websocket();
+    let mut rig = Rig::with_authorizer();
+    let mut ann = rig.websocket();
+    let mut ben = rig.websocket();
     ann.say(&with_id(1, &broadcast("a", "1")));
     ben.say(&with_id(1, &join("a")));
-    house.run();
-    house.hub.drain(1_000);
-    house.pass(950);
+    rig.run();
+    rig.hub.drain(1_000);
+    rig.pass(950);
     assert_eq!(ann.hear(), ["close 1012"]);
     assert_eq!(ben.hear(), ["close 1012"]);
-    // Its word comes too late.
-    house.answer(Verdict::Allow);
-    house.answer(Verdict::Unavailable);
+    // A late answer is ignored.
+    rig.answer(Verdict::Allow);
+    rig.answer(Verdict::Unavailable);
     assert_eq!(ann.hear(), [""; 0]);
     assert_eq!(ben.hear(), [""; 0]);
-    assert_eq!(house.hub.inventory().memberships, 0);
+    assert_eq!(rig.hub.inventory().memberships, 0);
 }
 
 #[test]
 fn ten_thousand_channels_are_restored_in_slices() {
-    let mut house = House::with(Settings {
+    let mut rig = Rig::with(Settings {
         max_channels: 10_000,
         ..settings()
     });
-    let mut broker = Broker::up(&mut house);
-    let ann = house.websocket();
+    let mut broker = Broker::up(&mut rig);
+    let ann = rig.websocket();
     for nth in 0..10_000 {
         ann.say(&join(&nth.to_string()));
     }
-    broker.settle(&mut house);
+    broker.settle(&mut rig);
     assert_eq!(broker.subscribed.len(), 10_000);
-    broker.break_listening(&mut house);
-    broker.settle(&mut house);
-    broker.mend_listening(&mut house);
-    while house.has_work() {
-        house.tick();
-        assert!(house.effects.len() <= 512);
-        broker.take(&mut house);
+    broker.break_listening(&mut rig);
+    broker.settle(&mut rig);
+    broker.mend_listening(&mut rig);
+    while rig.has_work() {
+        rig.tick();
+        assert!(rig.effects.len() <= 512);
+        broker.take(&mut rig);
     }
-    broker.settle(&mut house);
+    broker.settle(&mut rig);
     assert_eq!(broker.subscribed.len(), 10_000);
-    assert!(house.hub.is_broker_up());
+    assert!(rig.hub.is_broker_up());
 }

@@ -1,52 +1,49 @@
-//! Who gets what, and in which order.
+//! Which messages each member gets, and in which order (`docs/protocol.md#guarantees`).
 
 use wsify::hub::Settings;
 
 use crate::client::{Client, broadcast, join, leave, post, text, with_id};
-use crate::house::{House, settings};
+use crate::rig::{Rig, settings};
 
 const V1: &str = "Sec-WebSocket-Protocol: wsify.v1\r\n";
 
 #[test]
 fn every_member_gets_a_broadcast_once_byte_for_byte() {
-    let mut house = House::open();
-    let mut members: Vec<Client> = (0..300).map(|_| house.member("a")).collect();
-    let mut other = house.member("b");
-    let mut outsider = house.websocket();
+    let mut rig = Rig::new();
+    let mut members: Vec<Client> = (0..300).map(|_| rig.member("a")).collect();
+    let mut other = rig.member("b");
+    let mut outsider = rig.websocket();
     let content = r#"{"n":1.50e+3, "é":"\u00e9", "z":1,"a":2}"#;
-    assert_eq!(
-        house.says(&mut outsider, &broadcast(" a ", content)),
-        [""; 0]
-    );
+    assert_eq!(rig.says(&mut outsider, &broadcast(" a ", content)), [""; 0]);
     for member in &mut members {
         assert_eq!(member.hear(), [content]);
     }
     assert_eq!(other.hear(), [""; 0]);
-    // The sender gets it too if it is a member; no content is null.
+    // The sender gets it too if it is a member. A missing content is null.
     let bare = r#"{"command":"broadcast","args":{"channel":"b"}}"#;
-    assert_eq!(house.says(&mut other, bare), ["null"]);
+    assert_eq!(rig.says(&mut other, bare), ["null"]);
 }
 
 #[test]
-fn joining_twice_is_joining_once_and_leaving_is_no_more() {
-    let mut house = House::open();
-    let mut ann = house.member("a");
-    house.says(&mut ann, &join("a"));
-    assert_eq!(house.says(&mut ann, &broadcast("a", "1")), ["1"]);
-    assert_eq!(house.says(&mut ann, &leave("a")), [""; 0]);
-    assert_eq!(house.says(&mut ann, &broadcast("a", "2")), [""; 0]);
-    assert_eq!(house.says(&mut ann, &leave("a")), [""; 0]);
-    assert_eq!(house.hub.inventory().channels, 0);
-    assert_eq!(house.hub.inventory().runs, 0);
+fn joining_twice_is_joining_once_and_leaving_twice_is_leaving_once() {
+    let mut rig = Rig::new();
+    let mut ann = rig.member("a");
+    rig.says(&mut ann, &join("a"));
+    assert_eq!(rig.says(&mut ann, &broadcast("a", "1")), ["1"]);
+    assert_eq!(rig.says(&mut ann, &leave("a")), [""; 0]);
+    assert_eq!(rig.says(&mut ann, &broadcast("a", "2")), [""; 0]);
+    assert_eq!(rig.says(&mut ann, &leave("a")), [""; 0]);
+    assert_eq!(rig.hub.inventory().channels, 0);
+    assert_eq!(rig.hub.inventory().runs, 0);
 }
 
 #[test]
 fn wsify_v1_names_the_channel() {
-    let mut house = House::open();
-    let mut ann = house.websocket_with(V1);
-    let mut ben = house.member("a");
-    house.says(&mut ann, &join("a"));
-    let heard = house.says(&mut ann, &with_id(1, &broadcast("a", "[1, 2]")));
+    let mut rig = Rig::new();
+    let mut ann = rig.websocket_with(V1);
+    let mut ben = rig.member("a");
+    rig.says(&mut ann, &join("a"));
+    let heard = rig.says(&mut ann, &with_id(1, &broadcast("a", "[1, 2]")));
     assert_eq!(
         heard,
         [
@@ -56,25 +53,25 @@ fn wsify_v1_names_the_channel() {
     );
     assert_eq!(ben.hear(), ["[1, 2]"]);
     let quoted = r#"{"command":"join","args":{"channel":"\u0022q\u0022"}}"#;
-    house.says(&mut ann, quoted);
-    let heard = house.says(&mut ann, &broadcast(r#"\"q\""#, "0"));
+    rig.says(&mut ann, quoted);
+    let heard = rig.says(&mut ann, &broadcast(r#"\"q\""#, "0"));
     assert_eq!(heard, [r#"{"channel":"\"q\"","content":0}"#]);
 }
 
 #[test]
 fn members_of_both_encodings_get_the_same_order() {
-    let mut house = House::open();
-    let mut raw = house.member("a");
-    let mut v1 = house.websocket_with(V1);
-    house.says(&mut v1, &join("a"));
-    let publishers: Vec<Client> = (0..4).map(|_| house.websocket()).collect();
+    let mut rig = Rig::new();
+    let mut raw = rig.member("a");
+    let mut v1 = rig.websocket_with(V1);
+    rig.says(&mut v1, &join("a"));
+    let publishers: Vec<Client> = (0..4).map(|_| rig.websocket()).collect();
     for n in 0..40 {
         publishers[n % 4].say(&broadcast("a", &n.to_string()));
         if n % 7 == 0 {
-            house.tick();
+            rig.tick();
         }
     }
-    house.run();
+    rig.run();
     let heard = raw.hear();
     assert_eq!(heard.len(), 40);
     let wrapped: Vec<String> = heard
@@ -86,11 +83,11 @@ fn members_of_both_encodings_get_the_same_order() {
 
 /// A crowd in `a` so large that a broadcast takes several turns, and the hub in the middle of one: some members have
 /// had it.
-fn in_the_middle_of_a_broadcast(house: &mut House) -> Vec<Client> {
-    let mut crowd: Vec<Client> = (0..400).map(|_| house.member("a")).collect();
-    let publisher = house.websocket();
+fn in_the_middle_of_a_broadcast(rig: &mut Rig) -> Vec<Client> {
+    let mut crowd: Vec<Client> = (0..400).map(|_| rig.member("a")).collect();
+    let publisher = rig.websocket();
     publisher.say(&broadcast("a", "1"));
-    house.tick();
+    rig.tick();
     let served = crowd
         .iter_mut()
         .filter(|c| c.far.wire().calls.writes > 1)
@@ -100,30 +97,30 @@ fn in_the_middle_of_a_broadcast(house: &mut House) -> Vec<Client> {
 }
 
 #[test]
-fn who_leaves_during_a_broadcast_still_gets_it() {
-    let mut house = House::open();
-    let mut crowd = in_the_middle_of_a_broadcast(&mut house);
-    // All leave at once: those who have had it, and those who have not.
+fn a_member_that_leaves_during_a_broadcast_still_gets_it() {
+    let mut rig = Rig::new();
+    let mut crowd = in_the_middle_of_a_broadcast(&mut rig);
+    // All leave at once, whether they have got it or not.
     for member in &crowd {
         member.say(&with_id(9, &leave("a")));
     }
-    house.run();
+    rig.run();
     for member in &mut crowd {
         assert_eq!(member.hear(), ["1", r#"{"id":9,"ok":true}"#]);
     }
-    assert_eq!(house.hub.inventory().memberships, 0);
-    assert_eq!(house.hub.inventory().runs, 0);
+    assert_eq!(rig.hub.inventory().memberships, 0);
+    assert_eq!(rig.hub.inventory().runs, 0);
 }
 
 #[test]
-fn who_joins_during_a_broadcast_gets_nothing_from_before() {
-    let mut house = House::open();
-    let mut late: Vec<Client> = (0..50).map(|_| house.websocket()).collect();
-    let mut crowd = in_the_middle_of_a_broadcast(&mut house);
+fn a_client_that_joins_during_a_broadcast_gets_no_earlier_message() {
+    let mut rig = Rig::new();
+    let mut late: Vec<Client> = (0..50).map(|_| rig.websocket()).collect();
+    let mut crowd = in_the_middle_of_a_broadcast(&mut rig);
     for (n, client) in late.iter().enumerate() {
         client.send(&[text(&join("a")), text(&broadcast("a", &format!("\"{n}\"")))].concat());
     }
-    house.run();
+    rig.run();
     let first = crowd[0].hear();
     assert_eq!((first.len(), first[0].as_str()), (51, "1"));
     for member in &mut crowd[1..] {
@@ -136,26 +133,26 @@ fn who_joins_during_a_broadcast_gets_nothing_from_before() {
 }
 
 #[test]
-fn who_leaves_and_joins_again_during_a_broadcast_gets_nothing_twice() {
-    let mut house = House::open();
-    let mut crowd = in_the_middle_of_a_broadcast(&mut house);
+fn a_member_that_leaves_and_joins_again_during_a_broadcast_gets_nothing_twice() {
+    let mut rig = Rig::new();
+    let mut crowd = in_the_middle_of_a_broadcast(&mut rig);
     for member in &crowd {
         member.send(&[text(&leave("a")), text(&join("a"))].concat());
     }
-    house.run();
+    rig.run();
     crowd[0].say(&broadcast("a", "2"));
-    house.run();
+    rig.run();
     for member in &mut crowd {
         assert_eq!(member.hear(), ["1", "2"]);
     }
 }
 
 #[test]
-fn who_is_closed_during_a_broadcast_gets_it_before_the_close() {
-    let mut house = House::open();
-    let mut crowd = in_the_middle_of_a_broadcast(&mut house);
-    house.hub.drain(0);
-    house.run();
+fn a_member_that_is_closed_during_a_broadcast_gets_it_before_the_close() {
+    let mut rig = Rig::new();
+    let mut crowd = in_the_middle_of_a_broadcast(&mut rig);
+    rig.hub.drain(0);
+    rig.run();
     for member in &mut crowd {
         assert_eq!(member.hear(), ["1", "close 1012"]);
     }
@@ -163,16 +160,16 @@ fn who_is_closed_during_a_broadcast_gets_it_before_the_close() {
 
 #[test]
 fn a_congested_channel_makes_publishers_wait_and_loses_nothing() {
-    let mut house = House::with(Settings {
+    let mut rig = Rig::with(Settings {
         limits: wsify::connection::Limits {
             max_queue: 64 << 20,
             ..settings().limits
         },
         ..settings()
     });
-    let mut members: Vec<Client> = (0..40).map(|_| house.member("a")).collect();
-    let mut websockets: Vec<Client> = (0..6).map(|_| house.websocket()).collect();
-    let mut backends: Vec<Client> = (0..6).map(|_| house.client()).collect();
+    let mut members: Vec<Client> = (0..40).map(|_| rig.member("a")).collect();
+    let mut websockets: Vec<Client> = (0..6).map(|_| rig.websocket()).collect();
+    let mut backends: Vec<Client> = (0..6).map(|_| rig.client()).collect();
     let content = |n: usize| format!("\"{n}{}\"", "x".repeat(900_000));
     for (n, client) in websockets.iter().enumerate() {
         client.say(&with_id(n as u64, &broadcast("a", &content(n))));
@@ -181,10 +178,10 @@ fn a_congested_channel_makes_publishers_wait_and_loses_nothing() {
         let body = format!(r#"{{"channel":"a","content":{}}}"#, content(6 + n));
         client.send(&post(&body));
     }
-    // Those who have no answer when everything has been read.
+    // The number of publishers without an answer when everything has been read.
     let mut waited = None;
-    while house.has_work() {
-        house.tick();
+    while rig.has_work() {
+        rig.tick();
         let publishers = || websockets.iter().chain(&backends);
         if waited.is_none() && publishers().all(|c| c.far.wire().unread() == 0) {
             let answered = |c: &&Client| c.far.wire().calls.writes > usize::from(c.is_websocket());
@@ -207,27 +204,27 @@ fn a_congested_channel_makes_publishers_wait_and_loses_nothing() {
         assert!(member.hear() == heard);
     }
     drop(websockets);
-    assert_eq!(house.hub.inventory().runs, 0);
+    assert_eq!(rig.hub.inventory().runs, 0);
 }
 
 #[test]
-fn publishers_need_not_wait_for_members_who_have_left() {
-    let mut house = House::open();
-    let mut members: Vec<Client> = (0..40).map(|_| house.member("a")).collect();
-    let mut ann = house.websocket();
+fn publishers_do_not_wait_for_members_that_have_left() {
+    let mut rig = Rig::new();
+    let mut members: Vec<Client> = (0..40).map(|_| rig.member("a")).collect();
+    let mut ann = rig.websocket();
     let content = format!("\"{}\"", "x".repeat(900_000));
     for _ in 0..6 {
         ann.say(&broadcast("a", &content));
     }
     ann.say(&with_id(1, &broadcast("a", "2")));
-    while house.hub.metrics().fanouts < 5 {
-        house.tick();
+    while rig.hub.metrics().fanouts < 5 {
+        rig.tick();
     }
     for member in &mut members {
         member.far.reset();
     }
-    house.run();
+    rig.run();
     assert_eq!(ann.hear(), [r#"{"id":1,"ok":true}"#]);
-    assert_eq!(house.hub.inventory().channels, 0);
-    assert_eq!(house.hub.inventory().runs, 0);
+    assert_eq!(rig.hub.inventory().channels, 0);
+    assert_eq!(rig.hub.inventory().runs, 0);
 }

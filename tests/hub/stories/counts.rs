@@ -1,10 +1,10 @@
-//! How often the kernel is called in a steady state: exactly as often as has to be.
+//! The exact number of system calls in a steady state.
 
 use crate::client::{
     Client, PING, broadcast, close, frame, get, join, post, text, upgrade, with_id,
 };
-use crate::house::House;
 use crate::pipe::Calls;
+use crate::rig::Rig;
 
 fn calls(reads: usize, writes: usize) -> Calls {
     Calls {
@@ -14,8 +14,8 @@ fn calls(reads: usize, writes: usize) -> Calls {
     }
 }
 
-fn crowd(house: &mut House, count: usize) -> Vec<Client> {
-    let crowd: Vec<Client> = (0..count).map(|_| house.member("a")).collect();
+fn crowd(rig: &mut Rig, count: usize) -> Vec<Client> {
+    let crowd: Vec<Client> = (0..count).map(|_| rig.member("a")).collect();
     for member in &crowd {
         member.far.take_calls();
     }
@@ -24,12 +24,12 @@ fn crowd(house: &mut House, count: usize) -> Vec<Client> {
 
 #[test]
 fn a_broadcast_to_n_is_n_writes() {
-    let mut house = House::open();
-    let mut crowd = crowd(&mut house, 1000);
-    let publisher = house.websocket();
+    let mut rig = Rig::new();
+    let mut crowd = crowd(&mut rig, 1000);
+    let publisher = rig.websocket();
     publisher.far.take_calls();
     publisher.say(&broadcast("a", "1"));
-    house.run();
+    rig.run();
     assert_eq!(publisher.far.take_calls(), calls(1, 0));
     for member in &mut crowd {
         assert_eq!(member.far.take_calls(), calls(0, 1));
@@ -38,11 +38,11 @@ fn a_broadcast_to_n_is_n_writes() {
 }
 
 #[test]
-fn broadcasts_that_are_read_in_one_turn_are_one_write_to_each() {
-    let mut house = House::open();
-    let mut crowd = crowd(&mut house, 100);
-    let publishers: Vec<Client> = (0..4).map(|_| house.websocket()).collect();
-    let mut backend = house.client();
+fn broadcasts_of_one_turn_are_one_write_to_each_member() {
+    let mut rig = Rig::new();
+    let mut crowd = crowd(&mut rig, 100);
+    let publishers: Vec<Client> = (0..4).map(|_| rig.websocket()).collect();
+    let mut backend = rig.client();
     for (n, publisher) in publishers.iter().enumerate() {
         publisher.far.take_calls();
         let said: Vec<Vec<u8>> = (0..8)
@@ -51,7 +51,7 @@ fn broadcasts_that_are_read_in_one_turn_are_one_write_to_each() {
         publisher.send(&said.concat());
     }
     backend.send(&post(r#"{"channel":"a"}"#));
-    house.run();
+    rig.run();
     for member in &mut crowd {
         assert_eq!(member.far.take_calls(), calls(0, 1));
         assert_eq!(member.hear().len(), 33);
@@ -65,18 +65,18 @@ fn broadcasts_that_are_read_in_one_turn_are_one_write_to_each() {
 
 #[test]
 fn a_command_with_an_id_is_one_read_and_one_write() {
-    let mut house = House::open();
-    let mut ann = house.websocket();
+    let mut rig = Rig::new();
+    let mut ann = rig.websocket();
     ann.far.take_calls();
     for (message, heard) in [
         (text(&with_id(1, &join("a"))), 1),
-        // Answer and content together.
+        // The answer and the content are one write.
         (text(&with_id(2, &broadcast("a", "1"))), 2),
         (frame(PING, b"?"), 1),
         (text(&with_id(3, &join("b"))).repeat(20), 20),
     ] {
         ann.send(&message);
-        house.run();
+        rig.run();
         assert_eq!(ann.hear().len(), heard);
         assert_eq!(ann.far.take_calls(), calls(1, 1));
     }
@@ -84,69 +84,69 @@ fn a_command_with_an_id_is_one_read_and_one_write() {
 
 #[test]
 fn a_request_is_one_read_and_one_write() {
-    let mut house = House::open();
-    let mut ann = house.client();
+    let mut rig = Rig::new();
+    let mut ann = rig.client();
     for request in [
         get("/health"),
         post(r#"{"channel":"a"}"#),
         get("/health").repeat(16),
     ] {
         ann.send(&request);
-        house.run();
+        rig.run();
         assert!(!ann.hear().is_empty());
         assert_eq!(ann.far.take_calls(), calls(1, 1));
     }
 }
 
 #[test]
-fn a_connections_life_is_a_read_and_a_write_for_each_thing_said() {
-    let mut house = House::open();
-    let mut ann = house.client();
+fn a_connections_life_is_one_read_and_one_write_for_each_message() {
+    let mut rig = Rig::new();
+    let mut ann = rig.client();
     ann.send(&upgrade("/ws", ""));
-    house.run();
+    rig.run();
     ann.send(&text(&with_id(1, &join("a"))));
-    house.run();
+    rig.run();
     ann.send(&close(1000));
-    house.run();
+    rig.run();
     assert_eq!(
         ann.hear(),
         ["101", r#"{"id":1,"ok":true}"#, "close 1000", "end"]
     );
     assert_eq!(ann.far.take_calls(), calls(3, 3));
-    house.assert_empty();
+    rig.assert_empty();
 }
 
 #[test]
-fn a_connection_that_can_take_no_more_is_not_offered_more() {
-    let mut house = House::open();
-    let slow = house.member("a");
-    let ann = house.websocket();
+fn a_full_socket_is_not_written_to() {
+    let mut rig = Rig::new();
+    let slow = rig.member("a");
+    let ann = rig.websocket();
     slow.far.narrow(0);
     slow.far.take_calls();
     for n in 0..50 {
         ann.say(&broadcast("a", &n.to_string()));
-        house.run();
+        rig.run();
     }
     assert_eq!(slow.far.take_calls(), calls(0, 1));
     slow.far.widen(1 << 20);
-    house.run();
+    rig.run();
     assert_eq!(slow.far.take_calls(), calls(0, 1));
 }
 
 #[test]
-fn an_idle_house_is_not_woken_but_for_its_deadlines() {
-    let mut house = House::open();
-    let idle: Vec<Client> = (0..100).map(|_| house.member("a")).collect();
-    // The deadline of the handshake is looked at once more, in vain.
-    house.pass(11_000);
-    let before = house.ticks;
-    house.pass(13_000);
-    assert_eq!(house.ticks, before);
+fn an_idle_hub_is_only_woken_for_its_deadlines() {
+    let mut rig = Rig::new();
+    let idle: Vec<Client> = (0..100).map(|_| rig.member("a")).collect();
+    // The handshake's deadline still comes once, without effect.
+    rig.pass(11_000);
+    let before = rig.ticks;
+    rig.pass(13_000);
+    assert_eq!(rig.ticks, before);
     for client in &idle {
         client.far.take_calls();
     }
-    house.pass(1_100);
-    assert!(house.ticks < before + 5, "{}", house.ticks - before);
+    rig.pass(1_100);
+    assert!(rig.ticks < before + 5, "{}", rig.ticks - before);
     for client in &idle {
         assert_eq!(client.far.take_calls(), calls(0, 1));
     }

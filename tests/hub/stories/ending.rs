@@ -1,4 +1,4 @@
-//! How connections end: closes both ways, silence, the server's stop.
+//! How connections end: closing handshakes, silence, the server's stop (`docs/protocol.md#closing`).
 
 use wsify::connection::Limits;
 use wsify::effect::Verdict;
@@ -8,42 +8,42 @@ use crate::client::{
     CLOSE, Client, PING, PONG, TEXT, broadcast, close, frame, get, join, post, text, upgrade,
     with_id,
 };
-use crate::house::{House, settings};
+use crate::rig::{Rig, settings};
 
 #[test]
 fn a_clients_close_is_echoed_and_the_server_closes_first() {
-    let mut house = House::open();
+    let mut rig = Rig::new();
     for (sent, echoed) in [
         (close(1000), "close 1000"),
         (close(4321), "close 4321"),
         (frame(CLOSE, b""), "close 1000"),
     ] {
-        let mut ann = house.member("a");
+        let mut ann = rig.member("a");
         let behind = text(&with_id(1, &broadcast("a", "1")));
         assert_eq!(
-            house.sends(&mut ann, &[sent, behind].concat()),
+            rig.sends(&mut ann, &[sent, behind].concat()),
             [echoed, "end"]
         );
         assert!(ann.far.is_dropped());
     }
-    house.assert_empty();
+    rig.assert_empty();
 }
 
 #[test]
 fn a_close_waits_behind_an_open_question() {
-    let mut house = House::asking();
-    let mut ann = house.websocket();
+    let mut rig = Rig::with_authorizer();
+    let mut ann = rig.websocket();
     ann.send(&[text(&with_id(1, &join("a"))), close(1000)].concat());
-    house.run();
+    rig.run();
     assert_eq!(ann.hear(), [""; 0]);
-    house.answer(Verdict::Allow);
+    rig.answer(Verdict::Allow);
     assert_eq!(ann.hear(), [r#"{"id":1,"ok":true}"#, "close 1000", "end"]);
-    house.assert_empty();
+    rig.assert_empty();
 }
 
 #[test]
-fn what_breaks_the_rfc_is_closed_with_its_code() {
-    let mut house = House::open();
+fn violations_of_the_rfc_are_closed_with_their_code() {
+    let mut rig = Rig::new();
     let unmasked = vec![0x81, 0x01, b'x'];
     let table = [
         (unmasked, "close 1002"),
@@ -65,59 +65,59 @@ fn what_breaks_the_rfc_is_closed_with_its_code() {
         ),
     ];
     for (sent, expected) in table {
-        let mut ann = house.member("a");
-        let mut ben = house.member("a");
+        let mut ann = rig.member("a");
+        let mut ben = rig.member("a");
         let all = [
             text(&broadcast("a", "1")),
             sent.clone(),
             text(&broadcast("a", "2")),
         ];
         assert_eq!(
-            house.sends(&mut ann, &all.concat()),
+            rig.sends(&mut ann, &all.concat()),
             ["1", expected, "end"],
             "{sent:x?}"
         );
         assert_eq!(ben.hear(), ["1"]);
         ben.far.leave();
-        // What still comes is thrown away for a while.
+        // Input is discarded for a while.
         assert!(!ann.far.is_dropped());
         ann.send(&[0; 100_000]);
-        house.run();
+        rig.run();
         assert!(!ann.far.is_dropped());
-        house.pass(2_100);
+        rig.pass(2_100);
         assert!(ann.far.is_dropped());
     }
-    house.assert_empty();
+    rig.assert_empty();
 }
 
 #[test]
-fn who_ends_the_stream_without_a_close_is_gone() {
-    let mut house = House::open();
-    let mut members: Vec<Client> = (0..3).map(|_| house.member("a")).collect();
+fn a_stream_that_ends_without_a_close_ends_the_connection() {
+    let mut rig = Rig::new();
+    let mut members: Vec<Client> = (0..3).map(|_| rig.member("a")).collect();
     members[0].far.leave();
     members[1].far.reset();
-    house.run();
+    rig.run();
     assert!(members[0].far.is_dropped() && members[1].far.is_dropped());
-    assert_eq!(house.hub.inventory().memberships, 1);
-    assert_eq!(house.says(&mut members[2], &broadcast("a", "1")), ["1"]);
+    assert_eq!(rig.hub.inventory().memberships, 1);
+    assert_eq!(rig.says(&mut members[2], &broadcast("a", "1")), ["1"]);
 }
 
 #[test]
 fn a_silent_client_is_pinged_and_then_dropped() {
-    let mut house = House::open();
-    let mut ann = house.websocket();
-    let mut ben = house.websocket();
-    house.pass(24_900);
+    let mut rig = Rig::new();
+    let mut ann = rig.websocket();
+    let mut ben = rig.websocket();
+    rig.pass(24_900);
     assert_eq!(ann.hear(), [""; 0]);
-    house.pass(200);
+    rig.pass(200);
     assert_eq!(
         (ann.hear(), ben.hear()),
         (vec!["ping".into()], vec!["ping".into()])
     );
     ben.send(&frame(PONG, b""));
-    house.pass(24_800);
+    rig.pass(24_800);
     assert!(!ann.far.is_dropped());
-    house.pass(400);
+    rig.pass(400);
     assert_eq!(ann.hear(), ["end"]);
     assert!(ann.far.is_dropped());
     assert_eq!(ben.hear(), ["ping"]);
@@ -125,13 +125,13 @@ fn a_silent_client_is_pinged_and_then_dropped() {
 
 #[test]
 fn any_byte_ends_the_silence() {
-    let mut house = House::open();
-    let mut ann = house.websocket();
+    let mut rig = Rig::new();
+    let mut ann = rig.websocket();
     // One long message, a byte at a time.
     for byte in frame(TEXT, &[b' '; 20]) {
-        house.pass(20_000);
+        rig.pass(20_000);
         ann.send(&[byte]);
-        house.run();
+        rig.run();
     }
     let heard = ann.hear();
     assert_eq!(heard.len(), 1);
@@ -139,82 +139,82 @@ fn any_byte_ends_the_silence() {
 }
 
 #[test]
-fn a_server_that_slept_gives_its_clients_time_to_answer_the_ping() {
-    let mut house = House::open();
-    let mut ann = house.websocket();
-    house.hub.clock.now += 1_000_000;
-    house.run();
+fn after_a_suspend_clients_have_time_to_answer_the_ping() {
+    let mut rig = Rig::new();
+    let mut ann = rig.websocket();
+    rig.hub.clock.now += 1_000_000;
+    rig.run();
     assert_eq!(ann.hear(), ["ping"]);
-    house.pass(1_000);
+    rig.pass(1_000);
     ann.send(&frame(PONG, b""));
-    house.pass(24_000);
+    rig.pass(24_000);
     assert!(!ann.far.is_dropped());
 }
 
 #[test]
-fn without_a_ping_interval_silence_is_welcome() {
-    let mut house = House::with(Settings {
+fn without_a_ping_interval_silent_clients_stay() {
+    let mut rig = Rig::with(Settings {
         limits: Limits {
             ping_interval: 0,
             ..settings().limits
         },
         ..settings()
     });
-    let mut ann = house.member("a");
-    house.pass(1_000_000_000);
+    let mut ann = rig.member("a");
+    rig.pass(1_000_000_000);
     assert_eq!(ann.hear(), [""; 0]);
-    assert_eq!(house.says(&mut ann, &broadcast("a", "1")), ["1"]);
+    assert_eq!(rig.says(&mut ann, &broadcast("a", "1")), ["1"]);
 }
 
 #[test]
-fn time_in_which_a_verdict_is_pending_is_no_silence() {
-    let mut house = House::asking();
-    let mut ann = house.websocket();
+fn a_client_with_a_pending_verdict_is_not_silent() {
+    let mut rig = Rig::with_authorizer();
+    let mut ann = rig.websocket();
     ann.say(&with_id(1, &join("a")));
-    house.pass(200_000);
+    rig.pass(200_000);
     assert_eq!(ann.hear(), [""; 0]);
-    house.answer(Verdict::Allow);
+    rig.answer(Verdict::Allow);
     assert_eq!(ann.hear(), [r#"{"id":1,"ok":true}"#]);
-    house.pass(24_900);
+    rig.pass(24_900);
     assert_eq!(ann.hear(), [""; 0]);
-    house.pass(200);
+    rig.pass(200);
     assert_eq!(ann.hear(), ["ping"]);
 }
 
 #[test]
-fn a_close_that_is_not_answered_is_not_waited_for_for_ever() {
-    let mut house = House::asking();
-    let mut ann = house.websocket();
-    let mut ben = house.websocket();
+fn an_unanswered_close_has_a_deadline() {
+    let mut rig = Rig::with_authorizer();
+    let mut ann = rig.websocket();
+    let mut ben = rig.websocket();
     for client in [&mut ann, &mut ben] {
         client.say(&join("a"));
-        house.run();
-        house.answer(Verdict::Unavailable);
+        rig.run();
+        rig.answer(Verdict::Unavailable);
         assert_eq!(client.hear(), ["close 1013"]);
-        // What it says meanwhile is not obeyed.
+        // Commands sent meanwhile have no effect.
         client.say(&join("a"));
-        house.run();
-        assert_eq!(house.asked(), [""; 0]);
+        rig.run();
+        assert_eq!(rig.asked(), [""; 0]);
     }
     ben.send(&close(1013));
-    house.run();
+    rig.run();
     assert!(ben.far.is_dropped());
-    house.pass(4_900);
+    rig.pass(4_900);
     assert!(!ann.far.is_dropped());
-    house.pass(200);
+    rig.pass(200);
     assert!(ann.far.is_dropped());
-    house.assert_empty();
+    rig.assert_empty();
 }
 
 #[test]
-fn a_stop_tells_the_clients_one_after_the_other() {
-    let mut house = House::open();
-    let mut clients: Vec<Client> = (0..10).map(|_| house.member("a")).collect();
-    assert!(!house.hub.is_drained());
-    house.hub.drain(10_000);
-    let mut told = Vec::new();
+fn a_stop_closes_the_websockets_spread_over_time() {
+    let mut rig = Rig::new();
+    let mut clients: Vec<Client> = (0..10).map(|_| rig.member("a")).collect();
+    assert!(!rig.hub.is_drained());
+    rig.hub.drain(10_000);
+    let mut closed = Vec::new();
     for _ in 0..10 {
-        house.pass(1_000);
+        rig.pass(1_000);
         let mut now = 0;
         for client in &mut clients {
             let heard = client.hear();
@@ -223,43 +223,43 @@ fn a_stop_tells_the_clients_one_after_the_other() {
                 now += 1;
             }
         }
-        told.push(now);
+        closed.push(now);
     }
-    assert_eq!(told.iter().sum::<usize>(), 10);
-    assert!(told.iter().all(|n| *n <= 2), "{told:?}");
-    house.run();
-    assert!(house.hub.is_drained());
-    house.assert_empty();
+    assert_eq!(closed.iter().sum::<usize>(), 10);
+    assert!(closed.iter().all(|n| *n <= 2), "{closed:?}");
+    rig.run();
+    assert!(rig.hub.is_drained());
+    rig.assert_empty();
 }
 
 #[test]
-fn a_stop_with_nobody_there_is_over_at_once() {
-    let mut house = House::open();
-    house.hub.drain(10_000);
-    assert!(house.hub.is_drained());
-    // Nor does an idle connection hold it up.
-    let mut ann = house.client();
-    house.run();
-    assert!(house.hub.is_drained());
+fn a_stop_without_websockets_is_over_at_once() {
+    let mut rig = Rig::new();
+    rig.hub.drain(10_000);
+    assert!(rig.hub.is_drained());
+    // An idle HTTP connection does not delay it.
+    let mut ann = rig.client();
+    rig.run();
+    assert!(rig.hub.is_drained());
     ann.send(b"GET ");
-    house.run();
-    assert!(!house.hub.is_drained());
+    rig.run();
+    assert!(!rig.hub.is_drained());
     let rest = b"/health HTTP/1.1\r\nHost: h\r\n\r\n";
     assert_eq!(
-        house.sends(&mut ann, rest),
+        rig.sends(&mut ann, rest),
         [r#"503 {"status":"draining"}, close"#, "end"]
     );
 }
 
 #[test]
-fn requests_that_wait_for_their_turn_are_answered_before_a_stop_is_over() {
-    let mut house = House::open();
-    let mut ann = house.client();
+fn waiting_requests_are_answered_before_a_stop_is_over() {
+    let mut rig = Rig::new();
+    let mut ann = rig.client();
     ann.send(&get("/health").repeat(1500));
-    house.tick();
-    house.hub.drain(10_000);
-    assert!(!house.hub.is_drained());
-    house.run();
+    rig.tick();
+    rig.hub.drain(10_000);
+    assert!(!rig.hub.is_drained());
+    rig.run();
     let heard = ann.hear();
     assert_eq!(
         heard[heard.len() - 2..],
@@ -268,133 +268,130 @@ fn requests_that_wait_for_their_turn_are_answered_before_a_stop_is_over() {
 }
 
 #[test]
-fn what_is_being_asked_is_answered_before_the_stop() {
-    let mut house = House::asking();
-    let mut ann = house.member("a");
-    let mut ben = house.member("a");
-    let mut cat = house.upgrading("");
+fn commands_with_an_open_question_are_answered_before_the_stop() {
+    let mut rig = Rig::with_authorizer();
+    let mut ann = rig.member("a");
+    let mut ben = rig.member("a");
+    let mut cat = rig.upgrading("");
     ann.say(&with_id(1, &broadcast("a", "1")));
-    house.run();
-    house.hub.drain(1_000);
-    house.pass(500);
+    rig.run();
+    rig.hub.drain(1_000);
+    rig.pass(500);
     assert_eq!(cat.hear(), ["503 draining, close", "end"]);
     assert_eq!(ben.hear(), ["close 1012"]);
     assert_eq!(ann.hear(), [""; 0]);
-    assert!(!house.hub.is_drained());
+    assert!(!rig.hub.is_drained());
     // The verdict about the upgrade that was refused meanwhile changes nothing.
-    assert_eq!(house.asked(), ["connect", "broadcast a"]);
-    house.answer(Verdict::Allow);
-    house.answer(Verdict::Allow);
+    assert_eq!(rig.asked(), ["connect", "broadcast a"]);
+    rig.answer(Verdict::Allow);
+    rig.answer(Verdict::Allow);
     assert_eq!(cat.hear(), [""; 0]);
     assert_eq!(ann.hear(), [r#"{"id":1,"ok":true}"#, "1", "close 1012"]);
     for client in [&ann, &ben, &cat] {
         client.far.leave();
     }
-    house.run();
-    assert!(house.hub.is_drained());
-    house.assert_empty();
+    rig.run();
+    assert!(rig.hub.is_drained());
+    rig.assert_empty();
 }
 
 #[test]
-fn a_crowd_that_is_being_asked_about_is_refused_in_parts() {
-    let mut house = House::asking();
-    let crowd: Vec<Client> = (0..5_000).map(|_| house.client()).collect();
-    let mut ann = house.upgrading("");
-    let mut ben = house.upgrading("");
-    house.hub.drain(10_000);
-    assert!(house.has_work());
-    // Before it is their turn.
-    let allowed = house.questions.pop_front().unwrap();
-    house.send_verdict(&allowed, Verdict::Allow, None);
-    house.run();
+fn a_stop_refuses_many_open_upgrades_in_parts() {
+    let mut rig = Rig::with_authorizer();
+    let crowd: Vec<Client> = (0..5_000).map(|_| rig.client()).collect();
+    let mut ann = rig.upgrading("");
+    let mut ben = rig.upgrading("");
+    rig.hub.drain(10_000);
+    assert!(rig.has_work());
+    // Before their share is due.
+    let allowed = rig.questions.pop_front().unwrap();
+    rig.send_verdict(&allowed, Verdict::Allow, None);
+    rig.run();
     for client in [&mut ann, &mut ben] {
         assert_eq!(client.hear(), ["503 draining, close", "end"]);
         client.far.leave();
     }
-    house.run();
-    assert!(house.hub.is_drained());
+    rig.run();
+    assert!(rig.hub.is_drained());
     drop(crowd);
 }
 
 #[test]
-fn during_a_stop_nobody_is_let_in() {
-    let mut house = House::open();
-    let mut first = house.websocket();
-    let mut ann = house.websocket();
-    house.hub.drain(10_000);
-    let mut ben = house.client();
+fn during_a_stop_upgrades_are_refused() {
+    let mut rig = Rig::new();
+    let mut first = rig.websocket();
+    let mut ann = rig.websocket();
+    rig.hub.drain(10_000);
+    let mut ben = rig.client();
     assert_eq!(
-        house.sends(&mut ben, &upgrade("/ws", "")),
+        rig.sends(&mut ben, &upgrade("/ws", "")),
         ["503 draining, close", "end"]
     );
     assert!(ben.header("Retry-After").is_some());
     assert_eq!(first.hear(), ["close 1012"]);
-    // Those who are in go on until it is their turn.
+    // Open WebSockets are served until they are closed.
     assert_eq!(
-        house.says(&mut ann, &with_id(1, &join("a"))),
+        rig.says(&mut ann, &with_id(1, &join("a"))),
         [r#"{"id":1,"ok":true}"#]
     );
-    house.pass(5_000);
+    rig.pass(5_000);
     assert_eq!(ann.hear(), ["close 1012"]);
 }
 
 #[test]
-fn when_too_much_waits_those_who_hold_most_are_ended() {
-    let mut house = House::with(Settings {
+fn over_max_total_queue_the_largest_holders_are_disconnected() {
+    let mut rig = Rig::with(Settings {
         max_total_queue: 20_000,
         ..settings()
     });
     let begun = |len: usize| frame(TEXT, &[b' '; 50_000])[..len].to_vec();
-    let mut ann = house.websocket();
-    let mut ben = house.websocket();
-    let mut cat = house.websocket();
-    // Each may hold as much as is free.
-    assert_eq!(house.sends(&mut ann, &begun(3_000)), [""; 0]);
-    assert_eq!(house.sends(&mut ben, &begun(3_000)), [""; 0]);
-    assert_eq!(house.sends(&mut cat, &begun(3_000)), ["close 1013", "end"]);
-    let mut dan = house.client();
+    let mut ann = rig.websocket();
+    let mut ben = rig.websocket();
+    let mut cat = rig.websocket();
+    // Each connection may hold as much as is free.
+    assert_eq!(rig.sends(&mut ann, &begun(3_000)), [""; 0]);
+    assert_eq!(rig.sends(&mut ben, &begun(3_000)), [""; 0]);
+    assert_eq!(rig.sends(&mut cat, &begun(3_000)), ["close 1013", "end"]);
+    let mut dan = rig.client();
     let post = &post(&" ".repeat(5_000))[..3_500];
-    assert_eq!(
-        house.sends(&mut dan, post),
-        ["503 overloaded, close", "end"]
-    );
-    assert!(house.log.take().contains("too much waits"));
-    // Who holds little is left alone.
-    let mut eve = house.websocket();
-    assert_eq!(house.sends(&mut eve, &begun(500)), [""; 0]);
-    assert_eq!(house.sends(&mut ann, b"  "), [""; 0]);
-    assert_eq!(house.hub.inventory().waiting, 6_478);
+    assert_eq!(rig.sends(&mut dan, post), ["503 overloaded, close", "end"]);
+    assert!(rig.log.take().contains("too much waits"));
+    // Connections that hold little stay.
+    let mut eve = rig.websocket();
+    assert_eq!(rig.sends(&mut eve, &begun(500)), [""; 0]);
+    assert_eq!(rig.sends(&mut ann, b"  "), [""; 0]);
+    assert_eq!(rig.hub.inventory().waiting, 6_478);
     ann.far.reset();
     ben.far.reset();
-    house.pass(5_000);
+    rig.pass(5_000);
     eve.send(b" ");
-    house.run();
-    assert!(house.log.take().contains("there is room again"));
+    rig.run();
+    assert!(rig.log.take().contains("there is room again"));
     eve.far.reset();
-    house.run();
-    house.assert_empty();
+    rig.run();
+    rig.assert_empty();
 }
 
 #[test]
-fn when_too_much_waits_the_slowest_readers_are_ended() {
-    let mut house = House::with(Settings {
+fn over_max_total_queue_the_slowest_readers_are_disconnected() {
+    let mut rig = Rig::with(Settings {
         max_total_queue: 1 << 21,
         ..settings()
     });
-    let mut fast = house.member("a");
-    let slow = house.member("a");
-    let mut other = house.member("b");
+    let mut fast = rig.member("a");
+    let slow = rig.member("a");
+    let mut other = rig.member("b");
     let content = format!("\"{}\"", "x".repeat(300_000));
     slow.far.narrow(0);
     fast.far.widen(1 << 30);
     for _ in 0..4 {
-        let mut ann = house.websocket();
-        assert_eq!(house.says(&mut ann, &broadcast("a", &content)), [""; 0]);
+        let mut ann = rig.websocket();
+        assert_eq!(rig.says(&mut ann, &broadcast("a", &content)), [""; 0]);
         assert_eq!(fast.hear(), [content.as_str()]);
-        assert!(house.hub.inventory().waiting <= 1 << 21);
+        assert!(rig.hub.inventory().waiting <= 1 << 21);
     }
-    assert_eq!(house.says(&mut other, &broadcast("b", "1")), ["1"]);
-    house.pass(10_000);
-    assert_eq!(house.log.take().matches("too_slow").count(), 1);
-    assert_eq!(house.hub.inventory().waiting, 0);
+    assert_eq!(rig.says(&mut other, &broadcast("b", "1")), ["1"]);
+    rig.pass(10_000);
+    assert_eq!(rig.log.take().matches("too_slow").count(), 1);
+    assert_eq!(rig.hub.inventory().waiting, 0);
 }

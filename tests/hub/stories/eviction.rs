@@ -1,17 +1,17 @@
-//! Somebody waits to be accepted, and there is no place: who makes way, and in which order.
+//! Eviction: when file descriptors run out, which connections are closed, and in which order.
 
 use wsify::effect::Verdict;
 
 use crate::client::{Client, get, post, upgrade};
-use crate::house::House;
+use crate::rig::Rig;
 
-/// Longer than anybody is left in peace.
+/// Milliseconds. Longer than any connection is spared from eviction.
 const LONG: u64 = 300;
 
-/// A turn in which places for so many are wanted. Returns whether it is worth going on.
-fn make_room(house: &mut House, wanted: usize) -> bool {
-    let worth = house.hub.evict(wanted, &mut house.buffer);
-    house.run();
+/// A turn in which so many connections are to be evicted. Returns whether any may be left to evict.
+fn evict(rig: &mut Rig, wanted: usize) -> bool {
+    let worth = rig.hub.evict(wanted, &mut rig.buffer);
+    rig.run();
     worth
 }
 
@@ -20,111 +20,111 @@ fn has_gone(client: &Client) -> bool {
 }
 
 #[test]
-fn who_has_no_request_makes_way_and_then_who_has_only_a_part_of_one() {
-    let mut house = House::asking();
-    let mut ann = house.websocket();
-    let mut silent = house.client();
-    let mut kept = house.client();
-    assert_eq!(house.sends(&mut kept, &get("/nothing")), ["404 not_found"]);
-    let mut half = house.client();
-    assert_eq!(house.sends(&mut half, b"GET /he"), [""; 0]);
-    let mut posting = house.client();
+fn connections_without_a_request_are_evicted_before_those_with_a_part_of_one() {
+    let mut rig = Rig::with_authorizer();
+    let mut ann = rig.websocket();
+    let mut silent = rig.client();
+    let mut kept = rig.client();
+    assert_eq!(rig.sends(&mut kept, &get("/nothing")), ["404 not_found"]);
+    let mut half = rig.client();
+    assert_eq!(rig.sends(&mut half, b"GET /he"), [""; 0]);
+    let mut posting = rig.client();
     let torn = post(r#"{"channel":"a"}"#);
-    assert_eq!(house.sends(&mut posting, &torn[..torn.len() - 1]), [""; 0]);
-    let mut asking = house.upgrading("");
+    assert_eq!(rig.sends(&mut posting, &torn[..torn.len() - 1]), [""; 0]);
+    let mut asking = rig.upgrading("");
 
-    assert!(!make_room(&mut house, 9), "nobody is old enough");
-    house.pass(LONG);
-    assert!(make_room(&mut house, 9));
+    assert!(!evict(&mut rig, 9), "no connection is old enough");
+    rig.pass(LONG);
+    assert!(evict(&mut rig, 9));
     assert_eq!(silent.hear(), ["503 full, close", "end"]);
     assert!(silent.header("Retry-After").is_some());
-    assert_eq!(kept.hear(), ["end"], "an answer was not waited for");
+    assert_eq!(kept.hear(), ["end"], "it waits for no answer");
     assert!(has_gone(&silent) && has_gone(&kept));
 
-    assert!(make_room(&mut house, 9));
+    assert!(evict(&mut rig, 9));
     assert_eq!(half.hear(), ["503 full, close", "end"]);
-    assert!(make_room(&mut house, 9));
+    assert!(evict(&mut rig, 9));
     assert_eq!(posting.hear(), ["503 full, close", "end"]);
     assert!(has_gone(&half) && has_gone(&posting));
 
-    assert!(!make_room(&mut house, 9), "nobody is left who could");
-    house.answer(Verdict::Allow);
+    assert!(!evict(&mut rig, 9), "none is left that could be evicted");
+    rig.answer(Verdict::Allow);
     assert_eq!(asking.hear(), ["101"]);
     assert_eq!(ann.hear(), [""; 0]);
-    assert!(house.log.take().contains(r#""reason":"no_room""#));
+    assert!(rig.log.take().contains(r#""reason":"no_room""#));
 }
 
 #[test]
-fn a_newcomer_is_the_last_to_make_way() {
-    let mut house = House::open();
-    let mut crowd: Vec<Client> = (0..5).map(|_| house.client()).collect();
-    house.pass(LONG);
+fn the_newest_connection_is_evicted_last() {
+    let mut rig = Rig::new();
+    let mut crowd: Vec<Client> = (0..5).map(|_| rig.client()).collect();
+    rig.pass(LONG);
     for _ in 0..20 {
-        assert!(make_room(&mut house, 1));
+        assert!(evict(&mut rig, 1));
         let oldest = crowd.remove(0);
         assert!(has_gone(&oldest));
-        crowd.push(house.client());
-        house.pass(LONG);
+        crowd.push(rig.client());
+        rig.pass(LONG);
         assert!(!crowd.iter().any(has_gone));
     }
 }
 
 #[test]
-fn the_same_among_those_who_have_begun() {
-    let mut house = House::open();
-    let begin = |house: &mut House| {
-        let mut client = house.client();
-        assert_eq!(house.sends(&mut client, b"G"), [""; 0]);
+fn the_newest_partial_request_is_evicted_last() {
+    let mut rig = Rig::new();
+    let begin = |rig: &mut Rig| {
+        let mut client = rig.client();
+        assert_eq!(rig.sends(&mut client, b"G"), [""; 0]);
         client
     };
-    let mut crowd: Vec<Client> = (0..5).map(|_| begin(&mut house)).collect();
+    let mut crowd: Vec<Client> = (0..5).map(|_| begin(&mut rig)).collect();
     for _ in 0..20 {
-        house.pass(LONG);
-        assert!(make_room(&mut house, 9));
+        rig.pass(LONG);
+        assert!(evict(&mut rig, 9));
         assert!(has_gone(&crowd.remove(0)));
         assert!(!crowd.iter().any(has_gone), "one at a time");
-        crowd.push(begin(&mut house));
+        crowd.push(begin(&mut rig));
     }
 }
 
 #[test]
-fn whose_request_has_come_is_served_though_the_poll_has_not_told_yet() {
-    let mut house = House::open();
-    let mut probe = house.client();
-    let mut ann = house.client();
-    house.pass(LONG);
+fn a_request_that_the_poll_has_not_reported_yet_is_served() {
+    let mut rig = Rig::new();
+    let mut probe = rig.client();
+    let mut ann = rig.client();
+    rig.pass(LONG);
     probe.send(&get("/health"));
     ann.send(&upgrade("/ws", ""));
-    make_room(&mut house, 9);
+    evict(&mut rig, 9);
     assert_eq!(probe.hear(), [r#"200 {"status":"ok"}"#]);
     assert_eq!(ann.hear(), ["101"]);
 }
 
 #[test]
-fn an_answer_that_is_being_sent_is_not_mixed_with_another() {
-    let mut house = House::open();
-    let mut slow = house.client();
+fn an_eviction_puts_no_error_into_an_answer_that_is_being_sent() {
+    let mut rig = Rig::new();
+    let mut slow = rig.client();
     slow.far.narrow(10);
     slow.send(&get("/metrics"));
-    house.run();
-    house.pass(LONG);
-    assert!(make_room(&mut house, 1));
+    rig.run();
+    rig.pass(LONG);
+    assert!(evict(&mut rig, 1));
     assert!(has_gone(&slow));
     assert_eq!(slow.far.receive().len(), 10);
     assert_eq!(slow.hear(), ["end"]);
-    house.assert_empty();
+    rig.assert_empty();
 }
 
 #[test]
-fn who_lingers_after_the_last_answer_makes_way_once_it_could_be_read() {
-    let mut house = House::open();
-    let mut ann = house.client();
+fn a_lingering_connection_is_evicted_once_its_last_answer_could_be_read() {
+    let mut rig = Rig::new();
+    let mut ann = rig.client();
     assert_eq!(
-        house.sends(&mut ann, b"\x16\x03\x01"),
+        rig.sends(&mut ann, b"\x16\x03\x01"),
         ["400 bad_request, close", "end"]
     );
-    assert!(!make_room(&mut house, 1));
-    house.pass(LONG);
-    assert!(make_room(&mut house, 1));
+    assert!(!evict(&mut rig, 1));
+    rig.pass(LONG);
+    assert!(evict(&mut rig, 1));
     assert!(has_gone(&ann));
 }

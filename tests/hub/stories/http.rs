@@ -1,4 +1,4 @@
-//! Requests and answers.
+//! HTTP requests and responses (`docs/api.md`).
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use wsify::connection::{Limits, Peer};
 use wsify::hub::Settings;
 
 use crate::client::{broadcast, get, post, text, upgrade};
-use crate::house::{House, settings};
+use crate::rig::{Rig, settings};
 
 const HEALTHY: &str = r#"200 {"status":"ok"}"#;
 
@@ -16,8 +16,8 @@ fn posting(headers: &str, body: &str) -> Vec<u8> {
 
 const JSON: &str = "Content-Type: application/json\r\n";
 
-fn small_messages() -> House {
-    House::with(Settings {
+fn small_messages() -> Rig {
+    Rig::with(Settings {
         limits: Limits {
             max_message: 100,
             ..settings().limits
@@ -28,16 +28,16 @@ fn small_messages() -> House {
 
 #[test]
 fn pipelined_posts_are_published_and_answered_in_order() {
-    let mut house = House::open();
-    let mut ann = house.member("a");
-    let mut backend = house.client();
+    let mut rig = Rig::new();
+    let mut ann = rig.member("a");
+    let mut backend = rig.client();
     let posts: Vec<Vec<u8>> = (0..200)
         .map(|n| match n % 10 {
             9 => post("nonsense"),
             _ => post(&format!(r#"{{"channel":"a","content":{n}}}"#)),
         })
         .collect();
-    let heard = house.sends(&mut backend, &posts.concat());
+    let heard = rig.sends(&mut backend, &posts.concat());
     assert_eq!(heard.len(), 200);
     for (n, answer) in heard.iter().enumerate() {
         let expected = if n % 10 == 9 {
@@ -57,9 +57,9 @@ fn pipelined_posts_are_published_and_answered_in_order() {
 
 #[test]
 fn a_post_may_come_in_any_pieces_and_in_chunks() {
-    let mut house = House::open();
-    let mut ann = house.member("a");
-    let mut backend = house.client();
+    let mut rig = Rig::new();
+    let mut ann = rig.member("a");
+    let mut backend = rig.client();
     let chunked = posting(
         &format!("{JSON}Transfer-Encoding: chunked\r\n"),
         "b\r\n{\"channel\":\r\n5;x=y\r\n\"a\"}\n\r\n0\r\nTrailer: t\r\n\r\n",
@@ -69,7 +69,7 @@ fn a_post_may_come_in_any_pieces_and_in_chunks() {
     for size in [1, 7, 40, 1000] {
         for piece in requests.chunks(size) {
             backend.send(piece);
-            house.run();
+            rig.run();
         }
         assert_eq!(backend.hear(), ["201", "201", HEALTHY], "pieces of {size}");
         assert_eq!(ann.hear(), ["null", "[1]"], "pieces of {size}");
@@ -77,68 +77,65 @@ fn a_post_may_come_in_any_pieces_and_in_chunks() {
 }
 
 #[test]
-fn who_expects_to_be_told_to_go_on_is_told() {
-    let mut house = House::open();
-    let mut backend = house.client();
+fn expect_100_continue_is_answered() {
+    let mut rig = Rig::new();
+    let mut backend = rig.client();
     let head = posting(
         &format!("{JSON}Content-Length: 15\r\nExpect: 100-continue\r\n"),
         "",
     );
-    assert_eq!(house.sends(&mut backend, &head), ["100"]);
-    assert_eq!(house.sends(&mut backend, b"{\"channel\":\"a\"}"), ["201"]);
-    // Whoever does not wait need not be told.
+    assert_eq!(rig.sends(&mut backend, &head), ["100"]);
+    assert_eq!(rig.sends(&mut backend, b"{\"channel\":\"a\"}"), ["201"]);
+    // A client that does not wait gets no 100.
     let whole = [head, b"{\"channel\":\"a\"}".to_vec()].concat();
-    assert_eq!(house.sends(&mut backend, &whole), ["201"]);
-    assert_eq!(house.sends(&mut backend, &get("/health")), [HEALTHY]);
+    assert_eq!(rig.sends(&mut backend, &whole), ["201"]);
+    assert_eq!(rig.sends(&mut backend, &get("/health")), [HEALTHY]);
 }
 
 #[test]
-fn who_is_refused_before_the_body_need_not_send_it() {
-    let mut house = small_messages();
+fn a_request_refused_before_its_body_need_not_send_it() {
+    let mut rig = small_messages();
     let stranger = Peer::new(SocketAddr::from(([203, 0, 113, 7], 1)));
-    let mut ann = house.client_from(stranger);
+    let mut ann = rig.client_from(stranger);
     let expecting = posting(
         &format!("{JSON}Content-Length: 15\r\nExpect: 100-continue\r\n"),
         "",
     );
-    // Nobody knows whether the body comes, so the connection ends.
+    // The body may or may not come, so the connection ends.
     assert_eq!(
-        house.sends(&mut ann, &expecting),
+        rig.sends(&mut ann, &expecting),
         ["403 forbidden, close", "end"]
     );
 
-    // One that is on its way is read and thrown away.
-    let mut ben = house.client_from(stranger);
+    // A body in transit is read and discarded.
+    let mut ben = rig.client_from(stranger);
     ben.send(&posting(
         &format!("{JSON}Content-Length: 15\r\n"),
         "{\"chan",
     ));
-    house.run();
+    rig.run();
     assert_eq!(ben.hear(), ["403 forbidden"]);
     ben.send(b"nel\":\"a\"}");
-    assert_eq!(house.sends(&mut ben, &get("/health")), [HEALTHY]);
+    assert_eq!(rig.sends(&mut ben, &get("/health")), [HEALTHY]);
 
-    // One that is longer than any may be is not waited for.
-    let mut cat = house.client_from(stranger);
+    // A body over the size limit is not waited for.
+    let mut cat = rig.client_from(stranger);
     let long = posting(&format!("{JSON}Content-Length: 101\r\n"), "x");
-    assert_eq!(
-        house.sends(&mut cat, &long),
-        ["403 forbidden, close", "end"]
-    );
+    assert_eq!(rig.sends(&mut cat, &long), ["403 forbidden, close", "end"]);
 
-    // Nor one that turns out so.
-    let mut dan = house.client_from(stranger);
+    // A chunked body that grows over the limit is not waited for either.
+    let mut dan = rig.client_from(stranger);
     let chunks = posting(&format!("{JSON}Transfer-Encoding: chunked\r\n"), "");
-    assert_eq!(house.sends(&mut dan, &chunks), ["403 forbidden"]);
+    assert_eq!(rig.sends(&mut dan, &chunks), ["403 forbidden"]);
     dan.send(b"fff\r\n");
-    house.run();
-    house.pass(2_100);
+    rig.run();
+    rig.pass(2_100);
     assert_eq!(dan.hear(), ["end"]);
 }
 
 #[test]
 fn a_body_over_the_limit_gets_413_and_the_answer_is_not_lost_to_a_reset() {
-    let mut house = small_messages();
+    let mut rig = small_messages();
     for request in [
         posting(&format!("{JSON}Content-Length: 101\r\n"), ""),
         posting(
@@ -147,32 +144,32 @@ fn a_body_over_the_limit_gets_413_and_the_answer_is_not_lost_to_a_reset() {
         ),
         posting(&format!("{JSON}Transfer-Encoding: chunked\r\n"), "64\r\n"),
     ] {
-        let mut ann = house.client();
+        let mut ann = rig.client();
         ann.send(&request);
         if request.ends_with(b"64\r\n") {
-            house.run();
+            rig.run();
             assert_eq!(ann.hear(), [""; 0]);
             ann.send(&[&[b' '; 100][..], b"\r\n1\r\n"].concat());
         }
-        house.run();
+        rig.run();
         assert_eq!(ann.hear(), ["413 body_too_large, close", "end"]);
-        // What still comes is read and thrown away.
+        // Input is read and discarded.
         for _ in 0..10 {
             ann.send(&[b'x'; 100_000]);
-            house.run();
+            rig.run();
             assert!(!ann.far.is_dropped());
         }
         ann.far.leave();
-        house.run();
+        rig.run();
         assert!(ann.far.is_dropped());
     }
-    house.assert_empty();
+    rig.assert_empty();
 }
 
 #[test]
-fn what_is_wrong_with_a_post_is_told_in_order() {
-    let mut house = small_messages();
-    let mut ann = house.client();
+fn the_first_fault_of_a_post_decides_its_error() {
+    let mut rig = small_messages();
+    let mut ann = rig.client();
     let text_plain = "Content-Type: text/plain\r\nContent-Length: 2\r\n";
     let table = [
         (posting(text_plain, "{}"), "415 unsupported_media_type"),
@@ -199,7 +196,7 @@ fn what_is_wrong_with_a_post_is_told_in_order() {
             ),
             "201",
         ),
-        // Browsers and what came through a proxy are not this machine's.
+        // Requests of browsers and through proxies are never local.
         (
             posting(
                 &format!("{JSON}Origin: http://h\r\nContent-Length: 2\r\n"),
@@ -216,47 +213,47 @@ fn what_is_wrong_with_a_post_is_told_in_order() {
         ),
     ];
     for (request, expected) in table {
-        assert_eq!(house.sends(&mut ann, &request), [expected]);
+        assert_eq!(rig.sends(&mut ann, &request), [expected]);
     }
 }
 
 #[test]
 fn an_idle_connection_is_kept_for_75_seconds() {
-    let mut house = House::open();
-    let mut ann = house.client();
-    assert_eq!(house.sends(&mut ann, &get("/health")), [HEALTHY]);
-    house.pass(74_900);
+    let mut rig = Rig::new();
+    let mut ann = rig.client();
+    assert_eq!(rig.sends(&mut ann, &get("/health")), [HEALTHY]);
+    rig.pass(74_900);
     assert!(!ann.far.is_dropped());
-    assert_eq!(house.sends(&mut ann, &get("/health")), [HEALTHY]);
-    house.pass(74_900);
+    assert_eq!(rig.sends(&mut ann, &get("/health")), [HEALTHY]);
+    rig.pass(74_900);
     assert!(!ann.far.is_dropped());
-    house.pass(200);
+    rig.pass(200);
     assert!(ann.far.is_dropped());
     assert_eq!(ann.hear(), ["end"]);
-    house.assert_empty();
+    rig.assert_empty();
 }
 
 #[test]
 fn a_next_request_that_stalls_gets_408() {
-    let mut house = House::open();
-    let mut ann = house.client();
-    house.sends(&mut ann, &get("/health"));
-    house.pass(60_000);
+    let mut rig = Rig::new();
+    let mut ann = rig.client();
+    rig.sends(&mut ann, &get("/health"));
+    rig.pass(60_000);
     ann.send(b"G");
-    house.pass(9_900);
+    rig.pass(9_900);
     assert_eq!(ann.hear(), [""; 0]);
-    house.pass(200);
+    rig.pass(200);
     assert_eq!(ann.hear(), ["408 request_timeout, close", "end"]);
 
-    let mut ben = house.client();
+    let mut ben = rig.client();
     ben.send(&posting(&format!("{JSON}Content-Length: 15\r\n"), "{"));
-    house.pass(10_100);
+    rig.pass(10_100);
     assert_eq!(ben.hear(), ["408 request_timeout, close", "end"]);
 }
 
 #[test]
 fn the_client_decides_whether_the_connection_is_kept() {
-    let mut house = House::open();
+    let mut rig = Rig::new();
     let table = [
         (
             "GET /health HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
@@ -269,9 +266,9 @@ fn the_client_decides_whether_the_connection_is_kept() {
         ),
     ];
     for (request, closed) in table {
-        let mut ann = house.client();
-        // What is pipelined behind the last request is not answered.
-        let heard = house.sends(&mut ann, &[request.as_bytes(), &get("/health")].concat());
+        let mut ann = rig.client();
+        // Requests pipelined behind the last one are not answered.
+        let heard = rig.sends(&mut ann, &[request.as_bytes(), &get("/health")].concat());
         match closed {
             true => assert_eq!(heard, [&format!("{HEALTHY}, close"), "end"]),
             false => assert_eq!(heard, [HEALTHY, HEALTHY]),
@@ -280,9 +277,9 @@ fn the_client_decides_whether_the_connection_is_kept() {
 }
 
 #[test]
-fn paths_and_methods_are_answered_as_the_contract_says() {
-    let mut house = House::open();
-    let mut ann = house.client();
+fn unknown_paths_are_404_and_wrong_methods_405() {
+    let mut rig = Rig::new();
+    let mut ann = rig.client();
     let request = |line: &str| format!("{line} HTTP/1.1\r\nHost: h\r\n\r\n").into_bytes();
     let table = [
         ("GET /", "404 not_found", None),
@@ -308,38 +305,38 @@ fn paths_and_methods_are_answered_as_the_contract_says() {
         ("OPTIONS /broadcast", "204", None),
     ];
     for (line, expected, allow) in table {
-        assert_eq!(house.sends(&mut ann, &request(line)), [expected], "{line}");
+        assert_eq!(rig.sends(&mut ann, &request(line)), [expected], "{line}");
         assert_eq!(ann.header("Allow"), allow, "{line}");
     }
     ann.bodiless = true;
-    assert_eq!(house.sends(&mut ann, &request("HEAD /health")), ["200"]);
+    assert_eq!(rig.sends(&mut ann, &request("HEAD /health")), ["200"]);
     assert_eq!(ann.header("Content-Length"), Some("15"));
 }
 
 #[test]
-fn who_asks_and_ends_its_stream_at_once_is_answered() {
-    let mut house = House::open();
-    let mut ann = house.client();
+fn a_request_is_answered_though_the_client_ends_its_stream() {
+    let mut rig = Rig::new();
+    let mut ann = rig.client();
     ann.send(&[get("/health"), get("/health")].concat());
     ann.far.leave();
-    house.run();
+    rig.run();
     assert_eq!(ann.hear(), [HEALTHY, HEALTHY, "end"]);
     assert!(ann.far.is_dropped());
 }
 
 #[test]
-fn who_pipelines_and_does_not_read_is_not_read_either() {
-    let mut house = House::open();
-    let mut ann = house.client();
+fn a_client_that_pipelines_without_reading_is_not_read_from() {
+    let mut rig = Rig::new();
+    let mut ann = rig.client();
     ann.far.narrow(1000);
     let requests = get("/health").repeat(20_000);
     ann.send(&requests);
-    house.run();
+    rig.run();
     assert!(ann.far.wire().unread() > requests.len() / 2);
     let mut answers = ann.hear().len();
     while answers < 20_000 {
         ann.far.widen(100_000);
-        house.run();
+        rig.run();
         answers += ann.hear().len();
     }
     assert_eq!(answers, 20_000);
@@ -348,8 +345,8 @@ fn who_pipelines_and_does_not_read_is_not_read_either() {
 
 #[test]
 fn an_upgrade_with_frames_behind_it_may_follow_a_post() {
-    let mut house = House::open();
-    let mut ann = house.client();
+    let mut rig = Rig::new();
+    let mut ann = rig.client();
     let all = [
         post(r#"{"channel":"a"}"#),
         upgrade("/ws", ""),
@@ -357,7 +354,7 @@ fn an_upgrade_with_frames_behind_it_may_follow_a_post() {
         text(&broadcast("a", "1")),
     ];
     assert_eq!(
-        house.sends(&mut ann, &all.concat()),
+        rig.sends(&mut ann, &all.concat()),
         ["201", "101", r#"{"id":1,"ok":true}"#, "1"]
     );
 }

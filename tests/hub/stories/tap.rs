@@ -1,23 +1,23 @@
-//! What those hear who look on, and that nobody else notices them.
+//! Taps: the events that they get, and that other connections do not notice them (`docs/observing.md#tap`).
 
 use serde_json::Value;
 use wsify::effect::Verdict;
 use wsify::hub::Settings;
 
 use crate::client::{Client, broadcast, close, get, join, leave, post, text, upgrade};
-use crate::house::{House, settings};
+use crate::rig::{Rig, settings};
 
-/// Somebody who looks on.
+/// A client of `GET /tap`.
 struct Tap {
     client: Client,
     text: String,
 }
 
 impl Tap {
-    fn open(house: &mut House, query: &str) -> Tap {
-        let client = house.client();
+    fn open(rig: &mut Rig, query: &str) -> Tap {
+        let client = rig.client();
         client.send(&get(&format!("/tap{query}")));
-        house.run();
+        rig.run();
         let answer = String::from_utf8(client.far.receive()).unwrap();
         let (head, text) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
@@ -43,7 +43,7 @@ impl Tap {
         text.split("\n\n").filter_map(event).collect()
     }
 
-    /// The events since the last call, each with what tells it from others.
+    /// The events since the last call, each with its distinctive fields.
     fn hears(&mut self) -> Vec<String> {
         let fields = [
             "command",
@@ -75,19 +75,19 @@ impl Tap {
     }
 }
 
-fn asking() -> House {
-    House::asking()
+fn asking() -> Rig {
+    Rig::with_authorizer()
 }
 
 #[test]
-fn it_is_told_of_everything() {
-    let mut house = asking();
-    let mut tap = Tap::open(&mut house, "");
+fn a_tap_gets_every_event() {
+    let mut rig = asking();
+    let mut tap = Tap::open(&mut rig, "");
     assert_eq!(tap.hears(), ["tap 0"]);
-    let ann = house.client();
+    let ann = rig.client();
     ann.send(&upgrade("/ws?user=42&token=s3cret", ""));
-    house.run();
-    house.answer(Verdict::Allow);
+    rig.run();
+    rig.answer(Verdict::Allow);
     assert_eq!(
         tap.hears(),
         [
@@ -129,35 +129,35 @@ fn it_is_told_of_everything() {
         ),
     ] {
         ann.say(&command);
-        house.run();
-        house.answer(verdict);
+        rig.run();
+        rig.answer(verdict);
         assert_eq!(tap.hears(), heard);
     }
     ann.say("nonsense");
-    house.run();
+    rig.run();
     assert_eq!(tap.hears(), ["refused bad_message"]);
     ann.send(&close(1000));
-    house.run();
+    rig.run();
     assert_eq!(tap.hears(), ["end 1000 closed"]);
-    let backend = house.client();
+    let backend = rig.client();
     backend.send(&post(r#"{"channel":"a","content":2}"#));
     backend.send(&get("/nothing"));
-    house.run();
+    rig.run();
     assert_eq!(
         tap.hears(),
         ["broadcast a 2", "fanout a 2 0", "refused not_found"]
     );
     tap.client.far.leave();
-    house.run();
-    assert_eq!(house.hub.inventory().taps, 0);
+    rig.run();
+    assert_eq!(rig.hub.inventory().taps, 0);
 }
 
 #[test]
-fn every_event_says_when_and_who() {
-    let mut house = House::open();
-    house.hub.clock.unix = 1_700_000_000_000;
-    let mut tap = Tap::open(&mut house, "");
-    let _ann = house.member("a");
+fn every_event_has_a_time_and_a_connection() {
+    let mut rig = Rig::new();
+    rig.hub.clock.unix = 1_700_000_000_000;
+    let mut tap = Tap::open(&mut rig, "");
+    let _ann = rig.member("a");
     for (event, data) in tap.events() {
         assert_eq!(data["time"], "2023-11-14T22:13:21.000Z");
         if event != "tap" {
@@ -171,20 +171,20 @@ fn every_event_says_when_and_who() {
 }
 
 #[test]
-fn a_channel_is_looked_at_alone() {
-    let mut house = House::open();
-    let before = house.member("a");
-    let mut tap = Tap::open(&mut house, "?channel=%20a");
+fn a_tap_of_a_channel_gets_its_events_only() {
+    let mut rig = Rig::new();
+    let before = rig.member("a");
+    let mut tap = Tap::open(&mut rig, "?channel=%20a");
     assert_eq!(tap.hears(), ["tap a 1 1"]);
-    let mut ann = house.websocket();
-    house.says(&mut ann, &join("b"));
-    house.says(&mut ann, &broadcast("b", "0"));
-    house.says(&mut ann, &join("a"));
-    house.says(&mut ann, &broadcast("a", "1"));
+    let mut ann = rig.websocket();
+    rig.says(&mut ann, &join("b"));
+    rig.says(&mut ann, &broadcast("b", "0"));
+    rig.says(&mut ann, &join("a"));
+    rig.says(&mut ann, &broadcast("a", "1"));
     ann.far.reset();
     before.far.leave();
-    house.websocket().far.leave();
-    house.run();
+    rig.websocket().far.leave();
+    rig.run();
     assert_eq!(
         tap.hears(),
         [
@@ -198,13 +198,13 @@ fn a_channel_is_looked_at_alone() {
 }
 
 #[test]
-fn a_connection_is_found_and_every_delivery_to_it_told() {
-    let mut house = House::open();
-    let mut ann = house.member("a");
-    house.says(&mut ann, &join("b"));
-    let mut ben = house.member("a");
+fn a_tap_of_a_connection_gets_every_delivery_to_it() {
+    let mut rig = Rig::new();
+    let mut ann = rig.member("a");
+    rig.says(&mut ann, &join("b"));
+    let mut ben = rig.member("a");
     let mut tap = Tap::open(
-        &mut house,
+        &mut rig,
         "?connection=0000000000000001-00000000000000000001",
     );
     let events = tap.events();
@@ -214,42 +214,42 @@ fn a_connection_is_found_and_every_delivery_to_it_told() {
     assert_eq!(channels, ["a", "b"]);
     assert_eq!(events[2].1["connections"], 1);
 
-    // What ben says reaches ann, who is looked at; that it was ben is not told.
+    // Ben's message reaches ann, the tapped connection. The event does not name the sender.
     for content in ["1", "2"] {
         ben.send(&text(&broadcast("a", content)));
     }
     ben.say(&broadcast("c", "3"));
-    house.run();
+    rig.run();
     assert_eq!(tap.hears(), ["deliver a 2 0"]);
     ann.far.narrow(0);
-    house.says(&mut ben, &broadcast("b", "4"));
+    rig.says(&mut ben, &broadcast("b", "4"));
     assert_eq!(tap.hears(), ["deliver b 1 3"]);
     ben.far.leave();
     ann.far.reset();
-    house.run();
+    rig.run();
     assert_eq!(tap.hears(), ["end reset"]);
-    // Whoever lives in its slot now is somebody else.
-    house.member("a");
+    // The next connection in the slot is another one.
+    rig.member("a");
     assert_eq!(tap.hears(), [""; 0]);
 }
 
 #[test]
-fn a_query_value_is_looked_for_among_those_before_and_those_to_come() {
-    let mut house = asking();
-    let connect = |house: &mut House, query: &str| {
-        let client = house.client();
+fn a_tap_of_a_query_value_finds_present_and_later_connections() {
+    let mut rig = asking();
+    let connect = |rig: &mut Rig, query: &str| {
+        let client = rig.client();
         client.send(&upgrade(&format!("/ws?{query}"), ""));
-        house.run();
-        house.answer(Verdict::Allow);
+        rig.run();
+        rig.answer(Verdict::Allow);
         client
     };
-    let before = connect(&mut house, "user=42&token=s3cret");
-    connect(&mut house, "user=7");
-    let mut tap = Tap::open(&mut house, "?query=user:42");
+    let before = connect(&mut rig, "user=42&token=s3cret");
+    connect(&mut rig, "user=7");
+    let mut tap = Tap::open(&mut rig, "?query=user:42");
     assert_eq!(tap.hears(), ["tap 2", "found [] 0", "watching 1"]);
-    connect(&mut house, "user=421");
-    connect(&mut house, "resu=42");
-    let _after = connect(&mut house, "token=s3cret&user=42");
+    connect(&mut rig, "user=421");
+    connect(&mut rig, "resu=42");
+    let _after = connect(&mut rig, "token=s3cret&user=42");
     assert_eq!(
         tap.hears(),
         [
@@ -260,18 +260,18 @@ fn a_query_value_is_looked_for_among_those_before_and_those_to_come() {
         ]
     );
     before.far.reset();
-    house.run();
+    rig.run();
     assert_eq!(tap.hears(), ["end reset"]);
 
-    // All of what is asked for has to fit.
-    let mut both = Tap::open(&mut house, "?query=user&channel=a");
+    // All parameters have to match.
+    let mut both = Tap::open(&mut rig, "?query=user&channel=a");
     assert_eq!(both.hears()[0], "tap a 0 4");
     both.hears();
-    let ann = connect(&mut house, "user=1");
+    let ann = connect(&mut rig, "user=1");
     for channel in ["a", "b"] {
         ann.say(&join(channel));
-        house.run();
-        house.answer(Verdict::Allow);
+        rig.run();
+        rig.answer(Verdict::Allow);
     }
     assert_eq!(
         both.hears(),
@@ -280,27 +280,27 @@ fn a_query_value_is_looked_for_among_those_before_and_those_to_come() {
 }
 
 #[test]
-fn without_an_authorizer_a_query_is_known_of_those_who_come_while_somebody_looks() {
-    let mut house = House::open();
-    house.client().send(&upgrade("/ws?user=42", ""));
-    house.run();
-    let mut tap = Tap::open(&mut house, "?query=user:42");
+fn without_an_authorizer_queries_are_only_kept_while_there_is_a_tap() {
+    let mut rig = Rig::new();
+    rig.client().send(&upgrade("/ws?user=42", ""));
+    rig.run();
+    let mut tap = Tap::open(&mut rig, "?query=user:42");
     assert_eq!(tap.hears(), ["tap 1", "watching 0"]);
-    house.client().send(&upgrade("/ws?user=42", ""));
-    house.run();
+    rig.client().send(&upgrade("/ws?user=42", ""));
+    rig.run();
     assert_eq!(tap.hears(), ["connect user=42", "open"]);
-    let mut later = Tap::open(&mut house, "?query=user:42");
+    let mut later = Tap::open(&mut rig, "?query=user:42");
     assert_eq!(later.hears(), ["tap 2", "found [] 0", "watching 1"]);
 }
 
 #[test]
-fn a_content_is_cut_between_two_characters_and_hides_nothing() {
-    let mut house = House::open();
-    let mut tap = Tap::open(&mut house, "?channel=a");
-    let mut ann = house.websocket();
+fn a_long_content_is_cut_between_two_characters() {
+    let mut rig = Rig::new();
+    let mut tap = Tap::open(&mut rig, "?channel=a");
+    let mut ann = rig.websocket();
     let long = format!("\"{}\"", "é".repeat(150));
-    house.says(&mut ann, &broadcast("a", &long));
-    house.says(&mut ann, &broadcast("a", "\"\u{9b}31m\u{202e}\u{e0041}\""));
+    rig.says(&mut ann, &broadcast("a", &long));
+    rig.says(&mut ann, &broadcast("a", "\"\u{9b}31m\u{202e}\u{e0041}\""));
     let raw = String::from_utf8(tap.client.far.receive()).unwrap();
     assert!(raw.contains(r#"\"\u009b31m\u202e\udb40\udc41\""#), "{raw}");
     tap.text += &raw;
@@ -312,8 +312,8 @@ fn a_content_is_cut_between_two_characters_and_hides_nothing() {
 }
 
 #[test]
-fn what_cannot_be_looked_at_is_refused() {
-    let mut house = House::with(Settings {
+fn a_tap_with_wrong_parameters_is_refused() {
+    let mut rig = Rig::with(Settings {
         key: None,
         ..settings()
     });
@@ -323,52 +323,52 @@ fn what_cannot_be_looked_at_is_refused() {
         ("?channel=a&channel=b", "400 bad_request"),
         ("?connection=7", "400 bad_request"),
     ] {
-        let mut client = house.client();
-        let heard = house.sends(&mut client, &get(&format!("/tap{query}")));
+        let mut client = rig.client();
+        let heard = rig.sends(&mut client, &get(&format!("/tap{query}")));
         assert_eq!(heard, [answer], "{query}");
     }
     let relayed = "GET /tap HTTP/1.1\r\nHost: h\r\nX-Real-IP: 127.0.0.1\r\n\r\n";
-    let mut client = house.client();
+    let mut client = rig.client();
     assert_eq!(
-        house.sends(&mut client, relayed.as_bytes()),
+        rig.sends(&mut client, relayed.as_bytes()),
         ["403 forbidden"]
     );
-    let mut client = house.client();
+    let mut client = rig.client();
     let posted = "POST /tap HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(
-        house.sends(&mut client, posted.as_bytes()),
+        rig.sends(&mut client, posted.as_bytes()),
         ["405 method_not_allowed"]
     );
 }
 
 #[test]
-fn an_eleventh_has_to_wait_until_one_has_gone() {
-    let mut house = House::open();
-    let taps: Vec<Tap> = (0..10).map(|_| Tap::open(&mut house, "")).collect();
-    let mut late = house.client();
-    assert_eq!(house.sends(&mut late, &get("/tap")), ["503 too_many_taps"]);
+fn an_eleventh_tap_is_refused_until_one_has_gone() {
+    let mut rig = Rig::new();
+    let taps: Vec<Tap> = (0..10).map(|_| Tap::open(&mut rig, "")).collect();
+    let mut late = rig.client();
+    assert_eq!(rig.sends(&mut late, &get("/tap")), ["503 too_many_taps"]);
     taps[3].client.far.reset();
-    house.run();
-    Tap::open(&mut house, "");
+    rig.run();
+    Tap::open(&mut rig, "");
 }
 
 #[test]
-fn who_does_not_read_loses_lines_and_is_told_how_many() {
-    let mut house = House::open();
-    let mut tap = Tap::open(&mut house, "");
+fn a_tap_that_does_not_read_loses_lines_and_gets_their_number() {
+    let mut rig = Rig::new();
+    let mut tap = Tap::open(&mut rig, "");
     tap.hears();
     tap.client.far.narrow(0);
-    let mut ann = house.member("a");
+    let mut ann = rig.member("a");
     for n in 0..4_000 {
         assert_eq!(
-            house.says(&mut ann, &broadcast("a", &n.to_string())),
+            rig.says(&mut ann, &broadcast("a", &n.to_string())),
             [n.to_string()]
         );
     }
-    let held = house.hub.inventory().queued_bytes;
+    let held = rig.hub.inventory().queued_bytes;
     assert!(held < 300 * 1024, "{held} bytes wait for it");
     tap.client.far.widen(usize::MAX / 4);
-    house.run();
+    rig.run();
     let events = tap.events();
     let lost: Vec<u64> = events
         .iter()
@@ -377,20 +377,20 @@ fn who_does_not_read_loses_lines_and_is_told_how_many() {
         .collect();
     assert_eq!(lost.len(), 1);
     // Connecting and joining are three lines, and a broadcast is two.
-    let told = events.len() as u64 - 1;
-    assert_eq!(told + lost[0], 3 + 2 * 4_000);
-    house.says(&mut ann, &broadcast("a", "5"));
+    let got = events.len() as u64 - 1;
+    assert_eq!(got + lost[0], 3 + 2 * 4_000);
+    rig.says(&mut ann, &broadcast("a", "5"));
     assert_eq!(tap.hears(), ["broadcast a 5", "fanout a 5 1"]);
 }
 
 #[test]
-fn a_storm_in_one_turn_is_told_of_in_part() {
-    let mut house = House::open();
-    let mut tap = Tap::open(&mut house, "");
-    let mut ann = house.member("a");
+fn events_over_a_taps_share_of_a_turn_are_lost_and_counted() {
+    let mut rig = Rig::new();
+    let mut tap = Tap::open(&mut rig, "");
+    let mut ann = rig.member("a");
     tap.hears();
     ann.send(&text(&broadcast("a", "1")).repeat(500));
-    house.run();
+    rig.run();
     assert_eq!(ann.hear().len(), 500);
     let heard = tap.hears();
     let lost: u64 = heard
@@ -403,60 +403,60 @@ fn a_storm_in_one_turn_is_told_of_in_part() {
 }
 
 #[test]
-fn a_silent_tap_shows_that_it_is_there() {
-    let mut house = House::open();
-    let tap = Tap::open(&mut house, "");
+fn a_quiet_tap_gets_heartbeats() {
+    let mut rig = Rig::new();
+    let tap = Tap::open(&mut rig, "");
     tap.client.far.receive();
-    house.pass(50_000);
+    rig.pass(50_000);
     assert_eq!(tap.client.far.receive(), b":\n\n:\n\n:\n\n");
-    // Whatever it says is thrown away.
+    // Its input is discarded.
     tap.client.send(&get("/health"));
-    house.run();
+    rig.run();
     assert_eq!(tap.client.far.receive(), b"");
 }
 
 #[test]
-fn a_stop_ends_it_in_good_order() {
-    let mut house = House::open();
-    let mut tap = Tap::open(&mut house, "");
+fn a_stop_ends_a_tap_with_the_last_chunk() {
+    let mut rig = Rig::new();
+    let mut tap = Tap::open(&mut rig, "");
     tap.hears();
-    house.hub.drain(10_000);
-    house.run();
+    rig.hub.drain(10_000);
+    rig.run();
     assert_eq!(tap.hears(), ["bye stopping"]);
     assert!(tap.client.far.is_ended());
     tap.client.far.leave();
-    house.run();
-    assert!(house.hub.is_drained());
-    house.assert_empty();
-    let mut late = house.client();
+    rig.run();
+    assert!(rig.hub.is_drained());
+    rig.assert_empty();
+    let mut late = rig.client();
     assert_eq!(
-        house.sends(&mut late, &get("/tap")),
+        rig.sends(&mut late, &get("/tap")),
         ["503 draining, close", "end"]
     );
 }
 
 #[test]
-fn many_are_searched_bit_by_bit() {
-    let mut house = House::open();
-    let first = Tap::open(&mut house, "");
+fn many_connections_are_searched_in_slices() {
+    let mut rig = Rig::new();
+    let first = Tap::open(&mut rig, "");
     let crowd: Vec<Client> = (0..3_000)
         .map(|_| {
-            let client = house.client();
+            let client = rig.client();
             client.send(&upgrade("/ws?user=42", ""));
-            house.run();
+            rig.run();
             client
         })
         .collect();
     first.client.far.leave();
-    house.run();
-    let ticks = house.ticks;
-    let mut tap = Tap::open(&mut house, "?query=user");
-    assert!(house.ticks - ticks >= 3_000 / 512);
+    rig.run();
+    let ticks = rig.ticks;
+    let mut tap = Tap::open(&mut rig, "?query=user");
+    assert!(rig.ticks - ticks >= 3_000 / 512);
     let heard = tap.hears();
     assert_eq!(heard.last().unwrap(), "watching 3000");
     let found = heard.iter().filter(|line| line.starts_with("found"));
     assert_eq!(found.count(), 100);
     crowd[2_999].far.reset();
-    house.run();
+    rig.run();
     assert_eq!(tap.hears(), ["end reset"]);
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns: how many go into one command. Knows: what is outstanding. Never knows: replies.
 
-use super::{Dialogue, Sent, What};
+use super::{Dialogue, SentPublication, What};
 use crate::broker::news::News;
 use crate::broker::redis::conversation::Outstanding;
 use crate::clock::Millis;
@@ -29,7 +29,7 @@ impl Dialogue {
         let verb: &[u8] = if sharded { b"SPUBLISH" } else { b"PUBLISH" };
         let parts = [verb, name.as_bytes(), &publication.content];
         resp::push_command(&mut half.talk.out, &parts);
-        let sent = Sent {
+        let sent = SentPublication {
             by: Some(by),
             slot,
             kept: sharded.then(|| Box::new(publication)),

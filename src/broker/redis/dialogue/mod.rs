@@ -27,8 +27,8 @@ mod values;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-pub use self::values::{Duty, Hint, Identity, Moved, Notice, RedisKind, ServerFacts, Step};
-use self::values::{Half, Published, Sent, What};
+pub use self::values::{Duty, Hint, LinkIdentity, Moved, Notice, Progress, RedisKind, ServerFacts};
+use self::values::{Half, Published, SentPublication, What};
 use super::conversation::{LinkFault, PATIENCE};
 use super::meaning;
 use crate::broker::news::{Message, News};
@@ -44,7 +44,7 @@ const SILENCE: Millis = 5_000;
 
 #[derive(Debug, Default)]
 pub struct Dialogue {
-    identity: Identity,
+    identity: LinkIdentity,
     publisher: Half,
     listener: Half,
     /// In the order of publishing. The first has the position `heard`.
@@ -65,7 +65,7 @@ pub struct Dialogue {
 }
 
 impl Dialogue {
-    pub fn new(identity: Identity) -> Dialogue {
+    pub fn new(identity: LinkIdentity) -> Dialogue {
         Dialogue {
             identity,
             ..Dialogue::default()
@@ -136,34 +136,39 @@ impl Dialogue {
     ///
     /// # Errors
     /// The link is of no use.
-    pub fn understand(&mut self, duty: Duty, bytes: &[u8], now: Millis) -> Result<Step, LinkFault> {
+    pub fn understand(
+        &mut self,
+        duty: Duty,
+        bytes: &[u8],
+        now: Millis,
+    ) -> Result<Progress, LinkFault> {
         if let Some(read) = self.understand_aside(duty, bytes) {
             self.half(duty).talk.heard = now;
-            return read.map(|size| size.map_or(Step::Starved, Step::Understood));
+            return read.map(|size| size.map_or(Progress::Starved, Progress::Understood));
         }
         let (reply, size) = match resp::read(bytes) {
             Ok(Some(reply)) => reply,
-            Ok(None) => return Ok(Step::Starved),
+            Ok(None) => return Ok(Progress::Starved),
             Err(resp::Malformed) => return Err(LinkFault::of_one(meaning::NO_REDIS)),
         };
         self.half(duty).talk.heard = now;
         let RedisReply::Message { channel, content } = reply else {
             self.replied(duty, &reply, bytes, now)?;
-            return Ok(Step::Understood(size));
+            return Ok(Progress::Understood(size));
         };
         let name = bytes.get(channel.clone()).unwrap_or_default();
         let Some(name) = self.unprefixed(name) else {
             self.news.push_back(News::Dropped("unknown"));
-            return Ok(Step::Understood(size));
+            return Ok(Progress::Understood(size));
         };
         if !json::is_json(bytes.get(content.clone()).unwrap_or_default()) {
             let channel = name.to_owned();
             self.news.push_back(News::Dropped("not_json"));
             self.notices.push_back(Notice::NotJson { channel });
-            return Ok(Step::Understood(size));
+            return Ok(Progress::Understood(size));
         }
         let channel = channel.end.saturating_sub(name.len())..channel.end;
-        Ok(Step::Message(Message {
+        Ok(Progress::Message(Message {
             link: 0,
             channel,
             content,
@@ -234,7 +239,7 @@ impl Dialogue {
         }
         for asked in half.talk.asked {
             match asked.what {
-                What::Publish(Sent { by: Some(by), .. }) => {
+                What::Publish(SentPublication { by: Some(by), .. }) => {
                     self.news.push_back(News::Published(by, Receipt::Failed));
                 }
                 What::Subscribe(channels, confirmed) => {

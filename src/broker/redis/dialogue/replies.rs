@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use super::values::Greeting;
-use super::{Dialogue, Duty, Notice, Published, RedisKind, Sent, What};
+use super::{Dialogue, Duty, Notice, Published, RedisKind, SentPublication, What};
 use crate::broker::news::News;
 use crate::broker::redis::conversation::{LinkFault, Outstanding};
 use crate::broker::redis::meaning::{self, Meaning, Role};
@@ -152,7 +152,7 @@ impl Dialogue {
     }
 
     /// It is published. The members here have it once what the listening link has brought so far is read.
-    fn published(&mut self, at: Millis, sent: Sent) {
+    fn published(&mut self, at: Millis, sent: SentPublication) {
         let (by, slot) = (sent.by, sent.slot);
         match by {
             Some(by) if sent.doubtful => {
@@ -163,7 +163,7 @@ impl Dialogue {
         }
     }
 
-    fn refuse_publication(&mut self, sent: Sent, why: &str) -> Result<(), LinkFault> {
+    fn refuse_publication(&mut self, sent: SentPublication, why: &str) -> Result<(), LinkFault> {
         let Some(sent) = self.redirect_publication(sent, why)? else {
             return Ok(());
         };

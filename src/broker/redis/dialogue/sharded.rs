@@ -7,7 +7,7 @@
 
 use std::rc::Rc;
 
-use super::{Dialogue, Duty, Hint, Moved, RedisKind, Sent, What};
+use super::{Dialogue, Duty, Hint, Moved, RedisKind, SentPublication, What};
 use crate::broker::news::News;
 use crate::broker::redis::conversation::LinkFault;
 use crate::broker::redis::meaning;
@@ -102,9 +102,9 @@ impl Dialogue {
     /// The link is of no use.
     pub(super) fn redirect_publication(
         &mut self,
-        mut sent: Sent,
+        mut sent: SentPublication,
         words: &str,
-    ) -> Result<Option<Sent>, LinkFault> {
+    ) -> Result<Option<SentPublication>, LinkFault> {
         if !self.is_sharded() {
             return Ok(Some(sent));
         }

@@ -31,9 +31,9 @@ fn replies(dialogue: &mut Dialogue, duty: Duty, replies: &[&str], now: Millis) -
     let mut rest = bytes.as_bytes();
     while !rest.is_empty() {
         match dialogue.understand(duty, rest, now) {
-            Ok(Step::Starved) => panic!("half a reply"),
-            Ok(Step::Understood(count)) => rest = &rest[count..],
-            Ok(Step::Message(message)) => {
+            Ok(Progress::Starved) => panic!("half a reply"),
+            Ok(Progress::Understood(count)) => rest = &rest[count..],
+            Ok(Progress::Message(message)) => {
                 let text = |range: std::ops::Range<usize>| str::from_utf8(&rest[range]).unwrap();
                 let (channel, content) = (message.channel, message.content);
                 told.push(format!("message {} {}", text(channel), text(content)));
@@ -73,9 +73,9 @@ fn news(dialogue: &mut Dialogue) -> Vec<String> {
 
 /// A dialogue whose links are both up.
 fn up(prefix: &str) -> Dialogue {
-    let mut dialogue = Dialogue::new(Identity {
+    let mut dialogue = Dialogue::new(LinkIdentity {
         prefix: prefix.to_owned(),
-        ..Identity::default()
+        ..LinkIdentity::default()
     });
     for (duty, told) in Duty::BOTH.into_iter().zip(["publishing", "listening"]) {
         dialogue.opened(duty, 0);
@@ -186,10 +186,10 @@ fn greetings() {
             user: user.map(str::to_owned),
             password: Secret::new(password),
         });
-        let mut dialogue = Dialogue::new(Identity {
+        let mut dialogue = Dialogue::new(LinkIdentity {
             credentials,
             db,
-            ..Identity::default()
+            ..LinkIdentity::default()
         });
         dialogue.opened(Duty::Publish, 0);
         let mut told = Vec::new();
@@ -249,13 +249,13 @@ fn why_a_link_is_of_no_use() {
         (None, vec![&subscribed("a")], meaning::OTHER),
         (None, vec![OK, OK, OK, &unsubscribed("a")], meaning::OTHER),
     ] {
-        let mut dialogue = Dialogue::new(Identity {
+        let mut dialogue = Dialogue::new(LinkIdentity {
             credentials: Some(Credentials {
                 user: user.map(str::to_owned),
                 password: Secret::new("pw"),
             }),
             db: 1,
-            ..Identity::default()
+            ..LinkIdentity::default()
         });
         dialogue.opened(Duty::Publish, 0);
         let links = if fault == replies::REPLICA {
@@ -326,7 +326,7 @@ fn messages_that_are_nothing_for_us() {
     assert_eq!(dialogue.notice(), Some(Notice::NotJson { channel }));
     let invalid = b"*3\r\n$7\r\nmessage\r\n$5\r\napp:\xff\r\n$1\r\n1\r\n";
     let step = dialogue.understand(Duty::Listen, invalid, 0);
-    assert_eq!(step, Ok(Step::Understood(invalid.len())));
+    assert_eq!(step, Ok(Progress::Understood(invalid.len())));
     assert_eq!(news(&mut dialogue), ["dropped unknown"]);
 }
 
@@ -475,10 +475,10 @@ fn silence_and_patience() {
 
 /// A dialogue with a shard whose links are both up.
 fn shard(prefix: &str) -> Dialogue {
-    let mut dialogue = Dialogue::new(Identity {
+    let mut dialogue = Dialogue::new(LinkIdentity {
         prefix: prefix.to_owned(),
         kind: RedisKind::Shard,
-        ..Identity::default()
+        ..LinkIdentity::default()
     });
     for duty in Duty::BOTH {
         dialogue.opened(duty, 0);
@@ -746,10 +746,10 @@ fn a_view_comes_in_its_turn_and_in_pieces() {
     let view = b"*1\r\n*3\r\n:0\r\n:1\r\n*2\r\n$1\r\nh\r\n:7\r\n";
     for cut in 0..view.len() {
         let step = dialogue.understand(Duty::Publish, &view[..cut], 0);
-        assert_eq!(step, Ok(Step::Starved));
+        assert_eq!(step, Ok(Progress::Starved));
     }
     let step = dialogue.understand(Duty::Publish, view, 0);
-    assert_eq!(step, Ok(Step::Understood(view.len())));
+    assert_eq!(step, Ok(Progress::Understood(view.len())));
     let hint = hints(&mut dialogue).pop().expect("a view");
     assert!(hint.contains("0..=1") && hint.contains("port: 7"), "{hint}");
     let refused = ["-MOVED 3300 h:1\r\n"];
@@ -784,9 +784,9 @@ fn the_version_and_the_replicas_are_found_out() {
         ),
         ("", None),
     ] {
-        let mut dialogue = Dialogue::new(Identity {
+        let mut dialogue = Dialogue::new(LinkIdentity {
             probe: true,
-            ..Identity::default()
+            ..LinkIdentity::default()
         });
         dialogue.opened(Duty::Publish, 0);
         let expected = [
@@ -804,9 +804,9 @@ fn the_version_and_the_replicas_are_found_out() {
         assert_eq!(*dialogue.facts(), ServerFacts { version, replicas });
     }
     // It need not be allowed.
-    let mut dialogue = Dialogue::new(Identity {
+    let mut dialogue = Dialogue::new(LinkIdentity {
         probe: true,
-        ..Identity::default()
+        ..LinkIdentity::default()
     });
     dialogue.opened(Duty::Publish, 0);
     let no = "-NOPERM no\r\n";
@@ -818,10 +818,10 @@ fn the_version_and_the_replicas_are_found_out() {
 #[test]
 fn a_master_that_has_become_a_replica_is_left_without_advice() {
     for kind in [RedisKind::Watched, RedisKind::Shard] {
-        let mut dialogue = Dialogue::new(Identity {
+        let mut dialogue = Dialogue::new(LinkIdentity {
             kind,
             shard: ShardId(3),
-            ..Identity::default()
+            ..LinkIdentity::default()
         });
         dialogue.opened(Duty::Publish, 0);
         let told = replies(&mut dialogue, Duty::Publish, &[OK, REPLICA], 0);

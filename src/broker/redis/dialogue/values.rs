@@ -41,7 +41,7 @@ impl Duty {
 
 /// How a link introduces itself, and to what kind of redis.
 #[derive(Clone, Debug, Default)]
-pub struct Identity {
+pub struct LinkIdentity {
     pub credentials: Option<Credentials>,
     pub db: u32,
     /// Before every channel's name.
@@ -66,7 +66,7 @@ pub enum RedisKind {
 
 /// How far [`Dialogue::understand`] came.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum Progress {
     /// More bytes are needed.
     Starved,
     /// So many bytes are understood; there may be news.
@@ -155,7 +155,7 @@ pub enum What {
     View(ViewForm),
     /// The answer says that what was published before this position has come.
     Ping(u64),
-    Publish(Sent),
+    Publish(SentPublication),
     /// The first so many are confirmed.
     Subscribe(Vec<Subscription>, usize),
     /// The same; in a cluster all are confirmed by the `PING` behind them.
@@ -164,7 +164,7 @@ pub enum What {
 
 /// A publication that is not answered.
 #[derive(Debug)]
-pub struct Sent {
+pub struct SentPublication {
     /// `None`: nothing waits for it any more.
     pub by: Option<ConnId>,
     pub slot: u16,

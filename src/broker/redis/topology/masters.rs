@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::links::{LinkId, Order};
 use super::{Guide, MOST_SHARDS, Master, Topology};
 use crate::broker::news::News;
-use crate::broker::redis::dialogue::{Dialogue, Duty, Identity};
+use crate::broker::redis::dialogue::{Dialogue, Duty, LinkIdentity};
 use crate::clock::Millis;
 use crate::config::RedisAddress;
 use crate::effect::{Publication, Receipt, ShardId, Subscription};
@@ -110,7 +110,7 @@ impl Topology {
             let link = LinkId::Master(id, duty);
             self.orders.push_back(Order::Open(link, address.clone()));
         }
-        let identity = Identity {
+        let identity = LinkIdentity {
             shard: id,
             ..self.identity.clone()
         };

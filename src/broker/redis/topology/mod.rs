@@ -22,7 +22,7 @@ pub use self::cluster::MOST_SHARDS;
 pub use self::links::{LinkId, Order};
 use self::sentinels::Sentinels;
 use super::conversation::LinkFault;
-use super::dialogue::{Dialogue, Duty, Identity, Notice, RedisKind, ServerFacts, Step};
+use super::dialogue::{Dialogue, Duty, LinkIdentity, Notice, Progress, RedisKind, ServerFacts};
 use super::scout::Scout;
 use crate::broker::news::News;
 use crate::clock::Millis;
@@ -55,7 +55,7 @@ enum Guide {
 #[derive(Debug)]
 pub struct Topology {
     /// How links introduce themselves.
-    identity: Identity,
+    identity: LinkIdentity,
     masters: Vec<Option<Master>>,
     scouts: Vec<Option<Scout>>,
     guide: Guide,
@@ -73,7 +73,7 @@ impl Topology {
             RedisServers::Sentinel { .. } => RedisKind::Watched,
             RedisServers::Cluster(_) => RedisKind::Shard,
         };
-        let identity = Identity {
+        let identity = LinkIdentity {
             credentials: dsn.credentials.clone(),
             db: dsn.db,
             prefix,
@@ -211,15 +211,15 @@ impl Topology {
         link: LinkId,
         bytes: &[u8],
         now: Millis,
-    ) -> Result<Step, LinkFault> {
+    ) -> Result<Progress, LinkFault> {
         let step = match link {
             LinkId::Master(id, duty) => match self.master_mut(id) {
                 Some(master) => master.dialogue.understand(duty, bytes, now),
-                None => Ok(Step::Starved),
+                None => Ok(Progress::Starved),
             },
             LinkId::Scout(nth) => match self.scout_mut(nth) {
                 Some(scout) => scout.understand(bytes, now),
-                None => Ok(Step::Starved),
+                None => Ok(Progress::Starved),
             },
         };
         match link {

@@ -30,7 +30,7 @@ fn outcome(bytes: &[u8]) -> Outcome {
     }
 }
 
-/// As a session does it: what has arrived is looked at only when that is worth it.
+/// As in a session: input is parsed only when that is worth it.
 fn in_pieces(bytes: &[u8], size: usize) -> Outcome {
     let mut seen = 0;
     for piece in bytes.chunks(size) {
@@ -313,7 +313,7 @@ fn other_refusals_of_a_head() {
 }
 
 #[test]
-fn a_tls_hello_is_told_so() {
+fn a_tls_hello_is_refused_with_a_hint() {
     let refusal = parse_head(b"\x16").unwrap_err();
     assert!(refusal.message.contains("TLS"), "{}", refusal.message);
 }

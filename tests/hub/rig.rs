@@ -1,7 +1,7 @@
-//! The hub driven as `server.rs` drives it, with scripted time, edges and verdicts.
+//! A test rig for the hub: drives it as `server.rs` does, with scripted clients, time, edges and verdicts.
 //!
-//! Owns: the hub, the clients and the questions that are open. [`House::tick`] is one turn of the loop;
-//! [`House::run`] goes on until nothing is left to do.
+//! Owns: the hub, the clients' streams and the open questions. [`Rig::tick`] is one turn of the loop; [`Rig::run`] runs
+//! it until nothing is left to do.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
@@ -10,7 +10,7 @@ use wsify::clock::{Clock, Millis};
 use wsify::config::AccessLog;
 use wsify::connection::{Limits, Peer};
 use wsify::effect::{Answer, ConnId, Effect, Question, Verdict};
-use wsify::hub::{Hub, Settings};
+use wsify::hub::{FailurePolicy, Hub, Settings};
 use wsify::log::{Level, Log};
 use wsify::metrics::Metrics;
 use wsify::wire::answer_fields::AnswerFields;
@@ -20,23 +20,26 @@ use wsify::wire::origins::Origins;
 use super::client::{Client, local, upgrade};
 use super::pipe::{Far, Pipe, pipe};
 
-/// Turns after which a loop that has always something to do is taken for one that spins.
+/// Turns after which a loop that never comes to rest counts as spinning.
 const SPIN: usize = 20_000;
 
-pub struct House {
+pub struct Rig {
     pub hub: Hub<Pipe>,
     pub log: Log,
     pub buffer: Vec<u8>,
     wires: Vec<(ConnId, Far)>,
-    /// Questions that were not answered, oldest first.
+    /// Open questions to the authorizer, oldest first.
     pub questions: VecDeque<Question>,
-    /// Connections that want no answer any more, since the test last looked.
+    /// How often the questions that were not put were wanted back, since the test last looked.
+    pub recalled: usize,
+    /// Connections whose questions were withdrawn since the test last looked.
     pub withdrawn: Vec<ConnId>,
-    /// What a broker was asked for, oldest first.
+    /// Effects for the broker, oldest first.
     pub effects: VecDeque<Effect>,
     /// Verdicts on their way.
     answers: Vec<Answer>,
-    /// How many are to make way in each turn, as others wait to be accepted.
+    calls: u64,
+    /// How many connections to evict in each turn.
     pub wanted: usize,
     clients: usize,
     pub ticks: usize,
@@ -61,12 +64,13 @@ pub fn settings() -> Settings {
         proxies: Proxies::default(),
         proxy_protocol: false,
         authorizer: false,
+        failure: FailurePolicy::default(),
         access_log: AccessLog::All,
         instance: 1,
     }
 }
 
-/// The status that a verdict usually comes of.
+/// The HTTP status that usually leads to a verdict.
 fn status(verdict: Verdict) -> Option<u16> {
     match verdict {
         Verdict::Allow => Some(200),
@@ -75,25 +79,33 @@ fn status(verdict: Verdict) -> Option<u16> {
     }
 }
 
-impl House {
+/// The same question, as it comes back from a driver.
+fn copy(question: &Question) -> Question {
+    Question {
+        body: question.body.clone(),
+        ..*question
+    }
+}
+
+impl Rig {
     /// Without an authorizer.
-    pub fn open() -> House {
-        House::with(settings())
+    pub fn new() -> Rig {
+        Rig::with(settings())
     }
 
-    /// With an authorizer, who is the test.
-    pub fn asking() -> House {
-        House::with(Settings {
+    /// With an authorizer, which the test plays.
+    pub fn with_authorizer() -> Rig {
+        Rig::with(Settings {
             authorizer: true,
             ..settings()
         })
     }
 
-    pub fn with(settings: Settings) -> House {
-        House::with_level(settings, Level::Debug)
+    pub fn with(settings: Settings) -> Rig {
+        Rig::with_level(settings, Level::Debug)
     }
 
-    pub fn with_level(settings: Settings, level: Level) -> House {
+    pub fn with_level(settings: Settings, level: Level) -> Rig {
         let log = Log::in_memory(level);
         let clock = Clock {
             now: 1_000,
@@ -101,22 +113,24 @@ impl House {
             ..Clock::default()
         };
         let metrics = Metrics::new(SystemTime::UNIX_EPOCH);
-        House {
+        Rig {
             hub: Hub::new(settings, clock, metrics, log.clone()),
             log,
             buffer: vec![0; 64 * 1024],
             wires: Vec::new(),
             questions: VecDeque::new(),
+            recalled: 0,
             withdrawn: Vec::new(),
             effects: VecDeque::new(),
             answers: Vec::new(),
+            calls: 0,
             wanted: 0,
             clients: 0,
             ticks: 0,
         }
     }
 
-    /// A client that has connected and said nothing.
+    /// A client that has connected and sent nothing.
     pub fn client(&mut self) -> Client {
         let peer = local(self.clients);
         self.client_from(peer)
@@ -138,7 +152,7 @@ impl House {
         client
     }
 
-    /// A client that speaks WebSocket; whatever the authorizer is asked meanwhile is allowed.
+    /// A client with an open WebSocket. All open questions are answered with yes.
     pub fn websocket(&mut self) -> Client {
         self.websocket_with("")
     }
@@ -160,7 +174,7 @@ impl House {
         client
     }
 
-    /// What a client hears after it has said something, whatever the authorizer is asked being allowed.
+    /// What a client hears after it has sent a text message. All open questions are answered with yes.
     pub fn says(&mut self, client: &mut Client, message: &str) -> Vec<String> {
         client.say(message);
         self.run();
@@ -168,7 +182,7 @@ impl House {
         client.hear()
     }
 
-    /// What a client hears after it has sent something.
+    /// What a client hears after it has sent these bytes.
     pub fn sends(&mut self, client: &mut Client, bytes: &[u8]) -> Vec<String> {
         client.send(bytes);
         self.run();
@@ -196,7 +210,7 @@ impl House {
             .collect()
     }
 
-    /// Answers the oldest open question, and goes on.
+    /// Answers the oldest open question, and runs the loop.
     pub fn answer(&mut self, verdict: Verdict) {
         self.answer_with(verdict, None);
     }
@@ -207,28 +221,54 @@ impl House {
         self.run();
     }
 
-    /// Puts a verdict on its way. What else there is to an answer may be changed.
+    /// Answers the oldest open question with fields, and runs the loop.
+    pub fn answer_fields(&mut self, verdict: Verdict, fields: AnswerFields) {
+        let question = self.questions.pop_front().expect("an open question");
+        self.send_verdict(&question, verdict, None).fields = Some(Box::new(fields));
+        self.run();
+    }
+
+    /// A client whose upgrade was allowed with these fields.
+    pub fn granted(&mut self, fields: AnswerFields) -> Client {
+        let mut client = self.upgrading("");
+        self.answer_fields(Verdict::Allow, fields);
+        assert_eq!(client.hear(), ["101"]);
+        client
+    }
+
+    /// The `connection` of the oldest open question.
+    pub fn connection_shown(&self) -> serde_json::Value {
+        let question = self.questions.front().expect("an open question");
+        let body: serde_json::Value = serde_json::from_slice(&question.body).expect("JSON");
+        body["connection"].clone()
+    }
+
+    /// Puts a verdict on its way. The caller may change the answer's other fields.
     pub fn send_verdict(
         &mut self,
         question: &Question,
         verdict: Verdict,
         state: Option<&str>,
     ) -> &mut Answer {
+        self.calls += 1;
         self.answers.push(Answer {
             to: question.from,
             verdict,
             status: status(verdict),
             fields: state.map(AnswerFields::with_state),
             unreadable: None,
+            wrong: Vec::new(),
             trouble: None,
-            call: None,
+            call: Some(self.calls),
+            questions_in_call: 1,
             call_failed: verdict == Verdict::Unavailable,
+            question: (verdict == Verdict::Unavailable).then(|| copy(question)),
             took: Duration::from_millis(1),
         });
         self.answers.last_mut().expect("just put there")
     }
 
-    /// One turn of the loop. `arrives` says for which connections the poll has its edge in this turn already.
+    /// One turn of the loop. `arrives` decides for each pending edge whether the poll returns it in this turn.
     pub fn tick_some(&mut self, mut arrives: impl FnMut() -> bool) {
         self.ticks += 1;
         self.hub.clock.micros = self.hub.clock.now * 1000;
@@ -254,6 +294,7 @@ impl House {
             match effect {
                 Effect::Ask(question) => self.questions.push_back(question),
                 Effect::Withdraw(from) => self.withdrawn.push(from),
+                Effect::Recall => self.recalled += 1,
                 other => self.effects.push_back(other),
             }
         }
@@ -284,7 +325,7 @@ impl House {
                 .any(|(_, far)| far.has_edge() && !far.is_dropped())
     }
 
-    /// Goes on until the loop would sleep.
+    /// Runs the loop until it would sleep.
     pub fn run(&mut self) {
         for _ in 0..SPIN {
             if !self.has_work() {
@@ -295,7 +336,7 @@ impl House {
         panic!("the loop spins");
     }
 
-    /// Lets time pass, as the loop would: from deadline to deadline.
+    /// Lets time pass as the loop does: from deadline to deadline.
     pub fn pass(&mut self, time: Millis) {
         let until = self.hub.clock.now + time;
         self.run();
@@ -307,14 +348,14 @@ impl House {
         self.run();
     }
 
-    /// The log since the last call: each line's message, and its fields but for the time.
+    /// The log lines since the last call, without their time.
     pub fn logged(&self) -> Vec<serde_json::Value> {
         let lines = self.log.take();
         let line = |line| serde_json::from_str(line).expect("a JSON line");
         lines.lines().map(line).collect()
     }
 
-    /// Holds that nothing is left of anybody.
+    /// Asserts that the hub holds nothing of any connection.
     pub fn assert_empty(&self) {
         assert_eq!(self.hub.inventory(), wsify::hub::Inventory::default());
     }

@@ -1,0 +1,99 @@
+//! Channels that a connection joins together with its `101` (`docs/authorizer.md#fields`).
+//!
+//! Owns: which connection waits with which channels. Knows: how each of them stands at the broker. Never knows: what an
+//! upgrade is, or why it has these channels.
+//!
+//! Decision: a channel is held until all are subscribed, over making the connection a member of each as it is. Because a
+//! member is sent what is published, and that must not come before the `101`; and a channel that nothing holds would be
+//! unsubscribed while the others are waited for.
+//!
+//! Decision: the broker is asked for all of them at once, but the connection waits for one at a time. Because a connection
+//! in two lists would be released twice, the second time perhaps while it waits for something else.
+
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "what is counted is in memory; a wrong account is to be seen by tests, not to be hidden"
+)]
+
+use super::Channels;
+use crate::effect::ConnId;
+use crate::hub::subscriptions::BrokerStanding;
+use crate::wire::channel_name::ChannelName;
+use crate::wire::encoding::Encoding;
+
+impl Channels {
+    /// Holds channels for the connection in `slot`, which has none yet.
+    pub fn reserve(&mut self, slot: u32, names: Vec<ChannelName>) {
+        if names.is_empty() {
+            return;
+        }
+        for name in &names {
+            let index = self.open(name.as_str());
+            if let Some(channel) = self.channels.get_mut(index) {
+                channel.holds += 1;
+            }
+        }
+        self.reserved.insert(slot, names);
+    }
+
+    /// Whether all that is published to the channels held for a connection comes here. If not, the broker is asked for what is
+    /// missing, and the connection is released when something has changed.
+    pub fn are_reserved_ready(&mut self, id: ConnId) -> bool {
+        if !self.subscriptions.is_shared() {
+            return true;
+        }
+        let names = self.reserved.remove(&id.slot).unwrap_or_default();
+        let mut ready = true;
+        for name in &names {
+            let Some((index, channel)) = self.named_mut(name.as_str()) else {
+                continue;
+            };
+            let subscribed = channel.subscribed.clone();
+            let standing = self.subscriptions.standing(&subscribed);
+            if standing == BrokerStanding::Ready {
+                continue;
+            }
+            if std::mem::replace(&mut ready, false)
+                && let Some(channel) = self.channels.get_mut(index)
+            {
+                channel.waiting.push(id);
+            }
+            if standing == BrokerStanding::Unasked {
+                self.ask(index);
+            }
+        }
+        if !names.is_empty() {
+            self.reserved.insert(id.slot, names);
+        }
+        ready
+    }
+
+    /// Makes a connection a member of the channels that are held for it. Returns them.
+    pub fn join_reserved(&mut self, slot: u32, encoding: Encoding) -> Vec<ChannelName> {
+        let names = self.reserved.remove(&slot).unwrap_or_default();
+        for name in &names {
+            self.join(slot, name.as_str(), encoding);
+            self.let_go(name);
+        }
+        names
+    }
+
+    /// Holds no channels for a connection any longer.
+    pub fn give_up_reserved(&mut self, slot: u32) {
+        for name in self.reserved.remove(&slot).unwrap_or_default() {
+            self.let_go(&name);
+        }
+    }
+
+    fn let_go(&mut self, name: &ChannelName) {
+        if let Some((index, channel)) = self.named_mut(name.as_str()) {
+            channel.holds -= 1;
+            self.forget_if_empty(index);
+        }
+    }
+
+    /// Connections that wait with channels.
+    pub fn reservations(&self) -> usize {
+        self.reserved.len()
+    }
+}
