@@ -19,24 +19,26 @@ use crate::authorizer::Authorizer;
 use crate::broker::Broker;
 use crate::broker::redis::{Redis, RedisSettings};
 use crate::clock::{Clock, millis};
-use crate::config::{self, Config, Listen, RedisAddress, RedisDsn, Stop};
+use crate::config::{BrokerChoice, Config, Listen, RedisDsn, RedisServers, Stop};
 use crate::connection::Limits;
 use crate::events::EventSender;
 use crate::hub::{EventSettings, FailurePolicy, Hub, Settings};
-use crate::listener::{self, Listener};
+use crate::listener::{self, ClientSocket, Listener};
 use crate::log::{Log, Value};
 use crate::metrics::Metrics;
 use crate::quickstart;
 use crate::random;
-use crate::server::{LISTENS, PUBLISHES, Parts, SIGNALS, Server, WAKER};
+use crate::server::{FIRST_LINK, Parts, SIGNALS, Server, WAKER};
 use crate::systemd::Manager;
 use crate::tls;
 use crate::wire::forwarded::Proxies;
 
 /// File descriptors kept for the log, the poll, signals and the like.
 const RESERVED_FDS: usize = 16;
-/// File descriptors kept for redis: two links, and a lookup of its name.
-const BROKER_FDS: usize = 8;
+/// File descriptors kept for redis: two links, some sentinels, and lookups of their names.
+const BROKER_FDS: usize = 16;
+/// The same for a cluster, of as many masters as most have.
+const CLUSTER_FDS: usize = 256;
 /// File descriptors kept for the receiver of events: a connection, and a lookup of its name.
 const EVENTS_FDS: usize = 4;
 /// Sockets that never are WebSockets, so that probes and backends are served when all WebSockets are taken. With few
@@ -67,14 +69,7 @@ pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
     let settings = settings(&config, max_connections, workers, random);
     let metrics = Metrics::new(SystemTime::now());
     let mut hub = Hub::new(settings, Clock::default(), metrics, log.clone());
-    let broker = match &config.broker {
-        config::BrokerChoice::Memory => Broker::Memory,
-        config::BrokerChoice::Redis(dsn) => {
-            hub.share();
-            let redis = start_redis(dsn, &config, waker, random, &log)?;
-            Broker::Redis(Box::new(redis))
-        }
-    };
+    let broker = start_broker(&config, &mut hub, waker, random, &log)?;
     let manager = find_manager(&config, &log);
 
     let addresses: Vec<String> = listeners.iter().map(|l| l.address.clone()).collect();
@@ -102,10 +97,8 @@ pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
 
 /// File descriptors that are kept for other things than listeners, workers and clients.
 fn reserved_fds(config: &Config) -> usize {
-    let with_redis = config.broker != config::BrokerChoice::Memory;
-    let broker = if with_redis { BROKER_FDS } else { 0 };
     let events = config.events.url.as_ref().map_or(0, |_| EVENTS_FDS);
-    RESERVED_FDS + broker + events
+    RESERVED_FDS + broker_fds(config) + events
 }
 
 /// Raise the soft limit on file descriptors to the hard one (docs/limits.md#connections). Returns the limit that holds.
@@ -166,6 +159,7 @@ fn settings(config: &Config, max_connections: usize, workers: usize, random: u64
         failure: config.authorizer_failure,
         hold: millis(config.authorizer_hold),
         workers,
+        batch: config.authorizer_batch,
         queue: config.authorizer_queue,
         patience: millis(config.authorizer_timeout),
     };
@@ -275,6 +269,36 @@ fn open_listeners(config: &Config, registry: &Registry) -> Result<Vec<Listener>,
     Ok(listeners)
 }
 
+/// File descriptors that the broker needs.
+fn broker_fds(config: &Config) -> usize {
+    match &config.broker {
+        BrokerChoice::Memory => 0,
+        BrokerChoice::Redis(dsn) => match dsn.servers {
+            RedisServers::Cluster(_) => CLUSTER_FDS,
+            RedisServers::One(_) | RedisServers::Sentinel { .. } => BROKER_FDS,
+        },
+    }
+}
+
+/// The broker, of which the hub is notified if it is shared.
+fn start_broker(
+    config: &Config,
+    hub: &mut Hub<ClientSocket>,
+    waker: Arc<Waker>,
+    seed: u64,
+    log: &Log,
+) -> Result<Broker, Stop> {
+    let BrokerChoice::Redis(dsn) = &config.broker else {
+        return Ok(Broker::Memory);
+    };
+    hub.share(match dsn.servers {
+        RedisServers::Cluster(_) => Some(config.broker_prefix.clone()),
+        RedisServers::One(_) | RedisServers::Sentinel { .. } => None,
+    });
+    let redis = start_redis(dsn, config, waker, seed, log)?;
+    Ok(Broker::Redis(Box::new(redis)))
+}
+
 fn start_redis(
     dsn: &RedisDsn,
     config: &Config,
@@ -289,19 +313,20 @@ fn start_redis(
         let names = dsn.unused.join(", ");
         log.warn(unused, &[("parts", Value::Text(&names))]);
     }
-    let tls = match dsn.address {
-        RedisAddress::Tcp { tls: true, .. } => {
+    let tls = match dsn.tls {
+        true => {
             let shared = tls::client_config(config.cert_file.as_deref(), "redis");
             Some(Arc::new(shared.map_err(failed)?))
         }
-        RedisAddress::Tcp { .. } | RedisAddress::Unix(_) => None,
+        false => None,
     };
     let settings = RedisSettings {
         dsn: dsn.clone(),
         prefix: config.broker_prefix.clone(),
         tls,
-        tokens: [PUBLISHES, LISTENS],
+        first_token: FIRST_LINK,
         seed,
+        probe: config.check,
     };
     Redis::new(settings, waker, log.clone(), 0).map_err(failed)
 }

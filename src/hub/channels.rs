@@ -9,6 +9,7 @@
     reason = "what is counted is in memory; a wrong account is to be seen by tests, not to be hidden"
 )]
 
+mod joining;
 mod named;
 mod reserved;
 
@@ -23,7 +24,7 @@ use super::compression::Compression;
 use super::memberships::{AudienceId, Memberships};
 use super::names::ChannelNames;
 use super::slots::Slots;
-use super::subscriptions::{self, BrokerStanding, Subscriptions};
+use super::subscriptions::{self, Answered, BrokerStanding, Subscriptions};
 use crate::buffers::{Runs, Slice};
 use crate::clock::Millis;
 use crate::effect::{ConnId, Receipt, SubscriptionId};
@@ -80,6 +81,11 @@ impl Channels {
         Some(channel.name.as_str())
     }
 
+    /// The name of the channel at an index.
+    pub fn name_at(&self, index: usize) -> Option<&ChannelName> {
+        self.channels.get(index).map(|channel| &channel.name)
+    }
+
     /// How many connections are in a channel.
     pub fn members(&self, name: &str) -> usize {
         let channel = self.by_name.get(name);
@@ -96,32 +102,14 @@ impl Channels {
         Some((id, self.joined.get(slot)?.at(id)?))
     }
 
-    /// Makes `slot` a member. Joining twice has no further effect. Returns whether it is the channel's first.
-    pub fn join(&mut self, slot: u32, name: &str, encoding: Encoding) -> bool {
-        if self.is_member(slot, name, encoding) {
-            return false;
-        }
-        let index = self.open(name);
-        let mut first = false;
-        if let Some(channel) = self.channels.get_mut(index)
-            && let Some(joined) = self.joined.entry(slot)
-            && let Some(audience) = channel.open_audience(encoding)
-        {
-            let at = audience.add(slot);
-            first = at == 0 && channel.members() == 1;
-            joined.put(AudienceId::new(index, encoding), at);
-            self.memberships += 1;
-        }
-        first
-    }
-
     /// The channel's index; it is made if there is none.
     fn open(&mut self, name: &str) -> usize {
         if let Some(index) = self.by_name.get(name) {
             return index as usize;
         }
         let name = ChannelName::checked(name);
-        let index = self.channels.insert(Channel::new(name.clone()));
+        let subscribed = self.subscriptions.of(name.as_str());
+        let index = self.channels.insert(Channel::new(name.clone(), subscribed));
         self.by_name.insert(name, index);
         index
     }
@@ -147,53 +135,6 @@ impl Channels {
         let channel = self.channels.get(id.channel()).into_iter();
         let audience = channel.filter_map(move |channel| channel.audience(id.encoding()));
         audience.flat_map(move |audience| audience.pending(at))
-    }
-
-    /// Ends one membership. Leaving a channel one is not in does nothing. Returns whether it was the channel's last.
-    pub fn leave(&mut self, slot: u32, name: &str, encoding: Encoding, runs: &mut Runs) -> bool {
-        let Some((id, at)) = self.membership(slot, name, encoding) else {
-            return false;
-        };
-        if let Some(joined) = self.joined.get_mut(slot) {
-            joined.take(id);
-        }
-        self.remove(id, at, runs)
-    }
-
-    /// Ends all memberships of `slot`. Returns the channels that have no member left, if that is `wanted`.
-    pub fn leave_all(&mut self, slot: u32, wanted: bool, runs: &mut Runs) -> Vec<ChannelName> {
-        let mut vacated = Vec::new();
-        let joined = self.joined.take(slot).unwrap_or_default();
-        for (id, at) in joined.audiences() {
-            let channel = self.channels.get(id.channel()).filter(|_| wanted);
-            let name = channel.map(|channel| channel.name.clone());
-            if self.remove(id, at, runs) {
-                vacated.extend(name);
-            }
-        }
-        vacated
-    }
-
-    /// Removes a member. Returns whether it was the channel's last.
-    fn remove(&mut self, id: AudienceId, at: u32, runs: &mut Runs) -> bool {
-        let Channels {
-            channels, joined, ..
-        } = self;
-        let Some(channel) = channels.get_mut(id.channel()) else {
-            return false;
-        };
-        let Some(audience) = channel.audience_mut(id.encoding()) else {
-            return false;
-        };
-        audience.remove(at, runs, |other, at| {
-            if let Some(joined) = joined.get_mut(other) {
-                joined.put(id, at);
-            }
-        });
-        let last = !channel.has_members();
-        self.memberships -= 1;
-        self.forget_if_empty(id.channel());
-        last
     }
 
     /// Removes a channel without members that nothing waits for.
@@ -292,18 +233,30 @@ impl Channels {
         compression: &mut Compression,
         serve: &mut VecDeque<AudienceId>,
     ) {
-        let Some((index, channel)) = self.named_mut(name) else {
-            return;
-        };
-        channel.publish(content, now, runs, compression, |encoding| {
-            serve.push_back(AudienceId::new(index, encoding));
-        });
+        if let Some((index, channel)) = self.named_mut(name) {
+            let list = |encoding| serve.push_back(AudienceId::new(index, encoding));
+            channel.publish(content, now, runs, compression, list);
+        }
+    }
+
+    /// Tells the members that speak `wsify.v1` that they may have missed messages, behind what was published before.
+    pub fn publish_gap(
+        &mut self,
+        index: usize,
+        now: u64,
+        runs: &mut Runs,
+        serve: &mut VecDeque<AudienceId>,
+    ) {
+        if let Some(channel) = self.channels.get_mut(index) {
+            let list = |encoding| serve.push_back(AudienceId::new(index, encoding));
+            channel.publish_gap(now, runs, list);
+        }
     }
 
     /// The state at the broker of the channel `name`, which `joining` wants to join. Asks the broker for it unless it
     /// is subscribed or already asked for. `joining` is released by the answer.
     pub fn subscribe(&mut self, name: &str, joining: ConnId) -> BrokerStanding {
-        if !self.subscriptions.is_listening() {
+        if !self.subscriptions.is_listening(name) {
             return BrokerStanding::Ready;
         }
         let index = self.open(name);
@@ -342,21 +295,21 @@ impl Channels {
         }
     }
 
-    /// Handles the broker's answer for a channel: releases the connections that wait for it.
+    /// Handles the broker's answer for a channel.
     pub fn subscribed(
         &mut self,
         id: SubscriptionId,
-        receipt: Receipt,
+        receipt: &Receipt,
         now: Millis,
         random: &mut Random,
-    ) -> Option<Released> {
-        let index = id.channel as usize;
-        let channel = self.channels.get_mut(index)?;
+    ) -> Answered {
+        let Some(channel) = self.channels.get_mut(id.channel as usize) else {
+            return Answered::default();
+        };
         let has_members = channel.has_members();
         let subscribed = &mut channel.subscribed;
         self.subscriptions
-            .answered(subscribed, id, &receipt, has_members, (now, random))
-            .then(|| self.release(index, Some(receipt)))?
+            .answered(subscribed, id, receipt, has_members, (now, random))
     }
 
     /// Continues the walk that asks for all channels, and asks again for refused ones.
@@ -377,7 +330,7 @@ impl Channels {
         };
         for index in part {
             if let Some(channel) = self.channels.get(index)
-                && self.subscriptions.is_new(&channel.subscribed)
+                && self.subscriptions.is_to_be_asked(&channel.subscribed)
             {
                 self.ask(index);
             }

@@ -17,6 +17,7 @@ pub mod asking;
 mod event_listener;
 mod event_queue;
 pub mod events;
+pub mod gap;
 pub mod listeners;
 pub mod outage;
 pub mod tap;

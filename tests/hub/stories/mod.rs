@@ -10,6 +10,7 @@ mod ending;
 mod events;
 mod eviction;
 mod fairness;
+mod gaps;
 mod grants;
 mod http;
 mod metrics;
