@@ -46,8 +46,25 @@ impl PublicId {
 
 impl fmt::Display for PublicId {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let serial = self.serial & SERIAL;
-        write!(f, "{:016x}-{:08x}{serial:012x}", self.node, self.slot)
+        // By hand: events show two of them for each life of a connection.
+        let mut text = [b'-'; 16 + 1 + 8 + 12];
+        let (node, rest) = text.split_at_mut(16);
+        let (slot, serial) = rest.split_at_mut(9);
+        fill_with_hex(node, self.node);
+        fill_with_hex(slot.get_mut(1..).unwrap_or_default(), self.slot.into());
+        fill_with_hex(serial, self.serial & SERIAL);
+        f.write_str(str::from_utf8(&text).unwrap_or_default())
+    }
+}
+
+/// Writes a number that has no more digits than there is room for.
+fn fill_with_hex(digits: &mut [u8], mut number: u64) {
+    for digit in digits.iter_mut().rev() {
+        *digit = match number as u8 & 0xF {
+            low @ 0..10 => low.wrapping_add(b'0'),
+            high => high.wrapping_add(b'a' - 10),
+        };
+        number >>= 4;
     }
 }
 
@@ -142,9 +159,8 @@ impl<S: Stream> Roster<S> {
         let who = self.subject(id);
         let identity = self.get(id).map(|c| c.identity()).unwrap_or_default();
         let query = http::query_pairs(self.identities.query(identity));
-        let (public, peer) = (who.id.to_string(), who.peer.to_string());
         let (user, state) = (who.user.as_deref(), self.identities.state(identity));
-        question::push_connection(out, &public, &peer, user, &query, state);
+        question::push_connection(out, who.id, who.peer, user, &query, state);
     }
 
     pub fn remove(&mut self, id: ConnId) -> Option<Connection<S>> {

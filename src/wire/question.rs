@@ -6,6 +6,9 @@
 //! Decision: the client's `args` are copied byte for byte, over writing them anew, because what is allowed must be what
 //! is done: two JSON writers might differ. It is safe: they were checked to be one JSON object without a repeated name.
 
+use std::fmt::Display;
+use std::io::Write;
+
 use super::json::{self, NoObject};
 
 /// Appends a question. `args` is JSON; `connection` appends what the server says of the connection.
@@ -24,19 +27,17 @@ pub fn push_question(
     out.push(b'}');
 }
 
-/// Appends what the server says of a connection. `state` is JSON, the rest is text.
+/// Appends what the server says of a connection. `state` is JSON; in `id` and `remote_addr` nothing has to be escaped.
 pub fn push_connection(
     out: &mut Vec<u8>,
-    id: &str,
-    remote_addr: &str,
+    id: impl Display,
+    remote_addr: impl Display,
     user: Option<&str>,
     query: &[(String, Vec<String>)],
     state: Option<&str>,
 ) {
-    out.extend_from_slice(br#"{"id":"#);
-    json::push_string(out, id);
-    out.extend_from_slice(br#","remote_addr":"#);
-    json::push_string(out, remote_addr);
+    // Writing to a `Vec` cannot fail.
+    let _ = write!(out, r#"{{"id":"{id}","remote_addr":"{remote_addr}""#);
     if let Some(user) = user {
         out.extend_from_slice(br#","user":"#);
         json::push_string(out, user);

@@ -4,7 +4,7 @@
 //! code. Never knows: what happens ([`super::events`] does).
 
 use super::event_queue::EventQueue;
-use crate::clock::Millis;
+use crate::clock::{Millis, rfc3339};
 use crate::hub::settings::EventSettings;
 use crate::hub::slots::Slots;
 use crate::log::Seldom;
@@ -32,6 +32,24 @@ pub struct EventListener {
     pub drops: Seldom,
     /// Dropped events that no line has reported.
     pub unreported: u64,
+    /// What the last event had, as many happen in the same millisecond.
+    pub time: EventTime,
+}
+
+/// A time, and the text that shows it.
+#[derive(Debug, Default)]
+pub struct EventTime {
+    unix: Millis,
+    text: String,
+}
+
+impl EventTime {
+    pub fn text(&mut self, unix: Millis) -> &str {
+        if self.unix != unix || self.text.is_empty() {
+            (self.unix, self.text) = (unix, rfc3339(unix));
+        }
+        &self.text
+    }
 }
 
 impl EventListener {
@@ -42,6 +60,7 @@ impl EventListener {
             lives: Slots::default(),
             drops: Seldom::once_in(SELDOM),
             unreported: 0,
+            time: EventTime::default(),
         }
     }
 

@@ -6,9 +6,8 @@
 //! Decision: an event is encoded when it happens, over keeping what it is made of. Because it shows a connection as it was
 //! then, and nothing of the connection is left when it is sent.
 
-use super::event_listener::Life;
+use super::event_listener::{EventListener, Life};
 use super::unix_time;
-use crate::clock::rfc3339;
 use crate::connection::{Ending, Stream};
 use crate::effect::ConnId;
 use crate::hub::state::Hub;
@@ -128,9 +127,10 @@ pub fn expire<S>(hub: &mut Hub<S>) {
 }
 
 fn push_channel<S: Stream>(hub: &mut Hub<S>, kind: EventKind, channel: &str) {
-    let (now, time) = (hub.clock.now, rfc3339(unix_time(hub)));
-    hub.listeners.events.queue.push(now, |out, seq| {
-        let time = time.as_str();
+    let (now, unix) = (hub.clock.now, unix_time(hub));
+    let EventListener { queue, time, .. } = &mut hub.listeners.events;
+    queue.push(now, |out, seq| {
+        let time = time.text(unix);
         push_channel_event(out, EventHead { seq, kind, time }, channel);
     });
     pushed(hub, kind);
@@ -142,10 +142,11 @@ fn push_connection<S: Stream>(
     kind: EventKind,
     end: Option<ConnectionEnd>,
 ) {
-    let (now, time) = (hub.clock.now, rfc3339(unix_time(hub)));
+    let (now, unix) = (hub.clock.now, unix_time(hub));
     let roster = &mut hub.roster;
-    hub.listeners.events.queue.push(now, |out, seq| {
-        let time = time.as_str();
+    let EventListener { queue, time, .. } = &mut hub.listeners.events;
+    queue.push(now, |out, seq| {
+        let time = time.text(unix);
         let head = EventHead { seq, kind, time };
         push_connection_event(out, head, |out| roster.push_connection(id, out), end);
     });
