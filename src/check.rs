@@ -11,7 +11,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use crate::authorizer;
+use crate::authorizer::{self, Probed};
 use crate::config::{BrokerChoice, Config};
 use crate::effect::Verdict;
 use crate::listener;
@@ -93,14 +93,18 @@ fn authorizer(config: &Config, report: &mut Report) {
             .note("there is no authorizer: everyone may connect, join, leave and broadcast");
     };
     let url = settings.url.clone();
-    let answer = match authorizer::probe(&settings, made_up_client()) {
-        Ok(answer) => answer,
+    let clients = ["check-1", "check-2"].map(made_up_client);
+    let probed = match authorizer::probe(&settings, clients.into()) {
+        Ok(probed) => probed,
         Err(error) => {
             return report.result(
                 false,
                 format_args!("the authorizer at {url} cannot be called: {error}"),
             );
         }
+    };
+    let Some(answer) = probed.answers.first() else {
+        return;
     };
     let took = answer.took.as_millis();
     match answer.verdict {
@@ -118,23 +122,70 @@ fn authorizer(config: &Config, report: &mut Report) {
             ),
         ),
         Verdict::Unavailable => {
-            let trouble = answer.trouble.unwrap_or_default();
+            let trouble = answer.trouble.as_deref().unwrap_or_default();
+            let what = match answer.status {
+                Some(200) => "answers 200, but counts as down",
+                _ => "is down",
+            };
             report.result(
                 false,
-                format_args!("the authorizer at {url} is down: {trouble}"),
+                format_args!("the authorizer at {url} {what}: {trouble}"),
             );
         }
     }
-    if let Some(why) = answer.unreadable {
+    if let Some(why) = &answer.unreadable {
         report.result(
             false,
-            format_args!("the JSON in the authorizer's answer cannot be read: {why}"),
+            format_args!("the JSON in its answer cannot be read: {why}"),
         );
+    }
+    for wrong in &answer.wrong {
+        report.result(false, format_args!("its answer has a wrong field: {wrong}"));
+    }
+    fields(&probed, settings.batch, report);
+}
+
+/// Reports which names in an answer have an effect, and whether a batch was understood.
+fn fields(probed: &Probed, batch: usize, report: &mut Report) {
+    let status = probed.answers.first().and_then(|answer| answer.status);
+    let is_array = probed.body.is_some() && probed.answers.iter().all(|it| it.status.is_some());
+    if batch == 1 {
+        report.note("batches are off: --authorizer-batch 2 or more would try one");
+    } else if is_array {
+        let count = probed.answers.len();
+        report.result(
+            true,
+            format_args!("it understands batches: {count} questions in one call"),
+        );
+    } else if status.is_some_and(|status| status != 200) {
+        report.note(
+            "its status is that of the whole call: whether it understands batches is not known",
+        );
+    }
+    let Some(body) = &probed.body else {
+        return;
+    };
+    if !body.used.is_empty() {
+        let names = body.used.join(", ");
+        report.result(
+            true,
+            format_args!("fields in its answer that are understood: {names}"),
+        );
+    }
+    if !body.ignored.is_empty() {
+        let names = body.ignored.join(", ");
+        let why = match body.has_fields {
+            true => "they mean nothing in an answer of this status to a connect",
+            false => "application/json has `state` only; application/vnd.wsify+json has all fields",
+        };
+        report.note(format_args!(
+            "fields in its answer that are ignored: {names} ({why})"
+        ));
     }
 }
 
 /// The question about a `connect` of a client that does not exist.
-fn made_up_client() -> Vec<u8> {
+fn made_up_client(id: &str) -> Vec<u8> {
     let headers: [(&str, &[u8]); 5] = [
         ("Connection", b"Upgrade"),
         ("Host", b"localhost"),
@@ -146,7 +197,7 @@ fn made_up_client() -> Vec<u8> {
     question::push_connect_args(&mut args, headers.into_iter(), &[]);
     let mut body = Vec::new();
     question::push_question(&mut body, "connect", &args, |body| {
-        question::push_connection(body, "check", "127.0.0.1:1", None, &[], None);
+        question::push_connection(body, id, "127.0.0.1:1", None, &[], None);
     });
     body
 }

@@ -120,6 +120,8 @@ pub struct Answer {
     /// The number of the call that brought the answer: answers to questions of one call have the same. `None`: the
     /// question was never put.
     pub call: Option<u64>,
+    /// How many questions the call had, in the first answer that it brought; 0 in the others.
+    pub questions_in_call: u32,
     /// The whole call failed: every status in it is 5xx, or there was no HTTP answer.
     pub call_failed: bool,
     /// The question itself, if the verdict is `Unavailable`.
@@ -145,6 +147,7 @@ impl Answer {
             wrong: Vec::new(),
             trouble: Some(trouble),
             call: None,
+            questions_in_call: 0,
             call_failed: false,
             question: None,
             took,

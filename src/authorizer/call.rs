@@ -1,7 +1,7 @@
-//! One call: a question goes out as a `POST`, and its answer is judged.
+//! One call: a question, or a batch of them, goes out as a `POST`, and as much of its answer is read as can matter.
 //!
-//! Owns: a worker's one kept-alive connection. Knows: HTTP through ureq, and which answer means which verdict
-//! (docs/authorizer.md#answers). Never knows: other workers, the queue.
+//! Owns: a worker's one kept-alive connection. Knows: HTTP through ureq. Never knows: other workers, the queue, what an
+//! answer means.
 //!
 //! Decisions
 //! - **A question that may have been read is never asked twice.** A kept-alive connection is probed before anything is
@@ -11,9 +11,9 @@
 //!   fifth. Without it a connection rests 1.5 s at most, below the 2 s of gunicorn and the 5 s of Node, Apache and uvicorn.
 //! - **An agent for each worker**, over one for all: its pool holds this worker's connection and nothing else, so that no
 //!   lock is shared, and dropping the agent is how the connection ends.
-//! - **The head decides.** The body is read afterwards, a little and briefly, only so that the connection can be used
-//!   again. A `connect` whose `state` may be in the body waits for the whole body: a client let in without its state
-//!   would have another identity for the rest of its life.
+//! - **The head decides**, unless its type says that the body has something to add. Such a body is waited for as a whole: a
+//!   client let in without its state would have another identity for the rest of its life. Any other body is read
+//!   afterwards, a little and briefly, only so that the connection can be used again.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -24,22 +24,21 @@ use ureq::config::{AutoHeaderValue, Config};
 use ureq::http::{HeaderMap, HeaderValue, Response, header};
 
 use super::dial::{Dialer, Later};
+use super::outcome::{Outcome, ReadBody, Says, for_all, outcomes};
 use super::settings::AuthorizerSettings;
 use super::signature::Signer;
 use super::traffic::Traffic;
 use super::url::Url;
-use crate::effect::{Question, Verdict};
-use crate::wire::answer_fields::{AnswerFields, Asked, WrongField};
-use crate::wire::http;
-use crate::wire::question::read_state;
+use crate::effect::Question;
+use crate::wire::answer_fields::{AnswerLimits, Asked};
 
 /// How long a connection may rest when the authorizer does not say: see the header.
 const REST: Duration = Duration::from_millis(1500);
 /// The longest rest that is believed: NAT and load balancers forget silently, too.
 const LONGEST_REST: Duration = Duration::from_secs(60);
-/// A body with a `state`: room for what else an authorizer puts beside it.
-const MAX_BODY: usize = 64 * 1024;
-/// What is read of a body that nobody wants: beyond it a new connection is cheaper.
+/// What a worker keeps of the memory for a batch: the usual one fits.
+const LARGEST_KEPT: usize = 64 * 1024;
+/// What is read of a body that does not matter: beyond it a new connection is cheaper.
 const DRAIN_LIMIT: usize = 64 * 1024;
 /// An answer's head. Far more than any framework sends; cookies and policies that a proxy adds count too. (ureq takes 128
 /// header lines at most.)
@@ -51,53 +50,6 @@ const OUTPUT: usize = 8 * 1024;
 /// Tells the authorizer that a question comes from `wsify --check`, and that no client waits for its answer.
 const PROBE: &str = "x-wsify-probe";
 
-/// What came of a call.
-#[derive(Debug)]
-pub(super) struct Outcome {
-    pub(super) verdict: Verdict,
-    pub(super) status: Option<u16>,
-    pub(super) fields: Option<Box<AnswerFields>>,
-    pub(super) unreadable: Option<String>,
-    pub(super) wrong: Vec<WrongField>,
-    pub(super) trouble: Option<String>,
-    /// Its status is 5xx, or there was no HTTP answer.
-    pub(super) call_failed: bool,
-}
-
-impl Outcome {
-    /// There was no answer, for this reason.
-    pub(super) fn nothing(trouble: String) -> Outcome {
-        Outcome {
-            verdict: Verdict::Unavailable,
-            status: None,
-            fields: None,
-            unreadable: None,
-            wrong: Vec::new(),
-            trouble: Some(trouble),
-            call_failed: true,
-        }
-    }
-
-    /// What a status means by itself.
-    pub(super) fn of(status: u16) -> Outcome {
-        let verdict = match status {
-            200 => Verdict::Allow,
-            500..=599 => Verdict::Unavailable,
-            _ => Verdict::Deny,
-        };
-        let down = verdict == Verdict::Unavailable;
-        Outcome {
-            verdict,
-            status: Some(status),
-            fields: None,
-            unreadable: None,
-            wrong: Vec::new(),
-            trouble: down.then(|| format!("status {status}")),
-            call_failed: down,
-        }
-    }
-}
-
 /// What all workers' clients have in common.
 #[derive(Debug)]
 pub(super) struct ClientFactory {
@@ -106,6 +58,9 @@ pub(super) struct ClientFactory {
     config: Config,
     dialer: Dialer,
     signer: Option<Signer>,
+    limits: AnswerLimits,
+    /// Every call posts an array.
+    batched: bool,
     probes: bool,
 }
 
@@ -139,6 +94,8 @@ impl ClientFactory {
             config,
             dialer: Dialer::new(url, cert_file.map(PathBuf::as_path))?,
             signer: Signer::new(&settings.keys),
+            limits: settings.limits,
+            batched: settings.batch > 1,
             probes,
         })
     }
@@ -150,6 +107,8 @@ impl ClientFactory {
             shared: Arc::clone(self),
             traffic,
             unread: None,
+            array: Vec::new(),
+            last: None,
             rest: REST,
         }
     }
@@ -168,35 +127,59 @@ pub(super) struct Client {
     traffic: Arc<Traffic>,
     /// The last answer's body, as far as it has not been read.
     unread: Option<ureq::Body>,
+    /// Where batches are put together.
+    array: Vec<u8>,
+    /// Of a probe's answer: what its body may say, and the body.
+    pub(super) last: Option<(Says, ReadBody)>,
     /// How long the connection may rest before the next call.
     pub(super) rest: Duration,
 }
 
 impl Client {
-    /// One call, and what its answer means.
-    pub(super) fn ask(&mut self, question: &Question) -> Outcome {
+    /// One call for all these questions, and what its answer means for each.
+    pub(super) fn ask(&mut self, questions: &[&Question]) -> Vec<Outcome> {
+        let asked: Vec<Asked> = questions.iter().map(|question| question.asked).collect();
+        let mut array = std::mem::take(&mut self.array);
+        let answer = match questions {
+            [question] if !self.shared.batched => self.post(&question.body),
+            _ => {
+                put_together(&mut array, questions);
+                self.post(&array)
+            }
+        };
+        array.clear();
+        array.shrink_to(LARGEST_KEPT);
+        self.array = array;
+        match answer {
+            Ok(response) => self.judge(&asked, response),
+            Err(error) => {
+                let trouble = describe(&error, self.shared.timeout);
+                for_all(&asked, || Outcome::nothing(trouble.as_str()))
+            }
+        }
+    }
+
+    /// Posts a body, twice if the first answer says that it was not read.
+    fn post(&mut self, body: &[u8]) -> Result<Response<ureq::Body>, ureq::Error> {
         let deadline = Instant::now() + self.shared.timeout;
         self.traffic.wait_until(None);
         self.unread = None;
         let connections = self.traffic.connections();
-        let mut response = self.call(question, None);
+        let response = self.call(body, None);
         let reused = self.traffic.connections() == connections;
         if reused && response.as_ref().is_ok_and(|it| it.status() == 408) {
             self.hang_up();
             let left = deadline.saturating_duration_since(Instant::now());
-            response = self.call(question, Some(left));
+            return self.call(body, Some(left));
         }
-        match response {
-            Ok(response) => self.judge(question, response),
-            Err(error) => Outcome::nothing(describe(&error, self.shared.timeout)),
-        }
+        response
     }
 
-    /// Sends the question, on a new connection if there is none, and reads the head of its answer. `left`: of the call's
+    /// Sends a body, on a new connection if there is none, and reads the head of its answer. `left`: of the call's
     /// time, if it is not all of it.
     fn call(
         &self,
-        question: &Question,
+        body: &[u8],
         left: Option<Duration>,
     ) -> Result<Response<ureq::Body>, ureq::Error> {
         let shared = &self.shared;
@@ -211,58 +194,62 @@ impl Client {
             request = request.header(PROBE, "1");
         }
         if let Some(signer) = &shared.signer {
-            let signature = signer.sign(unix_seconds(), &question.body);
+            let signature = signer.sign(unix_seconds(), body);
             request = request.header("x-wsify-signature", signature);
         }
         if let Some(left) = left {
             request = request.config().timeout_global(Some(left)).build();
         }
-        request.send(&question.body[..])
+        request.send(body)
     }
 
-    fn judge(&mut self, question: &Question, response: Response<ureq::Body>) -> Outcome {
+    fn judge(&mut self, asked: &[Asked], response: Response<ureq::Body>) -> Vec<Outcome> {
         self.rest = rest(response.headers());
         let status = response.status().as_u16();
         let kind = response.headers().get(header::CONTENT_TYPE);
-        let is_json = kind.is_some_and(|kind| http::is_json(kind.as_bytes()));
-        let body = response.into_body();
-        let outcome = Outcome::of(status);
-        if status == 200 && question.asked == Asked::Connect && is_json {
-            return self.with_state(outcome, body);
+        let kind = kind.map(HeaderValue::as_bytes);
+        let says = Says::of(asked, self.shared.batched, status, kind);
+        let limits = self.shared.limits;
+        let body = match says {
+            Says::Nothing | Says::AnotherType => {
+                self.leave(response.into_body());
+                ReadBody::Whole(Vec::new())
+            }
+            _ => self.read(response.into_body(), says.most(asked.len(), &limits)),
+        };
+        if self.shared.probes {
+            self.last = Some((says, body.clone()));
         }
+        outcomes(asked, status, says, body, &limits)
+    }
+
+    /// Leaves a body that does not matter to be read later, or never.
+    fn leave(&mut self, body: ureq::Body) {
         match body.content_length() {
             // Its connection is free already.
             Some(0) => {}
             Some(length) if length > DRAIN_LIMIT as u64 => drop(body),
             _ => self.unread = Some(body),
         }
-        outcome
     }
 
-    /// Reads a body that may hold a `state`, as a whole.
-    fn with_state(&mut self, mut outcome: Outcome, mut body: ureq::Body) -> Outcome {
+    /// Reads a body as a whole, if it has no more than `most` bytes.
+    fn read(&self, mut body: ureq::Body, most: usize) -> ReadBody {
+        let announced = usize::try_from(body.content_length().unwrap_or_default());
+        let announced = announced.unwrap_or(usize::MAX);
+        if announced > most {
+            return ReadBody::TooLong(announced);
+        }
         let mut text = Vec::new();
-        let announced = body.content_length().unwrap_or_default();
-        if announced <= MAX_BODY as u64 {
-            let most = MAX_BODY as u64 + 1;
-            if let Err(error) = body.as_reader().take(most).read_to_end(&mut text) {
-                // The call itself had its answer.
-                return Outcome {
-                    status: outcome.status,
-                    call_failed: false,
-                    ..Outcome::nothing(describe(&error.into(), self.shared.timeout))
-                };
-            }
+        let limit = (most as u64).saturating_add(1);
+        match body.as_reader().take(limit).read_to_end(&mut text) {
+            Err(error) => ReadBody::Broken {
+                len: text.len(),
+                why: describe(&error.into(), self.shared.timeout),
+            },
+            Ok(_) if text.len() > most => ReadBody::TooLong(text.len()),
+            Ok(_) => ReadBody::Whole(text),
         }
-        if announced > MAX_BODY as u64 || text.len() > MAX_BODY {
-            outcome.unreadable = Some(format!("it is over {} KiB", MAX_BODY / 1024));
-            return outcome;
-        }
-        match read_state(&text) {
-            Ok(state) => outcome.fields = state.as_deref().map(AnswerFields::with_state),
-            Err(why) => outcome.unreadable = Some(why),
-        }
-        outcome
     }
 
     /// Whether nothing is left to be read of the last answer.
@@ -303,6 +290,15 @@ impl Client {
         self.unread = None;
         self.agent = self.shared.agent(&self.traffic);
     }
+}
+
+/// Writes the array of a batch.
+fn put_together(array: &mut Vec<u8>, questions: &[&Question]) {
+    for (nth, question) in questions.iter().enumerate() {
+        array.push(if nth == 0 { b'[' } else { b',' });
+        array.extend_from_slice(&question.body);
+    }
+    array.push(b']');
 }
 
 /// How long the connection may rest: `Keep-Alive: timeout=5` (what Node and Apache say) less a fifth, so that the next
@@ -353,3 +349,6 @@ fn describe(error: &ureq::Error, timeout: Duration) -> String {
         error => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,9 @@
 mod call;
 mod dial;
 mod link;
+mod outcome;
 mod pool;
+mod probe;
 mod seat;
 mod settings;
 pub mod signature;
@@ -30,9 +32,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::call::ClientFactory;
 pub use self::pool::Load;
 use self::pool::Pool;
+pub use self::probe::{Probed, ProbedBody, probe};
 pub use self::settings::AuthorizerSettings;
 use self::task::Task;
 #[doc(hidden)]
@@ -40,7 +42,6 @@ pub use self::unfold::fuzz;
 pub use self::url::Url;
 use self::waiting::Waiting;
 use crate::effect::{Answer, ConnId, Question};
-use crate::wire::answer_fields::Asked;
 
 /// Recalled questions that are answered between two polls.
 const RECALLED: usize = 64;
@@ -124,37 +125,4 @@ impl Drop for Authorizer {
     fn drop(&mut self) {
         self.pool.close();
     }
-}
-
-/// Asks one question here and now, marked as a probe.
-///
-/// # Errors
-/// The settings cannot be used.
-pub fn probe(settings: &AuthorizerSettings, body: Vec<u8>) -> io::Result<Answer> {
-    let clients = Arc::new(ClientFactory::new(settings, true)?);
-    let nobody = ConnId {
-        slot: 0,
-        generation: 0,
-    };
-    let question = Question {
-        from: nobody,
-        asked: Asked::Connect,
-        body,
-        alone: false,
-    };
-    let asked = Instant::now();
-    let outcome = clients.client().ask(&question);
-    Ok(Answer {
-        to: nobody,
-        verdict: outcome.verdict,
-        status: outcome.status,
-        fields: outcome.fields,
-        unreadable: outcome.unreadable,
-        wrong: outcome.wrong,
-        trouble: outcome.trouble,
-        call: None,
-        call_failed: outcome.call_failed,
-        question: None,
-        took: asked.elapsed(),
-    })
 }

@@ -58,6 +58,10 @@ pub(super) struct Pool {
 /// Which worker does what. While a question waits and a worker is idle, one is waking.
 pub(super) struct Work {
     pub(super) waiting: Waiting,
+    /// Questions that one call may have.
+    batch: usize,
+    /// Questions that were taken and have no answer yet.
+    asking: usize,
     /// The last one rested least.
     pub(super) idle: Vec<Arc<Seat>>,
     /// Numbers of the workers that are not there.
@@ -99,6 +103,8 @@ impl Pool {
             calls: AtomicU64::new(0),
             work: Mutex::new(Work {
                 waiting: Waiting::default(),
+                batch: settings.batch.max(1),
+                asking: 0,
                 idle: Vec::new(),
                 vacant: (1..=workers).rev().collect(),
                 spawning: 0,
@@ -120,14 +126,20 @@ impl Pool {
     /// The question comes back: the queue is full.
     pub(super) fn ask(&self, task: Task) -> Result<(), Question> {
         let mut work = self.work();
+        work.waiting.push(task);
         let covered = work.covered();
-        if work.waiting.len() >= covered && !work.spawn() {
+        if work.calls() > covered && !work.spawn() {
             let is_empty = work.vacant.len() == self.workers;
-            if is_empty || work.waiting.len() - covered >= self.queue {
-                return Err(task.question);
+            let uncovered = work
+                .waiting
+                .len()
+                .saturating_sub(work.questions_of(covered));
+            if (is_empty || uncovered > self.queue)
+                && let Some(last) = work.waiting.pop_last()
+            {
+                return Err(last.question);
             }
         }
-        work.waiting.push(task);
         let seat = work.wake_up();
         drop(work);
         Seat::call(seat, Call::Look);
@@ -162,11 +174,12 @@ impl Pool {
             true => std::mem::swap(into, &mut work.answers),
             false => into.append(&mut work.answers),
         }
-        let free = work.vacant.len() + work.idle.len() + work.finishing + work.waking;
-        let taken = work.waiting.len().min(work.idle.len() + work.waking);
+        let waiting = work.waiting.len();
+        // About to be taken.
+        let taken = waiting.min(work.questions_of(work.idle.len() + work.waking + work.spawning));
         let load = Load {
-            in_flight: self.workers.saturating_sub(free) + taken,
-            waiting: work.waiting.len().saturating_sub(work.spawning + taken),
+            in_flight: work.asking + taken,
+            waiting: waiting - taken,
         };
         let due = work.waiting.oldest().map(|asked| asked + self.timeout);
         (load, due)
@@ -211,7 +224,8 @@ impl Pool {
         let trouble = format!("no thread can be started to ask it: {error}");
         let mut first = false;
         while let Some(unanswered) = work.waiting.pop() {
-            first |= work.deliver(unanswered.unanswered(&trouble));
+            first |= work.answers.is_empty();
+            work.answers.push(unanswered.unanswered(&trouble));
         }
         drop(work);
         self.wake(first);
@@ -253,14 +267,24 @@ impl Work {
         spawning
     }
 
-    /// Workers that will look for a question without being started anew.
+    /// Workers that will look for questions without being started anew.
     pub(super) fn covered(&self) -> usize {
         self.spawning + self.finishing + self.idle.len() + self.waking
     }
 
+    /// Calls that it takes to put what waits.
+    pub(super) fn calls(&self) -> usize {
+        self.waiting.calls(self.batch)
+    }
+
+    /// Questions that so many workers may take.
+    fn questions_of(&self, workers: usize) -> usize {
+        workers.saturating_mul(self.batch)
+    }
+
     /// The next idle worker to be called, if one is wanted and not enough are on their way.
     pub(super) fn wake_up(&mut self) -> Option<Arc<Seat>> {
-        if self.waking >= WAKING || self.waiting.len() <= self.waking {
+        if self.waking >= WAKING || self.calls() <= self.waking {
             return None;
         }
         let seat = self.idle.pop()?;
@@ -268,9 +292,18 @@ impl Work {
         Some(seat)
     }
 
-    /// Puts an answer where the loop takes it. Returns whether it is the first there.
-    pub(super) fn deliver(&mut self, answer: Answer) -> bool {
-        self.answers.push(answer);
-        self.answers.len() == 1
+    /// Takes the questions of the next call. None: there are none.
+    pub(super) fn take(&mut self) -> Vec<Task> {
+        let tasks = self.waiting.take(self.batch);
+        self.asking += tasks.len();
+        tasks
+    }
+
+    /// Puts the answers of a call where the loop takes them. Returns whether they are the first there.
+    pub(super) fn deliver(&mut self, answers: Vec<Answer>) -> bool {
+        self.asking = self.asking.saturating_sub(answers.len());
+        let first = self.answers.is_empty();
+        self.answers.extend(answers);
+        first
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::url::Url;
 use crate::secret::Secret;
+use crate::wire::answer_fields::AnswerLimits;
 
 /// What an [`Authorizer`](super::Authorizer) is started with.
 #[derive(Clone, Debug)]
@@ -16,6 +17,10 @@ pub struct AuthorizerSettings {
     pub workers: usize,
     /// Questions that may wait for a worker.
     pub queue: usize,
+    /// Questions in one call at most. With more than 1 every call posts an array.
+    pub batch: usize,
+    /// What an answer's fields may hold.
+    pub limits: AnswerLimits,
     /// A PEM file of roots that are trusted besides the system's: what `SSL_CERT_FILE` names (empty: none).
     pub cert_file: Option<PathBuf>,
     /// Every call is signed with each of them; without one, none is.

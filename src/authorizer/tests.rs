@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::*;
 use crate::effect::Verdict;
+use crate::wire::answer_fields::{AnswerLimits, Asked};
 
 pub(super) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 pub(super) const NO: &str = "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno";
@@ -152,7 +153,7 @@ impl<S: Read + Write> Peer<S> {
 
 /// The loop's side.
 pub(super) struct Desk {
-    authorizer: Authorizer,
+    pub(super) authorizer: Authorizer,
     poll: mio::Poll,
     home: Vec<Answer>,
 }
@@ -177,7 +178,7 @@ impl Desk {
     }
 
     /// What the pool is busy with; answers that have come are kept.
-    fn load(&mut self) -> (usize, usize) {
+    pub(super) fn load(&mut self) -> (usize, usize) {
         let load = self.authorizer.answers(&mut self.home);
         (load.in_flight, load.waiting)
     }
@@ -217,12 +218,17 @@ pub(super) fn settings(url: &str) -> AuthorizerSettings {
         timeout: PATIENCE,
         workers: 1,
         queue: 100,
+        batch: 1,
+        limits: AnswerLimits {
+            channels: 3,
+            content: 1000,
+        },
         cert_file: None,
         keys: Vec::new(),
     }
 }
 
-fn question(slot: u32, asked: Asked) -> Question {
+pub(super) fn question(slot: u32, asked: Asked) -> Question {
     Question {
         from: ConnId {
             slot,
@@ -535,7 +541,7 @@ fn a_worker_ends_when_its_connection_has_rested_long_enough() {
 }
 
 /// A server that answers when it is told to.
-fn gated(answer: &'static str) -> (Server, Arc<AtomicBool>) {
+pub(super) fn gated(answer: &'static str) -> (Server, Arc<AtomicBool>) {
     let open = Arc::new(AtomicBool::new(false));
     let gate = Arc::clone(&open);
     let server = Server::new(move |peer| {

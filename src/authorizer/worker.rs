@@ -9,11 +9,12 @@ use std::sync::{Arc, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::call::{Client, ClientFactory, Outcome};
+use super::call::{Client, ClientFactory};
+use super::outcome::Outcome;
 use super::pool::{Pool, Work};
 use super::seat::{Call, Seat};
 use super::task::Task;
-use crate::effect::Answer;
+use crate::effect::{Answer, Question};
 
 /// How long the rest of an answer may take to come. It follows its head at once, or something is wrong with it.
 const DRAIN_TIME: Duration = Duration::from_millis(250);
@@ -28,11 +29,11 @@ impl Pool {
         let mut work = self.work();
         work.spawning -= 1;
         let mut next = self.next(work, false, &seat, client.rest);
-        while let Some(task) = next {
-            let answer = self.put(&mut client, task);
+        while let Some(tasks) = next {
+            let answers = self.put(&mut client, tasks);
             let finished = shielded(&mut client, &self.clients, Client::finish_at_hand);
             let mut work = self.work();
-            let first = work.deliver(answer);
+            let first = work.deliver(answers);
             if finished == Some(false) {
                 work.finishing += 1;
                 drop(work);
@@ -45,26 +46,21 @@ impl Pool {
         }
     }
 
-    /// Puts a question to the authorizer.
-    fn put(&self, client: &mut Client, task: Task) -> Answer {
+    /// Puts questions to the authorizer, in one call.
+    fn put(&self, client: &mut Client, tasks: Vec<Task>) -> Vec<Answer> {
+        let questions: Vec<&Question> = tasks.iter().map(|task| &task.question).collect();
         // A panic in there would be a defect of a library. It costs this connection and no question.
-        let outcome = shielded(client, &self.clients, |client| client.ask(&task.question));
-        let outcome = outcome
-            .unwrap_or_else(|| Outcome::nothing("the call failed inside the server".to_owned()));
-        let answer = Answer {
-            to: task.question.from,
-            verdict: outcome.verdict,
-            status: outcome.status,
-            fields: outcome.fields,
-            unreadable: outcome.unreadable,
-            wrong: outcome.wrong,
-            trouble: outcome.trouble,
-            call: Some(self.calls.fetch_add(1, Ordering::Relaxed)),
-            call_failed: outcome.call_failed,
-            question: None,
-            took: task.asked.elapsed(),
+        let outcomes = shielded(client, &self.clients, |client| client.ask(&questions));
+        let mut outcomes = outcomes.unwrap_or_default().into_iter();
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        let mut in_call = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
+        let answer = |task: Task| {
+            let outcome = outcomes.next();
+            let outcome =
+                outcome.unwrap_or_else(|| Outcome::nothing("the call failed inside the server"));
+            outcome.answer(task, call, std::mem::take(&mut in_call))
         };
-        answer.returning(task.question)
+        tasks.into_iter().map(answer).collect()
     }
 
     /// Waits for the rest of an answer. Where that takes long, this worker does not count as about to be idle any more.
@@ -78,8 +74,7 @@ impl Pool {
         if at_once {
             return work;
         }
-        let covered = work.covered();
-        if work.waiting.len() > covered {
+        if work.calls() > work.covered() {
             work.spawn();
         }
         drop(work);
@@ -89,7 +84,7 @@ impl Pool {
         self.work()
     }
 
-    /// The next question for the worker on `seat`, which may wait for it as long as its connection is worth keeping.
+    /// The next questions for the worker on `seat`, which may wait for them as long as its connection is worth keeping.
     /// `None`: the worker is to end. `wake`: the loop has to be woken.
     fn next<'p>(
         &'p self,
@@ -97,15 +92,16 @@ impl Pool {
         wake: bool,
         seat: &Arc<Seat>,
         rest: Duration,
-    ) -> Option<Task> {
+    ) -> Option<Vec<Task>> {
         let mut until = None;
         loop {
-            if let Some(task) = work.waiting.pop() {
+            let tasks = work.take();
+            if !tasks.is_empty() {
                 let another = work.wake_up();
                 drop(work);
                 Seat::call(another, Call::Look);
                 self.wake(wake && until.is_none());
-                return Some(task);
+                return Some(tasks);
             }
             work.to_spawn.as_ref()?;
             work.idle.push(Arc::clone(seat));

@@ -120,6 +120,15 @@ flags! {
         about: "maximum number of questions that wait for a worker; a further one fails as if the \
                 authorizer were down",
     };
+    authorizer_batch: AUTHORIZER_BATCH = Flag {
+        name: "authorizer-batch",
+        group: "Authorizer",
+        kind: ValueKind::One,
+        value: "COUNT",
+        default: "1",
+        about: "maximum number of questions per call; above 1 every call posts a JSON array, and \
+                --authorizer-workers defaults to 8",
+    };
     authorizer_failure: AUTHORIZER_FAILURE = Flag {
         name: "authorizer-failure",
         group: "Authorizer",
@@ -263,6 +272,14 @@ flags! {
         default: "1GiB",
         about: "total bytes buffered for all connections; under pressure the largest holders are \
                 disconnected first",
+    };
+    compression: COMPRESSION = Flag {
+        name: "compression", group: "Compression", kind: ValueKind::One, value: "on|off", default: "off",
+        about: "agree to permessage-deflate; a content is compressed once, for all members that have agreed",
+    };
+    compression_min_size: COMPRESSION_MIN_SIZE = Flag {
+        name: "compression-min-size", group: "Compression", kind: ValueKind::One, value: "SIZE", default: "512",
+        about: "smallest content that is compressed",
     };
     handshake_timeout: HANDSHAKE_TIMEOUT = Flag {
         name: "handshake-timeout",

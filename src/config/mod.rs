@@ -23,6 +23,7 @@ pub use self::values::{AccessLog, AuthorizerFailure, Listen, Workers};
 use crate::authorizer::{AuthorizerSettings, Url};
 use crate::log::{Format, Level};
 use crate::secret::Secret;
+use crate::wire::answer_fields::AnswerLimits;
 use crate::wire::forwarded::Proxies;
 use crate::wire::origins::Origins;
 
@@ -38,6 +39,8 @@ pub struct Config {
     pub authorizer_timeout: Duration,
     pub authorizer_workers: Workers,
     pub authorizer_queue: usize,
+    /// Questions in one call at most; 1: each is a call of its own.
+    pub authorizer_batch: usize,
     pub authorizer_failure: AuthorizerFailure,
     /// With `hold`.
     pub authorizer_hold: Duration,
@@ -65,6 +68,10 @@ pub struct Config {
     pub max_queue_size: usize,
     /// Bytes.
     pub max_total_queue_size: usize,
+    /// Whether permessage-deflate is agreed to.
+    pub compression: bool,
+    /// Bytes.
+    pub compression_min_size: usize,
     pub handshake_timeout: Duration,
     /// `None`: never.
     pub ping_interval: Option<Duration>,
@@ -144,6 +151,19 @@ fn workers(setting: &Setting) -> Result<Workers, Stop> {
     })
 }
 
+/// The DSN is not looked at without redis.
+fn broker(set: impl Fn(Flag) -> Result<Setting, Stop>) -> Result<BrokerChoice, Stop> {
+    Ok(match set(flags::BROKER_DRIVER)?.checked(values::driver)? {
+        values::Driver::Memory => BrokerChoice::Memory,
+        values::Driver::Redis => BrokerChoice::Redis(set(flags::BROKER_DSN)?.checked(dsn::parse)?),
+    })
+}
+
+fn cert_file(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let path = env("SSL_CERT_FILE").filter(|path| !path.is_empty());
+    path.map(PathBuf::from)
+}
+
 /// Whether a terminal may be shown colours.
 fn colours(env: impl Fn(&str) -> Option<OsString>) -> bool {
     let dumb = env("TERM").is_some_and(|term| term == *"dumb");
@@ -174,13 +194,11 @@ impl Config {
             authorizer_workers: workers(&set(AUTHORIZER_WORKERS)?)?,
             // A question waits with its JSON, of a few hundred bytes: gigabytes at most.
             authorizer_queue: set(AUTHORIZER_QUEUE)?.checked(|t| count(t, 1..=10_000_000))?,
+            authorizer_batch: set(AUTHORIZER_BATCH)?.checked(|t| count(t, 1..=1000))?,
             authorizer_failure: set(AUTHORIZER_FAILURE)?.checked(authorizer_failure)?,
             authorizer_hold: set(AUTHORIZER_HOLD)?.checked(some_duration)?,
             authorizer_key: set(AUTHORIZER_KEY)?.checked(signing_keys)?,
-            broker: match set(BROKER_DRIVER)?.checked(driver)? {
-                Driver::Memory => BrokerChoice::Memory,
-                Driver::Redis => BrokerChoice::Redis(set(BROKER_DSN)?.checked(dsn::parse)?),
-            },
+            broker: broker(set)?,
             broker_prefix: set(BROKER_PREFIX)?.checked(|t| Ok(t.to_owned()))?,
             broadcasting_key: set(BROADCASTING_KEY)?.checked(key)?,
             allowed_origins: set(ALLOWED_ORIGINS)?
@@ -199,6 +217,8 @@ impl Config {
             max_message_rate: set(MAX_MESSAGE_RATE)?.checked(|t| count(t, 0..=1_000_000))? as u64,
             max_queue_size: set(MAX_QUEUE_SIZE)?.checked(size)?,
             max_total_queue_size: set(MAX_TOTAL_QUEUE_SIZE)?.checked(total_size)?,
+            compression: set(COMPRESSION)?.checked(on_or_off)?,
+            compression_min_size: set(COMPRESSION_MIN_SIZE)?.checked(size)?,
             handshake_timeout: set(HANDSHAKE_TIMEOUT)?.checked(some_duration)?,
             ping_interval: Some(set(PING_INTERVAL)?.checked(duration_or_zero)?)
                 .filter(|interval| !interval.is_zero()),
@@ -211,9 +231,7 @@ impl Config {
             notify_socket: manager.notify_socket,
             watchdog: manager.watchdog,
             check: set(CHECK)?.checked(switch)?,
-            cert_file: env("SSL_CERT_FILE")
-                .filter(|path| !path.is_empty())
-                .map(PathBuf::from),
+            cert_file: cert_file(&env),
         })
     }
 
@@ -223,8 +241,13 @@ impl Config {
         Some(AuthorizerSettings {
             url,
             timeout: self.authorizer_timeout,
-            workers: self.authorizer_workers.within(fds),
+            workers: self.authorizer_workers.within(fds, self.authorizer_batch),
             queue: self.authorizer_queue,
+            batch: self.authorizer_batch,
+            limits: AnswerLimits {
+                channels: self.max_channels,
+                content: self.max_message_size,
+            },
             cert_file: self.cert_file.clone(),
             keys: self.authorizer_key.clone(),
         })

@@ -43,6 +43,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.authorizer_timeout, Duration::from_secs(5));
     assert_eq!(config.authorizer_workers, Workers::AsFdsAllow(256));
     assert_eq!(config.authorizer_queue, 10_000);
+    assert_eq!(config.authorizer_batch, 1);
     assert_eq!(config.authorizer_key, []);
     assert_eq!(config.broker, BrokerChoice::Memory);
     assert_eq!(config.broker_prefix, "");
@@ -437,7 +438,12 @@ fn sizes_and_counts() {
     refused("max-total-queue-size", &["", "0", "-1", "2TiB", "x"]);
 
     let nonsense = ["", "-1", "+1", "1.0", "ten", " 1", "99999999999999999999"];
-    for flag in ["authorizer-workers", "authorizer-queue", "max-channels"] {
+    for flag in [
+        "authorizer-workers",
+        "authorizer-queue",
+        "authorizer-batch",
+        "max-channels",
+    ] {
         refused(flag, &nonsense);
         refused(flag, &["0"]);
     }
@@ -446,13 +452,24 @@ fn sizes_and_counts() {
     refused("max-message-rate", &nonsense);
     refused("max-message-rate", &["1000001"]);
     refused("authorizer-workers", &["1025"]);
+    refused("authorizer-batch", &["1001"]);
     let config = read(&["--max-connections=1", "--authorizer-workers=1024"], &[]).unwrap();
     assert_eq!(config.max_connections, Some(1));
     assert_eq!(config.authorizer_workers, Workers::Exactly(1024));
-    assert_eq!(config.authorizer_workers.within(80), 1024);
-    for (fds, workers) in [(1 << 20, 256), (1024, 128), (4, 1)] {
-        assert_eq!(Workers::AsFdsAllow(256).within(fds), workers, "{fds}");
+    assert_eq!(config.authorizer_workers.within(80, 1), 1024);
+    for (fds, batch, workers) in [
+        (1 << 20, 1, 256),
+        (1024, 1, 128),
+        (4, 1, 1),
+        // Batches form where few calls are in flight.
+        (1 << 20, 2, 8),
+        (1 << 20, 1000, 8),
+        (40, 64, 5),
+    ] {
+        let default = Workers::AsFdsAllow(256);
+        assert_eq!(default.within(fds, batch), workers, "{fds} {batch}");
     }
+    assert_eq!(Workers::Exactly(32).within(80, 64), 32);
 }
 
 #[test]

@@ -45,11 +45,17 @@ pub enum Workers {
     AsFdsAllow(usize),
 }
 
+/// By default, where a call has many questions: with so few calls in flight, questions wait and batches form.
+const BATCHING_WORKERS: usize = 8;
+
 impl Workers {
-    pub(super) fn within(self, fds: usize) -> usize {
+    pub(super) fn within(self, fds: usize, batch: usize) -> usize {
         match self {
             Workers::Exactly(workers) => workers,
-            Workers::AsFdsAllow(workers) => workers.min(fds / 8).max(1),
+            Workers::AsFdsAllow(workers) => {
+                let wanted = if batch > 1 { BATCHING_WORKERS } else { workers };
+                wanted.min(fds / 8).max(1)
+            }
         }
     }
 }
@@ -190,6 +196,14 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
     text.to_ascii_lowercase()
         .parse()
         .map_err(|_| "true or false".to_owned())
+}
+
+pub(super) fn on_or_off(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("on or off".to_owned()),
+    }
 }
 
 pub(super) fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {

@@ -25,6 +25,7 @@ mod audience;
 mod channel;
 mod channels;
 mod commands;
+mod compression;
 mod deadlines;
 mod delivery;
 mod drain;

@@ -3,10 +3,11 @@
 //! Decision: the Prometheus text and the documentation's table follow from one table, so what is exposed cannot differ
 //! from what is documented.
 
-use std::fmt::{Display, Write};
+use std::fmt::Write;
 use std::time::SystemTime;
 
-use super::{Counters, Gauges, Histogram, Metrics};
+use super::samples::Samples;
+use super::{Gauges, Metrics};
 
 /// A metric family.
 pub struct Family {
@@ -176,7 +177,51 @@ pub const FAMILIES: &[Family] = &[
         name: "wsify_fanout_duration_seconds",
         kind: Kind::Histogram,
         about: "time from publishing until the last member was served; contents published together count once",
-        samples: |metrics, _, out| out.histogram(&metrics.fanout_time),
+        samples: |metrics, _, out| out.durations(&metrics.fanout_time),
+    },
+    Family {
+        name: "wsify_compression_contents_total",
+        kind: Kind::Counter,
+        about: "contents for members with compression, by `outcome`: `compressed`, `not_smaller`, `too_small` (below `--compression-min-size`)",
+        samples: |metrics, _, out| {
+            let counts = &metrics.compression;
+            out.labelled(&[("outcome", "compressed")], counts.deflated);
+            out.labelled(&[("outcome", "not_smaller")], counts.not_smaller);
+            out.labelled(&[("outcome", "too_small")], counts.too_small);
+        },
+    },
+    Family {
+        name: "wsify_compression_messages_total",
+        kind: Kind::Counter,
+        about: "compressed messages of clients, inflated",
+        samples: |metrics, _, out| out.value(metrics.compression.inflated),
+    },
+    Family {
+        name: "wsify_compression_bytes_total",
+        kind: Kind::Counter,
+        about: "bytes of what was compressed (`deflate`, once for each content) or inflated, by `operation` and `form`: `plain` or `compressed`",
+        samples: |metrics, _, out| {
+            let counts = &metrics.compression;
+            for (operation, form, bytes) in [
+                ("deflate", "plain", counts.before_deflate),
+                ("deflate", "compressed", counts.after_deflate),
+                ("inflate", "plain", counts.after_inflate),
+                ("inflate", "compressed", counts.before_inflate),
+            ] {
+                out.labelled(&[("operation", operation), ("form", form)], bytes);
+            }
+        },
+    },
+    Family {
+        name: "wsify_compression_seconds_total",
+        kind: Kind::Counter,
+        about: "time spent compressing and inflating, in vain too, by `operation`: `deflate` or `inflate`",
+        samples: |metrics, _, out| {
+            let counts = &metrics.compression;
+            let (deflate, inflate) = (counts.deflate_time, counts.inflate_time);
+            out.labelled(&[("operation", "deflate")], deflate.as_secs_f64());
+            out.labelled(&[("operation", "inflate")], inflate.as_secs_f64());
+        },
     },
     Family {
         name: "wsify_queued_bytes",
@@ -236,12 +281,18 @@ pub const FAMILIES: &[Family] = &[
         name: "wsify_authorizer_duration_seconds",
         kind: Kind::Histogram,
         about: "time from a question's arrival in the queue to its answer",
-        samples: |metrics, _, out| out.histogram(&metrics.verdict_time),
+        samples: |metrics, _, out| out.durations(&metrics.verdict_time),
+    },
+    Family {
+        name: "wsify_authorizer_batch_size",
+        kind: Kind::Histogram,
+        about: "questions per call to the authorizer; its `_count` is the number of calls",
+        samples: |metrics, _, out| out.histogram(&metrics.batch_size, |size| size.to_string()),
     },
     Family {
         name: "wsify_authorizer_calls_in_flight",
         kind: Kind::Gauge,
-        about: "calls that wait for an answer",
+        about: "questions that wait for an answer",
         samples: |_, now, out| out.value(now.questions_in_flight),
     },
     Family {
@@ -284,7 +335,7 @@ pub const FAMILIES: &[Family] = &[
         name: "wsify_loop_turn_duration_seconds",
         kind: Kind::Histogram,
         about: "duration of a turn of the event loop, without the time it slept",
-        samples: |metrics, _, out| out.histogram(&metrics.turn_time),
+        samples: |metrics, _, out| out.durations(&metrics.turn_time),
     },
     Family {
         name: "wsify_loop_turn_longest_seconds",
@@ -299,77 +350,6 @@ pub const FAMILIES: &[Family] = &[
         samples: |_, now, out| out.value(now.dropped_log_lines),
     },
 ];
-
-/// The samples of one family, as they are written.
-pub(super) struct Samples<'a> {
-    text: &'a mut String,
-    family: &'static str,
-    /// The family is not known here, and left out.
-    unknown: bool,
-}
-
-// Writing to a String cannot fail.
-impl Samples<'_> {
-    pub fn new<'a>(text: &'a mut String, family: &'static str) -> Samples<'a> {
-        Samples {
-            text,
-            family,
-            unknown: false,
-        }
-    }
-
-    fn value(&mut self, value: impl Display) {
-        self.labelled(&[], value);
-    }
-
-    fn known(&mut self, value: Option<impl Display>) {
-        match value {
-            Some(value) => self.value(value),
-            None => self.unknown = true,
-        }
-    }
-
-    fn by(&mut self, label: &str, counters: &Counters<&'static str>) {
-        for (text, count) in counters.iter() {
-            self.labelled(&[(label, text)], count);
-        }
-    }
-
-    pub fn labelled(&mut self, labels: &[(&str, &str)], value: impl Display) {
-        self.sample("", labels, value);
-    }
-
-    fn sample(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
-        self.text.push_str(self.family);
-        self.text.push_str(suffix);
-        for (nth, (label, text)) in labels.iter().enumerate() {
-            let _ = write!(self.text, "{}{label}=\"", if nth == 0 { '{' } else { ',' });
-            for c in text.chars() {
-                match c {
-                    '\\' => self.text.push_str(r"\\"),
-                    '"' => self.text.push_str(r#"\""#),
-                    '\n' => self.text.push_str(r"\n"),
-                    c => self.text.push(c),
-                }
-            }
-            self.text.push('"');
-        }
-        let close = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(self.text, "{close} {value}");
-    }
-
-    fn histogram(&mut self, histogram: &Histogram) {
-        let bounds = histogram.bounds.iter().map(|b| b.as_secs_f64().to_string());
-        let bounds = bounds.chain(["+Inf".to_owned()]);
-        let mut total = 0;
-        for (bound, count) in bounds.zip(&histogram.counts) {
-            total += count;
-            self.sample("_bucket", &[("le", &bound)], total);
-        }
-        self.sample("_sum", &[], histogram.sum.as_secs_f64());
-        self.sample("_count", &[], total);
-    }
-}
 
 impl Metrics {
     /// Appends all metrics to `text`, in the Prometheus text format, version 0.0.4.

@@ -15,7 +15,9 @@
 //!   all later ones.
 
 mod families;
+mod samples;
 
+use std::ops::AddAssign;
 use std::time::{Duration, SystemTime};
 
 pub use self::families::{FAMILIES, Family, Kind};
@@ -43,6 +45,7 @@ pub struct Metrics {
     pub received: u64,
     /// Written to clients and backends, in bytes.
     pub sent: u64,
+    pub compression: CompressionCounts,
     /// Messages that the broker brought, by outcome.
     pub broker_messages: Counters<&'static str>,
     /// Ended connections by the reason's label.
@@ -59,11 +62,38 @@ pub struct Metrics {
     pub authorizer_failures: Counters<&'static str>,
     /// From a question's arrival in the queue to its verdict.
     pub verdict_time: Histogram,
+    /// Questions in each call of the authorizer.
+    pub batch_size: Histogram<u64>,
     /// From the turn in which a batch was begun to the end of that in which the last member had it.
     pub fanout_time: Histogram,
     /// Turns of the loop, without the time in which it slept.
     pub turn_time: Histogram,
     pub longest_turn: Longest,
+}
+
+/// What became of compressing contents and inflating messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompressionCounts {
+    /// Contents that were compressed.
+    pub deflated: u64,
+    /// Contents that would not have become smaller.
+    pub not_smaller: u64,
+    /// Contents that were too small to try.
+    pub too_small: u64,
+    /// Of contents that were compressed, in bytes.
+    pub before_deflate: u64,
+    /// In bytes.
+    pub after_deflate: u64,
+    /// In vain, too.
+    pub deflate_time: Duration,
+    /// Messages that were inflated.
+    pub inflated: u64,
+    /// In bytes.
+    pub before_inflate: u64,
+    /// In bytes.
+    pub after_inflate: u64,
+    /// In vain, too.
+    pub inflate_time: Duration,
 }
 
 /// Values at the time when the text is made.
@@ -146,6 +176,7 @@ impl Metrics {
             deliveries: 0,
             received: 0,
             sent: 0,
+            compression: CompressionCounts::default(),
             broker_messages: Counters::of(&["delivered", "not_json", "unknown"]),
             endings: Counters::of(&[]),
             questions: Counters::of(&["broadcast", "join", "connect", "leave", "refresh"]),
@@ -154,6 +185,7 @@ impl Metrics {
             authorizer_answers: Counters::of(&ANSWER_CLASSES),
             authorizer_failures: Counters::of(&FAILURES),
             verdict_time: Histogram::new(VERDICT_TIMES),
+            batch_size: Histogram::new(BATCH_SIZES),
             fanout_time: Histogram::new(FANOUT_TIMES),
             turn_time: Histogram::new(TURN_TIMES),
             longest_turn: Longest::default(),
@@ -310,40 +342,43 @@ impl Longest {
     }
 }
 
-/// Durations, counted by the first bound that they do not exceed.
+/// Questions in a call of the authorizer, up to what `--authorizer-batch` allows.
+const BATCH_SIZES: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000];
+
+/// Values, durations or sizes, counted by the first bound that they do not exceed.
 #[derive(Debug)]
-pub struct Histogram {
-    bounds: &'static [Duration],
+pub struct Histogram<T: 'static = Duration> {
+    bounds: &'static [T],
     /// One for each bound, and one for what exceeds them all.
     counts: Vec<u64>,
-    sum: Duration,
+    sum: T,
 }
 
-impl Histogram {
+impl<T: Copy + Default + Ord + AddAssign> Histogram<T> {
     /// `bounds` ascend.
-    fn new(bounds: &'static [Duration]) -> Histogram {
+    fn new(bounds: &'static [T]) -> Histogram<T> {
         Histogram {
             bounds,
             counts: vec![0; bounds.len() + 1],
-            sum: Duration::ZERO,
+            sum: T::default(),
         }
     }
 
-    pub fn observe(&mut self, duration: Duration) {
-        let bucket = self.bounds.partition_point(|bound| *bound < duration);
+    pub fn observe(&mut self, value: T) {
+        let bucket = self.bounds.partition_point(|bound| *bound < value);
         if let Some(count) = self.counts.get_mut(bucket) {
             *count += 1;
         }
-        self.sum = self.sum.saturating_add(duration);
+        self.sum += value;
     }
 
-    /// Durations observed.
+    /// Values observed.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
     /// All of them together.
-    pub fn sum(&self) -> Duration {
+    pub fn sum(&self) -> T {
         self.sum
     }
 }

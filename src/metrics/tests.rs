@@ -243,7 +243,7 @@ fn the_longest_is_forgotten_after_a_minute_or_two() {
 fn no_label_breaks_out_of_its_quotes() {
     let mut text = "# HELP wsify_x x.\n# TYPE wsify_x gauge\n".to_owned();
     let value = "a\"b\\c\nd} 1";
-    families::Samples::new(&mut text, "wsify_x").labelled(&[("one", value), ("two", "ü")], 1);
+    samples::Samples::new(&mut text, "wsify_x").labelled(&[("one", value), ("two", "ü")], 1);
     let samples = parsed(&text);
     let name = samples.keys().next().unwrap();
     let found = labels(name.strip_prefix("wsify_x").unwrap());

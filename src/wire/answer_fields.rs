@@ -14,8 +14,11 @@ mod wrong;
 
 #[doc(hidden)]
 pub use self::fuzz::fuzz;
-pub use self::read::{AnswerLimits, BatchItem, Reading, names, read, read_items};
+pub use self::read::{AnswerLimits, BatchItem, Reading, first_item, names, read, read_items};
 pub use self::wrong::{AnswerField, WrongField};
+
+/// The `Content-Type` of an answer that has fields.
+pub const CONTENT_TYPE: &str = "application/vnd.wsify+json";
 
 /// What a question is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

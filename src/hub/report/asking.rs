@@ -26,6 +26,10 @@ pub fn verdict<S: Stream>(hub: &mut Hub<S>, answer: &Answer) {
     metrics.verdicts.add(answer.verdict.as_str());
     let class = metrics::answer_class(answer.status);
     metrics.authorizer_answers.add(class);
+    if answer.questions_in_call > 0 {
+        let size = u64::from(answer.questions_in_call);
+        metrics.batch_size.observe(size);
+    }
 }
 
 /// The authorizer need not be asked about a command.

@@ -59,7 +59,8 @@ pub struct Reading {
 }
 
 impl Reading {
-    fn nothing(wrong: WrongField) -> Reading {
+    /// A body of which nothing is used.
+    pub fn nothing(wrong: WrongField) -> Reading {
         Reading {
             fields: AnswerFields::default(),
             wrong: vec![wrong],
@@ -94,6 +95,12 @@ pub fn names(asked: Asked, status: u16, body: &[u8]) -> [Vec<String>; 2] {
         AnswerField::named(name).is_some_and(|field| belongs(field, asked, status))
     });
     [known, unknown]
+}
+
+/// The first answer in the array for a batch.
+pub fn first_item(body: &[u8]) -> Option<&[u8]> {
+    let items = elements(utf8(body).ok()?)?;
+    items.first().map(|item| item.as_bytes())
 }
 
 /// Reads the array that answers the questions `asked`, in their order.

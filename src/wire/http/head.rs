@@ -298,14 +298,18 @@ fn other_version(bytes: &[u8]) -> Refusal {
     }
 }
 
-/// Whether a Content-Type is `application/json`, whatever its parameters (RFC 9110 8.3.1).
+/// Whether a Content-Type is `application/json`, whatever its parameters.
 pub fn is_json(content_type: &[u8]) -> bool {
-    const JSON: &[u8] = b"application/json";
-    let Some((kind, rest)) = content_type.split_at_checked(JSON.len()) else {
+    is_type(content_type, "application/json")
+}
+
+/// Whether a Content-Type is of this type, whatever its parameters (RFC 9110 8.3.1).
+pub fn is_type(content_type: &[u8], expected: &str) -> bool {
+    let Some((kind, rest)) = content_type.split_at_checked(expected.len()) else {
         return false;
     };
     let rest = rest.trim_ascii_start();
-    kind.eq_ignore_ascii_case(JSON) && (rest.is_empty() || rest.starts_with(b";"))
+    kind.eq_ignore_ascii_case(expected.as_bytes()) && (rest.is_empty() || rest.starts_with(b";"))
 }
 
 /// A header's name as Go's `textproto.CanonicalMIMEHeaderKey` writes it: `user-agent` is `User-Agent`; what is no

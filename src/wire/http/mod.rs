@@ -14,7 +14,9 @@ mod target;
 pub use body::{Body, BodyStep, CONTINUE, Framing, MAX_ASIDE};
 #[doc(hidden)]
 pub use fuzz::fuzz;
-pub use head::{Head, MAX_HEADERS, Method, canonical_name, is_json, parse_head, worth_parsing};
+pub use head::{
+    Head, MAX_HEADERS, Method, canonical_name, is_json, is_type, parse_head, worth_parsing,
+};
 pub(super) use reply::field;
 pub use reply::{Field, Refusal, Reply, ReplyOptions, Status, begin_stream, respond};
 pub use target::query_pairs;
