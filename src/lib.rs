@@ -62,6 +62,9 @@
 //! wire/answer_fields/read.rs   how that is read: types, ranges, what belongs where; the array that answers a batch
 //! wire/answer_fields/wrong.rs  a field that cannot be used, for the log
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
+//! wire/nodes.rs            which nodes redis names: redirections, answers of sentinels
+//! wire/cluster_view.rs     how a node sees its cluster
+//! wire/slot.rs             the slot of a channel in a redis cluster
 //! wire/resp.rs             commands to redis, and its replies
 //!
 //! connection/mod.rs        one connection, as the hub sees it: the values it takes and gives
@@ -82,6 +85,7 @@
 //!
 //! hub/mod.rs               all connections: the doors, nothing else
 //! hub/turn.rs              one turn of a connection: reads its input, passes each event to its handler
+//! hub/broker.rs            the doors for the broker's news
 //! hub/drain.rs             the graceful stop, carried out: what happens to upgrades, clients and taps
 //! hub/delivery.rs          what was published goes out: the fan-out in slices, and the flush
 //! hub/endpoints/mod.rs     HTTP requests: a request goes to the handler of its row in the table; the key
@@ -105,6 +109,7 @@
 //! hub/report/answers.rs      what the log says of the authorizer's answers
 //! hub/report/access_log.rs   the access log: a line for an end, and for a refused request
 //! hub/report/outage.rs     an authorizer that fails: two log lines for an outage, and what becomes of questions meanwhile
+//! hub/report/gap.rs        that members may have missed messages
 //! hub/report/tap.rs        taps: the filter of each, and lines on their way to them
 //! hub/state.rs             the hub's fields: facts, what follows from them, what leaves
 //! hub/settings.rs          what the hub is configured with
@@ -123,6 +128,7 @@
 //! hub/audience.rs          the members of a channel with one encoding: batches, the cursor
 //! hub/compression.rs       which contents are compressed; what is compressed and inflated for all connections
 //! hub/subscriptions.rs     which channels the broker has been asked for
+//! hub/shards.rs            which shard of the broker has a channel, and what each can do
 //! hub/drain_plan.rs        the graceful stop, planned: when which client is closed
 //! hub/limits/mod.rs        the limits that hold for all connections together
 //! hub/limits/per_address.rs    WebSockets from one address
@@ -153,10 +159,24 @@
 //! broker/news.rs           what it yields to the hub
 //! broker/link.rs           one connection to it: bytes in and out, broken, made anew, back-off
 //! broker/socket.rs         the socket below it: TCP, unix or TLS; the lookup of a name
-//! broker/redis/mod.rs      two links, one that publishes and one that listens; what the log says of them
-//! broker/redis/dialogue/mod.rs       what is said on them, without I/O: what is outstanding, which answer it had
-//! broker/redis/dialogue/commands.rs  publications and subscriptions become commands
-//! broker/redis/dialogue/replies.rs   the greeting, and what each reply means
+//! broker/redis/mod.rs      the links to redis, and the bytes on them
+//! broker/redis/journal.rs  what the log says of redis
+//! broker/redis/topology/mod.rs        which servers there are, without I/O: one, a watched master, a cluster's masters
+//! broker/redis/topology/links.rs      the links that there should be, by name
+//! broker/redis/topology/masters.rs    commands go to masters, and what these say is taken in order
+//! broker/redis/topology/watched.rs    the master that sentinels name: followed, left
+//! broker/redis/topology/sentinels.rs  what sentinels have said, and which master follows
+//! broker/redis/topology/clustered.rs  the masters of a cluster: found, followed, left
+//! broker/redis/topology/cluster.rs    what is known of a cluster, and when a node is asked for its view
+//! broker/redis/topology/slots.rs      which shard has which slot
+//! broker/redis/scout.rs    a link that asks a sentinel for the master, or a node for its view
+//! broker/redis/dialogue/mod.rs        what is said to a master on two links, without I/O
+//! broker/redis/dialogue/values.rs     its values: what a link is for, what is awaited, what comes of a reply
+//! broker/redis/dialogue/commands.rs   publications and subscriptions become commands
+//! broker/redis/dialogue/replies.rs    the greeting, and what each reply means
+//! broker/redis/dialogue/sharded.rs    what only a node of a cluster says
+//! broker/redis/conversation.rs        one link: what is to be sent, which answers are awaited
+//! broker/redis/meaning.rs  what a reply says, whatever was asked
 //! tls.rs                   which certificates of the authorizer and redis are trusted
 //!
 //! listener.rs              TCP and unix listeners, and the clients' sockets that they accept
@@ -184,7 +204,8 @@
 //! broker -> clock, config, effect, log, random, wire
 //! authorizer -> effect, fd_table, secret, tls, wire
 //! config -> authorizer, log, secret, wire
-//! effect, playground -> wire
+//! effect -> clock, wire
+//! playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
 //! buffers, clock, fd_table, interned, metrics, quickstart, secret, tls, wire -> nothing

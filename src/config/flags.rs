@@ -169,8 +169,8 @@ flags! {
         kind: ValueKind::Url,
         value: "URL",
         default: "",
-        about: "address of redis: redis://[user:pass@]host[:port][/db], or rediss:// for TLS; required \
-                with --broker-driver redis",
+        about: "address of redis: redis://[user:pass@]host[:port][/db], rediss:// for TLS, redis-sentinel:// or \
+                redis-cluster://; required with --broker-driver redis",
     };
     broker_prefix: BROKER_PREFIX = Flag {
         name: "broker-prefix",

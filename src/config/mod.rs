@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use self::arguments::{Arguments, Setting};
-pub use self::dsn::{Credentials, RedisAddress, RedisDsn};
+pub use self::dsn::{Credentials, RedisAddress, RedisDsn, RedisServers};
 pub use self::flags::{FLAGS, Flag};
 pub use self::stop::Stop;
 pub use self::values::{AccessLog, AuthorizerFailure, Listen, Workers};

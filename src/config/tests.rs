@@ -701,6 +701,21 @@ fn no_secret_is_shown() {
         ("broker-dsn", "redis://:hunter2", "redis://:***"),
         ("broker-dsn", "u:hunter2@h://x", "***@h://x"),
         ("broker-dsn", "redis://h:99999", "redis://h:99999"),
+        (
+            "broker-dsn",
+            "redis-sentinel://s1,s2?sentinel_password=hunter2",
+            "redis-sentinel://s1,s2***",
+        ),
+        (
+            "broker-dsn",
+            "redis-cluster://:hunter2@a:1,b:x",
+            "redis-cluster://***@a:1,b:x",
+        ),
+        (
+            "broker-dsn",
+            "redis-cluster://a:1,u:hunter2,b:1",
+            "redis-cluster://a:1,u:***",
+        ),
     ] {
         let driver = match flag {
             "broker-dsn" => "--broker-driver=redis",

@@ -77,14 +77,14 @@ impl Audiences {
 }
 
 impl Channel {
-    pub fn new(name: ChannelName) -> Channel {
+    pub fn new(name: ChannelName, subscribed: Subscribed) -> Channel {
         Channel {
             name,
             audiences: Audiences::default(),
             prefix: Box::default(),
             waiting: Vec::new(),
             holds: 0,
-            subscribed: Subscribed::default(),
+            subscribed,
         }
     }
 
@@ -174,6 +174,23 @@ impl Channel {
             }
         }
         compression.rest();
+    }
+
+    /// Tells the members that speak `wsify.v1` that they may have missed messages; as [`Channel::publish`].
+    pub fn publish_gap(&mut self, now: u64, runs: &mut Runs, mut list: impl FnMut(Encoding)) {
+        for encoding in Encoding::ALL.into_iter().filter(|it| it.is_v1()) {
+            let Some(audience) = self.audiences.get_mut(encoding.index()) else {
+                continue;
+            };
+            if audience.is_empty() {
+                continue;
+            }
+            let gap = answer::v1_gap(self.name.as_str());
+            audience.publish(now, runs, |out| frame::push_frame(out, Opcode::Text, &gap));
+            if !std::mem::replace(&mut audience.listed, true) {
+                list(encoding);
+            }
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use super::compression::Compression;
 use super::memberships::{AudienceId, Memberships};
 use super::names::ChannelNames;
 use super::slots::Slots;
-use super::subscriptions::{self, BrokerStanding, Subscriptions};
+use super::subscriptions::{self, Answered, BrokerStanding, Subscriptions};
 use crate::buffers::{Runs, Slice};
 use crate::clock::Millis;
 use crate::effect::{ConnId, Receipt, SubscriptionId};
@@ -86,6 +86,11 @@ impl Channels {
         Some(channel.name.as_str())
     }
 
+    /// The name of the channel at an index.
+    pub fn name_at(&self, index: usize) -> Option<&ChannelName> {
+        self.channels.get(index).map(|channel| &channel.name)
+    }
+
     /// How many connections are in a channel.
     pub fn members(&self, name: &str) -> usize {
         let channel = self.by_name.get(name);
@@ -124,7 +129,8 @@ impl Channels {
             return index as usize;
         }
         let name = ChannelName::checked(name);
-        let index = self.channels.insert(Channel::new(name.clone()));
+        let subscribed = self.subscriptions.of(name.as_str());
+        let index = self.channels.insert(Channel::new(name.clone(), subscribed));
         self.by_name.insert(name, index);
         index
     }
@@ -287,18 +293,30 @@ impl Channels {
         compression: &mut Compression,
         serve: &mut VecDeque<AudienceId>,
     ) {
-        let Some((index, channel)) = self.named_mut(name) else {
-            return;
-        };
-        channel.publish(content, now, runs, compression, |encoding| {
-            serve.push_back(AudienceId::new(index, encoding));
-        });
+        if let Some((index, channel)) = self.named_mut(name) {
+            let list = |encoding| serve.push_back(AudienceId::new(index, encoding));
+            channel.publish(content, now, runs, compression, list);
+        }
+    }
+
+    /// Tells the members that speak `wsify.v1` that they may have missed messages, behind what was published before.
+    pub fn publish_gap(
+        &mut self,
+        index: usize,
+        now: u64,
+        runs: &mut Runs,
+        serve: &mut VecDeque<AudienceId>,
+    ) {
+        if let Some(channel) = self.channels.get_mut(index) {
+            let list = |encoding| serve.push_back(AudienceId::new(index, encoding));
+            channel.publish_gap(now, runs, list);
+        }
     }
 
     /// The state at the broker of the channel `name`, which `joining` wants to join. Asks the broker for it unless it
     /// is subscribed or already asked for. `joining` is released by the answer.
     pub fn subscribe(&mut self, name: &str, joining: ConnId) -> BrokerStanding {
-        if !self.subscriptions.is_listening() {
+        if !self.subscriptions.is_listening(name) {
             return BrokerStanding::Ready;
         }
         let index = self.open(name);
@@ -337,21 +355,21 @@ impl Channels {
         }
     }
 
-    /// Handles the broker's answer for a channel: releases the connections that wait for it.
+    /// Handles the broker's answer for a channel.
     pub fn subscribed(
         &mut self,
         id: SubscriptionId,
-        receipt: Receipt,
+        receipt: &Receipt,
         now: Millis,
         random: &mut Random,
-    ) -> Option<Released> {
-        let index = id.channel as usize;
-        let channel = self.channels.get_mut(index)?;
+    ) -> Answered {
+        let Some(channel) = self.channels.get_mut(id.channel as usize) else {
+            return Answered::default();
+        };
         let has_members = channel.has_members();
         let subscribed = &mut channel.subscribed;
         self.subscriptions
-            .answered(subscribed, id, &receipt, has_members, (now, random))
-            .then(|| self.release(index, Some(receipt)))?
+            .answered(subscribed, id, receipt, has_members, (now, random))
     }
 
     /// Continues the walk that asks for all channels, and asks again for refused ones.
@@ -372,7 +390,7 @@ impl Channels {
         };
         for index in part {
             if let Some(channel) = self.channels.get(index)
-                && self.subscriptions.is_new(&channel.subscribed)
+                && self.subscriptions.is_to_be_asked(&channel.subscribed)
             {
                 self.ask(index);
             }

@@ -320,6 +320,44 @@ pub const FAMILIES: &[Family] = &[
         samples: |metrics, _, out| out.by("outcome", &metrics.broker_messages),
     },
     Family {
+        name: "wsify_broker_gaps_total",
+        kind: Kind::Counter,
+        about: "channels whose members here may have missed messages, as they were not subscribed for a while",
+        samples: |metrics, _, out| out.value(metrics.broker_gaps),
+    },
+    Family {
+        name: "wsify_broker_shard_up",
+        kind: Kind::Gauge,
+        about: "1 while both connections to a master are up, by its address as `shard`",
+        samples: |_, now, out| {
+            for shard in &now.broker_shards {
+                if let Some(up) = shard.up {
+                    out.labelled(&[("shard", &shard.name)], u8::from(up));
+                }
+            }
+        },
+    },
+    Family {
+        name: "wsify_broker_shard_reconnections_total",
+        kind: Kind::Counter,
+        about: "times that a master was lost and came back, by `shard`",
+        samples: |_, now, out| {
+            for shard in &now.broker_shards {
+                out.labelled(&[("shard", &shard.name)], shard.reconnections);
+            }
+        },
+    },
+    Family {
+        name: "wsify_broker_shard_gaps_total",
+        kind: Kind::Counter,
+        about: "gaps as above, by `shard`",
+        samples: |_, now, out| {
+            for shard in &now.broker_shards {
+                out.labelled(&[("shard", &shard.name)], shard.gaps);
+            }
+        },
+    },
+    Family {
         name: "wsify_taps",
         kind: Kind::Gauge,
         about: "open taps",

@@ -18,6 +18,7 @@ mod families;
 mod samples;
 
 use std::ops::AddAssign;
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 pub use self::families::{FAMILIES, Family, Kind};
@@ -48,6 +49,8 @@ pub struct Metrics {
     pub compression: CompressionCounts,
     /// Messages that the broker brought, by outcome.
     pub broker_messages: Counters<&'static str>,
+    /// Channels whose members here were told that they may have missed messages.
+    pub broker_gaps: u64,
     /// Ended connections by the reason's label.
     pub endings: Counters<&'static str>,
     /// Questions by command.
@@ -125,10 +128,24 @@ pub struct Gauges {
     pub broker_up: bool,
     /// Times that the broker was lost and found again.
     pub broker_reconnections: u64,
+    pub broker_shards: Vec<ShardGauge>,
     /// Log lines dropped because stdout was blocked.
     pub dropped_log_lines: u64,
     pub longest_turn: Duration,
     pub process: Process,
+}
+
+/// What is known of a shard of the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardGauge {
+    /// Its address.
+    pub name: Rc<str>,
+    /// Whether both links to it are there. `None`: it is no shard any more.
+    pub up: Option<bool>,
+    /// Times that it was lost and found again.
+    pub reconnections: u64,
+    /// Of [`Metrics::broker_gaps`], those in its channels.
+    pub gaps: u64,
 }
 
 /// What the kernel reports of this process. Unknown values are left out.
@@ -178,6 +195,7 @@ impl Metrics {
             sent: 0,
             compression: CompressionCounts::default(),
             broker_messages: Counters::of(&["delivered", "not_json", "unknown"]),
+            broker_gaps: 0,
             endings: Counters::of(&[]),
             questions: Counters::of(&["broadcast", "join", "connect", "leave", "refresh"]),
             unasked: Counters::of(&["allow", "max_age"]),

@@ -194,7 +194,7 @@ impl Inflater {
         max: usize,
     ) -> Result<Inflated, Violation> {
         self.stream.reset(false);
-        let mut progress = Progress::default();
+        let mut progress = InflatedText::default();
         let done = self.payload(payload, &mut progress, text, max);
         let done = done.and_then(|ended| match ended {
             true => Ok(()),
@@ -224,7 +224,7 @@ impl Inflater {
     fn payload(
         &mut self,
         payload: &[u8],
-        progress: &mut Progress,
+        progress: &mut InflatedText,
         text: bool,
         max: usize,
     ) -> Result<bool, Violation> {
@@ -284,14 +284,14 @@ impl Inflater {
 
 /// How far a message has come.
 #[derive(Debug, Default)]
-struct Progress {
+struct InflatedText {
     /// Bytes that were inflated.
     len: usize,
     /// So many of them are valid UTF-8; up to three more begin a character. Counted in a text only.
     checked: usize,
 }
 
-impl Progress {
+impl InflatedText {
     /// RFC 6455 section 8.1, as early as possible: what no further byte can make valid is refused now.
     fn check(&mut self, out: &[u8]) -> Result<(), Violation> {
         let unchecked = out.get(self.checked..self.len).unwrap_or_default();

@@ -17,7 +17,7 @@ use std::{fs, path::Path};
 type Target = (&'static str, fn(&[u8]));
 
 /// Each target in `fuzz/fuzz_targets`, and what it calls.
-const TARGETS: [Target; 14] = [
+const TARGETS: [Target; 15] = [
     ("answer", wsify::authorizer::fuzz),
     ("answer_fields", wsify::wire::answer_fields::fuzz),
     ("command", wsify::wire::command::fuzz),
@@ -29,6 +29,7 @@ const TARGETS: [Target; 14] = [
     ("http", wsify::wire::http::fuzz),
     ("hub", language::play),
     ("message", wsify::wire::message::fuzz),
+    ("nodes", wsify::wire::nodes::fuzz),
     ("origins", wsify::wire::origins::fuzz),
     ("proxy_protocol", wsify::wire::proxy_protocol::fuzz),
     ("resp", wsify::wire::resp::fuzz),

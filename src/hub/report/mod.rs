@@ -14,6 +14,7 @@
 pub mod access_log;
 mod answers;
 pub mod asking;
+pub mod gap;
 pub mod listeners;
 pub mod outage;
 pub mod tap;

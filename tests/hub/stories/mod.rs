@@ -9,6 +9,7 @@ mod counts;
 mod ending;
 mod eviction;
 mod fairness;
+mod gaps;
 mod grants;
 mod http;
 mod metrics;
