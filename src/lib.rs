@@ -20,7 +20,11 @@
 //! log/format.rs            a line as JSON or as text
 //! log/seldom.rs            throttles for lines: a number in an interval, or one while a condition lasts
 //! metrics/mod.rs           counters, gauges, histograms
-//! metrics/families.rs      every metric as data: name, kind, meaning, samples
+//! metrics/instruments.rs   counters by label, histograms
+//! metrics/family.rs        the type of a metric family
+//! metrics/families.rs      every metric of wsify itself as data: name, kind, meaning, samples
+//! metrics/process_families.rs   the metrics of the process, likewise
+//! metrics/render.rs        all families, and their Prometheus text
 //! metrics/samples.rs       the Prometheus text of a family's samples
 //! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
 //! secret.rs                a text that is never shown

@@ -69,6 +69,7 @@ pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
         failure: config.authorizer_failure,
         hold: millis(config.authorizer_hold),
         workers,
+        batch: config.authorizer_batch,
         queue: config.authorizer_queue,
         patience: millis(config.authorizer_timeout),
     };

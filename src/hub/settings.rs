@@ -50,6 +50,8 @@ pub struct FailurePolicy {
     pub hold: Millis,
     /// Calls in flight at most.
     pub workers: usize,
+    /// Questions in one call at most.
+    pub batch: usize,
     /// Questions that may wait for a worker.
     pub queue: usize,
     /// How long a question may wait for a worker.
@@ -63,6 +65,7 @@ impl Default for FailurePolicy {
             failure: AuthorizerFailure::Close,
             hold: 45_000,
             workers: 256,
+            batch: 1,
             queue: 10_000,
             patience: 5_000,
         }

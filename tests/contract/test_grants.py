@@ -7,9 +7,17 @@ import time
 import pytest
 
 from harness.authorizer import with_fields
-from harness.net import is_error, may_retry, request, until
+from harness.net import is_error, may_retry, until
 from harness.redis import Redis
 from harness.ws import assert_error, command, fresh
+
+
+def event_with(tap, text):
+    """The data of the first event with this text."""
+    arrived = lambda: [line for line in bytes(tap.buffer).decode().split("\n")[:-1] if text in line]
+    found = until(lambda: arrived() or (tap.more() and arrived()), f"an event with {text}")
+    return json.loads(found[0].removeprefix("data: "))
+
 
 EVERYTHING = {"join": ["*"], "leave": ["*"], "broadcast": ["*"]}
 
@@ -18,38 +26,21 @@ def about(authorizer, name):
     return len(authorizer.about(name))
 
 
-def tap(server):
-    """An open tap."""
-    stream = server.dial().send(request("GET", "/tap"))
-    stream.head()
-    return stream
-
-
-def seen(stream, part):
-    """The first event of a tap that holds this text."""
-    while True:
-        event, end, rest = bytes(stream.buffer).partition(b"\n\n")
-        if not end:
-            assert stream.more()
-            continue
-        stream.buffer[:] = rest
-        if part in event:
-            return json.loads(event.partition(b"data: ")[2])
-
-
 # -- user and state
 
 
 @pytest.mark.parametrize("user, shown", [("o'neil \u00e9", "o'neil \u00e9"), (42, "42"), (12345678901234567890, "12345678901234567890")])
 def test_a_user_is_in_every_later_question_in_the_log_and_in_taps(asked, authorizer, user, shown):
     authorizer.on(with_fields(user=user), "connect")
-    looks = tap(asked)
+    tap = asked.dial().send(b"GET /tap HTTP/1.1\r\nHost: test\r\n\r\n")
+    tap.head()
     ws = asked.ws()
     ws.join("a").broadcast("b", 1).leave("a")
     connect, *later = authorizer.asked(4)
     assert "user" not in connect.peer
     assert [question.peer["user"] for question in later] == [shown] * 3
-    assert seen(looks, b'"command":"join"')["user"] == shown
+    ws.leaves()
+    assert event_with(tap, '"command":"join"')["user"] == shown
 
 
 def test_the_access_log_has_the_user(serve, authorizer):
@@ -143,9 +134,10 @@ def test_what_allow_covers_is_not_asked_about(asked, authorizer):
 
 def test_a_tap_shows_why_there_was_no_question(asked, authorizer):
     authorizer.on(with_fields(allow={"join": ["a*"]}), "connect")
-    looks = tap(asked)
+    tap = asked.dial().send(b"GET /tap HTTP/1.1\r\nHost: test\r\n\r\n")
+    tap.head()
     asked.ws().join("abc")
-    event = seen(looks, b'"channel":"abc"')
+    event = event_with(tap, '"by"')
     assert (event["verdict"], event["by"], event["pattern"]) == ("allow", "allow", "a*")
 
 
