@@ -20,8 +20,8 @@
 //! log/format.rs            a line as JSON or as text
 //! log/seldom.rs            throttles for lines: a number in an interval, or one while a condition lasts
 //! metrics/mod.rs           counters, gauges, histograms
-//! metrics/families.rs      every metric as data: name, kind, meaning, and the Prometheus text that follows
-//! metrics/samples.rs       the samples of one of them, as text
+//! metrics/families.rs      every metric as data: name, kind, meaning, samples
+//! metrics/samples.rs       the Prometheus text of a family's samples
 //! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
 //! secret.rs                a text that is never shown
 //! random.rs                one generator, for jitter
@@ -45,12 +45,14 @@
 //! wire/authority.rs        a host, and perhaps a port
 //! wire/endpoint.rs         what a request is for: the table of endpoints, and the 404 and 405 that follow from it
 //! wire/encoding.rs         in which encodings a content is sent to members
+//! wire/extensions.rs       which offer of permessage-deflate is accepted (RFC 7692 7)
 //! wire/handshake.rs        whether a request may upgrade, and the answer (RFC 6455 4)
 //! wire/origins.rs          the meaning of --allowed-origins, and the CORS headers that follow from it
 //! wire/forwarded.rs        the client behind a proxy: X-Forwarded-For, and --trusted-proxies
 //! wire/proxy_protocol.rs   the header in which a proxy names its client (PROXY protocol 1 and 2)
 //! wire/frame.rs            one frame: read its header, judge it, unmask, encode (RFC 6455 5.2)
 //! wire/message.rs          frames to messages: fragments, UTF-8, sizes, pings, closes (RFC 6455 5.4 to 5.6, 7)
+//! wire/deflate.rs          a message compressed, a compressed message inflated (RFC 7692 6)
 //! wire/json.rs             one JSON object in one pass: where its values lie, which name came twice
 //! wire/json/members.rs     any object or array, by its parts
 //! wire/command.rs          a client's message, a POST's body
@@ -124,6 +126,7 @@
 //! hub/names.rs             which name is which channel's
 //! hub/memberships.rs       the memberships of one connection
 //! hub/audience.rs          the members of a channel with one encoding: batches, the cursor
+//! hub/compression.rs       which contents are compressed; what is compressed and inflated for all connections
 //! hub/subscriptions.rs     which channels the broker has been asked for
 //! hub/shards.rs            which shard of the broker has a channel, and what each can do
 //! hub/drain_plan.rs        the graceful stop, planned: when which client is closed
@@ -216,7 +219,7 @@
 //! ```text
 //! Server { poll, signals, acceptor, hub, authorizer, broker, log }         and the one receive buffer, 64 KiB
 //!  Acceptor { listeners, max_sockets, paused_until }
-//!  Hub<S> { settings, clock, roster, channels, grants, runs, usage, agenda, effects, listeners, drain, drivers }
+//!  Hub<S> { settings, clock, roster, channels, grants, runs, compression, usage, agenda, effects, listeners, drain, drivers }
 //!   Roster<S> { Slab<Connection<S>>, identities, counts }                   facts
 //!    Connection<S> { stream: S, session, inbox, outbox, peer, encoding, identity, marks }       all private
 //!     Session { phase, ending, over }        Outbox: own bytes and slices of runs, in order
@@ -240,15 +243,15 @@
 //! - **Suspended**: an upgrade, a command, a POST or a refresh of the grants that waits for an answer (**Awaits**:
 //!   `Verdict`, `Channel`, `Receipt`). Meanwhile nothing further is read from it: bytes wait in the inbox or in the kernel, and the end of
 //!   the stream behind them.
-//! - **Event** (session to hub): `Introduced`, `Request`, `Body`, `BadBody`, `Said`, `Bye`: all that a connection can
+//! - **Event** (session to hub): `Introduced`, `Request`, `Body`, `BadBody`, `Said`, `Compressed`, `Bye`: all that a connection can
 //!   yield.
 //! - **Effect**: a request of the hub to a driver. A `Question` to the authorizer is answered with an **Answer** that
 //!   holds a **Verdict** (`Allow`, `Deny`, `Unavailable`). That is no `Result`, because a denial is no error.
 //!   Publications and subscriptions at redis are answered with a **Receipt**. Each answer comes exactly once.
 //! - **Grants**: what the authorizer's answers leave behind for a connection: commands that need no question (`allow`,
 //!   `max_age`), and when it is asked about again (`refresh`).
-//! - **Encoding**: how a content is written for a member, `Raw` or `V1` (the subprotocol). An **AudienceId** is one
-//!   encoding's audience of one channel, in 32 bits.
+//! - **Encoding**: how a content is written for a member: `Raw` or `V1` (the subprotocol), each plain or compressed. An
+//!   **AudienceId** is one encoding's audience of one channel, in 32 bits.
 //! - **Run**: encoded frames in one buffer that grows at its end, named by an index and counted by hand. A **Slice** is
 //!   a stretch of one: what a batch is, and what an outbox holds of it.
 //! - **Ending**: why a connection is over. The first reason stays.

@@ -171,6 +171,7 @@ fn settings(
         max_total_queue: config.max_total_queue_size,
         max_channels: config.max_channels,
         max_message_rate: config.max_message_rate,
+        compression: config.compression.then_some(config.compression_min_size),
         playground: config.playground,
         key: config.broadcasting_key.clone(),
         origins: config.allowed_origins.clone(),

@@ -18,6 +18,7 @@
 //!
 //! This executable is also the floors, the client and the authorizer: it starts itself with another first argument.
 
+mod authorised;
 mod client;
 mod floors;
 mod measure;

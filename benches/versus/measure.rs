@@ -112,7 +112,7 @@ impl Bench {
         self.authorizer_called("granting-authorizer", 0)
     }
 
-    fn authorizer_called(&self, name: &str, millis: u64) -> io::Result<Server> {
+    pub fn authorizer_called(&self, name: &str, millis: u64) -> io::Result<Server> {
         let args = ["floor", &format!("{name}={millis}"), "PORT"].map(str::to_owned);
         let log = self.dir.join("authorizer.log");
         Server::start(self.cores.client, &self.exe, &args, &log)
@@ -129,11 +129,12 @@ impl Bench {
 
     /// Rounds until the control is good or they are enough.
     pub fn paired(&mut self, paired: &Paired) -> io::Result<Vec<Round>> {
-        let whos = [
-            Who::Floor(paired.floor),
-            Who::Wsify(paired.flags, paired.floor),
-            Who::Floor(paired.floor),
-        ];
+        self.paired_with(Who::Floor(paired.floor), paired)
+    }
+
+    /// The same, with `reference` in the floor's place.
+    pub fn paired_with(&mut self, reference: Who, paired: &Paired) -> io::Result<Vec<Round>> {
+        let whos = [reference, Who::Wsify(paired.flags, paired.floor), reference];
         let mut standing = Vec::new();
         let mut rounds: Vec<Round> = Vec::new();
         let round_cost = Instant::now();

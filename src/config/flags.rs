@@ -273,6 +273,14 @@ flags! {
         about: "total bytes buffered for all connections; under pressure the largest holders are \
                 disconnected first",
     };
+    compression: COMPRESSION = Flag {
+        name: "compression", group: "Compression", kind: ValueKind::One, value: "on|off", default: "off",
+        about: "agree to permessage-deflate; a content is compressed once, for all members that have agreed",
+    };
+    compression_min_size: COMPRESSION_MIN_SIZE = Flag {
+        name: "compression-min-size", group: "Compression", kind: ValueKind::One, value: "SIZE", default: "512",
+        about: "smallest content that is compressed",
+    };
     handshake_timeout: HANDSHAKE_TIMEOUT = Flag {
         name: "handshake-timeout",
         group: "Timeouts",

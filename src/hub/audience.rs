@@ -92,6 +92,11 @@ impl Audience {
         self.members.is_empty()
     }
 
+    /// Whether it has no members, and is in no list.
+    pub fn is_unused(&self) -> bool {
+        self.is_empty() && !self.listed
+    }
+
     pub fn is_congested(&self) -> bool {
         self.batches.iter().map(|b| b.slice.len()).sum::<usize>() > CONGESTED
     }

@@ -18,6 +18,7 @@ use slab::Slab;
 
 use super::audience::{self, Audience};
 use super::channel::Channel;
+use super::compression::Compression;
 use super::memberships::{AudienceId, Memberships};
 use super::names::ChannelNames;
 use super::slots::Slots;
@@ -94,8 +95,7 @@ impl Channels {
     pub fn members(&self, name: &str) -> usize {
         let channel = self.by_name.get(name);
         let channel = channel.and_then(|index| self.channels.get(index as usize));
-        let audiences = channel.into_iter().flat_map(|channel| &channel.audiences);
-        audiences.map(Audience::len).sum()
+        channel.map_or(0, Channel::members)
     }
 
     pub fn is_member(&self, slot: u32, name: &str, encoding: Encoding) -> bool {
@@ -115,7 +115,7 @@ impl Channels {
         let index = self.open(name);
         if let Some(channel) = self.channels.get_mut(index)
             && let Some(joined) = self.joined.entry(slot)
-            && let Some(audience) = channel.audiences.get_mut(encoding.index())
+            && let Some(audience) = channel.open_audience(encoding)
         {
             let at = audience.add(slot);
             joined.put(AudienceId::new(index, encoding), at);
@@ -154,7 +154,7 @@ impl Channels {
 
     fn pending_in(&self, id: AudienceId, at: u32) -> impl Iterator<Item = Slice> {
         let channel = self.channels.get(id.channel()).into_iter();
-        let audience = channel.flat_map(move |channel| channel.audiences.get(id.encoding()));
+        let audience = channel.filter_map(move |channel| channel.audience(id.encoding()));
         audience.flat_map(move |audience| audience.pending(at))
     }
 
@@ -185,7 +185,7 @@ impl Channels {
         let Some(channel) = channels.get_mut(id.channel()) else {
             return;
         };
-        let Some(audience) = channel.audiences.get_mut(id.encoding()) else {
+        let Some(audience) = channel.audience_mut(id.encoding()) else {
             return;
         };
         audience.remove(at, runs, |other, at| {
@@ -199,9 +199,10 @@ impl Channels {
 
     /// Removes a channel without members that nothing waits for.
     fn forget_if_empty(&mut self, index: usize) {
-        let Some(channel) = self.channels.get(index) else {
+        let Some(channel) = self.channels.get_mut(index) else {
             return;
         };
+        channel.tidy();
         if channel.is_unused() {
             let channel = self.channels.remove(index);
             self.by_name.remove(&channel.name);
@@ -212,7 +213,7 @@ impl Channels {
 
     pub fn audience_mut(&mut self, id: AudienceId) -> Option<&mut Audience> {
         let channel = self.channels.get_mut(id.channel())?;
-        channel.audiences.get_mut(id.encoding())
+        channel.audience_mut(id.encoding())
     }
 
     /// Whether too much is on its way to the channel for another message.
@@ -289,14 +290,13 @@ impl Channels {
         content: &[u8],
         now: u64,
         runs: &mut Runs,
+        compression: &mut Compression,
         serve: &mut VecDeque<AudienceId>,
     ) {
-        let Some((index, channel)) = self.named_mut(name) else {
-            return;
-        };
-        channel.publish(content, now, runs, |encoding| {
-            serve.push_back(AudienceId::new(index, encoding));
-        });
+        if let Some((index, channel)) = self.named_mut(name) {
+            let list = |encoding| serve.push_back(AudienceId::new(index, encoding));
+            channel.publish(content, now, runs, compression, list);
+        }
     }
 
     /// Tells the members that speak `wsify.v1` that they may have missed messages, behind what was published before.
@@ -308,9 +308,8 @@ impl Channels {
         serve: &mut VecDeque<AudienceId>,
     ) {
         if let Some(channel) = self.channels.get_mut(index) {
-            channel.publish_gap(now, runs, |encoding| {
-                serve.push_back(AudienceId::new(index, encoding));
-            });
+            let list = |encoding| serve.push_back(AudienceId::new(index, encoding));
+            channel.publish_gap(now, runs, list);
         }
     }
 

@@ -26,6 +26,7 @@ mod broker;
 mod channel;
 mod channels;
 mod commands;
+mod compression;
 mod deadlines;
 mod delivery;
 mod drain;

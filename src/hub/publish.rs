@@ -217,9 +217,17 @@ pub fn arrived<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) -> bo
 /// Puts a content on its way to the members here. The only way in which anything reaches a channel.
 fn deliver<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) {
     report::fanned_out(hub, channel, content);
-    let (now, serving) = (hub.clock.micros, &mut hub.agenda.serving);
-    hub.channels
-        .publish(channel, content, now, &mut hub.runs, serving);
+    let (now, agenda) = (hub.clock.micros, &mut hub.agenda);
+    hub.channels.publish(
+        channel,
+        content,
+        now,
+        &mut hub.runs,
+        &mut hub.compression,
+        &mut agenda.serving,
+    );
+    let cost = hub.compression.take_cost();
+    agenda.understood = agenda.understood.saturating_add(cost);
 }
 
 /// The members of a channel may have missed messages: those that speak `wsify.v1` are told, behind all that was published

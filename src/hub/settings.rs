@@ -23,6 +23,8 @@ pub struct Settings {
     pub max_channels: usize,
     /// Messages that one connection may send in a second; 0 is no limit.
     pub max_message_rate: u64,
+    /// `--compression-min-size`, in bytes; `None`: no compression is agreed to.
+    pub compression: Option<usize>,
     /// Whether `GET /` is the playground.
     pub playground: bool,
     /// The key that backend endpoints ask for.

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use super::agenda::Agenda;
 use super::channels::Channels;
+use super::compression::Compression;
 use super::drain_plan::DrainPlan;
 use super::grants::Grants;
 use super::limits::memory::Memory;
@@ -34,6 +35,7 @@ pub struct Hub<S> {
     pub(super) channels: Channels,
     pub(super) grants: Grants,
     pub(super) runs: Runs,
+    pub(super) compression: Compression,
     pub(super) usage: Usage,
     pub(super) agenda: Agenda,
     /// Whether the authorizer is down, and the questions that wait for it.
@@ -68,6 +70,7 @@ impl<S: Stream> Hub<S> {
             channels: Channels::default(),
             grants: Grants::default(),
             runs: Runs::default(),
+            compression: Compression::new(settings.compression),
             usage: Usage {
                 per_address: PerAddress::new(settings.max_connections_per_ip),
                 message_rate: MessageRate::new(settings.max_message_rate),

@@ -180,6 +180,50 @@ pub const FAMILIES: &[Family] = &[
         samples: |metrics, _, out| out.durations(&metrics.fanout_time),
     },
     Family {
+        name: "wsify_compression_contents_total",
+        kind: Kind::Counter,
+        about: "contents for members with compression, by `outcome`: `compressed`, `not_smaller`, `too_small` (below `--compression-min-size`)",
+        samples: |metrics, _, out| {
+            let counts = &metrics.compression;
+            out.labelled(&[("outcome", "compressed")], counts.deflated);
+            out.labelled(&[("outcome", "not_smaller")], counts.not_smaller);
+            out.labelled(&[("outcome", "too_small")], counts.too_small);
+        },
+    },
+    Family {
+        name: "wsify_compression_messages_total",
+        kind: Kind::Counter,
+        about: "compressed messages of clients, inflated",
+        samples: |metrics, _, out| out.value(metrics.compression.inflated),
+    },
+    Family {
+        name: "wsify_compression_bytes_total",
+        kind: Kind::Counter,
+        about: "bytes of what was compressed (`deflate`, once for each content) or inflated, by `operation` and `form`: `plain` or `compressed`",
+        samples: |metrics, _, out| {
+            let counts = &metrics.compression;
+            for (operation, form, bytes) in [
+                ("deflate", "plain", counts.before_deflate),
+                ("deflate", "compressed", counts.after_deflate),
+                ("inflate", "plain", counts.after_inflate),
+                ("inflate", "compressed", counts.before_inflate),
+            ] {
+                out.labelled(&[("operation", operation), ("form", form)], bytes);
+            }
+        },
+    },
+    Family {
+        name: "wsify_compression_seconds_total",
+        kind: Kind::Counter,
+        about: "time spent compressing and inflating, in vain too, by `operation`: `deflate` or `inflate`",
+        samples: |metrics, _, out| {
+            let counts = &metrics.compression;
+            let (deflate, inflate) = (counts.deflate_time, counts.inflate_time);
+            out.labelled(&[("operation", "deflate")], deflate.as_secs_f64());
+            out.labelled(&[("operation", "inflate")], inflate.as_secs_f64());
+        },
+    },
+    Family {
         name: "wsify_queued_bytes",
         kind: Kind::Gauge,
         about: "bytes waiting to be sent, over all connections; shared bytes count for each connection",

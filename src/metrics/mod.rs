@@ -46,6 +46,7 @@ pub struct Metrics {
     pub received: u64,
     /// Written to clients and backends, in bytes.
     pub sent: u64,
+    pub compression: CompressionCounts,
     /// Messages that the broker brought, by outcome.
     pub broker_messages: Counters<&'static str>,
     /// Channels whose members here were told that they may have missed messages.
@@ -71,6 +72,31 @@ pub struct Metrics {
     /// Turns of the loop, without the time in which it slept.
     pub turn_time: Histogram,
     pub longest_turn: Longest,
+}
+
+/// What became of compressing contents and inflating messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompressionCounts {
+    /// Contents that were compressed.
+    pub deflated: u64,
+    /// Contents that would not have become smaller.
+    pub not_smaller: u64,
+    /// Contents that were too small to try.
+    pub too_small: u64,
+    /// Of contents that were compressed, in bytes.
+    pub before_deflate: u64,
+    /// In bytes.
+    pub after_deflate: u64,
+    /// In vain, too.
+    pub deflate_time: Duration,
+    /// Messages that were inflated.
+    pub inflated: u64,
+    /// In bytes.
+    pub before_inflate: u64,
+    /// In bytes.
+    pub after_inflate: u64,
+    /// In vain, too.
+    pub inflate_time: Duration,
 }
 
 /// Values at the time when the text is made.
@@ -167,6 +193,7 @@ impl Metrics {
             deliveries: 0,
             received: 0,
             sent: 0,
+            compression: CompressionCounts::default(),
             broker_messages: Counters::of(&["delivered", "not_json", "unknown"]),
             broker_gaps: 0,
             endings: Counters::of(&[]),

@@ -1,13 +1,13 @@
-//! The samples of a metric family in the Prometheus text format, version 0.0.4.
+//! The samples of one metric family, written in the Prometheus text format.
 //!
-//! Knows: the format. Never knows: which families there are.
+//! Owns: names, labels and values as text. Never knows: which families there are.
 
 use std::fmt::{Display, Write};
 
 use super::{Counters, Histogram};
 
 /// The samples of one family, as they are written.
-pub struct Samples<'a> {
+pub(super) struct Samples<'a> {
     text: &'a mut String,
     family: &'static str,
     /// The family is not known here, and left out.

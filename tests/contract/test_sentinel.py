@@ -1,4 +1,4 @@
-"""Redis that fails over: three nodes under load, a master and two replicas under three sentinels (docs/scaling.md#sentinel)."""
+"""Redis that fails over: three nodes under load, a master and two replicas under three sentinels (docs/scaling.md#redis)."""
 
 import time
 

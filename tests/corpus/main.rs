@@ -17,10 +17,12 @@ use std::{fs, path::Path};
 type Target = (&'static str, fn(&[u8]));
 
 /// Each target in `fuzz/fuzz_targets`, and what it calls.
-const TARGETS: [Target; 13] = [
+const TARGETS: [Target; 15] = [
     ("answer", wsify::authorizer::fuzz),
     ("answer_fields", wsify::wire::answer_fields::fuzz),
     ("command", wsify::wire::command::fuzz),
+    ("deflate", wsify::wire::deflate::fuzz),
+    ("extensions", wsify::wire::extensions::fuzz),
     ("forwarded", wsify::wire::forwarded::fuzz),
     ("frame", wsify::wire::frame::fuzz),
     ("handshake", wsify::wire::handshake::fuzz),

@@ -48,6 +48,7 @@ impl PuppetHub {
             max_connections: usize::MAX,
             max_connections_per_ip: 0,
             max_message_rate: 0,
+            compression: None,
             max_total_queue: 1 << 30,
             playground: false,
             max_channels: 1000,

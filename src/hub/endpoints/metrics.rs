@@ -19,6 +19,7 @@ use crate::wire::http::{Reply, Status};
 
 pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange) {
     hub.listeners.metrics.sent = hub.runs.taken;
+    hub.listeners.metrics.compression = hub.compression.counts;
     let gauges = gauges(hub);
     let mut text = String::new();
     hub.listeners.metrics.render(&gauges, &mut text);

@@ -16,7 +16,7 @@ use crate::wire::handshake::{self, Upgrade};
 use crate::wire::http::{Head, Refusal, Status};
 
 pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head: Head) {
-    let judged = handshake::judge(&head);
+    let judged = handshake::judge(&head, hub.compression.is_on());
     if judged.is_ok() && !exchange.is_read() {
         if let Some(connection) = hub.roster.get(id) {
             connection.read_empty_body(exchange, head, &hub.settings.limits);

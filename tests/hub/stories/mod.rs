@@ -3,6 +3,7 @@ mod asking;
 mod broker;
 mod channels;
 mod commands;
+mod compression;
 mod connecting;
 mod counts;
 mod ending;
