@@ -21,6 +21,8 @@
 //! log/seldom.rs            throttles for lines: a number in an interval, or one while a condition lasts
 //! metrics/mod.rs           counters, gauges, histograms
 //! metrics/families.rs      every metric as data: name, kind, meaning, samples
+//! metrics/family.rs        what a metric family is
+//! metrics/gauges.rs        values of the moment at which the metrics are rendered
 //! metrics/samples.rs       the Prometheus text of a family's samples
 //! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
 //! secret.rs                a text that is never shown
