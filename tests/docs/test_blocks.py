@@ -15,6 +15,7 @@ import pytest
 from blocks import ROOT, block, commands, deploy, on
 from harness.net import DEADLINE, until
 from harness.redis import Redis
+from harness.redis_many import Cluster, Watched
 from harness.server import Server, free_port
 from harness.tools import absent, need
 from harness.ws import command
@@ -387,6 +388,35 @@ def test_redis_node(redis, shell, listens):
         until(lambda: nodes[-1].call("GET", "/health").status == 200, "it is with redis")
     ws = nodes[0].ws().join("hello")
     nodes[1].publish("hello", "1")
+    ws.hears("1")
+
+
+def test_sentinel_node(shell, listens, tmp_path):
+    (line,) = commands("sentinel_node")
+    group = Watched(tmp_path / "redis", replicas=0, sentinels=3)
+    try:
+        speaks_through(line.replace("redis-sentinel://user:password@s1:26379,s2:26379,s3:26379/mymaster", group.dsn), shell, listens)
+    finally:
+        group.kill()
+
+
+def test_cluster_node(shell, listens, tmp_path):
+    (line,) = commands("cluster_node")
+    group = Cluster(tmp_path / "redis", replicas=0)
+    try:
+        speaks_through(line.replace("redis-cluster://user:password@n1:6379,n2:6379", group.dsn), shell, listens)
+    finally:
+        group.kill()
+
+
+def speaks_through(line, shell, listens):
+    """A node starts, and a channel works."""
+    port = free_port()
+    listens(shell.start(line, {"WSIFY_LISTEN_ADDR": f"127.0.0.1:{port}"}), port)
+    node = Remote(port)
+    until(lambda: node.call("GET", "/health").status == 200, "it is with redis")
+    ws = node.ws().join("hello")
+    node.publish("hello", "1")
     ws.hears("1")
 
 
