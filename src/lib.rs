@@ -336,6 +336,8 @@
 //! - **An endpoint**: a row in `wire/endpoint.rs`, a handler in `hub/endpoints`.
 //! - **An event** (metric, access log, tap): a function in `hub/report/mod.rs`, and the call where it happens.
 //! - **A command**: `wire/command.rs` to read it, `hub/commands.rs` to do it; `permission` asks about every command.
+//! - **A field of the authorizer's answers**: `wire/answer_fields/wrong.rs` for its name, `wire/answer_fields/read.rs` for its
+//!   type and where it belongs, `hub/permission.rs` and `hub/grants` for its effect, the table in docs/authorizer.md.
 //! - **A broker**: a variant of `broker::Broker`, a driver beside `broker/redis` that takes `Effect::{Publish,
 //!   Subscribe, Unsubscribe}` and yields `News`. `server.rs` passes these to the hub; `publish.rs` and
 //!   `subscriptions.rs` know no driver.
