@@ -1,0 +1,1 @@
+//! The thread and the loop's side, over sockets.
