@@ -130,6 +130,7 @@
 //! hub/agenda.rs            which connections and audiences have work: lists and the wheel
 //! hub/deadlines.rs         deadlines of connections: a wheel
 //! hub/channels.rs          channels and their members, both ways
+//! hub/channels/joining.rs  how a connection becomes a member, and how that ends
 //! hub/channels/named.rs    names of the channels that a connection is in
 //! hub/channels/publishing.rs   what is published to members here
 //! hub/channels/reserved.rs   channels that a connection joins together with its 101
@@ -224,8 +225,8 @@
 //! config -> authorizer, log, secret, webhook, wire
 //! webhook -> secret, tls, wire
 //! effect -> clock, wire
-//! playground -> wire
 //! events -> clock, fd_table, log, random, webhook, wire
+//! playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
 //! buffers, clock, fd_table, interned, metrics, quickstart, secret, tls, wire -> nothing

@@ -97,6 +97,8 @@ class Question:
 
 
 class Authorizer:
+    kind = Question
+
     def __init__(self, tls=None, port=0):
         self.listener = socket.create_server(("127.0.0.1", port), backlog=1000)
         self.port = self.listener.getsockname()[1]
@@ -210,7 +212,7 @@ class Authorizer:
             name, _, value = line.partition(b":")
             assert TOKEN.match(name), line
             headers.append((name.decode(), value.strip().decode("latin-1")))
-        question = Question(method, target, headers, b"", number)
+        question = self.kind(method, target, headers, b"", number)
         if (question.header("Transfer-Encoding") or "").lower() == "chunked":
             while size := int(stream.line(), 16):
                 question.raw += stream.exactly(size)
@@ -234,7 +236,7 @@ class Authorizer:
             reply = question.reply
             if reply is None:
                 return False
-        reply = reply if isinstance(reply, Reply) else Reply(reply)
+        reply = question.reply = reply if isinstance(reply, Reply) else Reply(reply)
         if reply.drop:
             return False
         if reply.drip:
