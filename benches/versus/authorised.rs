@@ -178,6 +178,7 @@ fn asked_rounds(bench: &mut Bench, case: &Case) -> io::Result<(Taken, Vec<Round>
         floor: &case.floor(authorizer.port),
         flags: &flags,
         client: &client,
+        reference_client: None,
         millis: MILLIS,
         fresh: false,
     })?;
@@ -198,6 +199,7 @@ fn not_asked(bench: &mut Bench, by: &str, authorizer: &str) -> Row {
                 floor: "echo",
                 flags: &["--ping-interval", "0", "--authorizer-url", &url],
                 client: "requests links=200",
+                reference_client: None,
                 millis: MILLIS,
                 fresh: false,
             };

@@ -20,6 +20,7 @@
 
 mod authorised;
 mod client;
+mod compression;
 mod floors;
 mod measure;
 mod metrics;

@@ -68,6 +68,8 @@ pub struct Paired<'a> {
     pub floor: &'a str,
     pub flags: &'a [&'a str],
     pub client: &'a str,
+    /// The reference's client, where it is another.
+    pub reference_client: Option<&'a str>,
     /// Length of a sample, in milliseconds.
     pub millis: u64,
     /// Servers and clients are started anew for each sample, for those that would disturb each other.
@@ -135,6 +137,8 @@ impl Bench {
     /// The same, with `reference` in the floor's place.
     pub fn paired_with(&mut self, reference: Who, paired: &Paired) -> io::Result<Vec<Round>> {
         let whos = [reference, Who::Wsify(paired.flags, paired.floor), reference];
+        let reference_client = paired.reference_client.unwrap_or(paired.client);
+        let clients = [reference_client, paired.client, reference_client];
         let mut standing = Vec::new();
         let mut rounds: Vec<Round> = Vec::new();
         let round_cost = Instant::now();
@@ -151,9 +155,9 @@ impl Bench {
                 standing.clear();
             }
             if !paired.fresh && standing.is_empty() {
-                for who in whos {
+                for (who, client) in whos.into_iter().zip(clients) {
                     self.progress.step("connecting");
-                    standing.push(self.contend(who, paired.client)?);
+                    standing.push(self.contend(who, client)?);
                 }
             }
             self.progress.step(&format!(
@@ -167,7 +171,7 @@ impl Bench {
                 let contender = match standing.get_mut(at) {
                     Some(contender) => contender,
                     None => {
-                        fresh = self.contend(who, paired.client)?;
+                        fresh = self.contend(who, clients[at])?;
                         &mut fresh
                     }
                 };

@@ -34,6 +34,7 @@ pub const GROUPS: &[Group] = &[
     group("heartbeat", &["m11"], heartbeat),
     group("rush", &["m12"], rush),
     group("authorised", &["m13"], super::authorised::rows),
+    group("compression", &["m14"], super::compression::rows),
 ];
 
 const fn group(
@@ -45,7 +46,7 @@ const fn group(
 }
 
 /// Heartbeats would disturb what is measured elsewhere.
-const QUIET: &[&str] = &["--ping-interval", "0"];
+pub const QUIET: &[&str] = &["--ping-interval", "0"];
 
 /// M1, M2 and M9.
 fn fanout(bench: &mut Bench) -> Vec<Row> {
@@ -212,6 +213,7 @@ fn cpu_row(
         floor,
         flags,
         client,
+        reference_client: None,
         millis,
         fresh,
     };
@@ -264,6 +266,7 @@ fn fairness(bench: &mut Bench) -> Vec<Row> {
         floor: "fanout",
         flags: QUIET,
         client: &client,
+        reference_client: None,
         millis: 2000,
         fresh: false,
     });

@@ -9,16 +9,18 @@
     reason = "what is counted is in memory; a wrong account is to be seen by tests, not to be hidden"
 )]
 
+mod joining;
+mod named;
+mod publishing;
 mod reserved;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use slab::Slab;
 
 use super::audience::{self, Audience};
 use super::channel::Channel;
-use super::compression::Compression;
 use super::memberships::{AudienceId, Memberships};
 use super::names::ChannelNames;
 use super::slots::Slots;
@@ -73,13 +75,6 @@ impl Channels {
         self.joined.get(slot).map_or(0, Memberships::len)
     }
 
-    /// Names of the channels that the connection in `slot` is in.
-    pub fn names_of(&self, slot: u32) -> impl Iterator<Item = &str> {
-        let joined = self.joined.get(slot).into_iter();
-        let ids = joined.flat_map(Memberships::audiences);
-        ids.filter_map(|(id, _)| self.name(id))
-    }
-
     /// The name of an audience's channel.
     pub fn name(&self, id: AudienceId) -> Option<&str> {
         let channel = self.channels.get(id.channel())?;
@@ -105,22 +100,6 @@ impl Channels {
     fn membership(&self, slot: u32, name: &str, encoding: Encoding) -> Option<(AudienceId, u32)> {
         let id = AudienceId::new(self.by_name.get(name)? as usize, encoding);
         Some((id, self.joined.get(slot)?.at(id)?))
-    }
-
-    /// Makes `slot` a member. Joining twice has no further effect.
-    pub fn join(&mut self, slot: u32, name: &str, encoding: Encoding) {
-        if self.is_member(slot, name, encoding) {
-            return;
-        }
-        let index = self.open(name);
-        if let Some(channel) = self.channels.get_mut(index)
-            && let Some(joined) = self.joined.entry(slot)
-            && let Some(audience) = channel.open_audience(encoding)
-        {
-            let at = audience.add(slot);
-            joined.put(AudienceId::new(index, encoding), at);
-            self.memberships += 1;
-        }
     }
 
     /// The channel's index; it is made if there is none.
@@ -156,45 +135,6 @@ impl Channels {
         let channel = self.channels.get(id.channel()).into_iter();
         let audience = channel.filter_map(move |channel| channel.audience(id.encoding()));
         audience.flat_map(move |audience| audience.pending(at))
-    }
-
-    /// Ends one membership. Leaving a channel one is not in does nothing.
-    pub fn leave(&mut self, slot: u32, name: &str, encoding: Encoding, runs: &mut Runs) {
-        if let Some((id, at)) = self.membership(slot, name, encoding) {
-            if let Some(joined) = self.joined.get_mut(slot) {
-                joined.take(id);
-            }
-            self.remove(id, at, runs);
-        }
-    }
-
-    /// Ends all memberships of `slot`.
-    pub fn leave_all(&mut self, slot: u32, runs: &mut Runs) {
-        if let Some(joined) = self.joined.get_mut(slot) {
-            let joined = std::mem::take(joined);
-            for (id, at) in joined.audiences() {
-                self.remove(id, at, runs);
-            }
-        }
-    }
-
-    fn remove(&mut self, id: AudienceId, at: u32, runs: &mut Runs) {
-        let Channels {
-            channels, joined, ..
-        } = self;
-        let Some(channel) = channels.get_mut(id.channel()) else {
-            return;
-        };
-        let Some(audience) = channel.audience_mut(id.encoding()) else {
-            return;
-        };
-        audience.remove(at, runs, |other, at| {
-            if let Some(joined) = joined.get_mut(other) {
-                joined.put(id, at);
-            }
-        });
-        self.memberships -= 1;
-        self.forget_if_empty(id.channel());
     }
 
     /// Removes a channel without members that nothing waits for.
@@ -280,37 +220,6 @@ impl Channels {
             channel.holds -= 1;
         }
         self.forget_if_empty(done.channel);
-    }
-
-    /// Publishes to all members: each audience's frame is encoded once. Audiences that were idle are put in `serve`.
-    /// `now` is in microseconds.
-    pub fn publish(
-        &mut self,
-        name: &str,
-        content: &[u8],
-        now: u64,
-        runs: &mut Runs,
-        compression: &mut Compression,
-        serve: &mut VecDeque<AudienceId>,
-    ) {
-        if let Some((index, channel)) = self.named_mut(name) {
-            let list = |encoding| serve.push_back(AudienceId::new(index, encoding));
-            channel.publish(content, now, runs, compression, list);
-        }
-    }
-
-    /// Tells the members that speak `wsify.v1` that they may have missed messages, behind what was published before.
-    pub fn publish_gap(
-        &mut self,
-        index: usize,
-        now: u64,
-        runs: &mut Runs,
-        serve: &mut VecDeque<AudienceId>,
-    ) {
-        if let Some(channel) = self.channels.get_mut(index) {
-            let list = |encoding| serve.push_back(AudienceId::new(index, encoding));
-            channel.publish_gap(now, runs, list);
-        }
     }
 
     /// The state at the broker of the channel `name`, which `joining` wants to join. Asks the broker for it unless it

@@ -1,68 +1,12 @@
-//! Every metric family, as data: its name, kind, meaning and samples.
+//! Every metric family of wsify itself, as data: its name, kind, meaning and samples.
 //!
 //! Decision: the Prometheus text and the documentation's table follow from one table, so what is exposed cannot differ
 //! from what is documented.
 
-use std::fmt::Write;
-use std::time::SystemTime;
-
 use super::family::{Family, Kind};
-use super::samples::Samples;
-use super::{Gauges, Metrics};
 
-/// Every family, in the order of the text.
+/// Every family of wsify itself, in the order of the text.
 pub const FAMILIES: &[Family] = &[
-    Family {
-        name: "wsify_build_info",
-        kind: Kind::Gauge,
-        about: "1, with the `version`",
-        samples: |_, _, out| out.labelled(&[("version", env!("CARGO_PKG_VERSION"))], 1),
-    },
-    Family {
-        name: "process_start_time_seconds",
-        kind: Kind::Gauge,
-        about: "start of the process, Unix time",
-        samples: |metrics, _, out| {
-            let started = metrics.started.duration_since(SystemTime::UNIX_EPOCH);
-            out.value(started.unwrap_or_default().as_secs_f64());
-        },
-    },
-    Family {
-        name: "process_cpu_seconds_total",
-        kind: Kind::Counter,
-        about: "CPU time used",
-        samples: |_, now, out| out.known(now.process.cpu.map(|cpu| cpu.as_secs_f64())),
-    },
-    Family {
-        name: "process_resident_memory_bytes",
-        kind: Kind::Gauge,
-        about: "resident memory",
-        samples: |_, now, out| out.known(now.process.resident_memory),
-    },
-    Family {
-        name: "process_virtual_memory_bytes",
-        kind: Kind::Gauge,
-        about: "address space",
-        samples: |_, now, out| out.known(now.process.virtual_memory),
-    },
-    Family {
-        name: "process_threads",
-        kind: Kind::Gauge,
-        about: "threads",
-        samples: |_, now, out| out.known(now.process.threads),
-    },
-    Family {
-        name: "process_open_fds",
-        kind: Kind::Gauge,
-        about: "open files; before Linux 6.2 absent above 4,096, because counting is slow there",
-        samples: |_, now, out| out.known(now.process.open_fds),
-    },
-    Family {
-        name: "process_max_fds",
-        kind: Kind::Gauge,
-        about: "the limit on open files",
-        samples: |_, now, out| out.known(now.process.max_fds),
-    },
     Family {
         name: "wsify_connections",
         kind: Kind::Gauge,
@@ -332,6 +276,36 @@ pub const FAMILIES: &[Family] = &[
         },
     },
     Family {
+        name: "wsify_events_total",
+        kind: Kind::Counter,
+        about: "events for the receiver, by `event`: those that `--events` chooses",
+        samples: |metrics, _, out| out.by("event", &metrics.events),
+    },
+    Family {
+        name: "wsify_events_dropped_total",
+        kind: Kind::Counter,
+        about: "events dropped: too many waited, or the receiver refused one alone with `413`",
+        samples: |metrics, _, out| out.value(metrics.events_dropped),
+    },
+    Family {
+        name: "wsify_events_waiting",
+        kind: Kind::Gauge,
+        about: "events that the receiver has not taken yet",
+        samples: |_, now, out| out.value(now.events_waiting),
+    },
+    Family {
+        name: "wsify_events_lag_seconds",
+        kind: Kind::Gauge,
+        about: "age of the oldest event that the receiver has not taken yet; 0 without one",
+        samples: |_, now, out| out.value(now.events_lag.as_secs_f64()),
+    },
+    Family {
+        name: "wsify_events_calls_total",
+        kind: Kind::Counter,
+        about: "calls to the receiver of events, by `outcome`: `taken` (2xx), `too_large` (413), `failed`",
+        samples: |metrics, _, out| out.by("outcome", &metrics.event_calls),
+    },
+    Family {
         name: "wsify_taps",
         kind: Kind::Gauge,
         about: "open taps",
@@ -362,20 +336,3 @@ pub const FAMILIES: &[Family] = &[
         samples: |_, now, out| out.value(now.dropped_log_lines),
     },
 ];
-
-impl Metrics {
-    /// Appends all metrics to `text`, in the Prometheus text format, version 0.0.4.
-    pub fn render(&self, now: &Gauges, text: &mut String) {
-        for family in FAMILIES {
-            let before = text.len();
-            let (name, kind) = (family.name, family.kind.name());
-            let help = family.about.replace('`', "");
-            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-            let mut samples = Samples::new(text, name);
-            (family.samples)(self, now, &mut samples);
-            if samples.unknown {
-                text.truncate(before);
-            }
-        }
-    }
-}

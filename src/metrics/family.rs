@@ -1,6 +1,4 @@
-//! What a metric family is.
-//!
-//! Knows: the kinds that Prometheus has. Never knows: which families there are.
+//! The type of a metric family.
 
 use super::samples::Samples;
 use super::{Gauges, Metrics};

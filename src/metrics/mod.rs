@@ -16,15 +16,17 @@
 
 mod families;
 mod family;
-mod gauges;
+mod instruments;
+mod process_families;
+mod render;
 mod samples;
 
-use std::ops::AddAssign;
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-pub use self::families::FAMILIES;
 pub use self::family::{Family, Kind};
-pub use self::gauges::{Gauges, Process, ShardGauge};
+pub use self::instruments::{Counters, Histogram, Longest};
+pub use self::render::all_families;
 
 /// The `Content-Type` of [`Metrics::render`]'s text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -37,6 +39,12 @@ pub struct Metrics {
     pub connections: u64,
     /// Upgrade requests by how they were answered.
     pub handshakes: Counters<&'static str>,
+    /// Events for the receiver, by kind.
+    pub events: Counters<&'static str>,
+    /// Of these, how many were dropped.
+    pub events_dropped: u64,
+    /// Calls to the receiver of events, by outcome.
+    pub event_calls: Counters<&'static str>,
     /// Clients' commands by name and outcome: `ok`, or the error's code.
     pub commands: Counters<[&'static str; 2]>,
     /// HTTP answers by endpoint and status; a `101` is no such answer.
@@ -102,6 +110,73 @@ pub struct CompressionCounts {
     pub inflate_time: Duration,
 }
 
+/// Values at the time when the text is made.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Gauges {
+    /// Connections that have been upgraded.
+    pub websockets: u64,
+    /// All other connections.
+    pub http_connections: u64,
+    /// Channels with a member here.
+    pub channels: u64,
+    /// Members of all channels, a connection counting once for each that it is in.
+    pub memberships: u64,
+    /// Bytes that wait to be sent, of all connections together; what many of them share counts for each.
+    pub queued_bytes: u64,
+    /// Connections whose other side has to read before more can be sent.
+    pub laggards: u64,
+    /// Open taps.
+    pub taps: u64,
+    /// Lines dropped because a tap was too slow.
+    pub lost_tap_lines: u64,
+    /// Questions that a worker is asking.
+    pub questions_in_flight: u64,
+    /// Questions that wait for a worker.
+    pub questions_waiting: u64,
+    /// Events that wait for their receiver, or are under way to it.
+    pub events_waiting: u64,
+    /// The age of the oldest of them.
+    pub events_lag: Duration,
+    pub authorizer_up: bool,
+    /// Questions that are held.
+    pub questions_held: u64,
+    pub broker_up: bool,
+    /// Times that the broker was lost and found again.
+    pub broker_reconnections: u64,
+    pub broker_shards: Vec<ShardGauge>,
+    /// Log lines dropped because stdout was blocked.
+    pub dropped_log_lines: u64,
+    pub longest_turn: Duration,
+    pub process: Process,
+}
+
+/// What is known of a shard of the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardGauge {
+    /// Its address.
+    pub name: Rc<str>,
+    /// Whether both links to it are there. `None`: it is no shard any more.
+    pub up: Option<bool>,
+    /// Times that it was lost and found again.
+    pub reconnections: u64,
+    /// Of [`Metrics::broker_gaps`], those in its channels.
+    pub gaps: u64,
+}
+
+/// What the kernel reports of this process. Unknown values are left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Process {
+    /// In user and system mode, since the start.
+    pub cpu: Option<Duration>,
+    /// Bytes.
+    pub resident_memory: Option<u64>,
+    /// Bytes.
+    pub virtual_memory: Option<u64>,
+    pub threads: Option<u64>,
+    pub open_fds: Option<u64>,
+    pub max_fds: Option<u64>,
+}
+
 impl Metrics {
     /// All at zero, for a process that began at `started`.
     pub fn new(started: SystemTime) -> Metrics {
@@ -127,6 +202,9 @@ impl Metrics {
                 "malformed",
                 "origin",
             ]),
+            events: Counters::of(&["disconnected", "connected", "occupied", "vacated"]),
+            events_dropped: 0,
+            event_calls: Counters::of(&["taken", "failed", "too_large"]),
             commands: Counters::of(commands.as_flattened()),
             answers: Counters::of(&[("broadcast", 201)]),
             fanouts: 0,
@@ -173,45 +251,6 @@ pub fn answer_class(status: Option<u16>) -> &'static str {
         Some(400..=499) => "4xx",
         Some(500..=599) => "5xx",
         Some(_) => "other",
-    }
-}
-
-/// Counters, one for each key.
-#[derive(Debug)]
-pub struct Counters<K>(Vec<(K, u64)>);
-
-impl<K: Copy + PartialEq> Counters<K> {
-    /// Counters of zero for `keys`, the frequent ones in front.
-    fn of(keys: &[K]) -> Counters<K> {
-        Counters(keys.iter().map(|&key| (key, 0)).collect())
-    }
-
-    /// Begins at zero for `keys` that are not there.
-    pub fn know(&mut self, keys: &[K]) {
-        for &key in keys {
-            if !self.0.iter().any(|(known, _)| *known == key) {
-                self.0.push((key, 0));
-            }
-        }
-    }
-
-    /// Counts one more. A key that was not there begins at zero. Keys must be few: none may come from a client.
-    pub fn add(&mut self, key: K) {
-        match self.0.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, count)) => *count += 1,
-            None => self.0.push((key, 1)),
-        }
-    }
-
-    /// The count of `key`.
-    pub fn get(&self, key: K) -> u64 {
-        self.iter()
-            .find(|(known, _)| *known == key)
-            .map_or(0, |(_, count)| count)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (K, u64)> {
-        self.0.iter().copied()
     }
 }
 
@@ -268,78 +307,8 @@ const TURN_TIMES: &[Duration] = &[
     Duration::from_secs(1),
 ];
 
-/// The longest of the last minute or two: of this minute and the one before it.
-#[derive(Debug, Default)]
-pub struct Longest {
-    minute: u64,
-    this: Duration,
-    last: Duration,
-}
-
-impl Longest {
-    /// `now` is on any clock that began with the process.
-    pub fn observe(&mut self, now: Duration, duration: Duration) {
-        let minute = now.as_secs() / 60;
-        if minute != self.minute {
-            self.last = match minute.saturating_sub(self.minute) {
-                1 => self.this,
-                _ => Duration::ZERO,
-            };
-            (self.minute, self.this) = (minute, Duration::ZERO);
-        }
-        self.this = self.this.max(duration);
-    }
-
-    /// As it is seen at `now`.
-    pub fn at(&self, now: Duration) -> Duration {
-        match (now.as_secs() / 60).saturating_sub(self.minute) {
-            0 => self.this.max(self.last),
-            1 => self.this,
-            _ => Duration::ZERO,
-        }
-    }
-}
-
 /// Questions in a call of the authorizer, up to what `--authorizer-batch` allows.
 const BATCH_SIZES: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000];
-
-/// Values, durations or sizes, counted by the first bound that they do not exceed.
-#[derive(Debug)]
-pub struct Histogram<T: 'static = Duration> {
-    bounds: &'static [T],
-    /// One for each bound, and one for what exceeds them all.
-    counts: Vec<u64>,
-    sum: T,
-}
-
-impl<T: Copy + Default + Ord + AddAssign> Histogram<T> {
-    /// `bounds` ascend.
-    fn new(bounds: &'static [T]) -> Histogram<T> {
-        Histogram {
-            bounds,
-            counts: vec![0; bounds.len() + 1],
-            sum: T::default(),
-        }
-    }
-
-    pub fn observe(&mut self, value: T) {
-        let bucket = self.bounds.partition_point(|bound| *bound < value);
-        if let Some(count) = self.counts.get_mut(bucket) {
-            *count += 1;
-        }
-        self.sum += value;
-    }
-
-    /// Values observed.
-    pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
-    }
-
-    /// All of them together.
-    pub fn sum(&self) -> T {
-        self.sum
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,10 @@ from contextlib import ExitStack
 
 import pytest
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.sync.client import connect
 
+from harness.authorizer import with_fields
 from harness.net import DEADLINE
 
 
@@ -60,6 +62,38 @@ def test_deflate_is_offered_and_declined(plain):
         assert "permessage-deflate" in ws.request.headers["Sec-WebSocket-Extensions"]
         assert "Sec-WebSocket-Extensions" not in ws.response.headers
         assert ask(ws, command="join", args={"channel": "x" * 200}, id=1) == {"id": 1, "ok": True}
+
+
+@pytest.mark.parametrize(
+    "asked, told",
+    [
+        ({}, ""),
+        ({"client_max_window_bits": 9}, ""),
+        ({"server_no_context_takeover": True, "client_no_context_takeover": True}, ""),
+        ({"server_max_window_bits": 15}, "; server_max_window_bits=15"),
+        ({"server_max_window_bits": 10}, "; server_max_window_bits=10"),
+    ],
+    ids=str,
+)
+def test_deflate_is_agreed_to(serve, asked, told):
+    """What this client compresses, and how it takes what is compressed, follows from the answer."""
+    server = serve("--compression", "on")
+    offer = ClientPerMessageDeflateFactory(**asked)
+    content = [{"user": f"user-{n}", "é": n} for n in range(100)]
+    with client(server, compression=None, extensions=[offer]) as ws, client(server, compression=None) as other:
+        both = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+        assert ws.response.headers["Sec-WebSocket-Extensions"] == both + told
+        for one in (ws, other):
+            assert ask(one, command="join", args={"channel": "c"}, id=1) == {"id": 1, "ok": True}
+        for _ in range(3):
+            ws.send(json.dumps({"command": "broadcast", "args": {"channel": "c", "content": content}}))
+            assert json.loads(ws.recv(DEADLINE)) == json.loads(other.recv(DEADLINE)) == content
+        # Fragments, compressed as one message.
+        ws.send(iter(['{"command":"broadcast",', '"args":{"channel":"c",', '"content":"torn"}}']))
+        assert ws.recv(DEADLINE) == other.recv(DEADLINE) == '"torn"'
+    assert server.metric("^wsify_compression_messages_total$") >= 4
+    compressed = server.metric(r'^wsify_compression_contents_total\{outcome="compressed"\}$')
+    assert compressed == (0 if "10" in told else 3)
 
 
 def test_a_message_of_1_mib(plain):
@@ -156,3 +190,25 @@ def test_a_crowd(plain):
             plain.publish("python-crowd", str(i))
         for ws in crowd:
             assert [ws.recv(DEADLINE) for _ in range(20)] == [str(i) for i in range(20)]
+
+
+def test_fields_of_the_authorizer_s_answers(asked, authorizer):
+    authorizer.on(with_fields(user=42, channels=["news"], allow={"broadcast": ["news"]}), "connect")
+    authorizer.on(with_fields(403, message="members only"), "join")
+    authorizer.on(with_fields(403, message="no", close={"code": 4001, "reason": "banned"}), "leave")
+    with client(asked, subprotocols=["wsify.v1"]) as ws:
+        assert ask(ws, command="broadcast", args={"channel": "news", "content": 1}) == {"channel": "news", "content": 1}
+        error = ask(ws, command="join", args={"channel": "secret"}, id=1)["error"]
+        assert (error["code"], error["message"]) == ("not_authorized", "members only")
+        assert ask(ws, command="leave", args={"channel": "news"}, id=2)["error"]["message"] == "no"
+        with pytest.raises(ConnectionClosedError) as ended:
+            ws.recv(DEADLINE)
+        assert (ended.value.rcvd.code, ended.value.rcvd.reason) == (4001, "banned")
+
+
+def test_a_connection_that_may_not_go_on(asked, authorizer):
+    authorizer.on(with_fields(expires_in=1), "connect")
+    authorizer.on(403, "refresh")
+    with client(asked) as ws, pytest.raises(ConnectionClosedError) as ended:
+        ws.recv(DEADLINE)
+    assert (ended.value.rcvd.code, ended.value.rcvd.reason) == (4403, "the authorizer says no")

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from harness.authorizer import Authorizer, Reply
+from harness.authorizer import Authorizer, Reply, items
 from harness.net import is_error, until
 from harness.server import run
 from harness.ws import PING, PONG, assert_error, command, frame
@@ -256,3 +256,31 @@ def test_answers_other_than_5xx_end_an_outage_whatever_they_say(serve, authorize
     authorizer.on(403)
     until(lambda: crowd[0].ask(command("join", "x", id=1))["error"]["code"] == "not_authorized", "a refusal")
     assert health(server) == (200, {"status": "ok"})
+
+
+def test_with_hold_the_questions_of_a_failed_batch_are_asked_again_alone(serve, authorizer):
+    server = serve("--authorizer-failure", "hold", "--authorizer-batch", "64", "--authorizer-workers", "1", auth=authorizer)
+    crowd = [server.ws() for _ in range(6)]
+    plug = server.ws()
+    usual, authorizer.batches = authorizer.batches, None
+    before = len(authorizer.posts)
+    plug.say(command("join", "plug", id=0))
+    (busy,) = authorizer.called(before + 1)[before:]
+    for nth, ws in enumerate(crowd):
+        ws.say(command("join", "poison" if nth == 3 else "good", id=nth))
+    until(lambda: server.metric("^wsify_authorizer_questions_waiting$") == 6, "all wait")
+
+    def judge(call):
+        poisoned = any(question.channel == "poison" for question in call.batch)
+        return Reply(500) if poisoned else items(*[200] * len(call.batch))
+
+    authorizer.batches = judge
+    busy.release(items(200))
+    assert plug.answer() == {"id": 0, "ok": True}
+    for nth, ws in enumerate(crowd):
+        if nth != 3:
+            assert ws.answer() == {"id": nth, "ok": True}
+    assert len(authorizer.posts[before + 1].batch) == 6
+    assert all(len(call.batch) == 1 for call in authorizer.posts[before + 2 :])
+    authorizer.batches = usual
+    assert crowd[3].answer() == {"id": 3, "ok": True}

@@ -643,3 +643,15 @@ def test_a_channel_that_is_left_while_refused_is_not_subscribed_again(node):
         assert [name for name, channels in broker.asked if channels == [b"a"]] == [b"UNSUBSCRIBE"]
     finally:
         broker.stop()
+
+
+def test_contents_of_other_nodes_are_compressed(node, redis):
+    """Each node compresses for its members, if it is to."""
+    nodes = [node(redis, "--compression", compression) for compression in ("on", "off")]
+    members = [server.ws(deflate=True).join("a") for server in nodes]
+    content = json.dumps(["a content"] * 100)
+    for server in nodes:
+        server.publish("a", content)
+        for ws in members:
+            ws.hears(content)
+    assert [ws.compressed for ws in members] == [2, 0]

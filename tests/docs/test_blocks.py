@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import sqlite3
 import subprocess
 import time
 
@@ -113,6 +114,57 @@ def start_authorizer(language, shell, listens, key=None):
         subprocess.run(build, env=os.environ | env, check=True, timeout=300)
     listens(shell.start(how.format(copy, port=port), env), port)
     return f"http://127.0.0.1:{port}/"
+
+
+RECEIVERS = {
+    "py": ("python3 {}", "python3", "python3"),
+    "php": ("php -S 127.0.0.1:{port} {}", "php", "php-cli"),
+}
+
+
+def online(shell, language):
+    """The ids that a receiver has in its list."""
+    if language == "php":
+        path = shell.cwd / "events.json"
+        return sorted(json.loads(path.read_text())["online"]) if path.exists() else []
+    with sqlite3.connect(shell.cwd / "events.db") as db:
+        try:
+            return sorted(id for (id,) in db.execute("select id from online"))
+        except sqlite3.OperationalError:
+            return []
+
+
+@pytest.mark.parametrize("language", RECEIVERS)
+def test_events(language, shell, listens):
+    """Each receiver, with wsify started by the line that is printed: its list is right, whatever comes twice."""
+    how, program, package = RECEIVERS[language]
+    need(program, package)
+    hook, port = free_port(), free_port()
+    copy = shell.cwd / f"receiver.{language}"
+    copy.write_text(deploy(copy.name).read_text().replace("9000", str(hook)))
+    assert how.split()[0] in copy.read_text().splitlines()[0], "the file says how to run it"
+    receiver = shell.start(how.format(copy, port=hook))
+    listens(receiver, hook)
+    (text,) = commands("events")
+    env = {"WSIFY_LISTEN_ADDR": f"127.0.0.1:{port}"}
+    listens(shell.start(text.replace("9000", str(hook)), env), port)
+    server = Remote(port)
+    crowd = [server.ws().join("a") for _ in range(3)]
+    until(lambda: len(online(shell, language)) == 3, "three are in the list")
+    (node,) = {id.split("-")[0] for id in online(shell, language)}
+    # A call that comes again changes nothing.
+    connection = {"id": f"{node}-0", "remote_addr": "unix", "query": {}}
+    again = {"node": node, "events": [{"seq": 1, "event": "connected", "time": "", "connection": connection}]}
+    assert posted(f"http://127.0.0.1:{hook}/", json.dumps(again).encode(), None) == 204
+    assert len(online(shell, language)) == 3
+    # Nor does a receiver that was killed: the list and the number are on disk.
+    receiver.finish()
+    crowd.pop().leaves()
+    listens(shell.start(how.format(copy, port=hook)), hook)
+    until(lambda: len(online(shell, language)) == 2, "two are left")
+    for ws in crowd:
+        ws.leaves()
+    until(lambda: not online(shell, language), "the list is empty")
 
 
 def test_wscat_with_an_authorizer(serve, shell, listens):

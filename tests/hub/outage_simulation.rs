@@ -193,6 +193,7 @@ impl Sim {
         let hold = [1_500, 45_000][(seed / 4 % 2) as usize];
         let workers = [1, 4, 16][(seed / 8 % 3) as usize];
         let queue = [3, 1_000][(seed / 24 % 2) as usize];
+        let batch = [1, 4][(seed / 48 % 2) as usize];
         let mut rig = Rig::with(Settings {
             authorizer: true,
             limits: Limits {
@@ -203,6 +204,7 @@ impl Sim {
                 failure,
                 hold,
                 workers,
+                batch,
                 queue,
                 patience: TIMEOUT,
             },
@@ -217,7 +219,7 @@ impl Sim {
             hold,
             workers,
             queue,
-            batch: [1, 4][(seed / 48 % 2) as usize],
+            batch,
             condition: Condition::Answers,
             bad: [0, 10][(seed / 3 % 2) as usize],
             waiting: VecDeque::new(),

@@ -217,8 +217,8 @@ def play(failure, clients, seconds):
     asked.send("live")
     asked.recv()
     back = time.monotonic()
-    # The clients go on for a moment.
-    time.sleep(3)
+    # The clients go on for longer than the longest pause between two probes.
+    time.sleep(8)
     members.send("enough")
     lost, closed, answers, missing, disordered, slowest, last = members.recv()
     asked.send("report")
