@@ -52,6 +52,7 @@
 //! wire/message.rs          frames to messages: fragments, UTF-8, sizes, pings, closes (RFC 6455 5.4 to 5.6, 7)
 //! wire/json.rs             one JSON object in one pass: where its values lie, which name came twice
 //! wire/json/members.rs     any object or array, by its parts
+//! wire/json/scalars.rs     strings, integers and users' names: types and ranges
 //! wire/command.rs          a client's message, a POST's body
 //! wire/channel_name.rs     channel names: trimmed, checked, shared
 //! wire/answer.rs           the JSON that clients are sent: answers, errors, contents with their channel
@@ -59,6 +60,10 @@
 //! wire/answer_fields/read.rs   how that is read: types, ranges, what belongs where; the array that answers a batch
 //! wire/answer_fields/wrong.rs  a field that cannot be used, for the log
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
+//! wire/backend/mod.rs      what a backend wants of channels and connections, as values
+//! wire/backend/body.rs     how that is read from bodies
+//! wire/backend/query.rs    how it is read from queries
+//! wire/backend/answer.rs   what a node answers, and how answers of several nodes become one
 //! wire/resp.rs             commands to redis, and its replies
 //!
 //! connection/mod.rs        one connection, as the hub sees it: the values it takes and gives

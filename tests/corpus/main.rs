@@ -17,9 +17,10 @@ use std::{fs, path::Path};
 type Target = (&'static str, fn(&[u8]));
 
 /// Each target in `fuzz/fuzz_targets`, and what it calls.
-const TARGETS: [Target; 12] = [
+const TARGETS: [Target; 13] = [
     ("answer", wsify::authorizer::fuzz),
     ("answer_fields", wsify::wire::answer_fields::fuzz),
+    ("backend", wsify::wire::backend::fuzz),
     ("command", wsify::wire::command::fuzz),
     ("forwarded", wsify::wire::forwarded::fuzz),
     ("frame", wsify::wire::frame::fuzz),
