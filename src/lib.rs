@@ -92,6 +92,13 @@
 //! hub/endpoints/health.rs      GET /health
 //! hub/endpoints/metrics.rs     GET /metrics, and where each gauge comes from
 //! hub/endpoints/tap.rs         GET /tap: how a tap begins, how its lines are sent, how it ends
+//! hub/endpoints/backend.rs     POST /disconnect, /join and /leave, GET /channels and /connections
+//! hub/backend/mod.rs       commands of backends: begun, continued, answered
+//! hub/backend/jobs.rs      the commands under way, and which of them wait for each other
+//! hub/backend/reach.rs     the connections of a user, or one by its id
+//! hub/backend/contents.rs  contents to channels, users and connections
+//! hub/backend/actions.rs   connections are disconnected, join a channel, or leave it
+//! hub/backend/lists.rs     pages of channels and connections
 //! hub/permission.rs        may this be done: whether to ask, the question, what an answer does, what a failure does
 //! hub/grants/mod.rs        what needs no question of a connection, and until when: allow, max_age, expires_in
 //! hub/grants/remembered.rs   answers that are remembered for one connection
@@ -114,10 +121,14 @@
 //! hub/outage/breaker.rs    whether the authorizer is down, and how fast questions may go out to it
 //! hub/outage/held.rs       questions that wait in the hub: in a line, or for the end of a pause
 //! hub/roster.rs            every connection by its id; how many there are of each kind
+//! hub/users.rs             which connections belong to which user
+//! hub/kicks.rs             upgrades under way, and the users that were disconnected meanwhile
 //! hub/slots.rs             tables by slot, and the walk over all slots
 //! hub/agenda.rs            which connections and audiences have work: lists and the wheel
 //! hub/deadlines.rs         deadlines of connections: a wheel
 //! hub/channels.rs          channels and their members, both ways
+//! hub/channels/named.rs    the names of the channels that a connection is in
+//! hub/channels/listed.rs   channels and members, as lists show them
 //! hub/channels/reserved.rs   channels that a connection joins together with its 101
 //! hub/channel.rs           one channel: its audiences, what waits for it
 //! hub/names.rs             which name is which channel's

@@ -92,6 +92,11 @@ impl Audience {
         self.members.is_empty()
     }
 
+    /// The slots of its members, in no order.
+    pub fn slots(&self) -> impl Iterator<Item = u32> {
+        self.members.iter().map(|member| member.slot)
+    }
+
     pub fn is_congested(&self) -> bool {
         self.batches.iter().map(|b| b.slice.len()).sum::<usize>() > CONGESTED
     }

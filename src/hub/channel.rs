@@ -48,6 +48,11 @@ impl Channel {
         self.audiences.iter().any(|audience| !audience.is_empty())
     }
 
+    /// How many members it has.
+    pub fn members(&self) -> usize {
+        self.audiences.iter().map(Audience::len).sum()
+    }
+
     pub fn is_congested(&self) -> bool {
         self.audiences.iter().any(Audience::is_congested)
     }

@@ -9,6 +9,8 @@
     reason = "what is counted is in memory; a wrong account is to be seen by tests, not to be hidden"
 )]
 
+mod listed;
+mod named;
 mod reserved;
 
 use std::collections::{HashMap, VecDeque};
@@ -19,7 +21,7 @@ use slab::Slab;
 use super::audience::{self, Audience};
 use super::channel::Channel;
 use super::memberships::{AudienceId, Memberships};
-use super::names::ChannelNames;
+use super::names::{ChannelNames, OccupiedChannels};
 use super::slots::Slots;
 use super::subscriptions::{self, BrokerStanding, Subscriptions};
 use crate::buffers::{Runs, Slice};
@@ -54,6 +56,8 @@ pub struct Channels {
     reserved: HashMap<u32, Vec<ChannelName>>,
     /// Which channels the broker has been asked for.
     pub subscriptions: Subscriptions,
+    /// Channels that have members.
+    occupied: OccupiedChannels,
 }
 
 impl Channels {
@@ -72,13 +76,6 @@ impl Channels {
         self.joined.get(slot).map_or(0, Memberships::len)
     }
 
-    /// Names of the channels that the connection in `slot` is in.
-    pub fn names_of(&self, slot: u32) -> impl Iterator<Item = &str> {
-        let joined = self.joined.get(slot).into_iter();
-        let ids = joined.flat_map(Memberships::audiences);
-        ids.filter_map(|(id, _)| self.name(id))
-    }
-
     /// The name of an audience's channel.
     pub fn name(&self, id: AudienceId) -> Option<&str> {
         let channel = self.channels.get(id.channel())?;
@@ -89,8 +86,7 @@ impl Channels {
     pub fn members(&self, name: &str) -> usize {
         let channel = self.by_name.get(name);
         let channel = channel.and_then(|index| self.channels.get(index as usize));
-        let audiences = channel.into_iter().flat_map(|channel| &channel.audiences);
-        audiences.map(Audience::len).sum()
+        channel.map_or(0, Channel::members)
     }
 
     pub fn is_member(&self, slot: u32, name: &str, encoding: Encoding) -> bool {
@@ -113,6 +109,9 @@ impl Channels {
             && let Some(audience) = channel.audiences.get_mut(encoding.index())
         {
             let at = audience.add(slot);
+            if at == 0 {
+                self.occupied.insert(&channel.name, index);
+            }
             joined.put(AudienceId::new(index, encoding), at);
             self.memberships += 1;
         }
@@ -187,6 +186,9 @@ impl Channels {
                 joined.put(id, at);
             }
         });
+        if !channel.has_members() {
+            self.occupied.remove(&channel.name);
+        }
         self.memberships -= 1;
         self.forget_if_empty(id.channel());
     }

@@ -142,6 +142,7 @@ impl Metrics {
                 "draining",
                 "malformed",
                 "origin",
+                "disconnected",
             ]),
             commands: Counters::of(commands.as_flattened()),
             answers: Counters::of(&[("broadcast", 201)]),

@@ -12,6 +12,7 @@ use crate::hub::report::tap::{Filter, OUTBOX, PENDING, TAPS, Tap, TapLine};
 use crate::hub::settle::settle;
 use crate::hub::slots::Walk;
 use crate::hub::state::Hub;
+use crate::wire::channel_name::ChannelName;
 use crate::wire::http::{Head, Method, Refusal, Reply, Status};
 
 /// Slots that a new tap's walk looks at between two polls.
@@ -137,7 +138,8 @@ fn walk<S: Stream>(hub: &mut Hub<S>) {
 
 /// The channels that the connection in `slot` is in.
 fn push_channels(line: &mut TapLine, channels: &Channels, slot: u32) {
-    let names: Vec<&str> = channels.names_of(slot).take(CHANNELS).collect();
+    let names = channels.names_of(slot).map(ChannelName::as_str);
+    let names: Vec<&str> = names.take(CHANNELS).collect();
     line.texts("channels", &names);
     let more = channels.joined(slot).saturating_sub(names.len());
     if more > 0 {

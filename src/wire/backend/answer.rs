@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 
 use super::MAX_LIMIT;
-use crate::wire::json;
+use crate::wire::channel_name::ChannelName;
+use crate::wire::{answer, json};
 
 /// Bytes of a page's JSON, and of them for what stands behind the entries.
 const MAX_PAGE: usize = 1024 * 1024;
@@ -105,6 +106,43 @@ impl PageEntry {
     }
 }
 
+/// What a list shows of a connection.
+#[derive(Clone, Debug)]
+pub struct ShownConnection {
+    pub id: String,
+    pub user: Option<Box<str>>,
+    pub remote_addr: String,
+    /// JSON.
+    pub state: Option<Box<str>>,
+    /// Milliseconds since the `101`.
+    pub connected_ms: u64,
+    /// The first of them.
+    pub channels: Vec<ChannelName>,
+    pub channels_total: usize,
+}
+
+impl ShownConnection {
+    pub fn push(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(br#"{"id":"#);
+        json::push_string(out, &self.id);
+        if let Some(user) = &self.user {
+            out.extend_from_slice(br#","user":"#);
+            json::push_string(out, user);
+        }
+        out.extend_from_slice(br#","remote_addr":"#);
+        json::push_string(out, &self.remote_addr);
+        if let Some(state) = &self.state {
+            out.extend_from_slice(br#","state":"#);
+            out.extend_from_slice(state.as_bytes());
+        }
+        let connected = format!(r#","connected_ms":{},"channels":["#, self.connected_ms);
+        out.extend_from_slice(connected.as_bytes());
+        answer::push_names(out, &self.channels);
+        let total = format!(r#"],"channels_total":{}}}"#, self.channels_total);
+        out.extend_from_slice(total.as_bytes());
+    }
+}
+
 impl Page {
     pub fn new(listed: Listed, limit: usize) -> Page {
         Page {
@@ -128,22 +166,14 @@ impl Page {
         !self.more
     }
 
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// Bytes of its entries' JSON.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// Whether no entry can be added, so that it only matters whether there is one.
     pub fn is_full(&self) -> bool {
         self.more || self.entries.len() >= self.limit
+    }
+
+    /// Notes that there is another entry, which is not added.
+    pub fn end(&mut self) {
+        self.more = true;
     }
 
     /// The last key of which it is known that no entry before it is missing. `None`: that holds for all.
