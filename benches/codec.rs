@@ -65,7 +65,7 @@ fn in_place(bencher: Bencher, size: usize) {
         if at == input.len() {
             at = 0;
         }
-        let step = reader.next(&mut input[at..], MAX).expect("a frame");
+        let step = reader.next(&mut input[at..], MAX, false).expect("a frame");
         at += step.used;
         assert!(matches!(step.item, Some(Item::Text(Payload::In(_)))));
     });
@@ -106,7 +106,9 @@ mod from_a_stream {
                 end = source.read(&mut buffer).expect("bytes");
                 at = 0;
             }
-            let step = reader.next(&mut buffer[at..end], MAX).expect("a frame");
+            let step = reader
+                .next(&mut buffer[at..end], MAX, false)
+                .expect("a frame");
             at += step.used;
             assert!(matches!(step.item, Some(Item::Text(_))));
         });

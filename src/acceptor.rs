@@ -27,8 +27,9 @@ const PAUSE: Millis = 100;
 /// At most one log line about failed connections in this time.
 const LOG_INTERVAL: Millis = 5_000;
 
-/// The token of the first listener. Connections have smaller ones, and the loop's own sources larger ones.
-const FIRST_LISTENER: usize = usize::MAX - 1024;
+/// The token of the first listener. Connections and the broker's links have smaller ones, and the loop's own sources larger
+/// ones.
+pub const FIRST_LISTENER: usize = usize::MAX - 1024;
 
 /// The listeners, and when they accept.
 pub struct Acceptor {

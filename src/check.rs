@@ -219,10 +219,13 @@ fn broker(config: &Config, report: &mut Report) {
         .map_err(|stop| stop.text)
         .and_then(|server| server.try_broker(PATIENCE));
     match up {
-        Ok(()) => report.result(
-            true,
-            format_args!("the broker at {dsn} accepts the connection"),
-        ),
+        Ok(found) => {
+            let accepts = format_args!("the broker at {dsn} accepts the connection");
+            report.result(true, accepts);
+            for line in found {
+                report.note(format_args!("the broker: {line}"));
+            }
+        }
         Err(trouble) => report.result(false, format_args!("the broker at {dsn}: {trouble}")),
     }
 }

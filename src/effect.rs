@@ -11,6 +11,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::clock::Millis;
 use crate::wire::answer_fields::{AnswerFields, Asked, WrongField};
 use crate::wire::channel_name::ChannelName;
 
@@ -39,6 +40,8 @@ pub enum Effect {
 #[derive(Debug)]
 pub struct Publication {
     pub from: ConnId,
+    /// When it was first handed out.
+    pub since: Millis,
     pub channel: ChannelName,
     /// JSON, as it was sent.
     pub content: Box<[u8]>,
@@ -50,6 +53,10 @@ pub struct Subscription {
     pub id: SubscriptionId,
     pub channel: ChannelName,
 }
+
+/// A part of the broker that has some of the channels: in a cluster a master, otherwise all there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ShardId(pub u16);
 
 /// A subscription's name inside the process: a channel that is left and joined again has another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,7 +20,12 @@
 //! log/format.rs            a line as JSON or as text
 //! log/seldom.rs            throttles for lines: a number in an interval, or one while a condition lasts
 //! metrics/mod.rs           counters, gauges, histograms
-//! metrics/families.rs      every metric as data: name, kind, meaning, and the Prometheus text that follows
+//! metrics/instruments.rs   counters by label, histograms
+//! metrics/family.rs        the type of a metric family
+//! metrics/families.rs      every metric of wsify itself as data: name, kind, meaning, samples
+//! metrics/process_families.rs   the metrics of the process, likewise
+//! metrics/render.rs        all families, and their Prometheus text
+//! metrics/samples.rs       the Prometheus text of a family's samples
 //! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
 //! secret.rs                a text that is never shown
 //! random.rs                one generator, for jitter
@@ -44,12 +49,14 @@
 //! wire/authority.rs        a host, and perhaps a port
 //! wire/endpoint.rs         what a request is for: the table of endpoints, and the 404 and 405 that follow from it
 //! wire/encoding.rs         in which encodings a content is sent to members
+//! wire/extensions.rs       which offer of permessage-deflate is accepted (RFC 7692 7)
 //! wire/handshake.rs        whether a request may upgrade, and the answer (RFC 6455 4)
 //! wire/origins.rs          the meaning of --allowed-origins, and the CORS headers that follow from it
 //! wire/forwarded.rs        the client behind a proxy: X-Forwarded-For, and --trusted-proxies
 //! wire/proxy_protocol.rs   the header in which a proxy names its client (PROXY protocol 1 and 2)
 //! wire/frame.rs            one frame: read its header, judge it, unmask, encode (RFC 6455 5.2)
 //! wire/message.rs          frames to messages: fragments, UTF-8, sizes, pings, closes (RFC 6455 5.4 to 5.6, 7)
+//! wire/deflate.rs          a message compressed, a compressed message inflated (RFC 7692 6)
 //! wire/json.rs             one JSON object in one pass: where its values lie, which name came twice
 //! wire/json/members.rs     any object or array, by its parts
 //! wire/json/scalars.rs     strings, integers and users' names: types and ranges
@@ -64,6 +71,9 @@
 //! wire/backend/body.rs     how that is read from bodies
 //! wire/backend/query.rs    how it is read from queries
 //! wire/backend/answer.rs   what a node answers, and how answers of several nodes become one
+//! wire/nodes.rs            which nodes redis names: redirections, answers of sentinels
+//! wire/cluster_view.rs     how a node sees its cluster
+//! wire/slot.rs             the slot of a channel in a redis cluster
 //! wire/resp.rs             commands to redis, and its replies
 //!
 //! connection/mod.rs        one connection, as the hub sees it: the values it takes and gives
@@ -84,6 +94,7 @@
 //!
 //! hub/mod.rs               all connections: the doors, nothing else
 //! hub/turn.rs              one turn of a connection: reads its input, passes each event to its handler
+//! hub/broker.rs            the doors for the broker's news
 //! hub/drain.rs             the graceful stop, carried out: what happens to upgrades, clients and taps
 //! hub/delivery.rs          what was published goes out: the fan-out in slices, and the flush
 //! hub/endpoints/mod.rs     HTTP requests: a request goes to the handler of its row in the table; the key
@@ -114,6 +125,7 @@
 //! hub/report/answers.rs      what the log says of the authorizer's answers
 //! hub/report/access_log.rs   the access log: a line for an end, and for a refused request
 //! hub/report/outage.rs     an authorizer that fails: two log lines for an outage, and what becomes of questions meanwhile
+//! hub/report/gap.rs        that members may have missed messages
 //! hub/report/tap.rs        taps: the filter of each, and lines on their way to them
 //! hub/state.rs             the hub's fields: facts, what follows from them, what leaves
 //! hub/settings.rs          what the hub is configured with
@@ -131,10 +143,13 @@
 //! hub/channels/listed.rs   channels and members, as lists show them
 //! hub/channels/reserved.rs   channels that a connection joins together with its 101
 //! hub/channel.rs           one channel: its audiences, what waits for it
+//! hub/frames.rs            the frame of a content in each encoding
 //! hub/names.rs             which name is which channel's
 //! hub/memberships.rs       the memberships of one connection
 //! hub/audience.rs          the members of a channel with one encoding: batches, the cursor
+//! hub/compression.rs       which contents are compressed; what is compressed and inflated for all connections
 //! hub/subscriptions.rs     which channels the broker has been asked for
+//! hub/shards.rs            which shard of the broker has a channel, and what each can do
 //! hub/drain_plan.rs        the graceful stop, planned: when which client is closed
 //! hub/limits/mod.rs        the limits that hold for all connections together
 //! hub/limits/per_address.rs    WebSockets from one address
@@ -165,10 +180,24 @@
 //! broker/news.rs           what it yields to the hub
 //! broker/link.rs           one connection to it: bytes in and out, broken, made anew, back-off
 //! broker/socket.rs         the socket below it: TCP, unix or TLS; the lookup of a name
-//! broker/redis/mod.rs      two links, one that publishes and one that listens; what the log says of them
-//! broker/redis/dialogue/mod.rs       what is said on them, without I/O: what is outstanding, which answer it had
-//! broker/redis/dialogue/commands.rs  publications and subscriptions become commands
-//! broker/redis/dialogue/replies.rs   the greeting, and what each reply means
+//! broker/redis/mod.rs      the links to redis, and the bytes on them
+//! broker/redis/journal.rs  what the log says of redis
+//! broker/redis/topology/mod.rs        which servers there are, without I/O: one, a watched master, a cluster's masters
+//! broker/redis/topology/links.rs      the links that there should be, by name
+//! broker/redis/topology/masters.rs    commands go to masters, and what these say is taken in order
+//! broker/redis/topology/watched.rs    the master that sentinels name: followed, left
+//! broker/redis/topology/sentinels.rs  what sentinels have said, and which master follows
+//! broker/redis/topology/clustered.rs  the masters of a cluster: found, followed, left
+//! broker/redis/topology/cluster.rs    what is known of a cluster, and when a node is asked for its view
+//! broker/redis/topology/slots.rs      which shard has which slot
+//! broker/redis/scout.rs    a link that asks a sentinel for the master, or a node for its view
+//! broker/redis/dialogue/mod.rs        what is said to a master on two links, without I/O
+//! broker/redis/dialogue/values.rs     its values: what a link is for, what is awaited, what comes of a reply
+//! broker/redis/dialogue/commands.rs   publications and subscriptions become commands
+//! broker/redis/dialogue/replies.rs    the greeting, and what each reply means
+//! broker/redis/dialogue/sharded.rs    what only a node of a cluster says
+//! broker/redis/conversation.rs        one link: what is to be sent, which answers are awaited
+//! broker/redis/meaning.rs  what a reply says, whatever was asked
 //! tls.rs                   which certificates of the authorizer and redis are trusted
 //!
 //! listener.rs              TCP and unix listeners, and the clients' sockets that they accept
@@ -196,7 +225,8 @@
 //! broker -> clock, config, effect, log, random, wire
 //! authorizer -> effect, fd_table, secret, tls, wire
 //! config -> authorizer, log, secret, wire
-//! effect, playground -> wire
+//! effect -> clock, wire
+//! playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
 //! buffers, clock, fd_table, interned, metrics, quickstart, secret, tls, wire -> nothing
@@ -210,7 +240,7 @@
 //! ```text
 //! Server { poll, signals, acceptor, hub, authorizer, broker, log }         and the one receive buffer, 64 KiB
 //!  Acceptor { listeners, max_sockets, paused_until }
-//!  Hub<S> { settings, clock, roster, channels, grants, runs, usage, agenda, effects, listeners, drain, drivers }
+//!  Hub<S> { settings, clock, roster, channels, grants, runs, compression, usage, agenda, effects, listeners, drain, drivers }
 //!   Roster<S> { Slab<Connection<S>>, identities, counts }                   facts
 //!    Connection<S> { stream: S, session, inbox, outbox, peer, encoding, identity, marks }       all private
 //!     Session { phase, ending, over }        Outbox: own bytes and slices of runs, in order
@@ -234,15 +264,15 @@
 //! - **Suspended**: an upgrade, a command, a POST or a refresh of the grants that waits for an answer (**Awaits**:
 //!   `Verdict`, `Channel`, `Receipt`). Meanwhile nothing further is read from it: bytes wait in the inbox or in the kernel, and the end of
 //!   the stream behind them.
-//! - **Event** (session to hub): `Introduced`, `Request`, `Body`, `BadBody`, `Said`, `Bye`: all that a connection can
+//! - **Event** (session to hub): `Introduced`, `Request`, `Body`, `BadBody`, `Said`, `Compressed`, `Bye`: all that a connection can
 //!   yield.
 //! - **Effect**: a request of the hub to a driver. A `Question` to the authorizer is answered with an **Answer** that
 //!   holds a **Verdict** (`Allow`, `Deny`, `Unavailable`). That is no `Result`, because a denial is no error.
 //!   Publications and subscriptions at redis are answered with a **Receipt**. Each answer comes exactly once.
 //! - **Grants**: what the authorizer's answers leave behind for a connection: commands that need no question (`allow`,
 //!   `max_age`), and when it is asked about again (`refresh`).
-//! - **Encoding**: how a content is written for a member, `Raw` or `V1` (the subprotocol). An **AudienceId** is one
-//!   encoding's audience of one channel, in 32 bits.
+//! - **Encoding**: how a content is written for a member: `Raw` or `V1` (the subprotocol), each plain or compressed. An
+//!   **AudienceId** is one encoding's audience of one channel, in 32 bits.
 //! - **Run**: encoded frames in one buffer that grows at its end, named by an index and counted by hand. A **Slice** is
 //!   a stretch of one: what a batch is, and what an outbox holds of it.
 //! - **Ending**: why a connection is over. The first reason stays.

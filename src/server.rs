@@ -13,7 +13,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use crate::acceptor::{self, Acceptor};
 use crate::authorizer::Authorizer;
-use crate::broker::redis::Duty;
+use crate::broker::redis::MOST_LINKS;
 use crate::broker::{Broker, News};
 use crate::clock::{Millis, millis};
 use crate::config::Stop;
@@ -33,8 +33,8 @@ const LOG_PATIENCE: Duration = Duration::from_millis(500);
 
 pub const SIGNALS: Token = Token(usize::MAX - 1);
 pub const WAKER: Token = Token(usize::MAX - 2);
-pub const PUBLISHES: Token = Token(usize::MAX - 3);
-pub const LISTENS: Token = Token(usize::MAX - 4);
+/// The first of the broker's links, which have the [`MOST_LINKS`] tokens below those of the listeners.
+pub const FIRST_LINK: Token = Token(acceptor::FIRST_LISTENER - MOST_LINKS);
 
 /// What the loop turns, built by [`start`](crate::start) and registered with the poll under the tokens above.
 pub struct Parts {
@@ -116,11 +116,11 @@ impl Server {
         Ok(status)
     }
 
-    /// Turn the loop until the broker is up, or `patience` is over.
+    /// Turn the loop until the broker is up, or `patience` is over. Returns what was found, in lines.
     ///
     /// # Errors
     /// Why the broker is not up.
-    pub fn try_broker(mut self, patience: Duration) -> Result<(), String> {
+    pub fn try_broker(mut self, patience: Duration) -> Result<Vec<String>, String> {
         let mut events = Events::with_capacity(EVENTS);
         let mut buffer = vec![0; BUFFER];
         while !self.hub.is_broker_up() {
@@ -128,6 +128,9 @@ impl Server {
                 return Err(self.broker.trouble().to_owned());
             }
             let left = patience.saturating_sub(self.started.elapsed());
+            if left.is_zero() && !self.broker.last_trouble().is_empty() {
+                return Err(self.broker.last_trouble().to_owned());
+            }
             if left.is_zero() {
                 let patience = humantime::format_duration(patience);
                 return Err(format!("no reply within {patience}"));
@@ -137,7 +140,7 @@ impl Server {
                 .map_err(|stop| stop.text)?;
             let _ = self.tick(&events, &mut buffer, &mut Vec::new());
         }
-        Ok(())
+        Ok(self.broker.found())
     }
 
     /// Sleep until something happens or `timeout` is over, then set the clock.
@@ -162,9 +165,8 @@ impl Server {
             match event.token() {
                 SIGNALS => self.take_signals()?,
                 WAKER => {}
-                PUBLISHES => self.broker.ready(Duty::Publish, event),
-                LISTENS => self.broker.ready(Duty::Listen, event),
                 token if self.acceptor.ready(token) => {}
+                token if token >= FIRST_LINK => self.broker.ready(token.0 - FIRST_LINK.0, event),
                 token => self.ready(token, event, buffer),
             }
         }
@@ -248,9 +250,12 @@ impl Server {
         self.broker.turn(self.poll.registry(), buffer, now);
         while let Some(news) = self.broker.next(now) {
             match news {
-                News::Publishing(up) => self.hub.set_publishing(up),
-                News::Listening(up) => self.hub.set_listening(up),
+                News::Shard(shard, name) => self.hub.name_shard(shard, name),
+                News::Slots(slots, shard) => self.hub.assign_slots(slots, shard),
+                News::Publishing(shard, up) => self.hub.set_publishing(shard, up),
+                News::Listening(shard, up) => self.hub.set_listening(shard, up),
                 News::Published(by, receipt) => self.hub.receipt(by, receipt),
+                News::Returned(publication) => self.hub.returned(publication),
                 News::Subscribed(id, receipt) => self.hub.subscribed(id, receipt),
                 News::Dropped(why) => self.hub.metrics_mut().broker_messages.add(why),
                 News::Message(message) => {
@@ -259,7 +264,7 @@ impl Server {
                         self.hub.metrics_mut().broker_messages.add("delivered");
                         self.broker.take(&message);
                     } else {
-                        self.broker.put_off();
+                        self.broker.put_off(&message);
                     }
                 }
             }
@@ -285,7 +290,7 @@ impl Server {
                         authorizer.recall();
                     }
                 }
-                Effect::Publish(publication) => self.broker.publish(&publication, now),
+                Effect::Publish(publication) => self.broker.publish(publication, now),
                 Effect::Subscribe(subscription) => self.broker.subscribe(subscription, now),
                 Effect::Unsubscribe(channel) => self.broker.unsubscribe(channel, now),
             }

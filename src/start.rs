@@ -19,23 +19,25 @@ use crate::authorizer::Authorizer;
 use crate::broker::Broker;
 use crate::broker::redis::{Redis, RedisSettings};
 use crate::clock::{Clock, millis};
-use crate::config::{self, Config, Listen, RedisAddress, RedisDsn, Stop};
+use crate::config::{BrokerChoice, Config, Listen, RedisDsn, RedisServers, Stop};
 use crate::connection::Limits;
 use crate::hub::{FailurePolicy, Hub, Settings};
-use crate::listener::{self, Listener};
+use crate::listener::{self, ClientSocket, Listener};
 use crate::log::{Log, Value};
 use crate::metrics::Metrics;
 use crate::quickstart;
 use crate::random;
-use crate::server::{LISTENS, PUBLISHES, Parts, SIGNALS, Server, WAKER};
+use crate::server::{FIRST_LINK, Parts, SIGNALS, Server, WAKER};
 use crate::systemd::Manager;
 use crate::tls;
 use crate::wire::forwarded::Proxies;
 
 /// File descriptors kept for the log, the poll, signals and the like.
 const RESERVED_FDS: usize = 16;
-/// File descriptors kept for redis: two links, and a lookup of its name.
-const BROKER_FDS: usize = 8;
+/// File descriptors kept for redis: two links, some sentinels, and lookups of their names.
+const BROKER_FDS: usize = 16;
+/// The same for a cluster, of as many masters as most have.
+const CLUSTER_FDS: usize = 256;
 /// Sockets that never are WebSockets, so that probes and backends are served when all WebSockets are taken. With few
 /// file descriptors, a quarter of the sockets.
 const RESERVED_REQUESTS: usize = 128;
@@ -56,9 +58,10 @@ pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
     let listeners = open_listeners(&config, poll.registry())?;
 
     // Where threads cannot have a descriptor table of their own, the workers' descriptors are in this one.
-    let with_redis = config.broker != config::BrokerChoice::Memory;
-    let broker_fds = if with_redis { BROKER_FDS } else { 0 };
-    let capacity = Capacity::of(fds, RESERVED_FDS + listeners.len() + workers + broker_fds);
+    let capacity = Capacity::of(
+        fds,
+        RESERVED_FDS + listeners.len() + workers + broker_fds(&config),
+    );
     let random = random::seed()
         .map_err(|e| Stop::failed(format_args!("cannot read random numbers: {e}")))?;
     let max_connections = max_connections(&config, &capacity, &log);
@@ -66,20 +69,14 @@ pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
         failure: config.authorizer_failure,
         hold: millis(config.authorizer_hold),
         workers,
+        batch: config.authorizer_batch,
         queue: config.authorizer_queue,
         patience: millis(config.authorizer_timeout),
     };
     let settings = settings(&config, max_connections, failure, random);
     let metrics = Metrics::new(SystemTime::now());
     let mut hub = Hub::new(settings, Clock::default(), metrics, log.clone());
-    let broker = match &config.broker {
-        config::BrokerChoice::Memory => Broker::Memory,
-        config::BrokerChoice::Redis(dsn) => {
-            hub.share();
-            let redis = start_redis(dsn, &config, waker, random, &log)?;
-            Broker::Redis(Box::new(redis))
-        }
-    };
+    let broker = start_broker(&config, &mut hub, waker, random, &log)?;
     let manager = find_manager(&config, &log);
 
     let addresses: Vec<String> = listeners.iter().map(|l| l.address.clone()).collect();
@@ -175,6 +172,7 @@ fn settings(
         max_total_queue: config.max_total_queue_size,
         max_channels: config.max_channels,
         max_message_rate: config.max_message_rate,
+        compression: config.compression.then_some(config.compression_min_size),
         playground: config.playground,
         key: config.broadcasting_key.clone(),
         origins: config.allowed_origins.clone(),
@@ -249,6 +247,36 @@ fn open_listeners(config: &Config, registry: &Registry) -> Result<Vec<Listener>,
     Ok(listeners)
 }
 
+/// File descriptors that the broker needs.
+fn broker_fds(config: &Config) -> usize {
+    match &config.broker {
+        BrokerChoice::Memory => 0,
+        BrokerChoice::Redis(dsn) => match dsn.servers {
+            RedisServers::Cluster(_) => CLUSTER_FDS,
+            RedisServers::One(_) | RedisServers::Sentinel { .. } => BROKER_FDS,
+        },
+    }
+}
+
+/// The broker, of which the hub is notified if it is shared.
+fn start_broker(
+    config: &Config,
+    hub: &mut Hub<ClientSocket>,
+    waker: Arc<Waker>,
+    seed: u64,
+    log: &Log,
+) -> Result<Broker, Stop> {
+    let BrokerChoice::Redis(dsn) = &config.broker else {
+        return Ok(Broker::Memory);
+    };
+    hub.share(match dsn.servers {
+        RedisServers::Cluster(_) => Some(config.broker_prefix.clone()),
+        RedisServers::One(_) | RedisServers::Sentinel { .. } => None,
+    });
+    let redis = start_redis(dsn, config, waker, seed, log)?;
+    Ok(Broker::Redis(Box::new(redis)))
+}
+
 fn start_redis(
     dsn: &RedisDsn,
     config: &Config,
@@ -263,19 +291,20 @@ fn start_redis(
         let names = dsn.unused.join(", ");
         log.warn(unused, &[("parts", Value::Text(&names))]);
     }
-    let tls = match dsn.address {
-        RedisAddress::Tcp { tls: true, .. } => {
+    let tls = match dsn.tls {
+        true => {
             let shared = tls::client_config(config.cert_file.as_deref(), "redis");
             Some(Arc::new(shared.map_err(failed)?))
         }
-        RedisAddress::Tcp { .. } | RedisAddress::Unix(_) => None,
+        false => None,
     };
     let settings = RedisSettings {
         dsn: dsn.clone(),
         prefix: config.broker_prefix.clone(),
         tls,
-        tokens: [PUBLISHES, LISTENS],
+        first_token: FIRST_LINK,
         seed,
+        probe: config.check,
     };
     Redis::new(settings, waker, log.clone(), 0).map_err(failed)
 }

@@ -416,6 +416,7 @@ fn hub() -> Hub<Puppet> {
         max_connections: usize::MAX,
         max_connections_per_ip: 0,
         max_message_rate: 0,
+        compression: None,
         max_total_queue: 1 << 30,
         playground: false,
         max_channels: 1000,

@@ -18,7 +18,9 @@
 //!
 //! This executable is also the floors, the client and the authorizer: it starts itself with another first argument.
 
+mod authorised;
 mod client;
+mod compression;
 mod floors;
 mod measure;
 mod metrics;

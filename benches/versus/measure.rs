@@ -68,6 +68,8 @@ pub struct Paired<'a> {
     pub floor: &'a str,
     pub flags: &'a [&'a str],
     pub client: &'a str,
+    /// The reference's client, where it is another.
+    pub reference_client: Option<&'a str>,
     /// Length of a sample, in milliseconds.
     pub millis: u64,
     /// Servers and clients are started anew for each sample, for those that would disturb each other.
@@ -112,7 +114,7 @@ impl Bench {
         self.authorizer_called("granting-authorizer", 0)
     }
 
-    fn authorizer_called(&self, name: &str, millis: u64) -> io::Result<Server> {
+    pub fn authorizer_called(&self, name: &str, millis: u64) -> io::Result<Server> {
         let args = ["floor", &format!("{name}={millis}"), "PORT"].map(str::to_owned);
         let log = self.dir.join("authorizer.log");
         Server::start(self.cores.client, &self.exe, &args, &log)
@@ -129,11 +131,14 @@ impl Bench {
 
     /// Rounds until the control is good or they are enough.
     pub fn paired(&mut self, paired: &Paired) -> io::Result<Vec<Round>> {
-        let whos = [
-            Who::Floor(paired.floor),
-            Who::Wsify(paired.flags, paired.floor),
-            Who::Floor(paired.floor),
-        ];
+        self.paired_with(Who::Floor(paired.floor), paired)
+    }
+
+    /// The same, with `reference` in the floor's place.
+    pub fn paired_with(&mut self, reference: Who, paired: &Paired) -> io::Result<Vec<Round>> {
+        let whos = [reference, Who::Wsify(paired.flags, paired.floor), reference];
+        let reference_client = paired.reference_client.unwrap_or(paired.client);
+        let clients = [reference_client, paired.client, reference_client];
         let mut standing = Vec::new();
         let mut rounds: Vec<Round> = Vec::new();
         let round_cost = Instant::now();
@@ -150,9 +155,9 @@ impl Bench {
                 standing.clear();
             }
             if !paired.fresh && standing.is_empty() {
-                for who in whos {
+                for (who, client) in whos.into_iter().zip(clients) {
                     self.progress.step("connecting");
-                    standing.push(self.contend(who, paired.client)?);
+                    standing.push(self.contend(who, client)?);
                 }
             }
             self.progress.step(&format!(
@@ -166,7 +171,7 @@ impl Bench {
                 let contender = match standing.get_mut(at) {
                     Some(contender) => contender,
                     None => {
-                        fresh = self.contend(who, paired.client)?;
+                        fresh = self.contend(who, clients[at])?;
                         &mut fresh
                     }
                 };

@@ -33,7 +33,8 @@ pub const GROUPS: &[Group] = &[
     group("stalled", &["m10"], stalled),
     group("heartbeat", &["m11"], heartbeat),
     group("rush", &["m12"], rush),
-    group("authorised", &["m13"], authorised),
+    group("authorised", &["m13"], super::authorised::rows),
+    group("compression", &["m14"], super::compression::rows),
 ];
 
 const fn group(
@@ -45,7 +46,7 @@ const fn group(
 }
 
 /// Heartbeats would disturb what is measured elsewhere.
-const QUIET: &[&str] = &["--ping-interval", "0"];
+pub const QUIET: &[&str] = &["--ping-interval", "0"];
 
 /// M1, M2 and M9.
 fn fanout(bench: &mut Bench) -> Vec<Row> {
@@ -212,6 +213,7 @@ fn cpu_row(
         floor,
         flags,
         client,
+        reference_client: None,
         millis,
         fresh,
     };
@@ -240,7 +242,7 @@ fn cpu_row(
     row
 }
 
-fn samples(rounds: &[Round]) -> Value {
+pub fn samples(rounds: &[Round]) -> Value {
     let one = |taken: &Taken| json!({ "ns_per_unit": taken.ns_per_unit, "client_busy": taken.client_busy, "client": taken.said });
     rounds
         .iter()
@@ -264,6 +266,7 @@ fn fairness(bench: &mut Bench) -> Vec<Row> {
         floor: "fanout",
         flags: QUIET,
         client: &client,
+        reference_client: None,
         millis: 2000,
         fresh: false,
     });
@@ -316,7 +319,7 @@ fn fairness(bench: &mut Bench) -> Vec<Row> {
 }
 
 /// A row with the same metric, unit and client.
-fn row_like(row: &Row) -> Row {
+pub fn row_like(row: &Row) -> Row {
     Row {
         name: String::new(),
         note: String::new(),
@@ -584,111 +587,7 @@ fn rush(bench: &mut Bench) -> Vec<Row> {
     rows
 }
 
-/// M13: commands that a webhook is asked about, by default flags. CPU beside the floor of one loop and 32 blocking threads;
-/// throughput beside that of one loop whose calls do not block.
-fn authorised(bench: &mut Bench) -> Vec<Row> {
-    [
-        (0, 200, None),
-        (5, 200, Some(20_000.0)),
-        (20, 200, None),
-        (20, 1000, Some(12_000.0)),
-    ]
-    .into_iter()
-    .flat_map(|(delay, clients, least)| {
-        let after = match delay {
-            0 => "at once".to_owned(),
-            delay => format!("after {delay} ms"),
-        };
-        let cpu = format!("authorised, {} clients, webhook {after}", spelled(clients));
-        let speed = format!("{cpu}: throughput");
-        bench.progress.row(format!("M13 {cpu}"));
-        let target = Target::AtLeast(1.0 / 1.15);
-        let least = Target::FigureAtLeast(least.unwrap_or_default());
-        let rows = authorised_rows(bench, delay, clients).map(|(floor, rounds)| {
-            let micros = |taken: &Taken| taken.ns_per_unit / 1000.0;
-            let [threads, wsify, ratio] = medians(&rounds, micros);
-            let row = Row {
-                metric: "M13",
-                name: cpu.clone(),
-                unit: "us",
-                floor: Some(threads),
-                wsify,
-                ratio: Some(ratio),
-                target,
-                control: control(&rounds, micros),
-                client_busy: Some(median(rounds.iter().map(|it| it.wsify.client_busy))),
-                note: "the floor is one loop and 32 blocking threads".to_owned(),
-                failed: None,
-                samples: samples(&rounds),
-            };
-            let rate = |taken: &Taken| {
-                taken.units / taken.said["ns"].as_f64().unwrap_or(f64::NAN) * 1e9
-            };
-            let trip = |taken: &Taken| taken.said["p50_us"].as_f64().unwrap_or(f64::NAN) / 1000.0;
-            let fast = median(rounds.iter().map(|it| rate(&it.wsify)));
-            let speed = Row {
-                name: speed.clone(),
-                unit: "/s",
-                floor: Some(rate(&floor)),
-                wsify: fast,
-                ratio: Some(fast / rate(&floor)),
-                target: least,
-                control: None,
-                note: format!(
-                    "the reference is one loop whose calls do not block; median latency {:.1} ms, there {:.1}",
-                    median(rounds.iter().map(|it| trip(&it.wsify))),
-                    trip(&floor)
-                ),
-                samples: json!({ "floor": floor.said }),
-                ..row_like(&row)
-            };
-            vec![row, speed]
-        });
-        let rows = rows.unwrap_or_else(|error| {
-            vec![
-                Row::failed("M13", &cpu, target, &error),
-                Row::failed("M13", &speed, least, &error),
-            ]
-        });
-        rows.iter().for_each(|row| bench.progress.done(row));
-        rows
-    })
-    .collect()
-}
-
-/// One sample of the loop whose calls do not block, and rounds against the loop with threads.
-fn authorised_rows(
-    bench: &mut Bench,
-    delay: u64,
-    clients: usize,
-) -> io::Result<(Taken, Vec<Round>)> {
-    const MILLIS: u64 = 1000;
-    let authorizer = bench.authorizer(delay)?;
-    let url = format!("http://127.0.0.1:{}/", authorizer.port);
-    let client = format!("requests links={clients} closed=true");
-    let limit = format!("ask-loop={}", authorizer.port);
-    let mut limit = bench.contend(Who::Floor(&limit), &client)?;
-    limit.client.sample(150)?;
-    let limit = limit.take(MILLIS)?;
-    let rounds = bench.paired(&Paired {
-        floor: &format!("ask-threads={}", authorizer.port),
-        flags: &["--ping-interval", "0", "--authorizer-url", &url],
-        client: &client,
-        millis: MILLIS,
-        fresh: false,
-    })?;
-    Ok((limit, rounds))
-}
-
-/// `200` as it is, `1000` as `1,000`.
-fn spelled(number: usize) -> String {
-    match number {
-        0..1000 => number.to_string(),
-        _ => thousands(number),
-    }
-}
-
 /// `18000` as `18,000`.
-fn thousands(number: usize) -> String {
+pub fn thousands(number: usize) -> String {
     format!("{},{:03}", number / 1000, number % 1000)
 }

@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
+use zlib_rs::{Deflate, DeflateFlush};
 
 pub const TEXT: u8 = 1;
 pub const PING: u8 = 9;
@@ -60,6 +61,36 @@ fn header(opcode: u8, len: usize, masked: u8, out: &mut Vec<u8>) {
 pub fn server_frame(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
     header(opcode, payload.len(), 0, out);
     out.extend_from_slice(payload);
+}
+
+/// What makes a server's compressed frames (RFC 7692 section 7.2.1).
+pub struct Squeezer(Deflate);
+
+impl Default for Squeezer {
+    fn default() -> Self {
+        Self(Deflate::new(LEVEL, false, 15))
+    }
+}
+
+/// As wsify compresses.
+const LEVEL: i32 = 3;
+
+impl Squeezer {
+    /// Appends the frame of a text; it is plain if it would not be smaller.
+    pub fn frame(&mut self, payload: &[u8], out: &mut Vec<u8>) {
+        let mut squeezed = vec![0; payload.len() + payload.len() / 8 + 64];
+        self.0.reset();
+        let done = self
+            .0
+            .compress(payload, &mut squeezed, DeflateFlush::SyncFlush);
+        // Without the four bytes that all end with.
+        let len = self.0.total_out() as usize - 4;
+        if done.is_err() || len >= payload.len() {
+            return server_frame(TEXT, payload, out);
+        }
+        header(0x40 | TEXT, len, 0, out);
+        out.extend_from_slice(&squeezed[..len]);
+    }
 }
 
 /// Appends what a client sends, masked with `mask`.
@@ -139,10 +170,14 @@ pub fn header_value<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
 }
 
 /// The upgrade request of a client.
-pub fn upgrade(key: &str, query: &str) -> Vec<u8> {
+pub fn upgrade(key: &str, query: &str, deflate: bool) -> Vec<u8> {
+    let offer = match deflate {
+        true => "Sec-WebSocket-Extensions: permessage-deflate\r\n",
+        false => "",
+    };
     format!(
         "GET /ws{query} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+         Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
     )
     .into_bytes()
 }
@@ -213,6 +248,40 @@ pub fn content(room: usize, sequence: u64, size: usize) -> Vec<u8> {
     }
     text.push(b'"');
     text
+}
+
+/// A content of exactly `size` bytes of JSON (120 or more) as applications send it, that no other (room, sequence) has.
+pub fn objects(room: usize, sequence: u64, size: usize) -> Vec<u8> {
+    let mut text = format!(r#"[{{"room":{room},"sequence":{sequence}}}"#);
+    let mut state = sequence
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .wrapping_add(room as u64);
+    loop {
+        let mut below = |most: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % most
+        };
+        let status = ["moving", "parked", "offline"][below(3) as usize];
+        let object = format!(
+            r#",{{"id":{},"user":"user-{}","lat":{}.{:05},"lng":{}.{:05},"speed":{},"status":"{status}"}}"#,
+            below(1 << 24),
+            below(1000),
+            40 + below(20),
+            below(100_000),
+            below(20),
+            below(100_000),
+            below(120),
+        );
+        if text.len() + object.len() + 1 > size {
+            let padding = size.saturating_sub(text.len() + 1);
+            text.extend(std::iter::repeat_n(' ', padding));
+            text.push(']');
+            return text.into_bytes();
+        }
+        text += &object;
+    }
 }
 
 /// The room (or backend) and the sequence that a content names.

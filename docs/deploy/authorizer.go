@@ -2,6 +2,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"log"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,23 +47,52 @@ type question struct {
 	}
 }
 
+type answer map[string]any
+
+func decide(q question) answer {
+	token := append(q.Connection.Query["token"], "")[0]
+	user, known := map[string]int{"abc": 42}[token]
+	channels := []string{"hello", fmt.Sprintf("user:%d", user)}
+	switch {
+	case !known:
+		return answer{"status": 403, "message": "unknown token"}
+	case q.Command == "connect" || q.Command == "refresh":
+		allow := answer{"join": channels, "broadcast": channels} // wsify need not ask about these
+		return answer{"status": 200, "user": user, "allow": allow, "expires_in": 3600}
+	case slices.Contains(channels, q.Args.Channel):
+		return answer{"status": 200}
+	}
+	return answer{"status": 403, "message": fmt.Sprintf("not for user %d", user)}
+}
+
 func authorize(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil || key != "" && !isSigned(r.Header.Get("X-Wsify-Signature"), body) {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
-	var q question
-	if err := json.Unmarshal(body, &q); err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+	w.Header().Set("Content-Type", "application/vnd.wsify+json")
+	if bytes.HasPrefix(body, []byte("[")) { // with --authorizer-batch
+		var questions []question
+		if json.Unmarshal(body, &questions) != nil {
+			w.WriteHeader(http.StatusInternalServerError) // see docs/authorizer.md#batches
+			return
+		}
+		answers := make([]answer, len(questions))
+		for i, q := range questions {
+			answers[i] = decide(q)
+		}
+		json.NewEncoder(w).Encode(answers)
 		return
 	}
-	token := append(q.Connection.Query["token"], "")[0]
-	user, known := map[string]int{"abc": 42}[token]
-	channel := q.Args.Channel
-	if !known || q.Command != "connect" && channel != "hello" && channel != fmt.Sprintf("user:%d", user) {
-		w.WriteHeader(http.StatusForbidden)
+	var q question
+	if json.Unmarshal(body, &q) != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		return
 	}
+	a := decide(q)
+	w.WriteHeader(a["status"].(int))
+	json.NewEncoder(w).Encode(a)
 }
 
 func main() {

@@ -12,16 +12,31 @@ function isSigned(header, body) {
   return [...header.matchAll(/,v1=([0-9a-f]{64})/g)].some(([, v1]) => timingSafeEqual(Buffer.from(v1, "hex"), expected));
 }
 
+function decide({ command, args, connection }) {
+  const user = new Map([["abc", 42]]).get(connection.query.token?.[0]);
+  const channels = ["hello", `user:${user}`];
+  if (!user) return { status: 403, message: "unknown token" };
+  const allow = { join: channels, broadcast: channels }; // wsify need not ask about these
+  if (["connect", "refresh"].includes(command)) return { status: 200, user, allow, expires_in: 3600 };
+  if (channels.includes(args.channel)) return { status: 200 };
+  return { status: 403, message: `not for user ${user}` };
+}
+
 async function authorize(request) {
   const body = await buffer(request);
-  if (key && !isSigned(request.headers["x-wsify-signature"] ?? "", body)) return 401;
-  const { command, args, connection } = JSON.parse(body);
-  const user = new Map([["abc", 42]]).get(connection.query.token?.[0]);
-  const allowed = user && (command === "connect" || ["hello", `user:${user}`].includes(args.channel));
-  return allowed ? 200 : 403;
+  if (key && !isSigned(request.headers["x-wsify-signature"] ?? "", body)) return { status: 401 };
+  const batch = body[0] === 91; // [, with --authorizer-batch
+  try {
+    const questions = JSON.parse(body);
+    return batch ? questions.map(decide) : decide(questions);
+  } catch {
+    return { status: batch ? 500 : 400 }; // see docs/authorizer.md#batches
+  }
 }
 
 createServer(async (request, response) => {
-  const status = await authorize(request).catch(() => 400);
-  response.writeHead(status, { "Content-Length": 0 }).end();
+  const answer = await authorize(request).catch(() => ({ status: 400 }));
+  const body = Buffer.from(JSON.stringify(answer));
+  const headers = { "Content-Type": "application/vnd.wsify+json", "Content-Length": body.length };
+  response.writeHead(answer.status ?? 200, headers).end(body);
 }).listen(8000, "127.0.0.1");

@@ -5,15 +5,23 @@ function is_signed(string $key, string $header, string $body): bool {
     preg_match_all('/,v1=([0-9a-f]{64})/', $header, $v1);
     return (bool) array_filter($v1[1], fn($each) => hash_equals($expected, $each));
 }
+function decide(array $question): array {
+    $user = ['abc' => 42][$question['connection']['query']['token'][0] ?? ''] ?? null;
+    $channels = ['hello', "user:$user"];
+    if (!$user) return ['status' => 403, 'message' => 'unknown token'];
+    $allow = ['join' => $channels, 'broadcast' => $channels]; // wsify need not ask about these
+    if (in_array($question['command'], ['connect', 'refresh'], true))
+        return ['status' => 200, 'user' => $user, 'allow' => $allow, 'expires_in' => 3600];
+    if (in_array($question['args']['channel'], $channels, true)) return ['status' => 200];
+    return ['status' => 403, 'message' => "not for user $user"];
+}
 $body = file_get_contents('php://input');
 $key = (string) getenv('AUTHORIZER_KEY'); // without it every question is believed
 if ($key !== '' && !is_signed($key, $_SERVER['HTTP_X_WSIFY_SIGNATURE'] ?? '', $body)) {
     http_response_code(401);
     exit;
 }
-$question = json_decode($body, true);
-$token = $question['connection']['query']['token'][0] ?? '';
-$user = ['abc' => 42][$token] ?? null;
-$channels = ['hello', "user:$user"];
-$allowed = $user && ($question['command'] === 'connect' || in_array($question['args']['channel'], $channels, true));
-http_response_code($allowed ? 200 : 403);
+$answer = decide(json_decode($body, true) ?? []);
+http_response_code($answer['status']);
+header('Content-Type: application/vnd.wsify+json');
+echo json_encode($answer);

@@ -78,12 +78,11 @@ fn probed_body(says: Says, body: &ReadBody, status: u16) -> Option<ProbedBody> {
         Says::Items => first_item(text)?,
     };
     let [mut used, mut ignored] = names(Asked::Connect, status, text);
-    match says {
-        Says::State => ignored.extend(used.extract_if(.., |name| name != "state")),
-        // Of an item it is no field.
-        Says::Items => ignored.retain(|name| name != "status"),
-        _ => {}
+    if says == Says::State {
+        ignored.extend(used.extract_if(.., |name| name != "state"));
     }
+    // An item has one. A program that answers batches may say it in single answers, too.
+    ignored.retain(|name| name != "status");
     Some(ProbedBody {
         used,
         ignored,

@@ -16,7 +16,7 @@ use mio::event::Event;
 
 pub use self::news::{Message, News};
 
-use self::redis::{Duty, Redis};
+use self::redis::Redis;
 use crate::clock::Millis;
 use crate::effect::{Publication, Subscription};
 use crate::wire::channel_name::ChannelName;
@@ -43,10 +43,10 @@ impl Broker {
         }
     }
 
-    /// The poll had something to say of a link.
-    pub fn ready(&mut self, duty: Duty, event: &Event) {
+    /// The poll had something to say of a link, the one with this token, counted from the first one.
+    pub fn ready(&mut self, nth: usize, event: &Event) {
         if let Some(redis) = self.redis_mut() {
-            redis.ready(duty, event);
+            redis.ready(nth, event);
         }
     }
 
@@ -76,9 +76,9 @@ impl Broker {
     }
 
     /// The message cannot be taken yet: it comes again in the next turn.
-    pub fn put_off(&mut self) {
+    pub fn put_off(&mut self, message: &Message) {
         if let Some(redis) = self.redis_mut() {
-            redis.put_off();
+            redis.put_off(message);
         }
     }
 
@@ -89,23 +89,23 @@ impl Broker {
     }
 
     /// Has something published; answered with [`News::Published`].
-    pub fn publish(&mut self, publication: &Publication, now: Millis) {
+    pub fn publish(&mut self, publication: Publication, now: Millis) {
         if let Some(redis) = self.redis_mut() {
-            redis.dialogue.publish(publication, now);
+            redis.topology.publish(publication, now);
         }
     }
 
     /// Has a channel subscribed; answered with [`News::Subscribed`].
     pub fn subscribe(&mut self, subscription: Subscription, now: Millis) {
         if let Some(redis) = self.redis_mut() {
-            redis.dialogue.subscribe(subscription, now);
+            redis.topology.subscribe(subscription, now);
         }
     }
 
     /// Has a channel subscribed no longer.
     pub fn unsubscribe(&mut self, channel: ChannelName, now: Millis) {
         if let Some(redis) = self.redis_mut() {
-            redis.dialogue.unsubscribe(channel, now);
+            redis.topology.unsubscribe(channel, now);
         }
     }
 
@@ -116,9 +116,19 @@ impl Broker {
         }
     }
 
-    /// Why it is down, as the log last had it; empty while there is nothing to say.
+    /// Why it is down; empty while there is something left to be tried.
     pub fn trouble(&self) -> &str {
         self.redis().map_or("", Redis::trouble)
+    }
+
+    /// The same, whatever is left to be tried.
+    pub fn last_trouble(&self) -> &str {
+        self.redis().map_or("", Redis::last_trouble)
+    }
+
+    /// What it has found, if it was to find out about its servers: a line for each.
+    pub fn found(&self) -> Vec<String> {
+        self.redis().map_or_else(Vec::new, Redis::found)
     }
 
     /// Whether a turn would do something although nothing happens.

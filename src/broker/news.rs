@@ -2,18 +2,25 @@
 //!
 //! Owns: nothing. Knows: what can happen at a broker. Never knows: which driver there is, or what follows.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
+use std::rc::Rc;
 
-use crate::effect::{ConnId, Receipt, SubscriptionId};
+use crate::effect::{ConnId, Publication, Receipt, ShardId, SubscriptionId};
 
 /// What has happened at the broker.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum News {
-    /// It takes what is published from now on, or not.
-    Publishing(bool),
-    /// It brings what is subscribed from now on, with nothing subscribed yet; or not.
-    Listening(bool),
+    /// A shard has this name from now on, and its links are away; or it exists no more.
+    Shard(ShardId, Option<Rc<str>>),
+    /// The channels of these slots are this shard's from now on, or no shard's. Nothing of them is subscribed.
+    Slots(RangeInclusive<u16>, Option<ShardId>),
+    /// The shard takes what is published from now on, or not.
+    Publishing(ShardId, bool),
+    /// The shard brings what is subscribed from now on, with nothing subscribed yet; or not.
+    Listening(ShardId, bool),
     Published(ConnId, Receipt),
+    /// It was not published, and may be now.
+    Returned(Publication),
     Subscribed(SubscriptionId, Receipt),
     /// Something was published. It comes again until it is taken.
     Message(Message),
@@ -24,6 +31,8 @@ pub enum News {
 /// Where a message lies.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Message {
+    /// On which link.
+    pub link: usize,
     pub channel: Range<usize>,
     pub content: Range<usize>,
     /// Bytes with all that belongs to it.

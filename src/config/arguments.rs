@@ -207,7 +207,11 @@ impl Setting {
 /// rather than too much.
 fn redacted(url: &str) -> String {
     let (scheme, rest) = match url.split_once("://") {
-        Some((scheme, rest)) if scheme.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+        Some((scheme, rest))
+            if scheme
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-') =>
+        {
             (&url[..scheme.len() + 3], rest)
         }
         _ => ("", url),
@@ -225,10 +229,16 @@ fn redacted(url: &str) -> String {
     }
     // What follows a colon and is not a port may be a password without its host.
     let authority = path.split('/').next().unwrap_or_default();
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !port.bytes().all(|b| b.is_ascii_digit() || b == b']') => {
-            format!("{scheme}{host}:{HIDDEN}")
+    let password = |place: &&str| {
+        let port = place.rsplit_once(':').map_or("", |(_, port)| port);
+        !port.bytes().all(|b| b.is_ascii_digit() || b == b']')
+    };
+    match authority.split(',').find(password) {
+        Some(place) => {
+            let before = authority.split(place).next().unwrap_or_default();
+            let host = place.rsplit_once(':').map_or("", |(host, _)| host);
+            format!("{scheme}{before}{host}:{HIDDEN}")
         }
-        _ => format!("{scheme}{path}{query}"),
+        None => format!("{scheme}{path}{query}"),
     }
 }

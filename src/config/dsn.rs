@@ -13,15 +13,19 @@ use super::values::digits;
 use crate::secret::Secret;
 use crate::wire::authority::{self, Host};
 
-const ACCEPTED: &str = "redis://[user:pass@]host[:port][/db], rediss://... or unix:///path[?db=0], needed with the \
-    redis driver; user and pass percent-encoded";
+const ACCEPTED: &str = "redis://[user:pass@]host[:port][/db], rediss://..., unix:///path[?db=0], \
+    redis-sentinel://[user:pass@]host[:port],.../master[/db], redis-cluster://[user:pass@]host[:port],..., \
+    rediss-sentinel://... or rediss-cluster://..., needed with the redis driver; user and pass percent-encoded";
 const DEFAULT_HOST: &str = "localhost";
 const DEFAULT_PORT: u16 = 6379;
+const DEFAULT_SENTINEL_PORT: u16 = 26379;
 
 /// Where redis is and the credentials it is sent. `Display` shows neither user nor password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisDsn {
-    pub address: RedisAddress,
+    pub servers: RedisServers,
+    /// The scheme begins with `rediss`.
+    pub tls: bool,
     pub credentials: Option<Credentials>,
     pub db: u32,
     /// Names of the parts that have no effect.
@@ -35,30 +39,57 @@ pub struct Credentials {
     pub password: Secret,
 }
 
+/// Which servers make up redis. Lists are not empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisServers {
+    One(RedisAddress),
+    Sentinel {
+        sentinels: Vec<RedisAddress>,
+        /// What the sentinels call it.
+        master: String,
+        /// What the sentinels are sent.
+        credentials: Option<Credentials>,
+    },
+    /// Some of the cluster's nodes.
+    Cluster(Vec<RedisAddress>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RedisAddress {
     Tcp {
         /// A name or an address; an IPv6 one without its brackets.
         host: String,
         port: u16,
-        /// `rediss://`.
-        tls: bool,
     },
     Unix(PathBuf),
 }
 
+impl fmt::Display for RedisAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RedisAddress::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            RedisAddress::Tcp { host, port } => write!(f, "{host}:{port}"),
+            RedisAddress::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
 impl fmt::Display for RedisDsn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let db = self.db;
-        match &self.address {
-            RedisAddress::Tcp { host, port, tls } => {
-                let scheme = if *tls { "rediss" } else { "redis" };
-                match host.contains(':') {
-                    true => write!(f, "{scheme}://[{host}]:{port}/{db}"),
-                    false => write!(f, "{scheme}://{host}:{port}/{db}"),
-                }
+        let (db, scheme) = (self.db, if self.tls { "rediss" } else { "redis" });
+        let list = |addresses: &[RedisAddress]| {
+            let addresses: Vec<String> = addresses.iter().map(RedisAddress::to_string).collect();
+            addresses.join(",")
+        };
+        match &self.servers {
+            RedisServers::One(address @ RedisAddress::Unix(_)) => {
+                write!(f, "unix://{address}?db={db}")
             }
-            RedisAddress::Unix(path) => write!(f, "unix://{}?db={db}", path.display()),
+            RedisServers::One(address) => write!(f, "{scheme}://{address}/{db}"),
+            RedisServers::Sentinel {
+                sentinels, master, ..
+            } => write!(f, "{scheme}-sentinel://{}/{master}/{db}", list(sentinels)),
+            RedisServers::Cluster(seeds) => write!(f, "{scheme}-cluster://{}", list(seeds)),
         }
     }
 }
@@ -70,8 +101,12 @@ impl fmt::Display for RedisDsn {
 pub(super) fn parse(text: &str) -> Result<RedisDsn, String> {
     let parsed = text.split_once(':').and_then(|(scheme, rest)| {
         let by_scheme = |rest| match scheme.to_ascii_lowercase().as_str() {
-            "redis" => tcp(rest, false),
-            "rediss" => tcp(rest, true),
+            "redis" => one(rest, false),
+            "rediss" => one(rest, true),
+            "redis-sentinel" => sentinel(rest, false),
+            "rediss-sentinel" => sentinel(rest, true),
+            "redis-cluster" => cluster(rest, false),
+            "rediss-cluster" => cluster(rest, true),
             "unix" => unix(rest),
             _ => None,
         };
@@ -87,22 +122,75 @@ pub(super) fn parse(text: &str) -> Result<RedisDsn, String> {
 }
 
 /// `//[user:pass@][host][:port][/[db][/]]`
-fn tcp(rest: &str, tls: bool) -> Option<RedisDsn> {
+fn one(rest: &str, tls: bool) -> Option<RedisDsn> {
+    let (credentials, authority, path) = parts(rest)?;
+    let address = RedisServers::One(address(authority, DEFAULT_PORT)?);
+    let db = database(path)?;
+    with_credentials(address, tls, credentials, db)
+}
+
+/// `//[user:pass@]host[:port],.../master[/[db][/]]`
+fn sentinel(rest: &str, tls: bool) -> Option<RedisDsn> {
+    let (credentials, authority, path) = parts(rest)?;
+    let sentinels = addresses(authority, DEFAULT_SENTINEL_PORT)?;
+    let (master, path) = path.split_once('/').unwrap_or((path, ""));
+    let master = percent_decoded(master).filter(|name| !name.is_empty())?;
+    let servers = RedisServers::Sentinel {
+        sentinels,
+        master,
+        credentials: None,
+    };
+    with_credentials(servers, tls, credentials, database(path)?)
+}
+
+/// `//[user:pass@]host[:port],...[/[0][/]]`: a cluster has one database.
+fn cluster(rest: &str, tls: bool) -> Option<RedisDsn> {
+    let (credentials, authority, path) = parts(rest)?;
+    let seeds = RedisServers::Cluster(addresses(authority, DEFAULT_PORT)?);
+    let db = database(path).filter(|&db| db == 0)?;
+    with_credentials(seeds, tls, credentials, db)
+}
+
+/// What is before the last '@', the authority, and what follows its '/'.
+fn parts(rest: &str) -> Option<(&str, &str, &str)> {
     let rest = rest.strip_prefix("//")?;
     // The last '@': no host or number holds one, and a password that was not encoded may.
     let (credentials, place) = rest.rsplit_once('@').unwrap_or(("", rest));
     let (authority, path) = place.split_once('/').unwrap_or((place, ""));
-    let db = match path.strip_suffix('/').unwrap_or(path) {
-        "" => 0,
-        db => digits(db)?.parse().ok()?,
-    };
+    Some((credentials, authority, path))
+}
+
+fn database(path: &str) -> Option<u32> {
+    match path.strip_suffix('/').unwrap_or(path) {
+        "" => Some(0),
+        db => digits(db)?.parse().ok(),
+    }
+}
+
+/// One after another, each once. Only one that stands alone may be empty.
+fn addresses(list: &str, default_port: u16) -> Option<Vec<RedisAddress>> {
+    let mut all = Vec::new();
+    for item in list.split(',') {
+        if item.is_empty() && !list.is_empty() {
+            return None;
+        }
+        let address = address(item, default_port)?;
+        if !all.contains(&address) {
+            all.push(address);
+        }
+    }
+    Some(all)
+}
+
+/// `[host][:port]`
+fn address(authority: &str, default_port: u16) -> Option<RedisAddress> {
     // The colons of an IPv6 address lie within its brackets.
     let (host, port) = match authority.rsplit_once(':') {
-        Some((host, "")) => (host, DEFAULT_PORT),
+        Some((host, "")) => (host, default_port),
         Some((host, number)) if !number.ends_with(']') => {
             (host, authority::port(number.as_bytes())?)
         }
-        _ => (authority, DEFAULT_PORT),
+        _ => (authority, default_port),
     };
     let host = match host {
         "" => DEFAULT_HOST.to_owned(),
@@ -111,8 +199,7 @@ fn tcp(rest: &str, tls: bool) -> Option<RedisDsn> {
             Host::Name(name) => name,
         },
     };
-    let port = Some(port).filter(|&port| port != 0)?;
-    with_credentials(RedisAddress::Tcp { host, port, tls }, credentials, db)
+    (port != 0).then_some(RedisAddress::Tcp { host, port })
 }
 
 /// `[//[user:pass@]]/path`
@@ -131,14 +218,21 @@ fn unix(rest: &str) -> Option<RedisDsn> {
     if path.ends_with('/') || path.contains('\0') {
         return None;
     }
-    with_credentials(RedisAddress::Unix(path.into()), credentials, 0)
+    let address = RedisServers::One(RedisAddress::Unix(path.into()));
+    with_credentials(address, false, credentials, 0)
 }
 
-fn with_credentials(address: RedisAddress, credentials: &str, db: u32) -> Option<RedisDsn> {
+fn with_credentials(
+    servers: RedisServers,
+    tls: bool,
+    credentials: &str,
+    db: u32,
+) -> Option<RedisDsn> {
     let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
     let (user, password) = (percent_decoded(user)?, percent_decoded(password)?);
     let mut dsn = RedisDsn {
-        address,
+        servers,
+        tls,
         credentials: None,
         db,
         unused: Vec::new(),
@@ -156,6 +250,8 @@ fn with_credentials(address: RedisAddress, credentials: &str, db: u32) -> Option
 
 /// The options of the query: `name=value`, joined by `&`.
 fn apply(dsn: &mut RedisDsn, query: &str) -> Option<()> {
+    let (mut sentinel_user, mut sentinel_password) = (None, None);
+    let by_sentinels = matches!(dsn.servers, RedisServers::Sentinel { .. });
     for option in query.split('&').filter(|option| !option.is_empty()) {
         let (name, value) = option.split_once('=')?;
         let valid = |b: u8| b.is_ascii_lowercase() || b == b'_';
@@ -164,11 +260,31 @@ fn apply(dsn: &mut RedisDsn, query: &str) -> Option<()> {
         }
         match name {
             "db" => dsn.db = digits(value)?.parse().ok()?,
+            "sentinel_user" if by_sentinels => sentinel_user = Some(percent_decoded(value)?),
+            "sentinel_password" if by_sentinels => {
+                sentinel_password = Some(percent_decoded(value)?)
+            }
             other if dsn.unused.iter().any(|name| name == other) => {}
             other => dsn.unused.push(other.to_owned()),
         }
     }
-    Some(())
+    let user = sentinel_user.filter(|user| !user.is_empty());
+    match &mut dsn.servers {
+        RedisServers::Sentinel { credentials, .. } => {
+            let password = sentinel_password.filter(|password| !password.is_empty());
+            if password.is_none() && user.is_some() {
+                let unused = "sentinel_user (it has no sentinel_password)";
+                dsn.unused.push(unused.to_owned());
+            }
+            *credentials = password.map(|password| Credentials {
+                user,
+                password: Secret::new(password),
+            });
+            Some(())
+        }
+        RedisServers::Cluster(_) => (dsn.db == 0).then_some(()),
+        RedisServers::One(_) => Some(()),
+    }
 }
 
 /// RFC 3986 2.1; unlike in a form, a plus is a plus.
@@ -247,6 +363,85 @@ mod tests {
     }
 
     #[test]
+    fn sentinels_and_clusters() {
+        for (text, shown) in [
+            (
+                "redis-sentinel://s1,s2:1,[::1]:2/mymaster",
+                "redis-sentinel://s1:26379,s2:1,[::1]:2/mymaster/0",
+            ),
+            (
+                "REDISS-Sentinel://s1:26380/my%2dmaster/3/",
+                "rediss-sentinel://s1:26380/my-master/3",
+            ),
+            (
+                "redis-sentinel:///m?db=2",
+                "redis-sentinel://localhost:26379/m/2",
+            ),
+            (
+                "redis-cluster://n1,n1:6379,n2:7000",
+                "redis-cluster://n1:6379,n2:7000",
+            ),
+            ("rediss-cluster://n/0", "rediss-cluster://n:6379"),
+            (
+                "redis-cluster://:7000,:7001/",
+                "redis-cluster://localhost:7000,localhost:7001",
+            ),
+            ("redis-cluster://n?db=0", "redis-cluster://n:6379"),
+        ] {
+            assert_eq!(read(text), [shown, "", "", ""], "{text}");
+        }
+        let user = ["ann", "p,w@"];
+        for text in [
+            "redis-cluster://ann:p,w@@n1,n2",
+            "redis-cluster://ann:p%2Cw%40@n1,n2",
+            "redis-sentinel://ann:p,w%40@s1,s2/m?sentinel_password=x",
+        ] {
+            let [_, is_user, is_password, _] = read(text);
+            assert_eq!([is_user, is_password], user, "{text}");
+        }
+    }
+
+    #[test]
+    fn sentinels_have_credentials_of_their_own() {
+        for (query, expected, unused) in [
+            ("", None, ""),
+            ("sentinel_password=p%40s+s", Some((None, "p@s+s")), ""),
+            (
+                "sentinel_user=u&sentinel_password=p@q",
+                Some((Some("u"), "p@q")),
+                "",
+            ),
+            ("sentinel_user=&sentinel_password=p", Some((None, "p")), ""),
+            (
+                "sentinel_user=u",
+                None,
+                "sentinel_user (it has no sentinel_password)",
+            ),
+            (
+                "sentinel_user=u&sentinel_password=&pool_size=1",
+                None,
+                "pool_size, sentinel_user (it has no sentinel_password)",
+            ),
+        ] {
+            let text = format!("redis-sentinel://:secret@s1,s2/m?{query}");
+            let dsn = parse(&text).expect(&text);
+            assert_eq!(dsn.unused.join(", "), unused);
+            assert!(!format!("{dsn:?} {dsn}").contains("secret"));
+            let RedisServers::Sentinel { credentials, .. } = dsn.servers else {
+                panic!("{dsn}");
+            };
+            let found = credentials.as_ref();
+            let found = found.map(|c| (c.user.as_deref(), c.password.expose()));
+            assert_eq!(found, expected, "{text}");
+        }
+        // They have no meaning elsewhere.
+        assert_eq!(
+            read("redis-cluster://n?sentinel_user=u")[3],
+            "sentinel_user"
+        );
+    }
+
+    #[test]
     fn parts_without_effect_are_named_without_their_values() {
         let unused = |text| read(text)[3].clone();
         let v3s =
@@ -291,7 +486,23 @@ mod tests {
             "unix:///run/",
             "unix:///run/%00",
             "unix:///run/r.sock?db=x",
-            "redis-sentinel://h/mymaster",
+            "redis-sentinel://h",
+            "redis-sentinel://h/",
+            "redis-sentinel://h//1",
+            "redis-sentinel://h,/m",
+            "redis-sentinel://,h/m",
+            "redis-sentinel://h,,h/m",
+            "redis-sentinel://h:0,g/m",
+            "redis-sentinel://h/m/x",
+            "redis-sentinel://h/m/1/2",
+            "redis-sentinel://h/m?sentinel_password=%zz",
+            "redis-sentinels://h/m",
+            "redis-cluster://h/1",
+            "redis-cluster://h?db=1",
+            "redis-cluster://h/m",
+            "redis-cluster://h,",
+            "redis_cluster://h",
+            "redis-cluster:h",
         ] {
             assert_eq!(parse(text), Err(ACCEPTED.to_owned()), "{text}");
         }

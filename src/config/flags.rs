@@ -169,8 +169,8 @@ flags! {
         kind: ValueKind::Url,
         value: "URL",
         default: "",
-        about: "address of redis: redis://[user:pass@]host[:port][/db], or rediss:// for TLS; required \
-                with --broker-driver redis",
+        about: "address of redis: redis://[user:pass@]host[:port][/db], rediss:// for TLS, redis-sentinel:// or \
+                redis-cluster://; required with --broker-driver redis",
     };
     broker_prefix: BROKER_PREFIX = Flag {
         name: "broker-prefix",
@@ -272,6 +272,14 @@ flags! {
         default: "1GiB",
         about: "total bytes buffered for all connections; under pressure the largest holders are \
                 disconnected first",
+    };
+    compression: COMPRESSION = Flag {
+        name: "compression", group: "Compression", kind: ValueKind::One, value: "on|off", default: "off",
+        about: "agree to permessage-deflate; a content is compressed once, for all members that have agreed",
+    };
+    compression_min_size: COMPRESSION_MIN_SIZE = Flag {
+        name: "compression-min-size", group: "Compression", kind: ValueKind::One, value: "SIZE", default: "512",
+        about: "smallest content that is compressed",
     };
     handshake_timeout: HANDSHAKE_TIMEOUT = Flag {
         name: "handshake-timeout",

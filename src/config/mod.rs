@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use self::arguments::{Arguments, Setting};
-pub use self::dsn::{Credentials, RedisAddress, RedisDsn};
+pub use self::dsn::{Credentials, RedisAddress, RedisDsn, RedisServers};
 pub use self::flags::{FLAGS, Flag};
 pub use self::stop::Stop;
 pub use self::values::{AccessLog, AuthorizerFailure, Listen, Workers};
@@ -68,6 +68,10 @@ pub struct Config {
     pub max_queue_size: usize,
     /// Bytes.
     pub max_total_queue_size: usize,
+    /// Whether permessage-deflate is agreed to.
+    pub compression: bool,
+    /// Bytes.
+    pub compression_min_size: usize,
     pub handshake_timeout: Duration,
     /// `None`: never.
     pub ping_interval: Option<Duration>,
@@ -147,6 +151,14 @@ fn workers(setting: &Setting) -> Result<Workers, Stop> {
     })
 }
 
+/// The DSN is not looked at without redis.
+fn broker(set: impl Fn(Flag) -> Result<Setting, Stop>) -> Result<BrokerChoice, Stop> {
+    Ok(match set(flags::BROKER_DRIVER)?.checked(values::driver)? {
+        values::Driver::Memory => BrokerChoice::Memory,
+        values::Driver::Redis => BrokerChoice::Redis(set(flags::BROKER_DSN)?.checked(dsn::parse)?),
+    })
+}
+
 fn cert_file(env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let path = env("SSL_CERT_FILE").filter(|path| !path.is_empty());
     path.map(PathBuf::from)
@@ -186,10 +198,7 @@ impl Config {
             authorizer_failure: set(AUTHORIZER_FAILURE)?.checked(authorizer_failure)?,
             authorizer_hold: set(AUTHORIZER_HOLD)?.checked(some_duration)?,
             authorizer_key: set(AUTHORIZER_KEY)?.checked(signing_keys)?,
-            broker: match set(BROKER_DRIVER)?.checked(driver)? {
-                Driver::Memory => BrokerChoice::Memory,
-                Driver::Redis => BrokerChoice::Redis(set(BROKER_DSN)?.checked(dsn::parse)?),
-            },
+            broker: broker(set)?,
             broker_prefix: set(BROKER_PREFIX)?.checked(|t| Ok(t.to_owned()))?,
             broadcasting_key: set(BROADCASTING_KEY)?.checked(key)?,
             allowed_origins: set(ALLOWED_ORIGINS)?
@@ -208,6 +217,8 @@ impl Config {
             max_message_rate: set(MAX_MESSAGE_RATE)?.checked(|t| count(t, 0..=1_000_000))? as u64,
             max_queue_size: set(MAX_QUEUE_SIZE)?.checked(size)?,
             max_total_queue_size: set(MAX_TOTAL_QUEUE_SIZE)?.checked(total_size)?,
+            compression: set(COMPRESSION)?.checked(on_or_off)?,
+            compression_min_size: set(COMPRESSION_MIN_SIZE)?.checked(size)?,
             handshake_timeout: set(HANDSHAKE_TIMEOUT)?.checked(some_duration)?,
             ping_interval: Some(set(PING_INTERVAL)?.checked(duration_or_zero)?)
                 .filter(|interval| !interval.is_zero()),

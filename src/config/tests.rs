@@ -56,6 +56,8 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.max_message_size, 1 << 20);
     assert_eq!(config.max_channels, 1_000);
     assert_eq!(config.max_message_rate, 0);
+    assert!(!config.compression);
+    assert_eq!(config.compression_min_size, 512);
     assert_eq!(config.max_queue_size, 1 << 20);
     assert_eq!(config.max_total_queue_size, 1 << 30);
     assert_eq!(config.handshake_timeout, Duration::from_secs(10));
@@ -451,6 +453,8 @@ fn sizes_and_counts() {
     refused("max-connections-per-ip", &nonsense);
     refused("max-message-rate", &nonsense);
     refused("max-message-rate", &["1000001"]);
+    refused("compression", &["", "true", "yes", "on off", "deflate"]);
+    refused("compression-min-size", &["0", "-1", "some", "2GiB"]);
     refused("authorizer-workers", &["1025"]);
     refused("authorizer-batch", &["1001"]);
     let config = read(&["--max-connections=1", "--authorizer-workers=1024"], &[]).unwrap();
@@ -701,6 +705,21 @@ fn no_secret_is_shown() {
         ("broker-dsn", "redis://:hunter2", "redis://:***"),
         ("broker-dsn", "u:hunter2@h://x", "***@h://x"),
         ("broker-dsn", "redis://h:99999", "redis://h:99999"),
+        (
+            "broker-dsn",
+            "redis-sentinel://s1,s2?sentinel_password=hunter2",
+            "redis-sentinel://s1,s2***",
+        ),
+        (
+            "broker-dsn",
+            "redis-cluster://:hunter2@a:1,b:x",
+            "redis-cluster://***@a:1,b:x",
+        ),
+        (
+            "broker-dsn",
+            "redis-cluster://a:1,u:hunter2,b:1",
+            "redis-cluster://a:1,u:***",
+        ),
     ] {
         let driver = match flag {
             "broker-dsn" => "--broker-driver=redis",

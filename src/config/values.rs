@@ -198,6 +198,14 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
         .map_err(|_| "true or false".to_owned())
 }
 
+pub(super) fn on_or_off(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("on or off".to_owned()),
+    }
+}
+
 pub(super) fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
     let number = digits(text).and_then(|digits| digits.parse().ok());
     number

@@ -10,7 +10,7 @@ pub enum Ending {
     Left,
     /// The stream broke.
     Reset,
-    /// The client broke RFC 6455, sent text that is not UTF-8, or too big a message.
+    /// The client broke RFC 6455, sent text that is not UTF-8, compressed data that is none, or too big a message.
     Violation(Violation),
     /// More was queued for the client than may wait.
     TooSlow,
@@ -59,7 +59,7 @@ impl Ending {
     }
 
     /// Every label.
-    pub const LABELS: [&str; 18] = [
+    pub const LABELS: [&str; 19] = [
         "closed",
         "left",
         "silent",
@@ -71,6 +71,7 @@ impl Ending {
         "overloaded",
         "too_big",
         "invalid_text",
+        "invalid_data",
         "protocol_error",
         "bad_request",
         "handshake_timeout",
@@ -87,6 +88,7 @@ impl Ending {
             Ending::Left => "left",
             Ending::Reset => "reset",
             Ending::Violation(Violation::BadText | Violation::BadReason) => "invalid_text",
+            Ending::Violation(Violation::BadDeflate | Violation::CutDeflate) => "invalid_data",
             Ending::Violation(Violation::TooBig) => "too_big",
             Ending::Violation(_) => "protocol_error",
             Ending::TooSlow => "too_slow",
@@ -117,6 +119,7 @@ mod tests {
             Ending::Left,
             Ending::Reset,
             Ending::Violation(Violation::BadText),
+            Ending::Violation(Violation::BadDeflate),
             Ending::Violation(Violation::TooBig),
             Ending::Violation(Violation::Unmasked),
             Ending::TooSlow,

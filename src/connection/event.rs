@@ -24,6 +24,8 @@ pub enum Event {
     BadBody(Exchange, Refusal),
     /// A message, [`Opcode::Text`] or [`Opcode::Binary`].
     Said(Opcode, Payload),
+    /// A message that is compressed (RFC 7692 section 6).
+    Compressed(Opcode, Payload),
     /// The WebSocket is to be closed. Nothing more is read before that.
     Bye(Ending),
 }
@@ -54,6 +56,7 @@ impl Understood {
     pub(super) fn said(said: Option<Said>, at: usize, count: usize) -> Understood {
         let event = said.map(|said| match said {
             Said::Message(kind, payload) => Event::Said(kind, shift(payload, at)),
+            Said::Compressed(kind, payload) => Event::Compressed(kind, shift(payload, at)),
             Said::End(ending) => Event::Bye(ending),
         });
         let used = at.saturating_add(count);

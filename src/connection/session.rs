@@ -285,7 +285,7 @@ impl Session {
     /// Answers an upgrade with `101`. From now on the input is frames.
     pub fn open(&mut self, upgrade: &Upgrade, outbox: &mut Outbox, clock: &Clock) {
         outbox.own(|out| handshake::switching(out, upgrade, Some(&clock.date)));
-        self.phase = Phase::Open(Open::new(clock.now));
+        self.phase = Phase::Open(Open::new(upgrade.deflate.is_some(), clock.now));
     }
 
     /// Begins the end of a WebSocket. `reason` takes the place of the ending's own.

@@ -23,6 +23,8 @@ pub(super) struct Open {
     /// The low half of when a byte last came, or a ping was sent: silence never lasts 49 days.
     active: u32,
     pinged: bool,
+    /// permessage-deflate was agreed to.
+    deflate: bool,
     reader: Reader,
     suspended: Option<Box<(Awaits, Suspended)>>,
 }
@@ -30,15 +32,18 @@ pub(super) struct Open {
 /// What an open WebSocket has read.
 pub(super) enum Said {
     Message(Opcode, Payload),
+    Compressed(Opcode, Payload),
     /// The WebSocket is to be closed.
     End(Ending),
 }
 
 impl Open {
-    pub fn new(now: Millis) -> Open {
+    /// `deflate`: permessage-deflate was agreed to.
+    pub fn new(deflate: bool, now: Millis) -> Open {
         Open {
             active: now as u32,
             pinged: false,
+            deflate,
             reader: Reader::default(),
             suspended: None,
         }
@@ -117,7 +122,7 @@ impl Open {
             if !matches!(rest.first(), Some(&(PING | PONG))) {
                 return Some(used);
             }
-            let Ok(step) = self.reader.next(rest, limits.max_message) else {
+            let Ok(step) = self.reader.next(rest, limits.max_message, self.deflate) else {
                 return Some(used);
             };
             match step.item {
@@ -154,7 +159,7 @@ impl Open {
         let mut used = 0;
         loop {
             let rest = input.get_mut(used..).unwrap_or_default();
-            let step = match self.reader.next(rest, limits.max_message) {
+            let step = match self.reader.next(rest, limits.max_message, self.deflate) {
                 Ok(step) => step,
                 Err(violation) => return (all, Some(Said::End(Ending::Violation(violation)))),
             };
@@ -164,6 +169,10 @@ impl Open {
                 None => return (used, None),
                 Some(Item::Text(payload)) => return said(Opcode::Text, payload, at, used),
                 Some(Item::Binary(payload)) => return said(Opcode::Binary, payload, at, used),
+                Some(Item::Compressed(kind, payload)) => {
+                    let payload = shift(payload, at);
+                    return (used, Some(Said::Compressed(kind, payload)));
+                }
                 Some(Item::Ping(range)) => {
                     let ping = rest.get(range).unwrap_or_default();
                     if !outbox.has_room(ping.len(), limits.max_queue) {
@@ -222,6 +231,7 @@ impl Open {
             _ => Close::Sent,
         };
         Closing {
+            deflate: self.deflate,
             reader,
             ..Closing::new(close, now)
         }
@@ -276,6 +286,8 @@ pub(super) struct Closing {
     /// The low half of when it is over at the latest; never far from now.
     until: u32,
     close: Close,
+    /// permessage-deflate was agreed to.
+    deflate: bool,
     reader: Reader,
     /// The sending side is shut down.
     finished: bool,
@@ -297,6 +309,7 @@ impl Closing {
         Closing {
             until: now.saturating_add(CLOSING) as u32,
             close,
+            deflate: false,
             reader: Reader::default(),
             finished: false,
         }
@@ -335,7 +348,7 @@ impl Closing {
         let mut used = 0;
         loop {
             let rest = input.get_mut(used..).unwrap_or_default();
-            let step = self.reader.next(rest, limits.max_message)?;
+            let step = self.reader.next(rest, limits.max_message, self.deflate)?;
             used = used.saturating_add(step.used);
             match step.item {
                 None => return Ok((used, false)),

@@ -97,6 +97,11 @@ impl Audience {
         self.members.iter().map(|member| member.slot)
     }
 
+    /// Whether it has no members, and is in no list.
+    pub fn is_unused(&self) -> bool {
+        self.is_empty() && !self.listed
+    }
+
     pub fn is_congested(&self) -> bool {
         self.batches.iter().map(|b| b.slice.len()).sum::<usize>() > CONGESTED
     }

@@ -20,10 +20,11 @@ use slab::Slab;
 
 use super::audience::{self, Audience};
 use super::channel::Channel;
+use super::compression::Compression;
 use super::memberships::{AudienceId, Memberships};
 use super::names::{ChannelNames, OccupiedChannels};
 use super::slots::Slots;
-use super::subscriptions::{self, BrokerStanding, Subscriptions};
+use super::subscriptions::{self, Answered, BrokerStanding, Subscriptions};
 use crate::buffers::{Runs, Slice};
 use crate::clock::Millis;
 use crate::effect::{ConnId, Receipt, SubscriptionId};
@@ -82,11 +83,9 @@ impl Channels {
         Some(channel.name.as_str())
     }
 
-    /// How many connections are in a channel.
-    pub fn members(&self, name: &str) -> usize {
-        let channel = self.by_name.get(name);
-        let channel = channel.and_then(|index| self.channels.get(index as usize));
-        channel.map_or(0, Channel::members)
+    /// The name of the channel at an index.
+    pub fn name_at(&self, index: usize) -> Option<&ChannelName> {
+        self.channels.get(index).map(|channel| &channel.name)
     }
 
     pub fn is_member(&self, slot: u32, name: &str, encoding: Encoding) -> bool {
@@ -106,7 +105,7 @@ impl Channels {
         let index = self.open(name);
         if let Some(channel) = self.channels.get_mut(index)
             && let Some(joined) = self.joined.entry(slot)
-            && let Some(audience) = channel.audiences.get_mut(encoding.index())
+            && let Some(audience) = channel.open_audience(encoding)
         {
             let at = audience.add(slot);
             if at == 0 {
@@ -123,7 +122,8 @@ impl Channels {
             return index as usize;
         }
         let name = ChannelName::checked(name);
-        let index = self.channels.insert(Channel::new(name.clone()));
+        let subscribed = self.subscriptions.of(name.as_str());
+        let index = self.channels.insert(Channel::new(name.clone(), subscribed));
         self.by_name.insert(name, index);
         index
     }
@@ -147,7 +147,7 @@ impl Channels {
 
     fn pending_in(&self, id: AudienceId, at: u32) -> impl Iterator<Item = Slice> {
         let channel = self.channels.get(id.channel()).into_iter();
-        let audience = channel.flat_map(move |channel| channel.audiences.get(id.encoding()));
+        let audience = channel.filter_map(move |channel| channel.audience(id.encoding()));
         audience.flat_map(move |audience| audience.pending(at))
     }
 
@@ -178,7 +178,7 @@ impl Channels {
         let Some(channel) = channels.get_mut(id.channel()) else {
             return;
         };
-        let Some(audience) = channel.audiences.get_mut(id.encoding()) else {
+        let Some(audience) = channel.audience_mut(id.encoding()) else {
             return;
         };
         audience.remove(at, runs, |other, at| {
@@ -195,9 +195,10 @@ impl Channels {
 
     /// Removes a channel without members that nothing waits for.
     fn forget_if_empty(&mut self, index: usize) {
-        let Some(channel) = self.channels.get(index) else {
+        let Some(channel) = self.channels.get_mut(index) else {
             return;
         };
+        channel.tidy();
         if channel.is_unused() {
             let channel = self.channels.remove(index);
             self.by_name.remove(&channel.name);
@@ -208,7 +209,7 @@ impl Channels {
 
     pub fn audience_mut(&mut self, id: AudienceId) -> Option<&mut Audience> {
         let channel = self.channels.get_mut(id.channel())?;
-        channel.audiences.get_mut(id.encoding())
+        channel.audience_mut(id.encoding())
     }
 
     /// Whether too much is on its way to the channel for another message.
@@ -285,20 +286,33 @@ impl Channels {
         content: &[u8],
         now: u64,
         runs: &mut Runs,
+        compression: &mut Compression,
         serve: &mut VecDeque<AudienceId>,
     ) {
-        let Some((index, channel)) = self.named_mut(name) else {
-            return;
-        };
-        channel.publish(content, now, runs, |encoding| {
-            serve.push_back(AudienceId::new(index, encoding));
-        });
+        if let Some((index, channel)) = self.named_mut(name) {
+            let list = |encoding| serve.push_back(AudienceId::new(index, encoding));
+            channel.publish(content, now, runs, compression, list);
+        }
+    }
+
+    /// Tells the members that speak `wsify.v1` that they may have missed messages, behind what was published before.
+    pub fn publish_gap(
+        &mut self,
+        index: usize,
+        now: u64,
+        runs: &mut Runs,
+        serve: &mut VecDeque<AudienceId>,
+    ) {
+        if let Some(channel) = self.channels.get_mut(index) {
+            let list = |encoding| serve.push_back(AudienceId::new(index, encoding));
+            channel.publish_gap(now, runs, list);
+        }
     }
 
     /// The state at the broker of the channel `name`, which `joining` wants to join. Asks the broker for it unless it
     /// is subscribed or already asked for. `joining` is released by the answer.
     pub fn subscribe(&mut self, name: &str, joining: ConnId) -> BrokerStanding {
-        if !self.subscriptions.is_listening() {
+        if !self.subscriptions.is_listening(name) {
             return BrokerStanding::Ready;
         }
         let index = self.open(name);
@@ -337,21 +351,21 @@ impl Channels {
         }
     }
 
-    /// Handles the broker's answer for a channel: releases the connections that wait for it.
+    /// Handles the broker's answer for a channel.
     pub fn subscribed(
         &mut self,
         id: SubscriptionId,
-        receipt: Receipt,
+        receipt: &Receipt,
         now: Millis,
         random: &mut Random,
-    ) -> Option<Released> {
-        let index = id.channel as usize;
-        let channel = self.channels.get_mut(index)?;
+    ) -> Answered {
+        let Some(channel) = self.channels.get_mut(id.channel as usize) else {
+            return Answered::default();
+        };
         let has_members = channel.has_members();
         let subscribed = &mut channel.subscribed;
         self.subscriptions
-            .answered(subscribed, id, &receipt, has_members, (now, random))
-            .then(|| self.release(index, Some(receipt)))?
+            .answered(subscribed, id, receipt, has_members, (now, random))
     }
 
     /// Continues the walk that asks for all channels, and asks again for refused ones.
@@ -372,7 +386,7 @@ impl Channels {
         };
         for index in part {
             if let Some(channel) = self.channels.get(index)
-                && self.subscriptions.is_new(&channel.subscribed)
+                && self.subscriptions.is_to_be_asked(&channel.subscribed)
             {
                 self.ask(index);
             }

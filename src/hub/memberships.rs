@@ -15,7 +15,7 @@ const ENCODINGS: u32 = Encoding::ALL.len() as u32;
 
 impl AudienceId {
     pub fn new(channel: usize, encoding: Encoding) -> AudienceId {
-        // A channel takes more memory than would let 31 bits overflow.
+        // A channel takes more memory than would let 30 bits overflow.
         let first = (channel as u32).wrapping_mul(ENCODINGS);
         AudienceId(first.wrapping_add(encoding.index() as u32))
     }

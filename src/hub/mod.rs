@@ -23,15 +23,18 @@
 mod agenda;
 mod audience;
 mod backend;
+mod broker;
 mod channel;
 mod channels;
 mod commands;
+mod compression;
 mod deadlines;
 mod delivery;
 mod drain;
 mod drain_plan;
 mod endpoints;
 mod failure;
+mod frames;
 mod grants;
 mod kicks;
 mod limits;
@@ -46,6 +49,7 @@ mod report;
 mod roster;
 mod settings;
 mod settle;
+mod shards;
 mod slots;
 mod state;
 mod subscriptions;
@@ -63,7 +67,7 @@ use self::permission::{Allowed, AllowedUpgrade};
 use self::publish::Publisher;
 use crate::clock::Millis;
 use crate::connection::{Awaits, Ending, Peer, Stream, Suspended};
-use crate::effect::{Answer, ConnId, Effect, Receipt, SubscriptionId};
+use crate::effect::{Answer, ConnId, Effect, Receipt};
 use crate::metrics::Metrics;
 
 /// Connections released from waiting for a channel between two polls.
@@ -146,6 +150,7 @@ impl<S: Stream> Hub<S> {
             }
         }
         self.channels.restore(self.clock.now);
+        publish::retry(self);
         backend::go_on(self);
         turn::again(self, buffer);
     }
@@ -208,46 +213,6 @@ impl<S: Stream> Hub<S> {
         self.effects
             .pop_front()
             .or_else(|| self.channels.subscriptions.change())
-    }
-}
-
-/// The broker that is shared with other servers.
-impl<S: Stream> Hub<S> {
-    /// Notes that there is one. It is down at first.
-    pub fn share(&mut self) {
-        self.publishing = false;
-        self.channels.subscriptions.share();
-    }
-
-    /// Sets whether the broker takes what is published.
-    pub fn set_publishing(&mut self, up: bool) {
-        self.publishing = up;
-    }
-
-    /// Sets whether the broker brings what is subscribed. When that begins, nothing is subscribed.
-    pub fn set_listening(&mut self, up: bool) {
-        self.channels.subscriptions.set(up);
-    }
-
-    /// Handles the result of a subscription.
-    pub fn subscribed(&mut self, id: SubscriptionId, receipt: Receipt) {
-        let now = self.clock.now;
-        let released = self.channels.subscribed(id, receipt, now, &mut self.random);
-        self.agenda.released.extend(released);
-    }
-
-    /// Handles the result of a publication of this connection.
-    pub fn receipt(&mut self, id: ConnId, receipt: Receipt) {
-        if !backend::confirmed(self, id, &receipt) {
-            publish::confirmed(self, id, receipt);
-            settle::settle(self, id);
-        }
-    }
-
-    /// Delivers JSON that was published, here or elsewhere. Returns false if it cannot be taken yet, because too much
-    /// is on its way to the members.
-    pub fn arrived(&mut self, channel: &str, content: &[u8]) -> bool {
-        publish::arrived(self, channel, content)
     }
 }
 
@@ -341,6 +306,7 @@ impl<S: Stream> Hub<S> {
             self.agenda.next_deadline(),
             self.drain.as_ref().and_then(DrainPlan::next),
             self.channels.subscriptions.next_deadline(),
+            publish::next_deadline(self),
             self.listeners.access_log.next_deadline(),
             self.outage.next_deadline(self.clock.now),
         ]

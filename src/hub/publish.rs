@@ -3,8 +3,8 @@
 //! Owns: whether something is published now, later or not at all, and the answer to its publisher. Knows: channels, and
 //! whether the broker takes what is published. Never knows: whether it was allowed (that was decided before), or redis.
 //!
-//! Decision: publishing is refused unless the broker takes what is published and brings what is subscribed, and a
-//! channel with members here is subscribed. Chosen over accepting whenever the broker takes it, because members here
+//! Decision: publishing is refused unless the channel's shard takes what is published and brings what is subscribed, and a
+//! channel with members here is subscribed. Chosen over accepting whenever the shard takes it, because members here
 //! would silently miss an acknowledged message. A channel without members here is not refused because of others.
 //!
 //! Decision: without a shared broker a broadcast is delivered here at once, over sending it out as an effect and taking it
@@ -14,7 +14,9 @@ use std::borrow::Cow;
 
 use super::replies;
 use super::report;
+use super::settle;
 use super::state::Hub;
+use crate::clock::Millis;
 use crate::connection::{Awaits, Exchange, Stream, Suspended};
 use crate::effect::{ConnId, Effect, Publication, Receipt};
 use crate::wire::answer::Code;
@@ -22,6 +24,10 @@ use crate::wire::channel_name::ChannelName;
 use crate::wire::command::{Command, Post};
 use crate::wire::http::{Refusal, Reply, Status};
 
+/// How long a publication may take to be confirmed (`docs/api.md#broadcast`).
+const PATIENCE: Millis = 5_000;
+/// Publications that are looked at again between two polls.
+const RETRIES: usize = 512;
 const DOWN: &str = "the broker is down: nothing was published; try again later";
 const LOST: &str =
     "the broker did not confirm: nothing is known to have been published; try again later";
@@ -77,6 +83,7 @@ pub fn publish<S: Stream>(hub: &mut Hub<S>, id: ConnId, publisher: Publisher) {
         report::published(hub, id, Some(channel), content);
         hub.effects.push_back(Effect::Publish(Publication {
             from: id,
+            since: hub.clock.now,
             channel: ChannelName::checked(channel),
             content: content.into(),
         }));
@@ -95,6 +102,34 @@ pub fn publish<S: Stream>(hub: &mut Hub<S>, id: ConnId, publisher: Publisher) {
     if let Some(connection) = hub.roster.get(id) {
         connection.suspend(awaits, publisher.suspend(awaits));
     }
+}
+
+/// What the broker has not published as its channel's slot has moved is handed out again, once the channel can be published
+/// to. Until then it waits, for as long as a publication may take.
+pub fn again<S: Stream>(hub: &mut Hub<S>, publication: Publication) {
+    if hub.clock.now >= publication.since.saturating_add(PATIENCE) {
+        confirmed(hub, publication.from, Receipt::Failed);
+        return settle::settle(hub, publication.from);
+    }
+    match why_not(hub, publication.channel.as_str()) {
+        None => hub.effects.push_back(Effect::Publish(publication)),
+        Some(_) => hub.returned.push_back(publication),
+    }
+}
+
+/// Looks at what waits to be handed out again.
+pub fn retry<S: Stream>(hub: &mut Hub<S>) {
+    for _ in 0..hub.returned.len().min(RETRIES) {
+        if let Some(publication) = hub.returned.pop_front() {
+            again(hub, publication);
+        }
+    }
+}
+
+/// When something waits too long to be handed out again.
+pub fn next_deadline<S: Stream>(hub: &Hub<S>) -> Option<Millis> {
+    let first = hub.returned.iter().map(|publication| publication.since);
+    first.min().map(|since| since.saturating_add(PATIENCE))
 }
 
 /// Handles the broker's answer to a publication that this connection waits for.
@@ -161,11 +196,7 @@ pub fn refuse_waiting<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchang
 
 /// Why nothing can be published to a channel now, if so.
 pub fn why_not<S: Stream>(hub: &Hub<S>, channel: &str) -> Option<Cow<'static, str>> {
-    let subscriptions = &hub.channels.subscriptions;
-    if !subscriptions.is_shared() {
-        return (!hub.publishing).then(|| DOWN.into());
-    }
-    if !hub.publishing || !subscriptions.is_listening() {
+    if !hub.channels.subscriptions.is_available(channel) {
         return Some(DOWN.into());
     }
     Some(match hub.channels.deafness(channel)? {
@@ -192,7 +223,24 @@ pub fn arrived<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) -> bo
 /// Puts a content on its way to the members here. The only way in which anything reaches a channel.
 pub fn deliver<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) {
     report::fanned_out(hub, channel, content);
+    let (now, agenda) = (hub.clock.micros, &mut hub.agenda);
+    hub.channels.publish(
+        channel,
+        content,
+        now,
+        &mut hub.runs,
+        &mut hub.compression,
+        &mut agenda.serving,
+    );
+    let cost = hub.compression.take_cost();
+    agenda.understood = agenda.understood.saturating_add(cost);
+}
+
+/// The members of a channel may have missed messages: those that speak `wsify.v1` are told, behind all that was published
+/// to it before (`docs/scaling.md#gaps`). What is told to all of them, whatever their channels, belongs here too.
+pub fn gap<S: Stream>(hub: &mut Hub<S>, channel: usize) {
+    report::gap::gap(hub, channel);
     let (now, serving) = (hub.clock.micros, &mut hub.agenda.serving);
     hub.channels
-        .publish(channel, content, now, &mut hub.runs, serving);
+        .publish_gap(channel, now, &mut hub.runs, serving);
 }

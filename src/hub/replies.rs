@@ -111,7 +111,7 @@ pub fn welcome<S: Stream>(hub: &mut Hub<S>, id: ConnId, channels: &[ChannelName]
 /// Tells a client that uses `wsify.v1` that a backend has made it join a channel, or leave it.
 pub fn moved<S: Stream>(hub: &mut Hub<S>, id: ConnId, joined: bool, channel: &str) {
     let encoding = hub.roster.get(id).map(|c| c.encoding());
-    if encoding == Some(Encoding::V1) {
+    if encoding.is_some_and(Encoding::is_v1) {
         push(hub, id, |out| answer::push_moved(out, joined, channel));
     }
 }

@@ -23,6 +23,8 @@ pub struct Settings {
     pub max_channels: usize,
     /// Messages that one connection may send in a second; 0 is no limit.
     pub max_message_rate: u64,
+    /// `--compression-min-size`, in bytes; `None`: no compression is agreed to.
+    pub compression: Option<usize>,
     /// Whether `GET /` is the playground.
     pub playground: bool,
     /// The key that backend endpoints ask for.
@@ -48,6 +50,8 @@ pub struct FailurePolicy {
     pub hold: Millis,
     /// Calls in flight at most.
     pub workers: usize,
+    /// Questions in one call at most.
+    pub batch: usize,
     /// Questions that may wait for a worker.
     pub queue: usize,
     /// How long a question may wait for a worker.
@@ -61,6 +65,7 @@ impl Default for FailurePolicy {
             failure: AuthorizerFailure::Close,
             hold: 45_000,
             workers: 256,
+            batch: 1,
             queue: 10_000,
             patience: 5_000,
         }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use super::agenda::Agenda;
 use super::backend::jobs::Jobs;
 use super::channels::Channels;
+use super::compression::Compression;
 use super::drain_plan::DrainPlan;
 use super::grants::Grants;
 use super::kicks::Kicks;
@@ -24,7 +25,7 @@ use super::users::Users;
 use crate::buffers::Runs;
 use crate::clock::Clock;
 use crate::connection::Stream;
-use crate::effect::Effect;
+use crate::effect::{Effect, Publication};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::random::Random;
@@ -41,13 +42,14 @@ pub struct Hub<S> {
     /// Commands of backends under way.
     pub(super) jobs: Jobs,
     pub(super) runs: Runs,
+    pub(super) compression: Compression,
     pub(super) usage: Usage,
     pub(super) agenda: Agenda,
-    /// The broker takes what is published.
-    pub(super) publishing: bool,
     /// Whether the authorizer is down, and the questions that wait for it.
     pub(super) outage: Outage,
     pub(super) effects: VecDeque<Effect>,
+    /// What is to be published once its channel's shard is there again.
+    pub(super) returned: VecDeque<Publication>,
     pub(super) listeners: Listeners,
     /// A graceful stop is under way.
     pub(super) drain: Option<DrainPlan>,
@@ -78,6 +80,7 @@ impl<S: Stream> Hub<S> {
             kicks: Kicks::default(),
             jobs: Jobs::default(),
             runs: Runs::default(),
+            compression: Compression::new(settings.compression),
             usage: Usage {
                 per_address: PerAddress::new(settings.max_connections_per_ip),
                 message_rate: MessageRate::new(settings.max_message_rate),
@@ -86,9 +89,9 @@ impl<S: Stream> Hub<S> {
                 evicted_none: 0,
             },
             agenda: Agenda::default(),
-            publishing: true,
             outage: Outage::new(settings.failure),
             effects: VecDeque::new(),
+            returned: VecDeque::new(),
             listeners: Listeners::new(settings.access_log, metrics, log),
             drain: None,
             drivers: DriverGauges::default(),
@@ -99,7 +102,7 @@ impl<S: Stream> Hub<S> {
 
     /// Whether what is published reaches every member, here and on other nodes.
     pub fn is_broker_up(&self) -> bool {
-        self.publishing && self.channels.subscriptions.are_complete()
+        self.channels.subscriptions.are_complete()
     }
 
     /// The value of `Retry-After`, in seconds: 1 to 5 at random, so that not all clients retry at once. Every answer

@@ -1,12 +1,12 @@
 //! Which channels the broker has been asked for, so that what is published elsewhere reaches the members here.
 //!
-//! Owns: the link's state, as far as the hub knows it, and what the broker is to be asked for next. Knows: the value
-//! [`Subscribed`] that each channel keeps. Never knows: redis, channels, or which connection waits.
+//! Owns: what the broker is to be asked for next. Knows: its shards, and the value [`Subscribed`] that each channel keeps.
+//! Never knows: redis, channels, or which connection waits.
 //!
-//! A channel is subscribed while it exists. The first join waits until the broker has confirmed it. While the link is
-//! down nothing waits, and once it is up a walk subscribes all channels anew. Each subscription has a serial number,
-//! and those below `since` belonged to an earlier link. So nothing has to be undone when a link breaks. And a late
-//! confirmation does not count for a channel that was left and joined again.
+//! A channel is subscribed while it exists. The first join waits until the broker has confirmed it. While the channel's
+//! shard is down nothing waits, and once it is up a walk subscribes its channels anew. Each subscription has a serial
+//! number, and those below the slot's `since` belonged to an earlier link. So nothing has to be undone when a link breaks
+//! or a slot moves. And a late confirmation does not count for a channel that was left and joined again.
 //!
 //! Decision: a refused channel with members is asked for again after its own pause, with exponential back-off and
 //! jitter. Chosen over breaking the link, which would lose messages of other channels. And over one pause for all
@@ -14,11 +14,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::rc::Rc;
 
+use super::shards::Shards;
 use crate::clock::Millis;
-use crate::effect::{Effect, Receipt, Subscription, SubscriptionId};
+use crate::effect::{Effect, Receipt, ShardId, Subscription, SubscriptionId};
 use crate::random::Random;
 use crate::wire::channel_name::ChannelName;
 
@@ -34,6 +35,8 @@ const LONGEST_PAUSE: Millis = 5_000;
 pub struct Subscribed {
     /// 0: never asked for.
     serial: u64,
+    /// The channel's.
+    slot: u16,
     state: State,
     /// Refusals in a row.
     refusals: u8,
@@ -71,53 +74,115 @@ pub enum BrokerStanding {
     Unasked,
 }
 
-/// The broker's link that brings what is published.
+/// What became of an answer for a channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answered {
+    /// Connections that wait for the channel are released.
+    pub release: bool,
+    /// It is subscribed again, and its members may have missed messages.
+    pub gap: bool,
+}
+
+/// Where a walk over all channels is, and how many it has left. It goes on at the beginning when it comes to the end.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    at: usize,
+    /// `None`: all there are, as it has only begun.
+    left: Option<usize>,
+}
+
+/// Which channels the broker has been asked for.
 #[derive(Debug, Default)]
 pub struct Subscriptions {
-    /// There is a broker at all.
-    shared: bool,
-    up: bool,
-    /// Subscriptions below this one are void.
-    since: u64,
+    /// `None`: there is no broker, all channels are this server's own.
+    shards: Option<Shards>,
     /// The last one asked for.
     asked: u64,
-    /// Where the walk continues.
-    walk: Option<usize>,
-    /// Channels that the walk has come to and whose members miss what is published.
-    deaf: usize,
+    walk: Option<Round>,
     /// Which refused subscription is asked for again, and when. What has been asked for since has another serial number.
     again: BinaryHeap<Reverse<(Millis, u64, u32)>>,
     changes: VecDeque<Effect>,
 }
 
 impl Subscriptions {
-    /// Whether everything published to a channel with members here comes here.
+    /// Whether everything published to a channel with members here comes here, and what is published here everywhere.
     pub fn are_complete(&self) -> bool {
-        !self.shared || self.up && self.walk.is_none() && self.deaf == 0
+        let complete = self.shards.as_ref().is_none_or(Shards::are_complete);
+        complete && self.walk.is_none()
     }
 
     /// Whether there is a broker.
     pub fn is_shared(&self) -> bool {
-        self.shared
+        self.shards.is_some()
     }
 
-    /// Whether the broker brings what is subscribed.
-    pub fn is_listening(&self) -> bool {
-        self.up
+    /// There is a broker from now on, and it is away.
+    pub fn share(&mut self, shards: Shards) {
+        self.shards = Some(shards);
     }
 
-    /// Notes that there is a broker, and that it is down.
-    pub fn share(&mut self) {
-        self.shared = true;
+    pub fn shards(&self) -> Option<&Shards> {
+        self.shards.as_ref()
     }
 
-    /// Notes that the link is up, with nothing subscribed, or that it is down.
-    pub fn set(&mut self, up: bool) {
-        self.up = up;
-        self.since = self.asked.saturating_add(1);
-        self.walk = up.then_some(0);
-        self.deaf = 0;
-        self.again.clear();
+    /// To name shards, to count by them, and to say which take what is published.
+    pub fn shards_mut(&mut self) -> Option<&mut Shards> {
+        self.shards.as_mut()
+    }
+
+    /// A shard's listening link is there from now on, with nothing subscribed; or it is gone.
+    pub fn set_listening(&mut self, shard: ShardId, up: bool) {
+        let since = self.asked.saturating_add(1);
+        if let Some(shards) = &mut self.shards {
+            shards.set_listening(shard, up, since);
+            if up {
+                self.begin_walk();
+            }
+        }
+    }
+
+    /// These slots are this shard's from now on, or no shard's, with nothing subscribed.
+    pub fn assign(&mut self, slots: RangeInclusive<u16>, shard: Option<ShardId>) {
+        let since = self.asked.saturating_add(1);
+        if let Some(shards) = &mut self.shards {
+            shards.assign(slots, shard, since);
+            if shard.is_some() {
+                self.begin_walk();
+            }
+        }
+    }
+
+    /// All channels are to be looked at, from where the walk is: what it has passed may be void again.
+    fn begin_walk(&mut self) {
+        let at = self.walk.map_or(0, |round| round.at);
+        self.walk = Some(Round { at, left: None });
+    }
+
+    /// The subscription of a channel that is new here.
+    pub fn of(&self, channel: &str) -> Subscribed {
+        let shards = self.shards.as_ref();
+        Subscribed {
+            slot: shards.map_or(0, |shards| shards.slot_of(channel)),
+            ..Subscribed::default()
+        }
+    }
+
+    /// Whether what is published to a channel gets to the broker, and back.
+    pub fn is_available(&self, channel: &str) -> bool {
+        let available = |shards: &Shards| shards.is_available(shards.slot_of(channel));
+        self.shards.as_ref().is_none_or(available)
+    }
+
+    /// Whether a channel is brought by the broker once it is subscribed.
+    pub fn is_listening(&self, channel: &str) -> bool {
+        let listening = |shards: &Shards| shards.is_listening(shards.slot_of(channel));
+        self.shards.as_ref().is_some_and(listening)
+    }
+
+    /// Whether the channel with this subscription is, and has never been asked for since its slot's link is there.
+    pub fn is_to_be_asked(&self, subscribed: &Subscribed) -> bool {
+        let listening = |shards: &Shards| shards.is_listening(subscribed.slot);
+        self.shards.as_ref().is_some_and(listening) && self.state(subscribed).is_none()
     }
 
     /// What the broker is to be asked for next.
@@ -137,6 +202,10 @@ impl Subscriptions {
 
     /// How a channel stands with this subscription.
     pub fn standing(&self, subscribed: &Subscribed) -> BrokerStanding {
+        let shards = self.shards.as_ref();
+        if !shards.is_some_and(|shards| shards.is_listening(subscribed.slot)) {
+            return BrokerStanding::Ready;
+        }
         match self.state(subscribed) {
             Some(State::Live) => BrokerStanding::Ready,
             Some(State::Asked | State::Restoring) => BrokerStanding::Waiting,
@@ -144,33 +213,28 @@ impl Subscriptions {
         }
     }
 
-    /// Whether this link has never been asked for a subscription.
-    pub fn is_new(&self, subscribed: &Subscribed) -> bool {
-        self.state(subscribed).is_none()
-    }
-
     /// Why a message would miss the members of a channel with this subscription, if so: the broker's error message, or
     /// `None` while it is being restored.
     pub fn deafness(&self, subscribed: &Subscribed) -> Option<Option<Rc<str>>> {
-        let live = self.state(subscribed) == Some(State::Live);
+        let live = !self.is_shared() || self.state(subscribed) == Some(State::Live);
         (!live).then(|| subscribed.why.clone())
     }
 
-    /// The state of a subscription, if it is one of this link's.
+    /// The state of a subscription, unless it is void.
     fn state(&self, subscribed: &Subscribed) -> Option<State> {
-        (subscribed.serial >= self.since).then_some(subscribed.state)
+        let since = self.shards.as_ref()?.since(subscribed.slot);
+        (subscribed.serial >= since).then_some(subscribed.state)
     }
 
     fn is_deaf(&self, subscribed: &Subscribed) -> bool {
         self.state(subscribed).is_some_and(State::is_deaf)
     }
 
-    /// Counts a channel whose members begin or cease to miss what is published.
-    fn count(&mut self, before: bool, now: bool) {
-        self.deaf = self
-            .deaf
-            .saturating_sub(usize::from(before))
-            .saturating_add(usize::from(now));
+    /// Counts a channel of this slot whose members begin or cease to miss what is published.
+    fn count_deaf(&mut self, slot: u16, before: bool, now: bool) {
+        if let Some(shards) = &mut self.shards {
+            shards.count_deaf(slot, before, now);
+        }
     }
 
     /// Asks the broker for a channel.
@@ -185,7 +249,7 @@ impl Subscriptions {
             true => State::Restoring,
             false => State::Asked,
         };
-        self.count(self.is_deaf(subscribed), state.is_deaf());
+        self.count_deaf(subscribed.slot, self.is_deaf(subscribed), state.is_deaf());
         self.asked = self.asked.saturating_add(1);
         (subscribed.serial, subscribed.state) = (self.asked, state);
         self.changes.push_back(Effect::Subscribe(Subscription {
@@ -197,7 +261,7 @@ impl Subscriptions {
         }));
     }
 
-    /// Handles the broker's answer for the subscription `id`. Returns whether it is still the channel's.
+    /// Handles the broker's answer for the subscription `id`.
     pub fn answered(
         &mut self,
         subscribed: &mut Subscribed,
@@ -205,13 +269,14 @@ impl Subscriptions {
         receipt: &Receipt,
         has_members: bool,
         (now, random): (Millis, &mut Random),
-    ) -> bool {
+    ) -> Answered {
         if subscribed.serial != id.serial {
-            return false;
+            return Answered::default();
         }
+        let (release, gap) = (true, false);
         let Some(before) = self.state(subscribed) else {
-            // It belonged to a link that is gone.
-            return true;
+            // It belonged to a link that is gone, or to another shard's.
+            return Answered { release, gap };
         };
         let after = match receipt {
             Receipt::Confirmed => {
@@ -234,17 +299,27 @@ impl Subscriptions {
         match after {
             Some(after) => subscribed.state = after,
             // The next join asks for it anew.
-            None => *subscribed = Subscribed::default(),
+            None => {
+                *subscribed = Subscribed {
+                    slot: subscribed.slot,
+                    ..Subscribed::default()
+                };
+            }
         }
-        self.count(before.is_deaf(), after.is_some_and(State::is_deaf));
-        true
+        let deaf = after.is_some_and(State::is_deaf);
+        self.count_deaf(subscribed.slot, before.is_deaf(), deaf);
+        let gap = has_members && before.is_deaf() && after == Some(State::Live);
+        if gap && let Some(shards) = &mut self.shards {
+            shards.count_gap(subscribed.slot);
+        }
+        Answered { release, gap }
     }
 
     /// Handles a channel that was removed.
     pub fn closed(&mut self, subscribed: &Subscribed, name: &ChannelName) {
         let state = self.state(subscribed);
-        self.count(state.is_some_and(State::is_deaf), false);
-        if self.up && state.is_some_and(|state| state != State::Refused) {
+        self.count_deaf(subscribed.slot, state.is_some_and(State::is_deaf), false);
+        if state.is_some_and(|state| state != State::Refused) && self.is_listening(name.as_str()) {
             self.changes.push_back(Effect::Unsubscribe(name.clone()));
         }
     }
@@ -261,15 +336,19 @@ impl Subscriptions {
 
     /// Whether a channel's subscription is still the refused one.
     pub fn is_refused(&self, subscribed: &Subscribed, id: SubscriptionId) -> bool {
-        subscribed.serial == id.serial && subscribed.state == State::Refused
+        subscribed.serial == id.serial && self.state(subscribed) == Some(State::Refused)
     }
 
     /// The next part of the walk over `all` channels, if there is one: their indices.
     pub fn next_part(&mut self, all: usize) -> Option<Range<usize>> {
-        let from = self.walk?;
-        let end = from.saturating_add(WALK);
-        self.walk = (end < all).then_some(end);
-        Some(from..end.min(all))
+        let Round { at, left } = self.walk?;
+        let from = if at < all { at } else { 0 };
+        let left = left.unwrap_or(all);
+        let end = from.saturating_add(left.min(WALK)).min(all);
+        let left = left.saturating_sub(end.saturating_sub(from));
+        let (at, left) = (end, Some(left));
+        self.walk = (left > Some(0)).then_some(Round { at, left });
+        Some(from..end)
     }
 }
 

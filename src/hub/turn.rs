@@ -11,9 +11,10 @@ use super::settle::{close, settle};
 use super::state::Hub;
 use crate::connection::{Awaits, Ending, Event, Filled, Peer, Stream};
 use crate::effect::ConnId;
+use crate::wire::frame::Opcode;
 
 /// Requests or messages of one connection in one turn. So one read of small messages makes one batch, and a flood waits
-/// for its next turn.
+/// for its next turn. Compressing and inflating count for more.
 const EVENTS_PER_TURN: usize = 512;
 /// Requests or messages of all connections in one turn of the loop, and again as many of those with work left over. Further
 /// connections wait in the again-list.
@@ -148,7 +149,8 @@ fn understand_input<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
 /// Handles `input`, up to the limit for one turn. Returns how many bytes were used.
 fn understand<S: Stream>(hub: &mut Hub<S>, id: ConnId, input: &mut [u8]) -> usize {
     let mut used = 0;
-    for _ in 0..EVENTS_PER_TURN {
+    let most = hub.agenda.understood.saturating_add(EVENTS_PER_TURN);
+    while hub.agenda.understood < most {
         let Some(connection) = hub.roster.get(id) else {
             return used;
         };
@@ -181,6 +183,9 @@ fn understand<S: Stream>(hub: &mut Hub<S>, id: ConnId, input: &mut [u8]) -> usiz
                 replies::refuse_and_close(hub, id, exchange, refusal);
             }
             Some(Event::Said(_, payload)) => said(hub, id, payload.of(rest)),
+            Some(Event::Compressed(kind, payload)) => {
+                compressed(hub, id, kind, payload.of(rest));
+            }
             Some(Event::Bye(ending)) => close(hub, id, ending),
         }
     }
@@ -194,5 +199,21 @@ fn said<S: Stream>(hub: &mut Hub<S>, id: ConnId, message: &[u8]) {
         && let Some(command) = permission::for_command(hub, id, command, message)
     {
         commands::perform(hub, id, command, message);
+    }
+}
+
+/// A client's message that is compressed: inflated, then as any other.
+#[cold]
+fn compressed<S: Stream>(hub: &mut Hub<S>, id: ConnId, kind: Opcode, payload: &[u8]) {
+    let max = hub.settings.limits.max_message;
+    let inflated = hub.compression.inflate(kind, payload, max);
+    let cost = hub.compression.take_cost();
+    hub.agenda.understood = hub.agenda.understood.saturating_add(cost);
+    match inflated {
+        Ok(message) => {
+            said(hub, id, message.bytes());
+            hub.compression.keep(message);
+        }
+        Err(violation) => close(hub, id, Ending::Violation(violation)),
     }
 }

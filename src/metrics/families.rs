@@ -1,93 +1,12 @@
-//! Every metric family, as data: its name, kind, meaning and samples.
+//! Every metric family of wsify itself, as data: its name, kind, meaning and samples.
 //!
 //! Decision: the Prometheus text and the documentation's table follow from one table, so what is exposed cannot differ
 //! from what is documented.
 
-use std::fmt::{Display, Write};
-use std::time::SystemTime;
+use super::family::{Family, Kind};
 
-use super::{Counters, Gauges, Histogram, Metrics};
-
-/// A metric family.
-pub struct Family {
-    pub name: &'static str,
-    pub kind: Kind,
-    /// What it means, in Markdown.
-    pub about: &'static str,
-    samples: fn(&Metrics, &Gauges, &mut Samples),
-}
-
-/// The kinds of families that Prometheus knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
-}
-
-impl Kind {
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-        }
-    }
-}
-
-/// Every family, in the order of the text.
+/// Every family of wsify itself, in the order of the text.
 pub const FAMILIES: &[Family] = &[
-    Family {
-        name: "wsify_build_info",
-        kind: Kind::Gauge,
-        about: "1, with the `version`",
-        samples: |_, _, out| out.labelled(&[("version", env!("CARGO_PKG_VERSION"))], 1),
-    },
-    Family {
-        name: "process_start_time_seconds",
-        kind: Kind::Gauge,
-        about: "start of the process, Unix time",
-        samples: |metrics, _, out| {
-            let started = metrics.started.duration_since(SystemTime::UNIX_EPOCH);
-            out.value(started.unwrap_or_default().as_secs_f64());
-        },
-    },
-    Family {
-        name: "process_cpu_seconds_total",
-        kind: Kind::Counter,
-        about: "CPU time used",
-        samples: |_, now, out| out.known(now.process.cpu.map(|cpu| cpu.as_secs_f64())),
-    },
-    Family {
-        name: "process_resident_memory_bytes",
-        kind: Kind::Gauge,
-        about: "resident memory",
-        samples: |_, now, out| out.known(now.process.resident_memory),
-    },
-    Family {
-        name: "process_virtual_memory_bytes",
-        kind: Kind::Gauge,
-        about: "address space",
-        samples: |_, now, out| out.known(now.process.virtual_memory),
-    },
-    Family {
-        name: "process_threads",
-        kind: Kind::Gauge,
-        about: "threads",
-        samples: |_, now, out| out.known(now.process.threads),
-    },
-    Family {
-        name: "process_open_fds",
-        kind: Kind::Gauge,
-        about: "open files; before Linux 6.2 absent above 4,096, because counting is slow there",
-        samples: |_, now, out| out.known(now.process.open_fds),
-    },
-    Family {
-        name: "process_max_fds",
-        kind: Kind::Gauge,
-        about: "the limit on open files",
-        samples: |_, now, out| out.known(now.process.max_fds),
-    },
     Family {
         name: "wsify_connections",
         kind: Kind::Gauge,
@@ -149,6 +68,12 @@ pub const FAMILIES: &[Family] = &[
         },
     },
     Family {
+        name: "wsify_backend_memberships_total",
+        kind: Kind::Counter,
+        about: "memberships that backends have begun or ended, by `action`: `join` or `leave`",
+        samples: |metrics, _, out| out.by("action", &metrics.backend_memberships),
+    },
+    Family {
         name: "wsify_channels",
         kind: Kind::Gauge,
         about: "channels with a member",
@@ -177,6 +102,50 @@ pub const FAMILIES: &[Family] = &[
         kind: Kind::Histogram,
         about: "time from publishing until the last member was served; contents published together count once",
         samples: |metrics, _, out| out.durations(&metrics.fanout_time),
+    },
+    Family {
+        name: "wsify_compression_contents_total",
+        kind: Kind::Counter,
+        about: "contents for members with compression, by `outcome`: `compressed`, `not_smaller`, `too_small` (below `--compression-min-size`)",
+        samples: |metrics, _, out| {
+            let counts = &metrics.compression;
+            out.labelled(&[("outcome", "compressed")], counts.deflated);
+            out.labelled(&[("outcome", "not_smaller")], counts.not_smaller);
+            out.labelled(&[("outcome", "too_small")], counts.too_small);
+        },
+    },
+    Family {
+        name: "wsify_compression_messages_total",
+        kind: Kind::Counter,
+        about: "compressed messages of clients, inflated",
+        samples: |metrics, _, out| out.value(metrics.compression.inflated),
+    },
+    Family {
+        name: "wsify_compression_bytes_total",
+        kind: Kind::Counter,
+        about: "bytes of what was compressed (`deflate`, once for each content) or inflated, by `operation` and `form`: `plain` or `compressed`",
+        samples: |metrics, _, out| {
+            let counts = &metrics.compression;
+            for (operation, form, bytes) in [
+                ("deflate", "plain", counts.before_deflate),
+                ("deflate", "compressed", counts.after_deflate),
+                ("inflate", "plain", counts.after_inflate),
+                ("inflate", "compressed", counts.before_inflate),
+            ] {
+                out.labelled(&[("operation", operation), ("form", form)], bytes);
+            }
+        },
+    },
+    Family {
+        name: "wsify_compression_seconds_total",
+        kind: Kind::Counter,
+        about: "time spent compressing and inflating, in vain too, by `operation`: `deflate` or `inflate`",
+        samples: |metrics, _, out| {
+            let counts = &metrics.compression;
+            let (deflate, inflate) = (counts.deflate_time, counts.inflate_time);
+            out.labelled(&[("operation", "deflate")], deflate.as_secs_f64());
+            out.labelled(&[("operation", "inflate")], inflate.as_secs_f64());
+        },
     },
     Family {
         name: "wsify_queued_bytes",
@@ -275,6 +244,44 @@ pub const FAMILIES: &[Family] = &[
         samples: |metrics, _, out| out.by("outcome", &metrics.broker_messages),
     },
     Family {
+        name: "wsify_broker_gaps_total",
+        kind: Kind::Counter,
+        about: "channels whose members here may have missed messages, as they were not subscribed for a while",
+        samples: |metrics, _, out| out.value(metrics.broker_gaps),
+    },
+    Family {
+        name: "wsify_broker_shard_up",
+        kind: Kind::Gauge,
+        about: "1 while both connections to a master are up, by its address as `shard`",
+        samples: |_, now, out| {
+            for shard in &now.broker_shards {
+                if let Some(up) = shard.up {
+                    out.labelled(&[("shard", &shard.name)], u8::from(up));
+                }
+            }
+        },
+    },
+    Family {
+        name: "wsify_broker_shard_reconnections_total",
+        kind: Kind::Counter,
+        about: "times that a master was lost and came back, by `shard`",
+        samples: |_, now, out| {
+            for shard in &now.broker_shards {
+                out.labelled(&[("shard", &shard.name)], shard.reconnections);
+            }
+        },
+    },
+    Family {
+        name: "wsify_broker_shard_gaps_total",
+        kind: Kind::Counter,
+        about: "gaps as above, by `shard`",
+        samples: |_, now, out| {
+            for shard in &now.broker_shards {
+                out.labelled(&[("shard", &shard.name)], shard.gaps);
+            }
+        },
+    },
+    Family {
         name: "wsify_taps",
         kind: Kind::Gauge,
         about: "open taps",
@@ -305,95 +312,3 @@ pub const FAMILIES: &[Family] = &[
         samples: |_, now, out| out.value(now.dropped_log_lines),
     },
 ];
-
-/// The samples of one family, as they are written.
-pub(super) struct Samples<'a> {
-    text: &'a mut String,
-    family: &'static str,
-    /// The family is not known here, and left out.
-    unknown: bool,
-}
-
-// Writing to a String cannot fail.
-impl Samples<'_> {
-    pub fn new<'a>(text: &'a mut String, family: &'static str) -> Samples<'a> {
-        Samples {
-            text,
-            family,
-            unknown: false,
-        }
-    }
-
-    fn value(&mut self, value: impl Display) {
-        self.labelled(&[], value);
-    }
-
-    fn known(&mut self, value: Option<impl Display>) {
-        match value {
-            Some(value) => self.value(value),
-            None => self.unknown = true,
-        }
-    }
-
-    fn by(&mut self, label: &str, counters: &Counters<&'static str>) {
-        for (text, count) in counters.iter() {
-            self.labelled(&[(label, text)], count);
-        }
-    }
-
-    pub fn labelled(&mut self, labels: &[(&str, &str)], value: impl Display) {
-        self.sample("", labels, value);
-    }
-
-    fn sample(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
-        self.text.push_str(self.family);
-        self.text.push_str(suffix);
-        for (nth, (label, text)) in labels.iter().enumerate() {
-            let _ = write!(self.text, "{}{label}=\"", if nth == 0 { '{' } else { ',' });
-            for c in text.chars() {
-                match c {
-                    '\\' => self.text.push_str(r"\\"),
-                    '"' => self.text.push_str(r#"\""#),
-                    '\n' => self.text.push_str(r"\n"),
-                    c => self.text.push(c),
-                }
-            }
-            self.text.push('"');
-        }
-        let close = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(self.text, "{close} {value}");
-    }
-
-    fn durations(&mut self, histogram: &Histogram) {
-        self.histogram(histogram, |duration| duration.as_secs_f64().to_string());
-    }
-
-    fn histogram<T: Copy>(&mut self, histogram: &Histogram<T>, shown: fn(T) -> String) {
-        let bounds = histogram.bounds.iter().map(|bound| shown(*bound));
-        let bounds = bounds.chain(["+Inf".to_owned()]);
-        let mut total = 0;
-        for (bound, count) in bounds.zip(&histogram.counts) {
-            total += count;
-            self.sample("_bucket", &[("le", &bound)], total);
-        }
-        self.sample("_sum", &[], shown(histogram.sum));
-        self.sample("_count", &[], total);
-    }
-}
-
-impl Metrics {
-    /// Appends all metrics to `text`, in the Prometheus text format, version 0.0.4.
-    pub fn render(&self, now: &Gauges, text: &mut String) {
-        for family in FAMILIES {
-            let before = text.len();
-            let (name, kind) = (family.name, family.kind.name());
-            let help = family.about.replace('`', "");
-            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-            let mut samples = Samples::new(text, name);
-            (family.samples)(self, now, &mut samples);
-            if samples.unknown {
-                text.truncate(before);
-            }
-        }
-    }
-}

@@ -15,11 +15,18 @@
 //!   all later ones.
 
 mod families;
+mod family;
+mod instruments;
+mod process_families;
+mod render;
+mod samples;
 
-use std::ops::AddAssign;
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-pub use self::families::{FAMILIES, Family, Kind};
+pub use self::family::{Family, Kind};
+pub use self::instruments::{Counters, Histogram, Longest};
+pub use self::render::all_families;
 
 /// The `Content-Type` of [`Metrics::render`]'s text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -34,6 +41,8 @@ pub struct Metrics {
     pub handshakes: Counters<&'static str>,
     /// Clients' commands by name and outcome: `ok`, or the error's code.
     pub commands: Counters<[&'static str; 2]>,
+    /// Memberships that backends have begun or ended.
+    pub backend_memberships: Counters<&'static str>,
     /// HTTP answers by endpoint and status; a `101` is no such answer.
     pub answers: Counters<(&'static str, u16)>,
     /// Contents handed to the fan-out, one for each broadcast to a channel with members here.
@@ -44,8 +53,11 @@ pub struct Metrics {
     pub received: u64,
     /// Written to clients and backends, in bytes.
     pub sent: u64,
+    pub compression: CompressionCounts,
     /// Messages that the broker brought, by outcome.
     pub broker_messages: Counters<&'static str>,
+    /// Channels whose members here were told that they may have missed messages.
+    pub broker_gaps: u64,
     /// Ended connections by the reason's label.
     pub endings: Counters<&'static str>,
     /// Questions by command.
@@ -67,6 +79,31 @@ pub struct Metrics {
     /// Turns of the loop, without the time in which it slept.
     pub turn_time: Histogram,
     pub longest_turn: Longest,
+}
+
+/// What became of compressing contents and inflating messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompressionCounts {
+    /// Contents that were compressed.
+    pub deflated: u64,
+    /// Contents that would not have become smaller.
+    pub not_smaller: u64,
+    /// Contents that were too small to try.
+    pub too_small: u64,
+    /// Of contents that were compressed, in bytes.
+    pub before_deflate: u64,
+    /// In bytes.
+    pub after_deflate: u64,
+    /// In vain, too.
+    pub deflate_time: Duration,
+    /// Messages that were inflated.
+    pub inflated: u64,
+    /// In bytes.
+    pub before_inflate: u64,
+    /// In bytes.
+    pub after_inflate: u64,
+    /// In vain, too.
+    pub inflate_time: Duration,
 }
 
 /// Values at the time when the text is made.
@@ -98,10 +135,24 @@ pub struct Gauges {
     pub broker_up: bool,
     /// Times that the broker was lost and found again.
     pub broker_reconnections: u64,
+    pub broker_shards: Vec<ShardGauge>,
     /// Log lines dropped because stdout was blocked.
     pub dropped_log_lines: u64,
     pub longest_turn: Duration,
     pub process: Process,
+}
+
+/// What is known of a shard of the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardGauge {
+    /// Its address.
+    pub name: Rc<str>,
+    /// Whether both links to it are there. `None`: it is no shard any more.
+    pub up: Option<bool>,
+    /// Times that it was lost and found again.
+    pub reconnections: u64,
+    /// Of [`Metrics::broker_gaps`], those in its channels.
+    pub gaps: u64,
 }
 
 /// What the kernel reports of this process. Unknown values are left out.
@@ -145,12 +196,15 @@ impl Metrics {
                 "disconnected",
             ]),
             commands: Counters::of(commands.as_flattened()),
+            backend_memberships: Counters::of(&["join", "leave"]),
             answers: Counters::of(&[("broadcast", 201)]),
             fanouts: 0,
             deliveries: 0,
             received: 0,
             sent: 0,
+            compression: CompressionCounts::default(),
             broker_messages: Counters::of(&["delivered", "not_json", "unknown"]),
+            broker_gaps: 0,
             endings: Counters::of(&[]),
             questions: Counters::of(&["broadcast", "join", "connect", "leave", "refresh"]),
             unasked: Counters::of(&["allow", "max_age"]),
@@ -188,45 +242,6 @@ pub fn answer_class(status: Option<u16>) -> &'static str {
         Some(400..=499) => "4xx",
         Some(500..=599) => "5xx",
         Some(_) => "other",
-    }
-}
-
-/// Counters, one for each key.
-#[derive(Debug)]
-pub struct Counters<K>(Vec<(K, u64)>);
-
-impl<K: Copy + PartialEq> Counters<K> {
-    /// Counters of zero for `keys`, the frequent ones in front.
-    fn of(keys: &[K]) -> Counters<K> {
-        Counters(keys.iter().map(|&key| (key, 0)).collect())
-    }
-
-    /// Begins at zero for `keys` that are not there.
-    pub fn know(&mut self, keys: &[K]) {
-        for &key in keys {
-            if !self.0.iter().any(|(known, _)| *known == key) {
-                self.0.push((key, 0));
-            }
-        }
-    }
-
-    /// Counts one more. A key that was not there begins at zero. Keys must be few: none may come from a client.
-    pub fn add(&mut self, key: K) {
-        match self.0.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, count)) => *count += 1,
-            None => self.0.push((key, 1)),
-        }
-    }
-
-    /// The count of `key`.
-    pub fn get(&self, key: K) -> u64 {
-        self.iter()
-            .find(|(known, _)| *known == key)
-            .map_or(0, |(_, count)| count)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (K, u64)> {
-        self.0.iter().copied()
     }
 }
 
@@ -283,78 +298,8 @@ const TURN_TIMES: &[Duration] = &[
     Duration::from_secs(1),
 ];
 
-/// The longest of the last minute or two: of this minute and the one before it.
-#[derive(Debug, Default)]
-pub struct Longest {
-    minute: u64,
-    this: Duration,
-    last: Duration,
-}
-
-impl Longest {
-    /// `now` is on any clock that began with the process.
-    pub fn observe(&mut self, now: Duration, duration: Duration) {
-        let minute = now.as_secs() / 60;
-        if minute != self.minute {
-            self.last = match minute.saturating_sub(self.minute) {
-                1 => self.this,
-                _ => Duration::ZERO,
-            };
-            (self.minute, self.this) = (minute, Duration::ZERO);
-        }
-        self.this = self.this.max(duration);
-    }
-
-    /// As it is seen at `now`.
-    pub fn at(&self, now: Duration) -> Duration {
-        match (now.as_secs() / 60).saturating_sub(self.minute) {
-            0 => self.this.max(self.last),
-            1 => self.this,
-            _ => Duration::ZERO,
-        }
-    }
-}
-
 /// Questions in a call of the authorizer, up to what `--authorizer-batch` allows.
 const BATCH_SIZES: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000];
-
-/// Values, durations or sizes, counted by the first bound that they do not exceed.
-#[derive(Debug)]
-pub struct Histogram<T: 'static = Duration> {
-    bounds: &'static [T],
-    /// One for each bound, and one for what exceeds them all.
-    counts: Vec<u64>,
-    sum: T,
-}
-
-impl<T: Copy + Default + Ord + AddAssign> Histogram<T> {
-    /// `bounds` ascend.
-    fn new(bounds: &'static [T]) -> Histogram<T> {
-        Histogram {
-            bounds,
-            counts: vec![0; bounds.len() + 1],
-            sum: T::default(),
-        }
-    }
-
-    pub fn observe(&mut self, value: T) {
-        let bucket = self.bounds.partition_point(|bound| *bound < value);
-        if let Some(count) = self.counts.get_mut(bucket) {
-            *count += 1;
-        }
-        self.sum += value;
-    }
-
-    /// Values observed.
-    pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
-    }
-
-    /// All of them together.
-    pub fn sum(&self) -> T {
-        self.sum
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,7 @@ const GAUGES: Gauges = Gauges {
     questions_held: 17,
     broker_up: true,
     broker_reconnections: 6,
+    broker_shards: Vec::new(),
     dropped_log_lines: 7,
     longest_turn: Duration::from_millis(11),
     process: Process {
@@ -243,7 +244,7 @@ fn the_longest_is_forgotten_after_a_minute_or_two() {
 fn no_label_breaks_out_of_its_quotes() {
     let mut text = "# HELP wsify_x x.\n# TYPE wsify_x gauge\n".to_owned();
     let value = "a\"b\\c\nd} 1";
-    families::Samples::new(&mut text, "wsify_x").labelled(&[("one", value), ("two", "ü")], 1);
+    samples::Samples::new(&mut text, "wsify_x").labelled(&[("one", value), ("two", "ü")], 1);
     let samples = parsed(&text);
     let name = samples.keys().next().unwrap();
     let found = labels(name.strip_prefix("wsify_x").unwrap());

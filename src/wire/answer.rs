@@ -184,6 +184,14 @@ pub fn push_v1(out: &mut Vec<u8>, prefix: &[u8], content: &[u8]) {
     out.extend_from_slice(V1_SUFFIX);
 }
 
+/// What a member that speaks `wsify.v1` is told when it may have missed messages of a channel.
+pub fn v1_gap(channel: &str) -> Vec<u8> {
+    let mut out = br#"{"channel":"#.to_vec();
+    json::push_string(&mut out, channel);
+    out.extend_from_slice(br#","gap":true}"#);
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,6 +227,7 @@ mod tests {
             written(&|out| push_v1(out, &v1_prefix("a\"b"), br#"{"x": 1.0}"#)),
             r#"{"channel":"a\"b","content":{"x": 1.0}}"#
         );
+        assert_eq!(v1_gap("a\"b"), br#"{"channel":"a\"b","gap":true}"#);
         assert_eq!(
             written(&|out| {
                 crate::wire::command::parse(br#"{"id":7,"command":"fl\"y","args":{"channel":"h"}}"#)

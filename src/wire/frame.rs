@@ -17,13 +17,16 @@ pub use fuzz::fuzz;
 
 /// Close code: the peer broke RFC 6455.
 pub const PROTOCOL_ERROR: u16 = 1002;
-/// Close code: text that is not UTF-8.
-pub const INVALID_TEXT: u16 = 1007;
+/// Close code: text that is not UTF-8, compressed data that is none.
+pub const INVALID_DATA: u16 = 1007;
 /// Close code: a message over the limit.
 pub const TOO_BIG: u16 = 1009;
 
 /// RFC 6455 section 5.5: the most that a control frame carries.
 pub const MAX_CONTROL: usize = 125;
+
+/// The bit that marks a compressed message, in its first frame (RFC 7692 section 6).
+const RSV1: u8 = 0x4;
 
 /// A ping without payload, ready to be sent.
 pub const PING: [u8; 2] = [0x80 | Opcode::Ping as u8, 0];
@@ -43,6 +46,9 @@ pub enum Violation {
     BadCode,
     BadReason,
     BadText,
+    StrayCompression,
+    BadDeflate,
+    CutDeflate,
     TooBig,
 }
 
@@ -50,7 +56,10 @@ impl Violation {
     /// The close code that answers it (RFC 6455 section 7.4.1).
     pub fn code(self) -> u16 {
         match self {
-            Violation::BadReason | Violation::BadText => INVALID_TEXT,
+            Violation::BadReason
+            | Violation::BadText
+            | Violation::BadDeflate
+            | Violation::CutDeflate => INVALID_DATA,
             Violation::TooBig => TOO_BIG,
             _ => PROTOCOL_ERROR,
         }
@@ -59,7 +68,12 @@ impl Violation {
     /// The close reason, at most 123 bytes.
     pub fn reason(self) -> &'static str {
         match self {
-            Violation::ReservedBit => "a reserved bit is set, but no extension was negotiated",
+            Violation::ReservedBit => {
+                "a reserved bit is set, but no extension that uses it was negotiated"
+            }
+            Violation::StrayCompression => "RSV1 on a frame that does not begin a message",
+            Violation::BadDeflate => "compressed data that cannot be inflated",
+            Violation::CutDeflate => "compressed data that ends early",
             Violation::ReservedOpcode => "a reserved opcode",
             Violation::Unmasked => "a frame that is not masked",
             Violation::FragmentedControl => "a fragmented control frame",
@@ -127,6 +141,11 @@ pub struct Header {
 }
 
 impl Header {
+    /// Whether it begins a compressed message, where that was negotiated.
+    pub fn is_compressed(&self) -> bool {
+        self.rsv & RSV1 != 0
+    }
+
     /// Whether the length takes the fewest bytes that hold it; also true where it has not arrived.
     pub fn is_minimal(&self) -> bool {
         self.len.is_none_or(|len| match self.short_len {
@@ -167,11 +186,16 @@ pub fn parse(bytes: &[u8]) -> Option<Header> {
 
 /// Judges a client's header as far as it has arrived, and says what the frame is.
 ///
-/// `within`: a fragmented message has begun and not ended. `room`: bytes that the message may still grow by.
-pub fn judge(header: &Header, within: bool, room: usize) -> Result<Opcode, Violation> {
-    // 5.2: "MUST be 0 unless an extension is negotiated", and none ever is.
+/// `within`: a fragmented message has begun and not ended. `room`: bytes that the message may still grow by. `deflate`:
+/// permessage-deflate was negotiated.
+pub fn judge(
+    header: &Header,
+    within: bool,
+    room: usize,
+    deflate: bool,
+) -> Result<Opcode, Violation> {
     if header.rsv != 0 {
-        return Err(Violation::ReservedBit);
+        judge_reserved(header, deflate)?;
     }
     // 5.2: "If an unknown opcode is received, the receiving endpoint MUST _Fail the WebSocket Connection_."
     let Some(opcode) = Opcode::from_bits(header.opcode) else {
@@ -209,6 +233,20 @@ pub fn judge(header: &Header, within: bool, room: usize) -> Result<Opcode, Viola
         return Err(Violation::TooBig);
     }
     Ok(opcode)
+}
+
+/// Judges reserved bits that are set.
+#[cold]
+fn judge_reserved(header: &Header, deflate: bool) -> Result<(), Violation> {
+    // 5.2: "MUST be 0 unless an extension is negotiated that defines meanings for non-zero values."
+    if !deflate || header.rsv != RSV1 {
+        return Err(Violation::ReservedBit);
+    }
+    // RFC 7692 section 6.1: "MUST NOT set the "Per-Message Compressed" bit of control frames and non-first fragments".
+    match Opcode::from_bits(header.opcode) {
+        Some(Opcode::Text | Opcode::Binary) | None => Ok(()),
+        Some(_) => Err(Violation::StrayCompression),
+    }
 }
 
 /// Masks or unmasks in place, RFC 6455 section 5.3, and returns whether the result is all ASCII. A payload that
@@ -263,7 +301,16 @@ pub fn advance(mask: [u8; 4], count: usize) -> [u8; 4] {
 
 /// Appends the header of a server's frame (final, not masked); its payload of `len` bytes is to follow.
 pub fn push_header(out: &mut Vec<u8>, opcode: Opcode, len: usize) {
-    let first = 0x80 | opcode as u8;
+    push_head(out, 0x80 | opcode as u8, len);
+}
+
+/// The same for a payload that is compressed.
+pub fn push_compressed_header(out: &mut Vec<u8>, opcode: Opcode, len: usize) {
+    push_head(out, 0x80 | RSV1 << 4 | opcode as u8, len);
+}
+
+#[inline]
+fn push_head(out: &mut Vec<u8>, first: u8, len: usize) {
     match len {
         0..=125 => out.extend_from_slice(&[first, len as u8]),
         126..=0xFFFF => {
@@ -414,7 +461,7 @@ mod tests {
 
     /// What the judge says of a header that has arrived as far as `bytes` go.
     fn verdict(bytes: &[u8], within: bool) -> Result<Opcode, u16> {
-        judge(&parse(bytes).unwrap(), within, ROOM).map_err(|violation| violation.code())
+        judge(&parse(bytes).unwrap(), within, ROOM, false).map_err(|violation| violation.code())
     }
 
     #[test]
@@ -507,13 +554,13 @@ mod tests {
     #[test]
     fn the_top_bit_of_a_length_is_refused_whatever_the_room() {
         let bytes = [0x82, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0];
-        let verdict = judge(&parse(&bytes).unwrap(), false, usize::MAX);
+        let verdict = judge(&parse(&bytes).unwrap(), false, usize::MAX, false);
         assert_eq!(verdict.unwrap_err().code(), TOO_BIG);
     }
 
     #[test]
     fn room_binds_data_and_not_control() {
-        let judged = |bytes: &[u8], room| judge(&parse(bytes).unwrap(), false, room).is_ok();
+        let judged = |bytes: &[u8], room| judge(&parse(bytes).unwrap(), false, room, false).is_ok();
         assert!(judged(&[0x81, 0x85], 5));
         assert!(!judged(&[0x81, 0x85], 4));
         assert!(judged(&[0x89, 0x85], 0));

@@ -4,8 +4,6 @@
 //! authorizer agrees, whether there is room, which origins are allowed ([`super::origins`] does).
 //!
 //! Decisions
-//! - No extension is ever agreed to: small JSON messages gain little from compression, and each connection would pay
-//!   for its window in memory. Reconsider when users send long messages over slow links.
 //! - An unknown subprotocol offered alone is confirmed unread (`docs/protocol.md#subprotocols`), as browsers drop a connection whose only
 //!   offer was not taken.
 
@@ -16,6 +14,7 @@ use base64::{Engine, alphabet};
 use sha1::{Digest, Sha1};
 
 use super::encoding::Encoding;
+use super::extensions::{self, Agreement};
 use super::http::{Framing, Head, Method, Refusal, Status, Version, field, is_token, shown};
 
 mod fuzz;
@@ -35,14 +34,18 @@ pub struct Upgrade {
     pub accept: [u8; 28],
     /// The subprotocol to confirm; a token.
     pub protocol: Option<Box<str>>,
+    /// The extension to confirm, if it was agreed to: messages of the client may be compressed.
+    pub deflate: Option<Agreement>,
+    /// How it is sent contents, as follows from both.
     pub encoding: Encoding,
 }
 
 /// Judges an upgrade request (RFC 6455 4.2.1). Its Origin is the caller's to judge, and whether a chunked body is empty.
+/// `compression`: permessage-deflate may be agreed to.
 ///
 /// # Errors
 /// `426` what is no upgrade, and another version; `400` a malformed key, a malformed offer of subprotocols, a body.
-pub fn judge(head: &Head) -> Result<Upgrade, Refusal> {
+pub fn judge(head: &Head, compression: bool) -> Result<Upgrade, Refusal> {
     // HTTP/1.0 knows no Upgrade, and one in it is to be ignored (RFC 9110 7.8).
     let upgrades = head.method == Method::Get
         && head.version == Version::Http11
@@ -72,11 +75,18 @@ pub fn judge(head: &Head) -> Result<Upgrade, Refusal> {
     if let Framing::Length(1..) = head.framing {
         return Err(has_body());
     }
-    let (protocol, encoding) = choose(head)?;
+    let protocol = choose(head)?;
+    let deflate = match compression {
+        true => extensions::agree(head.headers_named("sec-websocket-extensions")),
+        false => None,
+    };
+    let is_v1 = protocol.as_deref() == Some(V1);
+    let is_deflated = deflate.is_some_and(Agreement::compresses);
     Ok(Upgrade {
         accept: accept(key),
         protocol,
-        encoding,
+        deflate,
+        encoding: Encoding::of(is_v1, is_deflated),
     })
 }
 
@@ -100,6 +110,9 @@ pub fn switching(out: &mut Vec<u8>, upgrade: &Upgrade, date: Option<&str>) {
     out.extend_from_slice(b"\r\n");
     if let Some(protocol) = &upgrade.protocol {
         field(out, "Sec-WebSocket-Protocol", protocol);
+    }
+    if let Some(deflate) = upgrade.deflate {
+        field(out, "Sec-WebSocket-Extensions", &deflate.answer());
     }
     if let Some(date) = date {
         field(out, "Date", date);
@@ -137,7 +150,7 @@ fn accept(key: &[u8]) -> [u8; 28] {
 }
 
 /// Chooses the subprotocol (docs/protocol.md#subprotocols). Names are case-sensitive (RFC 6455 11.5).
-fn choose(head: &Head) -> Result<(Option<Box<str>>, Encoding), Refusal> {
+fn choose(head: &Head) -> Result<Option<Box<str>>, Refusal> {
     let mut alone = None;
     let mut v1 = false;
     for (place, offer) in head.list("sec-websocket-protocol").enumerate() {
@@ -155,8 +168,8 @@ fn choose(head: &Head) -> Result<(Option<Box<str>>, Encoding), Refusal> {
         alone = (place == 0).then_some(text);
     }
     Ok(match v1 {
-        true => (Some(V1.into()), Encoding::V1),
-        false => (alone.map(Box::from), Encoding::Raw),
+        true => Some(V1.into()),
+        false => alone.map(Box::from),
     })
 }
 
@@ -186,7 +199,7 @@ mod tests {
     }
 
     fn judged(line: &str, headers: &[&str]) -> Result<Upgrade, Refusal> {
-        judge(&head(line, headers))
+        judge(&head(line, headers), true)
     }
 
     #[test]
@@ -417,6 +430,53 @@ mod tests {
             let upgrade = judged("GET /ws HTTP/1.1", &[UPGRADE, KEY, VERSION, offer]).unwrap();
             assert_eq!(upgrade.protocol.as_deref(), *protocol, "{offer}");
             assert_eq!(upgrade.encoding, *encoding, "{offer}");
+        }
+    }
+
+    #[test]
+    fn compression_is_agreed_to_only_where_it_may_be() {
+        let table: &[(&str, Option<&str>, bool)] = &[
+            ("", None, false),
+            (
+                "Sec-WebSocket-Extensions: permessage-deflate; unknown\r\n",
+                None,
+                false,
+            ),
+            (
+                "sec-websocket-extensions: permessage-deflate; client_max_window_bits\r\n",
+                Some("permessage-deflate; server_no_context_takeover; client_no_context_takeover"),
+                true,
+            ),
+            (
+                "Sec-WebSocket-Extensions: a\r\nSec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=12\r\n",
+                Some(
+                    "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=12",
+                ),
+                false,
+            ),
+        ];
+        for (offer, answer, deflated) in table {
+            for (protocol, is_v1) in [("", false), ("Sec-WebSocket-Protocol: wsify.v1\r\n", true)] {
+                let head = head(
+                    "GET /ws HTTP/1.1",
+                    &[UPGRADE, KEY, VERSION, protocol, offer],
+                );
+                let upgrade = judge(&head, true).unwrap();
+                let told = upgrade.deflate.map(Agreement::answer);
+                assert_eq!(told.as_deref(), *answer, "{offer}");
+                assert_eq!(upgrade.encoding, Encoding::of(is_v1, *deflated), "{offer}");
+                let mut out = Vec::new();
+                switching(&mut out, &upgrade, None);
+                let out = String::from_utf8(out).unwrap();
+                let line =
+                    answer.map(|answer| format!("\r\nSec-WebSocket-Extensions: {answer}\r\n"));
+                assert_eq!(out.contains("Extensions"), line.is_some());
+                assert!(line.is_none_or(|line| out.contains(&line)), "{out}");
+
+                let off = judge(&head, false).unwrap();
+                assert_eq!(off.deflate, None);
+                assert_eq!(off.encoding, Encoding::of(is_v1, false));
+            }
         }
     }
 

@@ -1,4 +1,5 @@
 //! Messages (RFC 6455 sections 5.4 to 5.6, 7 and 8.1): a client's bytes in; texts, binaries, pings and closes out.
+//! Compressed messages come out as they are ([`super::deflate`] inflates them).
 //!
 //! Owns: the message that is being assembled.
 //! Knows: fragments, control frames between them, UTF-8, sizes, close codes.
@@ -16,7 +17,8 @@
 //! - Text is a `Payload` of bytes that were checked, not a `str`: a range has no type to remember it by. Reconsider when a
 //!   second check of the text is seen in a profile.
 
-use super::frame::{self, Opcode, Violation};
+use super::deflate;
+use super::frame::{self, Header, Opcode, Violation};
 use std::ops::Range;
 
 mod fuzz;
@@ -29,6 +31,8 @@ pub enum Item {
     /// Valid UTF-8.
     Text(Payload),
     Binary(Payload),
+    /// A text or a binary, compressed (RFC 7692 section 6).
+    Compressed(Opcode, Payload),
     /// To be answered with a pong of these bytes of the input, 0 to 125.
     Ping(Range<usize>),
     Pong,
@@ -75,7 +79,9 @@ const _: () = assert!(size_of::<Reader>() <= 16);
 /// A message of which the end has not arrived.
 #[derive(Debug)]
 struct Assembly {
-    text: bool,
+    /// [`Opcode::Text`] or [`Opcode::Binary`].
+    kind: Opcode,
+    compressed: bool,
     /// The frame at hand is the message's last.
     last: bool,
     /// The frame's mask, rotated to its next byte.
@@ -84,7 +90,7 @@ struct Assembly {
     left: usize,
     /// What has arrived, unmasked.
     bytes: Vec<u8>,
-    /// So many of `bytes` are valid UTF-8; up to three more begin a character.
+    /// So many of `bytes` are valid UTF-8; up to three more begin a character. Counted in a plain text only.
     checked: usize,
 }
 
@@ -92,11 +98,12 @@ impl Reader {
     /// Understands `input` up to the first item in it, unmasking what it uses in place; what it does not use is
     /// unchanged.
     ///
-    /// `max`: bytes that one message may have. An error names the close code; after it, as after a close, the reader
-    /// is not to be called again.
-    pub fn next(&mut self, input: &mut [u8], max: usize) -> Result<Step, Violation> {
+    /// `max`: bytes that one message may have. `deflate`: permessage-deflate was negotiated. An error names the close
+    /// code; after it, as after a close, the reader is not to be called again.
+    #[inline]
+    pub fn next(&mut self, input: &mut [u8], max: usize, deflate: bool) -> Result<Step, Violation> {
         let mut used = 0;
-        let item = self.item(input, max, &mut used)?;
+        let item = self.item(input, max, deflate, &mut used)?;
         Ok(Step { used, item })
     }
 
@@ -109,32 +116,30 @@ impl Reader {
         &mut self,
         input: &mut [u8],
         max: usize,
+        deflate: bool,
         used: &mut usize,
     ) -> Result<Option<Item>, Violation> {
         loop {
-            let mut assembled = 0;
             if let Some(message) = &mut self.message {
                 let rest = input.get_mut(*used..).unwrap_or_default();
                 *used = used.saturating_add(message.take(rest)?);
                 if message.left > 0 {
                     return Ok(None);
                 }
-                assembled = message.bytes.len();
             }
             if let Some(message) = self.message.take_if(|message| message.last) {
-                return Ok(Some(data(message.text, Payload::Owned(message.bytes))));
+                return Ok(Some(message.ended()));
             }
 
             let rest = input.get_mut(*used..).unwrap_or_default();
             let Some(header) = frame::parse(rest) else {
                 return Ok(None);
             };
-            let room = max.saturating_sub(assembled);
-            let opcode = frame::judge(&header, self.message.is_some(), room)?;
+            let opcode = self.judge(&header, max, deflate)?;
             let (Some(len), Some(mask)) = (header.len, header.mask) else {
                 return Ok(None);
             };
-            // Judged to be at most `room`, or 125.
+            // Judged to be at most the room there is, or 125.
             let len = len as usize;
             let start = used.saturating_add(header.size);
             let end = start.saturating_add(len);
@@ -149,28 +154,43 @@ impl Reader {
                 return control(opcode, payload, mask, start..end).map(Some);
             }
 
-            let text = opcode == Opcode::Text;
             if let Some(payload) = payload
                 && header.fin
                 && self.message.is_none()
             {
                 *used = end;
-                return whole(text, payload, mask, start..end).map(Some);
+                let compressed = header.is_compressed();
+                return whole(opcode, compressed, payload, mask, start..end).map(Some);
             }
 
             *used = start;
-            self.begin_frame(text, header.fin, mask, len);
+            self.begin_frame(opcode, &header, mask, len);
         }
     }
 
     /// A frame of `len` bytes begins, which has not arrived whole or is not a whole message.
-    fn begin_frame(&mut self, text: bool, fin: bool, mask: [u8; 4], len: usize) {
+    fn begin_frame(&mut self, kind: Opcode, header: &Header, mask: [u8; 4], len: usize) {
         let message = self
             .message
-            .get_or_insert_with(|| Box::new(Assembly::new(text)));
-        message.last = fin;
+            .get_or_insert_with(|| Box::new(Assembly::new(kind, header.is_compressed())));
+        message.last = header.fin;
         message.mask = mask;
         message.left = len;
+    }
+
+    /// Judges a header, with what has come of the message.
+    #[inline]
+    fn judge(&self, header: &Header, max: usize, deflate: bool) -> Result<Opcode, Violation> {
+        let (compressed, held) = match &self.message {
+            None => (header.is_compressed(), 0),
+            Some(message) => (message.compressed, message.bytes.len()),
+        };
+        let most = match compressed {
+            false => max,
+            true => deflate::bound(max),
+        };
+        let room = most.saturating_sub(held);
+        frame::judge(header, self.message.is_some(), room, deflate)
     }
 }
 
@@ -190,31 +210,36 @@ fn control(
 }
 
 /// A message in one frame, whose payload lies at `range` of the input.
+#[inline]
 fn whole(
-    text: bool,
+    kind: Opcode,
+    compressed: bool,
     payload: &mut [u8],
     mask: [u8; 4],
     range: Range<usize>,
 ) -> Result<Item, Violation> {
     let is_ascii = frame::unmask(payload, mask);
-    if text && !is_ascii && simdutf8::basic::from_utf8(payload).is_err() {
+    if compressed {
+        return Ok(Item::Compressed(kind, Payload::In(range)));
+    }
+    if kind == Opcode::Text && !is_ascii && simdutf8::basic::from_utf8(payload).is_err() {
         return Err(Violation::BadText);
     }
-    Ok(data(text, Payload::In(range)))
+    Ok(plain(kind, Payload::In(range)))
 }
 
-fn data(text: bool, payload: Payload) -> Item {
-    if text {
-        Item::Text(payload)
-    } else {
-        Item::Binary(payload)
+fn plain(kind: Opcode, payload: Payload) -> Item {
+    match kind {
+        Opcode::Text => Item::Text(payload),
+        _ => Item::Binary(payload),
     }
 }
 
 impl Assembly {
-    fn new(text: bool) -> Self {
+    fn new(kind: Opcode, compressed: bool) -> Self {
         Self {
-            text,
+            kind,
+            compressed,
             last: false,
             mask: [0; 4],
             left: 0,
@@ -231,10 +256,19 @@ impl Assembly {
         self.mask = frame::advance(self.mask, count);
         self.left = self.left.saturating_sub(count);
         self.bytes.extend_from_slice(piece);
-        if self.text {
+        if self.kind == Opcode::Text && !self.compressed {
             self.check()?;
         }
         Ok(count)
+    }
+
+    /// All of it has come.
+    fn ended(self) -> Item {
+        let payload = Payload::Owned(self.bytes);
+        match self.compressed {
+            true => Item::Compressed(self.kind, payload),
+            false => plain(self.kind, payload),
+        }
     }
 
     /// RFC 6455 section 8.1, as early as possible: what no further byte can make valid is refused now.

@@ -34,14 +34,29 @@ pub enum RedisReply {
     Error(Range<usize>),
     /// One channel is subscribed.
     Subscribed,
-    /// One channel is no longer subscribed.
-    Unsubscribed,
+    /// One channel is no longer subscribed: its name, where there is one.
+    Unsubscribed(Range<usize>),
     Message {
         channel: Range<usize>,
         content: Range<usize>,
     },
-    /// The server's role: `master`, `slave` or `sentinel`.
-    Role(Range<usize>),
+    Role {
+        /// The server's role: `master`, `slave` or `sentinel`.
+        name: Range<usize>,
+        /// How many replicas follow a master.
+        replicas: usize,
+    },
+}
+
+/// A value of any reply. Ranges lie in the bytes that were read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisValue {
+    /// So many values follow.
+    Array(usize),
+    Text(Range<usize>),
+    Number(i64),
+    Null,
+    Error(Range<usize>),
 }
 
 /// The input is no reply that is supported.
@@ -72,8 +87,10 @@ pub fn read(bytes: &[u8]) -> Result<Option<(RedisReply, usize)>, Malformed> {
             Some(b"master" | b"slave" | b"sentinel")
         )
     {
-        let rest = skip(bytes, end, count.saturating_sub(1))?;
-        return Ok(rest.map(|used| (RedisReply::Role(from..to), used)));
+        let name = from..to;
+        let replicas = replicas(bytes, end);
+        let rest = skip(bytes, end, count.saturating_sub(1), MAX_VALUES)?;
+        return Ok(rest.map(|used| (RedisReply::Role { name, replicas }, used)));
     }
     let mut items = [const { RangeFrame::Null }; MAX_ITEMS];
     for place in items.get_mut(..count).ok_or(Malformed)? {
@@ -86,7 +103,7 @@ pub fn read(bytes: &[u8]) -> Result<Option<(RedisReply, usize)>, Malformed> {
     let reply = match &items {
         [RangeFrame::BulkString(kind), rest @ ..] => match (text(*kind), rest) {
             (
-                b"message",
+                b"message" | b"smessage",
                 [
                     RangeFrame::BulkString((from, to)),
                     RangeFrame::BulkString((start, end)),
@@ -96,8 +113,11 @@ pub fn read(bytes: &[u8]) -> Result<Option<(RedisReply, usize)>, Malformed> {
                 channel: *from..*to,
                 content: *start..*end,
             },
-            (b"subscribe", _) => RedisReply::Subscribed,
-            (b"unsubscribe", _) => RedisReply::Unsubscribed,
+            (b"subscribe" | b"ssubscribe", _) => RedisReply::Subscribed,
+            (b"unsubscribe" | b"sunsubscribe", [RangeFrame::BulkString((from, to)), ..]) => {
+                RedisReply::Unsubscribed(*from..*to)
+            }
+            (b"unsubscribe" | b"sunsubscribe", _) => RedisReply::Unsubscribed(0..0),
             // What a subscriber's PING is answered with.
             (b"pong", _) => RedisReply::Done,
             _ => return Err(Malformed),
@@ -107,27 +127,73 @@ pub fn read(bytes: &[u8]) -> Result<Option<(RedisReply, usize)>, Malformed> {
     Ok(Some((reply, used)))
 }
 
-/// Where so many values end that begin at `at`, arrays among them.
-fn skip(bytes: &[u8], mut at: usize, mut values: usize) -> Result<Option<usize>, Malformed> {
-    for _ in 0..MAX_VALUES {
+/// How many replicas the answer of a master to `ROLE` lists, of which `at` is the end of its first item.
+fn replicas(bytes: &[u8], at: usize) -> usize {
+    let Ok(Some((_, at))) = value(bytes, at) else {
+        return 0;
+    };
+    match value(bytes, at) {
+        Ok(Some((RedisValue::Array(count), _))) => count,
+        _ => 0,
+    }
+}
+
+/// Where `values` values end that begin at `at`, arrays among them; more than `most` are malformed. `None`: more bytes are
+/// needed.
+///
+/// # Errors
+/// It is not the protocol.
+pub fn skip(
+    bytes: &[u8],
+    mut at: usize,
+    mut values: usize,
+    most: usize,
+) -> Result<Option<usize>, Malformed> {
+    for _ in 0..=most {
         if values == 0 {
             return Ok(Some(at));
         }
         values = values.saturating_sub(1);
-        let rest = bytes.get(at..).unwrap_or_default();
-        let (more, used) = match rest.first() {
-            Some(b'*') => match read_count(rest)? {
-                Some(array) => array,
-                None => return Ok(None),
-            },
-            _ => match read_item(rest, 0)? {
-                Some((_, used)) => (0, used),
-                None => return Ok(None),
-            },
+        let Some((found, end)) = value(bytes, at)? else {
+            return Ok(None);
         };
-        (values, at) = (values.saturating_add(more), at.saturating_add(used));
+        if let RedisValue::Array(more) = found {
+            values = values.saturating_add(more);
+        }
+        at = end;
     }
     Err(Malformed)
+}
+
+/// The value `at` bytes behind the start, and where it ends; the items of an array follow as values of their own. `None`:
+/// more bytes are needed.
+///
+/// # Errors
+/// It is not the protocol.
+pub fn value(bytes: &[u8], at: usize) -> Result<Option<(RedisValue, usize)>, Malformed> {
+    let rest = bytes.get(at..).unwrap_or_default();
+    if rest.first() == Some(&b'*') {
+        if let Some(b"-1\r\n") = rest.get(1..5) {
+            return Ok(Some((RedisValue::Null, at.saturating_add(5))));
+        }
+        if b"*-1\r\n".starts_with(rest) {
+            return Ok(None);
+        }
+        let head = read_count(rest)?;
+        return Ok(head.map(|(count, used)| (RedisValue::Array(count), at.saturating_add(used))));
+    }
+    let item = read_item(bytes, at)?;
+    Ok(item.map(|(item, end)| {
+        let value = match item {
+            RangeFrame::SimpleString((from, to)) | RangeFrame::BulkString((from, to)) => {
+                RedisValue::Text(from..to)
+            }
+            RangeFrame::Error((from, to)) => RedisValue::Error(from..to),
+            RangeFrame::Integer(number) => RedisValue::Number(number),
+            RangeFrame::Null | RangeFrame::Array(_) => RedisValue::Null,
+        };
+        (value, end)
+    }))
 }
 
 /// The head of an array: how many items follow, and where.
@@ -173,6 +239,7 @@ fn read_item(bytes: &[u8], at: usize) -> Result<Option<(RangeFrame, usize)>, Mal
     let item = match item {
         RangeFrame::Error(range) => RangeFrame::Error(shift(range)),
         RangeFrame::BulkString(range) => RangeFrame::BulkString(shift(range)),
+        RangeFrame::SimpleString(range) => RangeFrame::SimpleString(shift(range)),
         other => other,
     };
     Ok(Some((item, used.saturating_add(at))))
@@ -212,6 +279,10 @@ mod tests {
         Ok(reply)
     }
 
+    fn role(name: Range<usize>, replicas: usize) -> RedisReply {
+        RedisReply::Role { name, replicas }
+    }
+
     #[test]
     fn replies() {
         for (bytes, reply) in [
@@ -228,11 +299,26 @@ mod tests {
             ),
             (
                 b"*3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n",
-                RedisReply::Unsubscribed,
+                RedisReply::Unsubscribed(26..27),
             ),
             (
                 b"*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n",
-                RedisReply::Unsubscribed,
+                RedisReply::Unsubscribed(0..0),
+            ),
+            (
+                b"*3\r\n$10\r\nssubscribe\r\n$1\r\na\r\n:1\r\n",
+                RedisReply::Subscribed,
+            ),
+            (
+                b"*3\r\n$12\r\nsunsubscribe\r\n$1\r\na\r\n:0\r\n",
+                RedisReply::Unsubscribed(27..28),
+            ),
+            (
+                b"*3\r\n$8\r\nsmessage\r\n$1\r\na\r\n$2\r\n{}\r\n",
+                RedisReply::Message {
+                    channel: 22..23,
+                    content: 29..31,
+                },
             ),
             (
                 b"*3\r\n$7\r\nmessage\r\n$2\r\na\n\r\n$4\r\n\r\n\r\n\r\n",
@@ -241,23 +327,17 @@ mod tests {
                     content: 29..33,
                 },
             ),
-            (
-                b"*3\r\n$6\r\nmaster\r\n:9\r\n*0\r\n",
-                RedisReply::Role(8..14),
-            ),
+            (b"*3\r\n$6\r\nmaster\r\n:9\r\n*0\r\n", role(8..14, 0)),
             (
                 b"*3\r\n$6\r\nmaster\r\n:9\r\n*2\r\n*3\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\n2\r\n\
                   *3\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\n2\r\n",
-                RedisReply::Role(8..14),
+                role(8..14, 2),
             ),
             (
                 b"*5\r\n$5\r\nslave\r\n$1\r\na\r\n:6379\r\n$7\r\nconnect\r\n:-1\r\n",
-                RedisReply::Role(8..13),
+                role(8..13, 0),
             ),
-            (
-                b"*2\r\n$8\r\nsentinel\r\n*1\r\n$1\r\na\r\n",
-                RedisReply::Role(8..16),
-            ),
+            (b"*2\r\n$8\r\nsentinel\r\n*1\r\n$1\r\na\r\n", role(8..16, 0)),
             (
                 b"*3\r\n$7\r\nmessage\r\n$0\r\n\r\n$0\r\n\r\n",
                 RedisReply::Message {

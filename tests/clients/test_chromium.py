@@ -88,11 +88,13 @@ def test_a_browser(browse, site, serve):
     allowed = serve("--allowed-origins", f"https://app.example.com,{site.origin}", "--drain-timeout", "500ms")
     refused = serve("--allowed-origins", "https://app.example.com")
     open_, locked = serve(), serve("--broadcasting-key", "s3cret")
+    compressing = serve("--compression", "on")
     witnesses = [server.ws().join("browser-post") for server in (open_, locked)]
     browse(
-        steps=["tour", "token", "v1", "refused", "post", "stop"],
+        steps=["tour", "token", "v1", "compression", "refused", "post", "stop"],
         allowed=f"ws://127.0.0.1:{allowed.port}/ws",
         refused=f"ws://127.0.0.1:{refused.port}/ws",
+        compressing=f"ws://127.0.0.1:{compressing.port}/ws",
         open=f"http://127.0.0.1:{open_.port}/broadcast",
         locked=f"http://127.0.0.1:{locked.port}/broadcast",
     )
@@ -112,6 +114,11 @@ def test_a_browser(browse, site, serve):
     assert site.told("token") == {"outcome": True, "protocol": "a-token"}
     # close() without a code.
     assert site.told("v1") == {"outcome": True, "protocol": "wsify.v1", "code": 1000, "clean": True}
+    seen = site.told("compression")
+    assert seen["extensions"].replace(" ", "") == "permessage-deflate;server_no_context_takeover;client_no_context_takeover"
+    assert seen["same"] is True
+    assert compressing.metric("^wsify_compression_messages_total$") > 3
+    assert compressing.metric(r'^wsify_compression_contents_total\{outcome="compressed"\}$') == 3
     seen = site.told("refused")
     assert seen["code"] == 1006 and not seen["clean"], "an origin that is not allowed"
 

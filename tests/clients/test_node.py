@@ -34,6 +34,16 @@ def test_a_tour(play, plain):
     assert seen["closed"]["code"] == 4000
 
 
+def test_compression(play, serve):
+    server = serve("--compression", "on")
+    seen = play("compression", server)
+    assert seen["extensions"] == ["permessage-deflate", "permessage-deflate", ""]
+    assert seen["same"] is True
+    # It compresses all that it sends, if it is to; and a window of 10 bits is left plain by the server.
+    assert server.metric("^wsify_compression_messages_total$") == 8
+    assert server.metric(r'^wsify_compression_contents_total\{outcome="compressed"\}$') == 6
+
+
 @pytest.mark.parametrize("verdict, status", [(403, 403), (404, 403), (500, 503)])
 def test_a_refused_handshake(play, asked, authorizer, verdict, status):
     authorizer.on(verdict, "connect")

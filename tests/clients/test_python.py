@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.sync.client import connect
 
 from harness.net import DEADLINE
@@ -60,6 +61,38 @@ def test_deflate_is_offered_and_declined(plain):
         assert "permessage-deflate" in ws.request.headers["Sec-WebSocket-Extensions"]
         assert "Sec-WebSocket-Extensions" not in ws.response.headers
         assert ask(ws, command="join", args={"channel": "x" * 200}, id=1) == {"id": 1, "ok": True}
+
+
+@pytest.mark.parametrize(
+    "asked, told",
+    [
+        ({}, ""),
+        ({"client_max_window_bits": 9}, ""),
+        ({"server_no_context_takeover": True, "client_no_context_takeover": True}, ""),
+        ({"server_max_window_bits": 15}, "; server_max_window_bits=15"),
+        ({"server_max_window_bits": 10}, "; server_max_window_bits=10"),
+    ],
+    ids=str,
+)
+def test_deflate_is_agreed_to(serve, asked, told):
+    """What this client compresses, and how it takes what is compressed, follows from the answer."""
+    server = serve("--compression", "on")
+    offer = ClientPerMessageDeflateFactory(**asked)
+    content = [{"user": f"user-{n}", "é": n} for n in range(100)]
+    with client(server, compression=None, extensions=[offer]) as ws, client(server, compression=None) as other:
+        both = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+        assert ws.response.headers["Sec-WebSocket-Extensions"] == both + told
+        for one in (ws, other):
+            assert ask(one, command="join", args={"channel": "c"}, id=1) == {"id": 1, "ok": True}
+        for _ in range(3):
+            ws.send(json.dumps({"command": "broadcast", "args": {"channel": "c", "content": content}}))
+            assert json.loads(ws.recv(DEADLINE)) == json.loads(other.recv(DEADLINE)) == content
+        # Fragments, compressed as one message.
+        ws.send(iter(['{"command":"broadcast",', '"args":{"channel":"c",', '"content":"torn"}}']))
+        assert ws.recv(DEADLINE) == other.recv(DEADLINE) == '"torn"'
+    assert server.metric("^wsify_compression_messages_total$") >= 4
+    compressed = server.metric(r'^wsify_compression_contents_total\{outcome="compressed"\}$')
+    assert compressed == (0 if "10" in told else 3)
 
 
 def test_a_message_of_1_mib(plain):

@@ -58,6 +58,24 @@ const scenes = {
     two.terminate();
     return seen;
   },
+  async compression() {
+    const perMessageDeflate = { threshold: 0, serverMaxWindowBits: 10 };
+    const all = [await open({ perMessageDeflate: { threshold: 0 } }), await open({ perMessageDeflate }), await open({ perMessageDeflate: false })];
+    const seen = { extensions: all.map((ws) => ws.extensions), same: true };
+    for (const ws of all) await ws.ask({ command: "join", args: { channel: "node" }, id: 1 });
+    const content = Array.from({ length: 100 }, (_, n) => ({ user: `user-${n}`, "é": n }));
+    for (const from of [...all, ...all]) {
+      from.send(JSON.stringify({ command: "broadcast", args: { channel: "node", content } }));
+      for (const ws of all) seen.same &&= (await ws.hear()) === JSON.stringify(content);
+    }
+    // In fragments.
+    all[0].send('{"command":"broadcast","args":{"chan', { fin: false });
+    all[0].send('nel":"node","content":2}}', { fin: true });
+    for (const ws of all) seen.same &&= (await ws.hear()) === "2";
+    all[1].send(Buffer.from('{"command":"broadcast","args":{"channel":"node","content":3}}'));
+    for (const ws of all) seen.same &&= (await ws.hear()) === "3";
+    return seen;
+  },
   async refused() {
     return await refused();
   },

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
+from harness.certificates import Certificates
 from harness.net import DEADLINE, is_error, request, until
 from harness.redis import Old, Redis, Scripted
 from harness.server import free_port, run
@@ -317,20 +318,9 @@ def test_a_database_is_selected(redis, node):
 
 
 def test_tls(start, node, serve, tmp_path):
-    need("openssl")
-
-    def openssl(*args):
-        subprocess.run(["openssl", *args], cwd=tmp_path, check=True, capture_output=True)
-
-    ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    openssl("req", "-x509", *ec, "-keyout", "ca.key", "-out", "ca.pem", "-days", "30", "-subj", "/CN=Test Authority")
-    openssl("req", *ec, "-keyout", "leaf.key", "-out", "leaf.csr", "-subj", "/CN=localhost")
-    (tmp_path / "ext").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    openssl("x509", "-req", "-in", "leaf.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30", "-out", "leaf.pem",
-            "-extfile", "ext")
-    redis = start("--tls-cert-file", str(tmp_path / "leaf.pem"), "--tls-key-file", str(tmp_path / "leaf.key"), "--tls-ca-cert-file",
-                  str(tmp_path / "ca.pem"), "--tls-auth-clients", "no", tls=True)
-    trusted = {"SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+    certificates = Certificates(tmp_path)
+    redis = start(*(part for line in certificates.redis_lines for part in f"--{line}".split(" ", 1)), tls=True)
+    trusted = certificates.trusted
     for host in ("localhost", "127.0.0.1"):
         server = node(redis, dsn=f"rediss://{host}:{redis.tls_port}", env=trusted)
         server.ws().join("x").say(command("broadcast", "x", '"' + "y" * 300_000 + '"')).hears('"' + "y" * 300_000 + '"')
@@ -653,3 +643,15 @@ def test_a_channel_that_is_left_while_refused_is_not_subscribed_again(node):
         assert [name for name, channels in broker.asked if channels == [b"a"]] == [b"UNSUBSCRIBE"]
     finally:
         broker.stop()
+
+
+def test_contents_of_other_nodes_are_compressed(node, redis):
+    """Each node compresses for its members, if it is to."""
+    nodes = [node(redis, "--compression", compression) for compression in ("on", "off")]
+    members = [server.ws(deflate=True).join("a") for server in nodes]
+    content = json.dumps(["a content"] * 100)
+    for server in nodes:
+        server.publish("a", content)
+        for ws in members:
+            ws.hears(content)
+    assert [ws.compressed for ws in members] == [2, 0]

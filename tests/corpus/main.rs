@@ -17,17 +17,20 @@ use std::{fs, path::Path};
 type Target = (&'static str, fn(&[u8]));
 
 /// Each target in `fuzz/fuzz_targets`, and what it calls.
-const TARGETS: [Target; 13] = [
+const TARGETS: [Target; 16] = [
     ("answer", wsify::authorizer::fuzz),
     ("answer_fields", wsify::wire::answer_fields::fuzz),
     ("backend", wsify::wire::backend::fuzz),
     ("command", wsify::wire::command::fuzz),
+    ("deflate", wsify::wire::deflate::fuzz),
+    ("extensions", wsify::wire::extensions::fuzz),
     ("forwarded", wsify::wire::forwarded::fuzz),
     ("frame", wsify::wire::frame::fuzz),
     ("handshake", wsify::wire::handshake::fuzz),
     ("http", wsify::wire::http::fuzz),
     ("hub", language::play),
     ("message", wsify::wire::message::fuzz),
+    ("nodes", wsify::wire::nodes::fuzz),
     ("origins", wsify::wire::origins::fuzz),
     ("proxy_protocol", wsify::wire::proxy_protocol::fuzz),
     ("resp", wsify::wire::resp::fuzz),

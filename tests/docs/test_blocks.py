@@ -133,10 +133,31 @@ def test_with_an_authorizer(language, shell, listens):
         assert server.knock(target).response().status == 403, target
     ws = server.ws("/ws?token=abc")
     ws.join("hello", "user:42").broadcast("hello", "1")
-    for channel in ("user:7", "user:", " hello", "secret"):
+    for channel in ("user:7", "user:", "hell", "secret"):
         ws.say(command("join", channel, id=1))
-        until_error(ws, "not_authorized")
+        assert until_error(ws, "not_authorized")["message"] == "not for user 42"
     ws.leave("hello")
+    # The answer to the connect has named the channels that need no question.
+    assert server.metric("^wsify_authorizer_unasked_total") == 3
+
+
+@pytest.mark.parametrize("language", [language for language in AUTHORIZERS if language != "php"])
+def test_batches(language, shell, listens):
+    """These understand batches; what one of them cannot read harms no other question for long."""
+    url = start_authorizer(language, shell, listens)
+    (line,) = commands("batches")
+    port = free_port()
+    listens(shell.start(line.replace("http://127.0.0.1:8000/", url), {"WSIFY_LISTEN_ADDR": f"127.0.0.1:{port}"}), port)
+    server = Remote(port)
+    assert server.knock("/ws?token=abcd").response().status == 403
+    crowd = [server.ws("/ws?token=abc").join("hello") for _ in range(12)]
+    odd = ["1" * 5000, "[" * 2000 + "]" * 2000, '"\\ud800"']
+    for number, ws in enumerate(crowd):
+        ws.say(command("broadcast", "secret", (odd[number : number + 1] or ["1"])[0], id=number))
+    for ws in crowd[len(odd) :]:
+        assert until_error(ws, "not_authorized")["message"] == "not for user 42"
+    assert posted(url, b"[nonsense", None) == 500
+    assert posted(url, b"nonsense", None) == 400
 
 
 @pytest.mark.parametrize("language", AUTHORIZERS)
@@ -186,7 +207,9 @@ def posted(url, body, signature):
 def until_error(ws, code):
     while "error" not in (heard := ws.hear()):
         pass
-    assert json.loads(heard)["error"]["code"] == code, heard
+    error = json.loads(heard)["error"]
+    assert error["code"] == code, heard
+    return error
 
 
 class Remote(Server):

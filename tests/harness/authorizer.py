@@ -41,6 +41,17 @@ def with_fields(status=200, raw=None, **fields):
     return Reply(status, body, (("Content-Type", "application/vnd.wsify+json"),))
 
 
+def with_body(body, status=200, type="application/vnd.wsify+json", **more):
+    """An answer with this body: JSON text, or a value."""
+    text = body if isinstance(body, (str, bytes)) else json.dumps(body)
+    return Reply(status, text.encode() if isinstance(text, str) else text, (("Content-Type", type),), **more)
+
+
+def items(*answers, type="application/json"):
+    """The answer to a batch: a status or an object for each question."""
+    return with_body([{"status": a} if isinstance(a, int) else a for a in answers], type=type)
+
+
 @dataclass
 class Question:
     method: str
@@ -54,6 +65,11 @@ class Question:
     @property
     def json(self):
         return json.loads(self.raw)
+
+    @property
+    def batch(self):
+        """The questions of a batch."""
+        return [Question(self.method, self.target, self.headers, json.dumps(one).encode(), self.connection) for one in self.json]
 
     @property
     def command(self):
@@ -89,6 +105,9 @@ class Authorizer:
         self.lock = threading.Lock()
         self.rules = []
         self.questions = []
+        # Batches: a reply, a function of the call, or None, which lets it wait until the test releases it.
+        self.calls = []
+        self.batches = lambda call: items(*[200 for _ in call.batch])
         self.connections = 0
         self.streams = {}
         self.over = False
@@ -119,6 +138,10 @@ class Authorizer:
                 if (command is None or q.command == command) and (channel is None or q.channel == channel)
             ]
 
+    def called(self, count=1):
+        """Waits until that many batches have come, and returns all of them."""
+        return until(lambda: len(self.calls) >= count and list(self.calls), lambda: f"{count} batches; there are {len(self.calls)}")
+
     def drop_connections(self):
         """Closes every connection that is open, as an idle time-out would."""
         with self.lock:
@@ -139,7 +162,7 @@ class Authorizer:
             pass
         self.listener.close()
         with self.lock:
-            for question in self.questions:
+            for question in self.questions + self.calls:
                 question.decided.set()
             streams = list(self.streams.values())
         for stream in streams:
@@ -196,10 +219,14 @@ class Authorizer:
         else:
             question.raw = stream.exactly(int(question.header("Content-Length") or 0))
         with self.lock:
-            reply = next(
-                (r for c, ch, r in self.rules if c in (None, question.command) and ch in (None, question.channel)), 200
-            )
-            self.questions.append(question)
+            if question.raw.startswith(b"["):
+                reply = self.batches
+                self.calls.append(question)
+            else:
+                reply = next(
+                    (r for c, ch, r in self.rules if c in (None, question.command) and ch in (None, question.channel)), 200
+                )
+                self.questions.append(question)
         if callable(reply):
             reply = reply(question)
         if reply is None:

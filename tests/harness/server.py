@@ -200,12 +200,15 @@ class Server:
         finally:
             stream.close()
 
-    def ws(self, target="/ws", headers=(), protocols=None, rcvbuf=None):
-        """A WebSocket connection."""
+    def ws(self, target="/ws", headers=(), protocols=None, rcvbuf=None, deflate=None):
+        """A WebSocket connection. `deflate` is what Sec-WebSocket-Extensions offers, or True."""
+        if deflate is not None:
+            offer = "permessage-deflate; client_max_window_bits" if deflate is True else deflate
+            headers = [*headers, ("Sec-WebSocket-Extensions", offer)]
         if protocols is not None:
             headers = [*headers, ("Sec-WebSocket-Protocol", protocols)]
         stream = self.dial(rcvbuf=rcvbuf).send(upgrade(target, headers))
-        return upgraded(stream, KEY)
+        return upgraded(stream, KEY, offers=deflate is not None)
 
     # -- ending it
 

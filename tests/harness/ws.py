@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import struct
+import zlib
 from dataclasses import dataclass
 
 from .net import list_of
@@ -51,6 +52,29 @@ def text(message):
     return frame(TEXT, message)
 
 
+def deflate(message, level=6, tail=b"\0\0\xff\xff"):
+    """The payload of a compressed message (RFC 7692 section 7.2.1)."""
+    message = message.encode() if isinstance(message, str) else message
+    stream = zlib.compressobj(level, wbits=-15)
+    payload = stream.compress(message) + stream.flush(zlib.Z_SYNC_FLUSH)
+    assert payload.endswith(tail)
+    return payload[: -len(tail)]
+
+
+def inflate(payload):
+    """The message that a payload holds. It must be complete, and refer to no other message."""
+    stream = zlib.decompressobj(wbits=-15)
+    message = stream.decompress(payload + b"\0\0\xff\xff")
+    # An empty block that is the last one ends the stream only where a block may begin.
+    assert stream.decompress(b"\1\0\0\xff\xff") == b"" and stream.eof, "a compressed message that ends early"
+    return message
+
+
+def compressed(message, opcode=TEXT, **more):
+    """A compressed message in one frame."""
+    return frame(opcode, deflate(message), rsv=4, **more)
+
+
 def command(name, channel=None, content=None, id=None, **more):
     """A client's message as JSON text. `content` is JSON text already."""
     args = []
@@ -68,6 +92,7 @@ class Frame:
     fin: bool
     opcode: int
     payload: bytes
+    compressed: bool = False
 
 
 class Ws:
@@ -76,12 +101,19 @@ class Ws:
     def __init__(self, stream, response):
         self.stream = stream
         self.response = response
+        # How many messages came compressed, and their bytes then.
+        self.compressed = 0
+        self.squeezed = 0
         self.pings = 0
         self.answers_pings = True
 
     @property
     def protocol(self):
         return self.response.header("Sec-WebSocket-Protocol")
+
+    @property
+    def extensions(self):
+        return self.response.header("Sec-WebSocket-Extensions")
 
     def send(self, data):
         self.stream.send(data)
@@ -92,9 +124,11 @@ class Ws:
         return self.send(text(message if isinstance(message, (str, bytes)) else json.dumps(message)))
 
     def next_frame(self):
-        """The server's next frame, checked against RFC 6455 section 5."""
+        """The server's next frame, checked against RFC 6455 section 5 and RFC 7692 section 6."""
         first, second = self.stream.exactly(2)
-        assert not first & 0x70, f"reserved bits from the server: {first:#x}"
+        is_compressed = bool(first & 0x40)
+        assert not first & 0x30, f"reserved bits from the server: {first:#x}"
+        assert not is_compressed or self.extensions and first & 0x0F in (TEXT, BINARY), f"{first:#x}, {self.extensions}"
         assert not second & 0x80, "the server masks a frame"
         size = second & 0x7F
         if size == 126:
@@ -103,7 +137,7 @@ class Ws:
         elif size == 127:
             (size,) = struct.unpack("!Q", self.stream.exactly(8))
             assert size > 65535, "a length not in its shortest form"
-        got = Frame(bool(first & 0x80), first & 0x0F, self.stream.exactly(size))
+        got = Frame(bool(first & 0x80), first & 0x0F, self.stream.exactly(size), is_compressed)
         assert got.opcode in (TEXT, BINARY, CLOSE, PING, PONG, CONTINUATION), got
         if got.opcode >= 8:
             assert got.fin and size <= 125, got
@@ -121,11 +155,15 @@ class Ws:
         """The next message, as text."""
         got = self.next()
         assert got.opcode == TEXT, f"a text message was due: {got}"
-        whole = got.payload
+        whole, is_compressed = got.payload, got.compressed
         while not got.fin:
             got = self.next()
             assert got.opcode == CONTINUATION, got
             whole += got.payload
+        if is_compressed:
+            self.compressed += 1
+            self.squeezed += len(whole)
+            whole = inflate(whole)
         return whole.decode("utf-8")
 
     def hears(self, *messages):
@@ -226,13 +264,13 @@ def assert_error(answer, code, id=None):
         assert answer["id"] == id, answer
 
 
-def upgraded(stream, key, protocols=None):
-    """Reads the 101 that a correct upgrade gets."""
+def upgraded(stream, key, protocols=None, offers=False):
+    """Reads the 101 that a correct upgrade gets. `offers`: compression was offered to a server that may agree."""
     response = stream.response()
     assert response.status == 101, response
     assert response.version == "HTTP/1.1"
     assert (response.header("Upgrade") or "").lower() == "websocket", response
     assert "upgrade" in list_of(response.header("Connection")), response
     assert response.header("Sec-WebSocket-Accept") == accept_for(key), response
-    assert response.header("Sec-WebSocket-Extensions") is None, "no extension is spoken"
+    assert offers or response.header("Sec-WebSocket-Extensions") is None, "an extension that was not offered"
     return Ws(stream, response)

@@ -6,8 +6,8 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use wsify::broker::News;
-use wsify::broker::redis::{Dialogue, Duty, Notice, Step};
-use wsify::effect::Effect;
+use wsify::broker::redis::{Dialogue, Duty, Notice, Progress};
+use wsify::effect::{Effect, ShardId};
 
 use super::rig::Rig;
 
@@ -59,7 +59,9 @@ pub struct Broker {
 impl Broker {
     /// A rig that shares its channels, with both links up.
     pub fn up(rig: &mut Rig) -> Broker {
-        rig.hub.share();
+        rig.hub.share(None);
+        rig.hub.name_shard(ShardId(0), Some("redis".into()));
+        rig.hub.assign_slots(0..=0, Some(ShardId(0)));
         let mut broker = Broker::default();
         broker.mend_publishing(rig);
         broker.mend_listening(rig);
@@ -78,7 +80,7 @@ impl Broker {
         let now = rig.hub.clock.now;
         for effect in rig.effects.drain(..) {
             match effect {
-                Effect::Publish(publication) => self.dialogue.publish(&publication, now),
+                Effect::Publish(publication) => self.dialogue.publish(publication, now),
                 Effect::Subscribe(wanted) => self.dialogue.subscribe(wanted, now),
                 Effect::Unsubscribe(channel) => self.dialogue.unsubscribe(channel, now),
                 other => unreachable!("the rig keeps {other:?}"),
@@ -165,11 +167,11 @@ impl Broker {
     fn tell(&mut self, rig: &mut Rig) {
         while let Some(news) = self.dialogue.news() {
             match news {
-                News::Publishing(up) => rig.hub.set_publishing(up),
-                News::Listening(up) => rig.hub.set_listening(up),
+                News::Publishing(shard, up) => rig.hub.set_publishing(shard, up),
+                News::Listening(shard, up) => rig.hub.set_listening(shard, up),
                 News::Published(by, receipt) => rig.hub.receipt(by, receipt),
                 News::Subscribed(id, receipt) => rig.hub.subscribed(id, receipt),
-                News::Message(_) | News::Dropped(_) => unreachable!("nothing is hostile here"),
+                other => unreachable!("nothing is hostile here: {other:?}"),
             }
         }
         while let Some(notice) = self.dialogue.notice() {
@@ -186,9 +188,9 @@ impl Broker {
         let step = step.expect("redis speaks as it should");
         let mut brought = None;
         match step {
-            Step::Starved => unreachable!("replies come whole"),
-            Step::Understood(size) => assert_eq!(size, reply.len()),
-            Step::Message(message) => {
+            Progress::Starved => unreachable!("replies come whole"),
+            Progress::Understood(size) => assert_eq!(size, reply.len()),
+            Progress::Message(message) => {
                 let (channel, content) = (&reply[message.channel], &reply[message.content]);
                 let (channel, content) = (text(channel.to_vec()), text(content.to_vec()));
                 match rig.hub.arrived(&channel, content.as_bytes()) {
@@ -268,7 +270,7 @@ impl Broker {
     pub fn is_quiet(&self) -> bool {
         let ways = [&self.publisher, &self.listener];
         let quiet = |way: &Way| way.commands.is_empty() && way.replies.is_empty();
-        ways.into_iter().all(quiet) && !self.dialogue.has_news()
+        ways.into_iter().all(quiet)
     }
 
     /// Moves everything along until nothing is in transit.

@@ -1,12 +1,16 @@
-//! A scripted client: writes requests and masked frames, and reads what it gets as lines of a transcript.
+//! A scripted client: writes requests and masked frames, and reads what it gets as lines of a transcript. Compressed
+//! messages are lines as any other, and are counted.
 //!
 //! Lines: `101`, `201`, `403 not_authorized, close` (an answer: status, the error's code or the whole body, whether the
 //! connection ends), the text of a message as it is, `ping`, `pong …`, `close CODE`, and `end` once nothing more comes.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 
 use wsify::connection::Peer;
 use wsify::effect::ConnId;
+use wsify::wire::deflate::Inflater;
+use zlib_rs::{Deflate, DeflateFlush};
 
 use super::pipe::Far;
 
@@ -14,6 +18,28 @@ pub const TEXT: u8 = 0x81;
 pub const PING: u8 = 0x89;
 pub const PONG: u8 = 0x8A;
 pub const CLOSE: u8 = 0x88;
+/// A compressed text (RFC 7692 section 6).
+pub const COMPRESSED: u8 = 0xC1;
+
+/// The header of an upgrade that offers compression.
+pub const DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+
+thread_local! {
+    /// For all clients of a test: it is large.
+    static INFLATER: RefCell<Inflater> = RefCell::default();
+}
+
+/// The payload of a compressed message (RFC 7692 section 7.2.1).
+pub fn compress(message: &[u8]) -> Vec<u8> {
+    let mut stream = Deflate::new(6, false, 15);
+    let mut out = vec![0; message.len() + message.len() / 8 + 64];
+    stream
+        .compress(message, &mut out, DeflateFlush::SyncFlush)
+        .expect("a message");
+    // Without the four bytes that every message would end with.
+    out.truncate(stream.total_out() as usize - 4);
+    out
+}
 
 /// A client's frame: `first` is FIN, the reserved bits and the opcode.
 pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -95,6 +121,8 @@ pub struct Client {
     inbox: Vec<u8>,
     websocket: bool,
     ended: bool,
+    /// Messages that came compressed.
+    pub compressed: usize,
     /// The next answer is to a `HEAD` request.
     pub bodiless: bool,
     /// The head of the last answer, for stories about headers.
@@ -114,6 +142,7 @@ impl Client {
             inbox: Vec::new(),
             websocket: false,
             ended: false,
+            compressed: 0,
             bodiless: false,
             head: String::new(),
             reason: String::new(),
@@ -147,6 +176,7 @@ impl Client {
         let mut used = 0;
         while let Some((count, line)) = self.line(&self.inbox[used..]) {
             let answer = self.inbox[used..used + count].to_vec();
+            self.compressed += usize::from(self.websocket && answer[0] == COMPRESSED);
             if !self.websocket {
                 self.head = String::from_utf8(answer).expect("a text");
                 self.websocket = line == "101";
@@ -209,6 +239,13 @@ fn message(bytes: &[u8]) -> Option<(usize, String)> {
     let shown = || String::from_utf8(payload.to_vec()).expect("UTF-8");
     let line = match *first {
         TEXT => shown(),
+        COMPRESSED => INFLATER.with_borrow_mut(|inflater| {
+            let message = inflater.inflate(payload, true, 1 << 30).expect("a text");
+            assert!(message.bytes().len() > payload.len(), "not worth it");
+            let line = String::from_utf8(message.bytes().to_vec()).expect("UTF-8");
+            inflater.keep(message);
+            line
+        }),
         PING => "ping".to_owned(),
         PONG => format!("pong {}", shown()),
         CLOSE => match payload.split_first_chunk() {

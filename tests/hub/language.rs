@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! n        a client connects               (C below: which client, by one byte; X: which of four channels)
-//! u C      it asks for an upgrade          1 C    with the subprotocol wsify.v1
-//! j C X    it joins     l C X  leaves      b C X  broadcasts, each with an id
+//! u C      it asks for an upgrade          1 C    with the subprotocol wsify.v1    2 C  with it and compression
+//! j C X    it joins     l C X  leaves      b C X  broadcasts, each with an id       z C X  broadcasts, compressed
 //! p C X    it posts     g C    GET /health m C    GET /metrics   t C    GET /tap
 //! r C N …  it sends N bytes as they are    f C F N …  a frame whose first byte is F, with N bytes
 //! c C      it closes    e C    ends its stream    x C  resets it    v C  vanishes
@@ -22,7 +22,8 @@ use wsify::wire::answer_fields::{Allow, AnswerFields, CloseWith, NewState};
 use wsify::wire::channel_name::ChannelName;
 
 use super::client::{
-    Client, broadcast, close, frame, get, join, leave, post, text, upgrade, with_id,
+    COMPRESSED, Client, DEFLATE, broadcast, close, compress, frame, get, join, leave, post, text,
+    upgrade, with_id,
 };
 use super::rig::{Rig, settings};
 
@@ -45,6 +46,7 @@ pub fn play(bytes: &[u8]) {
         max_connections_per_ip: 6,
         max_message_rate: 20,
         max_total_queue: 3_000,
+        compression: Some(60),
         playground: false,
         ..settings()
     };
@@ -126,6 +128,15 @@ impl<'s> Script<'s> {
             b'1' => {
                 let more = "Sec-WebSocket-Protocol: wsify.v1\r\n";
                 self.client()?.send(&upgrade("/ws", more));
+            }
+            b'2' => {
+                let more = format!("Sec-WebSocket-Protocol: wsify.v1\r\n{DEFLATE}");
+                self.client()?.send(&upgrade("/ws", &more));
+            }
+            b'z' => {
+                let far = self.client()?.far.clone();
+                let command = broadcast(self.channel(), &format!("\"{}\"", "z".repeat(100)));
+                far.send(&frame(COMPRESSED, &compress(command.as_bytes())));
             }
             b'j' | b'l' | b'b' => {
                 let far = self.client()?.far.clone();

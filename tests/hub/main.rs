@@ -6,6 +6,7 @@
 mod broker;
 mod client;
 mod grants_simulation;
+mod outage_simulation;
 mod pipe;
 mod rig;
 mod shared;

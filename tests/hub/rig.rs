@@ -56,6 +56,7 @@ pub fn settings() -> Settings {
         max_connections: 10_000,
         max_connections_per_ip: 0,
         max_message_rate: 0,
+        compression: None,
         max_total_queue: 1 << 30,
         playground: false,
         max_channels: 1000,

@@ -15,6 +15,8 @@
 //!    upgrade with channels, only if redis refused a subscription.
 //! 6. Every command is answered once, in order. At rest redis has exactly the channels subscribed that have members
 //!    here. When all connections have gone there are none, and nothing is left in the hub.
+//! 7. A member that speaks `wsify.v1` is told of a gap if it was a member while the broker did not listen: once the channel
+//!    is subscribed again, before any message from after that, and never otherwise.
 //!
 //! `WSIFY_SEED=123 cargo test shared` repeats one seed, `WSIFY_SEEDS=10000` tries more.
 
@@ -54,6 +56,7 @@ fn shared() {
     // A simulation that finds nothing means something only if it has exercised every case.
     if all {
         assert!(sum.heard > 20_000 && sum.confirmed > 5_000 && sum.unavailable > 3_000);
+        assert!(sum.gaps > 500);
         assert!(sum.checked > 15_000 && sum.breaks > 800 && sum.refusals > 500);
         assert!(sum.joined_with_101 > 500 && sum.refused_upgrades > 50);
     }
@@ -72,6 +75,7 @@ struct Sum {
     refused_upgrades: usize,
     /// Members whose channel had to be subscribed.
     checked: usize,
+    gaps: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -100,11 +104,16 @@ struct Stretch {
     leave_said: Option<usize>,
     /// Positions of the messages heard, in the order in which the broker brought them.
     heard: Vec<usize>,
+    /// The broker has not listened since it was joined, and it has not been told of a gap.
+    missed: bool,
+    /// So many gaps it may be told of: one may be on its way when the link breaks again.
+    gaps: usize,
 }
 
 struct Actor {
     client: Client,
     backend: bool,
+    v1: bool,
     said: VecDeque<Said>,
     stretches: HashMap<usize, Stretch>,
     gone: bool,
@@ -134,6 +143,8 @@ struct Sim {
     brought: Vec<Vec<(usize, usize)>>,
     /// How often the listening link has come up.
     epoch: usize,
+    /// When it was last lost.
+    lost: usize,
     /// When a link was last down, a channel was not subscribed, or redis refused to publish.
     trouble: usize,
     /// When a refused subscription was last reported to the hub.
@@ -168,6 +179,7 @@ impl Sim {
             messages: Vec::new(),
             brought: vec![Vec::new(); CHANNELS],
             epoch: 0,
+            lost: 0,
             trouble: 0,
             refused: 0,
             refuses: [0, 10, 60][(seed / 3 % 3) as usize],
@@ -247,6 +259,18 @@ impl Sim {
         }
     }
 
+    fn hears_of_a_gap(&mut self, at: usize, told: &serde_json::Value) {
+        let channel = (0..CHANNELS).find(|channel| told["channel"] == name(*channel));
+        let channel = channel.expect("a channel");
+        assert!(self.actors[at].v1);
+        let stretch = self.actors[at].stretches.get_mut(&channel);
+        let stretch = stretch.expect("a member is told");
+        assert!(stretch.gaps > 0, "{at} has missed nothing: {stretch:?}");
+        stretch.gaps -= 1;
+        stretch.missed = false;
+        self.sum.gaps += 1;
+    }
+
     /// A link breaks or comes back.
     fn links(&mut self) {
         let (broker, rig) = (&mut self.broker, &mut self.rig);
@@ -260,7 +284,15 @@ impl Sim {
                 self.sum.breaks += 1;
                 match self.below(3) {
                     0 => self.broker.break_publishing(&mut self.rig),
-                    _ => self.broker.break_listening(&mut self.rig),
+                    _ => {
+                        self.broker.break_listening(&mut self.rig);
+                        self.lost = self.step;
+                        let actors = self.actors.iter_mut();
+                        for stretch in actors.flat_map(|a| a.stretches.values_mut()) {
+                            stretch.gaps += 1;
+                            stretch.missed = true;
+                        }
+                    }
                 }
             }
         }
@@ -271,11 +303,15 @@ impl Sim {
         if self.actors.iter().filter(|a| !a.gone).count() >= MOST_CLIENTS {
             return;
         }
-        let backend = self.below(4) == 0;
+        let (backend, v1) = (self.below(4) == 0, self.below(2) == 0);
         let client = self.rig.client();
         let mut said = VecDeque::new();
         if !backend {
-            client.send(&crate::client::upgrade("/ws", ""));
+            let protocol = match v1 {
+                true => "Sec-WebSocket-Protocol: wsify.v1\r\n",
+                false => "",
+            };
+            client.send(&crate::client::upgrade("/ws", protocol));
             self.tick();
             let joined = self.allow_upgrade(client.id);
             said.push_back(Said {
@@ -287,6 +323,7 @@ impl Sim {
         self.actors.push(Actor {
             client,
             backend,
+            v1,
             said,
             stretches: HashMap::new(),
             gone: false,
@@ -428,19 +465,28 @@ impl Sim {
     }
 
     fn hears(&mut self, at: usize, line: &str) {
-        if let Ok(n) = line.parse::<usize>()
-            && !self.actors[at].backend
-            && !self.actors[at].is_opening()
+        let content = match serde_json::from_str::<serde_json::Value>(line) {
+            Ok(value) if value["gap"] == true => return self.hears_of_a_gap(at, &value),
+            Ok(value) if self.actors[at].v1 => value["content"].as_u64(),
+            Ok(value) => value.as_u64(),
+            Err(_) => None,
+        };
+        if let Some(n) =
+            content.filter(|_| !self.actors[at].backend && !self.actors[at].is_opening())
         {
+            let n = n as usize;
             let channel = self.messages[n].channel;
             let place = self.brought[channel].iter().position(|(m, _)| *m == n);
             let place = place.expect("it was brought");
             let (_, brought) = self.brought[channel][place];
+            let (v1, lost) = (self.actors[at].v1, self.lost);
             let stretch = self.actors[at].stretches.get_mut(&channel);
             let stretch = stretch.expect("a member hears it");
             let expected = stretch.heard.last().map_or(place, |last| last + 1);
             assert_eq!(place, expected, "{at} misses something: {stretch:?}");
             assert!(brought >= stretch.join_said);
+            let told = !v1 || !stretch.missed || brought <= lost;
+            assert!(told, "{at} is not told of a gap: {stretch:?}");
             stretch.heard.push(place);
             self.sum.heard += 1;
             return;
@@ -512,6 +558,8 @@ impl Sim {
             listening: self.broker.listening.then_some(self.epoch),
             leave_said: None,
             heard: Vec::new(),
+            missed: !self.broker.listening,
+            gaps: usize::from(!self.broker.listening),
         };
         let actor = &mut self.actors[at];
         let behind = actor.said.iter().find_map(|s| match s.what {
@@ -570,6 +618,7 @@ impl Sim {
             assert!(actor.said.is_empty(), "{at}: {:?}", actor.said);
             for (channel, stretch) in &actor.stretches {
                 members.insert(name(*channel));
+                assert!(!actor.v1 || !stretch.missed, "{at} is not told of a gap");
                 self.is_complete(at, *channel, stretch, None);
             }
         }

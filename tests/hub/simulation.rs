@@ -35,8 +35,8 @@ use wsify::wire::answer_fields::Asked;
 
 use self::knobs::{Dice, Knobs, LARGE};
 use crate::client::{
-    CLOSE, Client, PING, PONG, TEXT, broadcast, close, frame, get, join, leave, post, text,
-    upgrade, with_id,
+    CLOSE, COMPRESSED, Client, PING, PONG, TEXT, broadcast, close, compress, frame, get, join,
+    leave, post, text, upgrade, with_id,
 };
 use crate::rig::Rig;
 
@@ -100,12 +100,19 @@ fn simulation() {
             "authorizer_down",
             "protocol_error",
             "invalid_text",
+            "invalid_data",
             "too_big",
             "no_room",
         ] {
             assert!(seen(reason), "no connection ended as {reason}");
         }
         assert!(sum.withdrawn > 300, "{} questions withdrawn", sum.withdrawn);
+        assert!(
+            sum.compressed > 3_000 && sum.deflated > 1_000,
+            "{} heard and {} said compressed",
+            sum.compressed,
+            sum.deflated
+        );
         assert!(sum.heard > 10_000 && sum.stretches > 500 && sum.published > 3_000);
     }
 }
@@ -116,6 +123,10 @@ struct Sum {
     ticks: usize,
     published: usize,
     heard: usize,
+    /// Heard compressed.
+    compressed: usize,
+    /// Said compressed.
+    deflated: usize,
     stretches: usize,
     questions: usize,
     withdrawn: usize,
@@ -127,6 +138,8 @@ impl Sum {
         self.ticks += other.ticks;
         self.published += other.published;
         self.heard += other.heard;
+        self.compressed += other.compressed;
+        self.deflated += other.deflated;
         self.stretches += other.stretches;
         self.questions += other.questions;
         self.withdrawn += other.withdrawn;
@@ -198,6 +211,8 @@ struct Actor {
     /// The authorizer has to allow it: it has sent messages behind its upgrade request.
     sure: bool,
     v1: bool,
+    /// Compression was agreed to.
+    deflate: bool,
     /// Reads when it likes.
     slow: bool,
     /// Answers no pings.
@@ -268,7 +283,15 @@ struct Sim {
 }
 
 /// Members of each channel that hear everything from the beginning to the end, one in each encoding.
-const WITNESSES: usize = 2;
+const WITNESSES: usize = 4;
+
+/// What clients offer: compression, compression with a small window (whose contents are plain), or nothing.
+const OFFERS: [&str; 4] = [
+    "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n",
+    "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=10\r\n",
+    "",
+    "",
+];
 
 /// Clients that may come later, or try to.
 const GUESTS: usize = 40;
@@ -300,6 +323,7 @@ impl Sim {
         }
         sim.all_leave();
         sim.sum.ticks = sim.rig.ticks;
+        sim.sum.compressed = sim.actors.iter().map(|a| a.client.compressed).sum();
         sim.sum.published = sim.truth.iter().map(Vec::len).sum();
         sim.sum
     }
@@ -336,7 +360,8 @@ impl Sim {
     fn open_witnesses(&mut self) {
         let witnesses = self.knobs.channels * WITNESSES;
         for nth in 0..witnesses + self.knobs.crowd {
-            let at = self.arrive(true, nth % 2 == 1);
+            let offer = if nth / 2 % 2 == 1 { OFFERS[0] } else { "" };
+            let at = self.arrive(true, nth % 2 == 1, offer);
             let actor = &mut self.actors[at];
             if std::mem::take(&mut actor.slow) {
                 actor.client.far.narrow(usize::MAX);
@@ -355,7 +380,7 @@ impl Sim {
         at < self.knobs.channels * WITNESSES
     }
 
-    fn arrive(&mut self, sure: bool, v1: bool) -> usize {
+    fn arrive(&mut self, sure: bool, v1: bool, offer: &str) -> usize {
         let client = self.rig.client();
         let at = self.actors.len();
         self.by_id.insert(client.id, at);
@@ -377,6 +402,7 @@ impl Sim {
             stage: Stage::Asking,
             sure,
             v1,
+            deflate: false,
             slow,
             silent: self.dice.chance(self.knobs.silent),
             bad: None,
@@ -397,18 +423,18 @@ impl Sim {
             gone: false,
             reason: None,
         };
-        let more = if v1 {
+        let protocol = if v1 {
             "Sec-WebSocket-Protocol: wsify.v1\r\n"
         } else {
             ""
         };
-        actor.send(&upgrade("/ws?a=b", more));
+        actor.send(&upgrade("/ws?a=b", &format!("{protocol}{offer}")));
         self.actors.push(actor);
         at
     }
 
     fn arrive_as_backend(&mut self) {
-        let at = self.arrive(true, false);
+        let at = self.arrive(true, false, "");
         let actor = &mut self.actors[at];
         actor.outgoing.clear();
         actor.queued = 0;
@@ -431,11 +457,27 @@ impl Sim {
             What::Ping(payload) => frame(PING, payload.as_bytes()),
             What::Bad => text(r#"{"command":"join","args":[]}"#),
             What::Close(code) => close(*code),
+            What::Violation(1007) if self.actors[at].bad == Some("invalid_data") => {
+                let whole = compress(b"what is cut off");
+                frame(COMPRESSED, &whole[..self.dice.below(whole.len())])
+            }
             What::Violation(1007) => frame(TEXT, b"\xC3("),
+            What::Violation(1009) if self.actors[at].deflate && self.dice.chance(50) => {
+                let bomb = compress(&vec![b' '; self.knobs.max_message + 1]);
+                frame(COMPRESSED, &bomb)
+            }
             What::Violation(1009) => {
                 // The header alone, without the payload that it announces.
                 let more = vec![b' '; self.knobs.max_message + 1];
                 frame(TEXT, &more)[..14].to_vec()
+            }
+            What::Violation(_) if self.actors[at].deflate => {
+                let first = self.dice.of(&[0xA1, 0xC0, 0xC9]);
+                frame(first, b"")
+            }
+            What::Violation(_) if self.actors[at].stage == Stage::Open => {
+                let first = self.dice.of(&[0xB1, COMPRESSED]);
+                frame(first, b"")
             }
             What::Violation(_) => frame(0xB1, b""),
             What::HugePost => {
@@ -450,7 +492,7 @@ impl Sim {
                 self.published[*n].content
             )),
             What::BadPost => post("{}"),
-            _ => self.torn(command.as_bytes()),
+            _ => self.torn(at, command.as_bytes()),
         };
         let step = self.step;
         let actor = &mut self.actors[at];
@@ -464,17 +506,24 @@ impl Sim {
         });
     }
 
-    /// A message, whole or in fragments.
-    fn torn(&mut self, message: &[u8]) -> Vec<u8> {
-        if message.len() > 1000 || !self.dice.chance(self.knobs.torn) {
-            return frame(0x81, message);
+    /// A message, whole or in fragments, plain or compressed.
+    fn torn(&mut self, at: usize, message: &[u8]) -> Vec<u8> {
+        let smaller = self.actors[at].deflate && self.dice.chance(50);
+        let smaller = smaller.then(|| compress(message));
+        self.sum.deflated += usize::from(smaller.is_some());
+        let (first, payload) = match &smaller {
+            Some(smaller) => (COMPRESSED, &smaller[..]),
+            None => (TEXT, message),
+        };
+        if payload.len() > 1000 || !self.dice.chance(self.knobs.torn) {
+            return frame(first, payload);
         }
-        let cut = self.dice.below(message.len());
-        let mut bytes = frame(0x01, &message[..cut]);
+        let cut = self.dice.below(payload.len());
+        let mut bytes = frame(first & 0x7F, &payload[..cut]);
         if self.dice.chance(30) {
             bytes.extend(frame(PONG, b""));
         }
-        bytes.extend(frame(0x80, &message[cut..]));
+        bytes.extend(frame(0x80, &payload[cut..]));
         bytes
     }
 
@@ -509,7 +558,8 @@ impl Sim {
             match self.dice.below(100) {
                 0..10 if self.actors.len() < self.most_actors => {
                     let (sure, v1) = (self.dice.chance(30), self.dice.chance(40));
-                    let at = self.arrive(sure, v1);
+                    let offer = self.dice.of(&OFFERS);
+                    let at = self.arrive(sure, v1, offer);
                     if sure {
                         self.say_something(at);
                     }
@@ -674,13 +724,16 @@ impl Sim {
     }
 
     fn violate(&mut self, at: usize) {
-        let (code, reason) = self.dice.of(&[
-            (1002, "protocol_error"),
-            (1007, "invalid_text"),
-            (1009, "too_big"),
-        ]);
-        self.say(at, What::Violation(code), false);
+        let (code, reason) = match self.actors[at].deflate && self.dice.chance(50) {
+            true => (1007, "invalid_data"),
+            false => self.dice.of(&[
+                (1002, "protocol_error"),
+                (1007, "invalid_text"),
+                (1009, "too_big"),
+            ]),
+        };
         self.actors[at].bad = Some(reason);
+        self.say(at, What::Violation(code), false);
         self.actors[at].leaving = true;
     }
 
@@ -872,7 +925,12 @@ impl Sim {
         }
         if actor.stage == Stage::Asking {
             actor.stage = match line {
-                "101" => Stage::Open,
+                "101" => {
+                    let agreed = actor.client.header("Sec-WebSocket-Extensions");
+                    assert!(agreed.is_none() || self.knobs.compression.is_some());
+                    actor.deflate = agreed.is_some();
+                    Stage::Open
+                }
                 refused => {
                     let expected = match refused.trim_end_matches(", close") {
                         "503 draining" => self.stopping,
@@ -1048,7 +1106,7 @@ impl Sim {
                     let id = actor.client.id;
                     assert!(asked.into_iter().all(|question| question.from != id));
                 }
-                "protocol_error" | "too_big" | "invalid_text" => {
+                "protocol_error" | "too_big" | "invalid_text" | "invalid_data" => {
                     assert_eq!(actor.bad, Some(reason.as_str()));
                 }
                 _ => {}

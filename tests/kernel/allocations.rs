@@ -17,6 +17,7 @@ use wsify::hub::{FailurePolicy, Hub, Settings};
 use wsify::log::{Level, Log};
 use wsify::metrics::Metrics;
 use wsify::wire::answer_fields::{Allow, AnswerFields};
+use wsify::wire::deflate::Deflater;
 use wsify::wire::forwarded::Proxies;
 use wsify::wire::origins::Origins;
 
@@ -48,6 +49,7 @@ impl PuppetHub {
             max_connections: usize::MAX,
             max_connections_per_ip: 0,
             max_message_rate: 0,
+            compression: Some(64),
             max_total_queue: 1 << 30,
             playground: false,
             max_channels: 1000,
@@ -128,6 +130,40 @@ fn a_broadcast_takes_none() {
         let one = frame(TEXT, BROADCAST);
         assert_eq!(puppets.allocations(&one), (0, 1), "{header}");
         assert_eq!(puppets.allocations(&one.repeat(40)), (0, 1), "{header}");
+    }
+}
+
+const DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+
+/// A client's compressed frame, which is short, as its message repeats itself.
+fn compressed(message: &[u8]) -> Vec<u8> {
+    let mut deflater = Deflater::default();
+    let payload = deflater.deflate(message).expect("it gets smaller");
+    let len = u8::try_from(payload.len()).ok().filter(|len| *len < 126);
+    [
+        &[0xC1, 0x80 | len.expect("a short frame"), 0, 0, 0, 0],
+        payload,
+    ]
+    .concat()
+}
+
+#[test]
+fn a_compressed_broadcast_takes_none() {
+    for dialect in DIALECTS {
+        let mut puppets = PuppetHub::of_members(&format!("{dialect}{DEFLATE}"));
+        for len in [100, 2_000, 16_000] {
+            let content = "x".repeat(len);
+            let said = BROADCAST.replace("a content for every member of it", &content);
+            assert!(said.len() > len);
+            let one = compressed(said.as_bytes());
+            assert_eq!(puppets.allocations(&one), (0, 1), "{dialect}{len}");
+        }
+        // What is not worth it takes none either.
+        let small = frame(
+            TEXT,
+            r#"{"command":"broadcast","args":{"channel":"a","content":1}}"#,
+        );
+        assert_eq!(puppets.allocations(&small), (0, 1), "{dialect}");
     }
 }
 

@@ -20,7 +20,7 @@ const LONG_FUNCTIONS: &[(&str, usize)] = &[];
 const CIRCLES: &[&[&str]] = &[];
 
 /// Names of more than one type.
-const SHARED_NAMES: &[&str] = &["Asked", "Fault", "Identity", "Step"];
+const SHARED_NAMES: &[&str] = &[];
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")

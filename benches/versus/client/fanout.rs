@@ -20,6 +20,10 @@ pub struct Fanout {
     outsider: Option<usize>,
     /// Bytes of one content.
     size: usize,
+    /// Contents are JSON as applications send it, and not noise.
+    objects: bool,
+    /// Members have agreed to compression.
+    squeezer: Option<Box<wire::Squeezer>>,
     /// Messages in one write.
     batch: usize,
     /// Rooms in which something is under way at the same time.
@@ -58,6 +62,7 @@ impl Fanout {
         let rooms = args.get("rooms", 1)?;
         let per_room: usize = args.get("members", 1)?;
         let lag_percent: usize = args.get("laggards", 0)?;
+        let compressed = args.get("compressed", false)?;
         let probes = args.get("probes", 0)?;
         let at_a_time = if probes > 0 { 16 } else { 1024 };
         let mut net = Net::new(args.addr()?, at_a_time)?;
@@ -75,6 +80,7 @@ impl Fanout {
                 query: String::new(),
                 room: Some(at % rooms),
                 slow: member.lags,
+                deflate: compressed,
             })
             .collect();
         let outsider = (rooms == 1).then_some(plans.len());
@@ -106,6 +112,8 @@ impl Fanout {
             members,
             outsider,
             size: args.get("size", 128)?,
+            objects: args.get("objects", false)?,
+            squeezer: compressed.then(Box::default),
             batch: args.get("batch", 1)?,
             in_flight: args.get("in_flight", 1)?,
             laggards: match (lag_percent, args.get("never", false)?) {
@@ -160,11 +168,17 @@ impl Fanout {
         };
         let mut bytes = Vec::with_capacity(self.batch * (self.size + 96));
         for _ in 0..self.batch {
-            let content = wire::content(at, room.sequence, self.size);
+            let content = match self.objects {
+                true => wire::objects(at, room.sequence, self.size),
+                false => wire::content(at, room.sequence, self.size),
+            };
             let text = wire::say(at, &content);
             self.masks = self.masks.wrapping_add(0x9e37_79b9);
             wire::client_frame(wire::TEXT, &text, self.masks.to_ne_bytes(), &mut bytes);
-            wire::server_frame(wire::TEXT, &content, &mut room.expected);
+            match &mut self.squeezer {
+                Some(squeezer) => squeezer.frame(&content, &mut room.expected),
+                None => wire::server_frame(wire::TEXT, &content, &mut room.expected),
+            }
             room.sequence += 1;
         }
         room.behind = (at..self.members.len())

@@ -26,6 +26,7 @@ impl Idle {
             query: self.query.clone(),
             room: Some(0),
             slow: false,
+            deflate: false,
         };
         open::open(&mut self.net, vec![plan; more])?;
         Ok(Sample {

@@ -75,7 +75,7 @@ impl Life {
         match self.lives[link].clone() {
             Stage::None => {}
             Stage::Connecting { key } => {
-                self.net.write(link, &wire::upgrade(&key, ""))?;
+                self.net.write(link, &wire::upgrade(&key, "", false))?;
                 self.lives[link] = Stage::Upgrading { key };
             }
             Stage::Upgrading { key } if readable => {

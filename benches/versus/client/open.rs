@@ -21,6 +21,8 @@ pub enum Plan {
         query: String,
         room: Option<usize>,
         slow: bool,
+        /// It offers compression, which must be agreed to.
+        deflate: bool,
     },
 }
 
@@ -30,6 +32,7 @@ impl Plan {
             query: String::new(),
             room: Some(room),
             slow: false,
+            deflate: false,
         }
     }
 
@@ -39,6 +42,7 @@ impl Plan {
             query: String::new(),
             room: None,
             slow: false,
+            deflate: false,
         }
     }
 }
@@ -108,8 +112,9 @@ impl Opening {
             }
             self.phases[at] = match &self.plans[at] {
                 Plan::Plain => self.opened(),
-                Plan::WebSocket { query, .. } => {
-                    net.write(ready.link, &wire::upgrade(&key(ready.link), query))?;
+                Plan::WebSocket { query, deflate, .. } => {
+                    let request = wire::upgrade(&key(ready.link), query, *deflate);
+                    net.write(ready.link, &request)?;
                     Phase::Upgrading
                 }
             };
@@ -124,6 +129,11 @@ impl Opening {
             let Some(end) = upgraded(inbox, &key(ready.link))? else {
                 return Ok(());
             };
+            let agreed = wire::header_value(&inbox[..end], "sec-websocket-extensions");
+            let offered = matches!(self.plans[at], Plan::WebSocket { deflate: true, .. });
+            if agreed.is_some() != offered {
+                return Err(unexpected(&inbox[..end], "compression as it was offered"));
+            }
             inbox.drain(..end);
             self.phases[at] = match self.plans[at] {
                 Plan::WebSocket {

@@ -1,7 +1,8 @@
 //! The floors of a command that an authorizer is asked about: one `recv`, a `POST` and its answer, one `send`.
 //!
 //! Two of them: one loop whose calls do not block, which is the limit; and one loop beside blocking threads, which is what a
-//! server can be that takes its HTTP from a library. Both keep their connections alive, and believe every answer.
+//! server can be that takes its HTTP from a library, and which may post many questions at a time. Both keep their
+//! connections alive, and believe every answer.
 
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
@@ -15,7 +16,7 @@ use super::{Floor, Input, Read};
 use crate::wire::{self, Command};
 
 /// As many as the loop without threads would hardly need more of.
-const THREADS: usize = 32;
+pub const THREADS: usize = 32;
 
 /// A command that waits: whose, and the digits of its id.
 #[derive(Clone, Copy)]
@@ -24,11 +25,25 @@ struct Asked {
     id: [u8; 9],
 }
 
-/// What is posted: as much as wsify posts.
-fn question(room: usize, out: &mut Vec<u8>) {
-    let body = format!(
+/// What is asked: as much as wsify asks.
+fn body(room: usize) -> String {
+    format!(
         r#"{{"command":"join","args":{{"channel":"room-{room:08}"}},"connection":{{"id":"0123456789abcdef-1f","remote_addr":"127.0.0.1:51814","query":{{}}}}}}"#
-    );
+    )
+}
+
+/// A call with one question.
+fn question(room: usize, out: &mut Vec<u8>) {
+    post(&body(room), out);
+}
+
+/// A call with an array of questions.
+fn questions(batch: &[(usize, Asked)], out: &mut Vec<u8>) {
+    let bodies: Vec<String> = batch.iter().map(|(room, _)| body(*room)).collect();
+    post(&format!("[{}]", bodies.join(",")), out);
+}
+
+fn post(body: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(
         b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ",
     );
@@ -103,6 +118,16 @@ pub fn run_loop(mut floor: Floor, authorizer: u16) -> io::Result<()> {
     }
 }
 
+/// Whether all of an answer has come.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(end) = wire::head_end(answer) else {
+        return false;
+    };
+    let length = wire::header_value(&answer[..end], "content-length").unwrap_or_default();
+    let digit = |sum, digit: &u8| sum * 10 + usize::from(digit - b'0');
+    answer.len() >= end + length.iter().fold(0, digit)
+}
+
 /// What loop and threads share.
 #[derive(Default)]
 struct Shared {
@@ -111,30 +136,42 @@ struct Shared {
     answers: Mutex<Vec<Asked>>,
 }
 
-/// One loop and blocking threads.
-pub fn run_threads(mut floor: Floor, authorizer: u16) -> io::Result<()> {
+/// One loop and so many blocking threads, each of which posts up to `most` questions at a time: more than one as an array.
+pub fn run_threads(
+    mut floor: Floor,
+    authorizer: u16,
+    threads: usize,
+    most: usize,
+) -> io::Result<()> {
     let shared = Arc::new(Shared::default());
     let (near, far) = UnixStream::pair()?;
     near.set_nonblocking(true)?;
     let bell = floor.adopt(near.into())?;
-    for _ in 0..THREADS {
+    for _ in 0..threads {
         let (shared, mut far) = (Arc::clone(&shared), far.try_clone()?);
         thread::spawn(move || -> io::Result<()> {
             let mut link = TcpStream::connect((Ipv4Addr::LOCALHOST, authorizer))?;
             link.set_nodelay(true)?;
             let mut bytes = Vec::new();
             let mut buffer = [0; 4096];
+            let mut batch = Vec::new();
             loop {
-                let questions = shared.questions.lock();
-                let questions = questions.unwrap_or_else(PoisonError::into_inner);
-                let waited = shared.asked.wait_while(questions, |it| it.is_empty());
-                let next = waited.unwrap_or_else(PoisonError::into_inner).pop_front();
-                let Some((room, asked)) = next else { continue };
+                let waiting = shared.questions.lock();
+                let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+                let waited = shared.asked.wait_while(waiting, |it| it.is_empty());
+                let mut waiting = waited.unwrap_or_else(PoisonError::into_inner);
+                let count = waiting.len().min(most);
+                batch.clear();
+                batch.extend(waiting.drain(..count));
+                drop(waiting);
                 bytes.clear();
-                question(room, &mut bytes);
+                match batch.as_slice() {
+                    [(room, _)] if most == 1 => question(*room, &mut bytes),
+                    batch => questions(batch, &mut bytes),
+                }
                 link.write_all(&bytes)?;
                 let mut filled = 0;
-                while wire::head_end(&buffer[..filled]).is_none() {
+                while !is_whole(&buffer[..filled]) {
                     match link.read(&mut buffer[filled..])? {
                         0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                         got => filled += got,
@@ -142,8 +179,8 @@ pub fn run_threads(mut floor: Floor, authorizer: u16) -> io::Result<()> {
                 }
                 let answers = shared.answers.lock();
                 let mut answers = answers.unwrap_or_else(PoisonError::into_inner);
-                answers.push(asked);
-                let first = answers.len() == 1;
+                let first = answers.is_empty();
+                answers.extend(batch.iter().map(|(_, asked)| *asked));
                 drop(answers);
                 if first {
                     far.write_all(&[1])?;

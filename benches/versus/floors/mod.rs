@@ -26,6 +26,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 
+use self::authorizer::Says;
 use crate::wire;
 
 /// Runs the floor of this name on a port of the loopback; never returns but with an error.
@@ -39,16 +40,18 @@ pub fn run(name: &str, port: u16) -> io::Result<()> {
         timed => {
             let (name, number) = timed.split_once('=').unwrap_or((timed, ""));
             let time = number.parse().map(Duration::from_millis);
+            let port = || number.parse().map_err(io::Error::other);
+            if let Some(threads) = name.strip_prefix("ask-batches-") {
+                let threads = threads.parse().map_err(io::Error::other)?;
+                return ask::run_threads(floor, port()?, threads, 64);
+            }
             match (name, time) {
-                ("ask-loop", Ok(_)) => {
-                    ask::run_loop(floor, number.parse().map_err(io::Error::other)?)
-                }
-                ("ask-threads", Ok(_)) => {
-                    ask::run_threads(floor, number.parse().map_err(io::Error::other)?)
-                }
+                ("ask-loop", _) => ask::run_loop(floor, port()?),
+                ("ask-threads", _) => ask::run_threads(floor, port()?, ask::THREADS, 1),
                 ("heartbeat", Ok(interval)) => heartbeat::run(floor, interval),
-                ("authorizer", Ok(delay)) => authorizer::run(floor, delay, false),
-                ("granting-authorizer", Ok(delay)) => authorizer::run(floor, delay, true),
+                ("authorizer", Ok(delay)) => authorizer::run(floor, delay, Says::Yes),
+                ("granting-authorizer", Ok(delay)) => authorizer::run(floor, delay, Says::Grants),
+                ("remembered-authorizer", Ok(delay)) => authorizer::run(floor, delay, Says::MaxAge),
                 _ => Err(io::Error::other(format!("no floor is called {timed:?}"))),
             }
         }

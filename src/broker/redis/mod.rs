@@ -1,13 +1,19 @@
 //! Redis as the broker that several servers share (`docs/scaling.md`).
 //!
-//! Owns: two links, what is said on them, and what the log says of them. Knows: sockets, time. Never knows: the hub, or
-//! redis' commands, which are the [`Dialogue`]'s.
+//! Owns: the links that the [`Topology`] wants, and the bytes on them. Knows: sockets, time. Never knows: the hub, redis'
+//! commands, or which servers there are.
 //!
-//! Decision: each link comes back by itself: the loss of the publishing one loses no message of others. Only a redis that
+//! Decision: each link comes back by itself: the loss of a publishing one loses no message of others. Only a redis that
 //! is found to be a replica is left by both.
 
+mod conversation;
 mod dialogue;
+mod journal;
+mod meaning;
+mod scout;
+mod topology;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -15,60 +21,70 @@ use mio::event::Event;
 use mio::{Registry, Token, Waker};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use slab::Slab;
 
-pub use self::dialogue::{Dialogue, Duty, Fault, Identity, Notice, Step};
+pub use self::conversation::LinkFault;
+pub use self::dialogue::{Dialogue, Duty, LinkIdentity, Notice, Progress};
+use self::journal::Journal;
+pub use self::topology::{LinkId, Order, Topology};
 use super::link::{Advance, RedisLink};
 use super::news::{Message, News};
 use super::socket::Place;
 use crate::clock::Millis;
-use crate::config::{RedisAddress, RedisDsn};
-use crate::log::{Log, Seldom, Value};
+use crate::config::{RedisAddress, RedisDsn, RedisServers};
+use crate::log::Log;
 
-/// Replies, messages and news of both links in one turn: a flood gets its share, and when a link breaks much may be
+/// Replies, messages and news of all links in one turn: a flood gets its share, and when a link breaks much may be
 /// outstanding.
 const STEPS: usize = 2048;
-/// The pause between two lines about the same trouble, in milliseconds.
-const SAY_AGAIN: Millis = 60_000;
+/// Of them, those of one link before the next gets its share.
+const STEPS_OF_LINK: usize = 256;
+/// Links at a time: two for each master, and scouts.
+pub const MOST_LINKS: usize = 4 * topology::MOST_SHARDS;
 
 /// What the driver is started with.
 #[derive(Debug)]
 pub struct RedisSettings {
     pub dsn: RedisDsn,
     pub prefix: String,
-    /// For `rediss://`.
+    /// For TLS.
     pub tls: Option<Arc<ClientConfig>>,
-    /// The tokens of the publishing and of the listening link.
-    pub tokens: [Token; 2],
+    /// The tokens of the links are these [`MOST_LINKS`], from this one on.
+    pub first_token: Token,
     pub seed: u64,
+    /// To find out about the servers, for `--check`.
+    pub probe: bool,
 }
 
 pub struct Redis {
-    dsn: RedisDsn,
-    publisher: RedisLink,
-    listener: RedisLink,
-    pub(super) dialogue: Dialogue,
+    pub(super) topology: Topology,
+    links: Slab<Connected>,
+    by_id: BTreeMap<LinkId, usize>,
+    tls: Option<Arc<ClientConfig>>,
+    waker: Arc<Waker>,
+    first_token: usize,
+    seed: u64,
+    /// Whose replies are understood next, and how many still are before it is another's turn.
+    current: usize,
+    share: usize,
     /// What may still be done in this turn.
     budget: usize,
+    journal: Journal,
+}
+
+/// A link, and what it is.
+struct Connected {
+    id: LinkId,
+    link: RedisLink,
     /// The hub cannot take the next message in this turn.
     put_off: bool,
-    log: Log,
-    /// Since when it is down, and what was last said of it.
-    down: Option<Millis>,
-    said: String,
-    /// It has been up.
-    known: bool,
-    /// A link has broken since all was well.
-    broke: bool,
-    not_json: Seldom,
-    refused_channels: Seldom,
-    refused_publications: Seldom,
 }
 
 impl Redis {
     /// Makes everything ready; the first turn begins to connect.
     ///
     /// # Errors
-    /// With TLS: the host is no name that a certificate could bear.
+    /// With TLS: a host is no name that a certificate could bear.
     pub fn new(
         settings: RedisSettings,
         waker: Arc<Waker>,
@@ -79,233 +95,266 @@ impl Redis {
             dsn,
             prefix,
             tls,
-            tokens: [publisher, listener],
+            first_token,
             seed,
+            probe,
         } = settings;
-        let place = Arc::new(place(&dsn.address, tls, waker)?);
-        let identity = Identity {
-            credentials: dsn.credentials.clone(),
-            db: dsn.db,
-            prefix,
+        let given = match &dsn.servers {
+            RedisServers::One(address) => std::slice::from_ref(address),
+            RedisServers::Sentinel { sentinels, .. } => sentinels,
+            RedisServers::Cluster(seeds) => seeds,
         };
+        for address in given {
+            place(address, tls.as_ref(), &waker)?;
+        }
         Ok(Redis {
-            publisher: RedisLink::new(Arc::clone(&place), publisher, seed),
-            listener: RedisLink::new(place, listener, seed.rotate_left(32)),
-            dialogue: Dialogue::new(identity),
-            dsn,
+            topology: Topology::new(&dsn, prefix, probe, seed, now),
+            links: Slab::new(),
+            by_id: BTreeMap::new(),
+            tls,
+            waker,
+            first_token: first_token.0,
+            seed,
+            current: 0,
+            share: 0,
             budget: 0,
-            put_off: false,
-            log,
-            down: Some(now),
-            said: String::new(),
-            known: false,
-            broke: false,
-            not_json: Seldom::once_in(SAY_AGAIN),
-            refused_channels: Seldom::once_in(SAY_AGAIN),
-            refused_publications: Seldom::once_in(SAY_AGAIN),
+            journal: Journal::new(dsn, log, now),
         })
     }
 
-    fn link(&mut self, duty: Duty) -> &mut RedisLink {
-        match duty {
-            Duty::Publish => &mut self.publisher,
-            Duty::Listen => &mut self.listener,
+    /// The poll had something to say of the link with this token, counted from the first one.
+    pub fn ready(&mut self, nth: usize, event: &Event) {
+        if let Some(connected) = self.links.get_mut(nth) {
+            connected.link.ready(event);
         }
     }
 
-    pub fn ready(&mut self, duty: Duty, event: &Event) {
-        self.link(duty).ready(event);
+    /// Why it is down, for `--check`: empty while there is something left to be tried.
+    pub fn trouble(&self) -> &str {
+        match self.topology.is_lost() {
+            true => self.journal.trouble(),
+            false => "",
+        }
     }
 
-    pub fn trouble(&self) -> &str {
-        &self.said
+    /// The same, whatever is left to be tried.
+    pub fn last_trouble(&self) -> &str {
+        self.journal.trouble()
     }
 
     pub fn has_work(&self) -> bool {
-        self.dialogue.has_news() || self.publisher.has_work() || self.listener.has_work()
+        let mut links = self.links.iter();
+        self.topology.has_news() || links.any(|(_, connected)| connected.link.has_work())
     }
 
     pub fn next_deadline(&self) -> Option<Millis> {
-        let links = [self.publisher.deadline(), self.listener.deadline()];
-        let dialogue = self.dialogue.next_deadline();
-        links.into_iter().chain([dialogue]).flatten().min()
+        let links = self.links.iter();
+        let links = links.filter_map(|(_, connected)| connected.link.deadline());
+        links.chain(self.topology.next_deadline()).min()
     }
 
     pub fn turn(&mut self, registry: &Registry, buffer: &mut [u8], now: Millis) {
-        (self.budget, self.put_off) = (STEPS, false);
-        for duty in Duty::BOTH {
-            match self.link(duty).advance(registry, now) {
+        self.budget = STEPS;
+        self.topology.turn(now);
+        self.carry_out(now);
+        for key in 0..self.links.capacity() {
+            let Some(connected) = self.links.get_mut(key) else {
+                continue;
+            };
+            connected.put_off = false;
+            let id = connected.id;
+            match connected.link.advance(registry, now) {
                 Advance::Nothing => {}
-                Advance::Opened => self.dialogue.opened(duty, now),
-                Advance::Failed(why) => self.broken(duty, &why, now),
+                Advance::Opened => self.topology.opened(id, now),
+                Advance::Failed(why) => self.broken(key, &why, now),
             }
-            if let Err(why) = self.link(duty).fill(buffer) {
-                self.broken(duty, &why, now);
-            }
-            let link = self.link(duty);
-            if link.is_open()
+            let Some(Connected { link, .. }) = self.links.get_mut(key) else {
+                continue;
+            };
+            if let Err(why) = link.fill(buffer) {
+                self.broken(key, &why, now);
+            } else if link.is_open()
                 && !link.has_work()
-                && let Err(fault) = self.dialogue.tick(duty, now)
+                && let Err(fault) = self.topology.tick(id, now)
             {
-                self.fault(duty, &fault, now);
+                self.fault(key, &fault, now);
             }
         }
-        self.dialogue.give_up(now);
+        self.carry_out(now);
+    }
+
+    /// Opens and closes links as the topology wants.
+    fn carry_out(&mut self, now: Millis) {
+        while let Some(order) = self.topology.order() {
+            match order {
+                Order::Close(id) => {
+                    if let Some(key) = self.by_id.remove(&id) {
+                        self.links.try_remove(key);
+                    }
+                }
+                Order::Open(id, address) => self.open(id, &address, now),
+            }
+        }
+    }
+
+    fn open(&mut self, id: LinkId, address: &RedisAddress, now: Millis) {
+        let place = match place(address, self.tls.as_ref(), &self.waker) {
+            Ok(place) if self.links.len() < MOST_LINKS => Arc::new(place),
+            Ok(_) => return self.topology.closed(id, now),
+            Err(error) => {
+                self.journal.broken(id, address, &error.to_string());
+                return self.topology.closed(id, now);
+            }
+        };
+        let entry = self.links.vacant_entry();
+        let key = entry.key();
+        let token = Token(self.first_token.saturating_add(key));
+        self.seed = self.seed.rotate_left(7) ^ key as u64;
+        let link = RedisLink::new(place, token, self.seed);
+        let put_off = false;
+        entry.insert(Connected { id, link, put_off });
+        self.by_id.insert(id, key);
     }
 
     pub fn next(&mut self, now: Millis) -> Option<News> {
         loop {
             self.budget = self.budget.checked_sub(1)?;
-            if let Some(news) = self.dialogue.news() {
+            if let Some(news) = self.topology.news() {
                 return Some(news);
             }
-            let fed = |link: &RedisLink| link.is_open() && link.is_fed();
-            let duty = match (fed(&self.publisher), fed(&self.listener)) {
-                (true, _) => Duty::Publish,
-                (_, true) if !self.put_off => Duty::Listen,
-                _ => return None,
-            };
-            let link = match duty {
-                Duty::Publish => &mut self.publisher,
-                Duty::Listen => &mut self.listener,
-            };
-            match self.dialogue.understand(duty, link.input(), now) {
-                Ok(Step::Starved) => link.starve(),
-                Ok(Step::Understood(count)) => link.consume(count),
-                Ok(Step::Message(message)) => return Some(News::Message(message)),
-                Err(fault) => self.fault(duty, &fault, now),
+            let key = self.next_link()?;
+            let connected = self.links.get_mut(key)?;
+            let link = &mut connected.link;
+            match self.topology.understand(connected.id, link.input(), now) {
+                Ok(Progress::Starved) => link.starve(),
+                Ok(Progress::Understood(count)) => link.consume(count),
+                Ok(Progress::Message(message)) => {
+                    let link = key;
+                    return Some(News::Message(Message { link, ..message }));
+                }
+                Err(fault) => self.fault(key, &fault, now),
             }
-            while let Some(notice) = self.dialogue.notice() {
-                self.log_notice(&notice, now);
+            while let Some(notice) = self.topology.notice() {
+                self.journal.notice(&notice, now);
             }
         }
     }
 
+    /// The link whose replies are understood next.
+    fn next_link(&mut self) -> Option<usize> {
+        let fed = |connected: &Connected| {
+            connected.link.is_open() && connected.link.is_fed() && !connected.put_off
+        };
+        if self.share > 0 && self.links.get(self.current).is_some_and(fed) {
+            self.share = self.share.saturating_sub(1);
+            return Some(self.current);
+        }
+        let count = self.links.capacity();
+        let first = self.current.saturating_add(1);
+        let turns = (0..count).filter_map(|n| n.saturating_add(first).checked_rem(count));
+        let mut turns = turns.filter(|key| self.links.get(*key).is_some_and(fed));
+        self.current = turns.next()?;
+        self.share = STEPS_OF_LINK;
+        Some(self.current)
+    }
+
     pub fn content(&self, message: &Message) -> (&str, &[u8]) {
-        let input = self.listener.input();
+        let link = self.links.get(message.link);
+        let input = link.map_or([].as_slice(), |connected| connected.link.input());
         let at = |range: &std::ops::Range<usize>| input.get(range.clone()).unwrap_or_default();
         let channel = str::from_utf8(at(&message.channel)).unwrap_or_default();
         (channel, at(&message.content))
     }
 
     pub fn take(&mut self, message: &Message) {
-        self.listener.consume(message.size);
-    }
-
-    pub fn put_off(&mut self) {
-        self.put_off = true;
-    }
-
-    pub fn flush(&mut self, now: Millis) {
-        self.dialogue.finish(now);
-        for duty in Duty::BOTH {
-            let link = match duty {
-                Duty::Publish => &mut self.publisher,
-                Duty::Listen => &mut self.listener,
-            };
-            if let Err(why) = link.flush(self.dialogue.out(duty)) {
-                self.broken(duty, &why, now);
-            }
+        if let Some(connected) = self.links.get_mut(message.link) {
+            connected.link.consume(message.size);
         }
     }
 
-    fn fault(&mut self, duty: Duty, fault: &Fault, now: Millis) {
-        self.broken(duty, &fault.why, now);
-        if fault.both && self.link(duty.other()).is_open() {
-            self.broken(duty.other(), &fault.why, now);
+    pub fn put_off(&mut self, message: &Message) {
+        if let Some(connected) = self.links.get_mut(message.link) {
+            connected.put_off = true;
+        }
+    }
+
+    pub fn flush(&mut self, now: Millis) {
+        self.topology.finish(now);
+        for key in 0..self.links.capacity() {
+            let Some(Connected { id, link, .. }) = self.links.get_mut(key) else {
+                continue;
+            };
+            if let Some(out) = self.topology.out(*id)
+                && let Err(why) = link.flush(out)
+            {
+                self.broken(key, &why, now);
+            }
+        }
+        self.carry_out(now);
+    }
+
+    fn fault(&mut self, key: usize, fault: &LinkFault, now: Millis) {
+        let id = self.links.get(key).map(|connected| connected.id);
+        self.broken(key, &fault.why, now);
+        if let (Some(LinkId::Master(shard, duty)), true) = (id, fault.both)
+            && let Some(&other) = self.by_id.get(&LinkId::Master(shard, duty.other()))
+            && self.links.get(other).is_some_and(|it| it.link.is_open())
+        {
+            self.broken(other, &fault.why, now);
         }
     }
 
     /// A link is broken, or did not come about.
-    fn broken(&mut self, duty: Duty, why: &str, now: Millis) {
-        self.link(duty).close(now);
-        self.dialogue.closed(duty);
-        self.broke = true;
-        if self.said != why {
-            self.said = why.to_owned();
-            let fields = [
-                ("broker", Value::Shown(&self.dsn)),
-                ("link", Value::Text(duty.name())),
-                ("reason", Value::Text(why)),
-            ];
-            self.log.error("the broker is down", &fields);
+    fn broken(&mut self, key: usize, why: &str, now: Millis) {
+        let Some(Connected { id, link, .. }) = self.links.get_mut(key) else {
+            return;
+        };
+        let id = *id;
+        link.close(now);
+        if let Some(address) = self.topology.address(id) {
+            self.journal.broken(id, address, why);
         }
+        self.topology.closed(id, now);
     }
 
     pub fn judge(&mut self, up: bool, now: Millis) -> bool {
-        let since = match (self.down, up) {
-            (None, false) => {
-                self.down = Some(now);
-                return false;
-            }
-            (Some(since), true) => since,
-            _ => return false,
-        };
-        self.down = None;
-        self.said.clear();
-        let fields = [
-            ("broker", Value::Shown(&self.dsn)),
-            ("down_ms", Value::Number(now.saturating_sub(since))),
-        ];
-        let known = std::mem::replace(&mut self.known, true);
-        let broke = std::mem::take(&mut self.broke);
-        let line = match (known, broke) {
-            (false, _) => "the broker is up",
-            (true, false) => "all channels are subscribed again",
-            (true, true) => "the broker is up again",
-        };
-        self.log.info(line, &fields);
-        known && broke
+        self.journal.judge(up, now)
     }
 
-    fn log_notice(&mut self, notice: &Notice, now: Millis) {
-        let seldom = match notice {
-            Notice::NotJson { .. } => &mut self.not_json,
-            Notice::RefusedChannel { .. } => &mut self.refused_channels,
-            Notice::RefusedPublication { .. } => &mut self.refused_publications,
-        };
-        let Some(left_out) = seldom.admit(now) else {
-            return;
-        };
-        let count = Value::Number(left_out.saturating_add(1));
-        match notice {
-            Notice::NotJson { channel } => {
-                let line = "a message from the broker is not JSON: it is dropped";
-                let fields = [("channel", Value::Text(channel)), ("dropped", count)];
-                self.log.warn(line, &fields);
-            }
-            Notice::RefusedChannel { channel, why } => {
-                let line = "the broker refuses a channel: the server tries again while the channel has members";
-                let fields = [
-                    ("channel", Value::Text(channel.as_str())),
-                    ("reason", Value::Text(why)),
-                    ("refusals", count),
-                ];
-                self.log.error(line, &fields);
-            }
-            Notice::RefusedPublication { why } => {
-                let fields = [("reason", Value::Text(why)), ("refusals", count)];
-                self.log.error("the broker refuses to publish", &fields);
-            }
+    /// What was found, for `--check`: a line for each server.
+    pub fn found(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let Some((up, all)) = self.topology.sentinels() {
+            lines.push(format!("{up} of {all} sentinels answer"));
         }
+        for (address, facts) in self.topology.facts() {
+            let version = facts.version.as_deref().unwrap_or("version unknown");
+            let replicas = match facts.replicas {
+                None => "it may not be asked for its role".to_owned(),
+                Some(1) => "1 replica".to_owned(),
+                Some(count) => format!("{count} replicas"),
+            };
+            lines.push(format!("master {address}: {version}, {replicas}"));
+        }
+        lines
     }
 }
 
 fn place(
     address: &RedisAddress,
-    tls: Option<Arc<ClientConfig>>,
-    waker: Arc<Waker>,
+    tls: Option<&Arc<ClientConfig>>,
+    waker: &Arc<Waker>,
 ) -> io::Result<Place> {
     Ok(match address {
         RedisAddress::Unix(path) => Place::Unix(path.clone()),
-        RedisAddress::Tcp { host, port, .. } => {
+        RedisAddress::Tcp { host, port } => {
             let name = || ServerName::try_from(host.clone()).map_err(io::Error::other);
-            let tls = tls.map(|config| Ok::<_, io::Error>((config, name()?)));
+            let tls = tls.map(|config| Ok::<_, io::Error>((Arc::clone(config), name()?)));
             Place::Tcp {
                 host: host.clone(),
                 port: *port,
                 tls: tls.transpose()?,
-                waker,
+                waker: Arc::clone(waker),
             }
         }
     })

@@ -6,7 +6,7 @@
 //! would be unsubscribed if its only other member left meanwhile.
 
 use super::jobs::{Acting, Action, Job, JobKind};
-use super::{AWAY, Progress, changed, is_broker_away, reach};
+use super::{AWAY, JobProgress, changed, is_broker_away, reach};
 use crate::connection::{Awaits, Connection, Ending, Stream, Suspended};
 use crate::effect::ConnId;
 use crate::hub::commands;
@@ -29,9 +29,9 @@ pub fn advance<S: Stream>(
     id: ConnId,
     job: &mut Job,
     left: &mut usize,
-) -> Progress {
+) -> JobProgress {
     if let Some(why) = job.failure.take() {
-        return Progress::Failed(why);
+        return JobProgress::Failed(why);
     }
     let JobKind::Act(Acting {
         action,
@@ -40,23 +40,23 @@ pub fn advance<S: Stream>(
         counts,
     }) = &mut job.kind
     else {
-        return Progress::Waits;
+        return JobProgress::Waits;
     };
     if let Action::Join(channel) = action {
         if is_broker_away(hub) {
-            return Progress::Failed(AWAY.into());
+            return JobProgress::Failed(AWAY.into());
         }
         if !reach::has_members(hub, &reach.recipient) {
-            return Progress::Done(CommandResult::Counts(*counts));
+            return JobProgress::Done(CommandResult::Counts(*counts));
         }
         if !prepare(hub, id, channel, holds) {
-            return Progress::Waits;
+            return JobProgress::Waits;
         }
     }
     if let Some(user) = reach.user()
         && !hub.jobs.line_up(id, &mut job.lined_up, user)
     {
-        return Progress::Waits;
+        return JobProgress::Waits;
     }
     if let Action::Disconnect { .. } = action
         && !reach.begun
@@ -68,7 +68,7 @@ pub fn advance<S: Stream>(
         let Some(member) = reach::next(hub, reach, 1).pop() else {
             match reach.next {
                 Some(_) => *left = left.saturating_sub(1),
-                None => return Progress::Done(CommandResult::Counts(*counts)),
+                None => return JobProgress::Done(CommandResult::Counts(*counts)),
             }
             continue;
         };
@@ -76,7 +76,7 @@ pub fn advance<S: Stream>(
         *left = left.saturating_sub(more.unwrap_or_default().saturating_add(1));
         act(hub, member, action, counts);
     }
-    Progress::MoreToDo
+    JobProgress::MoreToDo
 }
 
 /// Holds the channel that is to be joined, and has it subscribed. Returns whether it is.

@@ -8,11 +8,12 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::jobs::{Contents, Job, JobKind, Reach};
-use super::{Progress, reach};
+use super::{JobProgress, reach};
 use crate::buffers::Slice;
 use crate::connection::Stream;
 use crate::effect::{ConnId, Effect, Publication, Receipt};
 use crate::hub::audience::CONGESTED;
+use crate::hub::frames;
 use crate::hub::publish;
 use crate::hub::report;
 use crate::hub::settle::settle;
@@ -22,7 +23,6 @@ use crate::wire::backend::answer::CommandResult;
 use crate::wire::backend::{Publishing, Recipient, Target};
 use crate::wire::channel_name::ChannelName;
 use crate::wire::encoding::Encoding;
-use crate::wire::frame::{self, Opcode};
 
 /// A content counts for one more step for each of these bytes.
 const STEP_BYTES: usize = 16 * 1024;
@@ -58,7 +58,7 @@ pub fn advance<S: Stream>(
     id: ConnId,
     job: &mut Job,
     left: &mut usize,
-) -> Progress {
+) -> JobProgress {
     let Job {
         kind: JobKind::Publish(contents),
         failure,
@@ -66,7 +66,7 @@ pub fn advance<S: Stream>(
         ..
     } = job
     else {
-        return Progress::Waits;
+        return JobProgress::Waits;
     };
     if !std::mem::replace(&mut contents.begun, true) {
         *failure = obstacle(hub, contents);
@@ -77,16 +77,16 @@ pub fn advance<S: Stream>(
         }
         let Some((target, content)) = contents.left.front().cloned() else {
             return match (contents.unconfirmed, failure.take()) {
-                (0, None) => Progress::Done(CommandResult::Published),
-                (0, Some(why)) => Progress::Failed(why),
+                (0, None) => JobProgress::Done(CommandResult::Published),
+                (0, Some(why)) => JobProgress::Failed(why),
                 (_, why) => {
                     *failure = why;
-                    Progress::Waits
+                    JobProgress::Waits
                 }
             };
         };
         if *left == 0 {
-            return Progress::MoreToDo;
+            return JobProgress::MoreToDo;
         }
         let sent = match target {
             Target::Channel(name) => publish(hub, id, contents, name, &content, left),
@@ -102,7 +102,7 @@ pub fn advance<S: Stream>(
         match sent {
             TargetProgress::ToAll => _ = contents.left.pop_front(),
             TargetProgress::InPart => {}
-            TargetProgress::NotYet => return Progress::Waits,
+            TargetProgress::NotYet => return JobProgress::Waits,
             TargetProgress::Failed(why) => *failure = Some(why),
         }
     }
@@ -144,6 +144,7 @@ fn publish<S: Stream>(
         contents.unconfirmed_bytes = bytes.saturating_add(content.len());
         hub.effects.push_back(Effect::Publish(Publication {
             from: id,
+            since: hub.clock.now,
             channel: name,
             content: content.into(),
         }));
@@ -203,16 +204,12 @@ fn deliver<S: Stream>(
     let Some(encoding) = hub.roster.get(id).map(|c| c.encoding()) else {
         return;
     };
-    let Some(frame) = frames.get_mut(encoding.index()) else {
+    if frames.get(encoding.index()) == Some(&None) {
+        encode(hub, encoding.is_deflated(), frames, recipient, content);
+    }
+    let Some(slice) = frames.get(encoding.index()).copied().flatten() else {
         return;
     };
-    let runs = &mut hub.runs;
-    let slice = *frame.get_or_insert_with(|| {
-        let (run, _) = runs.begin();
-        runs.append(run, |out| encode(out, encoding, recipient, content));
-        let to = runs.len(run) as u32;
-        Slice { run, from: 0, to }
-    });
     let before = hub.runs.taken;
     if let Some(connection) = hub.roster.get(id) {
         connection.deliver(slice, &mut hub.runs, &hub.settings.limits);
@@ -223,20 +220,36 @@ fn deliver<S: Stream>(
     settle(hub, id);
 }
 
-fn encode(out: &mut Vec<u8>, encoding: Encoding, recipient: &Recipient, content: &[u8]) {
-    match encoding {
-        Encoding::Raw => frame::push_frame(out, Opcode::Text, content),
-        Encoding::V1 => {
-            let prefix = match recipient {
-                Recipient::User(user) => answer::v1_prefix_for("user", user),
-                Recipient::Connection(id) => answer::v1_prefix_for("connection", id),
-            };
-            let size = prefix.len().saturating_add(content.len());
-            let size = size.saturating_add(answer::V1_SUFFIX.len());
-            frame::push_header(out, Opcode::Text, size);
-            answer::push_v1(out, &prefix, content);
-        }
+/// Encodes the frames for a recipient: the compressed ones, or the others. So a content is compressed once.
+fn encode<S: Stream>(
+    hub: &mut Hub<S>,
+    deflated: bool,
+    frames: &mut [Option<Slice>],
+    recipient: &Recipient,
+    content: &[u8],
+) {
+    let prefix = match recipient {
+        Recipient::User(user) => answer::v1_prefix_for("user", user),
+        Recipient::Connection(id) => answer::v1_prefix_for("connection", id),
+    };
+    let smaller = match deflated {
+        true => hub.compression.deflate(content),
+        false => None,
+    };
+    let encodings = Encoding::ALL.into_iter().zip(frames);
+    for (encoding, frame) in encodings.filter(|(it, _)| it.is_deflated() == deflated) {
+        let runs = &mut hub.runs;
+        let (run, _) = runs.begin();
+        runs.append(run, |out| match smaller {
+            Some(smaller) => frames::push_deflated(out, encoding, &prefix, content, smaller),
+            None => frames::push_plain(out, encoding, &prefix, content),
+        });
+        let to = runs.len(run) as u32;
+        *frame = Some(Slice { run, from: 0, to });
     }
+    hub.compression.rest();
+    let cost = hub.compression.take_cost();
+    hub.agenda.understood = hub.agenda.understood.saturating_add(cost);
 }
 
 /// The broker has answered a publication.

@@ -8,7 +8,7 @@
 //! page of a large channel whose members are rare among all connections takes some hundred turns.
 
 use super::jobs::{Job, JobKind, List, Scope};
-use super::{Progress, reach};
+use super::{JobProgress, reach};
 use crate::connection::Stream;
 use crate::effect::ConnId;
 use crate::hub::report;
@@ -88,9 +88,9 @@ fn first_slot(node: u64, after: &str) -> Option<u32> {
 }
 
 /// The next entries.
-pub fn advance<S: Stream>(hub: &mut Hub<S>, job: &mut Job, left: &mut usize) -> Progress {
+pub fn advance<S: Stream>(hub: &mut Hub<S>, job: &mut Job, left: &mut usize) -> JobProgress {
     let JobKind::List(List { page, scope, .. }) = &mut job.kind else {
-        return Progress::Waits;
+        return JobProgress::Waits;
     };
     let is_over = loop {
         if *left == 0 {
@@ -111,9 +111,9 @@ pub fn advance<S: Stream>(hub: &mut Hub<S>, job: &mut Job, left: &mut usize) -> 
         true => {
             let empty = Page::new(Listed::Channels, 0);
             let page = std::mem::replace(page, empty);
-            Progress::Done(CommandResult::Page(page))
+            JobProgress::Done(CommandResult::Page(page))
         }
-        false => Progress::MoreToDo,
+        false => JobProgress::MoreToDo,
     }
 }
 

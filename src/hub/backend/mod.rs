@@ -23,6 +23,7 @@ use crate::connection::{Awaits, Exchange, Stream, Suspended};
 use crate::effect::{ConnId, Receipt};
 use crate::wire::backend::BackendCommand;
 use crate::wire::backend::answer::{BackendAnswer, CommandResult, ConnectionCounts};
+use crate::wire::channel_name::RESERVED;
 use crate::wire::http::{Refusal, Reply, Status};
 
 const AWAY: &str = "the broker is down: nothing is known to have been done; try again later";
@@ -35,7 +36,7 @@ const STEPS_OF_JOB: usize = 32;
 const JOBS: usize = 64;
 
 /// How a job stands.
-enum Progress {
+enum JobProgress {
     Done(CommandResult),
     /// It goes on in another turn.
     MoreToDo,
@@ -128,12 +129,12 @@ fn advance<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     let cost = budget.saturating_sub(left).max(1);
     hub.jobs.left = hub.jobs.left.saturating_sub(cost);
     match progress {
-        Progress::MoreToDo => {
+        JobProgress::MoreToDo => {
             hub.jobs.put(id, job);
             hub.jobs.go_on(id);
         }
-        Progress::Waits => hub.jobs.put(id, job),
-        Progress::Done(result) => {
+        JobProgress::Waits => hub.jobs.put(id, job),
+        JobProgress::Done(result) => {
             end(hub, id, &mut job);
             let answer = BackendAnswer {
                 seq: seq(hub, &job),
@@ -141,7 +142,7 @@ fn advance<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
             };
             finish(hub, id, Ok(answer));
         }
-        Progress::Failed(why) => {
+        JobProgress::Failed(why) => {
             end(hub, id, &mut job);
             finish(hub, id, Err(why));
         }
@@ -202,10 +203,9 @@ fn refuse<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, why: Cow<
     replies::refuse(hub, id, exchange, refusal);
 }
 
-/// Whether a command would miss other nodes.
+/// Whether a command would miss other nodes: they are reached by reserved channels.
 fn is_broker_away<S: Stream>(hub: &Hub<S>) -> bool {
-    let subscriptions = &hub.channels.subscriptions;
-    !hub.publishing || subscriptions.is_shared() && !subscriptions.is_listening()
+    !hub.channels.subscriptions.is_available(RESERVED)
 }
 
 /// The broker has answered a publication. Returns whether it was a job's.

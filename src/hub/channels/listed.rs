@@ -3,7 +3,6 @@
 //! Owns: how they are found. Knows: names in their order, audiences. Never knows: what a page is.
 
 use super::Channels;
-use crate::hub::audience::Audience;
 use crate::hub::channel::Channel;
 use crate::wire::channel_name::ChannelName;
 
@@ -17,11 +16,20 @@ impl Channels {
         })
     }
 
+    /// How many connections are in a channel.
+    pub fn members(&self, name: &str) -> usize {
+        let channel = self.by_name.get(name);
+        let channel = channel.and_then(|index| self.channels.get(index as usize));
+        channel.map_or(0, Channel::members)
+    }
+
     /// The slots of a channel's members, in no order.
     pub fn member_slots(&self, name: &str) -> Vec<u32> {
         let index = self.by_name.get(name);
         let channel = index.and_then(|index| self.channels.get(index as usize));
-        let audiences = channel.into_iter().flat_map(|channel| &channel.audiences);
-        audiences.flat_map(Audience::slots).collect()
+        channel
+            .into_iter()
+            .flat_map(Channel::member_slots)
+            .collect()
     }
 }

@@ -44,7 +44,7 @@ impl Channels {
     /// Whether all that is published to the channels held for a connection comes here. If not, the broker is asked for what is
     /// missing, and the connection is released when something has changed.
     pub fn are_reserved_ready(&mut self, id: ConnId) -> bool {
-        if !self.subscriptions.is_listening() {
+        if !self.subscriptions.is_shared() {
             return true;
         }
         let names = self.reserved.remove(&id.slot).unwrap_or_default();

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::connection::{Exchange, Stream};
 use crate::effect::ConnId;
 use crate::hub::replies;
+use crate::hub::shards::Shards;
 use crate::hub::state::Hub;
 use crate::metrics::{self, Gauges};
 use crate::process;
@@ -18,6 +19,7 @@ use crate::wire::http::{Reply, Status};
 
 pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange) {
     hub.listeners.metrics.sent = hub.runs.taken;
+    hub.listeners.metrics.compression = hub.compression.counts;
     let gauges = gauges(hub);
     let mut text = String::new();
     hub.listeners.metrics.render(&gauges, &mut text);
@@ -46,6 +48,11 @@ fn gauges<S: Stream>(hub: &Hub<S>) -> Gauges {
         questions_held: hub.outage.held() as u64,
         broker_up: hub.is_broker_up(),
         broker_reconnections: hub.drivers.broker_reconnections,
+        broker_shards: hub
+            .channels
+            .subscriptions
+            .shards()
+            .map_or_else(Vec::new, Shards::gauges),
         dropped_log_lines: listeners.log.dropped(),
         longest_turn: listeners.metrics.longest_turn.at(now),
         process: process::now(),

@@ -118,7 +118,7 @@ fn walk<S: Stream>(hub: &mut Hub<S>) {
             tap.found = tap.found.saturating_add(1);
             if tap.found <= FOUND {
                 tap.line("found", at, Some(&who), None, |line, _| {
-                    line.text("hears", report::spoken(encoding));
+                    line.text("hears", encoding.shown());
                     push_channels(line, &hub.channels, slot);
                     line.number("queued_bytes", queued);
                     if let Some(waits_for) = waits_for {

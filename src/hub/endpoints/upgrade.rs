@@ -14,12 +14,11 @@ use crate::hub::report;
 use crate::hub::settle::settle;
 use crate::hub::state::Hub;
 use crate::wire::answer_fields::NewState;
-use crate::wire::encoding::Encoding;
 use crate::wire::handshake::{self, Upgrade};
 use crate::wire::http::{Head, Refusal, Status};
 
 pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head: Head) {
-    let judged = handshake::judge(&head);
+    let judged = handshake::judge(&head, hub.compression.is_on());
     if judged.is_ok() && !exchange.is_read() {
         if let Some(connection) = hub.roster.get(id) {
             connection.read_empty_body(exchange, head, &hub.settings.limits);
@@ -158,7 +157,7 @@ fn open<S: Stream>(hub: &mut Hub<S>, id: ConnId, from: Peer, upgrade: &Upgrade) 
     hub.kicks.end(id.slot);
     hub.roster.open(id.slot, hub.clock.now);
     let joined = hub.channels.join_reserved(id.slot, upgrade.encoding);
-    if upgrade.encoding == Encoding::V1 {
+    if upgrade.encoding.is_v1() {
         replies::welcome(hub, id, &joined);
     }
     report::opened(hub, id, upgrade.encoding, &joined);

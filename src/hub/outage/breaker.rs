@@ -114,15 +114,20 @@ pub struct Breaker {
     state: BreakerState,
     /// Calls in flight at most.
     workers: usize,
+    /// Questions that may be out at once while it is up: more would only wait elsewhere.
+    most_out: usize,
     /// Questions that were let out one by one, and are not answered.
     out: HashSet<ConnId>,
 }
 
 impl Breaker {
-    pub fn new(workers: usize) -> Breaker {
+    /// There are so many workers, and up to `batch` questions in a call.
+    pub fn new(workers: usize, batch: usize) -> Breaker {
+        let workers = workers.max(1);
         Breaker {
             state: BreakerState::Up(FailedCalls::default()),
             workers,
+            most_out: workers.saturating_mul(batch.max(1)),
             out: HashSet::new(),
         }
     }
@@ -148,7 +153,7 @@ impl Breaker {
     /// Whether a question that waits may go out now.
     pub fn admits(&self, now: Millis) -> bool {
         match self.state {
-            BreakerState::Up(_) => self.out.len() < self.workers,
+            BreakerState::Up(_) => self.out.len() < self.most_out,
             BreakerState::Down { next, probe, .. } => probe.is_none() && now >= next,
             BreakerState::SlowStart { window, .. } => self.out.len() < window,
         }

@@ -46,7 +46,7 @@ impl Outage {
     pub fn new(policy: FailurePolicy) -> Outage {
         Outage {
             policy,
-            breaker: Breaker::new(policy.workers.max(1)),
+            breaker: Breaker::new(policy.workers, policy.batch),
             held: HeldQuestions::default(),
             failing: false,
         }

@@ -14,6 +14,7 @@
 pub mod access_log;
 mod answers;
 pub mod asking;
+pub mod gap;
 pub mod listeners;
 pub mod outage;
 pub mod tap;
@@ -117,7 +118,7 @@ pub fn upgrade_refused<S: Stream>(hub: &mut Hub<S>, outcome: &'static str) {
 pub fn opened<S: Stream>(hub: &mut Hub<S>, id: ConnId, encoding: Encoding, joined: &[ChannelName]) {
     hub.listeners.metrics.handshakes.add("accepted");
     tell(hub, "open", Some(id), None, |line| {
-        line.text("hears", spoken(encoding));
+        line.text("hears", encoding.shown());
     });
     for channel in joined {
         command_shown(hub, id, Verb::Join, channel.as_str());
@@ -200,6 +201,7 @@ pub fn moved_by_backend<S: Stream>(hub: &mut Hub<S>, id: ConnId, joined: bool, c
         true => Verb::Join,
         false => Verb::Leave,
     };
+    hub.listeners.metrics.backend_memberships.add(verb.as_str());
     command_shown(hub, id, verb, channel);
 }
 
@@ -364,13 +366,5 @@ fn tell<S: Stream>(
         if id != Some(tap.id) && tap.looks_at(id.map(|id| id.slot), channel) {
             tap.line(event, at, who.as_ref(), channel, |line, _| fields(line));
         }
-    }
-}
-
-/// How taps name an encoding.
-pub fn spoken(encoding: Encoding) -> &'static str {
-    match encoding {
-        Encoding::Raw => "contents alone",
-        Encoding::V1 => "wsify.v1",
     }
 }

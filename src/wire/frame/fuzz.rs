@@ -23,11 +23,11 @@ pub fn fuzz(bytes: &[u8]) {
             (header.size, header.mask.filter(|_| end >= header.size))
         );
         assert!(early.len.is_none() || early.len == header.len);
-        for within in [false, true] {
-            if let Err(violation) = judge(&early, within, 1000) {
+        for (within, deflate) in [(false, false), (true, false), (false, true), (true, true)] {
+            if let Err(violation) = judge(&early, within, 1000, deflate) {
                 assert!((1..=MAX_CONTROL - 2).contains(&violation.reason().len()));
                 assert_eq!(
-                    judge(&header, within, 1000).map_err(|late| late.code()),
+                    judge(&header, within, 1000, deflate).map_err(|late| late.code()),
                     Err(violation.code())
                 );
             }

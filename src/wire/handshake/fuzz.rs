@@ -24,6 +24,7 @@ pub fn fuzz(bytes: &[u8]) {
             b'k' => "Sec-WebSocket-Key",
             b'p' => "Sec-WebSocket-Protocol",
             b'l' => "Content-Length",
+            b'e' => "Sec-WebSocket-Extensions",
             _ => "Origin",
         };
         request.extend_from_slice(name.as_bytes());
@@ -37,29 +38,30 @@ pub fn fuzz(bytes: &[u8]) {
     };
 
     let mut out = Vec::new();
-    match judge(&head) {
+    match judge(&head, true) {
         Ok(upgrade) => {
             let key = only(&head, "sec-websocket-key").expect("one key");
             assert!(key.len() == 24 && key.ends_with(b"=="));
             assert_eq!(only(&head, "sec-websocket-version"), Some(&b"13"[..]));
             let offers: Vec<&[u8]> = head.list("sec-websocket-protocol").collect();
             match upgrade.protocol.as_deref() {
-                Some(V1) if upgrade.encoding == Encoding::V1 => {}
+                Some(V1) if upgrade.encoding.is_v1() => {}
                 Some(alone) => assert_eq!(offers, [alone.as_bytes()]),
                 None => assert_ne!(offers.len(), 1),
             }
-            assert_eq!(
-                upgrade.encoding == Encoding::V1,
-                offers.contains(&V1.as_bytes())
-            );
+            assert_eq!(upgrade.encoding.is_v1(), offers.contains(&V1.as_bytes()));
+            assert!(upgrade.deflate.is_some() || !upgrade.encoding.is_deflated());
+            let off = judge(&head, false).expect("an upgrade");
+            assert!(off.deflate.is_none() && !off.encoding.is_deflated());
             switching(&mut out, &upgrade, None);
             let mut headers = [httparse::EMPTY_HEADER; 8];
             let mut reply = httparse::Response::new(&mut headers);
             assert_eq!(reply.parse(&out), Ok(httparse::Status::Complete(out.len())));
             assert_eq!(reply.code, Some(101));
             // Nothing that a client offers makes a header of its own.
-            let expected = 3_usize.saturating_add(usize::from(upgrade.protocol.is_some()));
-            assert_eq!(reply.headers.len(), expected);
+            let confirmed = [upgrade.protocol.is_some(), upgrade.deflate.is_some()];
+            let confirmed = confirmed.into_iter().filter(|it| *it).count();
+            assert_eq!(reply.headers.len(), confirmed.saturating_add(3));
         }
         Err(refusal) => match refusal.status {
             Status::UpgradeRequired => {

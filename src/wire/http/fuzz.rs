@@ -48,7 +48,7 @@ pub fn fuzz(bytes: &[u8]) {
                 assert!(!values.is_empty());
             }
             let mut out = Vec::new();
-            match crate::wire::handshake::judge(&head) {
+            match crate::wire::handshake::judge(&head, true) {
                 Ok(upgrade) => crate::wire::handshake::switching(&mut out, &upgrade, None),
                 Err(refusal) => respond(&mut out, &refusal.reply(), head.reply_options(), None),
             }

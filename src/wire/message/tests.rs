@@ -36,14 +36,14 @@ fn frames(frames: Frames) -> Vec<u8> {
 #[track_caller]
 fn hears(stream: &[u8], expected: &[OwnedItem]) {
     let calm = (expected.to_vec(), None, 0);
-    assert_eq!(read_all(stream, MAX, || stream.len()), calm, "whole");
-    assert_eq!(read_all(stream, MAX, || 1), calm, "byte by byte");
+    assert_eq!(read_all(stream, MAX, false, || stream.len()), calm, "whole");
+    assert_eq!(read_all(stream, MAX, false, || 1), calm, "byte by byte");
     let closed = matches!(expected.last(), Some(OwnedItem::Close(_)));
     let trailed = [stream, &frame(0x89, b"behind")].concat();
     let mut expected = expected.to_vec();
     expected.extend((!closed).then(|| OwnedItem::Ping(b"behind".to_vec())));
     assert_eq!(
-        read_all(&trailed, MAX, || trailed.len()),
+        read_all(&trailed, MAX, false, || trailed.len()),
         (expected, None, 0),
         "with bytes behind"
     );
@@ -53,7 +53,7 @@ fn hears(stream: &[u8], expected: &[OwnedItem]) {
 #[track_caller]
 fn breaks(stream: &[u8], max: usize, heard: &[OwnedItem], code: u16) {
     let calm = &stream[..stream.len() - 1];
-    assert_eq!(read_all(calm, max, || 1).1, None, "blamed too early");
+    assert_eq!(read_all(calm, max, false, || 1).1, None, "blamed too early");
     for (name, stream, step) in [
         ("whole", stream.to_vec(), stream.len()),
         ("byte by byte", stream.to_vec(), 1),
@@ -63,7 +63,7 @@ fn breaks(stream: &[u8], max: usize, heard: &[OwnedItem], code: u16) {
             stream.len() + 20,
         ),
     ] {
-        let (before, violation, _) = read_all(&stream, max, || step);
+        let (before, violation, _) = read_all(&stream, max, false, || step);
         assert_eq!(before, heard, "{name}");
         assert_eq!(violation.map(|it| it.code()), Some(code), "{name}");
     }
@@ -149,7 +149,7 @@ fn violations_are_seen_at_their_byte() {
 fn a_message_has_a_largest_size_however_it_is_cut() {
     let exact = [7; 200];
     assert_eq!(
-        read_all(&frame(0x82, &exact), 200, || 1000).0,
+        read_all(&frame(0x82, &exact), 200, false, || 1000).0,
         [OwnedItem::Binary(exact.to_vec())]
     );
     let header = &frame(0x82, &[7; 201])[..4];
@@ -197,11 +197,102 @@ fn text_is_refused_at_its_first_wrong_byte() {
 #[test]
 fn text_that_ends_within_a_character_is_refused_at_its_end() {
     for cut in [&b"\xC3"[..], b"ok\xE2\x82", b"\xF0\x9F\xA6"] {
-        let whole = read_all(&frame(0x81, cut), MAX, || 1000);
+        let whole = read_all(&frame(0x81, cut), MAX, false, || 1000);
         assert_eq!(whole.1.map(|it| it.code()), Some(1007));
         breaks(&frame(0x81, cut), MAX, &[], 1007);
         // An empty last fragment ends it with its header.
         breaks(&frames(&[(0x01, cut), (0x80, b"")]), MAX, &[], 1007);
+    }
+}
+
+#[test]
+fn compressed_messages_come_out_as_they_are() {
+    let compressed = |kind, bytes: &[u8]| OwnedItem::Compressed(kind, bytes.to_vec());
+    let ping = |bytes: &[u8]| OwnedItem::Ping(bytes.to_vec());
+    #[rustfmt::skip]
+    let table: &[(Frames, &[OwnedItem])] = &[
+        // RFC 7692 section 7.2.3.1, whole and in fragments.
+        (&[(0xC1, b"\xF2\x48\xCD\xC9\xC9\x07\x00")],
+            &[compressed(Opcode::Text, b"\xF2\x48\xCD\xC9\xC9\x07\x00")]),
+        (&[(0x41, b"\xF2\x48\xCD"), (0x80, b"\xC9\xC9\x07\x00")],
+            &[compressed(Opcode::Text, b"\xF2\x48\xCD\xC9\xC9\x07\x00")]),
+        (&[(0xC2, b"")], &[compressed(Opcode::Binary, b"")]),
+        // What is no UTF-8 is none of a compressed message's.
+        (&[(0x41, b"\xFF"), (0x89, b"p"), (0x00, b""), (0x80, b"\xFF")],
+            &[ping(b"p"), compressed(Opcode::Text, b"\xFF\xFF")]),
+        // Plain ones between them.
+        (&[(0xC1, b"\xFF"), (0x81, b"a"), (0x02, b"b"), (0x80, b"c"), (0xC2, b"\xFF")],
+            &[compressed(Opcode::Text, b"\xFF"), text("a"), OwnedItem::Binary(b"bc".to_vec()),
+              compressed(Opcode::Binary, b"\xFF")]),
+    ];
+    for (stream, expected) in table {
+        let stream = frames(stream);
+        for step in [stream.len(), 1] {
+            let heard = read_all(&stream, MAX, true, || step);
+            assert_eq!(heard, (expected.to_vec(), None, 0), "{step} at a time");
+        }
+    }
+}
+
+#[test]
+fn a_reserved_bit_is_for_first_frames_of_messages_where_it_was_negotiated() {
+    #[rustfmt::skip]
+    let table: &[(Frames, u8, Violation)] = &[
+        // (frames before it, the first byte of the frame that breaks a rule, how)
+        (&[], 0xA1, Violation::ReservedBit),
+        (&[], 0x91, Violation::ReservedBit),
+        (&[], 0xE1, Violation::ReservedBit),
+        (&[], 0xF2, Violation::ReservedBit),
+        (&[], 0xC9, Violation::StrayCompression),
+        (&[], 0xC8, Violation::StrayCompression),
+        (&[], 0xCA, Violation::StrayCompression),
+        (&[], 0xC0, Violation::StrayCompression),
+        (&[(0x41, b"a")], 0xC0, Violation::StrayCompression),
+        (&[(0x41, b"a")], 0x40, Violation::StrayCompression),
+        (&[(0x01, b"a")], 0xC0, Violation::StrayCompression),
+        (&[(0x41, b"a")], 0xC9, Violation::StrayCompression),
+        (&[(0x41, b"a")], 0xC1, Violation::Interleaved),
+        (&[(0x41, b"a")], 0x41, Violation::Interleaved),
+        (&[], 0xC3, Violation::ReservedOpcode),
+        (&[], 0xCB, Violation::ReservedOpcode),
+    ];
+    for (before, first, violation) in table {
+        let stream = [&frames(before), &[*first, 0x80][..]].concat();
+        for step in [stream.len(), 1] {
+            let heard = read_all(&stream, MAX, true, || step);
+            assert_eq!(heard, (vec![], Some(*violation), 0), "{first:#x}");
+        }
+        assert!(matches!(violation.code(), 1002));
+    }
+    // Where it was not, it is for none.
+    for first in [0xC1, 0xC2, 0x41, 0xC0, 0xC9] {
+        let heard = read_all(&[first, 0x80], MAX, false, || 2);
+        assert_eq!(heard, (vec![], Some(Violation::ReservedBit), 0));
+    }
+}
+
+#[test]
+fn a_compressed_message_may_be_a_little_larger_than_a_plain_one() {
+    // What cannot be compressed grows.
+    let most = deflate::bound(200);
+    assert!((205..300).contains(&most));
+    let exact = vec![7; most];
+    for stream in [
+        frame(0xC2, &exact),
+        frames(&[(0x42, &exact[..100]), (0x80, &exact[100..])]),
+    ] {
+        let heard = read_all(&stream, 200, true, || 64);
+        let expected = OwnedItem::Compressed(Opcode::Binary, exact.clone());
+        assert_eq!(heard, (vec![expected], None, 0));
+    }
+    for stream in [
+        frame(0xC2, &vec![7; most + 1]),
+        frames(&[(0x42, &exact[..100]), (0x80, &exact[99..])]),
+        // A plain one may not.
+        frame(0x82, &[7; 201]),
+    ] {
+        let (heard, violation, _) = read_all(&stream, 200, true, || 1);
+        assert_eq!((heard, violation), (vec![], Some(Violation::TooBig)));
     }
 }
 
@@ -243,7 +334,7 @@ fn closes_are_judged() {
 fn an_unfragmented_message_stays_where_it_lies() {
     let mut input = frames(&[(0x81, b"Hello"), (0x82, b"World")]);
     let mut reader = Reader::default();
-    let step = reader.next(&mut input, MAX).unwrap();
+    let step = reader.next(&mut input, MAX, false).unwrap();
     assert_eq!(
         step,
         Step {
@@ -252,7 +343,7 @@ fn an_unfragmented_message_stays_where_it_lies() {
         }
     );
     assert_eq!(&input[6..11], b"Hello");
-    let step = reader.next(&mut input[11..], MAX).unwrap();
+    let step = reader.next(&mut input[11..], MAX, false).unwrap();
     assert_eq!(
         step,
         Step {
@@ -267,7 +358,7 @@ fn an_unfragmented_message_stays_where_it_lies() {
 fn a_complete_message_leaves_nothing_behind() {
     let mut input = frames(&[(0x01, b"Hel"), (0x80, b"lo"), (0x89, b"x")]);
     let mut reader = Reader::default();
-    let step = reader.next(&mut input, MAX).unwrap();
+    let step = reader.next(&mut input, MAX, false).unwrap();
     assert_eq!(
         step.item,
         Some(Item::Text(Payload::Owned(b"Hello".to_vec())))
@@ -280,7 +371,7 @@ fn a_complete_message_leaves_nothing_behind() {
 fn memory_follows_what_has_arrived() {
     let mut input = frame(0x82, &[7; 1 << 20]);
     let mut reader = Reader::default();
-    let step = reader.next(&mut input[..114], MAX).unwrap();
+    let step = reader.next(&mut input[..114], MAX, false).unwrap();
     assert_eq!(
         step,
         Step {
@@ -303,7 +394,7 @@ fn many_small_pieces_are_one_message() {
     }
     stream.extend(frame(0x80, "é".as_bytes()));
     let expected = [text(&"é".repeat(count))];
-    assert_eq!(read_all(&stream, MAX, || 1 << 16).0, expected);
+    assert_eq!(read_all(&stream, MAX, false, || 1 << 16).0, expected);
 
     let stream = frame(0x81, &[b'a'; MAX]);
     let mut reader = Reader::default();
@@ -311,7 +402,7 @@ fn many_small_pieces_are_one_message() {
     let mut inbox = Vec::new();
     for byte in stream {
         inbox.push(byte);
-        let step = reader.next(&mut inbox, MAX).unwrap();
+        let step = reader.next(&mut inbox, MAX, false).unwrap();
         inbox.drain(..step.used);
         heard = step.item;
     }
@@ -383,12 +474,12 @@ fn random_messages_are_heard_as_they_were_said() {
         }
         let expected = (said, None, 0);
         assert_eq!(
-            read_all(&stream, MAX, || stream.len()),
+            read_all(&stream, MAX, false, || stream.len()),
             expected,
             "seed {seed}, whole"
         );
         for most in [4, 200, 100_000] {
-            let torn = read_all(&stream, MAX, || dice.roll(most));
+            let torn = read_all(&stream, MAX, false, || dice.roll(most));
             assert_eq!(torn, expected, "seed {seed}, torn up to {most}");
         }
     }
@@ -400,7 +491,7 @@ fn any_bytes_keep_the_invariants() {
     for _ in 0..20_000 {
         let mut bytes = vec![dice.roll(256) as u8, dice.roll(256) as u8];
         for _ in 0..dice.roll(6) {
-            let first = [0x01, 0x81, 0x00, 0x80, 0x89, 0x02, 0x88, 0xC1][dice.roll(8)];
+            let first = [0x01, 0x81, 0x00, 0x80, 0x89, 0x02, 0x88, 0xC1, 0x41][dice.roll(9)];
             let payload: Vec<u8> = (0..dice.roll(9))
                 .map(|_| [b'a', 0xC3, 0xA9, 0xF0, 0x9F, 0xA6, 0x80][dice.roll(7)])
                 .collect();

@@ -54,6 +54,8 @@ pub struct Knobs {
     /// Turns in which connections wait to be accepted without a free descriptor.
     pub knocking: usize,
     pub read_buffer: usize,
+    /// The smallest content that is compressed; `None` is no compression.
+    pub compression: Option<usize>,
 
     // Sizes.
     pub channels: usize,
@@ -182,6 +184,11 @@ impl Knobs {
                 interval => interval as usize * 8 / 10,
             },
             stops: dice.chance(50),
+            compression: match large {
+                // So large a content takes its time here.
+                LARGE => None,
+                _ => dice.of(&[None, Some(1), Some(60), Some(512)]),
+            },
         }
     }
 
@@ -197,6 +204,7 @@ impl Knobs {
             authorizer: self.authorizer,
             max_channels: self.max_channels,
             max_connections: regulars + self.guests,
+            compression: self.compression,
             ..settings()
         }
     }

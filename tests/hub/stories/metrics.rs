@@ -127,7 +127,7 @@ fn health_reports_a_broker_that_is_down_and_draining_before_it() {
         rig.sends(&mut probe, &get("/health")),
         [r#"200 {"status":"ok"}"#]
     );
-    rig.hub.share();
+    rig.hub.share(None);
     let degraded = r#"503 {"broker":"down","status":"degraded"}"#;
     assert_eq!(rig.sends(&mut probe, &get("/health")), [degraded]);
     assert_eq!(metric(&mut rig, "wsify_broker_up"), 0.0);

@@ -2,11 +2,13 @@
 //!
 //! Owns: how many go into one command. Knows: what is outstanding. Never knows: replies.
 
-use super::{Dialogue, What};
+use super::{Dialogue, SentPublication, What};
 use crate::broker::news::News;
+use crate::broker::redis::conversation::Outstanding;
 use crate::clock::Millis;
 use crate::effect::{Publication, Receipt, Subscription};
 use crate::wire::channel_name::ChannelName;
+use crate::wire::resp;
 
 /// Channels in one command: many enough that a command costs little, few enough that a refused one is soon found.
 const BATCH: usize = 256;
@@ -15,15 +17,26 @@ const MOST_UNSENT: usize = 64 * 1024 * 1024;
 
 impl Dialogue {
     /// Publishes something.
-    pub fn publish(&mut self, publication: &Publication, now: Millis) {
+    pub fn publish(&mut self, publication: Publication, now: Millis) {
+        let (by, slot) = (publication.from, self.slot(publication.channel.as_str()));
+        let sharded = self.is_sharded();
         let half = &mut self.publisher;
-        if !half.up || !self.listener.up || half.out.len() > MOST_UNSENT {
-            let news = News::Published(publication.from, Receipt::Failed);
+        if !half.up || !self.listener.up || half.talk.out.len() > MOST_UNSENT {
+            let news = News::Published(by, Receipt::Failed);
             return self.news.push_back(news);
         }
         let name = format!("{}{}", self.identity.prefix, publication.channel.as_str());
-        let parts = [b"PUBLISH", name.as_bytes(), &publication.content];
-        half.ask(What::Publish(Some(publication.from)), &parts, now);
+        let verb: &[u8] = if sharded { b"SPUBLISH" } else { b"PUBLISH" };
+        let parts = [verb, name.as_bytes(), &publication.content];
+        resp::push_command(&mut half.talk.out, &parts);
+        let sent = SentPublication {
+            by: Some(by),
+            slot,
+            kept: sharded.then(|| Box::new(publication)),
+            doubtful: false,
+        };
+        let what = What::Publish(sent);
+        half.talk.asked.push_back(Outstanding { at: now, what });
     }
 
     /// Subscribes a channel.
@@ -33,6 +46,13 @@ impl Dialogue {
             return self.news.push_back(news);
         }
         self.unsubscribe_batch(now);
+        // A command may be about one slot only.
+        if self.is_sharded()
+            && let Some(first) = self.subscribing.first()
+            && self.slot(first.channel.as_str()) != self.slot(subscription.channel.as_str())
+        {
+            self.subscribe_batch(now);
+        }
         self.subscribing.push(subscription);
         if self.subscribing.len() >= BATCH {
             self.subscribe_batch(now);
@@ -41,12 +61,19 @@ impl Dialogue {
 
     /// Ends a channel's subscription.
     pub fn unsubscribe(&mut self, channel: ChannelName, now: Millis) {
-        if self.listener.up {
-            self.subscribe_batch(now);
-            self.unsubscribing.push(channel);
-            if self.unsubscribing.len() >= BATCH {
-                self.unsubscribe_batch(now);
-            }
+        if !self.listener.up {
+            return;
+        }
+        self.subscribe_batch(now);
+        if self.is_sharded()
+            && let Some(first) = self.unsubscribing.first()
+            && self.slot(first.as_str()) != self.slot(channel.as_str())
+        {
+            self.unsubscribe_batch(now);
+        }
+        self.unsubscribing.push(channel);
+        if self.unsubscribing.len() >= BATCH {
+            self.unsubscribe_batch(now);
         }
     }
 
@@ -57,7 +84,8 @@ impl Dialogue {
         let position = self.heard.saturating_add(self.published.len() as u64);
         if position > self.covered {
             self.covered = position;
-            self.listener.ask(What::Ping(position), &[b"PING"], now);
+            let what = What::Ping(position);
+            self.listener.talk.ask(what, &[b"PING"], now);
         }
     }
 
@@ -70,9 +98,12 @@ impl Dialogue {
 
     pub(super) fn subscribe_all(&mut self, channels: Vec<Subscription>, now: Millis) {
         let names = self.prefixed(channels.iter().map(|c| &c.channel));
-        let mut parts: Vec<&[u8]> = vec![b"SUBSCRIBE"];
+        let sharded = self.is_sharded();
+        let verb: &[u8] = if sharded { b"SSUBSCRIBE" } else { b"SUBSCRIBE" };
+        let mut parts = vec![verb];
         parts.extend(names.iter().map(String::as_bytes));
-        self.listener.ask(What::Subscribe(channels, 0), &parts, now);
+        let what = What::Subscribe(channels, 0);
+        self.listener.talk.ask(what, &parts, now);
     }
 
     fn unsubscribe_batch(&mut self, now: Millis) {
@@ -81,10 +112,19 @@ impl Dialogue {
         }
         let channels = std::mem::take(&mut self.unsubscribing);
         let names = self.prefixed(channels.iter());
-        let mut parts: Vec<&[u8]> = vec![b"UNSUBSCRIBE"];
+        let sharded = self.is_sharded();
+        let verb: &[u8] = if sharded {
+            b"SUNSUBSCRIBE"
+        } else {
+            b"UNSUBSCRIBE"
+        };
+        let mut parts = vec![verb];
         parts.extend(names.iter().map(String::as_bytes));
         let what = What::Unsubscribe(channels, 0);
-        self.listener.ask(what, &parts, now);
+        self.listener.talk.ask(what, &parts, now);
+        if sharded {
+            resp::push_command(&mut self.listener.talk.out, &[b"PING"]);
+        }
     }
 
     fn prefixed<'a>(&self, channels: impl Iterator<Item = &'a ChannelName>) -> Vec<String> {

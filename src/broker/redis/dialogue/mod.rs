@@ -1,4 +1,4 @@
-//! What is said to redis on two links, one that publishes and one that listens, and what its replies mean.
+//! What is said to one redis on two links, one that publishes and one that listens, and what its replies mean.
 //!
 //! Owns: what is outstanding on each link, and the bytes to be sent. Knows: redis' commands. Never knows: sockets, clocks,
 //! a client, or why something is published. Bytes and commands come in, bytes and [`News`] go out, and time is an
@@ -16,156 +16,35 @@
 //!   does not count: then only what waits for its confirmation is given up.
 //! - **The role is asked on the publishing link however busy it is**, over asking when it is silent: a demoted redis goes on
 //!   confirming what is published. A subscribed link may not ask, in version 2 of the protocol.
+//! - **In a cluster the end of a subscription is confirmed by a `PING` behind it**, over its own answer: redis ends
+//!   subscriptions by itself when a slot moves, with the same words, and then answers ours with an error.
 
 mod commands;
 mod replies;
-#[cfg(test)]
-mod tests;
+mod sharded;
+mod values;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+pub use self::values::{Duty, Hint, LinkIdentity, Moved, Notice, Progress, RedisKind, ServerFacts};
+use self::values::{Half, Published, SentPublication, What};
+use super::conversation::{LinkFault, PATIENCE};
+use super::meaning;
 use crate::broker::news::{Message, News};
 use crate::clock::Millis;
-use crate::config::Credentials;
-use crate::effect::{ConnId, Receipt, Subscription};
+use crate::effect::{Receipt, Subscription};
 use crate::wire::channel_name::ChannelName;
 use crate::wire::json;
 use crate::wire::resp::{self, RedisReply};
+use crate::wire::slot;
 
-/// How long redis may take to answer, in milliseconds (`docs/api.md#broadcast`).
-const PATIENCE: Millis = 5_000;
 /// How often the role is asked, and the silence after which a link is asked whether it is still there.
 const SILENCE: Millis = 5_000;
 
-/// What a link is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Duty {
-    Publish,
-    Listen,
-}
-
-impl Duty {
-    pub const BOTH: [Duty; 2] = [Duty::Publish, Duty::Listen];
-
-    pub fn other(self) -> Duty {
-        match self {
-            Duty::Publish => Duty::Listen,
-            Duty::Listen => Duty::Publish,
-        }
-    }
-
-    /// For the log.
-    pub fn name(self) -> &'static str {
-        match self {
-            Duty::Publish => "publishing",
-            Duty::Listen => "listening",
-        }
-    }
-}
-
-/// How a link introduces itself.
-#[derive(Clone, Debug, Default)]
-pub struct Identity {
-    pub credentials: Option<Credentials>,
-    pub db: u32,
-    /// Before every channel's name.
-    pub prefix: String,
-}
-
-/// Why a link is of no use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// For the log.
-    pub why: String,
-    /// The other link is of no use either.
-    pub both: bool,
-}
-
-impl Fault {
-    fn of_one(why: impl Into<String>) -> Fault {
-        let (why, both) = (why.into(), false);
-        Fault { why, both }
-    }
-}
-
-/// How far [`Dialogue::understand`] came.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Step {
-    /// More bytes are needed.
-    Starved,
-    /// So many bytes are understood; there may be news.
-    Understood(usize),
-    /// A message. Its bytes are to be kept until it is taken.
-    Message(Message),
-}
-
-/// Something for the log, which the hub need not know.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Notice {
-    NotJson { channel: String },
-    RefusedChannel { channel: ChannelName, why: Rc<str> },
-    RefusedPublication { why: Rc<str> },
-}
-
-/// One link, as far as words go.
-#[derive(Debug, Default)]
-struct Half {
-    /// It has been let in.
-    up: bool,
-    /// When a reply last came.
-    heard: Millis,
-    /// When the role was last asked.
-    checked: Millis,
-    /// Bytes to be sent.
-    out: Vec<u8>,
-    asked: VecDeque<Asked>,
-}
-
-#[derive(Debug)]
-struct Asked {
-    at: Millis,
-    what: What,
-}
-
-/// What a reply is awaited to.
-#[derive(Debug)]
-enum What {
-    Greeting(Greeting),
-    /// Whether it is a master.
-    Role,
-    /// The answer says that what was published before this position has come.
-    Ping(u64),
-    /// `None`: nothing waits for it any more.
-    Publish(Option<ConnId>),
-    /// The first so many are confirmed.
-    Subscribe(Vec<Subscription>, usize),
-    /// The same.
-    Unsubscribe(Vec<ChannelName>, usize),
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Greeting {
-    /// `alone_next`: if redis knows no users, the password is sent alone.
-    Auth {
-        alone_next: bool,
-    },
-    Select,
-    Name,
-    /// The last one: the link can be used.
-    Ping,
-}
-
-/// Published, but perhaps not yet heard here.
-#[derive(Debug)]
-struct Published {
-    at: Millis,
-    by: ConnId,
-}
-
 #[derive(Debug, Default)]
 pub struct Dialogue {
-    identity: Identity,
+    identity: LinkIdentity,
     publisher: Half,
     listener: Half,
     /// In the order of publishing. The first has the position `heard`.
@@ -173,17 +52,20 @@ pub struct Dialogue {
     heard: u64,
     /// Before this position a ping is under way for all.
     covered: u64,
-    /// To be subscribed and unsubscribed with the next command; at most one of them is not empty.
+    /// To be subscribed and unsubscribed with the next command; at most one of them is not empty. In a cluster all are of one
+    /// slot.
     subscribing: Vec<Subscription>,
     unsubscribing: Vec<ChannelName>,
     news: VecDeque<News>,
     notices: VecDeque<Notice>,
+    hints: VecDeque<Hint>,
+    facts: ServerFacts,
     /// What redis last refused something with: many channels may be refused with the same words.
     words: Option<Rc<str>>,
 }
 
 impl Dialogue {
-    pub fn new(identity: Identity) -> Dialogue {
+    pub fn new(identity: LinkIdentity) -> Dialogue {
         Dialogue {
             identity,
             ..Dialogue::default()
@@ -197,9 +79,30 @@ impl Dialogue {
         }
     }
 
+    fn is_sharded(&self) -> bool {
+        self.identity.kind == RedisKind::Shard
+    }
+
+    /// The slot of a channel; all have the same one outside a cluster.
+    fn slot(&self, channel: &str) -> u16 {
+        let prefix = self.identity.prefix.as_bytes();
+        match self.is_sharded() {
+            true => slot::slot(prefix, channel.as_bytes()),
+            false => 0,
+        }
+    }
+
     /// Bytes to be sent. Who sends them removes them.
     pub fn out(&mut self, duty: Duty) -> &mut Vec<u8> {
-        &mut self.half(duty).out
+        &mut self.half(duty).talk.out
+    }
+
+    /// Whether a link has been let in.
+    pub fn is_up(&self, duty: Duty) -> bool {
+        match duty {
+            Duty::Publish => self.publisher.up,
+            Duty::Listen => self.listener.up,
+        }
     }
 
     /// What the hub is to be told next.
@@ -207,17 +110,22 @@ impl Dialogue {
         self.news.pop_front()
     }
 
-    pub fn has_news(&self) -> bool {
-        !self.news.is_empty()
-    }
-
     pub fn notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
     }
 
+    /// What the node has said of its cluster next.
+    pub fn hint(&mut self) -> Option<Hint> {
+        self.hints.pop_front()
+    }
+
+    pub fn facts(&self) -> &ServerFacts {
+        &self.facts
+    }
+
     /// A link can be used: it introduces itself.
     pub fn opened(&mut self, duty: Duty, now: Millis) {
-        self.half(duty).heard = now;
+        self.half(duty).talk.heard = now;
         match self.identity.credentials.is_some() {
             true => self.authenticate(duty, true, now),
             false => self.introduce(duty, now),
@@ -228,35 +136,50 @@ impl Dialogue {
     ///
     /// # Errors
     /// The link is of no use.
-    pub fn understand(&mut self, duty: Duty, bytes: &[u8], now: Millis) -> Result<Step, Fault> {
+    pub fn understand(
+        &mut self,
+        duty: Duty,
+        bytes: &[u8],
+        now: Millis,
+    ) -> Result<Progress, LinkFault> {
+        if let Some(read) = self.understand_aside(duty, bytes) {
+            self.half(duty).talk.heard = now;
+            return read.map(|size| size.map_or(Progress::Starved, Progress::Understood));
+        }
         let (reply, size) = match resp::read(bytes) {
             Ok(Some(reply)) => reply,
-            Ok(None) => return Ok(Step::Starved),
-            Err(resp::Malformed) => return Err(Fault::of_one("it does not speak as redis does")),
+            Ok(None) => return Ok(Progress::Starved),
+            Err(resp::Malformed) => return Err(LinkFault::of_one(meaning::NO_REDIS)),
         };
-        self.half(duty).heard = now;
+        self.half(duty).talk.heard = now;
         let RedisReply::Message { channel, content } = reply else {
             self.replied(duty, &reply, bytes, now)?;
-            return Ok(Step::Understood(size));
+            return Ok(Progress::Understood(size));
         };
         let name = bytes.get(channel.clone()).unwrap_or_default();
-        let name = name.strip_prefix(self.identity.prefix.as_bytes());
-        let Some(name) = name.and_then(|name| str::from_utf8(name).ok()) else {
+        let Some(name) = self.unprefixed(name) else {
             self.news.push_back(News::Dropped("unknown"));
-            return Ok(Step::Understood(size));
+            return Ok(Progress::Understood(size));
         };
         if !json::is_json(bytes.get(content.clone()).unwrap_or_default()) {
-            self.news.push_back(News::Dropped("not_json"));
             let channel = name.to_owned();
+            self.news.push_back(News::Dropped("not_json"));
             self.notices.push_back(Notice::NotJson { channel });
-            return Ok(Step::Understood(size));
+            return Ok(Progress::Understood(size));
         }
         let channel = channel.end.saturating_sub(name.len())..channel.end;
-        Ok(Step::Message(Message {
+        Ok(Progress::Message(Message {
+            link: 0,
             channel,
             content,
             size,
         }))
+    }
+
+    /// The name of a channel of ours.
+    fn unprefixed<'n>(&self, name: &'n [u8]) -> Option<&'n str> {
+        let name = name.strip_prefix(self.identity.prefix.as_bytes())?;
+        str::from_utf8(name).ok()
     }
 
     /// Gives up what has waited too long, and asks a silent redis whether it is still there. Not to be called while there
@@ -264,24 +187,21 @@ impl Dialogue {
     ///
     /// # Errors
     /// The link is of no use.
-    pub fn tick(&mut self, duty: Duty, now: Millis) -> Result<(), Fault> {
+    pub fn tick(&mut self, duty: Duty, now: Millis) -> Result<(), LinkFault> {
         let position = self.heard;
         let half = self.half(duty);
-        let late = |asked: &Asked| now >= asked.at.saturating_add(PATIENCE);
-        if half.asked.front().is_some_and(late) {
-            return Err(Fault::of_one("it does not answer"));
-        }
+        half.talk.check_patience(now)?;
         match duty {
             Duty::Publish if half.up && now >= half.checked.saturating_add(SILENCE) => {
                 half.checked = now;
-                half.ask(What::Role, &[b"ROLE"], now);
+                half.talk.ask(What::Role, &[b"ROLE"], now);
             }
             Duty::Listen
                 if half.up
-                    && half.asked.is_empty()
-                    && now >= half.heard.saturating_add(SILENCE) =>
+                    && half.talk.asked.is_empty()
+                    && now >= half.talk.heard.saturating_add(SILENCE) =>
             {
-                half.ask(What::Ping(position), &[b"PING"], now);
+                half.talk.ask(What::Ping(position), &[b"PING"], now);
             }
             _ => {}
         }
@@ -298,31 +218,28 @@ impl Dialogue {
 
     /// When [`Dialogue::tick`] or [`Dialogue::give_up`] has something to do, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Millis> {
-        let front = |half: &Half| half.asked.front().map(|a| a.at.saturating_add(PATIENCE));
         let (publisher, listener) = (&self.publisher, &self.listener);
         let check = publisher
             .up
             .then(|| publisher.checked.saturating_add(SILENCE));
-        let silent = listener.up && listener.asked.is_empty();
-        let silence = silent.then(|| listener.heard.saturating_add(SILENCE));
+        let silent = listener.up && listener.talk.asked.is_empty();
+        let silence = silent.then(|| listener.talk.heard.saturating_add(SILENCE));
         let published = self.published.front();
         let heard = published.map(|p| p.at.saturating_add(PATIENCE));
-        let all = [front(publisher), front(listener), check, silence, heard];
-        all.into_iter().flatten().min()
+        let late = [publisher.talk.late_at(), listener.talk.late_at()];
+        let all = late.into_iter().chain([check, silence, heard]);
+        all.flatten().min()
     }
 
     /// A link is broken: what is outstanding fails.
     pub fn closed(&mut self, duty: Duty) {
         let half = std::mem::take(self.half(duty));
         if half.up {
-            self.news.push_back(match duty {
-                Duty::Publish => News::Publishing(false),
-                Duty::Listen => News::Listening(false),
-            });
+            self.say_up(duty, false);
         }
-        for asked in half.asked {
+        for asked in half.talk.asked {
             match asked.what {
-                What::Publish(Some(by)) => {
+                What::Publish(SentPublication { by: Some(by), .. }) => {
                     self.news.push_back(News::Published(by, Receipt::Failed));
                 }
                 What::Subscribe(channels, confirmed) => {
@@ -341,13 +258,22 @@ impl Dialogue {
             self.heard_one(Receipt::Failed);
         }
         self.covered = self.heard;
-        for asked in &mut self.publisher.asked {
-            if let What::Publish(by) = &mut asked.what
-                && let Some(by) = by.take()
+        for asked in &mut self.publisher.talk.asked {
+            if let What::Publish(sent) = &mut asked.what
+                && let Some(by) = sent.by.take()
             {
                 self.news.push_back(News::Published(by, Receipt::Failed));
             }
         }
+    }
+
+    /// The link can be used from now on, or not.
+    fn say_up(&mut self, duty: Duty, up: bool) {
+        let shard = self.identity.shard;
+        self.news.push_back(match duty {
+            Duty::Publish => News::Publishing(shard, up),
+            Duty::Listen => News::Listening(shard, up),
+        });
     }
 
     fn fail_subscriptions(&mut self, channels: impl Iterator<Item = Subscription>) {
@@ -359,14 +285,12 @@ impl Dialogue {
     fn heard_one(&mut self, receipt: Receipt) {
         if let Some(published) = self.published.pop_front() {
             self.heard = self.heard.saturating_add(1);
-            self.news.push_back(News::Published(published.by, receipt));
+            let by = published.by.into_iter();
+            self.news
+                .extend(by.map(|by| News::Published(by, receipt.clone())));
         }
     }
 }
 
-impl Half {
-    fn ask(&mut self, what: What, parts: &[&[u8]], at: Millis) {
-        resp::push_command(&mut self.out, parts);
-        self.asked.push_back(Asked { at, what });
-    }
-}
+#[cfg(test)]
+mod tests;

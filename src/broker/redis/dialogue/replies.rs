@@ -4,63 +4,21 @@
 
 use std::rc::Rc;
 
-use super::{Asked, Dialogue, Duty, Fault, Greeting, Notice, Published, What};
+use super::values::Greeting;
+use super::{Dialogue, Duty, Notice, Published, RedisKind, SentPublication, What};
 use crate::broker::news::News;
+use crate::broker::redis::conversation::{LinkFault, Outstanding};
+use crate::broker::redis::meaning::{self, Meaning, Role};
 use crate::clock::Millis;
-use crate::effect::{ConnId, Receipt, Subscription};
+use crate::effect::{Receipt, Subscription};
 use crate::wire::channel_name::ChannelName;
 use crate::wire::resp::RedisReply;
-
-/// Characters of redis' words that are passed on: what fits into a log line.
-const LONGEST_REASON: usize = 200;
-/// The user that a password without a user belongs to.
-const DEFAULT_USER: &str = "default";
-/// What a redis without users (before 6) answers to `AUTH user password`.
-const NO_USERS: &str = "ERR wrong number of arguments";
 
 pub(super) const REPLICA: &str = "it is a replica: what is published there reaches no other server; give the master's address to --broker-dsn";
 pub(super) const SENTINEL: &str =
     "it is a sentinel and no master: give the master's address to --broker-dsn";
-pub(super) const UNASKED: &str = "it answers what was not asked";
-pub(super) const OTHER: &str = "it answers something else than it was asked";
-
-/// A reply that is no message.
-#[derive(Debug, PartialEq, Eq)]
-enum Meaning {
-    Done,
-    /// What redis says is wrong, shortened.
-    Error(String),
-    Subscribed,
-    Unsubscribed,
-    Role(Role),
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Role {
-    Master,
-    Replica,
-    Sentinel,
-}
-
-impl Meaning {
-    fn new(reply: &RedisReply, bytes: &[u8]) -> Meaning {
-        match reply {
-            RedisReply::Error(range) => {
-                let text = bytes.get(range.clone()).unwrap_or_default();
-                let text = String::from_utf8_lossy(text);
-                Meaning::Error(text.chars().take(LONGEST_REASON).collect())
-            }
-            RedisReply::Subscribed => Meaning::Subscribed,
-            RedisReply::Unsubscribed => Meaning::Unsubscribed,
-            RedisReply::Role(range) => Meaning::Role(match bytes.get(range.clone()) {
-                Some(b"master") => Role::Master,
-                Some(b"slave") => Role::Replica,
-                _ => Role::Sentinel,
-            }),
-            RedisReply::Done | RedisReply::Message { .. } => Meaning::Done,
-        }
-    }
-}
+/// The same of a master that sentinels or a cluster have named: another one will be.
+pub(super) const FORMER_MASTER: &str = "it is a replica";
 
 impl Dialogue {
     /// The answer to what is outstanding longest.
@@ -70,70 +28,74 @@ impl Dialogue {
         reply: &RedisReply,
         bytes: &[u8],
         now: Millis,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), LinkFault> {
+        if self.ended_unasked(duty, reply, bytes) {
+            return Ok(());
+        }
         let meaning = Meaning::new(reply, bytes);
-        let Some(Asked { at, what }) = self.half(duty).asked.pop_front() else {
-            return Err(Fault::of_one(match meaning {
+        let Some(Outstanding { at, what }) = self.half(duty).talk.asked.pop_front() else {
+            return Err(LinkFault::of_one(match meaning {
                 // Why it does not let us in, said before anything was asked: too many clients, protected mode.
                 Meaning::Error(why) => why,
-                _ => UNASKED.to_owned(),
+                _ => meaning::UNASKED.to_owned(),
             }));
         };
         match (what, meaning) {
             (What::Greeting(step), meaning) => self.greeted(duty, step, meaning, now)?,
-            (What::Role, meaning) => judge_role(&meaning)?,
+            (What::Role, meaning) => self.judge_role(&meaning)?,
             (What::Ping(position), Meaning::Done) => {
                 while self.heard < position && !self.published.is_empty() {
                     self.heard_one(Receipt::Confirmed);
                 }
             }
-            (What::Ping(_), Meaning::Error(why)) => return Err(Fault::of_one(why)),
-            (What::Publish(by), Meaning::Done) => {
-                self.published.extend(by.map(|by| Published { at, by }));
-            }
-            (What::Publish(by), Meaning::Error(why)) => self.refuse_publication(by, &why),
+            (What::Ping(_), Meaning::Error(why)) => return Err(LinkFault::of_one(why)),
+            (What::Publish(sent), Meaning::Done) => self.published(at, sent),
+            (What::Publish(sent), Meaning::Error(why)) => self.refuse_publication(sent, &why)?,
             (What::Subscribe(channels, confirmed), Meaning::Subscribed) => {
                 self.subscribed(at, channels, confirmed);
             }
             (What::Subscribe(channels, 0), Meaning::Error(why)) => {
-                self.refuse_channels(channels, &why, now);
+                self.refuse_channels(channels, &why, now)?;
+            }
+            (What::Unsubscribe(channels, _), meaning) if self.is_sharded() => {
+                // Only the answer to the PING behind it is the end of it.
+                if meaning != Meaning::Done {
+                    let what = What::Unsubscribe(channels, 0);
+                    let asked = Outstanding { at, what };
+                    self.listener.talk.asked.push_front(asked);
+                }
             }
             (What::Unsubscribe(channels, ended), Meaning::Unsubscribed) => {
                 let ended = ended.saturating_add(1);
                 if ended < channels.len() {
                     let what = What::Unsubscribe(channels, ended);
-                    self.listener.asked.push_front(Asked { at, what });
+                    self.listener
+                        .talk
+                        .asked
+                        .push_front(Outstanding { at, what });
                 }
             }
             (What::Unsubscribe(..), Meaning::Error(_)) => {}
-            _ => return Err(Fault::of_one(OTHER)),
+            _ => return Err(LinkFault::of_one(meaning::OTHER)),
         }
         Ok(())
     }
 
-    /// Sends the credentials. `named`: with a user. A password without one is the user `default`'s, and it is sent with
-    /// that name first, which a redis that has no password accepts, too; where there are no users it is sent alone.
+    /// Sends the credentials. `named`: with a user.
     pub(super) fn authenticate(&mut self, duty: Duty, named: bool, now: Millis) {
         let Some(credentials) = self.identity.credentials.clone() else {
             return;
         };
         let alone_next = named && credentials.user.is_none();
         let what = What::Greeting(Greeting::Auth { alone_next });
-        let user = credentials.user.as_deref().unwrap_or(DEFAULT_USER);
-        let password = credentials.password.expose().as_bytes();
-        match named {
-            true => {
-                let parts = [b"AUTH", user.as_bytes(), password];
-                self.half(duty).ask(what, &parts, now);
-            }
-            false => self.half(duty).ask(what, &[b"AUTH", password], now),
-        }
+        let talk = &mut self.half(duty).talk;
+        meaning::log_in(talk, what, &credentials, named, now);
     }
 
     /// Selects the database, names the link and asks for the role. The answer to the last command says that the link can
     /// be used.
     pub(super) fn introduce(&mut self, duty: Duty, now: Millis) {
-        let db = self.identity.db;
+        let (db, probe) = (self.identity.db, self.identity.probe);
         let name: &[u8] = match duty {
             Duty::Publish => b"wsify-publishes",
             Duty::Listen => b"wsify-listens",
@@ -141,12 +103,17 @@ impl Dialogue {
         let half = self.half(duty);
         if db != 0 {
             let what = What::Greeting(Greeting::Select);
-            half.ask(what, &[b"SELECT", db.to_string().as_bytes()], now);
+            half.talk
+                .ask(what, &[b"SELECT", db.to_string().as_bytes()], now);
         }
         let what = What::Greeting(Greeting::Name);
-        half.ask(what, &[b"CLIENT", b"SETNAME", name], now);
-        half.ask(What::Role, &[b"ROLE"], now);
-        half.ask(What::Greeting(Greeting::Ping), &[b"PING"], now);
+        half.talk.ask(what, &[b"CLIENT", b"SETNAME", name], now);
+        half.talk.ask(What::Role, &[b"ROLE"], now);
+        if probe {
+            half.talk.ask(What::Info, &[b"INFO", b"server"], now);
+        }
+        half.talk
+            .ask(What::Greeting(Greeting::Ping), &[b"PING"], now);
     }
 
     fn greeted(
@@ -155,52 +122,58 @@ impl Dialogue {
         step: Greeting,
         meaning: Meaning,
         now: Millis,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), LinkFault> {
         match (step, meaning) {
-            (Greeting::Auth { .. }, Meaning::Done) => self.introduce(duty, now),
-            (Greeting::Auth { alone_next: true }, Meaning::Error(why))
-                if why.starts_with(NO_USERS) =>
-            {
-                self.authenticate(duty, false, now);
-            }
-            (Greeting::Auth { .. }, Meaning::Error(why)) => {
-                // Only the code: some servers repeat in the rest what they were sent.
-                let code = why.split(' ').next().unwrap_or_default();
-                return Err(Fault::of_one(format!(
-                    "it refuses the user and the password of --broker-dsn ({code})"
-                )));
+            (Greeting::Auth { alone_next }, meaning) => {
+                match meaning::logged_in(meaning, alone_next, "the user and the password")? {
+                    true => self.introduce(duty, now),
+                    false => self.authenticate(duty, false, now),
+                }
             }
             (Greeting::Select, Meaning::Error(why)) => {
                 let why = format!("it refuses the database of --broker-dsn: {why}");
-                return Err(Fault::of_one(why));
+                return Err(LinkFault::of_one(why));
             }
             (Greeting::Ping, Meaning::Error(why)) if why.starts_with("NOAUTH") => {
                 let why = "it wants a password: give it one in --broker-dsn";
-                return Err(Fault::of_one(why));
+                return Err(LinkFault::of_one(why));
             }
-            (Greeting::Ping, Meaning::Error(why)) => return Err(Fault::of_one(why)),
+            (Greeting::Ping, Meaning::Error(why)) => return Err(LinkFault::of_one(why)),
             (Greeting::Select | Greeting::Name, Meaning::Done)
             | (Greeting::Name, Meaning::Error(_)) => {}
             (Greeting::Ping, Meaning::Done) => {
                 let half = self.half(duty);
                 (half.up, half.checked) = (true, now);
-                self.news.push_back(match duty {
-                    Duty::Publish => News::Publishing(true),
-                    Duty::Listen => News::Listening(true),
-                });
+                self.say_up(duty, true);
             }
-            _ => return Err(Fault::of_one(OTHER)),
+            _ => return Err(LinkFault::of_one(meaning::OTHER)),
         }
         Ok(())
     }
 
-    fn refuse_publication(&mut self, by: Option<ConnId>, why: &str) {
+    /// It is published. The members here have it once what the listening link has brought so far is read.
+    fn published(&mut self, at: Millis, sent: SentPublication) {
+        let (by, slot) = (sent.by, sent.slot);
+        match by {
+            Some(by) if sent.doubtful => {
+                self.news.push_back(News::Published(by, Receipt::Failed));
+            }
+            Some(_) => self.published.push_back(Published { at, by, slot }),
+            None => {}
+        }
+    }
+
+    fn refuse_publication(&mut self, sent: SentPublication, why: &str) -> Result<(), LinkFault> {
+        let Some(sent) = self.redirect_publication(sent, why)? else {
+            return Ok(());
+        };
         let why = self.words(why);
-        if let Some(by) = by {
+        if let Some(by) = sent.by {
             let receipt = Receipt::Refused(Rc::clone(&why));
             self.news.push_back(News::Published(by, receipt));
         }
         self.notices.push_back(Notice::RefusedPublication { why });
+        Ok(())
     }
 
     /// The next channel of a command is subscribed.
@@ -212,13 +185,24 @@ impl Dialogue {
         let confirmed = confirmed.saturating_add(1);
         if confirmed < channels.len() {
             let what = What::Subscribe(channels, confirmed);
-            self.listener.asked.push_front(Asked { at, what });
+            self.listener
+                .talk
+                .asked
+                .push_front(Outstanding { at, what });
         }
     }
 
     /// A command to subscribe is refused. One refused channel refuses the whole command: which one it is shows when each is
     /// asked for alone.
-    fn refuse_channels(&mut self, channels: Vec<Subscription>, why: &str, now: Millis) {
+    fn refuse_channels(
+        &mut self,
+        channels: Vec<Subscription>,
+        why: &str,
+        now: Millis,
+    ) -> Result<(), LinkFault> {
+        let Some(channels) = self.redirect_channels(channels, why)? else {
+            return Ok(());
+        };
         if let [one] = channels.as_slice() {
             let why = self.words(why);
             let receipt = Receipt::Refused(Rc::clone(&why));
@@ -226,10 +210,10 @@ impl Dialogue {
             let channel = one.channel.clone();
             self.notices
                 .push_back(Notice::RefusedChannel { channel, why });
-            return;
+            return Ok(());
         }
         for channel in channels {
-            // Asked for now, it would come behind its end.
+            // Outstanding for now, it would come behind its end.
             match self.is_unwanted(&channel.channel) {
                 true => {
                     let news = News::Subscribed(channel.id, Receipt::Failed);
@@ -238,11 +222,12 @@ impl Dialogue {
                 false => self.subscribe_all(vec![channel], now),
             }
         }
+        Ok(())
     }
 
     /// Whether the end of this channel's subscription is asked for, and not answered.
     fn is_unwanted(&self, channel: &ChannelName) -> bool {
-        let asked = self.listener.asked.iter();
+        let asked = self.listener.talk.asked.iter();
         let ends = asked.filter_map(|asked| match &asked.what {
             What::Unsubscribe(channels, _) => Some(channels),
             _ => None,
@@ -253,23 +238,29 @@ impl Dialogue {
     }
 
     /// The words of a refusal, in one place in memory while they stay the same.
-    fn words(&mut self, why: &str) -> Rc<str> {
+    pub(super) fn words(&mut self, why: &str) -> Rc<str> {
         match &self.words {
             Some(words) if **words == *why => Rc::clone(words),
             _ => Rc::clone(self.words.insert(why.into())),
         }
     }
-}
-
-/// Where the user may not ask, or a relative of redis knows no roles, it is taken for a master.
-fn judge_role(meaning: &Meaning) -> Result<(), Fault> {
-    match meaning {
-        Meaning::Role(Role::Replica) => Err(Fault {
-            why: REPLICA.to_owned(),
-            both: true,
-        }),
-        Meaning::Role(Role::Sentinel) => Err(Fault::of_one(SENTINEL)),
-        Meaning::Role(Role::Master) | Meaning::Error(_) | Meaning::Done => Ok(()),
-        Meaning::Subscribed | Meaning::Unsubscribed => Err(Fault::of_one(OTHER)),
+    /// Where the user may not ask, or a relative of redis knows no roles, it is taken for a master.
+    fn judge_role(&mut self, meaning: &Meaning) -> Result<(), LinkFault> {
+        match meaning {
+            Meaning::Role(Role::Replica) => Err(LinkFault {
+                why: match self.identity.kind {
+                    RedisKind::Alone => REPLICA.to_owned(),
+                    RedisKind::Watched | RedisKind::Shard => FORMER_MASTER.to_owned(),
+                },
+                both: true,
+            }),
+            Meaning::Role(Role::Sentinel) => Err(LinkFault::of_one(SENTINEL)),
+            Meaning::Role(Role::Master(replicas)) => {
+                self.facts.replicas = Some(*replicas);
+                Ok(())
+            }
+            Meaning::Error(_) | Meaning::Done => Ok(()),
+            Meaning::Subscribed | Meaning::Unsubscribed => Err(LinkFault::of_one(meaning::OTHER)),
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! Tables of what is said to redis and what its replies mean.
 
 use super::*;
-use crate::effect::{Publication, SubscriptionId};
+use crate::config::Credentials;
+use crate::effect::{ConnId, Publication, ShardId, SubscriptionId};
 use crate::secret::Secret;
+use crate::wire::cluster_view::ViewForm;
 
 const OK: &str = "+OK\r\n";
 const PONG: &str = "+PONG\r\n";
@@ -29,9 +31,9 @@ fn replies(dialogue: &mut Dialogue, duty: Duty, replies: &[&str], now: Millis) -
     let mut rest = bytes.as_bytes();
     while !rest.is_empty() {
         match dialogue.understand(duty, rest, now) {
-            Ok(Step::Starved) => panic!("half a reply"),
-            Ok(Step::Understood(count)) => rest = &rest[count..],
-            Ok(Step::Message(message)) => {
+            Ok(Progress::Starved) => panic!("half a reply"),
+            Ok(Progress::Understood(count)) => rest = &rest[count..],
+            Ok(Progress::Message(message)) => {
                 let text = |range: std::ops::Range<usize>| str::from_utf8(&rest[range]).unwrap();
                 let (channel, content) = (message.channel, message.content);
                 told.push(format!("message {} {}", text(channel), text(content)));
@@ -57,12 +59,13 @@ fn news(dialogue: &mut Dialogue) -> Vec<String> {
             Receipt::Failed => "failed".to_owned(),
         };
         told.push(match news {
-            News::Publishing(up) => format!("publishing {up}"),
-            News::Listening(up) => format!("listening {up}"),
+            News::Publishing(_, up) => format!("publishing {up}"),
+            News::Listening(_, up) => format!("listening {up}"),
             News::Published(by, what) => format!("{} {}", by.slot, receipt(what)),
             News::Subscribed(id, what) => format!("channel {} {}", id.serial, receipt(what)),
             News::Dropped(why) => format!("dropped {why}"),
-            News::Message(_) => unreachable!("messages are steps"),
+            News::Returned(publication) => format!("{} returned", publication.from.slot),
+            News::Shard(..) | News::Slots(..) | News::Message(_) => unreachable!("{news:?}"),
         });
     }
     told
@@ -70,9 +73,9 @@ fn news(dialogue: &mut Dialogue) -> Vec<String> {
 
 /// A dialogue whose links are both up.
 fn up(prefix: &str) -> Dialogue {
-    let mut dialogue = Dialogue::new(Identity {
+    let mut dialogue = Dialogue::new(LinkIdentity {
         prefix: prefix.to_owned(),
-        ..Identity::default()
+        ..LinkIdentity::default()
     });
     for (duty, told) in Duty::BOTH.into_iter().zip(["publishing", "listening"]) {
         dialogue.opened(duty, 0);
@@ -89,6 +92,7 @@ fn publication(by: u32, channel: &str) -> Publication {
             slot: by,
             generation: 0,
         },
+        since: 0,
         channel: ChannelName::checked(channel),
         content: b"1".as_slice().into(),
     }
@@ -182,10 +186,10 @@ fn greetings() {
             user: user.map(str::to_owned),
             password: Secret::new(password),
         });
-        let mut dialogue = Dialogue::new(Identity {
+        let mut dialogue = Dialogue::new(LinkIdentity {
             credentials,
             db,
-            ..Identity::default()
+            ..LinkIdentity::default()
         });
         dialogue.opened(Duty::Publish, 0);
         let mut told = Vec::new();
@@ -242,16 +246,16 @@ fn why_a_link_is_of_no_use() {
             vec!["HTTP/1.1 400\r\n"],
             "it does not speak as redis does",
         ),
-        (None, vec![&subscribed("a")], replies::OTHER),
-        (None, vec![OK, OK, OK, &unsubscribed("a")], replies::OTHER),
+        (None, vec![&subscribed("a")], meaning::OTHER),
+        (None, vec![OK, OK, OK, &unsubscribed("a")], meaning::OTHER),
     ] {
-        let mut dialogue = Dialogue::new(Identity {
+        let mut dialogue = Dialogue::new(LinkIdentity {
             credentials: Some(Credentials {
                 user: user.map(str::to_owned),
                 password: Secret::new("pw"),
             }),
             db: 1,
-            ..Identity::default()
+            ..LinkIdentity::default()
         });
         dialogue.opened(Duty::Publish, 0);
         let links = if fault == replies::REPLICA {
@@ -269,14 +273,14 @@ fn why_a_link_is_of_no_use() {
     let told = replies(&mut dialogue, Duty::Listen, &full, 0);
     assert_eq!(told, ["one: ERR max number of clients reached"]);
     let told = replies(&mut up(""), Duty::Listen, &[OK], 0);
-    assert_eq!(told, [format!("one: {}", replies::UNASKED)]);
+    assert_eq!(told, [format!("one: {}", meaning::UNASKED)]);
 }
 
 #[test]
 fn a_publication_is_confirmed_behind_the_message() {
     let mut dialogue = up("app:");
     for by in 1..=3 {
-        dialogue.publish(&publication(by, "a"), 0);
+        dialogue.publish(publication(by, "a"), 0);
     }
     dialogue.finish(0);
     assert_eq!(said(&mut dialogue, Duty::Publish), ["PUBLISH app:a 1"; 3]);
@@ -322,7 +326,7 @@ fn messages_that_are_nothing_for_us() {
     assert_eq!(dialogue.notice(), Some(Notice::NotJson { channel }));
     let invalid = b"*3\r\n$7\r\nmessage\r\n$5\r\napp:\xff\r\n$1\r\n1\r\n";
     let step = dialogue.understand(Duty::Listen, invalid, 0);
-    assert_eq!(step, Ok(Step::Understood(invalid.len())));
+    assert_eq!(step, Ok(Progress::Understood(invalid.len())));
     assert_eq!(news(&mut dialogue), ["dropped unknown"]);
 }
 
@@ -391,8 +395,8 @@ fn one_refused_channel_does_not_cost_the_others() {
 #[test]
 fn what_is_outstanding_when_a_link_breaks_fails() {
     let mut dialogue = up("");
-    dialogue.publish(&publication(1, "a"), 0);
-    dialogue.publish(&publication(2, "a"), 0);
+    dialogue.publish(publication(1, "a"), 0);
+    dialogue.publish(publication(2, "a"), 0);
     assert!(replies(&mut dialogue, Duty::Publish, &[":1\r\n"], 0).is_empty());
     dialogue.finish(0);
     dialogue.closed(Duty::Publish);
@@ -403,7 +407,7 @@ fn what_is_outstanding_when_a_link_breaks_fails() {
         replies(&mut dialogue, Duty::Listen, &[PONG], 0),
         ["1 confirmed"]
     );
-    dialogue.publish(&publication(3, "a"), 0);
+    dialogue.publish(publication(3, "a"), 0);
     assert_eq!(news(&mut dialogue), ["3 failed"]);
 
     let mut dialogue = up("");
@@ -411,8 +415,8 @@ fn what_is_outstanding_when_a_link_breaks_fails() {
     dialogue.subscribe(subscription(2, "b"), 0);
     dialogue.finish(0);
     dialogue.subscribe(subscription(3, "c"), 0);
-    dialogue.publish(&publication(4, "a"), 0);
-    dialogue.publish(&publication(5, "a"), 0);
+    dialogue.publish(publication(4, "a"), 0);
+    dialogue.publish(publication(5, "a"), 0);
     assert!(replies(&mut dialogue, Duty::Publish, &[":1\r\n"], 0).is_empty());
     let told = replies(&mut dialogue, Duty::Listen, &[&subscribed("a")], 0);
     assert_eq!(told, ["channel 1 confirmed"]);
@@ -451,7 +455,7 @@ fn silence_and_patience() {
     assert!(dialogue.tick(Duty::Listen, 10_000).is_err());
     // However much is published, the role is asked.
     assert!(replies(&mut dialogue, Duty::Publish, &[MASTER], 9_000).is_empty());
-    dialogue.publish(&publication(1, "a"), 9_000);
+    dialogue.publish(publication(1, "a"), 9_000);
     assert_eq!(dialogue.tick(Duty::Publish, 10_000), Ok(()));
     assert_eq!(said(&mut dialogue, Duty::Publish), ["PUBLISH a 1", "ROLE"]);
     let told = replies(&mut dialogue, Duty::Publish, &[":1\r\n", REPLICA], 10_000);
@@ -459,10 +463,368 @@ fn silence_and_patience() {
 
     // What was published and is not heard here is given up, counted from when it was said.
     let mut dialogue = up("");
-    dialogue.publish(&publication(1, "a"), 1_000);
+    dialogue.publish(publication(1, "a"), 1_000);
     assert!(replies(&mut dialogue, Duty::Publish, &[":1\r\n"], 2_000).is_empty());
     dialogue.give_up(5_999);
     assert!(news(&mut dialogue).is_empty());
     dialogue.give_up(6_000);
     assert_eq!(news(&mut dialogue), ["1 failed"]);
+}
+
+// -- a shard of a cluster
+
+/// A dialogue with a shard whose links are both up.
+fn shard(prefix: &str) -> Dialogue {
+    let mut dialogue = Dialogue::new(LinkIdentity {
+        prefix: prefix.to_owned(),
+        kind: RedisKind::Shard,
+        ..LinkIdentity::default()
+    });
+    for duty in Duty::BOTH {
+        dialogue.opened(duty, 0);
+        replies(&mut dialogue, duty, &[OK, MASTER, PONG], 0);
+        said(&mut dialogue, duty);
+    }
+    dialogue
+}
+
+fn hints(dialogue: &mut Dialogue) -> Vec<String> {
+    let mut all = Vec::new();
+    while let Some(hint) = dialogue.hint() {
+        all.push(match hint {
+            Hint::Ended(slot) => format!("ended {slot}"),
+            Hint::Moved(moved) => {
+                let to = moved.to.map_or("?".to_owned(), |to| {
+                    format!("{}:{}", to.host.as_deref().unwrap_or("same"), to.port)
+                });
+                let by = moved.publication.map(|it| it.from.slot);
+                let channels: Vec<u64> =
+                    moved.subscriptions.iter().map(|it| it.id.serial).collect();
+                format!("{} moved to {to}: {by:?} {channels:?}", moved.slot)
+            }
+            Hint::Again(publication) => format!("{} again", publication.from.slot),
+            Hint::Doubt => "doubt".to_owned(),
+            Hint::View(view) => format!("{view:?}"),
+        });
+    }
+    all
+}
+
+fn sharded(verb: &str, channel: &str) -> String {
+    let (verb_length, length) = (verb.len(), channel.len());
+    format!("*3\r\n${verb_length}\r\n{verb}\r\n${length}\r\n{channel}\r\n:1\r\n")
+}
+
+#[test]
+fn channels_of_one_slot_go_into_one_command() {
+    let mut dialogue = shard("app:");
+    // {x}a and {x}b have one slot.
+    for (serial, name) in [(1, "{x}a"), (2, "{x}b"), (3, "c"), (4, "{x}d")] {
+        dialogue.subscribe(subscription(serial, name), 0);
+    }
+    dialogue.unsubscribe(ChannelName::checked("{x}a"), 0);
+    dialogue.unsubscribe(ChannelName::checked("c"), 0);
+    dialogue.finish(0);
+    let expected = [
+        "SSUBSCRIBE app:{x}a app:{x}b",
+        "SSUBSCRIBE app:c",
+        "SSUBSCRIBE app:{x}d",
+        "SUNSUBSCRIBE app:{x}a",
+        "PING",
+        "SUNSUBSCRIBE app:c",
+        "PING",
+    ];
+    assert_eq!(said(&mut dialogue, Duty::Listen), expected);
+    let came = ["{x}a", "{x}b", "c", "{x}d"].map(|it| sharded("ssubscribe", &format!("app:{it}")));
+    let came: Vec<&str> = came.iter().map(String::as_str).collect();
+    let told = replies(&mut dialogue, Duty::Listen, &came, 0);
+    let expected = [1, 2, 3, 4].map(|serial| format!("channel {serial} confirmed"));
+    assert_eq!(told, expected);
+    let content = message("app:c", "[1]").replace("$7\r\nmessage", "$8\r\nsmessage");
+    let told = replies(&mut dialogue, Duty::Listen, &[&content], 0);
+    assert_eq!(told, ["message c [1]"]);
+    dialogue.publish(publication(1, "c"), 0);
+    assert_eq!(said(&mut dialogue, Duty::Publish), ["SPUBLISH app:c 1"]);
+}
+
+#[test]
+fn the_end_of_a_subscription_is_told_from_one_that_redis_has_ended() {
+    let ended = sharded("sunsubscribe", "a");
+    let moved = "-MOVED 15495 h:1\r\n";
+    for came in [
+        // Ours alone; ours and its own; its own and an error for ours; an error alone.
+        vec![ended.as_str(), PONG],
+        vec![&ended, &ended, PONG],
+        vec![&ended, moved, PONG],
+        vec![moved, PONG],
+    ] {
+        let mut dialogue = shard("");
+        dialogue.unsubscribe(ChannelName::checked("a"), 0);
+        dialogue.subscribe(subscription(1, "b"), 0);
+        dialogue.finish(0);
+        let told = replies(&mut dialogue, Duty::Listen, &came, 0);
+        assert!(
+            told.is_empty() && hints(&mut dialogue).is_empty(),
+            "{came:?}"
+        );
+        let subscribed = sharded("ssubscribe", "b");
+        let told = replies(&mut dialogue, Duty::Listen, &[&subscribed], 0);
+        assert_eq!(told, ["channel 1 confirmed"], "{came:?}");
+        // Now it is not asked for, whatever else is outstanding.
+        dialogue.subscribe(subscription(2, "c"), 0);
+        dialogue.unsubscribe(ChannelName::checked("d"), 0);
+        dialogue.finish(0);
+        let told = replies(
+            &mut dialogue,
+            Duty::Listen,
+            &[&sharded("sunsubscribe", "b")],
+            0,
+        );
+        assert!(told.is_empty());
+        assert_eq!(hints(&mut dialogue), ["ended 3300"]);
+        let came = [&*sharded("ssubscribe", "c"), &sharded("sunsubscribe", "b")];
+        let told = replies(&mut dialogue, Duty::Listen, &came, 0);
+        assert_eq!(told, ["channel 2 confirmed"]);
+        assert_eq!(hints(&mut dialogue), ["ended 3300"]);
+    }
+}
+
+#[test]
+fn what_was_published_while_redis_ended_the_subscription_is_not_known_to_be_heard() {
+    let mut dialogue = shard("");
+    for (by, channel) in [(1, "a"), (2, "b"), (3, "a"), (4, "a"), (5, "b")] {
+        dialogue.publish(publication(by, channel), 0);
+    }
+    // Two are published, and may have been before or behind the end.
+    assert!(replies(&mut dialogue, Duty::Publish, &[":1\r\n", ":1\r\n"], 0).is_empty());
+    dialogue.finish(0);
+    let told = replies(
+        &mut dialogue,
+        Duty::Listen,
+        &[&sharded("sunsubscribe", "a")],
+        0,
+    );
+    assert_eq!(told, ["1 failed"]);
+    assert_eq!(hints(&mut dialogue), ["ended 15495"]);
+    // One that is refused is published elsewhere; one that is published is not known to be heard.
+    let came = ["-MOVED 15495 h:2\r\n", ":0\r\n", ":1\r\n"];
+    let told = replies(&mut dialogue, Duty::Publish, &came, 0);
+    assert_eq!(told, ["4 failed"]);
+    assert_eq!(hints(&mut dialogue), ["15495 moved to h:2: Some(3) []"]);
+    dialogue.finish(0);
+    let told = replies(&mut dialogue, Duty::Listen, &[PONG, PONG], 0);
+    assert_eq!(told, ["2 confirmed", "5 confirmed"]);
+}
+
+#[test]
+fn what_a_cluster_answers_to_a_publication() {
+    for (error, told, hint) in [
+        (
+            "MOVED 15495 h:1",
+            vec![],
+            vec!["15495 moved to h:1: Some(1) []"],
+        ),
+        (
+            "MOVED 15495 :1",
+            vec![],
+            vec!["15495 moved to same:1: Some(1) []"],
+        ),
+        (
+            "MOVED 15495 ?:1",
+            vec![],
+            vec!["15495 moved to ?: Some(1) []"],
+        ),
+        ("ASK 15495 h:1", vec![], vec!["1 again"]),
+        ("TRYAGAIN no", vec![], vec!["1 again"]),
+        (
+            "CLUSTERDOWN no",
+            vec!["1 refused: CLUSTERDOWN no"],
+            vec!["doubt"],
+        ),
+        (
+            "MASTERDOWN no",
+            vec!["1 refused: MASTERDOWN no"],
+            vec!["doubt"],
+        ),
+        ("NOREPLICAS no", vec!["1 refused: NOREPLICAS no"], vec![]),
+        ("NOPERM no", vec!["1 refused: NOPERM no"], vec![]),
+        ("READONLY no", vec!["both: it is a replica"], vec![]),
+    ] {
+        let mut dialogue = shard("");
+        dialogue.publish(publication(1, "a"), 0);
+        let error = format!("-{error}\r\n");
+        assert_eq!(
+            replies(&mut dialogue, Duty::Publish, &[&error], 0),
+            told,
+            "{error}"
+        );
+        assert_eq!(hints(&mut dialogue), hint, "{error}");
+        news(&mut dialogue);
+        // What nothing waits for any more is not published again.
+        dialogue.publish(publication(2, "a"), 0);
+        dialogue.closed(Duty::Listen);
+        assert_eq!(news(&mut dialogue), ["listening false", "2 failed"]);
+        assert!(
+            replies(&mut dialogue, Duty::Publish, &[&error], 0)
+                .iter()
+                .all(|it| !it.starts_with('2'))
+        );
+        assert!(
+            hints(&mut dialogue).iter().all(|it| !it.contains("Some")),
+            "{error}"
+        );
+        // One redis alone is no cluster: it only refuses.
+        let mut dialogue = up("");
+        dialogue.publish(publication(1, "a"), 0);
+        let told = replies(&mut dialogue, Duty::Publish, &[&error], 0);
+        let words = error.trim().trim_start_matches('-');
+        assert_eq!(told, [format!("1 refused: {words}")]);
+        assert!(hints(&mut dialogue).is_empty());
+    }
+}
+
+#[test]
+fn what_a_cluster_answers_to_a_subscription() {
+    for (error, told, hint) in [
+        (
+            "MOVED 16287 h:1",
+            vec![],
+            vec!["16287 moved to h:1: None [1, 2]"],
+        ),
+        (
+            "ASK 16287 h:1",
+            vec![
+                "channel 1 refused: ASK 16287 h:1",
+                "channel 2 refused: ASK 16287 h:1",
+            ],
+            vec!["doubt"],
+        ),
+        (
+            "CLUSTERDOWN no",
+            vec![
+                "channel 1 refused: CLUSTERDOWN no",
+                "channel 2 refused: CLUSTERDOWN no",
+            ],
+            vec!["doubt"],
+        ),
+        ("READONLY no", vec!["both: it is a replica"], vec![]),
+    ] {
+        let mut dialogue = shard("");
+        dialogue.subscribe(subscription(1, "{x}a"), 0);
+        dialogue.subscribe(subscription(2, "{x}b"), 0);
+        dialogue.finish(0);
+        said(&mut dialogue, Duty::Listen);
+        let error = format!("-{error}\r\n");
+        assert_eq!(
+            replies(&mut dialogue, Duty::Listen, &[&error], 0),
+            told,
+            "{error}"
+        );
+        assert_eq!(hints(&mut dialogue), hint, "{error}");
+        assert!(said(&mut dialogue, Duty::Listen).is_empty(), "{error}");
+    }
+    // What is refused for other reasons is asked for alone, as ever.
+    let mut dialogue = shard("");
+    dialogue.subscribe(subscription(1, "{x}a"), 0);
+    dialogue.subscribe(subscription(2, "{x}b"), 0);
+    dialogue.finish(0);
+    said(&mut dialogue, Duty::Listen);
+    assert!(replies(&mut dialogue, Duty::Listen, &["-NOPERM no\r\n"], 0).is_empty());
+    let alone = ["SSUBSCRIBE {x}a", "SSUBSCRIBE {x}b"];
+    assert_eq!(said(&mut dialogue, Duty::Listen), alone);
+}
+
+#[test]
+fn a_view_comes_in_its_turn_and_in_pieces() {
+    let mut dialogue = shard("");
+    dialogue.publish(publication(1, "a"), 0);
+    assert!(dialogue.ask_view(ViewForm::Slots, 0));
+    dialogue.publish(publication(2, "b"), 0);
+    let expected = ["SPUBLISH a 1", "CLUSTER SLOTS", "SPUBLISH b 1"];
+    assert_eq!(said(&mut dialogue, Duty::Publish), expected);
+    assert!(replies(&mut dialogue, Duty::Publish, &[":1\r\n"], 0).is_empty());
+    let view = b"*1\r\n*3\r\n:0\r\n:1\r\n*2\r\n$1\r\nh\r\n:7\r\n";
+    for cut in 0..view.len() {
+        let step = dialogue.understand(Duty::Publish, &view[..cut], 0);
+        assert_eq!(step, Ok(Progress::Starved));
+    }
+    let step = dialogue.understand(Duty::Publish, view, 0);
+    assert_eq!(step, Ok(Progress::Understood(view.len())));
+    let hint = hints(&mut dialogue).pop().expect("a view");
+    assert!(hint.contains("0..=1") && hint.contains("port: 7"), "{hint}");
+    let refused = ["-MOVED 3300 h:1\r\n"];
+    assert!(replies(&mut dialogue, Duty::Publish, &refused, 0).is_empty());
+    assert_eq!(hints(&mut dialogue), ["3300 moved to h:1: Some(2) []"]);
+    // What is no view breaks the link, and a refusal does not.
+    assert!(dialogue.ask_view(ViewForm::Shards, 0));
+    let told = replies(&mut dialogue, Duty::Publish, &["-ERR unknown\r\n"], 0);
+    assert!(told.is_empty());
+    assert_eq!(hints(&mut dialogue), [r#"Refused("ERR unknown")"#]);
+    assert!(dialogue.ask_view(ViewForm::Shards, 0));
+    let told = replies(&mut dialogue, Duty::Publish, &[OK], 0);
+    assert_eq!(told, [format!("one: {}", meaning::OTHER)]);
+    dialogue.closed(Duty::Publish);
+    assert!(
+        !dialogue.ask_view(ViewForm::Shards, 0),
+        "it cannot be asked"
+    );
+}
+
+#[test]
+fn the_version_and_the_replicas_are_found_out() {
+    let master = "*3\r\n$6\r\nmaster\r\n:9\r\n*1\r\n*3\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\n2\r\n";
+    for (info, version) in [
+        (
+            "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\n",
+            Some("redis 7.0.15"),
+        ),
+        (
+            "# Server\r\nredis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.0.1\r\n",
+            Some("valkey 8.0.1"),
+        ),
+        ("", None),
+    ] {
+        let mut dialogue = Dialogue::new(LinkIdentity {
+            probe: true,
+            ..LinkIdentity::default()
+        });
+        dialogue.opened(Duty::Publish, 0);
+        let expected = [
+            "CLIENT SETNAME wsify-publishes",
+            "ROLE",
+            "INFO server",
+            "PING",
+        ];
+        assert_eq!(said(&mut dialogue, Duty::Publish), expected);
+        let info = format!("${}\r\n{info}\r\n", info.len());
+        let told = replies(&mut dialogue, Duty::Publish, &[OK, master, &info, PONG], 0);
+        assert_eq!(told, ["publishing true"]);
+        let version = version.map(str::to_owned);
+        let replicas = Some(1);
+        assert_eq!(*dialogue.facts(), ServerFacts { version, replicas });
+    }
+    // It need not be allowed.
+    let mut dialogue = Dialogue::new(LinkIdentity {
+        probe: true,
+        ..LinkIdentity::default()
+    });
+    dialogue.opened(Duty::Publish, 0);
+    let no = "-NOPERM no\r\n";
+    let told = replies(&mut dialogue, Duty::Publish, &[OK, no, no, PONG], 0);
+    assert_eq!(told, ["publishing true"]);
+    assert_eq!(*dialogue.facts(), ServerFacts::default());
+}
+
+#[test]
+fn a_master_that_has_become_a_replica_is_left_without_advice() {
+    for kind in [RedisKind::Watched, RedisKind::Shard] {
+        let mut dialogue = Dialogue::new(LinkIdentity {
+            kind,
+            shard: ShardId(3),
+            ..LinkIdentity::default()
+        });
+        dialogue.opened(Duty::Publish, 0);
+        let told = replies(&mut dialogue, Duty::Publish, &[OK, REPLICA], 0);
+        assert_eq!(told, ["both: it is a replica"]);
+    }
 }

@@ -20,7 +20,7 @@ fn conn(slot: u32) -> ConnId {
 impl Bench {
     fn new() -> Bench {
         Bench {
-            breaker: Breaker::new(WORKERS),
+            breaker: Breaker::new(WORKERS, 1),
             now: 10_000,
             random: Random::new(7),
             calls: 0,
@@ -122,6 +122,16 @@ fn while_it_is_up_as_many_that_wait_go_out_as_there_are_workers() {
     assert_eq!(bench.lets_out(30..40), [30]);
     // What was not let out one by one may be taken back as well.
     assert!(bench.breaker.forget(conn(99)));
+}
+
+#[test]
+fn with_batches_as_many_that_wait_go_out_as_fill_all_calls() {
+    let mut breaker = Breaker::new(2, 10);
+    for slot in 0..20 {
+        assert!(breaker.admits(0));
+        breaker.let_out(conn(slot));
+    }
+    assert!(!breaker.admits(0));
 }
 
 #[test]

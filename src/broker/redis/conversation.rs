@@ -1,0 +1,78 @@
+//! One link to a redis server, as far as words go: what is to be sent, and which answers are awaited.
+//!
+//! Owns: the order of questions. Knows: that answers come in it. Never knows: what is asked.
+
+use std::collections::VecDeque;
+
+use crate::clock::Millis;
+use crate::wire::resp;
+
+/// How long redis may take to answer, in milliseconds (`docs/api.md#broadcast`).
+pub const PATIENCE: Millis = 5_000;
+
+/// Why a link is of no use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkFault {
+    /// For the log.
+    pub why: String,
+    /// The other link to the same server is of no use either.
+    pub both: bool,
+}
+
+impl LinkFault {
+    pub fn of_one(why: impl Into<String>) -> LinkFault {
+        let (why, both) = (why.into(), false);
+        LinkFault { why, both }
+    }
+}
+
+#[derive(Debug)]
+pub struct Conversation<W> {
+    /// Bytes to be sent.
+    pub out: Vec<u8>,
+    pub asked: VecDeque<Outstanding<W>>,
+    /// When a reply last came.
+    pub heard: Millis,
+}
+
+/// A question, and since when its answer is awaited.
+#[derive(Debug)]
+pub struct Outstanding<W> {
+    pub at: Millis,
+    pub what: W,
+}
+
+impl<W> Default for Conversation<W> {
+    fn default() -> Conversation<W> {
+        Conversation {
+            out: Vec::new(),
+            asked: VecDeque::new(),
+            heard: 0,
+        }
+    }
+}
+
+impl<W> Conversation<W> {
+    /// Sends a command, of its name and its arguments.
+    pub fn ask(&mut self, what: W, parts: &[&[u8]], at: Millis) {
+        resp::push_command(&mut self.out, parts);
+        self.asked.push_back(Outstanding { at, what });
+    }
+
+    /// When the answer that is awaited longest is too late.
+    pub fn late_at(&self) -> Option<Millis> {
+        let front = self.asked.front();
+        front.map(|asked| asked.at.saturating_add(PATIENCE))
+    }
+
+    /// Fails if an answer is too late.
+    ///
+    /// # Errors
+    /// The link is of no use.
+    pub fn check_patience(&self, now: Millis) -> Result<(), LinkFault> {
+        match self.late_at() {
+            Some(late) if now >= late => Err(LinkFault::of_one("it does not answer")),
+            _ => Ok(()),
+        }
+    }
+}

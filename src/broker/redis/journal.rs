@@ -1,0 +1,190 @@
+//! What the log says of redis: when it is down and up again, and what it refuses.
+//!
+//! Owns: what was said last, so that the same is not said again. Knows: links by name. Never knows: what is said on them.
+
+use std::collections::HashMap;
+
+use super::dialogue::Notice;
+use super::topology::LinkId;
+use crate::clock::Millis;
+use crate::config::{RedisAddress, RedisDsn, RedisServers};
+use crate::log::{Log, Seldom, Value};
+
+/// The pause between two lines about the same trouble, in milliseconds.
+const SAY_AGAIN: Millis = 60_000;
+/// Addresses whose trouble is remembered.
+const MOST_SAID: usize = 1_000;
+
+pub struct Journal {
+    dsn: RedisDsn,
+    log: Log,
+    /// Since when it is down.
+    down: Option<Millis>,
+    /// What was last said of each server, by its address and what it is for.
+    said: HashMap<(String, &'static str), String>,
+    trouble: String,
+    /// It has been up.
+    known: bool,
+    /// A link has broken since all was well.
+    broke: bool,
+    not_json: Seldom,
+    refused_channels: Seldom,
+    refused_publications: Seldom,
+    refused_views: Seldom,
+    no_master: Seldom,
+}
+
+impl Journal {
+    pub fn new(dsn: RedisDsn, log: Log, now: Millis) -> Journal {
+        Journal {
+            dsn,
+            log,
+            down: Some(now),
+            said: HashMap::new(),
+            trouble: String::new(),
+            known: false,
+            broke: false,
+            not_json: Seldom::once_in(SAY_AGAIN),
+            refused_channels: Seldom::once_in(SAY_AGAIN),
+            refused_publications: Seldom::once_in(SAY_AGAIN),
+            refused_views: Seldom::once_in(SAY_AGAIN),
+            no_master: Seldom::once_in(SAY_AGAIN),
+        }
+    }
+
+    /// What was wrong last; empty while there is nothing to say.
+    pub fn trouble(&self) -> &str {
+        &self.trouble
+    }
+
+    /// A link is broken, or did not come about.
+    pub fn broken(&mut self, id: LinkId, address: &RedisAddress, why: &str) {
+        let (link, line) = match (id, &self.dsn.servers) {
+            (LinkId::Master(_, duty), RedisServers::Cluster(_)) => {
+                (duty.name(), "a shard of the broker is down")
+            }
+            (LinkId::Master(_, duty), _) => (duty.name(), "the broker is down"),
+            (LinkId::Scout(_), RedisServers::Cluster(_)) => {
+                ("asking", "a node of the broker's cluster does not answer")
+            }
+            (LinkId::Scout(_), _) => ("asking", "a sentinel of the broker does not answer"),
+        };
+        if let LinkId::Master(..) = id {
+            self.broke = true;
+        }
+        let server = address.to_string();
+        self.trouble = match self.dsn.servers {
+            RedisServers::One(_) => why.to_owned(),
+            _ => format!("{server}: {why}"),
+        };
+        if self.said.len() >= MOST_SAID {
+            self.said.clear();
+        }
+        // One line for both links: they break for the same reason.
+        let about = match id {
+            LinkId::Master(..) => "master",
+            LinkId::Scout(_) => "scout",
+        };
+        let said = self.said.entry((server.clone(), about)).or_default();
+        if *said == why {
+            return;
+        }
+        *said = why.to_owned();
+        let fields = [
+            ("broker", Value::Shown(&self.dsn)),
+            ("server", Value::Text(&server)),
+            ("link", Value::Text(link)),
+            ("reason", Value::Text(why)),
+        ];
+        match id {
+            LinkId::Master(..) => self.log.error(line, &fields),
+            LinkId::Scout(_) => self.log.warn(line, &fields),
+        }
+    }
+
+    /// `up`: all is well now. Returns whether it is again, after a link had broken.
+    pub fn judge(&mut self, up: bool, now: Millis) -> bool {
+        let since = match (self.down, up) {
+            (None, false) => {
+                self.down = Some(now);
+                return false;
+            }
+            (Some(since), true) => since,
+            _ => return false,
+        };
+        self.down = None;
+        self.said.clear();
+        self.trouble.clear();
+        let fields = [
+            ("broker", Value::Shown(&self.dsn)),
+            ("down_ms", Value::Number(now.saturating_sub(since))),
+        ];
+        let known = std::mem::replace(&mut self.known, true);
+        let broke = std::mem::take(&mut self.broke);
+        let line = match (known, broke) {
+            (false, _) => "the broker is up",
+            (true, false) => "all channels are subscribed again",
+            (true, true) => "the broker is up again",
+        };
+        self.log.info(line, &fields);
+        known && broke
+    }
+
+    pub fn notice(&mut self, notice: &Notice, now: Millis) {
+        let seldom = match notice {
+            Notice::NotJson { .. } => &mut self.not_json,
+            Notice::RefusedChannel { .. } => &mut self.refused_channels,
+            Notice::RefusedPublication { .. } => &mut self.refused_publications,
+            Notice::RefusedView { node, why } => {
+                self.trouble = format!("{node}: {why}");
+                &mut self.refused_views
+            }
+            Notice::NoMaster { sentinel, why } => {
+                self.trouble = format!("the sentinel {sentinel}: {why}");
+                &mut self.no_master
+            }
+        };
+        let Some(left_out) = seldom.admit(now) else {
+            return;
+        };
+        let count = Value::Number(left_out.saturating_add(1));
+        match notice {
+            Notice::NotJson { channel } => {
+                let line = "a message from the broker is not JSON: it is dropped";
+                let fields = [("channel", Value::Text(channel)), ("dropped", count)];
+                self.log.warn(line, &fields);
+            }
+            Notice::RefusedChannel { channel, why } => {
+                let line = "the broker refuses a channel: the server tries again while the channel has members";
+                let fields = [
+                    ("channel", Value::Text(channel.as_str())),
+                    ("reason", Value::Text(why)),
+                    ("refusals", count),
+                ];
+                self.log.error(line, &fields);
+            }
+            Notice::RefusedPublication { why } => {
+                let fields = [("reason", Value::Text(why)), ("refusals", count)];
+                self.log.error("the broker refuses to publish", &fields);
+            }
+            Notice::RefusedView { node, why } => {
+                let line = "a node does not say which masters the broker's cluster has";
+                let fields = [
+                    ("server", Value::Text(node)),
+                    ("reason", Value::Text(why)),
+                    ("refusals", count),
+                ];
+                self.log.error(line, &fields);
+            }
+            Notice::NoMaster { sentinel, why } => {
+                let line = "a sentinel does not say where the broker's master is";
+                let fields = [
+                    ("sentinel", Value::Text(sentinel)),
+                    ("reason", Value::Text(why)),
+                    ("refusals", count),
+                ];
+                self.log.error(line, &fields);
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What a reply of redis says, whatever was asked; and what it means for a link that asks to be let in.
+//!
+//! Owns: how a link is let in. Knows: one reply. Never knows: what else was asked.
+
+use super::conversation::{Conversation, LinkFault};
+use crate::clock::Millis;
+use crate::config::Credentials;
+use crate::wire::resp::RedisReply;
+
+/// Characters of redis' words that are passed on: what fits into a log line.
+const LONGEST_REASON: usize = 200;
+/// The user that a password without a user belongs to.
+const DEFAULT_USER: &str = "default";
+/// What a redis without users (before 6) answers to `AUTH user password`.
+const NO_USERS: &str = "ERR wrong number of arguments";
+
+pub const OTHER: &str = "it answers something else than it was asked";
+pub const UNASKED: &str = "it answers what was not asked";
+pub const NO_REDIS: &str = "it does not speak as redis does";
+
+/// A reply that is no message.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Meaning {
+    Done,
+    /// What redis says is wrong, shortened.
+    Error(String),
+    Subscribed,
+    Unsubscribed,
+    Role(Role),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// With so many replicas.
+    Master(usize),
+    Replica,
+    Sentinel,
+}
+
+impl Meaning {
+    pub fn new(reply: &RedisReply, bytes: &[u8]) -> Meaning {
+        match reply {
+            RedisReply::Error(range) => {
+                let text = bytes.get(range.clone()).unwrap_or_default();
+                Meaning::Error(shortened(&String::from_utf8_lossy(text)))
+            }
+            RedisReply::Subscribed => Meaning::Subscribed,
+            RedisReply::Unsubscribed(_) => Meaning::Unsubscribed,
+            RedisReply::Role { name, replicas } => Meaning::Role(match bytes.get(name.clone()) {
+                Some(b"master") => Role::Master(*replicas),
+                Some(b"slave") => Role::Replica,
+                _ => Role::Sentinel,
+            }),
+            RedisReply::Done | RedisReply::Message { .. } => Meaning::Done,
+        }
+    }
+}
+
+/// As much of redis' words as is passed on.
+pub fn shortened(words: &str) -> String {
+    words.chars().take(LONGEST_REASON).collect()
+}
+
+/// Sends the credentials. `named`: with a user. A password without one is the user `default`'s, and it is sent with that name
+/// first, which a redis that has no password accepts, too; where there are no users it is sent alone.
+pub fn log_in<W>(
+    talk: &mut Conversation<W>,
+    what: W,
+    credentials: &Credentials,
+    named: bool,
+    now: Millis,
+) {
+    let user = credentials.user.as_deref().unwrap_or(DEFAULT_USER);
+    let password = credentials.password.expose().as_bytes();
+    match named {
+        true => talk.ask(what, &[b"AUTH", user.as_bytes(), password], now),
+        false => talk.ask(what, &[b"AUTH", password], now),
+    }
+}
+
+/// Whether the link is let in with the answer to [`log_in`]. `false`: the password is to be sent alone.
+///
+/// # Errors
+/// The credentials, which are `whose`, are refused.
+pub fn logged_in(meaning: Meaning, alone_next: bool, whose: &str) -> Result<bool, LinkFault> {
+    match meaning {
+        Meaning::Done => Ok(true),
+        Meaning::Error(why) if alone_next && why.starts_with(NO_USERS) => Ok(false),
+        Meaning::Error(why) => {
+            // Only the code: some servers repeat in the rest what they were sent.
+            let code = why.split(' ').next().unwrap_or_default();
+            let why = format!("it refuses {whose} of --broker-dsn ({code})");
+            Err(LinkFault::of_one(why))
+        }
+        _ => Err(LinkFault::of_one(OTHER)),
+    }
+}

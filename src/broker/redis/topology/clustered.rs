@@ -1,0 +1,289 @@
+//! The masters of a cluster: found through its nodes' views, followed through what they say.
+//!
+//! Owns: what follows from views and redirections for masters and links. Knows: the [`Cluster`](super::cluster::Cluster).
+//! Never knows: how a link is made.
+//!
+//! Decision: a view without any slot is not believed: a node that was reset or is not in its cluster yet would take all away.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::cluster::{Cluster, Due, MOST_SHARDS};
+use super::links::{LinkId, Order};
+use super::slots::Change;
+use super::{Guide, Master, Topology};
+use crate::broker::news::News;
+use crate::broker::redis::dialogue::{Hint, Moved, Notice};
+use crate::broker::redis::scout::{Inquiry, Scout};
+use crate::clock::Millis;
+use crate::config::RedisAddress;
+use crate::effect::{Receipt, ShardId};
+use crate::wire::cluster_view::{ClusterView, Node, ViewAnswer, ViewForm};
+use crate::wire::slot::SLOTS;
+
+/// The one scout that is out at a time.
+const SCOUT: usize = 0;
+const NO_SLOTS: &str =
+    "it names no master with a slot: it is in no cluster, or in one that is not complete";
+
+impl Topology {
+    fn cluster(&mut self) -> Option<&mut Cluster> {
+        match &mut self.guide {
+            Guide::Cluster(cluster) => Some(cluster),
+            _ => None,
+        }
+    }
+
+    /// Publishes again what has waited for that, and asks for a view if that is due.
+    pub(super) fn turn_cluster(&mut self, now: Millis) {
+        let Guide::Cluster(cluster) = &mut self.guide else {
+            return;
+        };
+        while let Some(publication) = cluster.next_again(now) {
+            self.news.push_back(News::Returned(publication));
+        }
+        if cluster.due(now) == Due::NextCandidate {
+            self.next_candidate(now);
+        }
+        if self.cluster().is_some_and(|it| it.due(now) == Due::Ask) {
+            self.ask_view(now);
+        }
+    }
+
+    /// Asks a master for its view, or sends out a scout.
+    fn ask_view(&mut self, now: Millis) {
+        let Guide::Cluster(cluster) = &mut self.guide else {
+            return;
+        };
+        for at in cluster.turns(self.masters.len()) {
+            if let Some(Some(master)) = self.masters.get_mut(at)
+                && master.dialogue.ask_view(cluster.form, now)
+            {
+                return cluster.shard_asked(at);
+            }
+        }
+        let Some(address) = cluster.candidate().cloned() else {
+            return;
+        };
+        cluster.scout_sent(LinkId::Scout(SCOUT), now);
+        let inquiry = Inquiry::View(cluster.form);
+        let scout = Scout::new(inquiry, self.identity.credentials.clone());
+        self.send_out(SCOUT, scout, address);
+    }
+
+    /// Whether a slot has no master, or a master is away.
+    fn is_amiss(&mut self) -> bool {
+        let up = self.masters.iter().flatten().all(Master::is_up);
+        !up || self.cluster().is_none_or(|it| !it.slots.is_whole())
+    }
+
+    /// The scout comes home.
+    fn call_back(&mut self) {
+        if self.scouts.get_mut(SCOUT).and_then(Option::take).is_some() {
+            self.orders.push_back(Order::Close(LinkId::Scout(SCOUT)));
+        }
+    }
+
+    /// A scout was out in vain.
+    pub(super) fn next_candidate(&mut self, now: Millis) {
+        self.call_back();
+        if let Guide::Cluster(cluster) = &mut self.guide {
+            cluster.in_vain(&mut self.random, now);
+        }
+    }
+
+    /// A scout has a node's view.
+    pub(super) fn view_found(&mut self, answer: ViewAnswer, now: Millis) {
+        let asked = self.address(LinkId::Scout(SCOUT)).cloned();
+        match self.take_view(answer, asked.as_ref(), None, now) {
+            true => self.call_back(),
+            false => self.next_candidate(now),
+        }
+    }
+
+    /// What a node has said of its cluster.
+    pub(super) fn heed_node(&mut self, id: ShardId, hint: Hint, now: Millis) {
+        let Guide::Cluster(cluster) = &mut self.guide else {
+            return;
+        };
+        match hint {
+            Hint::Ended(slot) => {
+                let lost = cluster.slots.lost(slot, id, now);
+                cluster.want_view(Some(id), now);
+                self.tell(lost);
+            }
+            Hint::Moved(moved) => self.redirect(id, moved, now),
+            Hint::Again(publication) => cluster.put_off(publication, now),
+            Hint::Doubt => cluster.want_view(None, now),
+            Hint::View(answer) => {
+                let asked = self.master(id).map(|master| master.address.clone());
+                self.take_view(answer, asked.as_ref(), Some(id), now);
+            }
+        }
+    }
+
+    fn tell(&mut self, changes: impl IntoIterator<Item = Change>) {
+        let news = changes.into_iter();
+        self.news
+            .extend(news.map(|(slots, shard)| News::Slots(slots, shard)));
+    }
+
+    /// Something was refused as another node has the slot. It is asked for again there, within limits.
+    fn redirect(&mut self, id: ShardId, moved: Moved, now: Millis) {
+        let Guide::Cluster(cluster) = &mut self.guide else {
+            return;
+        };
+        let follow = cluster.slots.may_move(moved.slot, id, now);
+        // A late answer of a former owner says nothing new.
+        let current = cluster.slots.owner(moved.slot).is_none_or(|it| it == id);
+        cluster.want_view(None, now);
+        if follow && current {
+            let asked = self.master(id).map(|master| master.address.clone());
+            let to = moved.to.as_ref();
+            let to = to.and_then(|node| Topology::resolved(node, node.port, asked.as_ref()));
+            let to = to.and_then(|address| self.find_or_add(address));
+            let change = self.cluster().and_then(|cluster| match to {
+                Some(to) if to != id => cluster.slots.assign(moved.slot, to),
+                _ => cluster.slots.lost(moved.slot, id, now),
+            });
+            self.tell(change);
+        }
+        let receipt = || match follow {
+            true => Receipt::Failed,
+            false => Receipt::Refused(Rc::clone(&moved.words)),
+        };
+        if let Some(publication) = moved.publication {
+            self.news.push_back(match follow {
+                true => News::Returned(*publication),
+                false => News::Published(publication.from, receipt()),
+            });
+        }
+        for channel in moved.subscriptions {
+            self.news.push_back(News::Subscribed(channel.id, receipt()));
+        }
+    }
+
+    fn find_or_add(&mut self, address: RedisAddress) -> Option<ShardId> {
+        let same = |it: &Option<Master>| it.as_ref().is_some_and(|it| it.address == address);
+        match self.masters.iter().position(same) {
+            Some(at) => Some(ShardId(at as u16)),
+            None => self.add(address),
+        }
+    }
+
+    /// Takes the answer of a node, which is at `asked` and perhaps a shard. Returns whether it was of use.
+    fn take_view(
+        &mut self,
+        answer: ViewAnswer,
+        asked: Option<&RedisAddress>,
+        from: Option<ShardId>,
+        now: Millis,
+    ) -> bool {
+        let why = match answer {
+            ViewAnswer::View(view) => self.apply(&view, asked, from, now),
+            ViewAnswer::Refused(why) => {
+                if let Some(cluster) = self.cluster() {
+                    // It may know, or allow, only the other question.
+                    cluster.form = match cluster.form {
+                        ViewForm::Shards => ViewForm::Slots,
+                        ViewForm::Slots => ViewForm::Shards,
+                    };
+                }
+                Err(why)
+            }
+        };
+        let amiss = self.is_amiss();
+        if let Guide::Cluster(cluster) = &mut self.guide {
+            cluster.answered(why.is_ok(), amiss, &mut self.random, now);
+        }
+        let useful = why.is_ok();
+        if let Err(why) = why {
+            let node = asked.map_or(String::new(), RedisAddress::to_string);
+            self.notices.push_back(Notice::RefusedView { node, why });
+        }
+        useful
+    }
+
+    /// Follows a view.
+    ///
+    /// # Errors
+    /// It is of no use.
+    fn apply(
+        &mut self,
+        view: &ClusterView,
+        asked: Option<&RedisAddress>,
+        from: Option<ShardId>,
+        now: Millis,
+    ) -> Result<(), String> {
+        let tls = self.cluster().is_some_and(|cluster| cluster.tls);
+        let place = |node: &Node| {
+            let tls_port = node.tls_port.filter(|_| tls);
+            let port = tls_port.unwrap_or(node.address.port);
+            Topology::resolved(&node.address, port, asked)
+        };
+        let mut owners: BTreeMap<RedisAddress, Vec<usize>> = BTreeMap::new();
+        for (nth, shard) in view.iter().enumerate() {
+            if let Some(address) = shard.master.as_ref().and_then(place)
+                && !shard.slots.is_empty()
+            {
+                owners.entry(address).or_default().push(nth);
+            }
+        }
+        match owners.len() {
+            0 => return Err(NO_SLOTS.to_owned()),
+            1..=MOST_SHARDS => {}
+            count => {
+                let why =
+                    format!("it names {count} masters: {MOST_SHARDS} at most are connected to");
+                return Err(why);
+            }
+        }
+        let table = self.table(view, owners);
+        let nodes = view
+            .iter()
+            .flat_map(|it| it.master.iter().chain(&it.replicas));
+        let Some(cluster) = self.cluster() else {
+            return Ok(());
+        };
+        cluster.remember(nodes.filter_map(place));
+        let changes = cluster.slots.view(&table, from, now);
+        let needed = cluster.slots.shards();
+        self.tell(changes);
+        for at in 0..self.masters.len() {
+            let id = ShardId(at as u16);
+            if self.master(id).is_some() && !needed.contains(&id) {
+                self.remove(id, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// The shard of each slot in a view, of which `owners` are the masters and their places in it. New ones are added.
+    fn table(
+        &mut self,
+        view: &ClusterView,
+        owners: BTreeMap<RedisAddress, Vec<usize>>,
+    ) -> Vec<Option<ShardId>> {
+        let masters = self.masters.iter().enumerate();
+        let known = masters.filter_map(|(at, master)| {
+            let address = master.as_ref()?.address.clone();
+            Some((address, ShardId(at as u16)))
+        });
+        let known: BTreeMap<RedisAddress, ShardId> = known.collect();
+        let mut table = vec![None; usize::from(SLOTS)];
+        for (address, places) in owners {
+            let id = known.get(&address).copied();
+            let id = id.or_else(|| self.add(address));
+            let shards = places.iter().filter_map(|&nth| view.get(nth));
+            for slot in shards
+                .flat_map(|shard| shard.slots.iter().cloned())
+                .flatten()
+            {
+                if let Some(owner) = table.get_mut(usize::from(slot)) {
+                    *owner = id;
+                }
+            }
+        }
+        table
+    }
+}

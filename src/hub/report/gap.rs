@@ -1,0 +1,23 @@
+//! That members may have missed messages, told to the listeners.
+//!
+//! Knows: what is counted of it. Never knows: why, or what the members are told.
+
+use super::tell;
+use crate::connection::Stream;
+use crate::hub::state::Hub;
+
+/// The members of a channel here may have missed messages.
+pub fn gap<S: Stream>(hub: &mut Hub<S>, channel: usize) {
+    let gaps = &mut hub.listeners.metrics.broker_gaps;
+    *gaps = gaps.saturating_add(1);
+    if hub.listeners.taps.is_empty() {
+        return;
+    }
+    let Some(name) = hub.channels.name_at(channel).cloned() else {
+        return;
+    };
+    let members = hub.channels.members(name.as_str()) as u64;
+    tell(hub, "gap", None, Some(name.as_str()), |line| {
+        line.number("members", members);
+    });
+}

@@ -1,0 +1,322 @@
+//! Compression of single messages (RFC 7692 sections 6 and 7.2), without a window that outlives one.
+//!
+//! Owns: one [`Deflater`] and one [`Inflater`] for everybody, each with a buffer that is used again. Knows: DEFLATE's blocks
+//! (RFC 1951), as far as to put bytes around what is deflated. Never knows: frames, who agreed to what, whether it is worth
+//! it.
+//!
+//! Decisions
+//! - zlib-rs itself, over flate2 with zlib-rs below it: they are equally fast, and flate2 adds only a layer. Reconsider
+//!   when zlib-rs changes its interface often.
+//! - Level 3 of 9, over the usual 6: JSON gets nearly as small, and a large content holds up the loop for a fifth of the
+//!   time (`docs/performance.md#compression`). Reconsider when contents travel over links that are paid by the byte.
+//! - What is deflated ends in an empty stored block, on a byte's boundary, and refers to nothing before it. So a content is
+//!   deflated once, and an envelope goes around it in two stored blocks, over deflating it once more with its envelope: that
+//!   costs a few bytes and no time. Reconsider when an envelope grows to a size that is worth compressing.
+//! - A message is inflated when it is complete, over doing so as its parts arrive: that takes a window of 40 KiB for each
+//!   message that has begun, which anybody can begin with seven bytes. Reconsider when messages have many megabytes.
+
+use simdutf8::compat::from_utf8;
+use zlib_rs::{Deflate, DeflateFlush, Inflate, InflateFlush, Status};
+
+use super::frame::Violation;
+
+mod fuzz;
+#[doc(hidden)]
+pub use fuzz::fuzz;
+
+/// See the decisions.
+const LEVEL: i32 = 3;
+
+/// The largest window, in bits: what no agreement has made smaller.
+const WINDOW_BITS: u8 = 15;
+
+/// What an empty stored block ends with. RFC 7692 section 7.2.1: it is left out at a message's end.
+const TAIL: [u8; 4] = [0, 0, 0xFF, 0xFF];
+
+/// The largest stored block (RFC 1951 section 3.2.4).
+const MAX_STORED: usize = 0xFFFF;
+
+/// Buffers up to this size are kept, so that a steady state allocates nothing; larger ones are given back, as a huge message
+/// must not be remembered by its memory.
+const KEPT: usize = 64 * 1024;
+
+/// Bytes that the compressed form of a message of `len` bytes may have. What cannot be compressed grows a little (zlib's
+/// bound for the worst settings), and by a few bytes for each of its parts if they are flushed one by one.
+pub fn bound(len: usize) -> usize {
+    len.saturating_add(len / 8).saturating_add(64)
+}
+
+/// Compresses contents, one at a time.
+pub struct Deflater {
+    stream: Deflate,
+    out: Vec<u8>,
+}
+
+impl Default for Deflater {
+    fn default() -> Self {
+        Deflater {
+            stream: Deflate::new(LEVEL, false, WINDOW_BITS),
+            out: Vec::new(),
+        }
+    }
+}
+
+impl Deflater {
+    /// Compresses a content to the payload of a message of its own. `None`: that would not be smaller.
+    pub fn deflate(&mut self, content: &[u8]) -> Option<&[u8]> {
+        // What has no room is not smaller, and then nothing is looked for any further.
+        let most = content.len().saturating_add(TAIL.len());
+        if self.out.len() < most {
+            self.out.resize(most, 0);
+        }
+        let out = self.out.get_mut(..most)?;
+        self.stream.reset();
+        let done = self.stream.compress(content, out, DeflateFlush::SyncFlush);
+        let len = usize::try_from(self.stream.total_out()).ok()?;
+        // With room left everything is written, and ends in an empty stored block.
+        let complete = done == Ok(Status::Ok) && len < most;
+        let deflated = self.out.get(..len).filter(|_| complete)?;
+        deflated.strip_suffix(&TAIL)
+    }
+
+    /// Gives back what only a large content needed.
+    pub fn rest(&mut self) {
+        give_back(&mut self.out);
+    }
+}
+
+fn give_back(buffer: &mut Vec<u8>) {
+    if buffer.len() > KEPT {
+        buffer.truncate(KEPT);
+        buffer.shrink_to_fit();
+    }
+}
+
+/// A deflated content within an envelope, to be written as one message's payload. Before and behind it stand stored blocks,
+/// so neither is longer than [`MAX_STORED`].
+#[derive(Clone, Copy, Debug)]
+pub struct Enveloped<'a> {
+    before: &'a [u8],
+    deflated: &'a [u8],
+    behind: &'a [u8],
+}
+
+impl<'a> Enveloped<'a> {
+    /// `deflated` is what [`Deflater::deflate`] made of the content. `None`: the envelope does not fit.
+    pub fn new(before: &'a [u8], deflated: &'a [u8], behind: &'a [u8]) -> Option<Enveloped<'a>> {
+        let fits = before.len() <= MAX_STORED && behind.len() <= MAX_STORED;
+        fits.then_some(Enveloped {
+            before,
+            deflated,
+            behind,
+        })
+    }
+
+    /// Length of the payload.
+    pub fn size(&self) -> usize {
+        AROUND
+            .saturating_add(self.before.len())
+            .saturating_add(self.deflated.len())
+            .saturating_add(self.behind.len())
+    }
+
+    /// Appends the payload.
+    pub fn push(&self, out: &mut Vec<u8>) {
+        push_stored(out, self.before);
+        out.extend_from_slice(self.deflated);
+        out.extend_from_slice(&TAIL);
+        push_stored(out, self.behind);
+        out.push(0);
+    }
+}
+
+/// Bytes of a stored block's head, where it begins on a byte's boundary.
+const STORED_HEAD: usize = 5;
+
+/// Bytes of an enveloped payload that hold neither content nor envelope: the heads of two stored blocks, the tail of what is
+/// deflated, and the first byte of the empty block at the end.
+const AROUND: usize = STORED_HEAD * 2 + TAIL.len() + 1;
+
+/// Appends a stored block, which begins on a byte's boundary (RFC 1951 section 3.2.4).
+fn push_stored(out: &mut Vec<u8>, bytes: &[u8]) {
+    let len = bytes.len() as u16;
+    out.push(0);
+    out.extend_from_slice(&len.to_le_bytes());
+    out.extend_from_slice(&(!len).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// Inflates messages, one at a time.
+pub struct Inflater {
+    stream: Inflate,
+    out: Vec<u8>,
+}
+
+impl Default for Inflater {
+    fn default() -> Self {
+        Inflater {
+            stream: Inflate::new(false, WINDOW_BITS),
+            out: Vec::new(),
+        }
+    }
+}
+
+/// A message that was inflated, in the inflater's buffer. To be given back with [`Inflater::keep`].
+#[derive(Debug)]
+pub struct Inflated {
+    buffer: Vec<u8>,
+    len: usize,
+}
+
+impl Inflated {
+    pub fn bytes(&self) -> &[u8] {
+        self.buffer.get(..self.len).unwrap_or_default()
+    }
+}
+
+/// The first bytes that the buffer has: most messages fit in, and a bomb's size is looked at often.
+const FIRST: usize = 4096;
+
+/// RFC 7692 section 7.2.2: what was left out is appended; and behind it an empty block that is the last one. It is found
+/// only if everything before it was complete.
+const END: [u8; 9] = [0, 0, 0xFF, 0xFF, 1, 0, 0, 0xFF, 0xFF];
+
+impl Inflater {
+    /// Inflates a message's payload. `max`: bytes that it may have, looked at as it grows.
+    ///
+    /// # Errors
+    /// [`Violation::TooBig`]; [`Violation::BadDeflate`] what cannot be inflated; [`Violation::CutDeflate`] what ends early;
+    /// and, in a text, [`Violation::BadText`].
+    pub fn inflate(
+        &mut self,
+        payload: &[u8],
+        text: bool,
+        max: usize,
+    ) -> Result<Inflated, Violation> {
+        self.stream.reset(false);
+        let mut progress = InflatedText::default();
+        let done = self.payload(payload, &mut progress, text, max);
+        let done = done.and_then(|ended| match ended {
+            true => Ok(()),
+            false => self.end(),
+        });
+        let buffer = std::mem::take(&mut self.out);
+        let inflated = Inflated {
+            buffer,
+            len: progress.len,
+        };
+        match done {
+            Ok(()) if !text || progress.checked == progress.len => Ok(inflated),
+            failed => {
+                self.keep(inflated);
+                failed.and(Err(Violation::BadText))
+            }
+        }
+    }
+
+    /// Takes back what was inflated.
+    pub fn keep(&mut self, inflated: Inflated) {
+        self.out = inflated.buffer;
+        give_back(&mut self.out);
+    }
+
+    /// Inflates everything that the message has. Returns whether its last block was marked as the last one, at its very end.
+    fn payload(
+        &mut self,
+        payload: &[u8],
+        progress: &mut InflatedText,
+        text: bool,
+        max: usize,
+    ) -> Result<bool, Violation> {
+        let mut rest = payload;
+        loop {
+            if progress.len == self.out.len() {
+                self.grow(max);
+            }
+            let room = self.out.get_mut(progress.len..).unwrap_or_default();
+            let offered = room.len();
+            let before = (self.stream.total_in(), self.stream.total_out());
+            let status = self.stream.decompress(rest, room, InflateFlush::NoFlush);
+            let status = status.map_err(|_| Violation::BadDeflate)?;
+            let used = self.stream.total_in().saturating_sub(before.0) as usize;
+            let made = self.stream.total_out().saturating_sub(before.1) as usize;
+            rest = rest.get(used..).unwrap_or_default();
+            progress.len = progress.len.saturating_add(made);
+            if progress.len > max {
+                return Err(Violation::TooBig);
+            }
+            if text {
+                progress.check(&self.out)?;
+            }
+            match status {
+                Status::StreamEnd if rest.is_empty() => return Ok(true),
+                // RFC 7692 section 7.2.3.4: further blocks may follow on the next byte's boundary.
+                Status::StreamEnd => self.stream.reset(false),
+                // With room left there is nothing more in what was given.
+                _ if rest.is_empty() && made < offered => return Ok(false),
+                _ if used == 0 && made == 0 => return Err(Violation::BadDeflate),
+                _ => {}
+            }
+        }
+    }
+
+    /// Looks whether the message was complete.
+    fn end(&mut self) -> Result<(), Violation> {
+        let before = (self.stream.total_in(), self.stream.total_out());
+        let status = self
+            .stream
+            .decompress(&END, &mut [0], InflateFlush::NoFlush);
+        let used = self.stream.total_in().saturating_sub(before.0) as usize;
+        let made = self.stream.total_out().saturating_sub(before.1);
+        match status {
+            Ok(Status::StreamEnd) if used == END.len() && made == 0 => Ok(()),
+            _ => Err(Violation::CutDeflate),
+        }
+    }
+
+    /// Makes room, at most for one byte more than there may be.
+    fn grow(&mut self, max: usize) {
+        let len = self.out.len().saturating_mul(2).max(FIRST);
+        let most = max.saturating_add(1).max(self.out.len().saturating_add(1));
+        self.out.resize(len.min(most), 0);
+    }
+}
+
+/// How far a message has come.
+#[derive(Debug, Default)]
+struct InflatedText {
+    /// Bytes that were inflated.
+    len: usize,
+    /// So many of them are valid UTF-8; up to three more begin a character. Counted in a text only.
+    checked: usize,
+}
+
+impl InflatedText {
+    /// RFC 6455 section 8.1, as early as possible: what no further byte can make valid is refused now.
+    fn check(&mut self, out: &[u8]) -> Result<(), Violation> {
+        let unchecked = out.get(self.checked..self.len).unwrap_or_default();
+        match from_utf8(unchecked) {
+            Ok(_) => self.checked = self.len,
+            Err(error) if error.error_len().is_none() => {
+                self.checked = self.checked.saturating_add(error.valid_up_to());
+            }
+            Err(_) => return Err(Violation::BadText),
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Deflater {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deflater").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Inflater {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inflater").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

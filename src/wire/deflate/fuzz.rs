@@ -1,0 +1,88 @@
+//! Fuzzing: what must hold for any compressed message, and for any content. The target in `fuzz/` and the replayed corpus
+//! call it.
+
+#![expect(clippy::expect_used, reason = "a broken promise is to panic")]
+
+use super::*;
+
+/// The message that a payload holds, or how it breaks a rule. `inflater` has been used before.
+pub(super) fn inflated(
+    inflater: &mut Inflater,
+    payload: &[u8],
+    text: bool,
+    max: usize,
+) -> Result<Vec<u8>, Violation> {
+    let message = inflater.inflate(payload, text, max)?;
+    let bytes = message.bytes().to_vec();
+    inflater.keep(message);
+    assert!(
+        inflater.out.capacity() <= KEPT,
+        "a large message is remembered"
+    );
+    Ok(bytes)
+}
+
+/// Panics if a promise is broken.
+///
+/// The first two bytes choose how large a message may be; the rest is taken for a payload, and for a content.
+pub fn fuzz(bytes: &[u8]) {
+    let Some((max, bytes)) = bytes.split_first_chunk() else {
+        return;
+    };
+    let max = usize::from(u16::from_le_bytes(*max));
+    let (mut deflater, mut inflater) = (Deflater::default(), Inflater::default());
+
+    // Whatever comes: a message within its limit, or one of four faults; the same for an inflater that has seen worse.
+    let binary = inflated(&mut inflater, bytes, false, max);
+    let text = inflated(&mut inflater, bytes, true, max);
+    assert_eq!(
+        binary,
+        inflated(&mut Inflater::default(), bytes, false, max)
+    );
+    match (&binary, &text) {
+        (Ok(binary), Ok(text)) => {
+            assert!(binary == text && binary.len() <= max);
+            assert!(std::str::from_utf8(text).is_ok());
+        }
+        (Ok(binary), Err(violation)) => {
+            assert_eq!(*violation, Violation::BadText);
+            assert!(std::str::from_utf8(binary).is_err());
+        }
+        (Err(violation), Err(with_text)) => {
+            assert!(with_text == violation || *with_text == Violation::BadText);
+            assert!(matches!(
+                violation,
+                Violation::TooBig | Violation::BadDeflate | Violation::CutDeflate
+            ));
+        }
+        (Err(_), Ok(_)) => unreachable!("a text is no easier than a binary"),
+    }
+    if let Ok(message) = &binary {
+        // The limit is exact.
+        let exact = inflated(&mut inflater, bytes, false, message.len());
+        assert_eq!(exact.as_ref(), Ok(message));
+        if let Some(less) = message.len().checked_sub(1) {
+            let over = inflated(&mut inflater, bytes, false, less);
+            assert_eq!(over, Err(Violation::TooBig));
+        }
+    }
+
+    // What is deflated is smaller and is inflated to itself, within an envelope too.
+    for content in [bytes, &bytes.repeat(9)] {
+        deflater.rest();
+        let Some(deflated) = deflater.deflate(content) else {
+            continue;
+        };
+        assert!(deflated.len() < content.len() && !deflated.ends_with(&TAIL));
+        let back = inflated(&mut inflater, deflated, false, content.len());
+        assert_eq!(back.as_deref(), Ok(content));
+        let (before, behind) = bytes.split_at(bytes.len() / 2);
+        let enveloped = Enveloped::new(before, deflated, behind).expect("a small envelope");
+        let mut payload = Vec::new();
+        enveloped.push(&mut payload);
+        assert_eq!(payload.len(), enveloped.size());
+        let whole = [before, content, behind].concat();
+        let back = inflated(&mut inflater, &payload, false, whole.len());
+        assert_eq!(back, Ok(whole));
+    }
+}

@@ -1,0 +1,95 @@
+"""After the listening connection was lost, wsify.v1 members are told that they may have missed messages; with one redis. Sentinel
+and cluster have files of their own."""
+
+import pytest
+
+from harness.net import until
+from harness.redis import Redis
+from harness.ws import command
+
+
+@pytest.fixture
+def redis():
+    redis = Redis()
+    yield redis
+    redis.kill()
+
+
+@pytest.fixture
+def node(serve):
+    def start(redis, *flags):
+        server = serve("--broker-driver", "redis", "--broker-dsn", redis.dsn, *flags)
+        is_up(server)
+        return server
+
+    return start
+
+
+def is_up(server):
+    until(lambda: server.call("GET", "/health").status == 200, lambda: f"the broker is up; {server.out}")
+
+
+def is_down(server):
+    until(lambda: server.call("GET", "/health").status == 503, "the broker is down")
+
+
+GAP = '{"channel":"%s","gap":true}'
+CONTENT = '{"channel":"%s","content":%s}'
+
+
+def test_members_are_told_once_in_order_and_others_are_not(redis, node):
+    one, two = node(redis), node(redis)
+    member = one.ws(protocols="wsify.v1").join("x", "y")
+    raw, outside = one.ws().join("x"), one.ws(protocols="wsify.v1")
+    elsewhere = two.ws(protocols="wsify.v1").join("x")
+    one.publish("x", "1")
+    # The first node's link is told apart by its two subscriptions.
+    mine = next(c["id"] for c in redis.clients() if c["name"] == "wsify-listens" and c["sub"] == "2")
+    redis.ask("CLIENT", "KILL", "ID", mine)
+    until(lambda: redis.subscribers("x") == 2 and redis.subscribers("y") == 1, "everything is subscribed again")
+    is_up(one)
+    two.publish("x", "2")
+    heard = [member.hear() for _ in range(4)]
+    assert heard.pop(heard.index(GAP % "y")), heard
+    assert heard == [CONTENT % ("x", 1), GAP % "x", CONTENT % ("x", 2)]
+    raw.hears("1", "2").is_quiet()
+    elsewhere.hears(CONTENT % ("x", 1), CONTENT % ("x", 2)).is_quiet()
+    member.is_quiet()
+    outside.is_quiet()
+    assert one.metric("wsify_broker_gaps_total") == 2 and two.metric("wsify_broker_gaps_total") == 0
+    shard = f'{{shard="127.0.0.1:{redis.port}"}}'
+    assert one.metric(f"wsify_broker_shard_gaps_total{shard}") == 2
+    assert one.metric(f"wsify_broker_shard_reconnections_total{shard}") == 1
+    assert one.metric(f"wsify_broker_shard_up{shard}") == 1
+
+
+def test_the_publishing_link_makes_no_gap(redis, node):
+    server = node(redis)
+    member = server.ws(protocols="wsify.v1").join("x")
+    victim = redis.link("wsify-publishes")
+    redis.ask("CLIENT", "KILL", "ID", victim)
+    until(lambda: any(c["name"] == "wsify-publishes" and c["id"] != victim for c in redis.clients()), "the link is back")
+    is_up(server)
+    server.publish("x", "1")
+    member.hears(CONTENT % ("x", 1)).is_quiet()
+    assert server.metric("wsify_broker_gaps_total") == 0
+
+
+def test_who_joined_while_redis_was_away_is_told_too(redis, node):
+    server = node(redis)
+    early = server.ws(protocols="wsify.v1").join("x")
+    redis.kill()
+    is_down(server)
+    late = server.ws(protocols="wsify.v1").join("x", "z")
+    gone = server.ws(protocols="wsify.v1").join("x").leave("x")
+    redis.start()
+    is_up(server)
+    after = server.ws(protocols="wsify.v1").join("x")
+    server.publish("x", "1")
+    early.hears(GAP % "x", CONTENT % ("x", 1)).is_quiet()
+    heard = sorted(late.hear() for _ in range(3))
+    assert heard == sorted([GAP % "x", GAP % "z", CONTENT % ("x", 1)])
+    after.hears(CONTENT % ("x", 1)).is_quiet()
+    gone.is_quiet()
+    # Published and heard as ever.
+    after.say(command("broadcast", "x", "2", id=1)).hears(CONTENT % ("x", 2), '{"id":1,"ok":true}')
