@@ -1,4 +1,4 @@
-//! Contents to channels, users and connections, one target after the other (`docs/api.md#broadcast`).
+//! Contents to channels, users and connections, one target after the other (`docs/api.md#more-targets`).
 //!
 //! Owns: how far a call has come, and what a user's or a connection's members are sent. Knows: channels, the broker's receipts.
 //! Never knows: the request.

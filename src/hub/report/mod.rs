@@ -205,8 +205,11 @@ pub fn moved_by_backend<S: Stream>(hub: &mut Hub<S>, id: ConnId, joined: bool, c
     command_shown(hub, id, verb, channel);
 }
 
-/// A content for its user or for itself was sent to a connection.
+/// A content for its user, or for itself alone, was sent to a connection.
 pub fn delivered_to<S: Stream>(hub: &mut Hub<S>, id: ConnId, bytes: u64) {
+    if !hub.listeners.taps.watches(id.slot) {
+        return;
+    }
     tell(hub, "deliver", Some(id), None, |line| {
         line.number("messages", 1);
         line.number("bytes", bytes);

@@ -1,4 +1,4 @@
-//! Bodies of `POST /broadcast`, `/disconnect`, `/join` and `/leave` (`docs/api.md#publishing`, `docs/api.md#connections`).
+//! Bodies of `POST /broadcast`, `/disconnect`, `/join` and `/leave` (`docs/api.md#more-targets`, `docs/api.md#users-and-connections`).
 //!
 //! Owns: the names, types and ranges in them. Never knows: what is there, or what follows from a fault.
 //!
