@@ -12,8 +12,9 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use crate::authorizer::{self, Probed};
-use crate::config::{BrokerChoice, Config};
+use crate::config::{BrokerChoice, Config, EventsConfig};
 use crate::effect::Verdict;
+use crate::events;
 use crate::listener;
 use crate::log::{Level, Log};
 use crate::start;
@@ -28,6 +29,7 @@ pub fn run(config: &Config) -> bool {
     report.result(true, "the flags and variables are valid");
     addresses(config, &mut report);
     authorizer(config, &mut report);
+    receiver_of_events(config, &mut report);
     broker(config, &mut report);
     if config.broadcasting_key.is_none() {
         report.note(
@@ -202,17 +204,47 @@ fn made_up_client(id: &str) -> Vec<u8> {
     body
 }
 
+fn receiver_of_events(config: &Config, report: &mut Report) {
+    let Some(settings) = config.events_webhook() else {
+        return;
+    };
+    let url = settings.url.clone();
+    match events::probe(settings) {
+        Ok((status @ 200..=299, took)) => report.result(
+            true,
+            format_args!(
+                "the receiver of events at {url} answers in {} ms (status {status})",
+                took.as_millis()
+            ),
+        ),
+        Ok((status, _)) => report.result(
+            false,
+            format_args!(
+                "the receiver of events at {url} does not take a batch without events: status {status}, and not 2xx"
+            ),
+        ),
+        Err(trouble) => report.result(
+            false,
+            format_args!("the receiver of events at {url} is down: {trouble}"),
+        ),
+    }
+}
+
 fn broker(config: &Config, report: &mut Report) {
     let BrokerChoice::Redis(dsn) = &config.broker else {
         return report.note("the broker is this process's memory: servers do not share channels");
     };
-    // Without listeners, authorizer and service manager only the broker is left of the server.
+    // Without listeners, webhooks and service manager only the broker is left of the server.
     let alone = Config {
         listen_addr: Vec::new(),
         listen_fds: 0,
         notify_socket: None,
         watchdog: None,
         authorizer_url: None,
+        events: EventsConfig {
+            url: None,
+            ..config.events.clone()
+        },
         ..config.clone()
     };
     let up = start::build(alone, Log::in_memory(Level::Error))

@@ -48,6 +48,8 @@
 //! wire/http/reply.rs       statuses, error answers, and their bytes
 //! wire/authority.rs        a host, and perhaps a port
 //! wire/endpoint.rs         what a request is for: the table of endpoints, and the 404 and 405 that follow from it
+//! wire/event.rs            one event as JSON, and the kinds of events
+//! wire/event_batch.rs      events of one call to their receiver
 //! wire/encoding.rs         in which encodings a content is sent to members
 //! wire/extensions.rs       which offer of permessage-deflate is accepted (RFC 7692 7)
 //! wire/handshake.rs        whether a request may upgrade, and the answer (RFC 6455 4)
@@ -122,6 +124,9 @@
 //! hub/report/mod.rs        events: metrics, access log, taps and log listen
 //! hub/report/listeners.rs  these listeners, and the counts of every read and send
 //! hub/report/asking.rs     events of questions, and of commands that need none
+//! hub/report/events.rs       what the receiver of events is told
+//! hub/report/event_listener.rs   which kinds it is told, and since when connections are open
+//! hub/report/event_queue.rs  events that wait for it: numbered, bounded, the oldest dropped
 //! hub/report/answers.rs      what the log says of the authorizer's answers
 //! hub/report/access_log.rs   the access log: a line for an end, and for a refused request
 //! hub/report/outage.rs     an authorizer that fails: two log lines for an outage, and what becomes of questions meanwhile
@@ -139,8 +144,10 @@
 //! hub/agenda.rs            which connections and audiences have work: lists and the wheel
 //! hub/deadlines.rs         deadlines of connections: a wheel
 //! hub/channels.rs          channels and their members, both ways
-//! hub/channels/named.rs    the names of the channels that a connection is in
+//! hub/channels/joining.rs  how a connection becomes a member, and how that ends
+//! hub/channels/named.rs    names of the channels that a connection is in
 //! hub/channels/listed.rs   channels and members, as lists show them
+//! hub/channels/publishing.rs   what is published to members here
 //! hub/channels/reserved.rs   channels that a connection joins together with its 101
 //! hub/channel.rs           one channel: its audiences, what waits for it
 //! hub/frames.rs            the frame of a content in each encoding
@@ -164,17 +171,24 @@
 //! authorizer/waiting.rs    questions that wait for a worker
 //! authorizer/worker.rs     one worker: it asks, hands the answer in, rests, ends
 //! authorizer/seat.rs       where an idle worker is called
-//! authorizer/threads.rs    what all its threads have in common
 //! authorizer/call.rs       one call and its answer, on a connection that is kept alive
 //! authorizer/outcome.rs    what its answer means for each question, and when its body is looked at
 //! authorizer/probe.rs      a call for --check
-//! authorizer/dial.rs       a connection to the authorizer is made: name, TCP, TLS
-//! authorizer/link.rs       that connection as bytes: TCP or TLS, timeouts
-//! authorizer/transport.rs  that connection as ureq uses it
-//! authorizer/traffic.rs    what a worker knows of its connections
-//! authorizer/unfold.rs     folded header lines of an answer, made one line
-//! authorizer/signature.rs  what proves to the receiver of a call that wsify has sent it: --authorizer-key
-//! authorizer/url.rs        --authorizer-url, and how it is shown without its secrets
+//!
+//! webhook/mod.rs           calls to webhooks: what the authorizer and the receiver of events have in common
+//! webhook/caller.rs        one caller: a POST and its answer, on a connection that is kept alive
+//! webhook/dial.rs          a connection to a webhook is made: name, TCP, TLS
+//! webhook/link.rs          that connection as bytes: TCP or TLS, timeouts
+//! webhook/transport.rs     that connection as ureq uses it
+//! webhook/traffic.rs       what a caller knows of its connections
+//! webhook/unfold.rs        folded header lines of an answer, made one line
+//! webhook/signature.rs     what proves to the receiver of a call that wsify has sent it: --authorizer-key
+//! webhook/url.rs           a webhook's URL, and how it is shown without its secrets
+//! webhook/threads.rs       what all threads that call have in common
+//!
+//! events/mod.rs            events on their way to their receiver: the loop's side
+//! events/delivery.rs       one batch: which events go in the next call, and when; pauses, halves
+//! events/sender.rs         the thread that makes the calls
 //!
 //! broker/mod.rs            the broker: memory or redis; commands in, news out, as values
 //! broker/news.rs           what it yields to the hub
@@ -214,18 +228,20 @@
 //!
 //! ```text
 //! main -> check, config, heap, log, start
-//! check -> authorizer, config, effect, listener, log, start, wire
-//! start -> acceptor, authorizer, broker, clock, config, connection, hub, listener, log, metrics, quickstart, random, server, systemd, tls, wire
-//! server -> acceptor, authorizer, broker, clock, config, effect, heap, hub, listener, log, systemd
+//! check -> authorizer, config, effect, events, listener, log, start, wire
+//! start -> acceptor, authorizer, broker, clock, config, connection, events, hub, listener, log, metrics, quickstart, random, server, systemd, tls, wire
+//! server -> acceptor, authorizer, broker, clock, config, effect, events, heap, hub, listener, log, systemd
 //! acceptor -> clock, config, connection, effect, hub, listener, log
 //! listener -> config, connection
 //! heap, random, systemd -> clock
 //! hub -> buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, wire
 //! connection -> buffers, clock, interned, wire
 //! broker -> clock, config, effect, log, random, wire
-//! authorizer -> effect, fd_table, secret, tls, wire
-//! config -> authorizer, log, secret, wire
+//! authorizer -> effect, fd_table, secret, webhook, wire
+//! config -> authorizer, log, secret, webhook, wire
+//! webhook -> secret, tls, wire
 //! effect -> clock, wire
+//! events -> clock, fd_table, log, random, webhook, wire
 //! playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
@@ -233,7 +249,7 @@
 //! ```
 //!
 //! (The hub needs from `config` the type of `--access-log`, and the acceptor's tests that of a listen address. `config`
-//! needs from `authorizer` the type of the URL, and from `wire` those of proxies and origins.)
+//! needs from `webhook` the type of the URL, and from `wire` those of proxies, origins and events.)
 //!
 //! # Ownership
 //!
@@ -337,6 +353,8 @@
 //! - **An endpoint**: a row in `wire/endpoint.rs`, a handler in `hub/endpoints`.
 //! - **An event** (metric, access log, tap): a function in `hub/report/mod.rs`, and the call where it happens.
 //! - **A command**: `wire/command.rs` to read it, `hub/commands.rs` to do it; `permission` asks about every command.
+//! - **A field of the authorizer's answers**: `wire/answer_fields/wrong.rs` for its name, `wire/answer_fields/read.rs` for its
+//!   type and where it belongs, `hub/permission.rs` and `hub/grants` for its effect, the table in docs/authorizer.md.
 //! - **A broker**: a variant of `broker::Broker`, a driver beside `broker/redis` that takes `Effect::{Publish,
 //!   Subscribe, Unsubscribe}` and yields `News`. `server.rs` passes these to the hub; `publish.rs` and
 //!   `subscriptions.rs` know no driver.
@@ -408,6 +426,7 @@ pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod effect;
+pub mod events;
 pub mod fd_table;
 pub mod heap;
 pub mod hub;
@@ -424,4 +443,5 @@ pub mod server;
 pub mod start;
 pub mod systemd;
 pub mod tls;
+pub mod webhook;
 pub mod wire;

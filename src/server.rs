@@ -18,6 +18,7 @@ use crate::broker::{Broker, News};
 use crate::clock::{Millis, millis};
 use crate::config::Stop;
 use crate::effect::{Answer, Effect, Question};
+use crate::events::EventSender;
 use crate::heap::Heap;
 use crate::hub::Hub;
 use crate::listener::ClientSocket;
@@ -44,6 +45,8 @@ pub struct Parts {
     pub hub: Hub<ClientSocket>,
     pub authorizer: Option<Authorizer>,
     pub broker: Broker,
+    /// `None`: events have no receiver.
+    pub events: Option<EventSender>,
     pub manager: Manager,
     pub log: Log,
     pub drain_time: Millis,
@@ -57,6 +60,7 @@ pub struct Server {
     hub: Hub<ClientSocket>,
     authorizer: Option<Authorizer>,
     broker: Broker,
+    events: Option<EventSender>,
     manager: Manager,
     log: Log,
     heap: Heap,
@@ -80,6 +84,7 @@ impl Server {
             hub: parts.hub,
             authorizer: parts.authorizer,
             broker: parts.broker,
+            events: parts.events,
             manager: parts.manager,
             log: parts.log,
             heap: Heap::default(),
@@ -184,6 +189,7 @@ impl Server {
         if self.hub.connections() < before {
             self.acceptor.resume();
         }
+        self.send_events();
         self.stop_if_due()
     }
 
@@ -213,6 +219,7 @@ impl Server {
         let question = question.map(|due| millis(due.saturating_duration_since(self.started)));
         let next = [
             self.hub.next_deadline(),
+            self.events.as_ref().and_then(EventSender::next_deadline),
             broker,
             question,
             self.manager.next_deadline(),
@@ -319,6 +326,28 @@ impl Server {
         }
     }
 
+    /// Hand the hub's events to their receiver.
+    fn send_events(&mut self) {
+        let Some(events) = &mut self.events else {
+            return;
+        };
+        let now = self.hub.clock.now;
+        if let Some((result, dropped)) = events.take_result(now) {
+            let metrics = self.hub.metrics_mut();
+            metrics.event_calls.add(result.as_str());
+            metrics.events_dropped += dropped as u64;
+        }
+        if events.is_free()
+            && let Some(batch) = self.hub.take_events()
+        {
+            events.begin(batch);
+        }
+        events.call(now);
+        let (count, oldest) = events.under_way();
+        self.hub.drivers.events_under_way = count as u64;
+        self.hub.drivers.oldest_event = oldest;
+    }
+
     /// The first signal begins a graceful stop; a second one breaks with the exit status.
     fn take_signals(&mut self) -> ControlFlow<u8> {
         let signals: Vec<i32> = self.signals.pending().collect();
@@ -337,20 +366,29 @@ impl Server {
             self.log.info(message, &fields);
             self.stop_at = Some(self.hub.clock.now + self.drain_time);
             self.hub.drain(self.drain_time);
+            if let Some(events) = &mut self.events {
+                events.hurry();
+            }
             self.manager.stopping(self.drain_time);
         }
         ControlFlow::Continue(())
     }
 
-    /// Breaks when a graceful stop is over: no client is left, or its time is up.
+    /// Breaks when a graceful stop is over: no client and no event is left, or its time is up.
     fn stop_if_due(&self) -> ControlFlow<u8> {
-        match self.stop_at {
-            Some(at) if self.hub.is_drained() || self.hub.clock.now >= at => {
-                let left = Value::Number(self.hub.connections() as u64);
-                self.log.info("stopped", &[("connections_left", left)]);
-                ControlFlow::Break(0)
-            }
-            _ => ControlFlow::Continue(()),
+        let Some(at) = self.stop_at else {
+            return ControlFlow::Continue(());
+        };
+        // What waits is under way before the last batch is forgotten.
+        let told = self.events.as_ref().is_none_or(EventSender::is_free);
+        if self.hub.clock.now < at && !(told && self.hub.is_drained()) {
+            return ControlFlow::Continue(());
         }
+        let connections = Value::Number(self.hub.connections() as u64);
+        let events = Value::Number(self.hub.events_left());
+        let fields = [("connections_left", connections), ("events_left", events)];
+        let shown = if self.events.is_some() { 2 } else { 1 };
+        self.log.info("stopped", &fields[..shown]);
+        ControlFlow::Break(0)
     }
 }

@@ -21,7 +21,8 @@ use crate::broker::redis::{Redis, RedisSettings};
 use crate::clock::{Clock, millis};
 use crate::config::{BrokerChoice, Config, Listen, RedisDsn, RedisServers, Stop};
 use crate::connection::Limits;
-use crate::hub::{FailurePolicy, Hub, Settings};
+use crate::events::EventSender;
+use crate::hub::{EventSettings, FailurePolicy, Hub, Settings};
 use crate::listener::{self, ClientSocket, Listener};
 use crate::log::{Log, Value};
 use crate::metrics::Metrics;
@@ -38,6 +39,8 @@ const RESERVED_FDS: usize = 16;
 const BROKER_FDS: usize = 16;
 /// The same for a cluster, of as many masters as most have.
 const CLUSTER_FDS: usize = 256;
+/// File descriptors kept for the receiver of events: a connection, and a lookup of its name.
+const EVENTS_FDS: usize = 4;
 /// Sockets that never are WebSockets, so that probes and backends are served when all WebSockets are taken. With few
 /// file descriptors, a quarter of the sockets.
 const RESERVED_REQUESTS: usize = 128;
@@ -54,26 +57,16 @@ pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
     let waker = Waker::new(poll.registry(), WAKER)
         .map_err(|e| Stop::failed(format_args!("cannot create the poll's waker: {e}")))?;
     let waker = Arc::new(waker);
-    let (authorizer, workers) = start_authorizer(&config, fds, &waker)?;
-    let listeners = open_listeners(&config, poll.registry())?;
-
-    // Where threads cannot have a descriptor table of their own, the workers' descriptors are in this one.
-    let capacity = Capacity::of(
-        fds,
-        RESERVED_FDS + listeners.len() + workers + broker_fds(&config),
-    );
     let random = random::seed()
         .map_err(|e| Stop::failed(format_args!("cannot read random numbers: {e}")))?;
+    let (authorizer, workers) = start_authorizer(&config, fds, &waker)?;
+    let events = start_events(&config, random, &waker, &log)?;
+    let listeners = open_listeners(&config, poll.registry())?;
+
+    // Where threads cannot have a descriptor table of their own, their descriptors are in this one.
+    let capacity = Capacity::of(fds, reserved_fds(&config) + listeners.len() + workers);
     let max_connections = max_connections(&config, &capacity, &log);
-    let failure = FailurePolicy {
-        failure: config.authorizer_failure,
-        hold: millis(config.authorizer_hold),
-        workers,
-        batch: config.authorizer_batch,
-        queue: config.authorizer_queue,
-        patience: millis(config.authorizer_timeout),
-    };
-    let settings = settings(&config, max_connections, failure, random);
+    let settings = settings(&config, max_connections, workers, random);
     let metrics = Metrics::new(SystemTime::now());
     let mut hub = Hub::new(settings, Clock::default(), metrics, log.clone());
     let broker = start_broker(&config, &mut hub, waker, random, &log)?;
@@ -95,10 +88,17 @@ pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
         hub,
         authorizer,
         broker,
+        events,
         manager,
         log,
         drain_time: millis(config.drain_timeout),
     }))
+}
+
+/// File descriptors that are kept for other things than listeners, workers and clients.
+fn reserved_fds(config: &Config) -> usize {
+    let events = config.events.url.as_ref().map_or(0, |_| EVENTS_FDS);
+    RESERVED_FDS + broker_fds(config) + events
 }
 
 /// Raise the soft limit on file descriptors to the hard one (docs/limits.md#connections). Returns the limit that holds.
@@ -154,12 +154,15 @@ fn max_connections(config: &Config, capacity: &Capacity, log: &Log) -> usize {
     wanted.min(allowed)
 }
 
-fn settings(
-    config: &Config,
-    max_connections: usize,
-    failure: FailurePolicy,
-    random: u64,
-) -> Settings {
+fn settings(config: &Config, max_connections: usize, workers: usize, random: u64) -> Settings {
+    let failure = FailurePolicy {
+        failure: config.authorizer_failure,
+        hold: millis(config.authorizer_hold),
+        workers,
+        batch: config.authorizer_batch,
+        queue: config.authorizer_queue,
+        patience: millis(config.authorizer_timeout),
+    };
     Settings {
         limits: Limits {
             handshake_timeout: millis(config.handshake_timeout),
@@ -181,6 +184,10 @@ fn settings(
         authorizer: config.authorizer_url.is_some(),
         failure,
         access_log: config.access_log,
+        events: config.events.url.as_ref().map(|_| EventSettings {
+            kinds: config.events.kinds,
+            queue: config.events.queue,
+        }),
         instance: random,
     }
 }
@@ -209,6 +216,21 @@ fn start_authorizer(
     let authorizer = Authorizer::start(settings, Arc::clone(waker))
         .map_err(|e| Stop::failed(format_args!("cannot start the authorizer's workers: {e}")))?;
     Ok((Some(authorizer), workers))
+}
+
+/// What sends events, if they have a receiver.
+fn start_events(
+    config: &Config,
+    node: u64,
+    waker: &Arc<Waker>,
+    log: &Log,
+) -> Result<Option<EventSender>, Stop> {
+    let Some(settings) = config.events_webhook() else {
+        return Ok(None);
+    };
+    EventSender::start(settings, node, Arc::clone(waker), log.clone())
+        .map(Some)
+        .map_err(|e| Stop::failed(format_args!("cannot start sending events: {e}")))
 }
 
 fn open_listeners(config: &Config, registry: &Registry) -> Result<Vec<Listener>, Stop> {
@@ -327,15 +349,20 @@ fn find_manager(config: &Config, log: &Log) -> Manager {
 fn announce(config: &Config, addresses: &[String], log: &Log) {
     let authorizer = config.authorizer_url.as_ref().map(|url| url.to_string());
     let has_key = config.broadcasting_key.is_some();
-    let fields = [
+    let events = config.events.url.as_ref().map(|url| url.to_string());
+    let listening = addresses.join(", ");
+    let mut fields = vec![
         ("version", Value::Text(env!("CARGO_PKG_VERSION"))),
-        ("addresses", Value::Text(&addresses.join(", "))),
+        ("addresses", Value::Text(&listening)),
         ("broker", Value::Shown(&config.broker)),
         (
             "authorizer",
             Value::Text(authorizer.as_deref().unwrap_or("none")),
         ),
     ];
+    if let Some(url) = &events {
+        fields.push(("events", Value::Text(url)));
+    }
     log.info("listening", &fields);
     if config.listen_fds > 0 {
         let ignored = "the service manager has opened the sockets: --listen-addr has no effect";

@@ -3,6 +3,7 @@
 import pytest
 
 from harness.authorizer import Authorizer
+from harness.receiver import Receiver
 from harness.server import Server
 
 
@@ -52,6 +53,13 @@ def authorizer():
     authorizer = Authorizer()
     yield authorizer
     authorizer.stop()
+
+
+@pytest.fixture
+def receiver():
+    receiver = Receiver()
+    yield receiver
+    receiver.stop()
 
 
 @pytest.fixture

@@ -427,6 +427,7 @@ fn hub() -> Hub<Puppet> {
         authorizer: false,
         failure: FailurePolicy::default(),
         access_log: AccessLog::Errors,
+        events: None,
         instance: 1,
     };
     let clock = Clock {

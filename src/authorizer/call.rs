@@ -1,63 +1,31 @@
 //! One call: a question, or a batch of them, goes out as a `POST`, and as much of its answer is read as can matter.
 //!
-//! Owns: a worker's one kept-alive connection. Knows: HTTP through ureq. Never knows: other workers, the queue, what an
-//! answer means.
+//! Owns: a worker's caller ([`crate::webhook`]). Never knows: other workers, the queue, what an answer means.
 //!
 //! Decisions
-//! - **A question that may have been read is never asked twice.** A kept-alive connection is probed before anything is
-//!   written to it. A close that is still on its way cannot be seen, and a question written into it is lost. The one
-//!   exception is a `408` on a kept-alive connection, which says that nothing was read (RFC 9110 15.5.9).
-//! - **An idle connection is given up before the authorizer would close it.** `Keep-Alive: timeout=N` is believed, less a
-//!   fifth. Without it a connection rests 1.5 s at most, below the 2 s of gunicorn and the 5 s of Node, Apache and uvicorn.
-//! - **An agent for each worker**, over one for all: its pool holds this worker's connection and nothing else, so that no
-//!   lock is shared, and dropping the agent is how the connection ends.
+//! - **A question that may have been read is never asked twice**: a call is made once, whatever it leads to.
 //! - **The head decides**, unless its type says that the body has something to add. Such a body is waited for as a whole: a
 //!   client let in without its state would have another identity for the rest of its life. Any other body is read
 //!   afterwards, a little and briefly, only so that the connection can be used again.
 
-use std::io::{self, Read};
-use std::path::PathBuf;
+use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
 
-use ureq::config::{AutoHeaderValue, Config};
-use ureq::http::{HeaderMap, HeaderValue, Response, header};
+use ureq::http::{HeaderValue, Response, header};
 
-use super::dial::{Dialer, Later};
-use super::outcome::{Outcome, ReadBody, Says, for_all, outcomes};
+use super::outcome::{Outcome, Says, for_all, outcomes};
 use super::settings::AuthorizerSettings;
-use super::signature::Signer;
-use super::traffic::Traffic;
-use super::url::Url;
 use crate::effect::Question;
+use crate::webhook::{Caller, ReadBody, Webhook, WebhookSettings};
 use crate::wire::answer_fields::{AnswerLimits, Asked};
 
-/// How long a connection may rest when the authorizer does not say: see the header.
-const REST: Duration = Duration::from_millis(1500);
-/// The longest rest that is believed: NAT and load balancers forget silently, too.
-const LONGEST_REST: Duration = Duration::from_secs(60);
 /// What a worker keeps of the memory for a batch: the usual one fits.
 const LARGEST_KEPT: usize = 64 * 1024;
-/// What is read of a body that does not matter: beyond it a new connection is cheaper.
-const DRAIN_LIMIT: usize = 64 * 1024;
-/// An answer's head. Far more than any framework sends; cookies and policies that a proxy adds count too. (ureq takes 128
-/// header lines at most.)
-const MAX_HEAD: usize = 100 * 1024;
-/// ureq's receive buffer: the head has to fit. The pages that no answer reaches are never touched.
-const INPUT: usize = 2 * MAX_HEAD;
-/// And for what goes, besides the URL and its credentials: the head has to fit, and so does the usual question.
-const OUTPUT: usize = 8 * 1024;
-/// Tells the authorizer that a question comes from `wsify --check`, and that no client waits for its answer.
-const PROBE: &str = "x-wsify-probe";
 
 /// What all workers' clients have in common.
 #[derive(Debug)]
 pub(super) struct ClientFactory {
-    url: Url,
-    timeout: Duration,
-    config: Config,
-    dialer: Dialer,
-    signer: Option<Signer>,
+    webhook: Arc<Webhook>,
     limits: AnswerLimits,
     /// Every call posts an array.
     batched: bool,
@@ -70,30 +38,16 @@ impl ClientFactory {
     /// # Errors
     /// For an `https` URL: no root certificate can be read.
     pub(super) fn new(settings: &AuthorizerSettings, probes: bool) -> io::Result<ClientFactory> {
-        let (url, cert_file) = (&settings.url, settings.cert_file.as_ref());
-        let credentials = url.credentials.as_ref().map_or(0, HeaderValue::len);
-        let config = Config::builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .proxy(None)
-            .user_agent(concat!("wsify/", env!("CARGO_PKG_VERSION")))
-            .accept_encoding(AutoHeaderValue::None)
-            .timeout_global(Some(settings.timeout))
-            .max_response_header_size(MAX_HEAD)
-            .input_buffer_size(INPUT)
-            .output_buffer_size(OUTPUT + url.uri.to_string().len() + credentials)
-            .max_idle_connections(1)
-            .max_idle_connections_per_host(1)
-            // The worker watches the age: it ends, and its connection with it.
-            .max_idle_age(2 * LONGEST_REST)
-            .build();
-        Ok(ClientFactory {
-            url: url.clone(),
+        let webhook = Webhook::new(WebhookSettings {
+            url: settings.url.clone(),
             timeout: settings.timeout,
-            config,
-            dialer: Dialer::new(url, cert_file.map(PathBuf::as_path))?,
-            signer: Signer::new(&settings.keys),
+            cert_file: settings.cert_file.clone(),
+            keys: settings.keys.clone(),
+            probes,
+            called_for: "an https authorizer",
+        })?;
+        Ok(ClientFactory {
+            webhook: Arc::new(webhook),
             limits: settings.limits,
             batched: settings.batch > 1,
             probes,
@@ -101,38 +55,24 @@ impl ClientFactory {
     }
 
     pub(super) fn client(self: &Arc<Self>) -> Client {
-        let traffic = Arc::default();
         Client {
-            agent: self.agent(&traffic),
+            caller: self.webhook.caller(),
             shared: Arc::clone(self),
-            traffic,
-            unread: None,
             array: Vec::new(),
             last: None,
-            rest: REST,
         }
-    }
-
-    fn agent(&self, traffic: &Arc<Traffic>) -> ureq::Agent {
-        let dialer = self.dialer.counting(Arc::clone(traffic));
-        ureq::Agent::with_parts(self.config.clone(), dialer, Later)
     }
 }
 
-/// A worker's one connection to the authorizer, kept alive between its calls.
+/// What a worker asks with.
 #[derive(Debug)]
 pub(super) struct Client {
+    pub(super) caller: Caller,
     shared: Arc<ClientFactory>,
-    agent: ureq::Agent,
-    traffic: Arc<Traffic>,
-    /// The last answer's body, as far as it has not been read.
-    unread: Option<ureq::Body>,
     /// Where batches are put together.
     array: Vec<u8>,
     /// Of a probe's answer: what its body may say, and the body.
     pub(super) last: Option<(Says, ReadBody)>,
-    /// How long the connection may rest before the next call.
-    pub(super) rest: Duration,
 }
 
 impl Client {
@@ -141,10 +81,10 @@ impl Client {
         let asked: Vec<Asked> = questions.iter().map(|question| question.asked).collect();
         let mut array = std::mem::take(&mut self.array);
         let answer = match questions {
-            [question] if !self.shared.batched => self.post(&question.body),
+            [question] if !self.shared.batched => self.caller.post(&question.body),
             _ => {
                 put_together(&mut array, questions);
-                self.post(&array)
+                self.caller.post(&array)
             }
         };
         array.clear();
@@ -152,59 +92,11 @@ impl Client {
         self.array = array;
         match answer {
             Ok(response) => self.judge(&asked, response),
-            Err(error) => {
-                let trouble = describe(&error, self.shared.timeout);
-                for_all(&asked, || Outcome::nothing(trouble.as_str()))
-            }
+            Err(trouble) => for_all(&asked, || Outcome::nothing(trouble.as_str())),
         }
-    }
-
-    /// Posts a body, twice if the first answer says that it was not read.
-    fn post(&mut self, body: &[u8]) -> Result<Response<ureq::Body>, ureq::Error> {
-        let deadline = Instant::now() + self.shared.timeout;
-        self.traffic.wait_until(None);
-        self.unread = None;
-        let connections = self.traffic.connections();
-        let response = self.call(body, None);
-        let reused = self.traffic.connections() == connections;
-        if reused && response.as_ref().is_ok_and(|it| it.status() == 408) {
-            self.hang_up();
-            let left = deadline.saturating_duration_since(Instant::now());
-            return self.call(body, Some(left));
-        }
-        response
-    }
-
-    /// Sends a body, on a new connection if there is none, and reads the head of its answer. `left`: of the call's
-    /// time, if it is not all of it.
-    fn call(
-        &self,
-        body: &[u8],
-        left: Option<Duration>,
-    ) -> Result<Response<ureq::Body>, ureq::Error> {
-        let shared = &self.shared;
-        let mut request = self
-            .agent
-            .post(shared.url.uri.clone())
-            .header(header::CONTENT_TYPE, "application/json");
-        if let Some(credentials) = &shared.url.credentials {
-            request = request.header(header::AUTHORIZATION, credentials.clone());
-        }
-        if shared.probes {
-            request = request.header(PROBE, "1");
-        }
-        if let Some(signer) = &shared.signer {
-            let signature = signer.sign(unix_seconds(), body);
-            request = request.header("x-wsify-signature", signature);
-        }
-        if let Some(left) = left {
-            request = request.config().timeout_global(Some(left)).build();
-        }
-        request.send(body)
     }
 
     fn judge(&mut self, asked: &[Asked], response: Response<ureq::Body>) -> Vec<Outcome> {
-        self.rest = rest(response.headers());
         let status = response.status().as_u16();
         let kind = response.headers().get(header::CONTENT_TYPE);
         let kind = kind.map(HeaderValue::as_bytes);
@@ -212,83 +104,17 @@ impl Client {
         let limits = self.shared.limits;
         let body = match says {
             Says::Nothing | Says::AnotherType => {
-                self.leave(response.into_body());
+                self.caller.leave(response.into_body());
                 ReadBody::Whole(Vec::new())
             }
-            _ => self.read(response.into_body(), says.most(asked.len(), &limits)),
+            _ => self
+                .caller
+                .read(response.into_body(), says.most(asked.len(), &limits)),
         };
         if self.shared.probes {
             self.last = Some((says, body.clone()));
         }
         outcomes(asked, status, says, body, &limits)
-    }
-
-    /// Leaves a body that does not matter to be read later, or never.
-    fn leave(&mut self, body: ureq::Body) {
-        match body.content_length() {
-            // Its connection is free already.
-            Some(0) => {}
-            Some(length) if length > DRAIN_LIMIT as u64 => drop(body),
-            _ => self.unread = Some(body),
-        }
-    }
-
-    /// Reads a body as a whole, if it has no more than `most` bytes.
-    fn read(&self, mut body: ureq::Body, most: usize) -> ReadBody {
-        let announced = usize::try_from(body.content_length().unwrap_or_default());
-        let announced = announced.unwrap_or(usize::MAX);
-        if announced > most {
-            return ReadBody::TooLong(announced);
-        }
-        let mut text = Vec::new();
-        let limit = (most as u64).saturating_add(1);
-        match body.as_reader().take(limit).read_to_end(&mut text) {
-            Err(error) => ReadBody::Broken {
-                len: text.len(),
-                why: describe(&error.into(), self.shared.timeout),
-            },
-            Ok(_) if text.len() > most => ReadBody::TooLong(text.len()),
-            Ok(_) => ReadBody::Whole(text),
-        }
-    }
-
-    /// Whether nothing is left to be read of the last answer.
-    pub(super) fn finish_at_hand(&mut self) -> bool {
-        self.unread.is_none()
-    }
-
-    /// Waits for the rest of the last answer's body, so that its connection can be used again. Returns false when it has
-    /// not come within `patience`.
-    pub(super) fn finish(&mut self, patience: Duration) -> bool {
-        let Some(body) = &mut self.unread else {
-            return true;
-        };
-        self.traffic.wait_until(Some(Instant::now() + patience));
-        let mut reader = body.as_reader();
-        let mut scratch = [0; 1024];
-        let mut drained = 0;
-        loop {
-            match reader.read(&mut scratch) {
-                Ok(0) => break,
-                Ok(count) => drained += count,
-                Err(error) => match ureq::Error::from(error) {
-                    ureq::Error::Timeout(_) => return false,
-                    _ => break,
-                },
-            }
-            if drained > DRAIN_LIMIT {
-                break;
-            }
-        }
-        // Where it has not been read to its end, the connection ends with it.
-        self.unread = None;
-        true
-    }
-
-    /// Ends the connection. What has come on it belongs to no later call.
-    pub(super) fn hang_up(&mut self) {
-        self.unread = None;
-        self.agent = self.shared.agent(&self.traffic);
     }
 }
 
@@ -299,55 +125,6 @@ fn put_together(array: &mut Vec<u8>, questions: &[&Question]) {
         array.extend_from_slice(&question.body);
     }
     array.push(b']');
-}
-
-/// How long the connection may rest: `Keep-Alive: timeout=5` (what Node and Apache say) less a fifth, so that the next
-/// question and the authorizer's close do not meet on the way.
-fn rest(head: &HeaderMap) -> Duration {
-    head.get_all("keep-alive")
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|part| part.split_once('='))
-        .find(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"))
-        .and_then(|(_, seconds)| seconds.trim().parse::<u32>().ok())
-        .map_or(REST, |seconds| {
-            LONGEST_REST.min(Duration::from_millis(u64::from(seconds) * 800))
-        })
-}
-
-/// The time at which a call is signed. A repeated call is signed again.
-fn unix_seconds() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.unwrap_or_default().as_secs()
-}
-
-/// Why there is no answer, for the log. Never with the URL, which may hold a secret.
-fn describe(error: &ureq::Error, timeout: Duration) -> String {
-    match error {
-        ureq::Error::Timeout(_) => {
-            format!("timed out after {}", humantime::format_duration(timeout))
-        }
-        ureq::Error::Io(error) => match error.kind() {
-            io::ErrorKind::ConnectionRefused => "connection refused".into(),
-            io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe => {
-                "it closed the connection before its answer was complete".into()
-            }
-            _ => error.to_string(),
-        },
-        ureq::Error::Protocol(error) => format!("not HTTP: {error}"),
-        ureq::Error::LargeResponseHeader(..) => {
-            format!(
-                "not HTTP: the head of its answer is over {} KiB",
-                MAX_HEAD / 1024
-            )
-        }
-        ureq::Error::Other(error) => error.to_string(),
-        error => error.to_string(),
-    }
 }
 
 #[cfg(test)]

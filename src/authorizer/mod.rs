@@ -9,22 +9,14 @@
 //! world.
 
 mod call;
-mod dial;
-mod link;
 mod outcome;
 mod pool;
 mod probe;
 mod seat;
 mod settings;
-pub mod signature;
 mod task;
 #[cfg(test)]
-mod tests;
-mod threads;
-mod traffic;
-mod transport;
-mod unfold;
-mod url;
+pub(crate) mod tests;
 mod waiting;
 mod worker;
 
@@ -37,9 +29,6 @@ use self::pool::Pool;
 pub use self::probe::{Probed, ProbedBody, probe};
 pub use self::settings::AuthorizerSettings;
 use self::task::Task;
-#[doc(hidden)]
-pub use self::unfold::fuzz;
-pub use self::url::Url;
 use self::waiting::Waiting;
 use crate::effect::{Answer, ConnId, Question};
 

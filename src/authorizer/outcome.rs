@@ -5,6 +5,7 @@
 
 use super::task::Task;
 use crate::effect::{Answer, Verdict};
+use crate::webhook::ReadBody;
 use crate::wire::answer_fields::{
     AnswerFields, AnswerLimits, Asked, BatchItem, CONTENT_TYPE, Reading, WrongField, read,
     read_items,
@@ -170,18 +171,6 @@ impl Says {
                 .saturating_add(questions.saturating_mul(FOR_EACH)),
         }
     }
-}
-
-/// A body as far as it has come.
-#[derive(Clone, Debug)]
-pub(super) enum ReadBody {
-    Whole(Vec<u8>),
-    /// It has so many bytes, or more.
-    TooLong(usize),
-    Broken {
-        len: usize,
-        why: String,
-    },
 }
 
 impl ReadBody {

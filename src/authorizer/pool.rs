@@ -30,10 +30,10 @@ use super::call::ClientFactory;
 use super::seat::{Call, Seat};
 use super::settings::AuthorizerSettings;
 use super::task::Task;
-use super::threads::{STACK, lock};
 use super::waiting::Waiting;
 use crate::effect::{Answer, ConnId, Question};
 use crate::fd_table;
+use crate::webhook::{STACK, lock};
 
 /// Workers that are called at once; each calls another where questions are left.
 const WAKING: usize = 4;

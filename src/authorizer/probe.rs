@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::call::ClientFactory;
-use super::outcome::{ReadBody, Says};
+use super::outcome::Says;
 use super::settings::AuthorizerSettings;
 use super::task::Task;
 use crate::effect::{Answer, ConnId, Question};
+use crate::webhook::ReadBody;
 use crate::wire::answer_fields::{Asked, first_item, names};
 
 /// What came of a [`probe`].

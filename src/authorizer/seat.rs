@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex};
 use std::thread::{self, Thread};
 
-use super::threads::lock;
+use crate::webhook::lock;
 
 /// Where an idle worker is called.
 pub(super) struct Seat {

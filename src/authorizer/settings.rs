@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::url::Url;
 use crate::secret::Secret;
+use crate::webhook::Url;
 use crate::wire::answer_fields::AnswerLimits;
 
 /// What an [`Authorizer`](super::Authorizer) is started with.

@@ -13,41 +13,41 @@ use super::*;
 use crate::effect::Verdict;
 use crate::wire::answer_fields::{AnswerLimits, Asked};
 
-pub(super) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-pub(super) const NO: &str = "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno";
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+pub(crate) const NO: &str = "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno";
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An authorizer on loopback: a thread per connection runs the script it was made with.
-pub(super) struct Server {
-    pub(super) addr: SocketAddr,
-    pub(super) seen: Arc<Seen>,
+pub(crate) struct Server {
+    pub(crate) addr: SocketAddr,
+    pub(crate) seen: Arc<Seen>,
 }
 
 #[derive(Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     stop: AtomicBool,
     connections: AtomicUsize,
     /// Connections whose script has ended; their sockets are closed.
     closed: AtomicUsize,
-    pub(super) requests: Mutex<Vec<String>>,
+    pub(crate) requests: Mutex<Vec<String>>,
     /// The connection that each of them came on.
     via: Mutex<Vec<usize>>,
 }
 
-pub(super) struct Peer<S = TcpStream> {
-    pub(super) stream: S,
+pub(crate) struct Peer<S = TcpStream> {
+    pub(crate) stream: S,
     /// Which connection this is, from 1.
-    pub(super) number: usize,
-    pub(super) seen: Arc<Seen>,
-    pub(super) inbox: Vec<u8>,
+    pub(crate) number: usize,
+    pub(crate) seen: Arc<Seen>,
+    pub(crate) inbox: Vec<u8>,
 }
 
 impl Server {
-    pub(super) fn new(script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Server {
+    pub(crate) fn new(script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Server {
         Server::on("127.0.0.1:0", script)
     }
 
-    pub(super) fn on(addr: &str, script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Server {
+    pub(crate) fn on(addr: &str, script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Server {
         let listener = TcpListener::bind(addr).unwrap();
         let addr = listener.local_addr().unwrap();
         let seen = Arc::new(Seen::default());
@@ -82,7 +82,7 @@ impl Server {
     }
 
     /// Answers every question on a kept-alive connection with the same bytes.
-    pub(super) fn always(answer: impl Into<Vec<u8>>) -> Server {
+    pub(crate) fn always(answer: impl Into<Vec<u8>>) -> Server {
         let answer = answer.into();
         Server::new(move |peer| {
             while peer.request().is_some() {
@@ -91,19 +91,19 @@ impl Server {
         })
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/ask", self.addr)
     }
 
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.seen.connections.load(SeqCst)
     }
 
-    pub(super) fn closed(&self) -> usize {
+    pub(crate) fn closed(&self) -> usize {
         self.seen.closed.load(SeqCst)
     }
 
-    pub(super) fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.seen.requests.lock().unwrap().len()
     }
 }
@@ -117,7 +117,7 @@ impl Drop for Server {
 
 impl<S: Read + Write> Peer<S> {
     /// The next request, head and body. `None`: the other side is gone.
-    pub(super) fn request(&mut self) -> Option<String> {
+    pub(crate) fn request(&mut self) -> Option<String> {
         loop {
             let text = String::from_utf8_lossy(&self.inbox).into_owned();
             if let Some((head, body)) = text.split_once("\r\n\r\n") {
@@ -141,29 +141,29 @@ impl<S: Read + Write> Peer<S> {
         }
     }
 
-    pub(super) fn say(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+    pub(crate) fn say(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).is_ok()
     }
 
     /// Waits for the other side to close.
-    pub(super) fn stay(&mut self) {
+    pub(crate) fn stay(&mut self) {
         while self.request().is_some() {}
     }
 }
 
 /// The loop's side.
-pub(super) struct Desk {
-    pub(super) authorizer: Authorizer,
+pub(crate) struct Desk {
+    pub(crate) authorizer: Authorizer,
     poll: mio::Poll,
     home: Vec<Answer>,
 }
 
 impl Desk {
-    pub(super) fn new(url: &str) -> Desk {
+    pub(crate) fn new(url: &str) -> Desk {
         Desk::with(settings(url))
     }
 
-    pub(super) fn with(settings: AuthorizerSettings) -> Desk {
+    pub(crate) fn with(settings: AuthorizerSettings) -> Desk {
         let poll = mio::Poll::new().unwrap();
         let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
         Desk {
@@ -173,18 +173,18 @@ impl Desk {
         }
     }
 
-    pub(super) fn put(&mut self, slot: u32, asked: Asked) -> bool {
+    pub(crate) fn put(&mut self, slot: u32, asked: Asked) -> bool {
         self.authorizer.ask(question(slot, asked)).is_ok()
     }
 
     /// What the pool is busy with; answers that have come are kept.
-    pub(super) fn load(&mut self) -> (usize, usize) {
+    pub(crate) fn load(&mut self) -> (usize, usize) {
         let load = self.authorizer.answers(&mut self.home);
         (load.in_flight, load.waiting)
     }
 
     /// Waits for `count` answers by the waker alone.
-    pub(super) fn hear(&mut self, count: usize) -> Vec<Answer> {
+    pub(crate) fn hear(&mut self, count: usize) -> Vec<Answer> {
         let deadline = Instant::now() + PATIENCE;
         let mut events = mio::Events::with_capacity(4);
         while self.home.len() < count {
@@ -196,23 +196,23 @@ impl Desk {
         std::mem::take(&mut self.home)
     }
 
-    pub(super) fn ask(&mut self) -> Answer {
+    pub(crate) fn ask(&mut self) -> Answer {
         assert!(self.put(1, Asked::Join));
         self.hear(1).remove(0)
     }
 
-    pub(super) fn connect(&mut self) -> Answer {
+    pub(crate) fn connect(&mut self) -> Answer {
         assert!(self.put(1, Asked::Connect));
         self.hear(1).remove(0)
     }
 
     /// Until every worker rests: the last connection is kept, or dropped.
-    pub(super) fn settled(&self) {
+    pub(crate) fn settled(&self) {
         until(|| self.authorizer.pool.is_at_rest());
     }
 }
 
-pub(super) fn settings(url: &str) -> AuthorizerSettings {
+pub(crate) fn settings(url: &str) -> AuthorizerSettings {
     AuthorizerSettings {
         url: url.parse().unwrap(),
         timeout: PATIENCE,
@@ -228,7 +228,7 @@ pub(super) fn settings(url: &str) -> AuthorizerSettings {
     }
 }
 
-pub(super) fn question(slot: u32, asked: Asked) -> Question {
+pub(crate) fn question(slot: u32, asked: Asked) -> Question {
     Question {
         from: ConnId {
             slot,
@@ -240,7 +240,7 @@ pub(super) fn question(slot: u32, asked: Asked) -> Question {
     }
 }
 
-pub(super) fn until(mut reached: impl FnMut() -> bool) {
+pub(crate) fn until(mut reached: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !reached() {
         assert!(Instant::now() < deadline, "not reached in time");
@@ -541,7 +541,7 @@ fn a_worker_ends_when_its_connection_has_rested_long_enough() {
 }
 
 /// A server that answers when it is told to.
-pub(super) fn gated(answer: &'static str) -> (Server, Arc<AtomicBool>) {
+pub(crate) fn gated(answer: &'static str) -> (Server, Arc<AtomicBool>) {
     let open = Arc::new(AtomicBool::new(false));
     let gate = Arc::clone(&open);
     let server = Server::new(move |peer| {

@@ -28,10 +28,12 @@ impl Pool {
         let mut client = self.clients.client();
         let mut work = self.work();
         work.spawning -= 1;
-        let mut next = self.next(work, false, &seat, client.rest);
+        let mut next = self.next(work, false, &seat, client.caller.rest);
         while let Some(tasks) = next {
             let answers = self.put(&mut client, tasks);
-            let finished = shielded(&mut client, &self.clients, Client::finish_at_hand);
+            let finished = shielded(&mut client, &self.clients, |client| {
+                client.caller.finish_at_hand()
+            });
             let mut work = self.work();
             let first = work.deliver(answers);
             if finished == Some(false) {
@@ -39,9 +41,9 @@ impl Pool {
                 drop(work);
                 self.wake(first);
                 work = self.finish(&mut client);
-                next = self.next(work, false, &seat, client.rest);
+                next = self.next(work, false, &seat, client.caller.rest);
             } else {
-                next = self.next(work, first, &seat, client.rest);
+                next = self.next(work, first, &seat, client.caller.rest);
             }
         }
     }
@@ -66,7 +68,10 @@ impl Pool {
     /// Waits for the rest of an answer. Where that takes long, this worker does not count as about to be idle any more.
     fn finish(&self, client: &mut Client) -> MutexGuard<'_, Work> {
         let wait = |client: &mut Client, patience| {
-            shielded(client, &self.clients, |client| client.finish(patience)).unwrap_or(true)
+            shielded(client, &self.clients, |client| {
+                client.caller.finish(patience)
+            })
+            .unwrap_or(true)
         };
         let at_once = wait(client, ABOUT_TO_BE_IDLE);
         let mut work = self.work();
@@ -79,7 +84,7 @@ impl Pool {
         }
         drop(work);
         if !wait(client, DRAIN_TIME) {
-            client.hang_up();
+            client.caller.hang_up();
         }
         self.work()
     }

@@ -155,6 +155,32 @@ flags! {
         about: "sign every call to the authorizer with HMAC-SHA256, in X-Wsify-Signature; give two keys \
                 while rotating them",
     };
+    events_url: EVENTS_URL = Flag {
+        name: "events-url",
+        group: "Events",
+        kind: ValueKind::Url,
+        value: "URL",
+        default: "",
+        about: "webhook to tell what happened, http://... or https://...",
+    };
+    events: EVENTS = Flag {
+        name: "events",
+        group: "Events",
+        kind: ValueKind::List,
+        value: "EVENT,...",
+        default: "disconnected",
+        about: "events to send: connected, disconnected, occupied (a channel has its first member here) \
+                and vacated (its last one has left)",
+    };
+    events_queue: EVENTS_QUEUE = Flag {
+        name: "events-queue",
+        group: "Events",
+        kind: ValueKind::One,
+        value: "COUNT",
+        default: "100000",
+        about: "maximum number of events that wait while the webhook is slow or down; beyond it the oldest \
+                are dropped",
+    };
     broker_driver: BROKER_DRIVER = Flag {
         name: "broker-driver",
         group: "Broker",

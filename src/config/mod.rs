@@ -20,10 +20,12 @@ pub use self::dsn::{Credentials, RedisAddress, RedisDsn, RedisServers};
 pub use self::flags::{FLAGS, Flag};
 pub use self::stop::Stop;
 pub use self::values::{AccessLog, AuthorizerFailure, Listen, Workers};
-use crate::authorizer::{AuthorizerSettings, Url};
+use crate::authorizer::AuthorizerSettings;
 use crate::log::{Format, Level};
 use crate::secret::Secret;
+use crate::webhook::{Url, WebhookSettings};
 use crate::wire::answer_fields::AnswerLimits;
+use crate::wire::event::EventKinds;
 use crate::wire::forwarded::Proxies;
 use crate::wire::origins::Origins;
 
@@ -46,6 +48,7 @@ pub struct Config {
     pub authorizer_hold: Duration,
     /// Two at most; empty: calls are not signed.
     pub authorizer_key: Vec<Secret>,
+    pub events: EventsConfig,
     pub broker: BrokerChoice,
     pub broker_prefix: String,
     /// `None`: the backend endpoints answer local peers only (`docs/api.md#the-key`).
@@ -94,6 +97,30 @@ pub struct Config {
     pub check: bool,
     /// `SSL_CERT_FILE`: certificates that are trusted in addition to the system's.
     pub cert_file: Option<PathBuf>,
+}
+
+/// Which events are sent, and where.
+#[derive(Clone, Debug)]
+pub struct EventsConfig {
+    /// `None`: events have no receiver.
+    pub url: Option<Url>,
+    pub kinds: EventKinds,
+    /// Events that may wait.
+    pub queue: usize,
+}
+
+impl EventsConfig {
+    fn read(set: impl Fn(Flag) -> Result<Setting, Stop>) -> Result<EventsConfig, Stop> {
+        use flags::*;
+        use values::*;
+
+        Ok(EventsConfig {
+            url: set(EVENTS_URL)?.checked(|t| webhook_url(t, "no receiver"))?,
+            kinds: set(EVENTS)?.checked_list(EventKinds::ACCEPTED, EventKinds::parse)?,
+            // An event has a few hundred bytes: gigabytes at most.
+            queue: set(EVENTS_QUEUE)?.checked(|t| count(t, 1..=10_000_000))?,
+        })
+    }
 }
 
 /// How servers share their channels.
@@ -189,7 +216,7 @@ impl Config {
         Ok(Config {
             listen_addr: set(LISTEN_ADDR)?.checked_list(LISTEN, listen_addresses)?,
             reuse_port: set(REUSE_PORT)?.checked(switch)?,
-            authorizer_url: set(AUTHORIZER_URL)?.checked(authorizer_url)?,
+            authorizer_url: set(AUTHORIZER_URL)?.checked(|t| webhook_url(t, "no authorizer"))?,
             authorizer_timeout: set(AUTHORIZER_TIMEOUT)?.checked(some_duration)?,
             authorizer_workers: workers(&set(AUTHORIZER_WORKERS)?)?,
             // A question waits with its JSON, of a few hundred bytes: gigabytes at most.
@@ -198,6 +225,7 @@ impl Config {
             authorizer_failure: set(AUTHORIZER_FAILURE)?.checked(authorizer_failure)?,
             authorizer_hold: set(AUTHORIZER_HOLD)?.checked(some_duration)?,
             authorizer_key: set(AUTHORIZER_KEY)?.checked(signing_keys)?,
+            events: EventsConfig::read(set)?,
             broker: broker(set)?,
             broker_prefix: set(BROKER_PREFIX)?.checked(|t| Ok(t.to_owned()))?,
             broadcasting_key: set(BROADCASTING_KEY)?.checked(key)?,
@@ -232,6 +260,18 @@ impl Config {
             watchdog: manager.watchdog,
             check: set(CHECK)?.checked(switch)?,
             cert_file: cert_file(&env),
+        })
+    }
+
+    /// How the receiver of events is called, if there is one.
+    pub fn events_webhook(&self) -> Option<WebhookSettings> {
+        Some(WebhookSettings {
+            url: self.events.url.clone()?,
+            timeout: self.authorizer_timeout,
+            cert_file: self.cert_file.clone(),
+            keys: self.authorizer_key.clone(),
+            probes: self.check,
+            called_for: "an https receiver of events",
         })
     }
 

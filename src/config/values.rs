@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use crate::authorizer::Url;
 use crate::log::{Format, Level};
 use crate::secret::Secret;
+use crate::webhook::Url;
 use crate::wire::authority::{self, Host};
 
 /// Where to listen.
@@ -134,11 +134,12 @@ pub(super) fn digits(text: &str) -> Option<&str> {
     (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then_some(text)
 }
 
-pub(super) fn authorizer_url(text: &str) -> Result<Option<Url>, String> {
+/// `none`: what the empty text means.
+pub(super) fn webhook_url(text: &str, none: &str) -> Result<Option<Url>, String> {
     match text {
         "" => Ok(None),
         url => url.parse().map(Some).map_err(|why: String| {
-            format!("http://host[:port][/path] or https://..., or empty for no authorizer ({why})")
+            format!("http://host[:port][/path] or https://..., or empty for {none} ({why})")
         }),
     }
 }

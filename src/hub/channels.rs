@@ -9,18 +9,19 @@
     reason = "what is counted is in memory; a wrong account is to be seen by tests, not to be hidden"
 )]
 
+mod joining;
 mod listed;
 mod named;
+mod publishing;
 mod reserved;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use slab::Slab;
 
 use super::audience::{self, Audience};
 use super::channel::Channel;
-use super::compression::Compression;
 use super::memberships::{AudienceId, Memberships};
 use super::names::{ChannelNames, OccupiedChannels};
 use super::slots::Slots;
@@ -97,25 +98,6 @@ impl Channels {
         Some((id, self.joined.get(slot)?.at(id)?))
     }
 
-    /// Makes `slot` a member. Joining twice has no further effect.
-    pub fn join(&mut self, slot: u32, name: &str, encoding: Encoding) {
-        if self.is_member(slot, name, encoding) {
-            return;
-        }
-        let index = self.open(name);
-        if let Some(channel) = self.channels.get_mut(index)
-            && let Some(joined) = self.joined.entry(slot)
-            && let Some(audience) = channel.open_audience(encoding)
-        {
-            let at = audience.add(slot);
-            if at == 0 {
-                self.occupied.insert(&channel.name, index);
-            }
-            joined.put(AudienceId::new(index, encoding), at);
-            self.memberships += 1;
-        }
-    }
-
     /// The channel's index; it is made if there is none.
     fn open(&mut self, name: &str) -> usize {
         if let Some(index) = self.by_name.get(name) {
@@ -149,48 +131,6 @@ impl Channels {
         let channel = self.channels.get(id.channel()).into_iter();
         let audience = channel.filter_map(move |channel| channel.audience(id.encoding()));
         audience.flat_map(move |audience| audience.pending(at))
-    }
-
-    /// Ends one membership. Leaving a channel one is not in does nothing.
-    pub fn leave(&mut self, slot: u32, name: &str, encoding: Encoding, runs: &mut Runs) {
-        if let Some((id, at)) = self.membership(slot, name, encoding) {
-            if let Some(joined) = self.joined.get_mut(slot) {
-                joined.take(id);
-            }
-            self.remove(id, at, runs);
-        }
-    }
-
-    /// Ends all memberships of `slot`.
-    pub fn leave_all(&mut self, slot: u32, runs: &mut Runs) {
-        if let Some(joined) = self.joined.get_mut(slot) {
-            let joined = std::mem::take(joined);
-            for (id, at) in joined.audiences() {
-                self.remove(id, at, runs);
-            }
-        }
-    }
-
-    fn remove(&mut self, id: AudienceId, at: u32, runs: &mut Runs) {
-        let Channels {
-            channels, joined, ..
-        } = self;
-        let Some(channel) = channels.get_mut(id.channel()) else {
-            return;
-        };
-        let Some(audience) = channel.audience_mut(id.encoding()) else {
-            return;
-        };
-        audience.remove(at, runs, |other, at| {
-            if let Some(joined) = joined.get_mut(other) {
-                joined.put(id, at);
-            }
-        });
-        if !channel.has_members() {
-            self.occupied.remove(&channel.name);
-        }
-        self.memberships -= 1;
-        self.forget_if_empty(id.channel());
     }
 
     /// Removes a channel without members that nothing waits for.
@@ -276,37 +216,6 @@ impl Channels {
             channel.holds -= 1;
         }
         self.forget_if_empty(done.channel);
-    }
-
-    /// Publishes to all members: each audience's frame is encoded once. Audiences that were idle are put in `serve`.
-    /// `now` is in microseconds.
-    pub fn publish(
-        &mut self,
-        name: &str,
-        content: &[u8],
-        now: u64,
-        runs: &mut Runs,
-        compression: &mut Compression,
-        serve: &mut VecDeque<AudienceId>,
-    ) {
-        if let Some((index, channel)) = self.named_mut(name) {
-            let list = |encoding| serve.push_back(AudienceId::new(index, encoding));
-            channel.publish(content, now, runs, compression, list);
-        }
-    }
-
-    /// Tells the members that speak `wsify.v1` that they may have missed messages, behind what was published before.
-    pub fn publish_gap(
-        &mut self,
-        index: usize,
-        now: u64,
-        runs: &mut Runs,
-        serve: &mut VecDeque<AudienceId>,
-    ) {
-        if let Some(channel) = self.channels.get_mut(index) {
-            let list = |encoding| serve.push_back(AudienceId::new(index, encoding));
-            channel.publish_gap(now, runs, list);
-        }
     }
 
     /// The state at the broker of the channel `name`, which `joining` wants to join. Asks the broker for it unless it

@@ -103,7 +103,8 @@ fn join<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: Command, message: &[u8
     let channel = command.channel(message);
     match hub.channels.subscribe(channel, id) {
         BrokerStanding::Ready => {
-            hub.channels.join(id.slot, channel, connection.encoding());
+            let first = hub.channels.join(id.slot, channel, connection.encoding());
+            report::events::joined(hub, channel, first);
             replies::done(hub, id, &command, message);
         }
         BrokerStanding::Waiting | BrokerStanding::Unasked => {
@@ -127,7 +128,9 @@ pub fn leave<S: Stream>(hub: &mut Hub<S>, id: ConnId, channel: &str) -> bool {
             connection.enqueue(slice, &mut hub.runs, &hub.settings.limits);
         }
     }
-    hub.channels
+    let last = hub
+        .channels
         .leave(id.slot, channel, encoding, &mut hub.runs);
+    report::events::left(hub, channel, last);
     true
 }

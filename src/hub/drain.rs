@@ -20,13 +20,20 @@ use crate::connection::{Awaits, Connection, Ending, Stream, Suspended};
 
 /// Clients closed between two polls.
 const CLOSES: u64 = 64;
+/// The part of the drain time after which all clients are closed if events have a receiver, in percent. The rest is for
+/// their events.
+const WITH_EVENTS: Millis = 75;
 /// Slots that each walk looks at between two polls.
 const WALK: u32 = 4096;
 
 /// Begins a graceful stop, which is to be over in `time`.
 pub fn begin<S: Stream>(hub: &mut Hub<S>, time: Millis) {
     let (websockets, slots) = (hub.roster.websockets, hub.roster.slots());
-    hub.drain = Some(DrainPlan::new(hub.clock.now, time, websockets, slots));
+    let closing = match hub.settings.events {
+        None => time,
+        Some(_) => time.saturating_mul(WITH_EVENTS) / 100,
+    };
+    hub.drain = Some(DrainPlan::new(hub.clock.now, closing, websockets, slots));
     go_on(hub);
     tap::end_all(hub);
 }

@@ -59,7 +59,7 @@ mod users;
 use std::io;
 use std::time::Duration;
 
-pub use self::settings::{DriverGauges, FailurePolicy, Inventory, Settings};
+pub use self::settings::{DriverGauges, EventSettings, FailurePolicy, Inventory, Settings};
 pub use self::state::Hub;
 
 use self::drain_plan::DrainPlan;
@@ -69,6 +69,7 @@ use crate::clock::Millis;
 use crate::connection::{Awaits, Ending, Peer, Stream, Suspended};
 use crate::effect::{Answer, ConnId, Effect, Receipt};
 use crate::metrics::Metrics;
+use crate::wire::event_batch::EventBatch;
 
 /// Connections released from waiting for a channel between two polls.
 const RELEASES: usize = 256;
@@ -208,6 +209,11 @@ impl<S: Stream> Hub<S> {
         settle::settle(self, id);
     }
 
+    /// The events of the next call to their receiver. To be called while none is under way.
+    pub fn take_events(&mut self) -> Option<EventBatch> {
+        report::events::take(self)
+    }
+
     /// What is wanted next from outside.
     pub fn effect(&mut self) -> Option<Effect> {
         self.effects
@@ -235,6 +241,7 @@ impl<S: Stream> Hub<S> {
         }
         self.agenda.give_back(due);
         self.listeners.access_log.expire(self.clock.now);
+        report::events::expire(self);
         questions::go_on(self);
         failure::give_up_overdue(self);
         drain::go_on(self);
@@ -308,6 +315,7 @@ impl<S: Stream> Hub<S> {
             self.channels.subscriptions.next_deadline(),
             publish::next_deadline(self),
             self.listeners.access_log.next_deadline(),
+            self.listeners.events.next_deadline(),
             self.outage.next_deadline(self.clock.now),
         ]
         .into_iter()

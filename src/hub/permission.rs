@@ -331,15 +331,8 @@ fn connect_body<S: Stream>(hub: &mut Hub<S>, id: ConnId, head: &Head) -> Vec<u8>
 fn body<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: &str, args: &[u8]) -> Vec<u8> {
     // The usual message, query and state find room, so that the body grows once.
     let mut body = Vec::with_capacity(args.len().saturating_add(320));
-    let who = hub.roster.subject(id);
-    if let Some(identity) = hub.roster.get(id).map(|c| c.identity()) {
-        let identities = &hub.roster.identities;
-        let query = http::query_pairs(identities.query(identity));
-        question::push_question(&mut body, command, args, |body| {
-            let (id, peer) = (who.id.to_string(), who.peer.to_string());
-            let (user, state) = (who.user.as_deref(), identities.state(identity));
-            question::push_connection(body, &id, &peer, user, &query, state);
-        });
-    }
+    question::push_question(&mut body, command, args, |body| {
+        hub.roster.push_connection(id, body);
+    });
     body
 }

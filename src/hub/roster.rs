@@ -13,6 +13,7 @@ use super::slots::Slots;
 use crate::clock::Millis;
 use crate::connection::{Connection, Identities, Identity, Peer, Standing, Stream};
 use crate::effect::ConnId;
+use crate::wire::{http, question};
 
 /// A connection's public id (`docs/authorizer.md#questions`): unique across processes and restarts. It holds the slot, so
 /// that finding the connection is arithmetic; `Display` has a fixed width and begins with the node's name.
@@ -157,6 +158,16 @@ impl<S: Stream> Roster<S> {
     #[inline]
     pub fn opened_at(&self, slot: u32) -> Option<Millis> {
         self.opened.get(slot).copied().filter(|at| *at > 0)
+    }
+
+    /// Appends what questions and events show of a connection, as JSON.
+    pub fn push_connection(&mut self, id: ConnId, out: &mut Vec<u8>) {
+        let who = self.subject(id);
+        let identity = self.get(id).map(|c| c.identity()).unwrap_or_default();
+        let query = http::query_pairs(self.identities.query(identity));
+        let (public, peer) = (who.id.to_string(), who.peer.to_string());
+        let (user, state) = (who.user.as_deref(), self.identities.state(identity));
+        question::push_connection(out, &public, &peer, user, &query, state);
     }
 
     pub fn remove(&mut self, id: ConnId) -> Option<Connection<S>> {

@@ -6,6 +6,7 @@ use crate::clock::Millis;
 use crate::config::{AccessLog, AuthorizerFailure};
 use crate::connection::Limits;
 use crate::secret::Secret;
+use crate::wire::event::EventKinds;
 use crate::wire::forwarded::Proxies;
 use crate::wire::origins::Origins;
 
@@ -38,8 +39,18 @@ pub struct Settings {
     pub authorizer: bool,
     pub failure: FailurePolicy,
     pub access_log: AccessLog,
+    /// `None`: events have no receiver.
+    pub events: Option<EventSettings>,
     /// This process's name in connections' ids, and the seed of its random numbers.
     pub instance: u64,
+}
+
+/// What the receiver of events is told.
+#[derive(Clone, Copy, Debug)]
+pub struct EventSettings {
+    pub kinds: EventKinds,
+    /// Events that may wait.
+    pub queue: usize,
 }
 
 /// What becomes of questions when the authorizer fails (`docs/authorizer.md#failure`).
@@ -75,6 +86,10 @@ impl Default for FailurePolicy {
 /// Gauges that come from the drivers.
 #[derive(Debug, Default)]
 pub struct DriverGauges {
+    /// Events of the batch that is under way to their receiver.
+    pub events_under_way: u64,
+    /// When the oldest of them happened.
+    pub oldest_event: Option<Millis>,
     pub questions_in_flight: u64,
     pub questions_waiting: u64,
     pub broker_reconnections: u64,

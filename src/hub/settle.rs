@@ -4,10 +4,11 @@
 //! Owns: the order of the steps. Knows: a connection's state as a whole. Never knows: what was done.
 
 use super::questions;
-use super::report;
+use super::report::{self, events};
 use super::state::Hub;
 use crate::connection::{Ending, Standing, Stream};
 use crate::effect::ConnId;
+use crate::wire::event::EventKind;
 
 /// Does what follows from a change to a connection.
 #[inline]
@@ -113,7 +114,7 @@ fn counted<S: Stream>(hub: &mut Hub<S>, id: ConnId, before: Standing, now: Stand
     if before == Standing::WebSocket {
         report::websocket_ended(hub, id, ending);
         hub.usage.per_address.leave(id.slot);
-        hub.channels.leave_all(id.slot, &mut hub.runs);
+        end_memberships(hub, id, ending);
         hub.channels.give_up_reserved(id.slot);
         hub.grants.end(id.slot);
         hub.kicks.end(id.slot);
@@ -134,6 +135,13 @@ fn end_listing<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     {
         hub.users.remove(user, id.slot);
     }
+}
+
+fn end_memberships<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Option<Ending>) {
+    let obituary = events::going(hub, id, ending);
+    let wanted = hub.listeners.events.wants(EventKind::Vacated);
+    let vacated = hub.channels.leave_all(id.slot, wanted, &mut hub.runs);
+    events::gone(hub, id, obituary, vacated);
 }
 
 /// Enters it into the lists where it has work.
@@ -173,6 +181,7 @@ pub fn close_saying<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending, rea
             connection.enqueue(slice, &mut hub.runs, &hub.settings.limits);
         }
     }
+    events::closing(hub, id, ending);
     if let Some(connection) = hub.roster.get(id) {
         connection.close(ending, reason, hub.clock.now);
     }

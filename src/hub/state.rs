@@ -92,7 +92,7 @@ impl<S: Stream> Hub<S> {
             outage: Outage::new(settings.failure),
             effects: VecDeque::new(),
             returned: VecDeque::new(),
-            listeners: Listeners::new(settings.access_log, metrics, log),
+            listeners: Listeners::new(&settings, metrics, log),
             drain: None,
             drivers: DriverGauges::default(),
             random: Random::new(settings.instance),
@@ -103,6 +103,12 @@ impl<S: Stream> Hub<S> {
     /// Whether what is published reaches every member, here and on other nodes.
     pub fn is_broker_up(&self) -> bool {
         self.channels.subscriptions.are_complete()
+    }
+
+    /// Events that their receiver has not taken.
+    pub fn events_left(&self) -> u64 {
+        let waiting = self.listeners.events.queue.len() as u64;
+        waiting.saturating_add(self.drivers.events_under_way)
     }
 
     /// The value of `Retry-After`, in seconds: 1 to 5 at random, so that not all clients retry at once. Every answer

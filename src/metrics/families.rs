@@ -282,6 +282,36 @@ pub const FAMILIES: &[Family] = &[
         },
     },
     Family {
+        name: "wsify_events_total",
+        kind: Kind::Counter,
+        about: "events for the receiver, by `event`: those that `--events` chooses",
+        samples: |metrics, _, out| out.by("event", &metrics.events),
+    },
+    Family {
+        name: "wsify_events_dropped_total",
+        kind: Kind::Counter,
+        about: "events dropped: too many waited, or the receiver refused one alone with `413`",
+        samples: |metrics, _, out| out.value(metrics.events_dropped),
+    },
+    Family {
+        name: "wsify_events_waiting",
+        kind: Kind::Gauge,
+        about: "events that the receiver has not taken yet",
+        samples: |_, now, out| out.value(now.events_waiting),
+    },
+    Family {
+        name: "wsify_events_lag_seconds",
+        kind: Kind::Gauge,
+        about: "age of the oldest event that the receiver has not taken yet; 0 without one",
+        samples: |_, now, out| out.value(now.events_lag.as_secs_f64()),
+    },
+    Family {
+        name: "wsify_events_calls_total",
+        kind: Kind::Counter,
+        about: "calls to the receiver of events, by `outcome`: `taken` (2xx), `too_large` (413), `failed`",
+        samples: |metrics, _, out| out.by("outcome", &metrics.event_calls),
+    },
+    Family {
         name: "wsify_taps",
         kind: Kind::Gauge,
         about: "open taps",

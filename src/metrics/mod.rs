@@ -39,6 +39,12 @@ pub struct Metrics {
     pub connections: u64,
     /// Upgrade requests by how they were answered.
     pub handshakes: Counters<&'static str>,
+    /// Events for the receiver, by kind.
+    pub events: Counters<&'static str>,
+    /// Of these, how many were dropped.
+    pub events_dropped: u64,
+    /// Calls to the receiver of events, by outcome.
+    pub event_calls: Counters<&'static str>,
     /// Clients' commands by name and outcome: `ok`, or the error's code.
     pub commands: Counters<[&'static str; 2]>,
     /// Memberships that backends have begun or ended.
@@ -129,6 +135,10 @@ pub struct Gauges {
     pub questions_in_flight: u64,
     /// Questions that wait for a worker.
     pub questions_waiting: u64,
+    /// Events that wait for their receiver, or are under way to it.
+    pub events_waiting: u64,
+    /// The age of the oldest of them.
+    pub events_lag: Duration,
     pub authorizer_up: bool,
     /// Questions that are held.
     pub questions_held: u64,
@@ -195,6 +205,9 @@ impl Metrics {
                 "origin",
                 "disconnected",
             ]),
+            events: Counters::of(&["disconnected", "connected", "occupied", "vacated"]),
+            events_dropped: 0,
+            event_calls: Counters::of(&["taken", "failed", "too_large"]),
             commands: Counters::of(commands.as_flattened()),
             backend_memberships: Counters::of(&["join", "leave"]),
             answers: Counters::of(&[("broadcast", 201)]),

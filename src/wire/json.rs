@@ -365,6 +365,12 @@ pub(super) fn push_string(out: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(out, text);
 }
 
+/// Appends a number.
+pub(super) fn push_number(out: &mut Vec<u8>, number: u64) {
+    // As above.
+    let _ = serde_json::to_writer(out, &number);
+}
+
 /// Whether the whole of `bytes` is one JSON value (RFC 8259), in UTF-8.
 pub fn is_json(bytes: &[u8]) -> bool {
     utf8(bytes).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())

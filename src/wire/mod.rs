@@ -26,6 +26,8 @@ pub mod command;
 pub mod deflate;
 pub mod encoding;
 pub mod endpoint;
+pub mod event;
+pub mod event_batch;
 pub mod extensions;
 pub mod forwarded;
 pub mod frame;

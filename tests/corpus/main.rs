@@ -18,7 +18,7 @@ type Target = (&'static str, fn(&[u8]));
 
 /// Each target in `fuzz/fuzz_targets`, and what it calls.
 const TARGETS: [Target; 16] = [
-    ("answer", wsify::authorizer::fuzz),
+    ("answer", wsify::webhook::fuzz),
     ("answer_fields", wsify::wire::answer_fields::fuzz),
     ("backend", wsify::wire::backend::fuzz),
     ("command", wsify::wire::command::fuzz),

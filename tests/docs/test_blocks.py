@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import sqlite3
 import subprocess
 import time
 
@@ -16,6 +17,7 @@ from blocks import ROOT, block, commands, deploy, on
 from harness.authorizer import with_fields
 from harness.net import DEADLINE, until
 from harness.redis import Redis
+from harness.redis_many import Cluster, Watched
 from harness.server import Server, free_port
 from harness.tools import absent, need
 from harness.ws import command
@@ -113,6 +115,57 @@ def start_authorizer(language, shell, listens, key=None):
         subprocess.run(build, env=os.environ | env, check=True, timeout=300)
     listens(shell.start(how.format(copy, port=port), env), port)
     return f"http://127.0.0.1:{port}/"
+
+
+RECEIVERS = {
+    "py": ("python3 {}", "python3", "python3"),
+    "php": ("php -S 127.0.0.1:{port} {}", "php", "php-cli"),
+}
+
+
+def online(shell, language):
+    """The ids that a receiver has in its list."""
+    if language == "php":
+        path = shell.cwd / "events.json"
+        return sorted(json.loads(path.read_text())["online"]) if path.exists() else []
+    with sqlite3.connect(shell.cwd / "events.db") as db:
+        try:
+            return sorted(id for (id,) in db.execute("select id from online"))
+        except sqlite3.OperationalError:
+            return []
+
+
+@pytest.mark.parametrize("language", RECEIVERS)
+def test_events(language, shell, listens):
+    """Each receiver, with wsify started by the line that is printed: its list is right, whatever comes twice."""
+    how, program, package = RECEIVERS[language]
+    need(program, package)
+    hook, port = free_port(), free_port()
+    copy = shell.cwd / f"receiver.{language}"
+    copy.write_text(deploy(copy.name).read_text().replace("9000", str(hook)))
+    assert how.split()[0] in copy.read_text().splitlines()[0], "the file says how to run it"
+    receiver = shell.start(how.format(copy, port=hook))
+    listens(receiver, hook)
+    (text,) = commands("events")
+    env = {"WSIFY_LISTEN_ADDR": f"127.0.0.1:{port}"}
+    listens(shell.start(text.replace("9000", str(hook)), env), port)
+    server = Remote(port)
+    crowd = [server.ws().join("a") for _ in range(3)]
+    until(lambda: len(online(shell, language)) == 3, "three are in the list")
+    (node,) = {id.split("-")[0] for id in online(shell, language)}
+    # A call that comes again changes nothing.
+    connection = {"id": f"{node}-0", "remote_addr": "unix", "query": {}}
+    again = {"node": node, "events": [{"seq": 1, "event": "connected", "time": "", "connection": connection}]}
+    assert posted(f"http://127.0.0.1:{hook}/", json.dumps(again).encode(), None) == 204
+    assert len(online(shell, language)) == 3
+    # Nor does a receiver that was killed: the list and the number are on disk.
+    receiver.finish()
+    crowd.pop().leaves()
+    listens(shell.start(how.format(copy, port=hook)), hook)
+    until(lambda: len(online(shell, language)) == 2, "two are left")
+    for ws in crowd:
+        ws.leaves()
+    until(lambda: not online(shell, language), "the list is empty")
 
 
 def test_wscat_with_an_authorizer(serve, shell, listens):
@@ -429,6 +482,35 @@ def test_redis_node(redis, shell, listens):
         until(lambda: nodes[-1].call("GET", "/health").status == 200, "it is with redis")
     ws = nodes[0].ws().join("hello")
     nodes[1].publish("hello", "1")
+    ws.hears("1")
+
+
+def test_sentinel_node(shell, listens, tmp_path):
+    (line,) = commands("sentinel_node")
+    group = Watched(tmp_path / "redis", replicas=0, sentinels=3)
+    try:
+        speaks_through(line.replace("redis-sentinel://user:password@s1:26379,s2:26379,s3:26379/mymaster", group.dsn), shell, listens)
+    finally:
+        group.kill()
+
+
+def test_cluster_node(shell, listens, tmp_path):
+    (line,) = commands("cluster_node")
+    group = Cluster(tmp_path / "redis", replicas=0)
+    try:
+        speaks_through(line.replace("redis-cluster://user:password@n1:6379,n2:6379", group.dsn), shell, listens)
+    finally:
+        group.kill()
+
+
+def speaks_through(line, shell, listens):
+    """A node starts, and a channel works."""
+    port = free_port()
+    listens(shell.start(line, {"WSIFY_LISTEN_ADDR": f"127.0.0.1:{port}"}), port)
+    node = Remote(port)
+    until(lambda: node.call("GET", "/health").status == 200, "it is with redis")
+    ws = node.ws().join("hello")
+    node.publish("hello", "1")
     ws.hears("1")
 
 

@@ -97,6 +97,8 @@ class Question:
 
 
 class Authorizer:
+    kind = Question
+
     def __init__(self, tls=None, port=0):
         self.listener = socket.create_server(("127.0.0.1", port), backlog=1000)
         self.port = self.listener.getsockname()[1]
@@ -106,7 +108,7 @@ class Authorizer:
         self.rules = []
         self.questions = []
         # Batches: a reply, a function of the call, or None, which lets it wait until the test releases it.
-        self.calls = []
+        self.posts = []
         self.batches = lambda call: items(*[200 for _ in call.batch])
         self.connections = 0
         self.streams = {}
@@ -140,7 +142,7 @@ class Authorizer:
 
     def called(self, count=1):
         """Waits until that many batches have come, and returns all of them."""
-        return until(lambda: len(self.calls) >= count and list(self.calls), lambda: f"{count} batches; there are {len(self.calls)}")
+        return until(lambda: len(self.posts) >= count and list(self.posts), lambda: f"{count} batches; there are {len(self.posts)}")
 
     def drop_connections(self):
         """Closes every connection that is open, as an idle time-out would."""
@@ -162,7 +164,7 @@ class Authorizer:
             pass
         self.listener.close()
         with self.lock:
-            for question in self.questions + self.calls:
+            for question in self.questions + self.posts:
                 question.decided.set()
             streams = list(self.streams.values())
         for stream in streams:
@@ -210,7 +212,7 @@ class Authorizer:
             name, _, value = line.partition(b":")
             assert TOKEN.match(name), line
             headers.append((name.decode(), value.strip().decode("latin-1")))
-        question = Question(method, target, headers, b"", number)
+        question = self.kind(method, target, headers, b"", number)
         if (question.header("Transfer-Encoding") or "").lower() == "chunked":
             while size := int(stream.line(), 16):
                 question.raw += stream.exactly(size)
@@ -221,7 +223,7 @@ class Authorizer:
         with self.lock:
             if question.raw.startswith(b"["):
                 reply = self.batches
-                self.calls.append(question)
+                self.posts.append(question)
             else:
                 reply = next(
                     (r for c, ch, r in self.rules if c in (None, question.command) and ch in (None, question.channel)), 200
@@ -234,7 +236,7 @@ class Authorizer:
             reply = question.reply
             if reply is None:
                 return False
-        reply = reply if isinstance(reply, Reply) else Reply(reply)
+        reply = question.reply = reply if isinstance(reply, Reply) else Reply(reply)
         if reply.drop:
             return False
         if reply.drip:

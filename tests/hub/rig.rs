@@ -14,6 +14,7 @@ use wsify::hub::{FailurePolicy, Hub, Settings};
 use wsify::log::{Level, Log};
 use wsify::metrics::Metrics;
 use wsify::wire::answer_fields::AnswerFields;
+use wsify::wire::event_batch::EventBatch;
 use wsify::wire::forwarded::Proxies;
 use wsify::wire::origins::Origins;
 
@@ -22,6 +23,17 @@ use super::pipe::{Far, Pipe, pipe};
 
 /// Turns after which a loop that never comes to rest counts as spinning.
 const SPIN: usize = 20_000;
+
+/// What the receiver of events does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receiver {
+    /// It takes every batch at once.
+    Takes,
+    /// A batch is under way to it, and others wait.
+    Hangs,
+    /// The test plays it.
+    IsPlayed,
+}
 
 pub struct Rig {
     pub hub: Hub<Pipe>,
@@ -38,6 +50,10 @@ pub struct Rig {
     pub effects: VecDeque<Effect>,
     /// Verdicts on their way.
     answers: Vec<Answer>,
+    /// Events that the receiver has taken, oldest first.
+    pub events: Vec<serde_json::Value>,
+    pub receiver: Receiver,
+    under_way: Option<EventBatch>,
     calls: u64,
     /// How many connections to evict in each turn.
     pub wanted: usize,
@@ -67,6 +83,7 @@ pub fn settings() -> Settings {
         authorizer: false,
         failure: FailurePolicy::default(),
         access_log: AccessLog::All,
+        events: None,
         instance: 1,
     }
 }
@@ -78,6 +95,17 @@ fn status(verdict: Verdict) -> Option<u16> {
         Verdict::Deny => Some(403),
         Verdict::Unavailable => None,
     }
+}
+
+/// The events of a call that has the first `count` of a batch.
+pub fn events(batch: &EventBatch, count: usize) -> Vec<serde_json::Value> {
+    let mut body = Vec::new();
+    batch.push_body(settings().instance, count, &mut body);
+    let mut body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(body["node"], "0000000000000001");
+    let events = std::mem::take(body["events"].as_array_mut().expect("events"));
+    assert_eq!(events.len(), count);
+    events
 }
 
 /// The same question, as it comes back from a driver.
@@ -124,6 +152,9 @@ impl Rig {
             withdrawn: Vec::new(),
             effects: VecDeque::new(),
             answers: Vec::new(),
+            events: Vec::new(),
+            receiver: Receiver::Takes,
+            under_way: None,
             calls: 0,
             wanted: 0,
             clients: 0,
@@ -306,8 +337,26 @@ impl Rig {
         }
         self.hub.flush();
         self.hub.reap();
+        self.send_events();
         self.hub
             .turn_over(Duration::from_millis(self.hub.clock.now));
+    }
+
+    /// One call to the receiver of events is under way at most, as in the program.
+    fn send_events(&mut self) {
+        loop {
+            if self.receiver == Receiver::IsPlayed {
+                return;
+            }
+            if self.under_way.is_none() {
+                self.under_way = self.hub.take_events();
+            }
+            if self.receiver == Receiver::Hangs || self.under_way.is_none() {
+                return;
+            }
+            let batch = self.under_way.take().expect("there is one");
+            self.events.extend(events(&batch, batch.len()));
+        }
     }
 
     pub fn tick(&mut self) {

@@ -19,11 +19,15 @@
 //! 14. Rest: a loop in which nothing happens comes to rest.
 //! 15. Places: a client that was reset while its question was open is gone at once, whatever the authorizer does; so is
 //!     one that left with nothing behind its upgrade request.
+//! 16. Events: a receiver that is slow, fails, reads what it then refuses, or takes little at a time, learns each event once
+//!     and in order: exactly one end for each connection that was opened, with its reason, code and channels, and the
+//!     first and last member of each channel. What is missing was dropped, and counted.
 //!
 //! `WSIFY_SEEDS=10000 cargo test --profile checked simulation` tries more seeds, `WSIFY_SEED=123 cargo test simulation`
 //! repeats one. `tests/source/mutants.rs` shows that it finds faults.
 
 mod knobs;
+mod receiver;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::catch_unwind;
@@ -34,11 +38,12 @@ use wsify::effect::{ConnId, Question, Verdict};
 use wsify::wire::answer_fields::Asked;
 
 use self::knobs::{Dice, Knobs, LARGE};
+use self::receiver::Receiver;
 use crate::client::{
     CLOSE, COMPRESSED, Client, PING, PONG, TEXT, broadcast, close, compress, frame, get, join,
     leave, post, text, upgrade, with_id,
 };
-use crate::rig::Rig;
+use crate::rig::{self, Rig};
 
 const SEEDS: u64 = 300;
 
@@ -107,6 +112,7 @@ fn simulation() {
             assert!(seen(reason), "no connection ended as {reason}");
         }
         assert!(sum.withdrawn > 300, "{} questions withdrawn", sum.withdrawn);
+        assert!(sum.events > 3_000 && sum.dropped > 500 && sum.calls > 2_000);
         assert!(
             sum.compressed > 3_000 && sum.deflated > 1_000,
             "{} heard and {} said compressed",
@@ -130,6 +136,9 @@ struct Sum {
     stretches: usize,
     questions: usize,
     withdrawn: usize,
+    events: usize,
+    dropped: usize,
+    calls: usize,
     endings: BTreeMap<String, usize>,
 }
 
@@ -143,6 +152,9 @@ impl Sum {
         self.stretches += other.stretches;
         self.questions += other.questions;
         self.withdrawn += other.withdrawn;
+        self.events += other.events;
+        self.dropped += other.dropped;
+        self.calls += other.calls;
         for (reason, count) in &other.endings {
             *self.endings.entry(reason.clone()).or_default() += count;
         }
@@ -258,6 +270,8 @@ struct Sim {
     dice: Dice,
     knobs: Knobs,
     rig: Rig,
+    /// What the receiver of events has taken.
+    receiver: Receiver,
     actors: Vec<Actor>,
     by_id: HashMap<ConnId, usize>,
     /// Questions that the authorizer does not answer in time.
@@ -334,14 +348,16 @@ impl Sim {
         let regulars = knobs.channels * WITNESSES + knobs.crowd;
         let mut rig = Rig::with(knobs.settings(regulars));
         rig.buffer = vec![0; knobs.read_buffer];
+        rig.receiver = rig::Receiver::IsPlayed;
         Sim {
             dice,
             rig,
+            receiver: Receiver::new(seed),
             actors: Vec::new(),
             by_id: HashMap::new(),
             lost: Vec::new(),
             published: Vec::new(),
-            truth: vec![Vec::new(); knobs.channels],
+            truth: vec![Vec::new(); knobs.channels + knobs.fringe],
             step: 0,
             slept: 0,
             crowded: None,
@@ -677,7 +693,8 @@ impl Sim {
                     return self.violate(at);
                 }
                 for _ in 0..self.dice.of(&[1, 1, 1, 4]) {
-                    let channel = self.dice.below(self.knobs.channels);
+                    let channels = self.knobs.channels + self.knobs.fringe;
+                    let channel = self.dice.below(channels);
                     let what = match self.dice.below(100) {
                         roll if roll < self.knobs.bad => What::Bad,
                         15..22 => What::Ping(self.step.to_string()),
@@ -790,6 +807,8 @@ impl Sim {
         let dice = &mut self.dice;
         let open = self.rig.questions.len();
         self.rig.tick_some(|| !lazy || dice.chance(60));
+        self.receiver
+            .turn(&mut self.rig, &self.knobs, &mut self.dice);
         self.match_questions(open);
         self.take_back_questions();
         assert!(self.rig.hub.inventory().websockets <= self.most_websockets());
@@ -1159,7 +1178,8 @@ impl Sim {
     /// Compares the model with what was heard (1 to 8).
     fn judge(&mut self) {
         let is: BTreeSet<usize> = self.truth.iter().flatten().copied().collect();
-        for (channel, truth) in self.truth.iter().enumerate() {
+        let channels = self.truth.iter().take(self.knobs.channels);
+        for (channel, truth) in channels.enumerate() {
             let once: BTreeSet<usize> = truth.iter().copied().collect();
             assert_eq!(once.len(), truth.len(), "something was published twice");
             for member in 0..WITNESSES {
@@ -1311,6 +1331,40 @@ impl Sim {
         assert!(!waiting, "a connection was forgotten");
     }
 
+    /// Compares what happened with what the receiver was told (16).
+    fn judge_events(&mut self) {
+        self.sum.events = self.receiver.taken();
+        self.sum.dropped = self.rig.hub.metrics().events_dropped as usize;
+        self.sum.calls = self.receiver.calls;
+        if self.knobs.events_queue == 0 {
+            return assert_eq!(self.receiver.taken(), 0);
+        }
+        self.receiver.judge_gaps(self.sum.dropped as u64);
+        if self.sum.dropped > 0 {
+            return;
+        }
+        for (at, actor) in self.actors.iter().enumerate() {
+            let Some(end) = self.receiver.end_of(at) else {
+                assert!(!actor.client.is_websocket(), "{at} is not told of");
+                continue;
+            };
+            assert_eq!(actor.reason.as_deref(), end["reason"].as_str(), "{at}");
+            let code = end["code"].as_u64().expect("a number");
+            let codes = actor.close_codes(end["reason"].as_str().expect("a word"));
+            assert!(codes.contains(&code), "{at}: {code}, not {codes:?}");
+            let channels: BTreeSet<&str> = texts(&end["channels"]).collect();
+            let could_be = actor.memberships_at_end(&self.knobs);
+            let could_be = could_be
+                .iter()
+                .any(|set| channels.iter().copied().eq(set.iter().map(String::as_str)));
+            assert!(could_be, "{at} was in {channels:?}");
+        }
+        assert!(
+            self.receiver.is_quiet(),
+            "a channel or a connection is left"
+        );
+    }
+
     fn act_without_time(&mut self) {
         let now = self.rig.hub.clock.now;
         self.act();
@@ -1331,9 +1385,11 @@ impl Sim {
         self.come_to_rest();
         self.rig.pass(100_000);
         self.read_log();
+        self.receiver.take_all(&mut self.rig, &self.knobs);
         self.rig.assert_empty();
         let nameless = self.actors.iter().filter(|a| a.reason.is_none()).count();
         assert_eq!(nameless, 0, "every end is logged");
+        self.judge_events();
     }
 }
 
@@ -1359,7 +1415,60 @@ impl Said {
     }
 }
 
+fn texts(list: &serde_json::Value) -> impl Iterator<Item = &str> {
+    let list = list.as_array().expect("a list").iter();
+    list.map(|text| text.as_str().expect("a text"))
+}
+
 impl Actor {
+    /// The close codes that may be told of its end.
+    fn close_codes(&self, reason: &str) -> Vec<u64> {
+        // What it has heard first is what was said first.
+        let heard = self.lines.iter().find_map(|it| it.strip_prefix("close "));
+        if let Some(heard) = heard {
+            return vec![heard.parse().expect("a code")];
+        }
+        let sent = self.log.iter().find_map(|said| match said.what {
+            What::Close(code) => Some(u64::from(code)),
+            _ => None,
+        });
+        let violated = self.log.iter().find_map(|said| match said.what {
+            What::Violation(code) => Some(u64::from(code)),
+            _ => None,
+        });
+        let own = sent.into_iter().chain(violated);
+        let by_server: &[u64] = match reason {
+            "closed" | "protocol_error" | "too_big" | "invalid_text" => &[],
+            "too_slow" => &[1008, 1006],
+            "stopping" => &[1012],
+            "authorizer_down" => &[1013],
+            // The write has failed before the close frame was read, or before the server said its own.
+            "reset" => &[1006, 1008, 1012, 1013],
+            _ => &[1006],
+        };
+        own.chain(by_server.iter().copied()).collect()
+    }
+
+    /// The channels that it may have been in at its end: all that it has sent was done up to some command.
+    fn memberships_at_end(&self, knobs: &Knobs) -> Vec<BTreeSet<String>> {
+        let named = |joined: &BTreeSet<usize>| joined.iter().map(|it| name(*it)).collect();
+        let mut joined = self.joined.clone();
+        let mut all = vec![named(&joined)];
+        for said in &self.log[self.answered..] {
+            if said.verdict(knobs) == Some(Verdict::Allow) {
+                match said.what {
+                    What::Join(channel) if joined.len() < knobs.max_channels => {
+                        joined.insert(channel);
+                    }
+                    What::Leave(channel) => drop(joined.remove(&channel)),
+                    _ => {}
+                }
+                all.push(named(&joined));
+            }
+        }
+        all
+    }
+
     /// It sends nothing more, not even the rest of what it had begun.
     fn fall_silent(&mut self) {
         self.outgoing.clear();

@@ -60,6 +60,7 @@ impl PuppetHub {
             authorizer: fields.is_some(),
             failure: FailurePolicy::default(),
             access_log: AccessLog::Errors,
+            events: None,
             instance: 1,
         };
         let clock = Clock {

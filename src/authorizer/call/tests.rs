@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
+use std::time::{Duration, Instant};
+
 use super::*;
 use crate::authorizer::tests::*;
 use crate::authorizer::{AuthorizerSettings, probe};

@@ -161,6 +161,7 @@ fn join<S: Stream>(hub: &mut Hub<S>, id: ConnId, channel: &ChannelName) -> Optio
     if hub.channels.joined(id.slot) >= hub.settings.max_channels {
         return None;
     }
-    hub.channels.join(id.slot, channel.as_str(), encoding);
+    let first = hub.channels.join(id.slot, channel.as_str(), encoding);
+    report::events::joined(hub, channel.as_str(), first);
     Some(true)
 }

@@ -33,6 +33,8 @@ pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange) {
 fn gauges<S: Stream>(hub: &Hub<S>) -> Gauges {
     let (roster, listeners) = (&hub.roster, &hub.listeners);
     let now = Duration::from_micros(hub.clock.micros);
+    let oldest_event = hub.drivers.oldest_event;
+    let oldest_event = oldest_event.or_else(|| listeners.events.queue.oldest());
     Gauges {
         websockets: roster.websockets as u64,
         http_connections: roster.len().saturating_sub(roster.websockets) as u64,
@@ -44,6 +46,10 @@ fn gauges<S: Stream>(hub: &Hub<S>) -> Gauges {
         lost_tap_lines: listeners.taps.lost(),
         questions_in_flight: hub.drivers.questions_in_flight,
         questions_waiting: hub.drivers.questions_waiting,
+        events_waiting: hub.events_left(),
+        events_lag: oldest_event.map_or(Duration::ZERO, |at| {
+            Duration::from_millis(hub.clock.now.saturating_sub(at))
+        }),
         authorizer_up: hub.outage.is_up(),
         questions_held: hub.outage.held() as u64,
         broker_up: hub.is_broker_up(),

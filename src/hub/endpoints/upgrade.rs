@@ -57,8 +57,8 @@ pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head
         return refuse_for_now(hub, id, exchange, refusal);
     }
     if let Some((exchange, upgrade)) = permission::for_upgrade(hub, id, exchange, upgrade, &head) {
-        // Without an authorizer only taps look at the query.
-        if !hub.listeners.taps.is_empty() {
+        // Without an authorizer only taps and events show the query.
+        if !hub.listeners.taps.is_empty() || hub.listeners.events.shows_connections() {
             keep(hub, id, head.query(), None, None);
         }
         open(hub, id, exchange.from, &upgrade);

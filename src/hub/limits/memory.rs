@@ -8,7 +8,8 @@
 //! 1998).
 //!
 //! Half of the budget is for input and half for output, so that slow readers take nothing from senders. Shared bytes
-//! count once, however many slow clients they wait for.
+//! count once, however many slow clients they wait for. Events that wait for their receiver are output. They hold no more
+//! than they leave, as a connection does; the oldest are dropped.
 
 use crate::buffers::Runs;
 use crate::hub::slots::Slots;
@@ -25,6 +26,8 @@ pub struct Memory {
     held: usize,
     /// Each slot's part of them.
     parts: Slots<u32>,
+    /// Bytes of events that wait for their receiver.
+    events: usize,
 }
 
 impl Memory {
@@ -35,7 +38,19 @@ impl Memory {
             inbound: 0,
             held: 0,
             parts: Slots::default(),
+            events: 0,
         }
+    }
+
+    /// Sets how many bytes of events wait for their receiver.
+    #[inline]
+    pub fn note_events(&mut self, bytes: usize) {
+        self.events = bytes;
+    }
+
+    /// Bytes of events that may wait: as many as may then still wait for clients.
+    pub fn room_for_events(&self, runs: &Runs) -> usize {
+        (self.most / 2).saturating_sub(outbound(runs)) / 2
     }
 
     /// Notes that the questions which are held have so many bytes now.
@@ -66,9 +81,9 @@ impl Memory {
     /// Bytes that wait, in both directions.
     pub fn total(&self, runs: &Runs) -> usize {
         self.inbound
+            .saturating_add(outbound(runs))
+            .saturating_add(self.events)
             .saturating_add(self.held)
-            .saturating_add(runs.held)
-            .saturating_add(runs.waiting.own)
     }
 
     /// Bytes of input that may still wait.
@@ -78,8 +93,9 @@ impl Memory {
 
     /// Bytes of output that may still wait.
     fn room_out(&self, runs: &Runs) -> usize {
-        let outbound = runs.held.saturating_add(runs.waiting.own);
-        (self.most / 2).saturating_sub(outbound)
+        (self.most / 2)
+            .saturating_sub(outbound(runs))
+            .saturating_sub(self.events)
     }
 
     /// Bytes that may wait to be sent to one slow connection now.
@@ -92,8 +108,15 @@ impl Memory {
         waiting > self.room_out(runs)
     }
 
-    /// Whether at least half of the budget is free, in both directions.
+    /// Whether at least half of the budget is free, in both directions. Events are not counted: they may take a half for a
+    /// long time, and leave the other one to connections.
     pub fn is_relaxed(&self, runs: &Runs) -> bool {
-        self.room_in().min(self.room_out(runs)) >= self.most / 4
+        let room_out = (self.most / 2).saturating_sub(outbound(runs));
+        self.room_in().min(room_out) >= self.most / 4
     }
+}
+
+/// Bytes that wait to be sent to clients.
+fn outbound(runs: &Runs) -> usize {
+    runs.held.saturating_add(runs.waiting.own)
 }

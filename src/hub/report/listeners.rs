@@ -1,15 +1,16 @@
-//! The listeners to events: metrics, the access log, taps and the log.
+//! The listeners: metrics, the access log, taps, the receiver of events, and the log.
 //!
-//! Owns: the four of them. Knows: numbers and slots. What happens for every send and every read is counted here
+//! Owns: the five of them. Knows: numbers and slots. What happens for every send and every read is counted here
 //! directly. Other events come from [`super`], which knows the connections. Never knows: why something happens.
 
 use std::time::Duration;
 
 use super::access_log::AccessLogger;
+use super::event_listener::EventListener;
 use super::tap::Taps;
 use crate::clock::Millis;
-use crate::config;
 use crate::connection::Ending;
+use crate::hub::settings::Settings;
 use crate::log::{Condition, Log, Seldom, Spells};
 use crate::metrics::Metrics;
 use crate::wire::answer_fields::AnswerField;
@@ -26,6 +27,7 @@ pub struct Listeners {
     pub metrics: Metrics,
     pub access_log: AccessLogger,
     pub taps: Taps,
+    pub events: EventListener,
     pub log: Log,
     /// The server is full.
     pub full: Condition,
@@ -46,12 +48,13 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    pub fn new(access_log: config::AccessLog, mut metrics: Metrics, log: Log) -> Listeners {
+    pub fn new(settings: &Settings, mut metrics: Metrics, log: Log) -> Listeners {
         metrics.endings.know(&Ending::LABELS);
         Listeners {
             metrics,
-            access_log: AccessLogger::new(access_log, log.clone()),
+            access_log: AccessLogger::new(settings.access_log, log.clone()),
             taps: Taps::default(),
+            events: EventListener::new(settings.events),
             log,
             full: Condition::lasting(0),
             overloaded: Condition::lasting(STEADY),

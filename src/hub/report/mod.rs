@@ -14,6 +14,9 @@
 pub mod access_log;
 mod answers;
 pub mod asking;
+mod event_listener;
+mod event_queue;
+pub mod events;
 pub mod gap;
 pub mod listeners;
 pub mod outage;
@@ -120,7 +123,11 @@ pub fn opened<S: Stream>(hub: &mut Hub<S>, id: ConnId, encoding: Encoding, joine
     tell(hub, "open", Some(id), None, |line| {
         line.text("hears", encoding.shown());
     });
+    events::connected(hub, id);
     for channel in joined {
+        // It has just joined, and was not a member before.
+        let first = hub.channels.members(channel.as_str()) == 1;
+        events::joined(hub, channel.as_str(), first);
         command_shown(hub, id, Verb::Join, channel.as_str());
     }
 }
@@ -217,8 +224,9 @@ pub fn delivered_to<S: Stream>(hub: &mut Hub<S>, id: ConnId, bytes: u64) {
 }
 
 /// The number of the last event, if there is a receiver of events.
-pub fn last_seq<S>(_hub: &Hub<S>) -> Option<u64> {
-    None
+pub fn last_seq<S>(hub: &Hub<S>) -> Option<u64> {
+    let has_receiver = hub.settings.events.is_some();
+    has_receiver.then(|| hub.listeners.events.queue.last_seq())
 }
 
 /// A command was not done.

@@ -15,9 +15,9 @@
 //! - A tap shows nothing of its own connection.
 
 use std::io::Write;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use crate::clock::Millis;
+use crate::clock::{Millis, rfc3339};
 use crate::effect::ConnId;
 use crate::hub::roster::{PublicId, Subject};
 use crate::hub::slots::{SlotSet, Walk};
@@ -241,12 +241,7 @@ impl Tap {
         }
         self.push_lost();
         let mut line = self.begin(event);
-        // As in the log. A clock before 1970 or beyond all bounds must not cause a panic.
-        let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(at));
-        if let Some(time) = time.filter(|_| at < 1 << 47) {
-            let time = humantime::format_rfc3339_millis(time).to_string();
-            line.text("time", &time);
-        }
+        line.text("time", &rfc3339(at));
         if let Some(who) = who {
             line.text("connection", &who.id.to_string());
             line.text("remote_addr", &who.peer.to_string());

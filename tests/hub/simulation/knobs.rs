@@ -4,7 +4,8 @@
 //! seeds and frequent in others. So rare interleavings become frequent, and one trouble cannot hide another.
 
 use wsify::connection::Limits;
-use wsify::hub::Settings;
+use wsify::hub::{EventSettings, Settings};
+use wsify::wire::event::EventKinds;
 
 use crate::rig::settings;
 
@@ -59,6 +60,8 @@ pub struct Knobs {
 
     // Sizes.
     pub channels: usize,
+    /// Further channels, which are only joined and left.
+    pub fringe: usize,
     /// The largest content, in bytes.
     pub large: usize,
     /// Members that only listen.
@@ -107,6 +110,16 @@ pub struct Knobs {
     /// Steps with a verdict for no connection.
     pub strange: usize,
 
+    // The receiver of events.
+    /// Events that may wait; 0: there is no receiver.
+    pub events_queue: usize,
+    /// Turns in which a call to it is answered.
+    pub answering: usize,
+    /// Calls that fail; with half of them the events were read all the same.
+    pub failing: usize,
+    /// Events that it takes in one call.
+    pub bite: usize,
+
     // Time.
     /// Steps in which time passes.
     pub sleeping: usize,
@@ -132,6 +145,7 @@ impl Knobs {
             LARGE => 64 << 20,
             large => dice.of(&[large * 3 + 300, large * 10 + 1000, 1 << 20]),
         };
+        let events_queue = dice.of(&[0, 0, 5, 1_000_000]);
         Knobs {
             authorizer: dice.chance(60),
             max_channels: dice.of(&[1, 2, 1000]),
@@ -149,6 +163,10 @@ impl Knobs {
                 _ => 4 << 20,
             },
             channels: dice.of(&[1, 2, 4]),
+            fringe: match events_queue {
+                0 => 0,
+                _ => dice.of(&[1, 3]),
+            },
             large,
             crowd,
             steps: match crowd + large {
@@ -178,6 +196,10 @@ impl Knobs {
             unput: dice.of(&[0, 50, 100]),
             states: dice.percent(50),
             strange: dice.percent(10),
+            events_queue,
+            answering: dice.of(&[5, 50, 100]),
+            failing: dice.of(&[0, 20, 80]),
+            bite: dice.of(&[1, 3, 1_000]),
             sleeping: dice.percent(20),
             longest_sleep: match ping_interval {
                 0 => dice.of(&[15_000, 15_000, 200_000]),
@@ -204,6 +226,10 @@ impl Knobs {
             authorizer: self.authorizer,
             max_channels: self.max_channels,
             max_connections: regulars + self.guests,
+            events: (self.events_queue > 0).then(|| EventSettings {
+                kinds: EventKinds::all(),
+                queue: self.events_queue,
+            }),
             compression: self.compression,
             ..settings()
         }

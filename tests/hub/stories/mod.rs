@@ -8,6 +8,7 @@ mod compression;
 mod connecting;
 mod counts;
 mod ending;
+mod events;
 mod eviction;
 mod fairness;
 mod gaps;

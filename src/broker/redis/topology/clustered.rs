@@ -42,6 +42,11 @@ impl Topology {
         while let Some(publication) = cluster.next_again(now) {
             self.news.push_back(News::Returned(publication));
         }
+        let masters = self.masters.iter().flatten();
+        let slow = masters.filter_map(|master| master.dialogue.slow_at());
+        if let Some(at) = slow.filter(|at| now >= *at).max() {
+            cluster.master_is_slow(at);
+        }
         if cluster.due(now) == Due::NextCandidate {
             self.next_candidate(now);
         }
@@ -57,9 +62,10 @@ impl Topology {
         };
         for at in cluster.turns(self.masters.len()) {
             if let Some(Some(master)) = self.masters.get_mut(at)
+                && !master.is_slow(now)
                 && master.dialogue.ask_view(cluster.form, now)
             {
-                return cluster.shard_asked(at);
+                return cluster.shard_asked(at, now);
             }
         }
         let Some(address) = cluster.candidate().cloned() else {
@@ -71,9 +77,10 @@ impl Topology {
         self.send_out(SCOUT, scout, address);
     }
 
-    /// Whether a slot has no master, or a master is away.
-    fn is_amiss(&mut self) -> bool {
-        let up = self.masters.iter().flatten().all(Master::is_up);
+    /// Whether a slot has no master, or a master is away or does not answer.
+    fn is_amiss(&mut self, now: Millis) -> bool {
+        let well = |master: &Master| master.is_up() && !master.is_slow(now);
+        let up = self.masters.iter().flatten().all(well);
         !up || self.cluster().is_none_or(|it| !it.slots.is_whole())
     }
 
@@ -192,7 +199,7 @@ impl Topology {
                 Err(why)
             }
         };
-        let amiss = self.is_amiss();
+        let amiss = self.is_amiss(now);
         if let Guide::Cluster(cluster) = &mut self.guide {
             cluster.answered(why.is_ok(), amiss, &mut self.random, now);
         }

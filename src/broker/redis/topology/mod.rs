@@ -42,6 +42,10 @@ impl Master {
     fn is_up(&self) -> bool {
         Duty::BOTH.into_iter().all(|duty| self.dialogue.is_up(duty))
     }
+
+    fn is_slow(&self, now: Millis) -> bool {
+        self.dialogue.slow_at().is_some_and(|at| now >= at)
+    }
 }
 
 /// Who names the masters.
@@ -271,7 +275,12 @@ impl Topology {
         let guide = match &self.guide {
             Guide::Nothing => None,
             Guide::Sentinels(sentinels) => Some(sentinels.next_deadline()),
-            Guide::Cluster(cluster) => cluster.next_deadline(),
+            Guide::Cluster(cluster) => {
+                let masters = self.masters.iter().flatten();
+                let slow = masters.filter_map(|master| master.dialogue.slow_at());
+                let slow = slow.filter(|at| *at > cluster.slow_noted).min();
+                slow.into_iter().chain([cluster.next_deadline()]).min()
+            }
         };
         shards.chain(scouts).chain(guide).min()
     }

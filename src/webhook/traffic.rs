@@ -1,4 +1,4 @@
-//! What a worker knows of its connections: how many there were, and how long a read may take.
+//! What a caller knows of its connections: how many there were, and how long a read may take.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::threads::lock;
 
-/// What a worker knows of its connections.
+/// What a caller knows of its connections.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     connections: AtomicUsize,

@@ -1,4 +1,4 @@
-//! A connection to the authorizer, as bytes: TCP, perhaps with TLS in it.
+//! A connection to a webhook, as bytes: TCP, perhaps with TLS in it.
 //!
 //! Owns: a socket's timeouts. Knows: rustls. Never knows: how the connection was made, or what is said on it.
 //!
@@ -21,7 +21,7 @@ pub(super) fn left(deadline: Instant) -> io::Result<Duration> {
     }
 }
 
-/// A connection to the authorizer.
+/// A connection to a webhook.
 #[derive(Debug)]
 pub(super) enum Link {
     Plain(Socket),

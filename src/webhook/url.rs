@@ -1,4 +1,4 @@
-//! The type of `--authorizer-url`: checked once, its credentials kept apart.
+//! A webhook's URL: checked once, its credentials kept apart.
 //!
 //! Owns: what such a URL may be, and how one is shown. Knows: RFC 3986 as far as `http::Uri` does not, RFC 7617.
 //! Never knows: the network, nor what is done with it.
@@ -12,7 +12,7 @@ use ureq::http::{HeaderValue, Uri};
 
 use crate::wire::authority;
 
-/// `--authorizer-url`, checked. Credentials in it (`http://user:pass@host/`) are kept apart, sent as
+/// A webhook's URL, checked. Credentials in it (`http://user:pass@host/`) are kept apart, sent as
 /// `Authorization: Basic` (percent-decoded), and shown to nobody.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {

@@ -1,12 +1,12 @@
-//! A connection as ureq uses it: one send for a question, one probe before it is used again, folded lines unfolded.
+//! A connection as ureq uses it: one send for a request, one probe before it is used again, folded lines unfolded.
 //!
-//! Owns: the bytes that wait for the next send. Knows: ureq's transport interface. Never knows: a question, or TLS.
+//! Owns: the bytes that wait for the next send. Knows: ureq's transport interface. Never knows: what is said, or TLS.
 //!
 //! Decisions
 //! - **What goes out waits until an answer is awaited**, because ureq sends a request's head and body one after the other,
-//!   and two sends cost the kernel, and the authorizer, twice.
+//!   and two sends cost the kernel, and the other side, twice.
 //! - **The probe before reuse is the only one.** ureq probes a connection when it puts it away as well; whatever that would
-//!   find, the probe before the next question finds, too.
+//!   find, the probe before the next call finds, too.
 //! - ureq's `unversioned` interface may change in a minor version: `Cargo.lock` pins it.
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::link::Link;
 use super::traffic::Traffic;
 use super::unfold::Unfold;
 
-/// Of a large question this much is sent at a time.
+/// Of a large request this much is sent at a time.
 const CHUNK: usize = 64 * 1024;
 /// Far away, for a call without a time limit.
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
