@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
-use zlib_rs::{Deflate, DeflateFlush};
+use zlib_rs::{Deflate, DeflateConfig, DeflateFlush};
 
 pub const TEXT: u8 = 1;
 pub const PING: u8 = 9;
@@ -68,12 +68,15 @@ pub struct Squeezer(Deflate);
 
 impl Default for Squeezer {
     fn default() -> Self {
-        Self(Deflate::new(LEVEL, false, 15))
+        // As wsify compresses.
+        Self(Deflate::new_with_config(DeflateConfig {
+            level: 3,
+            window_bits: -15,
+            mem_level: 5,
+            ..DeflateConfig::default()
+        }))
     }
 }
-
-/// As wsify compresses.
-const LEVEL: i32 = 3;
 
 impl Squeezer {
     /// Appends the frame of a text; it is plain if it would not be smaller.

@@ -10,19 +10,20 @@
 )]
 
 mod joining;
+mod listed;
 mod named;
+mod publishing;
 mod reserved;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use slab::Slab;
 
 use super::audience::{self, Audience};
 use super::channel::Channel;
-use super::compression::Compression;
 use super::memberships::{AudienceId, Memberships};
-use super::names::ChannelNames;
+use super::names::{ChannelNames, OccupiedChannels};
 use super::slots::Slots;
 use super::subscriptions::{self, Answered, BrokerStanding, Subscriptions};
 use crate::buffers::{Runs, Slice};
@@ -57,6 +58,8 @@ pub struct Channels {
     reserved: HashMap<u32, Vec<ChannelName>>,
     /// Which channels the broker has been asked for.
     pub subscriptions: Subscriptions,
+    /// Channels that have members.
+    occupied: OccupiedChannels,
 }
 
 impl Channels {
@@ -84,13 +87,6 @@ impl Channels {
     /// The name of the channel at an index.
     pub fn name_at(&self, index: usize) -> Option<&ChannelName> {
         self.channels.get(index).map(|channel| &channel.name)
-    }
-
-    /// How many connections are in a channel.
-    pub fn members(&self, name: &str) -> usize {
-        let channel = self.by_name.get(name);
-        let channel = channel.and_then(|index| self.channels.get(index as usize));
-        channel.map_or(0, Channel::members)
     }
 
     pub fn is_member(&self, slot: u32, name: &str, encoding: Encoding) -> bool {
@@ -220,37 +216,6 @@ impl Channels {
             channel.holds -= 1;
         }
         self.forget_if_empty(done.channel);
-    }
-
-    /// Publishes to all members: each audience's frame is encoded once. Audiences that were idle are put in `serve`.
-    /// `now` is in microseconds.
-    pub fn publish(
-        &mut self,
-        name: &str,
-        content: &[u8],
-        now: u64,
-        runs: &mut Runs,
-        compression: &mut Compression,
-        serve: &mut VecDeque<AudienceId>,
-    ) {
-        if let Some((index, channel)) = self.named_mut(name) {
-            let list = |encoding| serve.push_back(AudienceId::new(index, encoding));
-            channel.publish(content, now, runs, compression, list);
-        }
-    }
-
-    /// Tells the members that speak `wsify.v1` that they may have missed messages, behind what was published before.
-    pub fn publish_gap(
-        &mut self,
-        index: usize,
-        now: u64,
-        runs: &mut Runs,
-        serve: &mut VecDeque<AudienceId>,
-    ) {
-        if let Some(channel) = self.channels.get_mut(index) {
-            let list = |encoding| serve.push_back(AudienceId::new(index, encoding));
-            channel.publish_gap(now, runs, list);
-        }
     }
 
     /// The state at the broker of the channel `name`, which `joining` wants to join. Asks the broker for it unless it

@@ -9,6 +9,7 @@ from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, Inv
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.sync.client import connect
 
+from harness.authorizer import with_fields
 from harness.net import DEADLINE
 
 
@@ -46,6 +47,7 @@ def test_a_tour(asked, authorizer):
 def test_wsify_v1(plain):
     with client(plain, subprotocols=["other", "wsify.v1"]) as ws:
         assert ws.subprotocol == "wsify.v1"
+        assert json.loads(ws.recv())["welcome"]["channels"] == []
         assert ask(ws, command="join", args={"channel": "python-v1"}, id=1) == {"id": 1, "ok": True}
         assert ask(ws, command="broadcast", args={"channel": "python-v1", "content": [1]}) == {"channel": "python-v1", "content": [1]}
 
@@ -189,3 +191,25 @@ def test_a_crowd(plain):
             plain.publish("python-crowd", str(i))
         for ws in crowd:
             assert [ws.recv(DEADLINE) for _ in range(20)] == [str(i) for i in range(20)]
+
+
+def test_fields_of_the_authorizer_s_answers(asked, authorizer):
+    authorizer.on(with_fields(user=42, channels=["news"], allow={"broadcast": ["news"]}), "connect")
+    authorizer.on(with_fields(403, message="members only"), "join")
+    authorizer.on(with_fields(403, message="no", close={"code": 4001, "reason": "banned"}), "leave")
+    with client(asked, subprotocols=["wsify.v1"]) as ws:
+        assert ask(ws, command="broadcast", args={"channel": "news", "content": 1}) == {"channel": "news", "content": 1}
+        error = ask(ws, command="join", args={"channel": "secret"}, id=1)["error"]
+        assert (error["code"], error["message"]) == ("not_authorized", "members only")
+        assert ask(ws, command="leave", args={"channel": "news"}, id=2)["error"]["message"] == "no"
+        with pytest.raises(ConnectionClosedError) as ended:
+            ws.recv(DEADLINE)
+        assert (ended.value.rcvd.code, ended.value.rcvd.reason) == (4001, "banned")
+
+
+def test_a_connection_that_may_not_go_on(asked, authorizer):
+    authorizer.on(with_fields(expires_in=1), "connect")
+    authorizer.on(403, "refresh")
+    with client(asked) as ws, pytest.raises(ConnectionClosedError) as ended:
+        ws.recv(DEADLINE)
+    assert (ended.value.rcvd.code, ended.value.rcvd.reason) == (4403, "the authorizer says no")

@@ -31,7 +31,7 @@ class Crowd:
         self.server, self.authorizer = server, authorizer
         self.plug = server.ws()
         self.clients = [server.ws() for _ in range(count)]
-        self.before = len(authorizer.calls)
+        self.before = len(authorizer.posts)
         self.usual, authorizer.batches = authorizer.batches, None
         self.plug.say(command("join", "plug"))
         (self.busy,) = authorizer.called(self.before + 1)[self.before :]
@@ -65,7 +65,7 @@ def test_every_call_is_an_array(one_by_one, authorizer):
 def test_by_default_every_question_is_alone(asked, authorizer):
     asked.ws().join("a")
     assert [q.command for q in authorizer.asked(2)] == ["connect", "join"]
-    assert authorizer.calls == []
+    assert authorizer.posts == []
 
 
 def test_what_waits_while_the_worker_is_busy_is_one_batch_of_64(one_by_one, authorizer):
@@ -90,8 +90,8 @@ def test_what_waits_while_the_worker_is_busy_is_one_batch_of_64(one_by_one, auth
         else:
             assert_error(answer, "not_authorized", number)
             assert answer["error"]["message"] == f"not {number}"
-    assert one_by_one.metric("^wsify_authorizer_batch_size_sum$") == len(authorizer.calls) - 2 + 70
-    assert one_by_one.metric("^wsify_authorizer_batch_size_count$") == len(authorizer.calls)
+    assert one_by_one.metric("^wsify_authorizer_batch_size_sum$") == len(authorizer.posts) - 2 + 70
+    assert one_by_one.metric("^wsify_authorizer_batch_size_count$") == len(authorizer.posts)
 
 
 def test_the_questions_of_a_client_are_in_separate_calls_and_in_order(one_by_one, authorizer):
@@ -102,7 +102,7 @@ def test_the_questions_of_a_client_are_in_separate_calls_and_in_order(one_by_one
     crowd.release(crowd.usual)
     ws.hears('{"id":1,"ok":true}')
     assert {ws.hear(), ws.hear()} == {"7", '{"id":2,"ok":true}'}
-    assert [commands(call) for call in authorizer.calls[crowd.before + 1 :]] == [["join"], ["broadcast"]]
+    assert [commands(call) for call in authorizer.posts[crowd.before + 1 :]] == [["join"], ["broadcast"]]
 
 
 def test_items_have_fields_of_their_own(one_by_one, authorizer):
@@ -188,7 +188,7 @@ def test_a_call_has_at_most_one_mebibyte(one_by_one, authorizer):
     crowd.release(crowd.usual)
     for number, ws in enumerate(crowd.clients):
         assert ws.answer(number) == {"id": number, "ok": True}
-    calls = authorizer.calls[crowd.before + 1 :]
+    calls = authorizer.posts[crowd.before + 1 :]
     assert [len(call.batch) for call in calls] == [1, 1, 1]
     crowd = Crowd(one_by_one, authorizer, 2)
     crowd.say(*[command("broadcast", f"c{i}", json.dumps("x" * 500_000), id=i) for i in range(2)])
@@ -217,10 +217,10 @@ def test_there_are_8_workers_by_default(serve, authorizer):
     usual, authorizer.batches = authorizer.batches, None
     streams = [server.knock() for _ in range(30)]
     authorizer.called(8)
-    until(lambda: server.metric("^wsify_authorizer_questions_waiting$") + sum(len(c.batch) for c in authorizer.calls) == 30, "all are asked or wait")
-    assert len(authorizer.calls) == 8
+    until(lambda: server.metric("^wsify_authorizer_questions_waiting$") + sum(len(c.batch) for c in authorizer.posts) == 30, "all are asked or wait")
+    assert len(authorizer.posts) == 8
     authorizer.batches = usual
-    for call in list(authorizer.calls):
+    for call in list(authorizer.posts):
         call.release(items(*[200 for _ in call.batch]))
     for stream in streams:
         upgraded(stream, KEY)
@@ -247,7 +247,7 @@ def checked(authorizer, *flags):
 def test_check_says_whether_batches_are_understood(authorizer):
     status, lines = checked(authorizer, "--authorizer-batch", "64")
     assert status == 0 and "ok  it understands batches: 2 questions in one call" in lines, lines
-    (call,) = authorizer.calls
+    (call,) = authorizer.posts
     assert commands(call) == ["connect", "connect"] and call.header("X-Wsify-Probe") == "1"
     authorizer.batches = Reply(200)
     status, lines = checked(authorizer, "--authorizer-batch", "64")
@@ -260,5 +260,5 @@ def test_check_says_whether_batches_are_understood(authorizer):
 
 def test_check_asks_alone_without_batches(authorizer):
     status, lines = checked(authorizer)
-    assert status == 0 and authorizer.calls == [] and len(authorizer.questions) == 1
+    assert status == 0 and authorizer.posts == [] and len(authorizer.questions) == 1
     assert [line for line in lines if "batches are off" in line], lines

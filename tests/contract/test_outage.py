@@ -263,7 +263,7 @@ def test_with_hold_the_questions_of_a_failed_batch_are_asked_again_alone(serve, 
     crowd = [server.ws() for _ in range(6)]
     plug = server.ws()
     usual, authorizer.batches = authorizer.batches, None
-    before = len(authorizer.calls)
+    before = len(authorizer.posts)
     plug.say(command("join", "plug", id=0))
     (busy,) = authorizer.called(before + 1)[before:]
     for nth, ws in enumerate(crowd):
@@ -280,7 +280,7 @@ def test_with_hold_the_questions_of_a_failed_batch_are_asked_again_alone(serve, 
     for nth, ws in enumerate(crowd):
         if nth != 3:
             assert ws.answer() == {"id": nth, "ok": True}
-    assert len(authorizer.calls[before + 1].batch) == 6
-    assert all(len(call.batch) == 1 for call in authorizer.calls[before + 2 :])
+    assert len(authorizer.posts[before + 1].batch) == 6
+    assert all(len(call.batch) == 1 for call in authorizer.posts[before + 2 :])
     authorizer.batches = usual
     assert crowd[3].answer() == {"id": 3, "ok": True}

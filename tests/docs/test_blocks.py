@@ -14,8 +14,10 @@ import time
 import pytest
 
 from blocks import ROOT, block, commands, deploy, on
+from harness.authorizer import with_fields
 from harness.net import DEADLINE, until
 from harness.redis import Redis
+from harness.redis_many import Cluster, Watched
 from harness.server import Server, free_port
 from harness.tools import absent, need
 from harness.ws import command
@@ -322,6 +324,47 @@ def test_broadcast_with_a_key(serve, shell):
     ws.hears('{"any":"JSON"}')
 
 
+def users(serve, authorizer):
+    authorizer.on(with_fields(user="42"), "connect")
+    return serve("--broadcasting-key", "KEY", auth=authorizer)
+
+
+def test_broadcast_to_a_user(serve, authorizer, shell):
+    server = users(serve, authorizer)
+    ws = server.ws(protocols="wsify.v1")
+    need("curl")
+    publishes(shell.run(on(server.port, block("broadcast_to_a_user"))))
+    ws.hears('{"user":"42","content":{"any":"JSON"}}')
+
+
+def test_disconnect(serve, authorizer, shell):
+    server = users(serve, authorizer)
+    clients = [server.ws(), server.ws()]
+    need("curl")
+    assert shell.run(on(server.port, block("disconnect"))).stdout == '{"connections":2}'
+    for ws in clients:
+        assert ws.is_closed(4001) == "logged out"
+
+
+def test_join_and_leave(serve, authorizer, shell):
+    server = users(serve, authorizer)
+    ws = server.ws(protocols="wsify.v1")
+    need("curl")
+    assert shell.run(on(server.port, block("join_and_leave"))).stdout == '{"connections":1}' * 2
+    ws.hears('{"joined":"hello"}', '{"left":"hello"}')
+
+
+def test_lists(serve, authorizer, shell):
+    server = users(serve, authorizer)
+    ws = server.ws(protocols="wsify.v1").join("hello", "other")
+    need("curl")
+    out = shell.run(on(server.port, block("lists"))).stdout
+    channels, connections = out[: out.index("}]}") + 3], out[out.index("}]}") + 3 :]
+    assert json.loads(channels) == {"channels": [{"channel": "hello", "members": 1}]}
+    (one,) = json.loads(connections)["connections"]
+    assert one["id"] == ws.welcome["connection"] and one["channels"] == ["hello", "other"]
+
+
 # -- docs/protocol.md
 
 
@@ -439,6 +482,35 @@ def test_redis_node(redis, shell, listens):
         until(lambda: nodes[-1].call("GET", "/health").status == 200, "it is with redis")
     ws = nodes[0].ws().join("hello")
     nodes[1].publish("hello", "1")
+    ws.hears("1")
+
+
+def test_sentinel_node(shell, listens, tmp_path):
+    (line,) = commands("sentinel_node")
+    group = Watched(tmp_path / "redis", replicas=0, sentinels=3)
+    try:
+        speaks_through(line.replace("redis-sentinel://user:password@s1:26379,s2:26379,s3:26379/mymaster", group.dsn), shell, listens)
+    finally:
+        group.kill()
+
+
+def test_cluster_node(shell, listens, tmp_path):
+    (line,) = commands("cluster_node")
+    group = Cluster(tmp_path / "redis", replicas=0)
+    try:
+        speaks_through(line.replace("redis-cluster://user:password@n1:6379,n2:6379", group.dsn), shell, listens)
+    finally:
+        group.kill()
+
+
+def speaks_through(line, shell, listens):
+    """A node starts, and a channel works."""
+    port = free_port()
+    listens(shell.start(line, {"WSIFY_LISTEN_ADDR": f"127.0.0.1:{port}"}), port)
+    node = Remote(port)
+    until(lambda: node.call("GET", "/health").status == 200, "it is with redis")
+    ws = node.ws().join("hello")
+    node.publish("hello", "1")
     ws.hears("1")
 
 

@@ -108,7 +108,7 @@ class Authorizer:
         self.rules = []
         self.questions = []
         # Batches: a reply, a function of the call, or None, which lets it wait until the test releases it.
-        self.calls = []
+        self.posts = []
         self.batches = lambda call: items(*[200 for _ in call.batch])
         self.connections = 0
         self.streams = {}
@@ -142,7 +142,7 @@ class Authorizer:
 
     def called(self, count=1):
         """Waits until that many batches have come, and returns all of them."""
-        return until(lambda: len(self.calls) >= count and list(self.calls), lambda: f"{count} batches; there are {len(self.calls)}")
+        return until(lambda: len(self.posts) >= count and list(self.posts), lambda: f"{count} batches; there are {len(self.posts)}")
 
     def drop_connections(self):
         """Closes every connection that is open, as an idle time-out would."""
@@ -164,7 +164,7 @@ class Authorizer:
             pass
         self.listener.close()
         with self.lock:
-            for question in self.questions + self.calls:
+            for question in self.questions + self.posts:
                 question.decided.set()
             streams = list(self.streams.values())
         for stream in streams:
@@ -223,7 +223,7 @@ class Authorizer:
         with self.lock:
             if question.raw.startswith(b"["):
                 reply = self.batches
-                self.calls.append(question)
+                self.posts.append(question)
             else:
                 reply = next(
                     (r for c, ch, r in self.rules if c in (None, question.command) and ch in (None, question.channel)), 200

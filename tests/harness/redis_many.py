@@ -171,12 +171,12 @@ class Cluster(Group):
     def __init__(self, directory, masters=3, replicas=1, lines=(), auth=None, tls=None, node_timeout=1000):
         super().__init__(directory)
         self.tls = bool(tls)
-        settings = [
+        settings = self.settings = [
             "cluster-enabled yes",
             "cluster-config-file nodes.conf",
             f"cluster-node-timeout {node_timeout}",
             "cluster-replica-validity-factor 0",
-            *(["tls-cluster no"] if tls else []),
+            *(["tls-cluster yes"] if tls else []),
             *lines,
         ]
         try:
@@ -263,6 +263,16 @@ class Cluster(Group):
             if role[0] == b"slave" and role[2] in (master.port, master.tls_port):
                 return node
         raise LookupError(master.port)
+
+    def join_empty_node(self):
+        """One more master, without slots."""
+        node = self.add(f"node{len(self.nodes)}", [f"cluster-port {free_port()}", *self.settings])
+        first = self.nodes[0]
+        node.ask("CLUSTER", "MEET", "127.0.0.1", first.port, int(first.ask("CONFIG", "GET", "cluster-port")[1]))
+        self.nodes.append(node)
+        until(lambda: all(len(self.known(it)) == len(self.nodes) for it in self.running()), "all have met it")
+        until(self.is_well, "the cluster is well")
+        return node
 
     def move(self, slot, target):
         """Moves a slot as redis-cli does: to a node without keys of it."""

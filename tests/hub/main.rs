@@ -5,10 +5,12 @@
 
 mod broker;
 mod client;
+mod cluster;
 mod grants_simulation;
 mod outage_simulation;
 mod pipe;
 mod rig;
+mod sharded;
 mod shared;
 mod simulation;
 mod stories;

@@ -766,3 +766,31 @@ fn with_hold_a_refresh_is_given_up_in_time_and_its_client_closed() {
     }
     assert_eq!(ann.hear().last().map(String::as_str), Some("close 1013"));
 }
+
+#[test]
+fn with_reject_a_refresh_may_be_the_probe() {
+    let (mut rig, _clients) = down(AuthorizerFailure::Reject, 3);
+    rig.pass(250);
+    let mut ann = rig.upgrading("");
+    assert_eq!(rig.asked(), ["connect"]);
+    rig.answer_fields(
+        Verdict::Allow,
+        AnswerFields {
+            expires_in: Some(1),
+            ..AnswerFields::default()
+        },
+    );
+    assert_eq!(ann.hear(), ["101"]);
+    // A failed call in the slow start.
+    rig.pass(1_050);
+    assert_eq!(rig.asked(), ["refresh"]);
+    rig.answer(Verdict::Unavailable);
+    assert!(is_down(&mut rig));
+    // Where it comes too early to be the probe, it pauses once more.
+    rig.pass(250 + 500 + 50);
+    assert_eq!(rig.asked(), ["refresh"]);
+    assert!(is_down(&mut rig));
+    rig.answer(Verdict::Allow);
+    assert!(!is_down(&mut rig));
+    assert_eq!(ann.hear(), [""; 0]);
+}

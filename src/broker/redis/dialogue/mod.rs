@@ -39,6 +39,8 @@ use crate::wire::json;
 use crate::wire::resp::{self, RedisReply};
 use crate::wire::slot;
 
+/// When an answer is late enough to ask others whether this is still a master, in milliseconds.
+const SLOW: Millis = 1_000;
 /// How often the role is asked, and the silence after which a link is asked whether it is still there.
 const SILENCE: Millis = 5_000;
 
@@ -206,6 +208,13 @@ impl Dialogue {
             _ => {}
         }
         Ok(())
+    }
+
+    /// When its answers are late.
+    pub fn slow_at(&self) -> Option<Millis> {
+        let fronts = [&self.publisher, &self.listener].map(|half| half.talk.asked.front());
+        let first = fronts.into_iter().flatten().map(|asked| asked.at).min();
+        first.map(|at| at.saturating_add(SLOW))
     }
 
     /// Fails what was published too long ago and was not heard here.

@@ -26,9 +26,10 @@ pub const MOST_SHARDS: usize = 1_000;
 const MOST_KNOWN: usize = 2_000;
 /// The pause between two views: at least, while something is wrong, and otherwise; in milliseconds.
 const AT_LEAST: Millis = 100;
-const SOON: Millis = 500;
+const SOON: Millis = 250;
 const SELDOM: Millis = 10_000;
-/// How long a node may take to be connected to and to show its view, before the next one is asked.
+/// How long a master may take to show its view, and a node to be connected to besides, before another one is asked.
+const VIEWING: Millis = 1_000;
 const SCOUTING: Millis = 2_000;
 /// The pause when all nodes were asked in vain: the first, and the longest.
 const FIRST_REST: Millis = 100;
@@ -65,12 +66,15 @@ pub struct Cluster {
     ask_at: Millis,
     /// When the last view came.
     last: Millis,
+    /// Masters whose answers were late by this time are known to be.
+    pub slow_noted: Millis,
     /// Which of the nodes is asked by a scout.
     candidate: usize,
     /// How many were asked in vain in this round, and rounds that were all in vain.
     tried: usize,
     rounds: u32,
-    scout_until: Millis,
+    /// When another node is asked, if no answer has come.
+    asked_until: Millis,
     /// What is to be published again, and when.
     waiting: VecDeque<(Millis, Box<Publication>)>,
 }
@@ -89,10 +93,11 @@ impl Cluster {
             next: 0,
             ask_at: now,
             last: 0,
+            slow_noted: 0,
             candidate: 0,
             tried: 0,
             rounds: 0,
-            scout_until: 0,
+            asked_until: 0,
             waiting: VecDeque::new(),
         }
     }
@@ -145,6 +150,13 @@ impl Cluster {
         self.ask_at = self.ask_at.min(soon);
     }
 
+    /// A master has not answered by this time: the others may know of another one. To be called as long as that lasts.
+    pub fn master_is_slow(&mut self, at: Millis) {
+        self.slow_noted = self.slow_noted.max(at);
+        let soon = self.last.saturating_add(SOON);
+        self.ask_at = self.ask_at.min(soon);
+    }
+
     /// A link is broken: no view will come on it.
     pub fn link_lost(&mut self, link: LinkId, now: Millis) {
         if self.asked == Some(link) {
@@ -155,7 +167,8 @@ impl Cluster {
 
     pub fn due(&self, now: Millis) -> Due {
         match self.asked {
-            Some(LinkId::Scout(_)) if now >= self.scout_until => Due::NextCandidate,
+            Some(LinkId::Scout(_)) if now >= self.asked_until => Due::NextCandidate,
+            Some(LinkId::Master(..)) if now >= self.asked_until => Due::Ask,
             None if now >= self.ask_at => Due::Ask,
             _ => Due::Nothing,
         }
@@ -170,8 +183,9 @@ impl Cluster {
     }
 
     /// A shard is asked for its view.
-    pub fn shard_asked(&mut self, at: usize) {
+    pub fn shard_asked(&mut self, at: usize, now: Millis) {
         self.next = at.saturating_add(1);
+        self.asked_until = now.saturating_add(VIEWING);
         let link = LinkId::Master(ShardId(at as u16), Duty::Publish);
         (self.asked, self.again) = (Some(link), false);
     }
@@ -179,7 +193,7 @@ impl Cluster {
     /// A scout is sent out.
     pub fn scout_sent(&mut self, link: LinkId, now: Millis) {
         (self.asked, self.again) = (Some(link), false);
-        self.scout_until = now.saturating_add(SCOUTING);
+        self.asked_until = now.saturating_add(SCOUTING);
     }
 
     /// A scout was out in vain: the next node is asked, or all are after a pause.
@@ -216,14 +230,11 @@ impl Cluster {
     }
 
     /// When something is to be done, if nothing happens before.
-    pub fn next_deadline(&self) -> Option<Millis> {
+    pub fn next_deadline(&self) -> Millis {
         let ask = match self.asked {
-            Some(LinkId::Scout(_)) => Some(self.scout_until),
-            // The link breaks if no answer comes.
-            Some(LinkId::Master(..)) => None,
-            None => Some(self.ask_at),
+            Some(_) => self.asked_until,
+            None => self.ask_at,
         };
-        let again = self.waiting.front().map(|(at, _)| *at);
-        ask.into_iter().chain(again).min()
+        self.waiting.front().map_or(ask, |(at, _)| ask.min(*at))
     }
 }

@@ -36,11 +36,17 @@ use crate::wire::nodes::NodeAddress;
 struct Master {
     address: RedisAddress,
     dialogue: Dialogue,
+    /// It is none any more, and is left then.
+    leave_at: Option<Millis>,
 }
 
 impl Master {
     fn is_up(&self) -> bool {
         Duty::BOTH.into_iter().all(|duty| self.dialogue.is_up(duty))
+    }
+
+    fn is_slow(&self, now: Millis) -> bool {
+        self.dialogue.slow_at().is_some_and(|at| now >= at)
     }
 }
 
@@ -271,7 +277,15 @@ impl Topology {
         let guide = match &self.guide {
             Guide::Nothing => None,
             Guide::Sentinels(sentinels) => Some(sentinels.next_deadline()),
-            Guide::Cluster(cluster) => cluster.next_deadline(),
+            Guide::Cluster(cluster) => {
+                let masters = self.masters.iter().flatten();
+                let slow = masters.filter_map(|master| master.dialogue.slow_at());
+                let slow = slow.filter(|at| *at > cluster.slow_noted).min();
+                let masters = self.masters.iter().flatten();
+                let leave = masters.filter_map(|master| master.leave_at).min();
+                let next = [slow, leave, Some(cluster.next_deadline())];
+                next.into_iter().flatten().min()
+            }
         };
         shards.chain(scouts).chain(guide).min()
     }
@@ -309,6 +323,14 @@ impl Topology {
         let up = self.scouts.iter().flatten().filter(|scout| scout.is_up());
         let watched = matches!(self.guide, Guide::Sentinels(_));
         watched.then(|| (up.count(), self.scouts.len()))
+    }
+
+    /// Whether a link is to be closed soon.
+    pub fn is_leaving(&self, link: LinkId) -> bool {
+        match link {
+            LinkId::Master(id, _) => self.master(id).is_some_and(|it| it.leave_at.is_some()),
+            LinkId::Scout(_) => false,
+        }
     }
 
     /// Where a link goes.

@@ -144,7 +144,11 @@ impl Sentinels {
         self.answered = None;
         let named: Vec<&RedisAddress> = self.witnesses.iter().flat_map(|it| &it.named).collect();
         let votes = |address: &RedisAddress| named.iter().filter(|it| **it == address).count();
-        let best = |all: &[&RedisAddress]| all.iter().max_by_key(|it| votes(it)).copied().cloned();
+        let best = |all: &[&RedisAddress]| {
+            // Of several the first.
+            let best = all.iter().rev().max_by_key(|it| votes(it));
+            best.copied().cloned()
+        };
         let mut untried = named.clone();
         untried.retain(|it| !self.failed.contains(it));
         let best = match self.doubtful {
