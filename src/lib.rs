@@ -254,7 +254,7 @@
 //! # Ownership
 //!
 //! ```text
-//! Server { poll, signals, acceptor, hub, authorizer, broker, log }         and the one receive buffer, 64 KiB
+//! Server { poll, signals, acceptor, hub, authorizer, broker, events, log } and the one receive buffer, 64 KiB
 //!  Acceptor { listeners, max_sockets, paused_until }
 //!  Hub<S> { settings, clock, roster, channels, grants, runs, compression, usage, agenda, effects, listeners, drain, drivers }
 //!   Roster<S> { Slab<Connection<S>>, identities, counts }                   facts
@@ -267,8 +267,9 @@
 //!   Runs { Slab<Run { bytes, holders }> }                                   facts
 //!   Usage { per address, message rate, memory, eviction }                   what the limits count
 //!   Agenda { again, released, serving, dirty, to_drop, wheel }              what follows from the facts
-//!   Listeners { metrics, access log, taps, log }                            listen to events
-//!  Authorizer { queue, workers, answers }    the only thing that threads share, with the log's queue
+//!   Listeners { metrics, access log, taps, events, log }                    what happens is told to each of them
+//!  Authorizer { queue, workers, answers }    what threads share, with the log's queue and the sender's call
+//!  EventSender { batch under way, pause }    the batches behind it wait in the hub
 //! ```
 //!
 //! `S` is a socket in the program, and a scripted pipe in tests. The words:
@@ -311,6 +312,7 @@
 //!  9 hub.evict       connections wait to be accepted, and file descriptors have run out: idle HTTP connections are closed
 //! 10 hub.flush       each connection into whose outbox something was put, once
 //! 11 hub.reap        64 of those that are over: the only place where a connection is dropped
+//! 12 events          what the last call has led to; the next batch, if none is under way
 //! ```
 //!
 //! Sockets are registered once, readable and writable, edge-triggered. A read that did not fill the buffer has drained
@@ -358,6 +360,8 @@
 //! - **A broker**: a variant of `broker::Broker`, a driver beside `broker/redis` that takes `Effect::{Publish,
 //!   Subscribe, Unsubscribe}` and yields `News`. `server.rs` passes these to the hub; `publish.rs` and
 //!   `subscriptions.rs` know no driver.
+//! - **An event for the receiver**: its kind and JSON in `wire/event.rs`, a function in `hub/report/events.rs`, and the call
+//!   where it happens.
 //! - **A limit**: a file in `hub/limits`, a field of `Usage`, its flag in `config/flags.rs`.
 //!
 //! # Rules
