@@ -28,6 +28,7 @@
 //! metrics/samples.rs       the Prometheus text of a family's samples
 //! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
 //! secret.rs                a text that is never shown
+//! short_text.rs            a short text on the stack: an id, an address
 //! random.rs                one generator, for jitter
 //! interned.rs              values that many connections share, kept once
 //! fd_table.rs              threads that have a table of file descriptors of their own
@@ -125,7 +126,7 @@
 //! hub/report/listeners.rs  these listeners, and the counts of every read and send
 //! hub/report/asking.rs     events of questions, and of commands that need none
 //! hub/report/events.rs       what the receiver of events is told
-//! hub/report/event_listener.rs   which kinds it is told, and since when connections are open
+//! hub/report/event_listener.rs   which kinds it is told, and first close codes
 //! hub/report/event_queue.rs  events that wait for it: numbered, bounded, the oldest dropped
 //! hub/report/answers.rs      what the log says of the authorizer's answers
 //! hub/report/access_log.rs   the access log: a line for an end, and for a refused request
@@ -234,8 +235,8 @@
 //! acceptor -> clock, config, connection, effect, hub, listener, log
 //! listener -> config, connection
 //! heap, random, systemd -> clock
-//! hub -> buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, wire
-//! connection -> buffers, clock, interned, wire
+//! hub -> buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, short_text, wire
+//! connection -> buffers, clock, interned, short_text, wire
 //! broker -> clock, config, effect, log, random, wire
 //! authorizer -> effect, fd_table, secret, webhook, wire
 //! config -> authorizer, log, secret, webhook, wire
@@ -245,7 +246,7 @@
 //! playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
-//! buffers, clock, fd_table, interned, metrics, quickstart, secret, tls, wire -> nothing
+//! buffers, clock, fd_table, interned, metrics, quickstart, secret, short_text, tls, wire -> nothing
 //! ```
 //!
 //! (The hub needs from `config` the type of `--access-log`, and the acceptor's tests that of a listen address. `config`
@@ -444,6 +445,7 @@ pub mod quickstart;
 pub mod random;
 pub mod secret;
 pub mod server;
+pub mod short_text;
 pub mod start;
 pub mod systemd;
 pub mod tls;

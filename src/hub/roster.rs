@@ -13,6 +13,7 @@ use super::slots::Slots;
 use crate::clock::Millis;
 use crate::connection::{Connection, Identities, Identity, Peer, Standing, Stream};
 use crate::effect::ConnId;
+use crate::short_text::ShortText;
 use crate::wire::{http, question};
 
 /// A connection's public id (`docs/authorizer.md#questions`): unique across processes and restarts. It holds the slot, so
@@ -46,27 +47,21 @@ impl PublicId {
     }
 }
 
-impl fmt::Display for PublicId {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        // By hand: events show two of them for each life of a connection.
-        let mut text = [b'-'; 16 + 1 + 8 + 12];
-        let (node, rest) = text.split_at_mut(16);
-        let (slot, serial) = rest.split_at_mut(9);
-        fill_with_hex(node, self.node);
-        fill_with_hex(slot.get_mut(1..).unwrap_or_default(), self.slot.into());
-        fill_with_hex(serial, self.serial & SERIAL);
-        f.write_str(str::from_utf8(&text).unwrap_or_default())
+impl PublicId {
+    /// As it is shown.
+    pub fn text(&self) -> ShortText {
+        let mut text = ShortText::default();
+        text.push_hex(self.node, 16);
+        text.push(b'-');
+        text.push_hex(self.slot.into(), 8);
+        text.push_hex(self.serial & SERIAL, 12);
+        text
     }
 }
 
-/// Writes a number that has no more digits than there is room for.
-fn fill_with_hex(digits: &mut [u8], mut number: u64) {
-    for digit in digits.iter_mut().rev() {
-        *digit = match number as u8 & 0xF {
-            low @ 0..10 => low.wrapping_add(b'0'),
-            high => high.wrapping_add(b'a' - 10),
-        };
-        number >>= 4;
+impl fmt::Display for PublicId {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.text().as_str())
     }
 }
 
@@ -183,7 +178,8 @@ impl<S: Stream> Roster<S> {
         let identity = self.get(id).map(|c| c.identity()).unwrap_or_default();
         let query = http::query_pairs(self.identities.query(identity));
         let (user, state) = (who.user.as_deref(), self.identities.state(identity));
-        question::push_connection(out, who.id, who.peer, user, &query, state);
+        let (id, peer) = (who.id.text(), who.peer.text());
+        question::push_connection(out, id.as_str(), peer.as_str(), user, &query, state);
     }
 
     pub fn remove(&mut self, id: ConnId) -> Option<Connection<S>> {

@@ -6,9 +6,6 @@
 //! Decision: the client's `args` are copied byte for byte, over writing them anew, because what is allowed must be what
 //! is done: two JSON writers might differ. It is safe: they were checked to be one JSON object without a repeated name.
 
-use std::fmt::Display;
-use std::io::Write;
-
 use super::json::{self, NoObject};
 
 /// Appends a question. `args` is JSON; `connection` appends what the server says of the connection.
@@ -30,14 +27,17 @@ pub fn push_question(
 /// Appends what the server says of a connection. `state` is JSON; in `id` and `remote_addr` nothing has to be escaped.
 pub fn push_connection(
     out: &mut Vec<u8>,
-    id: impl Display,
-    remote_addr: impl Display,
+    id: &str,
+    remote_addr: &str,
     user: Option<&str>,
     query: &[(String, Vec<String>)],
     state: Option<&str>,
 ) {
-    // Writing to a `Vec` cannot fail.
-    let _ = write!(out, r#"{{"id":"{id}","remote_addr":"{remote_addr}""#);
+    out.extend_from_slice(br#"{"id":""#);
+    out.extend_from_slice(id.as_bytes());
+    out.extend_from_slice(br#"","remote_addr":""#);
+    out.extend_from_slice(remote_addr.as_bytes());
+    out.push(b'"');
     if let Some(user) = user {
         out.extend_from_slice(br#","user":"#);
         json::push_string(out, user);

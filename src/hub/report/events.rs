@@ -6,8 +6,9 @@
 //! Decision: an event is encoded when it happens, over keeping what it is made of. Because it shows a connection as it was
 //! then, and nothing of the connection is left when it is sent.
 
-use super::event_listener::{EventListener, Life};
+use super::event_listener::EventListener;
 use super::unix_time;
+use crate::clock::Millis;
 use crate::connection::{Ending, Stream};
 use crate::effect::ConnId;
 use crate::hub::state::Hub;
@@ -24,26 +25,19 @@ const CHANNELS: usize = 100;
 const ABNORMAL: u16 = 1006;
 /// An upgrade was granted.
 pub fn connected<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
-    let events = &mut hub.listeners.events;
-    if events.wants(EventKind::Disconnected)
-        && let Some(life) = events.lives.entry(id.slot)
-    {
-        *life = Life {
-            is_open: true,
-            code: None,
-            since: hub.clock.now,
-        };
-    }
-    if events.wants(EventKind::Connected) {
+    if hub.listeners.events.wants(EventKind::Connected) {
         push_connection(hub, id, EventKind::Connected, None);
     }
 }
 
 /// A close frame was received, or is being sent.
 pub fn closing<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
-    if let Some(life) = hub.listeners.events.lives.get_mut(id.slot) {
+    let events = &mut hub.listeners.events;
+    if events.wants(EventKind::Disconnected)
+        && let Some(first) = events.codes.entry(id.slot)
+    {
         let (code, _) = ending.close();
-        life.code = life.code.or(code);
+        *first = first.or(code);
     }
 }
 
@@ -63,22 +57,27 @@ pub fn left<S: Stream>(hub: &mut Hub<S>, channel: &str, last: bool) {
     }
 }
 
-/// The life of a connection that is gone, and the first of the channels that it was in.
+/// What is told of a connection that is gone.
 #[derive(Debug)]
 pub struct Obituary {
-    life: Life,
+    opened_at: Millis,
+    code: Option<u16>,
     ending: Ending,
+    /// The first of the channels that it was in.
     channels: Vec<ChannelName>,
 }
 
 /// A connection is gone. Its memberships are still there; [`gone`] follows when they have ended.
 pub fn going<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Option<Ending>) -> Option<Obituary> {
-    let life = hub.listeners.events.lives.take(id.slot)?;
-    // An upgrade that was not granted ends as well.
-    let ending = ending.filter(|_| life.is_open)?;
+    if !hub.listeners.events.wants(EventKind::Disconnected) {
+        return None;
+    }
+    let code = hub.listeners.events.codes.take(id.slot).flatten();
     Some(Obituary {
-        life,
-        ending,
+        // An upgrade that was not granted ends as well.
+        opened_at: hub.roster.opened_at(id.slot)?,
+        code,
+        ending: ending?,
         channels: hub.channels.first_names(id.slot, CHANNELS),
     })
 }
@@ -95,16 +94,11 @@ pub fn gone<S: Stream>(
         push_channel(hub, EventKind::Vacated, name.as_str());
     }
     if let Some(obituary) = obituary {
-        let Obituary {
-            life,
-            ending,
-            channels,
-        } = obituary;
         let end = ConnectionEnd {
-            code: life.code.unwrap_or(ABNORMAL),
-            reason: ending.label(),
-            duration_ms: hub.clock.now.saturating_sub(life.since),
-            channels: &channels,
+            code: obituary.code.unwrap_or(ABNORMAL),
+            reason: obituary.ending.label(),
+            duration_ms: hub.clock.now.saturating_sub(obituary.opened_at),
+            channels: &obituary.channels,
         };
         push_connection(hub, id, EventKind::Disconnected, Some(end));
     }
