@@ -20,8 +20,6 @@ use crate::wire::event_batch::EventBatch;
 
 /// How long the rest of an answer may take to come. It follows its head at once, or something is wrong with it.
 const DRAIN_TIME: Duration = Duration::from_millis(250);
-/// What is kept of the memory for a body: the usual one fits.
-const LARGEST_KEPT: usize = 64 * 1024;
 
 /// The niceness of the thread: of a processor that the loop keeps busy it gets a thirtieth.
 const NICE: i32 = 15;
@@ -58,12 +56,11 @@ impl EventThread {
         let _ = setpriority_process(Some(gettid()), NICE);
         let mut caller = self.webhook.caller();
         let mut body = Vec::new();
-        while let Some(call) = self.next(&mut caller) {
+        while let Some(call) = self.next(&mut caller, &mut body) {
             let EventCall { batch, count } = call;
             batch.push_body(self.node, count, &mut body);
             let (result, trouble) = self.post(&mut caller, &body);
             body.clear();
-            body.shrink_to(LARGEST_KEPT);
             *lock(&self.finished) = Some(FinishedCall {
                 batch,
                 result,
@@ -77,13 +74,14 @@ impl EventThread {
         }
     }
 
-    /// Waits for the next call. The connection is kept as long as it is worth keeping.
-    fn next(&self, caller: &mut Caller) -> Option<EventCall> {
+    /// Waits for the next call. The connection is kept as long as it is worth keeping, and so is the memory for bodies.
+    fn next(&self, caller: &mut Caller, body: &mut Vec<u8>) -> Option<EventCall> {
         match self.calls.recv_timeout(caller.rest) {
             Ok(call) => Some(call),
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => {
                 caller.hang_up();
+                *body = Vec::new();
                 self.calls.recv().ok()
             }
         }
