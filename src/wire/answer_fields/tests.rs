@@ -239,7 +239,7 @@ fn seconds_are_whole_and_within_their_range() {
             assert_eq!(fields(asked, 200, &body).expires_in, Some(expires_in));
         }
     }
-    for (text, max_age) in [("0", 0), ("86400", 86_400)] {
+    for (text, max_age) in [("0", 0), ("-0", 0), ("86400", 86_400)] {
         for (asked, status) in [(Join, 200), (Leave, 404), (Broadcast, 200), (Join, 302)] {
             let body = format!("{{\"max_age\":{text}}}");
             assert_eq!(fields(asked, status, &body).max_age, Some(max_age));
