@@ -123,6 +123,7 @@ fn channels_are_names_each_once() {
         r#"{"channels":["a","b","c","d"]}"#,
         r#"{"channels":["a",""]}"#,
         r#"{"channels":["\u2003"]}"#,
+        r#"{"channels":[" wsify:nodes"]}"#,
         r#"{"channels":["a",null]}"#,
         r#"{"channels":[1]}"#,
         r#"{"channels":[["a"]]}"#,
