@@ -181,6 +181,16 @@ impl Reader {
     /// Judges a header, with what has come of the message.
     #[inline]
     fn judge(&self, header: &Header, max: usize, deflate: bool) -> Result<Opcode, Violation> {
+        let room = match &self.message {
+            None if !header.is_compressed() => max,
+            _ => self.room(header, max),
+        };
+        frame::judge(header, self.message.is_some(), room, deflate)
+    }
+
+    /// Bytes that the message may still grow by.
+    #[cold]
+    fn room(&self, header: &Header, max: usize) -> usize {
         let (compressed, held) = match &self.message {
             None => (header.is_compressed(), 0),
             Some(message) => (message.compressed, message.bytes.len()),
@@ -189,8 +199,7 @@ impl Reader {
             false => max,
             true => deflate::bound(max),
         };
-        let room = most.saturating_sub(held);
-        frame::judge(header, self.message.is_some(), room, deflate)
+        most.saturating_sub(held)
     }
 }
 

@@ -286,11 +286,11 @@ impl Broker {
     }
 }
 
-fn text(bytes: Vec<u8>) -> String {
+pub fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).expect("UTF-8")
 }
 
-fn array(words: &[&str], more: &str) -> String {
+pub fn array(words: &[&str], more: &str) -> String {
     let count = words.len() + usize::from(!more.is_empty());
     let words = words
         .iter()
@@ -299,7 +299,7 @@ fn array(words: &[&str], more: &str) -> String {
 }
 
 /// Splits whole commands into their words.
-fn commands(mut bytes: &[u8]) -> Vec<Vec<Vec<u8>>> {
+pub fn commands(mut bytes: &[u8]) -> Vec<Vec<Vec<u8>>> {
     fn number(bytes: &mut &[u8]) -> usize {
         let end = bytes.iter().position(|b| *b == b'\r').expect("a line");
         let digits = str::from_utf8(&bytes[1..end]).expect("digits");

@@ -6,10 +6,12 @@
 mod backend_simulation;
 mod broker;
 mod client;
+mod cluster;
 mod grants_simulation;
 mod outage_simulation;
 mod pipe;
 mod rig;
+mod sharded;
 mod shared;
 mod simulation;
 mod stories;

@@ -311,7 +311,9 @@ impl Redis {
         };
         let id = *id;
         link.close(now);
-        if let Some(address) = self.topology.address(id) {
+        if let Some(address) = self.topology.address(id)
+            && !self.topology.is_leaving(id)
+        {
             self.journal.broken(id, address, why);
         }
         self.topology.closed(id, now);

@@ -190,8 +190,8 @@ fn text_is_checked_as_it_is_inflated() {
 
 #[test]
 fn a_bomb_costs_no_more_than_the_limit() {
-    let payload = deflated(&vec![0; 100 << 20], 9);
-    assert!(payload.len() < 110_000);
+    let payload = deflated(&vec![0; 16 << 20], 9);
+    assert!(payload.len() < 20_000);
     let mut inflater = Inflater::default();
     for max in [0, 1, 4095, 4096, 65_536, 70_000, MAX] {
         let over = inflater.inflate(&payload, false, max);

@@ -3,7 +3,10 @@
 //! Owns: what follows from views and redirections for masters and links. Knows: the [`Cluster`](super::cluster::Cluster).
 //! Never knows: how a link is made.
 //!
-//! Decision: a view without any slot is not believed: a node that was reset or is not in its cluster yet would take all away.
+//! Decisions
+//! - **A view without any slot is not believed**: a node that was reset or is not in its cluster yet would take all away.
+//! - **A master whose last slot has moved is left a little later**: until it has learned of that itself it goes on publishing,
+//!   and its subscriptions go on bringing it.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -21,6 +24,8 @@ use crate::effect::{Receipt, ShardId};
 use crate::wire::cluster_view::{ClusterView, Node, ViewAnswer, ViewForm};
 use crate::wire::slot::SLOTS;
 
+/// How long links to a master without slots stay, in milliseconds.
+const LINGER: Millis = 3_000;
 /// The one scout that is out at a time.
 const SCOUT: usize = 0;
 const NO_SLOTS: &str =
@@ -50,8 +55,21 @@ impl Topology {
         if cluster.due(now) == Due::NextCandidate {
             self.next_candidate(now);
         }
+        self.leave_masters(now);
         if self.cluster().is_some_and(|it| it.due(now) == Due::Ask) {
             self.ask_view(now);
+        }
+    }
+
+    /// Leaves masters that have had no slot for a while, or have none and are away or do not answer.
+    fn leave_masters(&mut self, now: Millis) {
+        for at in 0..self.masters.len() {
+            if let Some(Some(master)) = self.masters.get(at)
+                && let Some(leave_at) = master.leave_at
+                && (now >= leave_at || !master.is_up() || master.is_slow(now))
+            {
+                self.remove(ShardId(at as u16), now);
+            }
         }
     }
 
@@ -63,6 +81,7 @@ impl Topology {
         for at in cluster.turns(self.masters.len()) {
             if let Some(Some(master)) = self.masters.get_mut(at)
                 && !master.is_slow(now)
+                && master.leave_at.is_none()
                 && master.dialogue.ask_view(cluster.form, now)
             {
                 return cluster.shard_asked(at, now);
@@ -79,7 +98,8 @@ impl Topology {
 
     /// Whether a slot has no master, or a master is away or does not answer.
     fn is_amiss(&mut self, now: Millis) -> bool {
-        let well = |master: &Master| master.is_up() && !master.is_slow(now);
+        let well =
+            |master: &Master| master.leave_at.is_some() || master.is_up() && !master.is_slow(now);
         let up = self.masters.iter().flatten().all(well);
         !up || self.cluster().is_none_or(|it| !it.slots.is_whole())
     }
@@ -173,7 +193,12 @@ impl Topology {
     fn find_or_add(&mut self, address: RedisAddress) -> Option<ShardId> {
         let same = |it: &Option<Master>| it.as_ref().is_some_and(|it| it.address == address);
         match self.masters.iter().position(same) {
-            Some(at) => Some(ShardId(at as u16)),
+            Some(at) => {
+                if let Some(Some(master)) = self.masters.get_mut(at) {
+                    master.leave_at = None;
+                }
+                Some(ShardId(at as u16))
+            }
             None => self.add(address),
         }
     }
@@ -256,12 +281,17 @@ impl Topology {
         let changes = cluster.slots.view(&table, from, now);
         let needed = cluster.slots.shards();
         self.tell(changes);
-        for at in 0..self.masters.len() {
-            let id = ShardId(at as u16);
-            if self.master(id).is_some() && !needed.contains(&id) {
-                self.remove(id, now);
-            }
+        for (at, master) in self.masters.iter_mut().enumerate() {
+            let Some(master) = master else {
+                continue;
+            };
+            let leave_at = now.saturating_add(LINGER);
+            master.leave_at = match needed.contains(&ShardId(at as u16)) {
+                true => None,
+                false => Some(master.leave_at.unwrap_or(leave_at)),
+            };
         }
+        self.leave_masters(now);
         Ok(())
     }
 

@@ -115,7 +115,11 @@ impl Topology {
             ..self.identity.clone()
         };
         let dialogue = Dialogue::new(identity);
-        let master = Some(Master { address, dialogue });
+        let master = Some(Master {
+            address,
+            dialogue,
+            leave_at: None,
+        });
         match self.masters.get_mut(at) {
             Some(place) => *place = master,
             None => self.masters.push(master),

@@ -36,6 +36,8 @@ use crate::wire::nodes::NodeAddress;
 struct Master {
     address: RedisAddress,
     dialogue: Dialogue,
+    /// It is none any more, and is left then.
+    leave_at: Option<Millis>,
 }
 
 impl Master {
@@ -279,7 +281,10 @@ impl Topology {
                 let masters = self.masters.iter().flatten();
                 let slow = masters.filter_map(|master| master.dialogue.slow_at());
                 let slow = slow.filter(|at| *at > cluster.slow_noted).min();
-                slow.into_iter().chain([cluster.next_deadline()]).min()
+                let masters = self.masters.iter().flatten();
+                let leave = masters.filter_map(|master| master.leave_at).min();
+                let next = [slow, leave, Some(cluster.next_deadline())];
+                next.into_iter().flatten().min()
             }
         };
         shards.chain(scouts).chain(guide).min()
@@ -318,6 +323,14 @@ impl Topology {
         let up = self.scouts.iter().flatten().filter(|scout| scout.is_up());
         let watched = matches!(self.guide, Guide::Sentinels(_));
         watched.then(|| (up.count(), self.scouts.len()))
+    }
+
+    /// Whether a link is to be closed soon.
+    pub fn is_leaving(&self, link: LinkId) -> bool {
+        match link {
+            LinkId::Master(id, _) => self.master(id).is_some_and(|it| it.leave_at.is_some()),
+            LinkId::Scout(_) => false,
+        }
     }
 
     /// Where a link goes.
