@@ -1,4 +1,5 @@
-//! What sharing channels through redis costs: two nodes over redis beside one on memory, and ten thousand subscriptions.
+//! What sharing channels through redis costs: two nodes over redis beside one on memory, ten thousand subscriptions, and one
+//! redis beside a cluster of three.
 //!
 //! ```text
 //! cargo bench --bench redis
@@ -24,6 +25,10 @@ const PUBLISHERS: usize = 16;
 const MESSAGES: usize = 500;
 const CLIENTS: usize = 10;
 const CHANNELS: usize = 1000;
+/// With many channels: how many, and of the clients on each node each is in so many of them.
+const SPREAD: usize = 60;
+const EACH: usize = 6;
+const SPREAD_MESSAGES: usize = 1_500;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> Result<()> {
@@ -48,7 +53,127 @@ fn main() -> Result<()> {
     let shared = ["--broker-driver", "redis", "--broker-dsn", &dsn];
     let nodes = [Server::node(&shared)?, Server::node(&shared)?];
     fan_out("two nodes over redis", &nodes)?;
-    subscriptions(&nodes[0], redis, port)
+    let brokers = [redis];
+    spread("two nodes over one redis", &nodes, &brokers)?;
+    let [redis] = brokers;
+    subscriptions(&nodes[0], redis, port)?;
+    drop(nodes);
+    let (brokers, dsn) = cluster()?;
+    let shared = ["--broker-driver", "redis", "--broker-dsn", &dsn];
+    let nodes = [Server::node(&shared)?, Server::node(&shared)?];
+    spread("two nodes over a cluster of three", &nodes, &brokers)
+}
+
+/// `PUBLISHERS` clients broadcast to `SPREAD` channels in turn, each of which has a member on each node.
+fn spread(name: &str, nodes: &[Server], brokers: &[Server]) -> Result<()> {
+    let all = PUBLISHERS * SPREAD_MESSAGES;
+    let mut members = Vec::new();
+    for node in nodes {
+        for first in (0..SPREAD).step_by(EACH) {
+            let mut member = node.client()?;
+            for channel in first..first + EACH {
+                let join =
+                    format!(r#"{{"id":1,"command":"join","args":{{"channel":"{channel}"}}}}"#);
+                ask(&mut member, &join)?;
+            }
+            members.push(member);
+        }
+    }
+    let mut publishers = Vec::new();
+    for at in 0..PUBLISHERS {
+        publishers.push(nodes[at % nodes.len()].client()?);
+    }
+    let (before, before_brokers) = (cpu_ns(nodes)?, cpu_ns(brokers)?);
+    let begun = Instant::now();
+    let listening = members.into_iter().map(|mut member| {
+        thread::spawn(move || -> Result<()> {
+            for _ in 0..all / SPREAD * EACH {
+                member.read()?;
+            }
+            Ok(())
+        })
+    });
+    let listening: Vec<_> = listening.collect();
+    let content = "x".repeat(100);
+    for nth in 0..all {
+        let channel = nth % SPREAD;
+        let message = format!(
+            r#"{{"command":"broadcast","args":{{"channel":"{channel}","content":"{content}"}}}}"#
+        );
+        publishers[nth % PUBLISHERS].send(Message::text(message))?;
+    }
+    for member in listening {
+        member.join().map_err(|_| "a member panicked")??;
+    }
+    let took = begun.elapsed().as_secs_f64();
+    let cpu = (cpu_ns(nodes)? - before) as f64;
+    let broker_cpu = (cpu_ns(brokers)? - before_brokers) as f64;
+    let deliveries = (all * nodes.len()) as f64;
+    println!(
+        "{name}: {:.0} messages/s, {:.0} CPU-ns a delivery, {:.0} CPU-ns of redis a message ({SPREAD} channels)",
+        all as f64 / took,
+        cpu / deliveries,
+        broker_cpu / all as f64,
+    );
+    Ok(())
+}
+
+/// Three masters with a third of the slots each, and their DSN.
+fn cluster() -> Result<(Vec<Server>, String)> {
+    let mut masters = Vec::new();
+    for _ in 0..3 {
+        let (port, bus) = (free_port()?, free_port()?);
+        let mut command = Command::new("redis-server");
+        command.args([
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--port",
+            &port.to_string(),
+        ]);
+        command.args([
+            "--cluster-enabled",
+            "yes",
+            "--cluster-port",
+            &bus.to_string(),
+        ]);
+        let file = std::env::temp_dir().join(format!("wsify-bench-{port}.conf"));
+        command.arg("--cluster-config-file").arg(&file);
+        masters.push((Server::start(&mut command, port)?, bus));
+        // It is open, and nothing needs to find it again.
+        let _ = std::fs::remove_file(file);
+    }
+    let (first, first_bus) = (masters[0].0.port, masters[0].1);
+    for (nth, (master, _)) in masters.iter().enumerate() {
+        let from = nth * 16_384 / 3;
+        let to = (nth + 1) * 16_384 / 3 - 1;
+        redis(master.port, &format!("CLUSTER ADDSLOTSRANGE {from} {to}"))?;
+        if nth > 0 {
+            redis(
+                master.port,
+                &format!("CLUSTER SET-CONFIG-EPOCH {}", nth + 1),
+            )?;
+            redis(
+                master.port,
+                &format!("CLUSTER MEET 127.0.0.1 {first} {first_bus}"),
+            )?;
+        }
+    }
+    for (master, _) in &masters {
+        wait(|| Ok(redis(master.port, "CLUSTER INFO")?.contains("cluster_slots_ok:16384")))?;
+    }
+    let dsn = format!("redis-cluster://127.0.0.1:{first}");
+    Ok((masters.into_iter().map(|(master, _)| master).collect(), dsn))
+}
+
+/// What redis answers to a command, in one piece.
+fn redis(port: u16, command: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.write_all(format!("{command}\r\n").as_bytes())?;
+    let mut answer = vec![0; 64 * 1024];
+    let length = stream.read(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
 }
 
 /// `PUBLISHERS` clients broadcast `MESSAGES` each to `MEMBERS`, spread over the nodes.

@@ -33,7 +33,7 @@ pub fn run(config: &Config) -> bool {
     broker(config, &mut report);
     if config.broadcasting_key.is_none() {
         report.note(
-            "there is no key: /broadcast, /metrics and /tap answer programs on this machine only",
+            "there is no key: /broadcast and the other backend endpoints answer programs on this machine only",
         );
     }
     report.note(if report.ok {

@@ -61,6 +61,7 @@
 //! wire/deflate.rs          a message compressed, a compressed message inflated (RFC 7692 6)
 //! wire/json.rs             one JSON object in one pass: where its values lie, which name came twice
 //! wire/json/members.rs     any object or array, by its parts
+//! wire/json/scalars.rs     strings, integers and users' names: types and ranges
 //! wire/command.rs          a client's message, a POST's body
 //! wire/channel_name.rs     channel names: trimmed, checked, shared
 //! wire/answer.rs           the JSON that clients are sent: answers, errors, contents with their channel
@@ -68,6 +69,10 @@
 //! wire/answer_fields/read.rs   how that is read: types, ranges, what belongs where; the array that answers a batch
 //! wire/answer_fields/wrong.rs  a field that cannot be used, for the log
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
+//! wire/backend/mod.rs      what a backend wants of channels and connections, as values
+//! wire/backend/body.rs     how that is read from bodies
+//! wire/backend/query.rs    how it is read from queries
+//! wire/backend/answer.rs   what a node answers, and how answers of several nodes become one
 //! wire/nodes.rs            which nodes redis names: redirections, answers of sentinels
 //! wire/cluster_view.rs     how a node sees its cluster
 //! wire/slot.rs             the slot of a channel in a redis cluster
@@ -100,6 +105,13 @@
 //! hub/endpoints/health.rs      GET /health
 //! hub/endpoints/metrics.rs     GET /metrics, and where each gauge comes from
 //! hub/endpoints/tap.rs         GET /tap: how a tap begins, how its lines are sent, how it ends
+//! hub/endpoints/backend.rs     POST /disconnect, /join and /leave, GET /channels and /connections
+//! hub/backend/mod.rs       commands of backends: begun, continued, answered
+//! hub/backend/jobs.rs      the commands under way, and which of them wait for each other
+//! hub/backend/reach.rs     the connections of a user, or one by its id
+//! hub/backend/contents.rs  contents to channels, users and connections
+//! hub/backend/actions.rs   connections are disconnected, join a channel, or leave it
+//! hub/backend/lists.rs     pages of channels and connections
 //! hub/permission.rs        may this be done: whether to ask, the question, what an answer does, what a failure does
 //! hub/grants/mod.rs        what needs no question of a connection, and until when: allow, max_age, expires_in
 //! hub/grants/remembered.rs   answers that are remembered for one connection
@@ -126,15 +138,19 @@
 //! hub/outage/breaker.rs    whether the authorizer is down, and how fast questions may go out to it
 //! hub/outage/held.rs       questions that wait in the hub: in a line, or for the end of a pause
 //! hub/roster.rs            every connection by its id; how many there are of each kind
+//! hub/users.rs             which connections belong to which user
+//! hub/kicks.rs             upgrades under way, and the users that were disconnected meanwhile
 //! hub/slots.rs             tables by slot, and the walk over all slots
 //! hub/agenda.rs            which connections and audiences have work: lists and the wheel
 //! hub/deadlines.rs         deadlines of connections: a wheel
 //! hub/channels.rs          channels and their members, both ways
 //! hub/channels/joining.rs  how a connection becomes a member, and how that ends
 //! hub/channels/named.rs    names of the channels that a connection is in
+//! hub/channels/listed.rs   channels and members, as lists show them
 //! hub/channels/publishing.rs   what is published to members here
 //! hub/channels/reserved.rs   channels that a connection joins together with its 101
 //! hub/channel.rs           one channel: its audiences, what waits for it
+//! hub/frames.rs            the frame of a content in each encoding
 //! hub/names.rs             which name is which channel's
 //! hub/memberships.rs       the memberships of one connection
 //! hub/audience.rs          the members of a channel with one encoding: batches, the cursor

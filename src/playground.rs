@@ -12,8 +12,8 @@ use crate::wire::http::{Reply, Status};
 const PAGE: &[u8] = include_bytes!("playground.html");
 
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-zjtWZfKxZmxhSQfO2QdgH7pHnvTV/xJLy5WXKEIw72M='; \
-    style-src 'sha256-RVUMZH3/YwpBk39vZZeDlDQvQRuq77T77Ke0VDCkV88='; \
+    script-src 'sha256-76WEtjnzCtBzVfbuqVeQVQFy5vANB1ngQhejG2oUFyg='; \
+    style-src 'sha256-HtOfrsFW+VDmrOVdfMX58tWqAdwADPc12QoGrKLc/Qs='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The reply to `GET /`.

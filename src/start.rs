@@ -379,7 +379,7 @@ fn announce(config: &Config, addresses: &[String], log: &Log) {
         log.warn("there is no authorizer: everyone may connect, join, leave and broadcast; set --authorizer-url", &[]);
     }
     if !has_key {
-        let open = "there is no key: /broadcast, /metrics and /tap answer programs on this machine only; \
+        let open = "there is no key: /broadcast and the other backend endpoints answer programs on this machine only; \
                     set --broadcasting-key to open them to others";
         log.warn(open, &[]);
     }

@@ -212,7 +212,7 @@ flags! {
         kind: ValueKind::Secret,
         value: "KEY",
         default: "",
-        about: "key that backends must send to /broadcast, /metrics and /tap; without it only peers on \
+        about: "key that backends must send to /broadcast and the other backend endpoints; without it only peers on \
                 loopback or a unix socket may use them",
     };
     allowed_origins: ALLOWED_ORIGINS = Flag {

@@ -20,6 +20,8 @@ pub enum Ending {
     AuthorizerDown,
     /// The authorizer has refused a command, or that the connection goes on, and has it closed with this code.
     Refused(u16),
+    /// A backend has disconnected it, with this code.
+    Disconnected(u16),
     /// The memory budget is used up, and this connection holds much of it.
     Overloaded,
     /// No byte was received, not even after a ping.
@@ -47,6 +49,7 @@ impl Ending {
             Ending::Stopping => (Some(1012), "the server is stopping: come back later"),
             Ending::AuthorizerDown => (Some(1013), "the authorizer is down: come back later"),
             Ending::Refused(code) => (Some(code), "the authorizer says no"),
+            Ending::Disconnected(code) => (Some(code), "closed by the backend"),
             Ending::Overloaded => (
                 Some(1013),
                 "there is no room for your message: come back later",
@@ -56,7 +59,7 @@ impl Ending {
     }
 
     /// Every label.
-    pub const LABELS: [&str; 18] = [
+    pub const LABELS: [&str; 19] = [
         "closed",
         "left",
         "silent",
@@ -74,6 +77,7 @@ impl Ending {
         "handshake_timeout",
         "authorizer_down",
         "refused",
+        "disconnected",
         "stopping",
     ];
 
@@ -91,6 +95,7 @@ impl Ending {
             Ending::Stopping => "stopping",
             Ending::AuthorizerDown => "authorizer_down",
             Ending::Refused(_) => "refused",
+            Ending::Disconnected(_) => "disconnected",
             Ending::Overloaded => "overloaded",
             Ending::Silent => "silent",
             Ending::HandshakeTimeout => "handshake_timeout",
@@ -121,6 +126,7 @@ mod tests {
             Ending::Stopping,
             Ending::AuthorizerDown,
             Ending::Refused(4403),
+            Ending::Disconnected(4403),
             Ending::Overloaded,
             Ending::Silent,
             Ending::HandshakeTimeout,

@@ -20,6 +20,8 @@ pub enum Awaits {
     Channel,
     /// The broker's confirmation that it has published.
     Receipt,
+    /// The end of a command of a backend.
+    Backend,
 }
 
 impl Awaits {
@@ -54,6 +56,8 @@ pub enum Suspended {
         post: Post,
         body: Box<[u8]>,
     },
+    /// The request of a backend whose command is being carried out. So many bytes of it wait.
+    Backend { exchange: Exchange, bytes: usize },
 }
 
 impl Suspended {
@@ -63,6 +67,7 @@ impl Suspended {
             Suspended::Upgrade { .. } | Suspended::Refresh => 0,
             Suspended::Command { message, .. } => message.len(),
             Suspended::Post { body, .. } => body.len(),
+            Suspended::Backend { bytes, .. } => *bytes,
         }
     }
 }

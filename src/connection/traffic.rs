@@ -158,6 +158,11 @@ impl<S: Stream> Connection<S> {
         Some(work)
     }
 
+    /// Puts a text message behind the `101`, whatever may wait; `write` appends its payload.
+    pub fn greet(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        websocket::push_text(&mut self.outbox, write);
+    }
+
     /// Has the chunked body of an upgrade request read, which has to be empty.
     pub fn read_empty_body(&mut self, exchange: Exchange, upgrade: Head, limits: &Limits) {
         self.session.read_empty_body(exchange, upgrade, limits);

@@ -92,6 +92,11 @@ impl Audience {
         self.members.is_empty()
     }
 
+    /// The slots of its members, in no order.
+    pub fn slots(&self) -> impl Iterator<Item = u32> {
+        self.members.iter().map(|member| member.slot)
+    }
+
     /// Whether it has no members, and is in no list.
     pub fn is_unused(&self) -> bool {
         self.is_empty() && !self.listed

@@ -5,6 +5,7 @@
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 
+use super::backend;
 use super::publish;
 use super::settle;
 use super::shards::Shards;
@@ -58,8 +59,10 @@ impl<S: Stream> Hub<S> {
 
     /// Handles the result of a publication of this connection.
     pub fn receipt(&mut self, id: ConnId, receipt: Receipt) {
-        publish::confirmed(self, id, receipt);
-        settle::settle(self, id);
+        if !backend::confirmed(self, id, &receipt) {
+            publish::confirmed(self, id, receipt);
+            settle::settle(self, id);
+        }
     }
 
     /// What was to be published was not, and may be now.

@@ -1,21 +1,16 @@
 //! One channel.
 //!
-//! Owns: its audiences, one for each encoding; the connections that wait for it; its subscription at the broker. Knows: how
-//! a content is encoded. Never knows: other channels, connections.
-
-#![expect(
-    clippy::arithmetic_side_effects,
-    reason = "what is counted is in memory; a wrong account is to be seen by tests, not to be hidden"
-)]
+//! Owns: its audiences, one for each encoding; the connections that wait for it; its subscription at the broker. Never knows:
+//! other channels, connections.
 
 use super::audience::Audience;
 use super::compression::Compression;
+use super::frames;
 use super::subscriptions::Subscribed;
 use crate::buffers::Runs;
 use crate::effect::ConnId;
 use crate::wire::answer;
 use crate::wire::channel_name::ChannelName;
-use crate::wire::deflate::Enveloped;
 use crate::wire::encoding::Encoding;
 use crate::wire::frame::{self, Opcode};
 
@@ -110,6 +105,11 @@ impl Channel {
         self.audiences.all().map(Audience::len).sum()
     }
 
+    /// The slots of its members, in no order.
+    pub fn member_slots(&self) -> impl Iterator<Item = u32> {
+        self.audiences.all().flat_map(Audience::slots)
+    }
+
     pub fn has_members(&self) -> bool {
         self.audiences.all().any(|audience| !audience.is_empty())
     }
@@ -150,7 +150,9 @@ impl Channel {
                 continue;
             }
             let prefix = prefix_for(encoding, name, prefix);
-            audience.publish(now, runs, |out| push_plain(out, encoding, prefix, content));
+            audience.publish(now, runs, |out| {
+                frames::push_plain(out, encoding, prefix, content)
+            });
             if !std::mem::replace(&mut audience.listed, true) {
                 list(encoding);
             }
@@ -166,8 +168,8 @@ impl Channel {
             }
             let prefix = prefix_for(encoding, name, prefix);
             audience.publish(now, runs, |out| match smaller {
-                Some(smaller) => push_deflated(out, encoding, prefix, content, smaller),
-                None => push_plain(out, encoding, prefix, content),
+                Some(smaller) => frames::push_deflated(out, encoding, prefix, content, smaller),
+                None => frames::push_plain(out, encoding, prefix, content),
             });
             if !std::mem::replace(&mut audience.listed, true) {
                 list(encoding);
@@ -201,38 +203,4 @@ fn prefix_for<'p>(encoding: Encoding, name: &ChannelName, prefix: &'p mut Box<[u
         *prefix = answer::v1_prefix(name.as_str()).into();
     }
     prefix
-}
-
-/// Appends the frame of a content as it is.
-#[inline]
-fn push_plain(out: &mut Vec<u8>, encoding: Encoding, prefix: &[u8], content: &[u8]) {
-    if encoding.is_v1() {
-        let size = prefix.len() + content.len() + answer::V1_SUFFIX.len();
-        frame::push_header(out, Opcode::Text, size);
-        answer::push_v1(out, prefix, content);
-    } else {
-        frame::push_frame(out, Opcode::Text, content);
-    }
-}
-
-/// Appends the frame of a content that was compressed, where that frame is smaller.
-fn push_deflated(
-    out: &mut Vec<u8>,
-    encoding: Encoding,
-    prefix: &[u8],
-    content: &[u8],
-    deflated: &[u8],
-) {
-    if !encoding.is_v1() {
-        frame::push_compressed_header(out, Opcode::Text, deflated.len());
-        return out.extend_from_slice(deflated);
-    }
-    let plain = prefix.len() + content.len() + answer::V1_SUFFIX.len();
-    match Enveloped::new(prefix, deflated, answer::V1_SUFFIX) {
-        Some(enveloped) if enveloped.size() < plain => {
-            frame::push_compressed_header(out, Opcode::Text, enveloped.size());
-            enveloped.push(out);
-        }
-        _ => push_plain(out, encoding, prefix, content),
-    }
 }

@@ -10,6 +10,7 @@
 )]
 
 mod joining;
+mod listed;
 mod named;
 mod publishing;
 mod reserved;
@@ -22,7 +23,7 @@ use slab::Slab;
 use super::audience::{self, Audience};
 use super::channel::Channel;
 use super::memberships::{AudienceId, Memberships};
-use super::names::ChannelNames;
+use super::names::{ChannelNames, OccupiedChannels};
 use super::slots::Slots;
 use super::subscriptions::{self, Answered, BrokerStanding, Subscriptions};
 use crate::buffers::{Runs, Slice};
@@ -57,6 +58,8 @@ pub struct Channels {
     reserved: HashMap<u32, Vec<ChannelName>>,
     /// Which channels the broker has been asked for.
     pub subscriptions: Subscriptions,
+    /// Channels that have members.
+    occupied: OccupiedChannels,
 }
 
 impl Channels {
@@ -84,13 +87,6 @@ impl Channels {
     /// The name of the channel at an index.
     pub fn name_at(&self, index: usize) -> Option<&ChannelName> {
         self.channels.get(index).map(|channel| &channel.name)
-    }
-
-    /// How many connections are in a channel.
-    pub fn members(&self, name: &str) -> usize {
-        let channel = self.by_name.get(name);
-        let channel = channel.and_then(|index| self.channels.get(index as usize));
-        channel.map_or(0, Channel::members)
     }
 
     pub fn is_member(&self, slot: u32, name: &str, encoding: Encoding) -> bool {

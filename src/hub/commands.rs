@@ -114,11 +114,14 @@ fn join<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: Command, message: &[u8
     }
 }
 
-/// Ends a membership. What was published before goes into the outbox first.
-fn leave<S: Stream>(hub: &mut Hub<S>, id: ConnId, channel: &str) {
+/// Ends a membership. What was published before goes into the outbox first. Returns whether there was one.
+pub fn leave<S: Stream>(hub: &mut Hub<S>, id: ConnId, channel: &str) -> bool {
     let Some(encoding) = hub.roster.get(id).map(|c| c.encoding()) else {
-        return;
+        return false;
     };
+    if !hub.channels.is_member(id.slot, channel, encoding) {
+        return false;
+    }
     for slice in hub.channels.pending(id.slot, channel, encoding) {
         report::enqueued(hub, id, slice);
         if let Some(connection) = hub.roster.get(id) {
@@ -129,4 +132,5 @@ fn leave<S: Stream>(hub: &mut Hub<S>, id: ConnId, channel: &str) {
         .channels
         .leave(id.slot, channel, encoding, &mut hub.runs);
     report::events::left(hub, channel, last);
+    true
 }

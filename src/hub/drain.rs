@@ -8,6 +8,7 @@
 //! ([`super::settle::close`]). Upgrades about which the authorizer is being asked are refused at once. A client whose
 //! command waits is closed when it is answered, or when it has waited long enough.
 
+use super::backend;
 use super::drain_plan::DrainPlan;
 use super::endpoints::{tap, upgrade};
 use super::publish;
@@ -113,7 +114,15 @@ fn answer_waiting<S: Stream>(hub: &mut Hub<S>) {
         let Some(slot) = walk.next() else { return };
         let request =
             |connection: &Connection<S>| !connection.is_open() && !connection.is_upgrading();
-        let Some((id, connection)) = hub.roster.tenant(slot).filter(|(_, c)| request(c)) else {
+        let Some((id, _)) = hub.roster.tenant(slot).filter(|(_, c)| request(c)) else {
+            continue;
+        };
+        if let Some(exchange) = backend::give_up(hub, id) {
+            publish::refuse_waiting(hub, id, exchange);
+            settle(hub, id);
+            continue;
+        }
+        let Some(connection) = hub.roster.get(id) else {
             continue;
         };
         let waiting = connection

@@ -47,7 +47,7 @@ pub fn give_up<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
             abandon_command(hub, id, &command, &message);
         }
         Some(Suspended::Refresh) => put_off_refresh(hub, id),
-        Some(Suspended::Post { .. }) | None => {}
+        Some(Suspended::Post { .. } | Suspended::Backend { .. }) | None => {}
     }
 }
 
@@ -56,6 +56,7 @@ pub fn refuse_upgrade<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchang
     let message = "the authorizer is down: come back later";
     let refusal = Refusal::new(Status::Unavailable, "authorizer_down", message);
     report::upgrade_refused(hub, "authorizer_down");
+    hub.kicks.end(id.slot);
     match closing {
         true => {
             let refusal = refusal.with("Retry-After", hub.retry_after());

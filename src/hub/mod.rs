@@ -5,7 +5,7 @@
 //! [`Hub::turn_over`], [`Hub::drain`], and the broker's. Its requests to the drivers leave by [`Hub::effect`]. Knows:
 //! which file does what a door is for. Never knows: poll, threads, the clock, ureq, redis.
 //!
-//! The files, from the top down: this one; `turn`, `limits/eviction`, `drain`; `endpoints`, `delivery`; `commands`;
+//! The files, from the top down: this one; `turn`, `limits/eviction`, `drain`; `endpoints`, `delivery`; `backend`; `commands`;
 //! `publish`, `permission`; `settle`, `replies`; `report`; `state`. Below are the parts of the state, which do not use
 //! each other's doors. After each change to a connection, [`settle`](self::settle::settle) does what follows from it.
 
@@ -22,6 +22,7 @@
 
 mod agenda;
 mod audience;
+mod backend;
 mod broker;
 mod channel;
 mod channels;
@@ -33,7 +34,9 @@ mod drain;
 mod drain_plan;
 mod endpoints;
 mod failure;
+mod frames;
 mod grants;
+mod kicks;
 mod limits;
 mod memberships;
 mod names;
@@ -51,6 +54,7 @@ mod slots;
 mod state;
 mod subscriptions;
 mod turn;
+mod users;
 
 use std::io;
 use std::time::Duration;
@@ -148,12 +152,16 @@ impl<S: Stream> Hub<S> {
         }
         self.channels.restore(self.clock.now);
         publish::retry(self);
+        backend::go_on(self);
         turn::again(self, buffer);
     }
 
     /// Retries for a connection that has waited for a channel. `receipt` is the result of the subscription, if it
     /// waited for one.
     fn resume(&mut self, id: ConnId, receipt: Option<Receipt>) {
+        if backend::resume(self, id, receipt.as_ref()) {
+            return;
+        }
         let now = self.clock.now;
         let work = self
             .roster
@@ -182,7 +190,7 @@ impl<S: Stream> Hub<S> {
                 };
                 endpoints::upgrade::go_on(self, id, allowed, receipt);
             }
-            Some(Suspended::Refresh) | None => {}
+            Some(Suspended::Refresh | Suspended::Backend { .. }) | None => {}
         }
         settle::settle(self, id);
     }
@@ -268,6 +276,7 @@ impl<S: Stream> Hub<S> {
             };
             connection.clear(&mut self.runs);
             self.roster.identities.remove(connection.identity());
+            self.kicks.end(id.slot);
             self.usage.memory.note(id.slot, 0);
             let ending = connection.ending().unwrap_or(Ending::Answered);
             report::dropped(self, id, who, ending, connection.is_unused());
@@ -291,6 +300,7 @@ impl<S: Stream> Hub<S> {
     /// Whether something is left to be done before anything else happens.
     pub fn has_work(&self) -> bool {
         self.agenda.has_work()
+            || self.jobs.has_work()
             || !self.effects.is_empty()
             || self.channels.subscriptions.has_work()
             || self.listeners.taps.has_work()
@@ -344,6 +354,9 @@ impl<S: Stream> Hub<S> {
             shared_states: self.roster.identities.shared(),
             grants: self.grants.holders(),
             allows: self.grants.allows(),
+            users: self.users.len(),
+            upgrades: self.kicks.upgrades(),
+            jobs: self.jobs.len(),
             reservations: self.channels.reservations(),
             held: self.outage.held(),
             runs: self.runs.live(),

@@ -2,7 +2,8 @@
 //!
 //! Owns: the tables. Knows: names and indices. Never knows: what a channel is.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 
 use crate::wire::channel_name::ChannelName;
 
@@ -40,6 +41,64 @@ impl ChannelNames {
     pub fn remove(&mut self, name: &ChannelName) {
         if let Some(table) = self.0.get_mut(ChannelNames::table(name.as_str())) {
             table.remove(name);
+        }
+    }
+}
+
+/// Channels that have members, in the byte order of their names: so a page of them costs what it returns.
+#[derive(Debug, Default)]
+pub struct OccupiedChannels(BTreeMap<ChannelName, u32>);
+
+impl OccupiedChannels {
+    pub fn insert(&mut self, name: &ChannelName, channel: usize) {
+        self.0.insert(name.clone(), channel as u32);
+    }
+
+    pub fn remove(&mut self, name: &ChannelName) {
+        self.0.remove(name);
+    }
+
+    /// Names behind `after` that begin with `prefix`, each with its channel.
+    pub fn behind(&self, prefix: &str, after: &str) -> impl Iterator<Item = (&ChannelName, u32)> {
+        let from = match after < prefix {
+            true => Bound::Included(prefix),
+            false => Bound::Excluded(after),
+        };
+        let names = self.0.range::<str, _>((from, Bound::Unbounded));
+        let fits = move |(name, _): &(&ChannelName, &u32)| name.as_str().starts_with(prefix);
+        names
+            .take_while(fits)
+            .map(|(name, channel)| (name, *channel))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn occupied_channels_are_listed_in_byte_order() {
+        let mut occupied = OccupiedChannels::default();
+        for (channel, name) in ["b", "a:2", "é", "a", "a:10", "B", "a:1"]
+            .iter()
+            .enumerate()
+        {
+            occupied.insert(&ChannelName::checked(name), channel);
+        }
+        occupied.remove(&ChannelName::checked("B"));
+        let table: [(&str, &str, &[&str]); 7] = [
+            ("", "", &["a", "a:1", "a:10", "a:2", "b", "é"]),
+            ("", "a:1", &["a:10", "a:2", "b", "é"]),
+            ("", "a:11", &["a:2", "b", "é"]),
+            ("a:", "", &["a:1", "a:10", "a:2"]),
+            ("a:1", "a:1", &["a:10"]),
+            ("a:", "b", &[]),
+            ("", "é", &[]),
+        ];
+        for (prefix, after, expected) in table {
+            let found = occupied.behind(prefix, after);
+            let found: Vec<&str> = found.map(|(name, _)| name.as_str()).collect();
+            assert_eq!(found, expected, "{prefix} {after}");
         }
     }
 }

@@ -114,6 +114,7 @@ pub fn for_upgrade<S: Stream>(
         };
         connection.suspend(Awaits::Verdict, work);
     }
+    hub.kicks.begin(id.slot);
     let body = connect_body(hub, id, head);
     ask(hub, id, Asked::Connect, None, body);
     None
@@ -187,7 +188,7 @@ pub fn answer<S: Stream>(hub: &mut Hub<S>, answer: Answer) -> Option<Allowed> {
             None
         }
         // No question is asked about it.
-        Suspended::Post { .. } => None,
+        Suspended::Post { .. } | Suspended::Backend { .. } => None,
     }
 }
 

@@ -80,7 +80,7 @@ pub fn publish<S: Stream>(hub: &mut Hub<S>, id: ConnId, publisher: Publisher) {
     } else if hub.channels.is_congested(channel, id, &hub.runs) {
         Awaits::Channel
     } else if hub.channels.subscriptions.is_shared() {
-        report::published(hub, id, channel, content);
+        report::published(hub, id, Some(channel), content);
         hub.effects.push_back(Effect::Publish(Publication {
             from: id,
             since: hub.clock.now,
@@ -89,7 +89,7 @@ pub fn publish<S: Stream>(hub: &mut Hub<S>, id: ConnId, publisher: Publisher) {
         }));
         Awaits::Receipt
     } else {
-        report::published(hub, id, channel, content);
+        report::published(hub, id, Some(channel), content);
         deliver(hub, channel, content);
         return answer(hub, id, publisher, None);
     };
@@ -138,11 +138,7 @@ pub fn confirmed<S: Stream>(hub: &mut Hub<S>, id: ConnId, receipt: Receipt) {
     let Some(connection) = hub.roster.get(id) else {
         return;
     };
-    let why = match receipt {
-        Receipt::Confirmed => None,
-        Receipt::Refused(why) => Some(refused("to publish", &why)),
-        Receipt::Failed => Some(LOST.into()),
-    };
+    let why = lost(&receipt);
     match connection.resume(Awaits::Receipt, now) {
         Some(Suspended::Command { command, message }) => {
             answer(hub, id, Publisher::Client(command, &message), why);
@@ -152,7 +148,17 @@ pub fn confirmed<S: Stream>(hub: &mut Hub<S>, id: ConnId, receipt: Receipt) {
             post,
             body,
         }) => answer(hub, id, Publisher::Backend(exchange, post, &body), why),
-        Some(Suspended::Upgrade { .. } | Suspended::Refresh) | None => {}
+        Some(Suspended::Upgrade { .. } | Suspended::Refresh | Suspended::Backend { .. }) | None => {
+        }
+    }
+}
+
+/// Why nothing is known to have been published, if so.
+pub fn lost(receipt: &Receipt) -> Option<Cow<'static, str>> {
+    match receipt {
+        Receipt::Confirmed => None,
+        Receipt::Refused(why) => Some(refused("to publish", why)),
+        Receipt::Failed => Some(LOST.into()),
     }
 }
 
@@ -215,7 +221,7 @@ pub fn arrived<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) -> bo
 }
 
 /// Puts a content on its way to the members here. The only way in which anything reaches a channel.
-fn deliver<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) {
+pub fn deliver<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) {
     report::fanned_out(hub, channel, content);
     let (now, agenda) = (hub.clock.micros, &mut hub.agenda);
     hub.channels.publish(

@@ -8,7 +8,9 @@ use super::state::Hub;
 use crate::connection::{Exchange, Stream};
 use crate::effect::ConnId;
 use crate::wire::answer::{self, Code, Rejected};
+use crate::wire::channel_name::ChannelName;
 use crate::wire::command::Command;
+use crate::wire::encoding::Encoding;
 use crate::wire::endpoint::Endpoint;
 use crate::wire::http::{Refusal, Reply};
 
@@ -94,6 +96,24 @@ pub fn failed<S: Stream>(
 pub fn rejected<S: Stream>(hub: &mut Hub<S>, id: ConnId, rejected: &Rejected) {
     report::message_rejected(hub, id, rejected);
     push(hub, id, |out| rejected.push(out));
+}
+
+/// Sends the first message to a client that uses `wsify.v1`: behind the `101`, in the same write.
+pub fn welcome<S: Stream>(hub: &mut Hub<S>, id: ConnId, channels: &[ChannelName]) {
+    let who = hub.roster.subject(id);
+    let (public, user) = (who.id.to_string(), who.user.as_deref());
+    if let Some(connection) = hub.roster.get(id) {
+        connection.greet(|out| answer::push_welcome(out, &public, user, channels));
+        hub.listeners.answered(id.slot);
+    }
+}
+
+/// Tells a client that uses `wsify.v1` that a backend has made it join a channel, or leave it.
+pub fn moved<S: Stream>(hub: &mut Hub<S>, id: ConnId, joined: bool, channel: &str) {
+    let encoding = hub.roster.get(id).map(|c| c.encoding());
+    if encoding.is_some_and(Encoding::is_v1) {
+        push(hub, id, |out| answer::push_moved(out, joined, channel));
+    }
 }
 
 /// Sends a text message to one connection; `write` appends its payload.

@@ -9,6 +9,8 @@ use std::io;
 
 use slab::Slab;
 
+use super::slots::Slots;
+use crate::clock::Millis;
 use crate::connection::{Connection, Identities, Identity, Peer, Standing, Stream};
 use crate::effect::ConnId;
 use crate::wire::{http, question};
@@ -67,6 +69,8 @@ pub struct Roster<S> {
     node: u64,
     /// The queries, users and states of all connections.
     pub identities: Identities,
+    /// When the WebSocket in a slot was opened; 0: there is none.
+    opened: Slots<Millis>,
     /// WebSockets, and upgrades under way.
     pub websockets: usize,
     /// Other connections with a request under way, or an end.
@@ -81,6 +85,7 @@ impl<S: Stream> Roster<S> {
             accepted: 0,
             node,
             identities: Identities::default(),
+            opened: Slots::default(),
             websockets: 0,
             busy: 0,
         }
@@ -135,6 +140,24 @@ impl<S: Stream> Roster<S> {
             peer,
             user: self.identities.user(identity).map(Into::into),
         }
+    }
+
+    /// Notes that the WebSocket in a slot is open.
+    pub fn open(&mut self, slot: u32, now: Millis) {
+        if let Some(opened) = self.opened.entry(slot) {
+            *opened = now.max(1);
+        }
+    }
+
+    /// Notes that the WebSocket in a slot has ended.
+    pub fn close(&mut self, slot: u32) {
+        self.opened.take(slot);
+    }
+
+    /// When the WebSocket in a slot was opened, if there is one.
+    #[inline]
+    pub fn opened_at(&self, slot: u32) -> Option<Millis> {
+        self.opened.get(slot).copied().filter(|at| *at > 0)
     }
 
     /// Appends what questions and events show of a connection, as JSON.

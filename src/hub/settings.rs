@@ -113,6 +113,12 @@ pub struct Inventory {
     pub grants: usize,
     /// Different `allow`s.
     pub allows: usize,
+    /// Connections that have a user.
+    pub users: usize,
+    /// Upgrades that may be hit by a disconnect.
+    pub upgrades: usize,
+    /// Commands of backends under way.
+    pub jobs: usize,
     /// Upgrades that wait with channels.
     pub reservations: usize,
     /// Questions that wait in the hub.

@@ -117,9 +117,23 @@ fn counted<S: Stream>(hub: &mut Hub<S>, id: ConnId, before: Standing, now: Stand
         end_memberships(hub, id, ending);
         hub.channels.give_up_reserved(id.slot);
         hub.grants.end(id.slot);
+        hub.kicks.end(id.slot);
+        end_listing(hub, id);
     }
     if now == Standing::WebSocket {
         hub.usage.per_address.enter(id.slot, network);
+    }
+}
+
+/// It is in no list and no user's any more.
+fn end_listing<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+    hub.roster.close(id.slot);
+    if !hub.users.is_empty()
+        && let Some(connection) = hub.roster.get(id)
+        && let identity = connection.identity()
+        && let Some(user) = hub.roster.identities.user(identity)
+    {
+        hub.users.remove(user, id.slot);
     }
 }
 

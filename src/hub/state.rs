@@ -7,10 +7,12 @@
 use std::collections::VecDeque;
 
 use super::agenda::Agenda;
+use super::backend::jobs::Jobs;
 use super::channels::Channels;
 use super::compression::Compression;
 use super::drain_plan::DrainPlan;
 use super::grants::Grants;
+use super::kicks::Kicks;
 use super::limits::memory::Memory;
 use super::limits::message_rate::MessageRate;
 use super::limits::per_address::PerAddress;
@@ -19,6 +21,7 @@ use super::report::listeners::Listeners;
 use super::roster::Roster;
 use super::settings::{DriverGauges, Settings};
 use super::slots::Walk;
+use super::users::Users;
 use crate::buffers::Runs;
 use crate::clock::Clock;
 use crate::connection::Stream;
@@ -34,6 +37,10 @@ pub struct Hub<S> {
     pub(super) roster: Roster<S>,
     pub(super) channels: Channels,
     pub(super) grants: Grants,
+    pub(super) users: Users,
+    pub(super) kicks: Kicks,
+    /// Commands of backends under way.
+    pub(super) jobs: Jobs,
     pub(super) runs: Runs,
     pub(super) compression: Compression,
     pub(super) usage: Usage,
@@ -69,6 +76,9 @@ impl<S: Stream> Hub<S> {
             roster: Roster::new(settings.instance),
             channels: Channels::default(),
             grants: Grants::default(),
+            users: Users::default(),
+            kicks: Kicks::default(),
+            jobs: Jobs::default(),
             runs: Runs::default(),
             compression: Compression::new(settings.compression),
             usage: Usage {

@@ -68,6 +68,12 @@ pub const FAMILIES: &[Family] = &[
         },
     },
     Family {
+        name: "wsify_backend_memberships_total",
+        kind: Kind::Counter,
+        about: "memberships that backends have begun or ended, by `action`: `join` or `leave`",
+        samples: |metrics, _, out| out.by("action", &metrics.backend_memberships),
+    },
+    Family {
         name: "wsify_channels",
         kind: Kind::Gauge,
         about: "channels with a member",

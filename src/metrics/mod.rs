@@ -47,6 +47,8 @@ pub struct Metrics {
     pub event_calls: Counters<&'static str>,
     /// Clients' commands by name and outcome: `ok`, or the error's code.
     pub commands: Counters<[&'static str; 2]>,
+    /// Memberships that backends have begun or ended.
+    pub backend_memberships: Counters<&'static str>,
     /// HTTP answers by endpoint and status; a `101` is no such answer.
     pub answers: Counters<(&'static str, u16)>,
     /// Contents handed to the fan-out, one for each broadcast to a channel with members here.
@@ -201,11 +203,13 @@ impl Metrics {
                 "draining",
                 "malformed",
                 "origin",
+                "disconnected",
             ]),
             events: Counters::of(&["disconnected", "connected", "occupied", "vacated"]),
             events_dropped: 0,
             event_calls: Counters::of(&["taken", "failed", "too_large"]),
             commands: Counters::of(commands.as_flattened()),
+            backend_memberships: Counters::of(&["join", "leave"]),
             answers: Counters::of(&[("broadcast", 201)]),
             fanouts: 0,
             deliveries: 0,

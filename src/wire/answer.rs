@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::channel_name::BadChannel;
+use super::channel_name::{BadChannel, ChannelName};
 use super::json;
 
 /// The fault's word in an answer (`docs/protocol.md#errors`).
@@ -126,10 +126,50 @@ pub fn push_error(
     out.extend_from_slice(b"}}");
 }
 
+/// Appends the first message to a client that uses `wsify.v1`; `channels` are those that it is in already.
+pub fn push_welcome(out: &mut Vec<u8>, id: &str, user: Option<&str>, channels: &[ChannelName]) {
+    out.extend_from_slice(br#"{"welcome":{"connection":"#);
+    json::push_string(out, id);
+    if let Some(user) = user {
+        out.extend_from_slice(br#","user":"#);
+        json::push_string(out, user);
+    }
+    out.extend_from_slice(br#","channels":["#);
+    push_names(out, channels);
+    out.extend_from_slice(b"]}}");
+}
+
+/// Appends what a client that uses `wsify.v1` is told when a backend has made it join a channel, or leave it.
+pub fn push_moved(out: &mut Vec<u8>, joined: bool, channel: &str) {
+    out.extend_from_slice(match joined {
+        true => br#"{"joined":"#,
+        false => br#"{"left":"#.as_slice(),
+    });
+    json::push_string(out, channel);
+    out.push(b'}');
+}
+
+/// Appends names, with commas between them.
+pub(super) fn push_names(out: &mut Vec<u8>, names: &[ChannelName]) {
+    for (at, name) in names.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        json::push_string(out, name.as_str());
+    }
+}
+
 /// The bytes before the content for a member that uses `wsify.v1`: the same for all messages of a channel.
 pub fn v1_prefix(channel: &str) -> Vec<u8> {
-    let mut out = br#"{"channel":"#.to_vec();
-    json::push_string(&mut out, channel);
+    v1_prefix_for("channel", channel)
+}
+
+/// The bytes before a content that goes to what `target` and `name` say.
+pub fn v1_prefix_for(target: &str, name: &str) -> Vec<u8> {
+    let mut out = b"{".to_vec();
+    json::push_string(&mut out, target);
+    out.push(b':');
+    json::push_string(&mut out, name);
     out.extend_from_slice(br#","content":"#);
     out
 }

@@ -7,6 +7,9 @@ use std::sync::Arc;
 /// How many bytes of UTF-8 a channel's name may have (`docs/protocol.md#channels`). What is longer is not echoed either.
 pub const MAX_NAME: usize = 255;
 
+/// No channel's name begins with it, white space aside: on the broker the servers use such names among themselves.
+pub const RESERVED: &str = "wsify:";
+
 /// A channel's name: without white space around it, not empty, at most [`MAX_NAME`] bytes. Clones share the text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChannelName(Arc<str>);
@@ -15,12 +18,21 @@ impl ChannelName {
     /// The part of `name` that names a channel, without an allocation.
     ///
     /// # Errors
-    /// Nothing but white space (Unicode's), or more than [`MAX_NAME`] bytes without it.
+    /// Nothing but white space (Unicode's), or more than [`MAX_NAME`] bytes without it, or a [`RESERVED`] name.
     pub fn check(name: &str) -> Result<&str, BadChannel> {
         match name.trim() {
             "" => Err(BadChannel::Blank),
             name if name.len() > MAX_NAME => Err(BadChannel::TooLong(name.len())),
+            name if name.starts_with(RESERVED) => Err(BadChannel::Reserved),
             name => Ok(name),
+        }
+    }
+
+    /// What an error may show of `name`.
+    pub fn echo(name: &str) -> Option<&str> {
+        match ChannelName::check(name) {
+            Err(BadChannel::Reserved) => Some(name.trim()),
+            checked => checked.ok(),
         }
     }
 
@@ -52,6 +64,8 @@ pub enum BadChannel {
     Blank,
     /// Its bytes, without the white space around them.
     TooLong(usize),
+    /// It begins with [`RESERVED`].
+    Reserved,
 }
 
 impl fmt::Display for BadChannel {
@@ -63,6 +77,10 @@ impl fmt::Display for BadChannel {
             BadChannel::TooLong(len) => write!(
                 f,
                 "the channel's name has {len} bytes: use at most {MAX_NAME} bytes of UTF-8"
+            ),
+            BadChannel::Reserved => write!(
+                f,
+                "channel names that begin with {RESERVED:?} are reserved: use another name"
             ),
         }
     }

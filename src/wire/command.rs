@@ -137,7 +137,7 @@ pub fn parse(message: &[u8]) -> Result<Command, Rejected> {
             fault,
             id: id.map(|span| span.of_str(text).into()),
             command: command.as_deref().and_then(short).map(Into::into),
-            channel: channel.and_then(|name| ChannelName::check(&name).ok().map(Into::into)),
+            channel: channel.and_then(|name| ChannelName::echo(&name).map(Into::into)),
         }
     })
 }
@@ -205,18 +205,22 @@ impl Post {
     }
 }
 
-/// Reads a body of `POST /broadcast`, in either form (`docs/api.md#broadcast`).
+/// Reads a body of `POST /broadcast` to one channel, in either form (`docs/api.md#broadcast`). `None`: it may have another
+/// target.
 ///
 /// # Errors
 /// Not JSON, not an object, a name given twice, wrong types, the content in both places (`bad_message`); a channel
 /// missing, blank or too long (`bad_channel`).
-pub fn parse_post(body: &[u8]) -> Result<Post, Fault> {
+pub fn parse_post(body: &[u8]) -> Result<Option<Post>, Fault> {
     let (text, object) = json::read(body).map_err(|why| {
         Fault::bad_message(format!(
             r#"the body cannot be read, {why}; send {{"channel":"hello","content":"any JSON"}}"#
         ))
     })?;
     let (own, args) = (&object.own, &object.args);
+    if own.targets {
+        return Ok(None);
+    }
     refuse_twice(own.twice.as_deref(), "the body")?;
     refuse_twice(args.twice.as_deref(), "args")?;
     args_span(text, own.args)?;
@@ -231,10 +235,10 @@ pub fn parse_post(body: &[u8]) -> Result<Post, Fault> {
     let (name, at) = channel(text, own.channel)?.ok_or_else(|| {
         Fault::bad_channel(r#"there is no channel: name it, as in {"channel":"hello"}"#)
     })?;
-    Ok(Post {
+    Ok(Some(Post {
         channel: Text::check(name, at)?,
         content,
-    })
+    }))
 }
 
 fn refuse_twice(name: Option<&str>, place: &str) -> Result<(), Fault> {

@@ -13,6 +13,11 @@ use super::http::{Head, Method, Refusal, Status};
 pub enum Endpoint {
     Ws,
     Broadcast,
+    Disconnect,
+    Join,
+    Leave,
+    Channels,
+    Connections,
     Health,
     Metrics,
     Tap,
@@ -60,7 +65,7 @@ struct Row {
     label: &'static str,
 }
 
-const ROWS: [Row; 6] = [
+const ROWS: [Row; 11] = [
     Row {
         endpoint: Endpoint::Ws,
         path: "/ws",
@@ -76,6 +81,46 @@ const ROWS: [Row; 6] = [
         backend: true,
         body: true,
         label: "broadcast",
+    },
+    Row {
+        endpoint: Endpoint::Disconnect,
+        path: "/disconnect",
+        methods: Methods::Post,
+        backend: true,
+        body: true,
+        label: "disconnect",
+    },
+    Row {
+        endpoint: Endpoint::Join,
+        path: "/join",
+        methods: Methods::Post,
+        backend: true,
+        body: true,
+        label: "join",
+    },
+    Row {
+        endpoint: Endpoint::Leave,
+        path: "/leave",
+        methods: Methods::Post,
+        backend: true,
+        body: true,
+        label: "leave",
+    },
+    Row {
+        endpoint: Endpoint::Channels,
+        path: "/channels",
+        methods: Methods::Get,
+        backend: true,
+        body: false,
+        label: "channels",
+    },
+    Row {
+        endpoint: Endpoint::Connections,
+        path: "/connections",
+        methods: Methods::Get,
+        backend: true,
+        body: false,
+        label: "connections",
     },
     Row {
         endpoint: Endpoint::Health,
@@ -186,6 +231,13 @@ mod tests {
             ("HEAD /health", Endpoint::Health, "health"),
             ("POST /broadcast", Endpoint::Broadcast, "broadcast"),
             ("GET /broadcast", Endpoint::Unknown, "other"),
+            ("POST /disconnect", Endpoint::Disconnect, "disconnect"),
+            ("GET /disconnect", Endpoint::Unknown, "other"),
+            ("POST /join", Endpoint::Join, "join"),
+            ("POST /leave", Endpoint::Leave, "leave"),
+            ("GET /channels?limit=1", Endpoint::Channels, "channels"),
+            ("HEAD /connections", Endpoint::Connections, "connections"),
+            ("POST /connections", Endpoint::Unknown, "other"),
             ("POST /ws", Endpoint::Unknown, "other"),
             ("GET /metrics", Endpoint::Metrics, "metrics"),
             ("GET /tap", Endpoint::Tap, "tap"),
@@ -209,7 +261,7 @@ mod tests {
         assert_eq!(refusal.status, Status::NotFound);
         assert_eq!(
             refusal.message,
-            "there is nothing here: use /ws, /broadcast, /health, /metrics or /tap"
+            "there is nothing here: use /ws, /broadcast, /disconnect, /join, /leave, /channels, /connections, /health, /metrics or /tap"
         );
         assert_eq!(
             unknown(&head("POST /"), true).status,

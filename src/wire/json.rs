@@ -19,6 +19,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_json::value::RawValue;
 
 pub(super) mod members;
+pub(super) mod scalars;
 
 /// A part of a text, in bytes. It belongs to the text that it was found in, or to a copy of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +93,8 @@ pub(super) struct KnownNames {
     pub(super) channel: Given,
     pub(super) content: Given,
     pub(super) state: Given,
+    /// A backend may have named its target in another way than as `channel`.
+    pub(super) targets: bool,
     /// The first name, of any, that came a second time.
     pub(super) twice: Option<Box<str>>,
 }
@@ -105,6 +108,7 @@ impl KnownNames {
             "channel" => self.channel.note(value),
             "content" => self.content.note(value),
             "state" => self.state.note(value),
+            "channels" | "user" | "connection" => self.targets = true,
             _ => {}
         }
     }
@@ -287,6 +291,12 @@ fn brace_after(text: &str, name: &str) -> Option<usize> {
     let colon = after_white(text, quote.saturating_add(1));
     let start = after_white(text, colon.saturating_add(1));
     (text.as_bytes().get(start) == Some(&b'{')).then_some(start)
+}
+
+/// The first byte that is no white space of JSON's.
+pub(super) fn first_byte(text: &[u8]) -> Option<u8> {
+    let white = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+    text.iter().copied().find(|byte| !white(byte))
 }
 
 /// The position of the first byte from `at` on that is no white space of JSON's.

@@ -19,6 +19,7 @@
 pub mod answer;
 pub mod answer_fields;
 pub mod authority;
+pub mod backend;
 pub mod channel_name;
 pub mod cluster_view;
 pub mod command;

@@ -24,7 +24,7 @@ def play(node):
 
 def test_a_tour(play, plain):
     seen = play("tour", plain)
-    assert seen["extensions"] == "" and seen["protocol"] == "wsify.v1"
+    assert seen["extensions"] == "" and seen["protocol"] == "wsify.v1" and seen["welcome"] == []
     assert seen["acks"] == [{"id": 1, "ok": True}] * 2
     assert seen["heard"] == ['[1.0, "é"]', '{"channel":"node","content":[1.0, "é"]}']
     assert seen["pong"] == "hello"

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
+from harness.authorizer import with_fields
 from test_chromium import FLAGS, PATIENCE
 
 
@@ -99,13 +100,24 @@ def visit(chromium, tmp_path):
 
 
 def test_a_visit(visit, serve, authorizer):
-    authorizer.on(lambda q: 403 if q.args.get("channel") == "secret" else 200)
+    def answer(question):
+        if question.command == "connect":
+            return with_fields(user="<42>", channels=["hall"])
+        return 403 if question.args.get("channel") == "secret" else 200
+
+    authorizer.on(answer)
     server = serve("--playground", "--drain-timeout", "300ms", auth=authorizer)
     page = visit(f"http://127.0.0.1:{server.port}/")
     page.fill("query", "token=abc")
     page.submit("connect")
     page.sees("connected", of="state")
     assert authorizer.about("connect")[0].args["query"] == {"token": ["abc"]}
+    page.sees(f"User <42>, connection {authorizer.about('connect')[0].peer['id']}", of="who")
+    page.sees("hall ×", of="channels")
+    assert server.post('{"user":"<42>","channel":"hall"}', "/leave").body == b'{"connections":1}'
+    page.sees("← left hallby the backend")
+    assert server.post('{"user":"<42>","content":{"n":2.0}}').status == 201
+    page.sees('← user <42>{"n":2.0}')
     page.submit("join")
     page.sees("✓ join hello (")
     page.sees("hello ×", of="channels")

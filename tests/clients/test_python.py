@@ -47,6 +47,7 @@ def test_a_tour(asked, authorizer):
 def test_wsify_v1(plain):
     with client(plain, subprotocols=["other", "wsify.v1"]) as ws:
         assert ws.subprotocol == "wsify.v1"
+        assert json.loads(ws.recv())["welcome"]["channels"] == []
         assert ask(ws, command="join", args={"channel": "python-v1"}, id=1) == {"id": 1, "ok": True}
         assert ask(ws, command="broadcast", args={"channel": "python-v1", "content": [1]}) == {"channel": "python-v1", "content": [1]}
 

@@ -41,6 +41,7 @@ const scenes = {
     const one = await open();
     const two = await open({}, ["wsify.v1"]);
     const seen = { extensions: one.extensions, protocol: two.protocol, acks: [] };
+    seen.welcome = JSON.parse(await two.hear()).welcome.channels;
     for (const ws of [one, two]) seen.acks.push(await ws.ask({ command: "join", args: { channel: "node" }, id: 1 }));
     one.send('{"command":"broadcast","args":{"channel":"node","content":[1.0, "é"]}}');
     seen.heard = [await one.hear(), await two.hear()];

@@ -17,9 +17,10 @@ use std::{fs, path::Path};
 type Target = (&'static str, fn(&[u8]));
 
 /// Each target in `fuzz/fuzz_targets`, and what it calls.
-const TARGETS: [Target; 15] = [
+const TARGETS: [Target; 16] = [
     ("answer", wsify::webhook::fuzz),
     ("answer_fields", wsify::wire::answer_fields::fuzz),
+    ("backend", wsify::wire::backend::fuzz),
     ("command", wsify::wire::command::fuzz),
     ("deflate", wsify::wire::deflate::fuzz),
     ("extensions", wsify::wire::extensions::fuzz),

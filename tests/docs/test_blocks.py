@@ -14,6 +14,7 @@ import time
 import pytest
 
 from blocks import ROOT, block, commands, deploy, on
+from harness.authorizer import with_fields
 from harness.net import DEADLINE, until
 from harness.redis import Redis
 from harness.redis_many import Cluster, Watched
@@ -321,6 +322,47 @@ def test_broadcast_with_a_key(serve, shell):
     need("curl")
     publishes(shell.run(on(server.port, block("broadcast_with_a_key"))))
     ws.hears('{"any":"JSON"}')
+
+
+def users(serve, authorizer):
+    authorizer.on(with_fields(user="42"), "connect")
+    return serve("--broadcasting-key", "KEY", auth=authorizer)
+
+
+def test_broadcast_to_a_user(serve, authorizer, shell):
+    server = users(serve, authorizer)
+    ws = server.ws(protocols="wsify.v1")
+    need("curl")
+    publishes(shell.run(on(server.port, block("broadcast_to_a_user"))))
+    ws.hears('{"user":"42","content":{"any":"JSON"}}')
+
+
+def test_disconnect(serve, authorizer, shell):
+    server = users(serve, authorizer)
+    clients = [server.ws(), server.ws()]
+    need("curl")
+    assert shell.run(on(server.port, block("disconnect"))).stdout == '{"connections":2}'
+    for ws in clients:
+        assert ws.is_closed(4001) == "logged out"
+
+
+def test_join_and_leave(serve, authorizer, shell):
+    server = users(serve, authorizer)
+    ws = server.ws(protocols="wsify.v1")
+    need("curl")
+    assert shell.run(on(server.port, block("join_and_leave"))).stdout == '{"connections":1}' * 2
+    ws.hears('{"joined":"hello"}', '{"left":"hello"}')
+
+
+def test_lists(serve, authorizer, shell):
+    server = users(serve, authorizer)
+    ws = server.ws(protocols="wsify.v1").join("hello", "other")
+    need("curl")
+    out = shell.run(on(server.port, block("lists"))).stdout
+    channels, connections = out[: out.index("}]}") + 3], out[out.index("}]}") + 3 :]
+    assert json.loads(channels) == {"channels": [{"channel": "hello", "members": 1}]}
+    (one,) = json.loads(connections)["connections"]
+    assert one["id"] == ws.welcome["connection"] and one["channels"] == ["hello", "other"]
 
 
 # -- docs/protocol.md

@@ -5,7 +5,9 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
+from pathlib import Path
 
 from .net import DEADLINE, until
 from .server import free_port
@@ -72,7 +74,8 @@ class Redis:
     def start(self):
         tls = ["--tls-port", str(self.tls_port)] if self.tls_port else []
         self.process = subprocess.Popen(
-            [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", *tls, *self.arguments],
+            [self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+             "--dir", tempfile.gettempdir(), "--dbfilename", f"wsify-{self.port}.rdb", *tls, *self.arguments],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )
         try:
@@ -132,6 +135,8 @@ class Redis:
     def kill(self):
         self.process.kill()
         self.process.wait()
+        # What a replica has got from its master.
+        Path(tempfile.gettempdir(), f"wsify-{self.port}.rdb").unlink(missing_ok=True)
 
 
 class Old(threading.Thread):

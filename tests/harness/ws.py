@@ -106,6 +106,12 @@ class Ws:
         self.squeezed = 0
         self.pings = 0
         self.answers_pings = True
+        # What a client of wsify.v1 is told first.
+        self.welcome = None
+        if self.protocol == "wsify.v1":
+            first = json.loads(self.hear())
+            assert list(first) == ["welcome"], f"a welcome was due: {first}"
+            self.welcome = first["welcome"]
 
     @property
     def protocol(self):

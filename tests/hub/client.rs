@@ -129,6 +129,9 @@ pub struct Client {
     pub head: String,
     /// The reason in the last close frame.
     pub reason: String,
+    /// What a client that uses `wsify.v1` is told first; it is no line.
+    pub welcome: serde_json::Value,
+    expects_welcome: bool,
 }
 
 impl Client {
@@ -143,6 +146,8 @@ impl Client {
             bodiless: false,
             head: String::new(),
             reason: String::new(),
+            welcome: serde_json::Value::Null,
+            expects_welcome: false,
         }
     }
 
@@ -175,6 +180,14 @@ impl Client {
             if !self.websocket {
                 self.head = String::from_utf8(answer).expect("a text");
                 self.websocket = line == "101";
+                let v1 = self.header("Sec-WebSocket-Protocol") == Some("wsify.v1");
+                self.expects_welcome = self.websocket && v1;
+            } else if std::mem::take(&mut self.expects_welcome) {
+                let message: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+                self.welcome = message["welcome"].clone();
+                assert!(self.welcome.is_object(), "{line} is no welcome");
+                used += count;
+                continue;
             } else if line.starts_with("close ") {
                 self.reason = String::from_utf8(answer[4..].to_vec()).expect("UTF-8");
             }

@@ -28,6 +28,9 @@ impl Channels {
         {
             let at = audience.add(slot);
             first = at == 0 && channel.members() == 1;
+            if first {
+                self.occupied.insert(&channel.name, index);
+            }
             joined.put(AudienceId::new(index, encoding), at);
             self.memberships += 1;
         }
@@ -76,6 +79,9 @@ impl Channels {
             }
         });
         let last = !channel.has_members();
+        if last {
+            self.occupied.remove(&channel.name);
+        }
         self.memberships -= 1;
         self.forget_if_empty(id.channel());
         last

@@ -28,12 +28,17 @@ impl Channels {
             return;
         }
         for name in &names {
-            let index = self.open(name.as_str());
-            if let Some(channel) = self.channels.get_mut(index) {
-                channel.holds += 1;
-            }
+            self.hold(name.as_str());
         }
         self.reserved.insert(slot, names);
+    }
+
+    /// Holds a channel, so that it is kept without members.
+    pub fn hold(&mut self, name: &str) {
+        let index = self.open(name);
+        if let Some(channel) = self.channels.get_mut(index) {
+            channel.holds += 1;
+        }
     }
 
     /// Whether all that is published to the channels held for a connection comes here. If not, the broker is asked for what is
@@ -85,7 +90,8 @@ impl Channels {
         }
     }
 
-    fn let_go(&mut self, name: &ChannelName) {
+    /// Holds a channel no longer.
+    pub fn let_go(&mut self, name: &ChannelName) {
         if let Some((index, channel)) = self.named_mut(name.as_str()) {
             channel.holds -= 1;
             self.forget_if_empty(index);

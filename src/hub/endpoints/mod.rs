@@ -5,6 +5,7 @@
 //!
 //! A new endpoint is a row in the table, and a handler here.
 
+mod backend;
 pub mod broadcast;
 mod health;
 mod metrics;
@@ -50,6 +51,9 @@ pub fn request<S: Stream>(
     }
     match endpoint {
         Endpoint::Ws => upgrade::request(hub, id, exchange, head),
+        Endpoint::Channels | Endpoint::Connections => {
+            backend::request(hub, id, exchange, &head);
+        }
         Endpoint::Health => health::request(hub, id, exchange),
         Endpoint::Metrics => metrics::request(hub, id, exchange),
         Endpoint::Tap => tap::request(hub, id, exchange, &head),
@@ -61,7 +65,11 @@ pub fn request<S: Stream>(
             );
             replies::reply(hub, id, exchange, reply);
         }
-        Endpoint::Broadcast | Endpoint::Unknown => {
+        Endpoint::Broadcast
+        | Endpoint::Disconnect
+        | Endpoint::Join
+        | Endpoint::Leave
+        | Endpoint::Unknown => {
             let refusal = endpoint::unknown(&head, hub.settings.playground);
             replies::refuse(hub, id, exchange, refusal);
         }
@@ -93,8 +101,13 @@ fn read_body<S: Stream>(
 pub fn body<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, body: &[u8]) {
     match exchange.endpoint {
         Endpoint::Broadcast => broadcast::body(hub, id, exchange, body),
+        Endpoint::Disconnect | Endpoint::Join | Endpoint::Leave => {
+            backend::body(hub, id, exchange, body);
+        }
         // The table has no other endpoint with a body.
         Endpoint::Ws
+        | Endpoint::Channels
+        | Endpoint::Connections
         | Endpoint::Health
         | Endpoint::Metrics
         | Endpoint::Tap

@@ -6,6 +6,8 @@
 
 use crate::connection::{Awaits, Exchange, Peer, Stream, Suspended};
 use crate::effect::{ConnId, Receipt};
+use crate::hub::backend;
+use crate::hub::kicks::Survival;
 use crate::hub::permission::{self, AllowedUpgrade};
 use crate::hub::replies;
 use crate::hub::report;
@@ -60,6 +62,8 @@ pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head
             keep(hub, id, head.query(), None, None);
         }
         open(hub, id, exchange.from, &upgrade);
+        // Counted at once, so that the next request of this turn sees it.
+        settle(hub, id);
     }
 }
 
@@ -87,6 +91,22 @@ pub fn go_on<S: Stream>(
     if hub.drain.is_some() {
         return refuse_stopping(hub, id, exchange);
     }
+    let user = fields.user.as_deref().unwrap_or_default();
+    match hub.kicks.survival(id.slot, user) {
+        Survival::Survives => {}
+        Survival::Disconnected => {
+            report::upgrade_refused(hub, "disconnected");
+            let message =
+                "the backend has disconnected this user: connect again only if that may be";
+            let refusal = Refusal::new(Status::Forbidden, "disconnected", message);
+            return replies::refuse(hub, id, exchange, refusal);
+        }
+        Survival::Unknown => {
+            let message = "too many users were disconnected meanwhile: connect again";
+            let refusal = Refusal::new(Status::Unavailable, "unavailable", message);
+            return refuse_for_now(hub, id, exchange, refusal);
+        }
+    }
     if let Some(Receipt::Refused(why)) = receipt {
         let message =
             format!("the broker refuses a channel of this client ({why}): come back later");
@@ -110,6 +130,10 @@ pub fn go_on<S: Stream>(
     keep(hub, id, &query, fields.user.as_deref(), state);
     permission::grant(hub, id, fields.allow, fields.expires_in);
     open(hub, id, exchange.from, &upgrade);
+    if let Some(user) = &fields.user {
+        backend::opened(hub, id, user);
+    }
+    settle(hub, id);
 }
 
 /// Keeps what later questions about a connection show.
@@ -130,10 +154,13 @@ fn open<S: Stream>(hub: &mut Hub<S>, id: ConnId, from: Peer, upgrade: &Upgrade) 
     if let Some(connection) = hub.roster.get(id) {
         connection.open(from, upgrade, &hub.clock);
     }
+    hub.kicks.end(id.slot);
+    hub.roster.open(id.slot, hub.clock.now);
     let joined = hub.channels.join_reserved(id.slot, upgrade.encoding);
+    if upgrade.encoding.is_v1() {
+        replies::welcome(hub, id, &joined);
+    }
     report::opened(hub, id, upgrade.encoding, &joined);
-    // Counted at once, so that the next request of this turn sees it.
-    settle(hub, id);
 }
 
 /// Refuses an upgrade because the server stops.

@@ -200,6 +200,7 @@ fn is_fault(ending: Ending) -> bool {
         Ending::Closed(_)
         | Ending::Left
         | Ending::Stopping
+        | Ending::Disconnected(_)
         | Ending::Idle
         | Ending::NoRoom
         | Ending::Answered => false,

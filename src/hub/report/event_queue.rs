@@ -42,8 +42,7 @@ impl EventQueue {
     }
 
     /// The number of the last event; 0 before the first.
-    #[cfg(test)]
-    fn seq(&self) -> u64 {
+    pub fn last_seq(&self) -> u64 {
         self.seq
     }
 
@@ -126,7 +125,7 @@ mod tests {
     /// Pushes events of so many bytes.
     fn push(queue: &mut EventQueue, count: usize, size: usize) {
         for _ in 0..count {
-            queue.push(queue.seq(), |out, seq| {
+            queue.push(queue.last_seq(), |out, seq| {
                 out.extend_from_slice(format!("{seq:0size$}").as_bytes());
             });
         }
@@ -147,7 +146,7 @@ mod tests {
         assert_eq!((queue.oldest(), queue.take().is_none()), (None, true));
         push(&mut queue, 2_500, 4);
         assert_eq!(
-            (queue.len(), queue.bytes(), queue.seq()),
+            (queue.len(), queue.bytes(), queue.last_seq()),
             (2_500, 12_500, 2_500)
         );
         assert_eq!(queue.oldest(), Some(0));

@@ -202,6 +202,33 @@ fn command_shown<S: Stream>(hub: &mut Hub<S>, id: ConnId, verb: Verb, channel: &
     }
 }
 
+/// A backend has made a connection join a channel, or leave it.
+pub fn moved_by_backend<S: Stream>(hub: &mut Hub<S>, id: ConnId, joined: bool, channel: &str) {
+    let verb = match joined {
+        true => Verb::Join,
+        false => Verb::Leave,
+    };
+    hub.listeners.metrics.backend_memberships.add(verb.as_str());
+    command_shown(hub, id, verb, channel);
+}
+
+/// A content for its user, or for itself alone, was sent to a connection.
+pub fn delivered_to<S: Stream>(hub: &mut Hub<S>, id: ConnId, bytes: u64) {
+    if !hub.listeners.taps.watches(id.slot) {
+        return;
+    }
+    tell(hub, "deliver", Some(id), None, |line| {
+        line.number("messages", 1);
+        line.number("bytes", bytes);
+    });
+}
+
+/// The number of the last event, if there is a receiver of events.
+pub fn last_seq<S>(hub: &Hub<S>) -> Option<u64> {
+    let has_receiver = hub.settings.events.is_some();
+    has_receiver.then(|| hub.listeners.events.queue.last_seq())
+}
+
 /// A command was not done.
 pub fn command_failed<S: Stream>(
     hub: &mut Hub<S>,
@@ -236,9 +263,10 @@ pub fn message_rejected<S: Stream>(hub: &mut Hub<S>, id: ConnId, rejected: &Reje
     });
 }
 
-/// A connection has published something, which goes to the members or the broker next.
-pub fn published<S: Stream>(hub: &mut Hub<S>, from: ConnId, channel: &str, content: &[u8]) {
-    tell(hub, "broadcast", Some(from), Some(channel), |line| {
+/// A connection has published something, which goes to the members or the broker next. `channel` is none if it goes to
+/// connections.
+pub fn published<S: Stream>(hub: &mut Hub<S>, from: ConnId, channel: Option<&str>, content: &[u8]) {
+    tell(hub, "broadcast", Some(from), channel, |line| {
         line.content(content);
     });
 }

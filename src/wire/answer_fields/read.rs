@@ -14,12 +14,12 @@ use super::wrong::{AnswerField, WrongField};
 use super::{Allow, AnswerFields, Asked, CloseWith, NewState};
 use crate::wire::channel_name::{ChannelName, MAX_NAME};
 use crate::wire::json::members::{Members, elements, members};
-use crate::wire::json::{unquote, utf8};
+use crate::wire::json::scalars::{integer, string, text, user};
+use crate::wire::json::utf8;
 use crate::wire::question::MAX_STATE;
 
 /// What a body may have besides a content.
 const BESIDES_CONTENT: usize = 64 * 1024;
-const MAX_USER: usize = 255;
 /// Patterns of one `allow`, and their bytes: they are compared one by one with each command's channel.
 const MAX_PATTERNS: usize = 100;
 const MAX_PATTERN_BYTES: usize = 4 * 1024;
@@ -240,45 +240,11 @@ fn at_most(value: &str, most: usize) -> Result<(), Cow<'static, str>> {
     }
 }
 
-/// The text of a JSON string. `None`: it is another value, or no Unicode text.
-fn text(value: &str) -> Option<Cow<'_, str>> {
-    match value.starts_with('"') {
-        true => unquote(value).ok(),
-        false => None,
-    }
-}
-
-fn string(value: &str, least: usize, most: usize) -> Result<Box<str>, Cow<'static, str>> {
-    text(value)
-        .filter(|text| (least..=most).contains(&text.len()))
-        .map(|text| text.into())
-        .ok_or_else(|| format!("expected a string of {least} to {most} bytes").into())
-}
-
-fn integer(value: &str, least: i64, most: i64) -> Result<i64, Cow<'static, str>> {
-    // What is neither text nor a fraction nor an exponent, but JSON, is read as Rust reads it.
-    let number = value.parse().ok();
-    number
-        .filter(|number| (least..=most).contains(number))
-        .ok_or_else(|| format!("expected an integer from {least} to {most}").into())
-}
-
 fn seconds(value: &str, least: i64, most: i64) -> Result<u32, Cow<'static, str>> {
     let seconds = integer(value, least, most).ok();
     seconds
         .and_then(|seconds| u32::try_from(seconds).ok())
         .ok_or_else(|| format!("expected whole seconds from {least} to {most}").into())
-}
-
-/// An integer's digits are the name of the user, as they were written.
-fn user(value: &str) -> Result<Box<str>, Cow<'static, str>> {
-    let digits = value.strip_prefix('-').unwrap_or(value);
-    if digits.bytes().all(|byte| byte.is_ascii_digit()) && value.len() <= MAX_USER {
-        return Ok(value.into());
-    }
-    string(value, 1, MAX_USER).map_err(|_| {
-        format!("expected a string of 1 to {MAX_USER} bytes, or an integer without fraction and exponent").into()
-    })
 }
 
 fn channels(value: &str, most: usize) -> Result<Vec<ChannelName>, Cow<'static, str>> {

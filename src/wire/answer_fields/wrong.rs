@@ -4,8 +4,7 @@
 
 use std::fmt;
 
-/// How much of a value is shown, in bytes.
-const SHOWN: usize = 64;
+use crate::wire::json::scalars::beginning;
 
 /// A field of an answer, or its body as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,18 +98,6 @@ impl fmt::Display for WrongField {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let field = self.field.as_str();
         write!(f, "{field}: {} ({})", self.value, self.why)
-    }
-}
-
-/// The first bytes of a text, up to a whole character.
-fn beginning(text: &str) -> String {
-    let whole = (0..=SHOWN.min(text.len()))
-        .rev()
-        .find_map(|end| text.split_at_checked(end));
-    match whole {
-        Some((shown, "")) => shown.to_owned(),
-        Some((shown, _)) => format!("{shown}…"),
-        None => String::new(),
     }
 }
 

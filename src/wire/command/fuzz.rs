@@ -70,7 +70,8 @@ pub fn fuzz(bytes: &[u8]) {
     }
 
     match parse_post(bytes) {
-        Ok(post) => {
+        Ok(None) => {}
+        Ok(Some(post)) => {
             let (channel, content) = (post.channel(bytes), post.content(bytes));
             assert!(json::is_json(bytes) && json::is_json(content));
             assert_eq!(ChannelName::check(channel), Ok(channel));

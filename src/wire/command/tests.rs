@@ -502,7 +502,7 @@ fn posts_are_read() {
             r#""""#,
         ),
     ] {
-        let post = parse_post(body.as_bytes()).unwrap();
+        let post = parse_post(body.as_bytes()).unwrap().unwrap();
         assert_eq!(post.channel(body.as_bytes()), channel, "{body}");
         assert_eq!(text(post.content(body.as_bytes())), content, "{body}");
         fuzz(body.as_bytes());
@@ -678,10 +678,10 @@ fn contents_survive_byte_for_byte() {
         fuzz(bytes);
 
         let body = format!(r#"{{"channel":"h",{w}"content":{spaced}{w}}}"#);
-        let post = parse_post(body.as_bytes()).unwrap();
+        let post = parse_post(body.as_bytes()).unwrap().unwrap();
         assert_eq!(text(post.content(body.as_bytes())), content, "seed {seed}");
         let body = format!(r#"{{"args":{w}{args},"channel":"h"}}"#);
-        let post = parse_post(body.as_bytes()).unwrap();
+        let post = parse_post(body.as_bytes()).unwrap().unwrap();
         assert_eq!(text(post.content(body.as_bytes())), content, "seed {seed}");
 
         // Broken anywhere, it is answered and causes no panic.

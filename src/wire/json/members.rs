@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{NameSeed, NoObject, Seen, utf8};
+use super::{NameSeed, NoObject, Seen, first_byte, utf8};
 
 /// An object's members.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ impl Members<'_> {
 /// The members of an object. A name that came twice is no error here.
 pub(in crate::wire) fn members(bytes: &[u8]) -> Result<Members<'_>, NoObject> {
     let text = utf8(bytes).map_err(NoObject::NotUtf8)?;
-    match first_byte(text) {
+    match first_byte(text.as_bytes()) {
         Some(b'{') => {}
         _ => {
             let value = serde_json::from_str::<&RawValue>(text);
@@ -46,16 +46,11 @@ pub(in crate::wire) fn members(bytes: &[u8]) -> Result<Members<'_>, NoObject> {
 
 /// The elements of an array, as they were written. `None`: the text is no array.
 pub(in crate::wire) fn elements(text: &str) -> Option<Vec<&str>> {
-    if first_byte(text) != Some(b'[') {
+    if first_byte(text.as_bytes()) != Some(b'[') {
         return None;
     }
     let elements: Vec<&RawValue> = serde_json::from_str(text).ok()?;
     Some(elements.into_iter().map(RawValue::get).collect())
-}
-
-fn first_byte(text: &str) -> Option<u8> {
-    let white = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
-    text.bytes().find(|byte| !white(byte))
 }
 
 struct MembersVisitor;

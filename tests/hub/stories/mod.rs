@@ -1,5 +1,6 @@
 mod access_log;
 mod asking;
+mod backend;
 mod broker;
 mod channels;
 mod commands;

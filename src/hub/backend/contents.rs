@@ -1,0 +1,276 @@
+//! Contents to channels, users and connections, one target after the other (`docs/api.md#more-targets`).
+//!
+//! Owns: how far a call has come, and what a user's or a connection's members are sent. Knows: channels, the broker's receipts.
+//! Never knows: the request.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::jobs::{Contents, Job, JobKind, Reach};
+use super::{JobProgress, reach};
+use crate::buffers::Slice;
+use crate::connection::Stream;
+use crate::effect::{ConnId, Effect, Publication, Receipt};
+use crate::hub::audience::CONGESTED;
+use crate::hub::frames;
+use crate::hub::publish;
+use crate::hub::report;
+use crate::hub::settle::settle;
+use crate::hub::state::Hub;
+use crate::wire::answer;
+use crate::wire::backend::answer::CommandResult;
+use crate::wire::backend::{Publishing, Recipient, Target};
+use crate::wire::channel_name::ChannelName;
+use crate::wire::encoding::Encoding;
+
+/// A content counts for one more step for each of these bytes.
+const STEP_BYTES: usize = 16 * 1024;
+
+impl Contents {
+    pub fn new(all: Vec<Publishing>) -> Contents {
+        let mut left = VecDeque::new();
+        for Publishing { targets, content } in all {
+            let content: Rc<[u8]> = content.into();
+            let targets = targets.into_iter();
+            left.extend(targets.map(|target| (target, Rc::clone(&content))));
+        }
+        Contents {
+            left,
+            ..Contents::default()
+        }
+    }
+}
+
+/// How far a content has come to one target.
+enum TargetProgress {
+    ToAll,
+    /// There is more of it.
+    InPart,
+    /// Something else has to happen first.
+    NotYet,
+    Failed(Cow<'static, str>),
+}
+
+/// The next targets.
+pub fn advance<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    job: &mut Job,
+    left: &mut usize,
+) -> JobProgress {
+    let Job {
+        kind: JobKind::Publish(contents),
+        failure,
+        lined_up,
+        ..
+    } = job
+    else {
+        return JobProgress::Waits;
+    };
+    if !std::mem::replace(&mut contents.begun, true) {
+        *failure = obstacle(hub, contents);
+    }
+    loop {
+        if failure.is_some() {
+            contents.left.clear();
+        }
+        let Some((target, content)) = contents.left.front().cloned() else {
+            return match (contents.unconfirmed, failure.take()) {
+                (0, None) => JobProgress::Done(CommandResult::Published),
+                (0, Some(why)) => JobProgress::Failed(why),
+                (_, why) => {
+                    *failure = why;
+                    JobProgress::Waits
+                }
+            };
+        };
+        if *left == 0 {
+            return JobProgress::MoreToDo;
+        }
+        let sent = match target {
+            Target::Channel(name) => publish(hub, id, contents, name, &content, left),
+            Target::Recipient(recipient) => send(
+                hub,
+                id,
+                (&mut *contents, &mut *lined_up),
+                &recipient,
+                &content,
+                left,
+            ),
+        };
+        match sent {
+            TargetProgress::ToAll => _ = contents.left.pop_front(),
+            TargetProgress::InPart => {}
+            TargetProgress::NotYet => return JobProgress::Waits,
+            TargetProgress::Failed(why) => *failure = Some(why),
+        }
+    }
+}
+
+/// Why not all can be published, before anything is.
+fn obstacle<S: Stream>(hub: &Hub<S>, contents: &Contents) -> Option<Cow<'static, str>> {
+    contents.left.iter().find_map(|(target, _)| match target {
+        Target::Channel(name) => publish::why_not(hub, name.as_str()),
+        Target::Recipient(_) => None,
+    })
+}
+
+fn cost(content: &[u8]) -> usize {
+    let more = content.len().checked_div(STEP_BYTES).unwrap_or_default();
+    more.saturating_add(1)
+}
+
+fn publish<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    contents: &mut Contents,
+    name: ChannelName,
+    content: &[u8],
+    left: &mut usize,
+) -> TargetProgress {
+    let congested = hub.channels.is_congested(name.as_str(), id, &hub.runs);
+    if congested || contents.unconfirmed_bytes > CONGESTED {
+        return TargetProgress::NotYet;
+    }
+    *left = left.saturating_sub(cost(content));
+    if let Some(why) = publish::why_not(hub, name.as_str()) {
+        return TargetProgress::Failed(why);
+    }
+    report::published(hub, id, Some(name.as_str()), content);
+    if hub.channels.subscriptions.is_shared() {
+        contents.unconfirmed = contents.unconfirmed.saturating_add(1);
+        let bytes = contents.unconfirmed_bytes;
+        contents.unconfirmed_bytes = bytes.saturating_add(content.len());
+        hub.effects.push_back(Effect::Publish(Publication {
+            from: id,
+            since: hub.clock.now,
+            channel: name,
+            content: content.into(),
+        }));
+    } else {
+        publish::deliver(hub, name.as_str(), content);
+    }
+    TargetProgress::ToAll
+}
+
+/// Sends a content to the next connections of a recipient.
+fn send<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    (contents, lined_up): (&mut Contents, &mut bool),
+    recipient: &Recipient,
+    content: &[u8],
+    left: &mut usize,
+) -> TargetProgress {
+    let reach = contents
+        .reach
+        .get_or_insert_with(|| Reach::new(recipient.clone()));
+    if let Some(user) = reach.user()
+        && !hub.jobs.line_up(id, lined_up, user)
+    {
+        return TargetProgress::NotYet;
+    }
+    if !reach.begun {
+        report::published(hub, id, None, content);
+    }
+    let cost = cost(content);
+    let most = left.checked_div(cost).unwrap_or_default().max(1);
+    let reached = reach::next(hub, reach, most);
+    let is_over = reach.next.is_none();
+    *left = left.saturating_sub(reached.len().saturating_mul(cost).max(1));
+    for member in reached {
+        deliver(hub, member, &mut contents.frames, recipient, content);
+    }
+    if !is_over {
+        return TargetProgress::InPart;
+    }
+    release(hub, contents);
+    contents.reach = None;
+    if let Recipient::User(user) = recipient {
+        hub.jobs.step_out(id, lined_up, user);
+    }
+    TargetProgress::ToAll
+}
+
+/// Sends a content to one connection, behind what waits for it.
+fn deliver<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    frames: &mut [Option<Slice>],
+    recipient: &Recipient,
+    content: &[u8],
+) {
+    let Some(encoding) = hub.roster.get(id).map(|c| c.encoding()) else {
+        return;
+    };
+    if frames.get(encoding.index()) == Some(&None) {
+        encode(hub, encoding.is_deflated(), frames, recipient, content);
+    }
+    let Some(slice) = frames.get(encoding.index()).copied().flatten() else {
+        return;
+    };
+    let before = hub.runs.taken;
+    if let Some(connection) = hub.roster.get(id) {
+        connection.deliver(slice, &mut hub.runs, &hub.settings.limits);
+    }
+    let sent = hub.runs.taken.saturating_sub(before);
+    hub.listeners.delivered(id.slot, 1, sent);
+    report::delivered_to(hub, id, slice.len() as u64);
+    settle(hub, id);
+}
+
+/// Encodes the frames for a recipient: the compressed ones, or the others. So a content is compressed once.
+fn encode<S: Stream>(
+    hub: &mut Hub<S>,
+    deflated: bool,
+    frames: &mut [Option<Slice>],
+    recipient: &Recipient,
+    content: &[u8],
+) {
+    let prefix = match recipient {
+        Recipient::User(user) => answer::v1_prefix_for("user", user),
+        Recipient::Connection(id) => answer::v1_prefix_for("connection", id),
+    };
+    let smaller = match deflated {
+        true => hub.compression.deflate(content),
+        false => None,
+    };
+    let encodings = Encoding::ALL.into_iter().zip(frames);
+    for (encoding, frame) in encodings.filter(|(it, _)| it.is_deflated() == deflated) {
+        let runs = &mut hub.runs;
+        let (run, _) = runs.begin();
+        runs.append(run, |out| match smaller {
+            Some(smaller) => frames::push_deflated(out, encoding, &prefix, content, smaller),
+            None => frames::push_plain(out, encoding, &prefix, content),
+        });
+        let to = runs.len(run) as u32;
+        *frame = Some(Slice { run, from: 0, to });
+    }
+    hub.compression.rest();
+    let cost = hub.compression.take_cost();
+    hub.agenda.understood = hub.agenda.understood.saturating_add(cost);
+}
+
+/// The broker has answered a publication.
+pub fn confirmed(job: &mut Job, receipt: &Receipt) {
+    if let JobKind::Publish(contents) = &mut job.kind {
+        contents.unconfirmed = contents.unconfirmed.saturating_sub(1);
+        // Receipts come in order; which content each is for matters less than that waiting ends.
+        if contents.unconfirmed == 0 {
+            contents.unconfirmed_bytes = 0;
+        }
+    }
+    if let Some(why) = publish::lost(receipt) {
+        job.failure.get_or_insert(why);
+    }
+}
+
+/// Releases the frames for a recipient.
+pub fn release<S: Stream>(hub: &mut Hub<S>, contents: &mut Contents) {
+    for frame in &mut contents.frames {
+        if let Some(slice) = frame.take() {
+            hub.runs.release(slice.run);
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Commands of backends under way.
+//!
+//! Owns: the jobs, which of them may go on, and which wait for each other. Knows: values. Never knows: connections, or how a
+//! job is carried out.
+//!
+//! A job has the id of the connection whose request began it. It goes on when that connection has ended, because a command
+//! that was begun is not left half done.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::rc::Rc;
+
+use crate::buffers::Slice;
+use crate::effect::ConnId;
+use crate::wire::backend::answer::{ConnectionCounts, Page};
+use crate::wire::backend::{ConnectionFilter, Recipient, Target};
+use crate::wire::channel_name::ChannelName;
+use crate::wire::encoding::Encoding;
+
+/// A walk over the connections of a recipient, in the order of their slots. It reaches those that were open when it began.
+#[derive(Debug)]
+pub struct Reach {
+    pub recipient: Recipient,
+    /// The next slot; `None` when it is over.
+    pub next: Option<u32>,
+    pub begun: bool,
+    /// Slots of connections that were opened since.
+    spared: HashSet<u32>,
+}
+
+impl Reach {
+    pub fn new(recipient: Recipient) -> Reach {
+        Reach {
+            recipient,
+            next: Some(0),
+            begun: false,
+            spared: HashSet::new(),
+        }
+    }
+
+    pub fn spares(&self, slot: u32) -> bool {
+        self.spared.contains(&slot)
+    }
+
+    /// The user whose connections it walks over.
+    pub fn user(&self) -> Option<&str> {
+        match &self.recipient {
+            Recipient::User(user) => Some(user),
+            Recipient::Connection(_) => None,
+        }
+    }
+}
+
+/// What is done to each connection of a recipient.
+#[derive(Clone, Debug)]
+pub enum Action {
+    Disconnect { code: u16, reason: Box<str> },
+    Join(ChannelName),
+    Leave(ChannelName),
+}
+
+/// An action on its way.
+#[derive(Debug)]
+pub struct Acting {
+    pub action: Action,
+    pub reach: Reach,
+    /// The channel that is to be joined is held.
+    pub holds: bool,
+    pub counts: ConnectionCounts,
+}
+
+/// Contents on their way to their targets.
+#[derive(Debug, Default)]
+pub struct Contents {
+    pub begun: bool,
+    pub left: VecDeque<(Target, Rc<[u8]>)>,
+    /// The recipient that is being sent the first of them.
+    pub reach: Option<Reach>,
+    /// The frames for that recipient, one for each encoding, as soon as they are needed.
+    pub frames: [Option<Slice>; Encoding::ALL.len()],
+    /// Publications that the broker has not answered, and their bytes.
+    pub unconfirmed: usize,
+    pub unconfirmed_bytes: usize,
+}
+
+/// A page on its way.
+#[derive(Debug)]
+pub struct List {
+    pub page: Page,
+    pub scope: Scope,
+    /// The last event before the list.
+    pub seq: Option<u64>,
+}
+
+/// What is still to be listed.
+#[derive(Debug)]
+pub enum Scope {
+    /// Channels behind `after`.
+    Channels { prefix: Box<str>, after: Box<str> },
+    /// Connections from the slot `next` on whose id is behind `after`.
+    Connections {
+        filter: ConnectionFilter,
+        after: Box<str>,
+        next: u32,
+        /// The slots of the members of a channel that has few.
+        few: Option<VecDeque<u32>>,
+    },
+}
+
+/// What a job is about.
+#[derive(Debug)]
+pub enum JobKind {
+    Publish(Contents),
+    Act(Acting),
+    List(List),
+}
+
+#[derive(Debug)]
+pub struct Job {
+    pub kind: JobKind,
+    /// Why it is not done, if so.
+    pub failure: Option<Cow<'static, str>>,
+    /// It is in a line for a user.
+    pub lined_up: bool,
+    /// It is in the list of those that may go on.
+    ready: bool,
+}
+
+impl Job {
+    pub fn new(kind: JobKind) -> Job {
+        Job {
+            kind,
+            failure: None,
+            lined_up: false,
+            ready: false,
+        }
+    }
+
+    /// The walk that is under way.
+    pub fn reach(&mut self) -> Option<&mut Reach> {
+        match &mut self.kind {
+            JobKind::Publish(contents) => contents.reach.as_mut(),
+            JobKind::Act(acting) => Some(&mut acting.reach),
+            JobKind::List(_) => None,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Jobs {
+    jobs: HashMap<ConnId, Job>,
+    /// Those that may go on.
+    ready: VecDeque<ConnId>,
+    /// Jobs that walk over the connections of a user, one at a time: all of them are sent the same in the same order.
+    lines: HashMap<Box<str>, VecDeque<ConnId>>,
+    /// What may still be done in this turn.
+    pub left: usize,
+}
+
+impl Jobs {
+    pub fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    pub fn has_work(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// How many may go on.
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Whether a job waits for something else than its turn.
+    pub fn waits(&self, id: ConnId) -> bool {
+        self.jobs.get(&id).is_some_and(|job| !job.ready)
+    }
+
+    pub fn put(&mut self, id: ConnId, job: Job) {
+        self.jobs.insert(id, job);
+    }
+
+    pub fn take(&mut self, id: ConnId) -> Option<Job> {
+        let mut job = self.jobs.remove(&id)?;
+        job.ready = false;
+        Some(job)
+    }
+
+    pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Job> {
+        match self.jobs.is_empty() {
+            true => None,
+            false => self.jobs.get_mut(&id),
+        }
+    }
+
+    /// Has a job go on.
+    pub fn go_on(&mut self, id: ConnId) {
+        if let Some(job) = self.jobs.get_mut(&id)
+            && !std::mem::replace(&mut job.ready, true)
+        {
+            self.ready.push_back(id);
+        }
+    }
+
+    pub fn next_ready(&mut self) -> Option<ConnId> {
+        self.ready.pop_front()
+    }
+
+    /// Whether a job may walk over the connections of a user. If not, it goes on when it may.
+    pub fn line_up(&mut self, id: ConnId, lined_up: &mut bool, user: &str) -> bool {
+        if *lined_up {
+            let line = self.lines.get(user);
+            return line.is_some_and(|line| line.front() == Some(&id));
+        }
+        *lined_up = true;
+        let line = self.lines.entry(user.into()).or_default();
+        line.push_back(id);
+        line.len() == 1
+    }
+
+    /// A job has gone over the connections of a user, or will not.
+    pub fn step_out(&mut self, id: ConnId, lined_up: &mut bool, user: &str) {
+        if !std::mem::take(lined_up) {
+            return;
+        }
+        let Some(line) = self.lines.get_mut(user) else {
+            return;
+        };
+        let was_first = line.front() == Some(&id);
+        line.retain(|other| *other != id);
+        match line.front().copied() {
+            None => _ = self.lines.remove(user),
+            Some(next) if was_first => self.go_on(next),
+            Some(_) => {}
+        }
+    }
+
+    /// A connection of a user was opened: walks that have begun spare it.
+    pub fn opened(&mut self, user: &str, slot: u32) {
+        if self.lines.is_empty() {
+            return;
+        }
+        let first = self.lines.get(user).and_then(|line| line.front());
+        if let Some(job) = first.and_then(|first| self.jobs.get_mut(first))
+            && let Some(reach) = job.reach()
+            && reach.begun
+        {
+            reach.spared.insert(slot);
+        }
+    }
+}

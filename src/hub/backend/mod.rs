@@ -1,0 +1,265 @@
+//! Commands of backends: to channels, users and connections, and lists (`docs/api.md`).
+//!
+//! Owns: how a command is begun, goes on, waits and is answered. Knows: jobs. Never knows: how a request carries a command,
+//! or what is done to one connection.
+//!
+//! Decision: a command is a job that is done in small steps, over doing it at once. One that concerns 10,000
+//! connections, or lists them, delays no other connection. A small one is done and answered within its request.
+
+mod actions;
+mod contents;
+pub mod jobs;
+mod lists;
+mod reach;
+
+use std::borrow::Cow;
+
+use self::jobs::{Acting, Action, Contents, Job, JobKind, Reach};
+use super::replies;
+use super::report;
+use super::settle::settle;
+use super::state::Hub;
+use crate::connection::{Awaits, Exchange, Stream, Suspended};
+use crate::effect::{ConnId, Receipt};
+use crate::wire::backend::BackendCommand;
+use crate::wire::backend::answer::{BackendAnswer, CommandResult, ConnectionCounts};
+use crate::wire::channel_name::RESERVED;
+use crate::wire::http::{Refusal, Reply, Status};
+
+const AWAY: &str = "the broker is down: nothing is known to have been done; try again later";
+
+/// Connections that something is done to in one turn, and by one job before it is another one's turn. What takes longer
+/// counts for more.
+const STEPS: usize = 64;
+const STEPS_OF_JOB: usize = 32;
+/// Jobs that go on in one turn.
+const JOBS: usize = 64;
+
+/// How a job stands.
+enum JobProgress {
+    Done(CommandResult),
+    /// It goes on in another turn.
+    MoreToDo,
+    /// Something else has to happen first.
+    Waits,
+    Failed(Cow<'static, str>),
+}
+
+/// Begins a command of the request `exchange`. `bytes`: what of it waits until it is done.
+pub fn begin<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    exchange: Exchange,
+    command: BackendCommand,
+    bytes: usize,
+) {
+    if is_broker_away(hub) {
+        return refuse(hub, id, exchange, AWAY.into());
+    }
+    let kind = match command {
+        BackendCommand::Publish(all) => JobKind::Publish(Contents::new(all)),
+        BackendCommand::Disconnect {
+            recipient,
+            code,
+            reason,
+        } => act(Action::Disconnect { code, reason }, Reach::new(recipient)),
+        BackendCommand::Join(recipient, channel) => {
+            act(Action::Join(channel), Reach::new(recipient))
+        }
+        BackendCommand::Leave(recipient, channel) => {
+            act(Action::Leave(channel), Reach::new(recipient))
+        }
+        BackendCommand::ListChannels {
+            prefix,
+            after,
+            limit,
+        } => JobKind::List(lists::of_channels(hub, prefix, after, limit)),
+        BackendCommand::ListConnections {
+            filter,
+            after,
+            limit,
+        } => JobKind::List(lists::of_connections(hub, filter, after, limit)),
+    };
+    if let Some(connection) = hub.roster.get(id) {
+        connection.suspend(Awaits::Backend, Suspended::Backend { exchange, bytes });
+    }
+    hub.jobs.put(id, Job::new(kind));
+    match hub.jobs.left {
+        0 => hub.jobs.go_on(id),
+        _ => advance(hub, id),
+    }
+}
+
+fn act(action: Action, reach: Reach) -> JobKind {
+    JobKind::Act(Acting {
+        action,
+        reach,
+        holds: false,
+        counts: ConnectionCounts::default(),
+    })
+}
+
+/// Continues commands that may go on.
+pub fn go_on<S: Stream>(hub: &mut Hub<S>) {
+    hub.jobs.left = STEPS;
+    for _ in 0..hub.jobs.ready().min(JOBS) {
+        if hub.jobs.left == 0 {
+            return;
+        }
+        let Some(id) = hub.jobs.next_ready() else {
+            return;
+        };
+        advance(hub, id);
+        settle(hub, id);
+    }
+}
+
+/// The next steps of a job.
+fn advance<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+    let Some(mut job) = hub.jobs.take(id) else {
+        return;
+    };
+    let budget = hub.jobs.left.min(STEPS_OF_JOB);
+    let mut left = budget;
+    let progress = match job.kind {
+        JobKind::Publish(_) => contents::advance(hub, id, &mut job, &mut left),
+        JobKind::Act(_) => actions::advance(hub, id, &mut job, &mut left),
+        JobKind::List(_) => lists::advance(hub, &mut job, &mut left),
+    };
+    let cost = budget.saturating_sub(left).max(1);
+    hub.jobs.left = hub.jobs.left.saturating_sub(cost);
+    match progress {
+        JobProgress::MoreToDo => {
+            hub.jobs.put(id, job);
+            hub.jobs.go_on(id);
+        }
+        JobProgress::Waits => hub.jobs.put(id, job),
+        JobProgress::Done(result) => {
+            end(hub, id, &mut job);
+            let answer = BackendAnswer {
+                seq: seq(hub, &job),
+                ..BackendAnswer::of(result)
+            };
+            finish(hub, id, Ok(answer));
+        }
+        JobProgress::Failed(why) => {
+            end(hub, id, &mut job);
+            finish(hub, id, Err(why));
+        }
+    }
+}
+
+/// The last event of this node before a list.
+fn seq<S: Stream>(hub: &Hub<S>, job: &Job) -> Vec<(Box<str>, u64)> {
+    let seq = match &job.kind {
+        JobKind::List(list) => list.seq,
+        _ => None,
+    };
+    let named = seq.map(|seq| (format!("{:016x}", hub.settings.instance).into(), seq));
+    named.into_iter().collect()
+}
+
+/// Releases what a job holds.
+fn end<S: Stream>(hub: &mut Hub<S>, id: ConnId, job: &mut Job) {
+    match &mut job.kind {
+        JobKind::Publish(contents) => contents::release(hub, contents),
+        JobKind::Act(acting) => actions::release(hub, &acting.action, acting.holds),
+        JobKind::List(_) => {}
+    }
+    let user: Option<Box<str>> = job.reach().and_then(|reach| reach.user().map(Into::into));
+    if let Some(user) = user {
+        hub.jobs.step_out(id, &mut job.lined_up, &user);
+    }
+}
+
+/// Answers the request that has begun a command.
+fn finish<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    answer: Result<BackendAnswer, Cow<'static, str>>,
+) {
+    let now = hub.clock.now;
+    let waiting = hub
+        .roster
+        .get(id)
+        .and_then(|c| c.resume(Awaits::Backend, now));
+    let Some(Suspended::Backend { exchange, .. }) = waiting else {
+        return;
+    };
+    match answer {
+        Ok(answer) => {
+            let reply = match answer.json() {
+                None => Reply::empty(Status::Created),
+                Some(json) => Reply::json(Status::Ok, json).with("Cache-Control", "no-store"),
+            };
+            replies::reply(hub, id, exchange, reply);
+        }
+        Err(why) => refuse(hub, id, exchange, why),
+    }
+}
+
+fn refuse<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, why: Cow<'static, str>) {
+    let refusal = Refusal::new(Status::Unavailable, "unavailable", why);
+    replies::refuse(hub, id, exchange, refusal);
+}
+
+/// Whether a command would miss other nodes: they are reached by reserved channels.
+fn is_broker_away<S: Stream>(hub: &Hub<S>) -> bool {
+    !hub.channels.subscriptions.is_available(RESERVED)
+}
+
+/// The broker has answered a publication. Returns whether it was a job's.
+pub fn confirmed<S: Stream>(hub: &mut Hub<S>, id: ConnId, receipt: &Receipt) -> bool {
+    let Some(job) = hub.jobs.get_mut(id) else {
+        return false;
+    };
+    contents::confirmed(job, receipt);
+    hub.jobs.go_on(id);
+    true
+}
+
+/// What a job has waited for has happened to its channel. `receipt` is what became of the subscription, if it waited for that.
+/// Returns whether there is such a job.
+pub fn resume<S: Stream>(hub: &mut Hub<S>, id: ConnId, receipt: Option<&Receipt>) -> bool {
+    let Some(job) = hub.jobs.get_mut(id) else {
+        return false;
+    };
+    if let Some(Receipt::Refused(why)) = receipt {
+        let why = format!(
+            "the broker refuses this channel ({why}): nothing was changed; try again later"
+        );
+        job.failure = Some(why.into());
+    }
+    hub.jobs.go_on(id);
+    true
+}
+
+/// Gives a command up that waits for the broker or a channel, because the server stops. Returns its request.
+pub fn give_up<S: Stream>(hub: &mut Hub<S>, id: ConnId) -> Option<Exchange> {
+    if !hub.jobs.waits(id) {
+        return None;
+    }
+    let mut job = hub.jobs.take(id)?;
+    end(hub, id, &mut job);
+    let now = hub.clock.now;
+    match hub.roster.get(id)?.resume(Awaits::Backend, now) {
+        Some(Suspended::Backend { exchange, .. }) => Some(exchange),
+        _ => None,
+    }
+}
+
+/// A connection of a user was opened.
+pub fn opened<S: Stream>(hub: &mut Hub<S>, id: ConnId, user: &str) {
+    hub.users.insert(user, id.slot);
+    hub.jobs.opened(user, id.slot);
+}
+
+/// Reports that a connection's memberships were changed by a backend.
+fn changed<S: Stream>(hub: &mut Hub<S>, id: ConnId, action: &Action) {
+    let (Action::Join(channel) | Action::Leave(channel)) = action else {
+        return;
+    };
+    let joined = matches!(action, Action::Join(_));
+    report::moved_by_backend(hub, id, joined, channel.as_str());
+    replies::moved(hub, id, joined, channel.as_str());
+}

@@ -1,0 +1,165 @@
+//! Upgrades under way, and the users that were disconnected meanwhile (`docs/api.md#disconnect`).
+//!
+//! Owns: how many disconnects there were before each upgrade's question, and which users these hit. Knows: slots, names of
+//! users. Never knows: connections, or when an upgrade is allowed.
+//!
+//! Decision: disconnects are numbered, and each upgrade knows the number at its beginning, over looking for upgrades of the
+//! user: to which user an upgrade belongs is known only with the answer. A disconnect is forgotten when no upgrade is left
+//! that began before it.
+
+use std::collections::{HashMap, VecDeque};
+
+/// Disconnects that are remembered. An upgrade that is older than what is forgotten is refused for now.
+const MOST: usize = 100_000;
+
+/// Whether an upgrade survives the disconnects of its user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Survival {
+    Survives,
+    Disconnected,
+    /// There were too many disconnects meanwhile.
+    Unknown,
+}
+
+#[derive(Debug, Default)]
+pub struct Kicks {
+    /// The number of the last disconnect.
+    last: u64,
+    /// Upgrades under way by slot, each with the last disconnect before it.
+    begun: HashMap<u32, u64>,
+    /// How many upgrades under way began after each disconnect, in order.
+    counts: VecDeque<(u64, u32)>,
+    /// The last disconnect of each user.
+    users: HashMap<Box<str>, u64>,
+    order: VecDeque<(u64, Box<str>)>,
+    /// The last disconnect that was forgotten too early.
+    forgotten: u64,
+}
+
+impl Kicks {
+    /// The authorizer is asked about an upgrade.
+    pub fn begin(&mut self, slot: u32) {
+        self.end(slot);
+        self.begun.insert(slot, self.last);
+        match self.counts.back_mut() {
+            Some((last, count)) if *last == self.last => *count = count.saturating_add(1),
+            _ => self.counts.push_back((self.last, 1)),
+        }
+    }
+
+    /// An upgrade is no longer under way.
+    pub fn end(&mut self, slot: u32) {
+        if self.begun.is_empty() {
+            return;
+        }
+        let Some(began) = self.begun.remove(&slot) else {
+            return;
+        };
+        let at = self.counts.binary_search_by_key(&began, |(last, _)| *last);
+        if let Some((_, count)) = at.ok().and_then(|at| self.counts.get_mut(at)) {
+            *count = count.saturating_sub(1);
+        }
+        while self.counts.front().is_some_and(|(_, count)| *count == 0) {
+            self.counts.pop_front();
+        }
+        let oldest = self.counts.front().map_or(u64::MAX, |(last, _)| *last);
+        while self.order.front().is_some_and(|(kick, _)| *kick <= oldest) {
+            self.forget_first();
+        }
+    }
+
+    fn forget_first(&mut self) -> u64 {
+        let Some((kick, user)) = self.order.pop_front() else {
+            return 0;
+        };
+        if self.users.get(&user) == Some(&kick) {
+            self.users.remove(&user);
+        }
+        kick
+    }
+
+    /// A user is disconnected.
+    pub fn kick(&mut self, user: &str) {
+        if self.begun.is_empty() {
+            return;
+        }
+        self.last = self.last.saturating_add(1);
+        self.users.insert(user.into(), self.last);
+        self.order.push_back((self.last, user.into()));
+        if self.order.len() > MOST {
+            self.forgotten = self.forget_first();
+        }
+    }
+
+    /// Whether the upgrade in `slot`, which is the user's, survives.
+    pub fn survival(&self, slot: u32, user: &str) -> Survival {
+        let Some(began) = self.begun.get(&slot) else {
+            return Survival::Survives;
+        };
+        if self.users.get(user).is_some_and(|kick| kick > began) {
+            Survival::Disconnected
+        } else if self.forgotten > *began {
+            Survival::Unknown
+        } else {
+            Survival::Survives
+        }
+    }
+
+    /// Upgrades under way.
+    pub fn upgrades(&self) -> usize {
+        self.begun.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upgrade_survives_what_was_before_it() {
+        let mut kicks = Kicks::default();
+        kicks.kick("a");
+        kicks.begin(1);
+        assert_eq!(kicks.survival(1, "a"), Survival::Survives);
+        kicks.kick("a");
+        kicks.begin(2);
+        kicks.kick("b");
+        let survival = [(1, "a"), (2, "a"), (1, "b"), (2, "b"), (3, "a"), (1, "c")]
+            .map(|(slot, user)| kicks.survival(slot, user) == Survival::Survives);
+        assert_eq!(survival, [false, true, false, false, true, true]);
+    }
+
+    #[test]
+    fn what_no_upgrade_can_be_hit_by_is_forgotten() {
+        let mut kicks = Kicks::default();
+        for slot in 0..3 {
+            kicks.begin(slot);
+            kicks.kick("a");
+            kicks.kick("b");
+        }
+        assert_eq!((kicks.order.len(), kicks.users.len()), (6, 2));
+        kicks.end(1);
+        assert_eq!(kicks.order.len(), 6);
+        kicks.end(0);
+        assert_eq!((kicks.order.len(), kicks.users.len()), (2, 2));
+        assert_eq!(kicks.survival(2, "b"), Survival::Disconnected);
+        // The slot has another connection, which begins anew.
+        kicks.begin(2);
+        assert_eq!((kicks.order.len(), kicks.users.len()), (0, 0));
+        kicks.end(2);
+        assert_eq!((kicks.upgrades(), kicks.counts.len()), (0, 0));
+    }
+
+    #[test]
+    fn too_many_disconnects_leave_an_old_upgrade_in_doubt() {
+        let mut kicks = Kicks::default();
+        kicks.begin(1);
+        for n in 0..=MOST {
+            kicks.kick(&n.to_string());
+        }
+        kicks.begin(2);
+        assert_eq!(kicks.survival(1, "0"), Survival::Unknown);
+        assert_eq!(kicks.survival(1, "7"), Survival::Disconnected);
+        assert_eq!(kicks.survival(2, "0"), Survival::Survives);
+    }
+}
