@@ -253,22 +253,24 @@ impl Inflater {
             if progress.len == self.out.len() {
                 self.grow(max);
             }
-            let room = self.out.get_mut(progress.len..).unwrap_or_default();
+            // One byte beyond the limit shows that it is exceeded. What the buffer has besides is of no account, so that the
+            // same payload breaks the same rule whatever came before.
+            let end = self.out.len().min(max.saturating_add(1));
+            let room = self.out.get_mut(progress.len..end).unwrap_or_default();
             let offered = room.len();
             let before = (self.stream.total_in(), self.stream.total_out());
             let status = self.stream.decompress(rest, room, InflateFlush::NoFlush);
-            let status = status.map_err(|_| Violation::BadDeflate)?;
             let used = self.stream.total_in().saturating_sub(before.0) as usize;
             let made = self.stream.total_out().saturating_sub(before.1) as usize;
             rest = rest.get(used..).unwrap_or_default();
             progress.len = progress.len.saturating_add(made);
-            if progress.len > max {
-                return Err(Violation::TooBig);
-            }
             if text {
                 progress.check(&self.out)?;
             }
-            match status {
+            if progress.len > max {
+                return Err(Violation::TooBig);
+            }
+            match status.map_err(|_| Violation::BadDeflate)? {
                 Status::StreamEnd if rest.is_empty() => return Ok(true),
                 // RFC 7692 section 7.2.3.4: further blocks may follow on the next byte's boundary.
                 Status::StreamEnd => self.stream.reset(false),

@@ -177,6 +177,17 @@ fn text_is_checked_as_it_is_inflated() {
         let payload = deflated(text.as_bytes(), 6);
         assert_eq!(read(&payload, true, MAX).as_deref(), Ok(text.as_bytes()));
     }
+    // So does the first fault of any kind, whatever the buffer holds.
+    let mut late = deflated(&vec![b'a'; 5000], 1);
+    late.extend([0xFF; 8]);
+    for before in [1, 60_000] {
+        let mut inflater = Inflater::default();
+        let _ = inflated(&mut inflater, &deflated(&vec![0; before], 6), false, MAX);
+        let over = inflated(&mut inflater, &late, true, 4999);
+        assert_eq!(over, Err(Violation::TooBig));
+        let bad = inflated(&mut inflater, &late, true, 5000);
+        assert_eq!(bad, Err(Violation::BadDeflate));
+    }
     // The first wrong byte ends it, before the message is known to be too big, or to end early.
     let mut large = vec![b'a'; 100_000];
     large[10] = 0xFF;
