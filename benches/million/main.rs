@@ -1,5 +1,5 @@
 //! A million connections without a socket: what they cost in memory, and the longest time for which any one operation on
-//! them would keep everybody else waiting (M11).
+//! them would keep everybody else waiting (M11, M16).
 //!
 //! ```text
 //! cargo bench --bench million
@@ -14,6 +14,8 @@
 //!
 //! The table goes to stdout, and as JSON to `target/bench/million.json`. Needs Linux, for the size of its memory.
 
+#[path = "backend.rs"]
+mod backend;
 #[path = "puppet.rs"]
 mod puppet;
 
@@ -53,7 +55,13 @@ const LONGEST: f64 = 1000.0;
 const MEGABYTES: f64 = 160.0;
 
 /// The crowds by name, and how many share a channel.
-const CROWDS: [(&str, u32); 2] = [("one channel", u32::MAX), ("rooms of ten", 10)];
+const CROWDS: [(&str, u32); 3] = [
+    ("one channel", u32::MAX),
+    ("rooms of ten", 10),
+    ("a room for each", 1),
+];
+/// The crowd whose connections are one user's.
+const USER: &str = "one user";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -75,7 +83,8 @@ fn bench(args: &[&str]) -> io::Result<()> {
     let count = given.and_then(|at| args.get(at + 1).copied());
     // A word is the name of what is wanted, perhaps of another bench.
     let mut words = args.iter().filter(|arg| !arg.starts_with("--"));
-    let wanted = given.is_some() || words.all(|word| ["million", "m11", "M11"].contains(word));
+    let wanted =
+        given.is_some() || words.all(|word| ["million", "m11", "M11", "m16", "M16"].contains(word));
     // Cargo says `--bench` when it benches; `cargo test --benches` does not, and wants no figures.
     if !args.contains(&"--bench") || !wanted {
         println!("run me with: cargo bench --bench million");
@@ -83,7 +92,8 @@ fn bench(args: &[&str]) -> io::Result<()> {
     }
     let count = count.unwrap_or(CONNECTIONS);
     let mut rows = Vec::new();
-    for (name, _) in CROWDS {
+    let crowds = CROWDS.map(|(name, _)| name);
+    for name in crowds.into_iter().chain([USER]) {
         let mut best: Vec<Value> = Vec::new();
         for round in 1..=ROUNDS {
             eprintln!("{name}, round {round} of {ROUNDS}");
@@ -114,8 +124,11 @@ fn bench(args: &[&str]) -> io::Result<()> {
 fn crowd(name: &str, count: &str) -> io::Result<()> {
     let count = count.parse().map_err(io::Error::other)?;
     let known = CROWDS.into_iter().find(|(known, _)| *known == name);
-    let (name, room) = known.ok_or_else(|| io::Error::other("no such crowd"))?;
-    let phases = Crowd::live(count, room)?;
+    let phases = match known {
+        Some((_, room)) => Crowd::live(count, room)?,
+        None if name == USER => Crowd::user()?,
+        None => return Err(io::Error::other("no such crowd")),
+    };
     let rows: Vec<Value> = phases.iter().flat_map(|phase| phase.rows(name)).collect();
     println!("{}", Value::from(rows));
     Ok(())
@@ -203,14 +216,18 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// A crowd's whole life.
-    fn live(count: u32, room: u32) -> io::Result<Vec<Phase>> {
-        let mut crowd = Crowd {
-            hub: hub(),
+    fn empty(hub: Hub<Puppet>, count: u32) -> Crowd {
+        Crowd {
+            hub,
             ids: Vec::with_capacity(count as usize),
             buffer: vec![0; 64 * 1024],
             phase: Phase::new("growing"),
-        };
+        }
+    }
+
+    /// A crowd's whole life.
+    fn live(count: u32, room: u32) -> io::Result<Vec<Phase>> {
+        let mut crowd = Crowd::empty(hub(false), count);
         // So that it is resident, and not counted, before anything is.
         crowd.ids.resize(
             count as usize,
@@ -232,6 +249,8 @@ impl Crowd {
             phases.push(crowd.next_phase("a broadcast to all"));
             crowd.broadcast()?;
         }
+        phases.push(crowd.next_phase("pages for backends"));
+        crowd.pages()?;
         phases.push(crowd.next_phase("heartbeats"));
         crowd.beat()?;
         if room >= count {
@@ -405,7 +424,7 @@ impl Crowd {
     }
 }
 
-fn hub() -> Hub<Puppet> {
+fn hub(authorizer: bool) -> Hub<Puppet> {
     let settings = Settings {
         limits: Limits {
             handshake_timeout: 10_000,
@@ -424,7 +443,7 @@ fn hub() -> Hub<Puppet> {
         origins: Origins::parse("*").expect("any origin"),
         proxies: Proxies::default(),
         proxy_protocol: false,
-        authorizer: false,
+        authorizer,
         failure: FailurePolicy::default(),
         access_log: AccessLog::Errors,
         events: None,

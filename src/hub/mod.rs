@@ -151,7 +151,7 @@ impl<S: Stream> Hub<S> {
             }
         }
         self.channels.restore(self.clock.now);
-        publish::retry(self);
+        broker::retry(self);
         backend::go_on(self);
         turn::again(self, buffer);
     }
@@ -313,7 +313,7 @@ impl<S: Stream> Hub<S> {
             self.agenda.next_deadline(),
             self.drain.as_ref().and_then(DrainPlan::next),
             self.channels.subscriptions.next_deadline(),
-            publish::next_deadline(self),
+            broker::next_deadline(self),
             self.listeners.access_log.next_deadline(),
             self.listeners.events.next_deadline(),
             self.outage.next_deadline(self.clock.now),

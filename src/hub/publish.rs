@@ -14,9 +14,7 @@ use std::borrow::Cow;
 
 use super::replies;
 use super::report;
-use super::settle;
 use super::state::Hub;
-use crate::clock::Millis;
 use crate::connection::{Awaits, Exchange, Stream, Suspended};
 use crate::effect::{ConnId, Effect, Publication, Receipt};
 use crate::wire::answer::Code;
@@ -24,10 +22,6 @@ use crate::wire::channel_name::ChannelName;
 use crate::wire::command::{Command, Post};
 use crate::wire::http::{Refusal, Reply, Status};
 
-/// How long a publication may take to be confirmed (`docs/api.md#broadcast`).
-const PATIENCE: Millis = 5_000;
-/// Publications that are looked at again between two polls.
-const RETRIES: usize = 512;
 const DOWN: &str = "the broker is down: nothing was published; try again later";
 const LOST: &str =
     "the broker did not confirm: nothing is known to have been published; try again later";
@@ -102,34 +96,6 @@ pub fn publish<S: Stream>(hub: &mut Hub<S>, id: ConnId, publisher: Publisher) {
     if let Some(connection) = hub.roster.get(id) {
         connection.suspend(awaits, publisher.suspend(awaits));
     }
-}
-
-/// What the broker has not published as its channel's slot has moved is handed out again, once the channel can be published
-/// to. Until then it waits, for as long as a publication may take.
-pub fn again<S: Stream>(hub: &mut Hub<S>, publication: Publication) {
-    if hub.clock.now >= publication.since.saturating_add(PATIENCE) {
-        confirmed(hub, publication.from, Receipt::Failed);
-        return settle::settle(hub, publication.from);
-    }
-    match why_not(hub, publication.channel.as_str()) {
-        None => hub.effects.push_back(Effect::Publish(publication)),
-        Some(_) => hub.returned.push_back(publication),
-    }
-}
-
-/// Looks at what waits to be handed out again.
-pub fn retry<S: Stream>(hub: &mut Hub<S>) {
-    for _ in 0..hub.returned.len().min(RETRIES) {
-        if let Some(publication) = hub.returned.pop_front() {
-            again(hub, publication);
-        }
-    }
-}
-
-/// When something waits too long to be handed out again.
-pub fn next_deadline<S: Stream>(hub: &Hub<S>) -> Option<Millis> {
-    let first = hub.returned.iter().map(|publication| publication.since);
-    first.min().map(|since| since.saturating_add(PATIENCE))
 }
 
 /// Handles the broker's answer to a publication that this connection waits for.

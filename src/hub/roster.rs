@@ -81,8 +81,8 @@ pub struct Roster<S> {
     node: u64,
     /// The queries, users and states of all connections.
     pub identities: Identities,
-    /// When the WebSocket in a slot was opened; 0: there is none.
-    opened: Slots<Millis>,
+    /// When the WebSocket in a slot was opened, in 40 bits, which last for 34 years; 0: there is none.
+    opened: Slots<[u8; 5]>,
     /// WebSockets, and upgrades under way.
     pub websockets: usize,
     /// Other connections with a request under way, or an end.
@@ -157,7 +157,8 @@ impl<S: Stream> Roster<S> {
     /// Notes that the WebSocket in a slot is open.
     pub fn open(&mut self, slot: u32, now: Millis) {
         if let Some(opened) = self.opened.entry(slot) {
-            *opened = now.max(1);
+            let [a, b, c, d, e, ..] = now.max(1).to_le_bytes();
+            *opened = [a, b, c, d, e];
         }
     }
 
@@ -169,7 +170,9 @@ impl<S: Stream> Roster<S> {
     /// When the WebSocket in a slot was opened, if there is one.
     #[inline]
     pub fn opened_at(&self, slot: u32) -> Option<Millis> {
-        self.opened.get(slot).copied().filter(|at| *at > 0)
+        let [a, b, c, d, e] = *self.opened.get(slot)?;
+        let at = Millis::from_le_bytes([a, b, c, d, e, 0, 0, 0]);
+        (at > 0).then_some(at)
     }
 
     /// Appends what questions and events show of a connection, as JSON.

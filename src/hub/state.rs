@@ -49,12 +49,20 @@ pub struct Hub<S> {
     pub(super) outage: Outage,
     pub(super) effects: VecDeque<Effect>,
     /// What is to be published once its channel's shard is there again.
-    pub(super) returned: VecDeque<Publication>,
+    pub(super) returned: Returned,
     pub(super) listeners: Listeners,
     /// A graceful stop is under way.
     pub(super) drain: Option<DrainPlan>,
     pub drivers: DriverGauges,
     pub(super) random: Random,
+}
+
+/// What the broker has not published, and is to be handed out again.
+#[derive(Debug, Default)]
+pub(super) struct Returned {
+    pub waiting: VecDeque<Publication>,
+    /// Something has changed since it was last looked at.
+    pub due: bool,
 }
 
 /// What the limits count.
@@ -91,7 +99,7 @@ impl<S: Stream> Hub<S> {
             agenda: Agenda::default(),
             outage: Outage::new(settings.failure),
             effects: VecDeque::new(),
-            returned: VecDeque::new(),
+            returned: Returned::default(),
             listeners: Listeners::new(&settings, metrics, log),
             drain: None,
             drivers: DriverGauges::default(),

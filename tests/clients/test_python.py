@@ -198,6 +198,8 @@ def test_fields_of_the_authorizer_s_answers(asked, authorizer):
     authorizer.on(with_fields(403, message="members only"), "join")
     authorizer.on(with_fields(403, message="no", close={"code": 4001, "reason": "banned"}), "leave")
     with client(asked, subprotocols=["wsify.v1"]) as ws:
+        welcome = json.loads(ws.recv())["welcome"]
+        assert (welcome["user"], welcome["channels"]) == ("42", ["news"])
         assert ask(ws, command="broadcast", args={"channel": "news", "content": 1}) == {"channel": "news", "content": 1}
         error = ask(ws, command="join", args={"channel": "secret"}, id=1)["error"]
         assert (error["code"], error["message"]) == ("not_authorized", "members only")

@@ -57,6 +57,7 @@ WRONG = [
     ("connect", "channels", '{"channels":"a"}'),
     ("connect", "channels", '{"channels":["a",1]}'),
     ("connect", "channels", '{"channels":[" "]}'),
+    ("connect", "channels", '{"channels":[" wsify:x"]}'),
     ("connect", "channels", json.dumps({"channels": ["c" * 256]})),
     ("connect", "channels", '{"channels":["a","b","c","d"]}'),
     ("connect", "allow", '{"allow":true}'),

@@ -147,6 +147,8 @@ def test_a_failover_by_command(cluster, node, record):
         promoted(group, master)
 
     under_load(group, nodes, begin, record)
+    for server in nodes:
+        assert f"127.0.0.1:{replica.port}" in server.logged("has a new master")
     # There is no link to the former master any more, and two to the new one from each node.
     until(lambda: not master.clients(), lambda: f"it is left: {master.clients()}")
     assert sorted(client["name"] for client in replica.clients()) == ["wsify-listens"] * 3 + ["wsify-publishes"] * 3
@@ -379,7 +381,7 @@ def test_check_says_what_it_found(cluster):
     assert status == 0, out
     for master in group.masters:
         assert f"master 127.0.0.1:{master.port}: redis 7" in out, out
-    assert out.count("1 replica") == 3, out
+    assert "a cluster of 3 shards" in out and out.count("1 replica") == 3, out
 
 
 def test_tls(cluster, node, tmp_path):

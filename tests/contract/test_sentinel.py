@@ -108,6 +108,7 @@ def test_a_failover_under_load(watched, node, record, how):
         until(lambda: former.role() == "slave", "the former master is a replica", 30)
     for server in nodes:
         is_up(server)
+        assert f"127.0.0.1:{master.port}" in server.logged("has a new master")
         assert server.metric("wsify_broker_gaps_total") == 500
         assert server.metric(f'wsify_broker_shard_up.*:{master.port}"') == 1
     assert master.ask("PUBSUB", "NUMSUB", "c1")[1] == 3

@@ -260,6 +260,29 @@ def test_wrong_queries(site, target):
     assert any(name in message for name in ("limit", "prefix", "after", "channel", "user", "connection")), message
 
 
+def test_a_list_and_the_events_after_it_have_no_gap(serve, authorizer, receiver):
+    authorizer.on(with_fields(user="42"), "connect")
+    flags = ("--events-url", receiver.url, "--events", "connected,disconnected,occupied,vacated")
+    server = serve(*flags, auth=authorizer)
+    before = json.loads(server.call("GET", "/channels").body)
+    ((node, seq),) = before["seq"].items()
+    assert (seq, before["channels"]) == (0, [])
+    ws = server.ws(protocols="wsify.v1")
+    assert ws.welcome["connection"].startswith(f"{node}-")
+    server.post('{"user":"42","channel":"hello"}', "/join")
+    server.post('{"user":"42","channel":"b"}', "/join")
+    server.post('{"user":"42","channel":"b"}', "/leave")
+    assert json.loads(server.call("GET", "/channels").body) == {"channels": [{"channel": "hello", "members": 1}], "seq": {node: 4}}
+    server.post('{"user":"42"}', "/disconnect")
+    assert json.loads(server.call("GET", "/connections").body) == {"connections": [], "seq": {node: 6}}
+    events = receiver.has_taken(6)
+    shown = [(e["event"], e.get("channel"), e.get("code"), e.get("reason")) for e in events]
+    assert shown == [
+        ("connected", None, None, None), ("occupied", "hello", None, None), ("occupied", "b", None, None), ("vacated", "b", None, None),
+        ("vacated", "hello", None, None), ("disconnected", None, 4403, "disconnected"),
+    ]
+
+
 # -- all of them
 
 

@@ -3,6 +3,7 @@
 //! A story is one behaviour that the documentation promises, and reads as a transcript. [`rig::Rig`] plays it: it drives
 //! the [`Hub`](wsify::hub::Hub) as `server.rs` does, over [`pipe::Pipe`], with scripted time and verdicts.
 
+mod backend_simulation;
 mod broker;
 mod client;
 mod cluster;

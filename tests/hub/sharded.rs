@@ -68,6 +68,8 @@ enum What {
     Join(usize),
     Leave(usize),
     Publish(usize),
+    /// Two contents in one call of a backend: this one and the next.
+    PublishTwo(usize),
 }
 
 #[derive(Debug)]
@@ -275,6 +277,11 @@ impl Sim {
             return;
         }
         let what = match choice {
+            0..4 if self.actors[at].backend => {
+                let first = self.message(channel);
+                self.message((channel + choice) % CHANNELS);
+                What::PublishTwo(first)
+            }
             _ if self.actors[at].backend => What::Publish(self.message(channel)),
             0..4 => What::Join(channel),
             4..6 => What::Leave(channel),
@@ -290,6 +297,13 @@ impl Sim {
                     stretch.leave_said.get_or_insert(step);
                 }
                 actor.client.say(&with_id(id, &leave(&name(channel))));
+            }
+            What::PublishTwo(n) => {
+                let body = [n, n + 1].map(|n| {
+                    let channel = name(self.messages[n].channel);
+                    format!(r#"{{"channel":"{channel}","content":{n}}}"#)
+                });
+                actor.client.send(&post(&format!("[{}]", body.join(","))));
             }
             What::Publish(n) if actor.backend => {
                 let body = format!(r#"{{"channel":"{}","content":{n}}}"#, name(channel));
@@ -355,23 +369,17 @@ impl Sim {
             }
         };
         match said.what {
-            What::Publish(_) if !ok => {
+            What::Publish(_) | What::PublishTwo(_) if !ok => {
                 assert!(
                     self.trouble >= said.at,
                     "nothing was wrong: {said:?} {line}"
                 );
                 self.sum.unavailable += 1;
             }
-            What::Publish(n) => {
-                self.sum.confirmed += 1;
-                let message = &self.messages[n];
-                let heard = self.actors.iter().any(|other| {
-                    let stretch = other.stretches.get(&message.channel);
-                    stretch.is_some_and(|s| {
-                        s.joined < message.said && s.leave_said.is_none() && !other.gone
-                    })
-                });
-                assert!(message.brought || !heard, "{n} is lost");
+            What::Publish(n) => self.is_confirmed(n),
+            What::PublishTwo(n) => {
+                self.is_confirmed(n);
+                self.is_confirmed(n + 1);
             }
             What::Join(channel) => {
                 if !ok {
@@ -400,6 +408,17 @@ impl Sim {
                 }
             }
         }
+    }
+
+    fn is_confirmed(&mut self, n: usize) {
+        self.sum.confirmed += 1;
+        let message = &self.messages[n];
+        let heard = self.actors.iter().any(|other| {
+            let stretch = other.stretches.get(&message.channel);
+            stretch
+                .is_some_and(|s| s.joined < message.said && s.leave_said.is_none() && !other.gone)
+        });
+        assert!(message.brought || !heard, "{n} is lost");
     }
 
     fn hears_content(&mut self, at: usize, n: usize) {

@@ -26,7 +26,7 @@
 //! `WSIFY_SEEDS=10000 cargo test --profile checked simulation` tries more seeds, `WSIFY_SEED=123 cargo test simulation`
 //! repeats one. `tests/source/mutants.rs` shows that it finds faults.
 
-mod knobs;
+pub mod knobs;
 mod receiver;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -12,6 +12,8 @@ use crate::log::{Log, Seldom, Value};
 
 /// The pause between two lines about the same trouble, in milliseconds.
 const SAY_AGAIN: Millis = 60_000;
+/// Lines in that time about servers that are down, and about masters: more than any cluster that exists needs.
+const MOST_LINES: u64 = 200;
 /// Addresses whose trouble is remembered.
 const MOST_SAID: usize = 1_000;
 
@@ -27,6 +29,8 @@ pub struct Journal {
     known: bool,
     /// A link has broken since all was well.
     broke: bool,
+    broken: Seldom,
+    masters: Seldom,
     not_json: Seldom,
     refused_channels: Seldom,
     refused_publications: Seldom,
@@ -44,6 +48,8 @@ impl Journal {
             trouble: String::new(),
             known: false,
             broke: false,
+            broken: Seldom::lines_in(MOST_LINES, SAY_AGAIN),
+            masters: Seldom::lines_in(MOST_LINES, SAY_AGAIN),
             not_json: Seldom::once_in(SAY_AGAIN),
             refused_channels: Seldom::once_in(SAY_AGAIN),
             refused_publications: Seldom::once_in(SAY_AGAIN),
@@ -58,7 +64,7 @@ impl Journal {
     }
 
     /// A link is broken, or did not come about.
-    pub fn broken(&mut self, id: LinkId, address: &RedisAddress, why: &str) {
+    pub fn broken(&mut self, id: LinkId, address: &RedisAddress, why: &str, now: Millis) {
         let (link, line) = match (id, &self.dsn.servers) {
             (LinkId::Master(_, duty), RedisServers::Cluster(_)) => {
                 (duty.name(), "a shard of the broker is down")
@@ -90,6 +96,9 @@ impl Journal {
             return;
         }
         *said = why.to_owned();
+        if self.broken.admit(now).is_none() {
+            return;
+        }
         let fields = [
             ("broker", Value::Shown(&self.dsn)),
             ("server", Value::Text(&server)),
@@ -130,8 +139,24 @@ impl Journal {
         known && broke
     }
 
+    /// A server is a master of the broker from now on, or none any more. At the start that goes without saying.
+    fn master(&mut self, server: &str, is: bool, now: Millis) {
+        let line = match is {
+            true => "the broker has a new master",
+            false => "a server is no master of the broker any more",
+        };
+        if self.known && self.masters.admit(now).is_some() {
+            let fields = [
+                ("broker", Value::Shown(&self.dsn)),
+                ("server", Value::Text(server)),
+            ];
+            self.log.info(line, &fields);
+        }
+    }
+
     pub fn notice(&mut self, notice: &Notice, now: Millis) {
         let seldom = match notice {
+            Notice::Master { server, is } => return self.master(server, *is, now),
             Notice::NotJson { .. } => &mut self.not_json,
             Notice::RefusedChannel { .. } => &mut self.refused_channels,
             Notice::RefusedPublication { .. } => &mut self.refused_publications,
@@ -149,6 +174,7 @@ impl Journal {
         };
         let count = Value::Number(left_out.saturating_add(1));
         match notice {
+            Notice::Master { .. } => {}
             Notice::NotJson { channel } => {
                 let line = "a message from the broker is not JSON: it is dropped";
                 let fields = [("channel", Value::Text(channel)), ("dropped", count)];

@@ -202,7 +202,7 @@ impl Redis {
             Ok(place) if self.links.len() < MOST_LINKS => Arc::new(place),
             Ok(_) => return self.topology.closed(id, now),
             Err(error) => {
-                self.journal.broken(id, address, &error.to_string());
+                self.journal.broken(id, address, &error.to_string(), now);
                 return self.topology.closed(id, now);
             }
         };
@@ -218,6 +218,9 @@ impl Redis {
 
     pub fn next(&mut self, now: Millis) -> Option<News> {
         loop {
+            while let Some(notice) = self.topology.notice() {
+                self.journal.notice(&notice, now);
+            }
             self.budget = self.budget.checked_sub(1)?;
             if let Some(news) = self.topology.news() {
                 return Some(news);
@@ -233,9 +236,6 @@ impl Redis {
                     return Some(News::Message(Message { link, ..message }));
                 }
                 Err(fault) => self.fault(key, &fault, now),
-            }
-            while let Some(notice) = self.topology.notice() {
-                self.journal.notice(&notice, now);
             }
         }
     }
@@ -314,7 +314,7 @@ impl Redis {
         if let Some(address) = self.topology.address(id)
             && !self.topology.is_leaving(id)
         {
-            self.journal.broken(id, address, why);
+            self.journal.broken(id, address, why, now);
         }
         self.topology.closed(id, now);
     }
@@ -329,7 +329,11 @@ impl Redis {
         if let Some((up, all)) = self.topology.sentinels() {
             lines.push(format!("{up} of {all} sentinels answer"));
         }
-        for (address, facts) in self.topology.facts() {
+        let masters = self.topology.facts();
+        if self.topology.is_cluster() {
+            lines.push(format!("a cluster of {} shards", masters.len()));
+        }
+        for (address, facts) in masters {
             let version = facts.version.as_deref().unwrap_or("version unknown");
             let replicas = match facts.replicas {
                 None => "it may not be asked for its role".to_owned(),

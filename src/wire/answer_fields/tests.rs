@@ -123,6 +123,7 @@ fn channels_are_names_each_once() {
         r#"{"channels":["a","b","c","d"]}"#,
         r#"{"channels":["a",""]}"#,
         r#"{"channels":["\u2003"]}"#,
+        r#"{"channels":[" wsify:nodes"]}"#,
         r#"{"channels":["a",null]}"#,
         r#"{"channels":[1]}"#,
         r#"{"channels":[["a"]]}"#,
@@ -239,7 +240,7 @@ fn seconds_are_whole_and_within_their_range() {
             assert_eq!(fields(asked, 200, &body).expires_in, Some(expires_in));
         }
     }
-    for (text, max_age) in [("0", 0), ("86400", 86_400)] {
+    for (text, max_age) in [("0", 0), ("-0", 0), ("86400", 86_400)] {
         for (asked, status) in [(Join, 200), (Leave, 404), (Broadcast, 200), (Join, 302)] {
             let body = format!("{{\"max_age\":{text}}}");
             assert_eq!(fields(asked, status, &body).max_age, Some(max_age));

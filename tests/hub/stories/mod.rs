@@ -16,5 +16,6 @@ mod grants;
 mod http;
 mod metrics;
 mod outage;
+mod returned;
 mod tap;
 mod years;

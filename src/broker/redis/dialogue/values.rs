@@ -93,6 +93,11 @@ pub enum Notice {
         node: String,
         why: String,
     },
+    /// A server is a master from now on, or none any more.
+    Master {
+        server: String,
+        is: bool,
+    },
     /// A sentinel names no master.
     NoMaster {
         sentinel: String,

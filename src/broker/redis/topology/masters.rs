@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::links::{LinkId, Order};
 use super::{Guide, MOST_SHARDS, Master, Topology};
 use crate::broker::news::News;
-use crate::broker::redis::dialogue::{Dialogue, Duty, LinkIdentity};
+use crate::broker::redis::dialogue::{Dialogue, Duty, LinkIdentity, Notice};
 use crate::clock::Millis;
 use crate::config::RedisAddress;
 use crate::effect::{Publication, Receipt, ShardId, Subscription};
@@ -105,6 +105,8 @@ impl Topology {
         }
         let id = ShardId(at as u16);
         let name: Rc<str> = address.to_string().into();
+        let (server, is) = (name.to_string(), true);
+        self.notices.push_back(Notice::Master { server, is });
         self.news.push_back(News::Shard(id, Some(name)));
         for duty in Duty::BOTH {
             let link = LinkId::Master(id, duty);
@@ -137,8 +139,10 @@ impl Topology {
                 self.collect(Some(id), now);
             }
         }
-        if let Some(place) = self.masters.get_mut(usize::from(id.0)) {
-            *place = None;
+        let place = self.masters.get_mut(usize::from(id.0));
+        if let Some(master) = place.and_then(Option::take) {
+            let (server, is) = (master.address.to_string(), false);
+            self.notices.push_back(Notice::Master { server, is });
         }
         self.news.push_back(News::Shard(id, None));
     }

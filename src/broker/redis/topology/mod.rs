@@ -318,6 +318,10 @@ impl Topology {
         shards.map(facts).collect()
     }
 
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.guide, Guide::Cluster(_))
+    }
+
     /// How many sentinels answer, of how many.
     pub fn sentinels(&self) -> Option<(usize, usize)> {
         let up = self.scouts.iter().flatten().filter(|scout| scout.is_up());
