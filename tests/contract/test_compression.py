@@ -169,6 +169,15 @@ def test_what_does_not_get_smaller_is_plain(serve):
     assert [contents(server, outcome) for outcome in ("compressed", "not_smaller", "too_small")] == [2, 2, 2]
 
 
+def test_many_contents_that_do_not_get_smaller(serve):
+    server = serve("--compression", "on", "--compression-min-size", "100")
+    ws, sender = server.ws(deflate=True).join("a"), server.ws()
+    letters = [chr(n) for n in range(32, 127) if chr(n) not in '"\\']
+    said = ['"' + "".join(random.Random(n).choices(letters, k=98 + n % 300)) + '"' for n in range(2000)] + [LARGE]
+    sender.send(b"".join(text(command("broadcast", "a", content)) for content in said))
+    ws.hears(*said)
+
+
 def test_the_order_is_kept_between_plain_and_compressed(on):
     members = [on.ws(deflate=offer).join("a") for offer in (True, None)]
     sender = on.ws()
