@@ -28,6 +28,7 @@
 //! metrics/samples.rs       the Prometheus text of a family's samples
 //! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
 //! secret.rs                a text that is never shown
+//! short_text.rs            a short text on the stack: an id, an address
 //! random.rs                one generator, for jitter
 //! interned.rs              values that many connections share, kept once
 //! fd_table.rs              threads that have a table of file descriptors of their own
@@ -125,7 +126,7 @@
 //! hub/report/listeners.rs  these listeners, and the counts of every read and send
 //! hub/report/asking.rs     events of questions, and of commands that need none
 //! hub/report/events.rs       what the receiver of events is told
-//! hub/report/event_listener.rs   which kinds it is told, and since when connections are open
+//! hub/report/event_listener.rs   which kinds it is told, and first close codes
 //! hub/report/event_queue.rs  events that wait for it: numbered, bounded, the oldest dropped
 //! hub/report/answers.rs      what the log says of the authorizer's answers
 //! hub/report/access_log.rs   the access log: a line for an end, and for a refused request
@@ -234,8 +235,8 @@
 //! acceptor -> clock, config, connection, effect, hub, listener, log
 //! listener -> config, connection
 //! heap, random, systemd -> clock
-//! hub -> buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, wire
-//! connection -> buffers, clock, interned, wire
+//! hub -> buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, short_text, wire
+//! connection -> buffers, clock, interned, short_text, wire
 //! broker -> clock, config, effect, log, random, wire
 //! authorizer -> effect, fd_table, secret, webhook, wire
 //! config -> authorizer, log, secret, webhook, wire
@@ -245,7 +246,7 @@
 //! playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
-//! buffers, clock, fd_table, interned, metrics, quickstart, secret, tls, wire -> nothing
+//! buffers, clock, fd_table, interned, metrics, quickstart, secret, short_text, tls, wire -> nothing
 //! ```
 //!
 //! (The hub needs from `config` the type of `--access-log`, and the acceptor's tests that of a listen address. `config`
@@ -254,7 +255,7 @@
 //! # Ownership
 //!
 //! ```text
-//! Server { poll, signals, acceptor, hub, authorizer, broker, log }         and the one receive buffer, 64 KiB
+//! Server { poll, signals, acceptor, hub, authorizer, broker, events, log } and the one receive buffer, 64 KiB
 //!  Acceptor { listeners, max_sockets, paused_until }
 //!  Hub<S> { settings, clock, roster, channels, grants, runs, compression, usage, agenda, effects, listeners, drain, drivers }
 //!   Roster<S> { Slab<Connection<S>>, identities, counts }                   facts
@@ -267,8 +268,9 @@
 //!   Runs { Slab<Run { bytes, holders }> }                                   facts
 //!   Usage { per address, message rate, memory, eviction }                   what the limits count
 //!   Agenda { again, released, serving, dirty, to_drop, wheel }              what follows from the facts
-//!   Listeners { metrics, access log, taps, log }                            listen to events
-//!  Authorizer { queue, workers, answers }    the only thing that threads share, with the log's queue
+//!   Listeners { metrics, access log, taps, events, log }                    what happens is told to each of them
+//!  Authorizer { queue, workers, answers }    what threads share, with the log's queue and the sender's call
+//!  EventSender { batch under way, pause }    the batches behind it wait in the hub
 //! ```
 //!
 //! `S` is a socket in the program, and a scripted pipe in tests. The words:
@@ -311,6 +313,7 @@
 //!  9 hub.evict       connections wait to be accepted, and file descriptors have run out: idle HTTP connections are closed
 //! 10 hub.flush       each connection into whose outbox something was put, once
 //! 11 hub.reap        64 of those that are over: the only place where a connection is dropped
+//! 12 events          what the last call has led to; the next batch, if none is under way
 //! ```
 //!
 //! Sockets are registered once, readable and writable, edge-triggered. A read that did not fill the buffer has drained
@@ -358,6 +361,8 @@
 //! - **A broker**: a variant of `broker::Broker`, a driver beside `broker/redis` that takes `Effect::{Publish,
 //!   Subscribe, Unsubscribe}` and yields `News`. `server.rs` passes these to the hub; `publish.rs` and
 //!   `subscriptions.rs` know no driver.
+//! - **An event for the receiver**: its kind and JSON in `wire/event.rs`, a function in `hub/report/events.rs`, and the call
+//!   where it happens.
 //! - **A limit**: a file in `hub/limits`, a field of `Usage`, its flag in `config/flags.rs`.
 //!
 //! # Rules
@@ -440,6 +445,7 @@ pub mod quickstart;
 pub mod random;
 pub mod secret;
 pub mod server;
+pub mod short_text;
 pub mod start;
 pub mod systemd;
 pub mod tls;

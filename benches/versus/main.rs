@@ -21,6 +21,7 @@
 mod authorised;
 mod client;
 mod compression;
+mod events;
 mod floors;
 mod measure;
 mod metrics;

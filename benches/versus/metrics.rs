@@ -35,6 +35,7 @@ pub const GROUPS: &[Group] = &[
     group("rush", &["m12"], rush),
     group("authorised", &["m13"], super::authorised::rows),
     group("compression", &["m14"], super::compression::rows),
+    group("events", &["m17"], super::events::rows),
 ];
 
 const fn group(

@@ -152,8 +152,8 @@ flags! {
         kind: ValueKind::Secret,
         value: "KEY[,KEY]",
         default: "",
-        about: "sign every call to the authorizer with HMAC-SHA256, in X-Wsify-Signature; give two keys \
-                while rotating them",
+        about: "sign every call to a webhook with HMAC-SHA256, in X-Wsify-Signature; give two keys while \
+                rotating them",
     };
     events_url: EVENTS_URL = Flag {
         name: "events-url",
@@ -161,7 +161,7 @@ flags! {
         kind: ValueKind::Url,
         value: "URL",
         default: "",
-        about: "webhook to tell what happened, http://... or https://...",
+        about: "webhook to send events to: http://... or https://...; without it no events are sent",
     };
     events: EVENTS = Flag {
         name: "events",
@@ -370,7 +370,7 @@ flags! {
         kind: ValueKind::Switch,
         value: "true|false",
         default: "false",
-        about: "test the addresses, the authorizer and the broker, print a report, and exit with 0 or 1",
+        about: "test the addresses, the webhooks and the broker, print a report, and exit with 0 or 1",
     };
 }
 

@@ -733,3 +733,43 @@ fn no_secret_is_shown() {
     let stop = read(&["redis://:hunter2@host"], &[]).unwrap_err();
     assert!(!stop.text.contains("hunter2"), "{stop:?}");
 }
+
+#[test]
+fn events() {
+    let config = read(&[], &[]).unwrap();
+    assert_eq!(config.events.url, None);
+    assert_eq!(
+        config.events.kinds,
+        EventKinds::parse("disconnected").unwrap()
+    );
+    assert_eq!(config.events.queue, 100_000);
+    assert!(config.events_webhook().is_none());
+    let arguments = [
+        "--events-url=https://host/x",
+        "--events=Connected, vacated",
+        "--events=occupied",
+        "--events-queue=1",
+        "--authorizer-timeout=3s",
+        "--authorizer-key=k",
+    ];
+    let config = read(&arguments, &[]).unwrap();
+    let kinds = EventKinds::parse("connected,vacated,occupied").unwrap();
+    assert_eq!((config.events.kinds, config.events.queue), (kinds, 1));
+    let webhook = config.events_webhook().unwrap();
+    assert_eq!(webhook.url.to_string(), "https://host/x");
+    assert_eq!(webhook.timeout, Duration::from_secs(3));
+    assert_eq!((webhook.keys.len(), webhook.probes), (1, false));
+    for (flag, value, named) in [
+        ("events", "connected,join", "because of \"join\""),
+        (
+            "events",
+            ",",
+            "connected, disconnected, occupied and vacated",
+        ),
+        ("events-queue", "0", "from 1 to"),
+        ("events-url", "host", "no receiver"),
+    ] {
+        let line = refusal(flag, value);
+        assert!(line.contains(named), "{line}");
+    }
+}

@@ -1,7 +1,9 @@
 //! The address at the other end of a connection.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use crate::short_text::ShortText;
 
 /// A peer's address, packed: a connection keeps it for its whole life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,15 +57,37 @@ impl Peer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Network([u8; 16]);
 
-impl fmt::Display for Peer {
+impl Peer {
     /// `127.0.0.1:51814`, `[::1]:51814` or `unix` (`docs/authorizer.md#questions`); the address alone if a proxy has not named
     /// the port.
+    pub fn text(&self) -> ShortText {
+        let mut text = ShortText::default();
+        // Writing to it cannot fail.
+        let _ = match (self.ip(), self.port) {
+            (None, _) => text.write_str("unix"),
+            (Some(IpAddr::V4(ip)), port) => {
+                for (nth, octet) in ip.octets().into_iter().enumerate() {
+                    if nth > 0 {
+                        text.push(b'.');
+                    }
+                    text.push_decimal(octet.into());
+                }
+                if port > 0 {
+                    text.push(b':');
+                    text.push_decimal(port);
+                }
+                Ok(())
+            }
+            (Some(ip), 0) => write!(text, "{ip}"),
+            (Some(ip), port) => write!(text, "{}", SocketAddr::new(ip, port)),
+        };
+        text
+    }
+}
+
+impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self.ip() {
-            None => f.write_str("unix"),
-            Some(ip) if self.port == 0 => ip.fmt(f),
-            Some(ip) => SocketAddr::new(ip, self.port).fmt(f),
-        }
+        f.write_str(self.text().as_str())
     }
 }
 

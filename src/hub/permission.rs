@@ -321,8 +321,8 @@ fn connect_body<S: Stream>(hub: &mut Hub<S>, id: ConnId, head: &Head) -> Vec<u8>
     let mut body = Vec::new();
     let who = hub.roster.subject(id);
     question::push_question(&mut body, Asked::Connect.as_str(), &args, |body| {
-        let (id, peer) = (who.id.to_string(), who.peer.to_string());
-        question::push_connection(body, &id, &peer, None, &query, None);
+        let (id, peer) = (who.id.text(), who.peer.text());
+        question::push_connection(body, id.as_str(), peer.as_str(), None, &query, None);
     });
     body
 }

@@ -13,6 +13,7 @@ use super::slots::Slots;
 use crate::clock::Millis;
 use crate::connection::{Connection, Identities, Identity, Peer, Standing, Stream};
 use crate::effect::ConnId;
+use crate::short_text::ShortText;
 use crate::wire::{http, question};
 
 /// A connection's public id (`docs/authorizer.md#questions`): unique across processes and restarts. It holds the slot, so
@@ -46,10 +47,21 @@ impl PublicId {
     }
 }
 
+impl PublicId {
+    /// As it is shown.
+    pub fn text(&self) -> ShortText {
+        let mut text = ShortText::default();
+        text.push_hex(self.node, 16);
+        text.push(b'-');
+        text.push_hex(self.slot.into(), 8);
+        text.push_hex(self.serial & SERIAL, 12);
+        text
+    }
+}
+
 impl fmt::Display for PublicId {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let serial = self.serial & SERIAL;
-        write!(f, "{:016x}-{:08x}{serial:012x}", self.node, self.slot)
+        f.write_str(self.text().as_str())
     }
 }
 
@@ -168,9 +180,9 @@ impl<S: Stream> Roster<S> {
         let who = self.subject(id);
         let identity = self.get(id).map(|c| c.identity()).unwrap_or_default();
         let query = http::query_pairs(self.identities.query(identity));
-        let (public, peer) = (who.id.to_string(), who.peer.to_string());
         let (user, state) = (who.user.as_deref(), self.identities.state(identity));
-        question::push_connection(out, &public, &peer, user, &query, state);
+        let (id, peer) = (who.id.text(), who.peer.text());
+        question::push_connection(out, id.as_str(), peer.as_str(), user, &query, state);
     }
 
     pub fn remove(&mut self, id: ConnId) -> Option<Connection<S>> {

@@ -62,22 +62,27 @@ pub struct Deflater {
 impl Default for Deflater {
     fn default() -> Self {
         Deflater {
-            stream: Deflate::new_with_config(DeflateConfig {
-                level: LEVEL,
-                window_bits: HEADERLESS,
-                mem_level: MEM_LEVEL,
-                ..DeflateConfig::default()
-            }),
+            stream: compressor(),
             out: Vec::new(),
         }
     }
 }
 
+fn compressor() -> Deflate {
+    Deflate::new_with_config(DeflateConfig {
+        level: LEVEL,
+        window_bits: HEADERLESS,
+        mem_level: MEM_LEVEL,
+        ..DeflateConfig::default()
+    })
+}
+
 impl Deflater {
     /// Compresses a content to the payload of a message of its own. `None`: that would not be smaller.
     pub fn deflate(&mut self, content: &[u8]) -> Option<&[u8]> {
-        // What has no room is not smaller, and then nothing is looked for any further.
-        let most = content.len().saturating_add(TAIL.len());
+        // Room for all of it, whether it is smaller or not: a compressor that is reset before everything was written loses the
+        // room in its own buffer that what is left takes, until a content finds none and it panics (zlib-rs 0.6.8).
+        let most = bound(content.len());
         if self.out.len() < most {
             self.out.resize(most, 0);
         }
@@ -86,9 +91,12 @@ impl Deflater {
         let done = self.stream.compress(content, out, DeflateFlush::SyncFlush);
         let len = usize::try_from(self.stream.total_out()).ok()?;
         // With room left everything is written, and ends in an empty stored block.
-        let complete = done == Ok(Status::Ok) && len < most;
-        let deflated = self.out.get(..len).filter(|_| complete)?;
-        deflated.strip_suffix(&TAIL)
+        if done != Ok(Status::Ok) || len >= most {
+            self.stream = compressor();
+            return None;
+        }
+        let deflated = self.out.get(..len)?.strip_suffix(&TAIL)?;
+        (deflated.len() < content.len()).then_some(deflated)
     }
 
     /// Gives back what only a large content needed.
@@ -245,22 +253,24 @@ impl Inflater {
             if progress.len == self.out.len() {
                 self.grow(max);
             }
-            let room = self.out.get_mut(progress.len..).unwrap_or_default();
+            // One byte beyond the limit shows that it is exceeded. What the buffer has besides is of no account, so that the
+            // same payload breaks the same rule whatever came before.
+            let end = self.out.len().min(max.saturating_add(1));
+            let room = self.out.get_mut(progress.len..end).unwrap_or_default();
             let offered = room.len();
             let before = (self.stream.total_in(), self.stream.total_out());
             let status = self.stream.decompress(rest, room, InflateFlush::NoFlush);
-            let status = status.map_err(|_| Violation::BadDeflate)?;
             let used = self.stream.total_in().saturating_sub(before.0) as usize;
             let made = self.stream.total_out().saturating_sub(before.1) as usize;
             rest = rest.get(used..).unwrap_or_default();
             progress.len = progress.len.saturating_add(made);
-            if progress.len > max {
-                return Err(Violation::TooBig);
-            }
             if text {
                 progress.check(&self.out)?;
             }
-            match status {
+            if progress.len > max {
+                return Err(Violation::TooBig);
+            }
+            match status.map_err(|_| Violation::BadDeflate)? {
                 Status::StreamEnd if rest.is_empty() => return Ok(true),
                 // RFC 7692 section 7.2.3.4: further blocks may follow on the next byte's boundary.
                 Status::StreamEnd => self.stream.reset(false),

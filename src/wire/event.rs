@@ -92,6 +92,7 @@ pub struct EventHead<'t> {
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionEnd<'n> {
     pub code: u16,
+    /// A word, in which nothing has to be escaped.
     pub reason: &'static str,
     pub duration_ms: u64,
     /// In byte order.
@@ -119,9 +120,9 @@ pub fn push_connection_event(
     if let Some(end) = end {
         out.extend_from_slice(br#","code":"#);
         json::push_number(out, end.code.into());
-        out.extend_from_slice(br#","reason":"#);
-        json::push_string(out, end.reason);
-        out.extend_from_slice(br#","duration_ms":"#);
+        out.extend_from_slice(br#","reason":""#);
+        out.extend_from_slice(end.reason.as_bytes());
+        out.extend_from_slice(br#"","duration_ms":"#);
         json::push_number(out, end.duration_ms);
         out.extend_from_slice(br#","channels":["#);
         for (nth, channel) in end.channels.iter().enumerate() {

@@ -24,7 +24,7 @@ pub fn push_question(
     out.push(b'}');
 }
 
-/// Appends what the server says of a connection. `state` is JSON, the rest is text.
+/// Appends what the server says of a connection. `state` is JSON; in `id` and `remote_addr` nothing has to be escaped.
 pub fn push_connection(
     out: &mut Vec<u8>,
     id: &str,
@@ -33,10 +33,11 @@ pub fn push_connection(
     query: &[(String, Vec<String>)],
     state: Option<&str>,
 ) {
-    out.extend_from_slice(br#"{"id":"#);
-    json::push_string(out, id);
-    out.extend_from_slice(br#","remote_addr":"#);
-    json::push_string(out, remote_addr);
+    out.extend_from_slice(br#"{"id":""#);
+    out.extend_from_slice(id.as_bytes());
+    out.extend_from_slice(br#"","remote_addr":""#);
+    out.extend_from_slice(remote_addr.as_bytes());
+    out.push(b'"');
     if let Some(user) = user {
         out.extend_from_slice(br#","user":"#);
         json::push_string(out, user);

@@ -68,7 +68,7 @@ def test_by_default_only_ends_are_told(serve, receiver):
 def test_each_end_has_its_code_and_reason(told, receiver):
     for end, expected in (
         (lambda ws: ws.leaves(4001), "4001 closed"),
-        (lambda ws: ws.send(frame(8)).is_closed(1000), "1000 closed"),
+        (lambda ws: ws.send(frame(8)).close_frame(), "1000 closed"),
         (lambda ws: ws.hang_up(), "1006 left"),
         (lambda ws: ws.reset(), "1006 reset"),
         (lambda ws: ws.send(frame(1, b"x", mask=False)), "1002 protocol_error"),

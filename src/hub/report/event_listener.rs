@@ -1,10 +1,9 @@
 //! What the receiver of events listens to.
 //!
-//! Owns: which kinds are chosen; the queue; with `disconnected`, since when each connection is open, and its first close
-//! code. Never knows: what happens ([`super::events`] does).
+//! Owns: which kinds are chosen; the queue; first close codes. Never knows: what happens ([`super::events`] does).
 
 use super::event_queue::EventQueue;
-use crate::clock::Millis;
+use crate::clock::{Millis, rfc3339};
 use crate::hub::settings::EventSettings;
 use crate::hub::slots::Slots;
 use crate::log::Seldom;
@@ -13,25 +12,35 @@ use crate::wire::event::{EventKind, EventKinds};
 /// The pause between two lines about dropped events, in milliseconds.
 const SELDOM: Millis = 60_000;
 
-/// An open WebSocket.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Life {
-    pub is_open: bool,
-    /// The first close code that was sent or received.
-    pub code: Option<u16>,
-    pub since: Millis,
-}
-
 #[derive(Debug)]
 pub struct EventListener {
     /// None, if there is no receiver.
     kinds: EventKinds,
     pub queue: EventQueue,
-    /// Empty unless `disconnected` is chosen.
-    pub lives: Slots<Life>,
+    /// The first close code that was sent or received, of WebSockets that are being closed. Empty unless `disconnected` is
+    /// chosen.
+    pub codes: Slots<Option<u16>>,
     pub drops: Seldom,
     /// Dropped events that no line has reported.
     pub unreported: u64,
+    /// What the last event had, as many happen in the same millisecond.
+    pub time: EventTime,
+}
+
+/// A time, and the text that shows it.
+#[derive(Debug, Default)]
+pub struct EventTime {
+    unix: Millis,
+    text: String,
+}
+
+impl EventTime {
+    pub fn text(&mut self, unix: Millis) -> &str {
+        if self.unix != unix || self.text.is_empty() {
+            (self.unix, self.text) = (unix, rfc3339(unix));
+        }
+        &self.text
+    }
 }
 
 impl EventListener {
@@ -39,9 +48,10 @@ impl EventListener {
         EventListener {
             kinds: settings.map_or(EventKinds::default(), |it| it.kinds),
             queue: EventQueue::new(settings.map_or(0, |it| it.queue)),
-            lives: Slots::default(),
+            codes: Slots::default(),
             drops: Seldom::once_in(SELDOM),
             unreported: 0,
+            time: EventTime::default(),
         }
     }
 

@@ -6,9 +6,9 @@
 //! Decision: an event is encoded when it happens, over keeping what it is made of. Because it shows a connection as it was
 //! then, and nothing of the connection is left when it is sent.
 
-use super::event_listener::Life;
+use super::event_listener::EventListener;
 use super::unix_time;
-use crate::clock::rfc3339;
+use crate::clock::Millis;
 use crate::connection::{Ending, Stream};
 use crate::effect::ConnId;
 use crate::hub::state::Hub;
@@ -25,26 +25,19 @@ const CHANNELS: usize = 100;
 const ABNORMAL: u16 = 1006;
 /// An upgrade was granted.
 pub fn connected<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
-    let events = &mut hub.listeners.events;
-    if events.wants(EventKind::Disconnected)
-        && let Some(life) = events.lives.entry(id.slot)
-    {
-        *life = Life {
-            is_open: true,
-            code: None,
-            since: hub.clock.now,
-        };
-    }
-    if events.wants(EventKind::Connected) {
+    if hub.listeners.events.wants(EventKind::Connected) {
         push_connection(hub, id, EventKind::Connected, None);
     }
 }
 
 /// A close frame was received, or is being sent.
 pub fn closing<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
-    if let Some(life) = hub.listeners.events.lives.get_mut(id.slot) {
+    let events = &mut hub.listeners.events;
+    if events.wants(EventKind::Disconnected)
+        && let Some(first) = events.codes.entry(id.slot)
+    {
         let (code, _) = ending.close();
-        life.code = life.code.or(code);
+        *first = first.or(code);
     }
 }
 
@@ -64,22 +57,27 @@ pub fn left<S: Stream>(hub: &mut Hub<S>, channel: &str, last: bool) {
     }
 }
 
-/// The life of a connection that is gone, and the first of the channels that it was in.
+/// What is told of a connection that is gone.
 #[derive(Debug)]
 pub struct Obituary {
-    life: Life,
+    opened_at: Millis,
+    code: Option<u16>,
     ending: Ending,
+    /// The first of the channels that it was in.
     channels: Vec<ChannelName>,
 }
 
 /// A connection is gone. Its memberships are still there; [`gone`] follows when they have ended.
 pub fn going<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Option<Ending>) -> Option<Obituary> {
-    let life = hub.listeners.events.lives.take(id.slot)?;
-    // An upgrade that was not granted ends as well.
-    let ending = ending.filter(|_| life.is_open)?;
+    if !hub.listeners.events.wants(EventKind::Disconnected) {
+        return None;
+    }
+    let code = hub.listeners.events.codes.take(id.slot).flatten();
     Some(Obituary {
-        life,
-        ending,
+        // An upgrade that was not granted ends as well.
+        opened_at: hub.roster.opened_at(id.slot)?,
+        code,
+        ending: ending?,
         channels: hub.channels.first_names(id.slot, CHANNELS),
     })
 }
@@ -96,16 +94,11 @@ pub fn gone<S: Stream>(
         push_channel(hub, EventKind::Vacated, name.as_str());
     }
     if let Some(obituary) = obituary {
-        let Obituary {
-            life,
-            ending,
-            channels,
-        } = obituary;
         let end = ConnectionEnd {
-            code: life.code.unwrap_or(ABNORMAL),
-            reason: ending.label(),
-            duration_ms: hub.clock.now.saturating_sub(life.since),
-            channels: &channels,
+            code: obituary.code.unwrap_or(ABNORMAL),
+            reason: obituary.ending.label(),
+            duration_ms: hub.clock.now.saturating_sub(obituary.opened_at),
+            channels: &obituary.channels,
         };
         push_connection(hub, id, EventKind::Disconnected, Some(end));
     }
@@ -128,9 +121,10 @@ pub fn expire<S>(hub: &mut Hub<S>) {
 }
 
 fn push_channel<S: Stream>(hub: &mut Hub<S>, kind: EventKind, channel: &str) {
-    let (now, time) = (hub.clock.now, rfc3339(unix_time(hub)));
-    hub.listeners.events.queue.push(now, |out, seq| {
-        let time = time.as_str();
+    let (now, unix) = (hub.clock.now, unix_time(hub));
+    let EventListener { queue, time, .. } = &mut hub.listeners.events;
+    queue.push(now, |out, seq| {
+        let time = time.text(unix);
         push_channel_event(out, EventHead { seq, kind, time }, channel);
     });
     pushed(hub, kind);
@@ -142,10 +136,11 @@ fn push_connection<S: Stream>(
     kind: EventKind,
     end: Option<ConnectionEnd>,
 ) {
-    let (now, time) = (hub.clock.now, rfc3339(unix_time(hub)));
+    let (now, unix) = (hub.clock.now, unix_time(hub));
     let roster = &mut hub.roster;
-    hub.listeners.events.queue.push(now, |out, seq| {
-        let time = time.as_str();
+    let EventListener { queue, time, .. } = &mut hub.listeners.events;
+    queue.push(now, |out, seq| {
+        let time = time.text(unix);
         let head = EventHead { seq, kind, time };
         push_connection_event(out, head, |out| roster.push_connection(id, out), end);
     });

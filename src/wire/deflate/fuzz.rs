@@ -1,11 +1,16 @@
 //! Fuzzing: what must hold for any compressed message, and for any content. The target in `fuzz/` and the replayed corpus
 //! call it.
 
-#![expect(clippy::expect_used, reason = "a broken promise is to panic")]
+use std::cell::RefCell;
 
 use super::*;
 
-/// The message that a payload holds, or how it breaks a rule. `inflater` has been used before.
+thread_local! {
+    /// What has compressed and inflated everything that came before.
+    static USED: RefCell<(Deflater, Inflater)> = RefCell::default();
+}
+
+/// The message that a payload holds, or how it breaks a rule.
 pub(super) fn inflated(
     inflater: &mut Inflater,
     payload: &[u8],
@@ -30,15 +35,18 @@ pub fn fuzz(bytes: &[u8]) {
         return;
     };
     let max = usize::from(u16::from_le_bytes(*max));
-    let (mut deflater, mut inflater) = (Deflater::default(), Inflater::default());
+    USED.with_borrow_mut(|(deflater, inflater)| {
+        inflate_any(inflater, bytes, max);
+        deflate_any(deflater, inflater, bytes);
+    });
+}
 
-    // Whatever comes: a message within its limit, or one of four faults; the same for an inflater that has seen worse.
-    let binary = inflated(&mut inflater, bytes, false, max);
-    let text = inflated(&mut inflater, bytes, true, max);
-    assert_eq!(
-        binary,
-        inflated(&mut Inflater::default(), bytes, false, max)
-    );
+/// Any payload is a message within its limit, or one of four faults, whatever was inflated before.
+fn inflate_any(inflater: &mut Inflater, bytes: &[u8], max: usize) {
+    let binary = inflated(inflater, bytes, false, max);
+    let text = inflated(inflater, bytes, true, max);
+    let alone = inflated(&mut Inflater::default(), bytes, false, max);
+    assert_eq!(binary, alone, "an earlier message has left a trace");
     match (&binary, &text) {
         (Ok(binary), Ok(text)) => {
             assert!(binary == text && binary.len() <= max);
@@ -59,30 +67,42 @@ pub fn fuzz(bytes: &[u8]) {
     }
     if let Ok(message) = &binary {
         // The limit is exact.
-        let exact = inflated(&mut inflater, bytes, false, message.len());
+        let exact = inflated(inflater, bytes, false, message.len());
         assert_eq!(exact.as_ref(), Ok(message));
         if let Some(less) = message.len().checked_sub(1) {
-            let over = inflated(&mut inflater, bytes, false, less);
+            let over = inflated(inflater, bytes, false, less);
             assert_eq!(over, Err(Violation::TooBig));
         }
     }
+}
 
-    // What is deflated is smaller and is inflated to itself, within an envelope too.
+/// Any content that is deflated is smaller and is inflated to itself, within an envelope too, whatever was deflated before.
+fn deflate_any(deflater: &mut Deflater, inflater: &mut Inflater, bytes: &[u8]) {
     for content in [bytes, &bytes.repeat(9)] {
-        deflater.rest();
-        let Some(deflated) = deflater.deflate(content) else {
+        let alone = Deflater::default().deflate(content).map(<[u8]>::to_vec);
+        let deflated = deflater.deflate(content);
+        assert_eq!(
+            deflated,
+            alone.as_deref(),
+            "an earlier content has left a trace"
+        );
+        let Some(deflated) = deflated else {
             continue;
         };
         assert!(deflated.len() < content.len() && !deflated.ends_with(&TAIL));
-        let back = inflated(&mut inflater, deflated, false, content.len());
+        let back = inflated(inflater, deflated, false, content.len());
         assert_eq!(back.as_deref(), Ok(content));
         let (before, behind) = bytes.split_at(bytes.len() / 2);
-        let enveloped = Enveloped::new(before, deflated, behind).expect("a small envelope");
+        let Some(enveloped) = Enveloped::new(before, deflated, behind) else {
+            assert!(bytes.len() > MAX_STORED);
+            continue;
+        };
         let mut payload = Vec::new();
         enveloped.push(&mut payload);
         assert_eq!(payload.len(), enveloped.size());
         let whole = [before, content, behind].concat();
-        let back = inflated(&mut inflater, &payload, false, whole.len());
+        let back = inflated(inflater, &payload, false, whole.len());
         assert_eq!(back, Ok(whole));
+        deflater.rest();
     }
 }

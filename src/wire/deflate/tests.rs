@@ -177,6 +177,17 @@ fn text_is_checked_as_it_is_inflated() {
         let payload = deflated(text.as_bytes(), 6);
         assert_eq!(read(&payload, true, MAX).as_deref(), Ok(text.as_bytes()));
     }
+    // So does the first fault of any kind, whatever the buffer holds.
+    let mut late = deflated(&vec![b'a'; 5000], 1);
+    late.extend([0xFF; 8]);
+    for before in [1, 60_000] {
+        let mut inflater = Inflater::default();
+        let _ = inflated(&mut inflater, &deflated(&vec![0; before], 6), false, MAX);
+        let over = inflated(&mut inflater, &late, true, 4999);
+        assert_eq!(over, Err(Violation::TooBig));
+        let bad = inflated(&mut inflater, &late, true, 5000);
+        assert_eq!(bad, Err(Violation::BadDeflate));
+    }
     // The first wrong byte ends it, before the message is known to be too big, or to end early.
     let mut large = vec![b'a'; 100_000];
     large[10] = 0xFF;
@@ -231,6 +242,54 @@ fn what_does_not_become_smaller_is_not_compressed() {
     assert_eq!(deflater.deflate(&noise(3000)), None);
     assert_eq!(deflater.deflate(&content), Some(&first[..]));
     assert_eq!(Deflater::default().deflate(&content), Some(&first[..]));
+}
+
+/// Words in a random order: matches of a few bytes, far apart, which take the most bits for each.
+fn words(len: usize) -> Vec<u8> {
+    let order = noise(len);
+    let words = order
+        .iter()
+        .map(|at| format!("{:03x}", u32::from(*at) * 7919 % 4096));
+    let mut text: Vec<u8> = words.collect::<String>().into_bytes();
+    text.truncate(len);
+    text
+}
+
+#[test]
+fn whatever_was_compressed_before_leaves_no_trace() {
+    // Each of these ends its compression in another way: in room to spare, at its very end, in vain.
+    let mut deflater = Deflater::default();
+    let sizes = [1, 7, 100, 2047, 2048, 3000, 8191, 20_000, 70_000];
+    let contents = sizes.map(|len| [noise(len), words(len), json(len)]);
+    let contents: Vec<Vec<u8>> = contents.into_iter().flatten().collect();
+    let alone: Vec<Option<Vec<u8>>> = contents
+        .iter()
+        .map(|content| Deflater::default().deflate(content).map(<[u8]>::to_vec))
+        .collect();
+    for before in &contents {
+        for (content, alone) in contents.iter().zip(&alone) {
+            deflater.deflate(before);
+            let smaller = deflater.deflate(content);
+            assert!(
+                smaller == alone.as_deref(),
+                "{} then {}",
+                before.len(),
+                content.len()
+            );
+        }
+    }
+}
+
+#[test]
+fn many_contents_in_vain_leave_no_trace() {
+    let (mut deflater, content) = (Deflater::default(), words(20_000));
+    let alone = deflater.deflate(&content).map(<[u8]>::to_vec);
+    for len in [1, 100, 512, 5000] {
+        for _ in 0..300 {
+            assert_eq!(deflater.deflate(&noise(len)), None);
+        }
+        assert!(deflater.deflate(&content) == alone.as_deref(), "{len}");
+    }
 }
 
 #[test]

@@ -600,3 +600,65 @@ fn waiting_events_take_their_share_of_the_memory_and_no_more() {
     assert_eq!(lines.last().unwrap(), "401 occupied b");
     assert_eq!(rig.hub.inventory().waiting, 0);
 }
+
+#[test]
+fn what_a_backend_does_is_told_as_what_clients_do() {
+    let mut rig = Rig::with(Settings {
+        authorizer: true,
+        ..telling()
+    });
+    let ann = rig.upgrading("");
+    let fields = AnswerFields {
+        user: Some("42".into()),
+        ..AnswerFields::default()
+    };
+    rig.answer_fields(Verdict::Allow, fields);
+    let mut post = |path: &str, body: &str| {
+        let backend = rig.client();
+        backend.send(
+            format!(
+                "POST {path} HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n\
+                 Content-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .as_bytes(),
+        );
+        rig.run();
+        backend.far.reset();
+        rig.run();
+        told(&mut rig)
+    };
+    let member = r#"{"user":"42","channel":"a"}"#;
+    assert_eq!(post("/join", member), ["1 connected :1", "2 occupied a"]);
+    assert_eq!(post("/join", member), [""; 0]);
+    assert_eq!(post("/leave", member), ["3 vacated a"]);
+    assert_eq!(post("/leave", member), [""; 0]);
+    assert_eq!(post("/join", member), ["4 occupied a"]);
+    // The open question is forgotten: the connection is gone at once.
+    ann.say(&join("b"));
+    assert_eq!(
+        post("/disconnect", r#"{"user":"42","code":4001,"reason":"out"}"#),
+        ["5 vacated a", "6 disconnected :1 4001 disconnected a"]
+    );
+}
+
+#[test]
+fn a_list_and_the_events_after_it_make_a_picture_without_a_gap() {
+    let mut rig = Rig::with(telling());
+    let mut ann = rig.member("a");
+    let mut backend = rig.client();
+    backend.send(&get("/channels"));
+    rig.run();
+    let list = backend.hear().remove(0);
+    let list: Value = serde_json::from_str(list.strip_prefix("200 ").unwrap()).unwrap();
+    assert_eq!(list["seq"], json!({"0000000000000001": 2}));
+    rig.says(&mut ann, &join("b"));
+    let seq = |event: &Value| event["seq"].as_u64().unwrap();
+    let after: Vec<String> = rig
+        .events
+        .iter()
+        .filter(|it| seq(it) > 2)
+        .map(line)
+        .collect();
+    assert_eq!(after, ["3 occupied b"]);
+}
