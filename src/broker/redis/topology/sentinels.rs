@@ -41,6 +41,8 @@ pub struct Sentinels {
     ask_at: Millis,
     /// When the first answer to the last question came, if nothing has followed from it yet.
     answered: Option<Millis>,
+    /// All have been asked, and nothing has followed from that yet.
+    voting: bool,
 }
 
 impl Sentinels {
@@ -59,6 +61,7 @@ impl Sentinels {
             failed: Vec::new(),
             ask_at: now.saturating_add(SOON),
             answered: None,
+            voting: true,
         }
     }
 
@@ -67,12 +70,17 @@ impl Sentinels {
         let due = now >= self.ask_at;
         if due {
             self.ask_at = now.saturating_add(if self.doubtful { SOON } else { SELDOM });
-            self.answered = None;
-            for witness in &mut self.witnesses {
-                (witness.named, witness.asked) = (None, false);
-            }
+            self.forget_answers();
+            self.voting = true;
         }
         due
+    }
+
+    fn forget_answers(&mut self) {
+        (self.answered, self.voting) = (None, false);
+        for witness in &mut self.witnesses {
+            (witness.named, witness.asked) = (None, false);
+        }
     }
 
     /// A sentinel has been asked.
@@ -86,7 +94,10 @@ impl Sentinels {
     pub fn answer(&mut self, nth: usize, named: Option<RedisAddress>, now: Millis) {
         if let Some(witness) = self.witnesses.get_mut(nth) {
             (witness.named, witness.asked) = (named, false);
-            self.answered.get_or_insert(now);
+            // While there is a master one answer alone, to a question from before or of a link that has come back, is no vote.
+            if self.doubtful || self.voting {
+                self.answered.get_or_insert(now);
+            }
         }
     }
 
@@ -130,6 +141,7 @@ impl Sentinels {
     pub fn confirm(&mut self, now: Millis) {
         if std::mem::replace(&mut self.doubtful, false) {
             self.ask_at = now.saturating_add(SELDOM);
+            self.forget_answers();
         }
         self.failed.clear();
     }
@@ -141,7 +153,7 @@ impl Sentinels {
         if waits && now < first.saturating_add(GRACE) {
             return None;
         }
-        self.answered = None;
+        (self.answered, self.voting) = (None, false);
         let named: Vec<&RedisAddress> = self.witnesses.iter().flat_map(|it| &it.named).collect();
         let votes = |address: &RedisAddress| named.iter().filter(|it| **it == address).count();
         let best = |all: &[&RedisAddress]| {
@@ -259,6 +271,30 @@ mod tests {
             asked(&mut sentinels, &[Some(1), Some(2), Some(2)], 20_500),
             Some(2)
         );
+    }
+
+    #[test]
+    fn while_there_is_a_master_one_answer_alone_is_no_vote() {
+        let mut sentinels = sentinels(3);
+        assert_eq!(asked(&mut sentinels, &[Some(1); 3], 500), Some(1));
+        sentinels.confirm(500);
+        // A sentinel has come back, and is asked at once.
+        sentinels.lost(2);
+        sentinels.asked(2);
+        sentinels.answer(2, Some(at(2)), 600);
+        assert_eq!(sentinels.decide(60_000), None);
+        // A promoted one is found before most know of it: what they answer to the question before is late.
+        sentinels.doubt(1_000);
+        assert!(sentinels.is_to_ask(1_000));
+        for nth in 0..3 {
+            sentinels.asked(nth);
+        }
+        sentinels.answer(2, Some(at(2)), 1_010);
+        assert_eq!(sentinels.decide(1_310), Some(at(2)));
+        sentinels.confirm(1_320);
+        sentinels.answer(0, Some(at(1)), 1_330);
+        sentinels.answer(1, Some(at(1)), 1_330);
+        assert_eq!(sentinels.decide(60_000), None);
     }
 
     #[test]
