@@ -8,6 +8,7 @@ async def main(url):
             await ws.send(json.dumps({"id": id, "command": command, "args": args}))
             print(await ws.recv())
 
+        print(await ws.recv())                                  # {"welcome":{"connection":"…","channels":[]}}
         await say(1, "join", channel="hello")                   # {"id":1,"ok":true}
         await say(2, "broadcast", channel="hello", content=42)  # the answer; the content may come first
         print(await ws.recv())                                  # {"channel":"hello","content":42}

@@ -9,8 +9,9 @@ export function wsify(url, protocols, channels, onContent) {
       for (const channel of channels) send("join", { channel });
     };
     socket.onmessage = ({ data }) => {
-      failures = 0; // not in onopen: while the authorizer is down, a connection may open and close at once
       const message = JSON.parse(data);
+      if ("welcome" in message) return;
+      failures = 0; // not before: while the authorizer is down, a connection may open and close at once
       if ("content" in message) onContent(message.channel, message.content);
       else if (message.error) console.warn("wsify:", message.error);
     };

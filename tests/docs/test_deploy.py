@@ -138,7 +138,8 @@ def test_the_client_in_python(serve):
         [sys.executable, deploy("client.py"), f"ws://127.0.0.1:{server.port}/ws"], capture_output=True, text=True, timeout=DEADLINE, check=False
     )
     assert done.returncode == 0, done.stderr
-    first, *middle, last = done.stdout.splitlines()
+    welcome, first, *middle, last = done.stdout.splitlines()
+    assert welcome.startswith('{"welcome":{"connection":"')
     assert first == '{"id":1,"ok":true}' and last == '{"id":3,"ok":true}'
     assert sorted(middle) == ['{"channel":"hello","content":42}', '{"id":2,"ok":true}']
 
