@@ -151,15 +151,15 @@ fn understand<S: Stream>(hub: &mut Hub<S>, id: ConnId, input: &mut [u8]) -> usiz
     let mut used = 0;
     let most = hub.agenda.understood.saturating_add(EVENTS_PER_TURN);
     while hub.agenda.understood < most {
-        let Some(connection) = hub.roster.get(id) else {
-            return used;
-        };
-        if !connection.is_listening() || permission::refresh(hub, id) {
+        if permission::refresh(hub, id) {
             return used;
         }
         let Some(connection) = hub.roster.get(id) else {
             return used;
         };
+        if !connection.is_listening() {
+            return used;
+        }
         let rest = input.get_mut(used..).unwrap_or_default();
         let step = connection.next(rest, &hub.clock, &hub.settings.limits);
         used = used.saturating_add(step.used);
