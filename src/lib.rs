@@ -407,8 +407,8 @@
 //! there is one folder for each kind of test, and `tests/run` runs them all but `load` and `autobahn`:
 //!
 //! ```text
-//! hub/        stories and a seeded simulation of the hub, without sockets
-//! source/     this map; the tables and links of the documentation; mutants: broken hubs that the simulation has to find
+//! hub/        stories and seeded simulations of the hub, without sockets
+//! source/     this map; the tables and links of the documentation; mutants: broken hubs that simulations have to find
 //! kernel/     the number of system calls and allocations, exactly
 //! corpus/     the corpora of fuzz/, replayed
 //! contract/   the behaviour that README and docs describe, over real sockets; the command line

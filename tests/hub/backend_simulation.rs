@@ -12,8 +12,6 @@
 //! 4. Every request is answered once. A disconnect leaves no connection that was open before it was sent, and none that the
 //!    authorizer was asked about before.
 //! 5. When all have gone, nothing is left in the hub.
-//!
-//! `WSIFY_SEED=123 cargo test backend_simulation` repeats one seed, `WSIFY_SEEDS=10000` tries more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +21,7 @@ use wsify::wire::answer_fields::AnswerFields;
 
 use crate::client::{Client, broadcast, get, upgrade};
 use crate::rig::Rig;
-use crate::simulation::knobs::Dice;
+use crate::seeds::{self, Dice};
 
 const SEEDS: u64 = 30;
 const STEPS: usize = 2_500;
@@ -31,19 +29,10 @@ const USERS: usize = 2;
 const CHANNELS: usize = 4;
 
 #[test]
-fn backend_simulation() {
-    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
-    let (from, count) = match number("WSIFY_SEED") {
-        Some(seed) => (seed, 1),
-        None => (0, number("WSIFY_SEEDS").unwrap_or(SEEDS)),
-    };
-    let mut closed = 0;
-    for seed in from..from + count {
-        println!("seed {seed}");
-        closed += Sim::play(seed);
+fn simulation() {
+    if let Some(closed) = seeds::run(module_path!(), SEEDS, Sim::play) {
+        assert!(closed > 100, "{closed} were disconnected");
     }
-    // It means something only if it has exercised every case.
-    assert!(count < SEEDS || closed > 100, "{closed} were disconnected");
 }
 
 struct Actor {

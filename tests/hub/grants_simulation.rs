@@ -11,11 +11,8 @@
 //! 4. What is published is what the answer says; what was refused is not published.
 //! 5. Fields that do not belong to an answer change nothing.
 //! 6. Nothing is left of a client to the next in its slot, and nothing at all when all have gone.
-//!
-//! `WSIFY_SEED=123 cargo test --test hub grants_simulation` repeats one seed, `WSIFY_SEEDS=10000` tries more.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::panic::catch_unwind;
 
 use serde_json::{Value, json};
 use wsify::clock::Millis;
@@ -27,6 +24,7 @@ use wsify::wire::channel_name::ChannelName;
 use crate::broker::Broker;
 use crate::client::{Client, broadcast, join, leave, upgrade, with_id};
 use crate::rig::{Rig, settings};
+use crate::seeds::{self, Dice};
 
 const SEEDS: u64 = 100;
 const STEPS: usize = 250;
@@ -38,54 +36,21 @@ const NO: &str = "the authorizer says no";
 
 #[test]
 fn simulation() {
-    let number = |name: &str| {
-        let text = std::env::var(name).ok()?;
-        Some(text.parse::<u64>().expect("a number"))
-    };
-    let seeds = match number("WSIFY_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("WSIFY_SEEDS").unwrap_or(SEEDS),
-    };
-    let all = seeds.end - seeds.start >= SEEDS;
-    let mut sum = Sum::default();
-    for seed in seeds.clone() {
-        match catch_unwind(|| Sim::play(seed)) {
-            Ok(one) => sum.add(&one),
-            Err(_) => {
-                let count = seed + 1 - seeds.start;
-                panic!(
-                    "1 of {count} seeds fail; again: WSIFY_SEED={seed} cargo test --test hub grants_simulation"
-                );
-            }
-        }
-    }
-    println!("{sum:?}");
-    // A simulation that does little finds little.
-    if all {
+    if let Some(sum) = seeds::run(module_path!(), SEEDS, Sim::play) {
         assert!(sum.asked > 10_000 && sum.granted > 1_500 && sum.remembered > 500);
         assert!(sum.refreshes > 1_000 && sum.replaced > 500 && sum.closed > 500);
     }
 }
 
-/// What was played.
-#[derive(Debug, Default)]
-struct Sum {
-    asked: usize,
-    granted: usize,
-    remembered: usize,
-    refreshes: usize,
-    replaced: usize,
-    closed: usize,
-}
-
-impl Sum {
-    fn add(&mut self, other: &Sum) {
-        self.asked += other.asked;
-        self.granted += other.granted;
-        self.remembered += other.remembered;
-        self.refreshes += other.refreshes;
-        self.replaced += other.replaced;
-        self.closed += other.closed;
+seeds::sum! {
+    /// What was played.
+    struct Sum {
+        asked: usize,
+        granted: usize,
+        remembered: usize,
+        refreshes: usize,
+        replaced: usize,
+        closed: usize,
     }
 }
 
@@ -139,7 +104,7 @@ struct Actor {
 }
 
 struct Sim {
-    dice: u64,
+    dice: Dice,
     rig: Rig,
     broker: Option<Broker>,
     channels: usize,
@@ -183,7 +148,7 @@ impl Sim {
             broker.settle(&mut rig);
         }
         let mut sim = Sim {
-            dice: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+            dice: Dice(seed),
             rig,
             broker,
             channels,
@@ -197,29 +162,17 @@ impl Sim {
         };
         assert_eq!(sim.witness.hear(), ["101"]);
         for _ in 0..STEPS {
-            for _ in 0..1 + sim.below(4) {
+            for _ in 0..1 + sim.dice.below(4) {
                 sim.act();
                 sim.rig.tick();
             }
             sim.rest();
             sim.judge();
-            let time = [0, 0, 30, 300, 2_000][sim.below(5)];
+            let time = [0, 0, 30, 300, 2_000][sim.dice.below(5)];
             sim.pass(time);
         }
         sim.end();
         sim.sum
-    }
-
-    fn below(&mut self, sides: usize) -> usize {
-        self.dice ^= self.dice >> 12;
-        self.dice ^= self.dice << 25;
-        self.dice ^= self.dice >> 27;
-        let random = self.dice.wrapping_mul(0x2545_F491_4F6C_DD1D);
-        (random >> 33) as usize % sides.max(1)
-    }
-
-    fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
     }
 
     fn now(&self) -> Millis {
@@ -229,7 +182,7 @@ impl Sim {
     // -- what happens
 
     fn act(&mut self) {
-        match self.below(100) {
+        match self.dice.below(100) {
             0..8 => self.arrive(),
             8..50 => self.say(),
             50..52 => self.reset(),
@@ -262,11 +215,11 @@ impl Sim {
 
     /// A client sends a few commands.
     fn say(&mut self) {
-        let at = self.below(self.actors.len());
-        for _ in 0..1 + self.below(4) {
+        let at = self.dice.below(self.actors.len());
+        for _ in 0..1 + self.dice.below(4) {
             let cmd = Cmd {
-                verb: self.below(3),
-                channel: self.below(self.channels),
+                verb: self.dice.below(3),
+                channel: self.dice.below(self.channels),
                 n: self.next,
             };
             let Some(actor) = self.actors.get_mut(at).filter(|a| !a.gone) else {
@@ -285,7 +238,7 @@ impl Sim {
     }
 
     fn reset(&mut self) {
-        let at = self.below(self.actors.len());
+        let at = self.dice.below(self.actors.len());
         if self.actors.get(at).is_some_and(|a| !a.gone) {
             self.lose(at);
         }
@@ -321,11 +274,11 @@ impl Sim {
         if asked.is_empty() {
             return;
         }
-        let at = asked[self.below(asked.len())];
+        let at = asked[self.dice.below(asked.len())];
         let Some((open, question)) = self.actors[at].open.take() else {
             return;
         };
-        let verdict = match self.below(100) {
+        let verdict = match self.dice.below(100) {
             0..2 => Verdict::Unavailable,
             2..25 => Verdict::Deny,
             _ => Verdict::Allow,
@@ -342,11 +295,11 @@ impl Sim {
     /// Any fields, whether they belong to such an answer or not.
     fn fields(&mut self, asked: Asked, verdict: Verdict) -> AnswerFields {
         let mut fields = AnswerFields::default();
-        let n = self.below(3);
-        if self.chance(30) {
+        let n = self.dice.below(3);
+        if self.dice.chance(30) {
             fields.user = Some(format!("user {n}").into());
         }
-        if self.chance(30) {
+        if self.dice.chance(30) {
             // One that is shared, one that is not, and none.
             fields.state = Some(match n {
                 0 => NewState::Removed,
@@ -354,49 +307,50 @@ impl Sim {
                 _ => NewState::Json(format!("\"{}\"", self.next).into()),
             });
         }
-        if self.chance(30) {
-            let some = 1 + self.below(2);
-            let names: BTreeSet<String> =
-                (0..some).map(|_| name(self.below(self.channels))).collect();
+        if self.dice.chance(30) {
+            let some = 1 + self.dice.below(2);
+            let names: BTreeSet<String> = (0..some)
+                .map(|_| name(self.dice.below(self.channels)))
+                .collect();
             let names = names.iter().map(|it| ChannelName::checked(it));
             fields.channels = names.collect();
         }
-        if self.chance(50) {
+        if self.dice.chance(50) {
             fields.allow = Some(Allow {
                 join: self.patterns(),
                 leave: self.patterns(),
                 broadcast: self.patterns(),
             });
         }
-        if self.chance(60) {
-            fields.expires_in = Some(1 + self.below(8) as u32);
+        if self.dice.chance(60) {
+            fields.expires_in = Some(1 + self.dice.below(8) as u32);
         }
-        if self.chance(40) {
-            fields.max_age = Some([0, 1, 3, 600][self.below(4)]);
+        if self.dice.chance(40) {
+            fields.max_age = Some([0, 1, 3, 600][self.dice.below(4)]);
         }
-        if self.chance(30) && fields.max_age.unwrap_or_default() == 0 {
+        if self.dice.chance(30) && fields.max_age.unwrap_or_default() == 0 {
             fields.content = Some(format!(r#"{{"new": {n}.00}}"#).into_bytes().into());
         }
-        if self.chance(50) {
+        if self.dice.chance(50) {
             fields.message = Some(format!("no {n}").into());
         }
         let often = if asked == Asked::Refresh { 50 } else { 10 };
-        if self.chance(often) && verdict == Verdict::Deny {
-            let reason = ["", "bye"][self.below(2)];
+        if self.dice.chance(often) && verdict == Verdict::Deny {
+            let reason = ["", "bye"][self.dice.below(2)];
             fields.close = Some(CloseWith {
                 code: 4000 + n as u16,
-                reason: self.chance(50).then(|| reason.into()),
+                reason: self.dice.chance(50).then(|| reason.into()),
             });
         }
         fields
     }
 
     fn patterns(&mut self) -> Box<[Box<str>]> {
-        let count = [0, 0, 1, 2][self.below(4)];
-        let mut pattern = || match self.below(8) {
+        let count = [0, 0, 1, 2][self.dice.below(4)];
+        let mut pattern = || match self.dice.below(8) {
             0 => "*".into(),
-            1 | 2 => format!("room:{}:*", self.below(2)).into(),
-            _ => name(self.below(self.channels)).into(),
+            1 | 2 => format!("room:{}:*", self.dice.below(2)).into(),
+            _ => name(self.dice.below(self.channels)).into(),
         };
         (0..count).map(|_| pattern()).collect()
     }

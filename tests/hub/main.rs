@@ -1,4 +1,4 @@
-//! The hub without sockets: stories, and a simulation.
+//! The hub without sockets: stories, and simulations.
 //!
 //! A story is one behaviour that the documentation promises, and reads as a transcript. [`rig::Rig`] plays it: it drives
 //! the [`Hub`](wsify::hub::Hub) as `server.rs` does, over [`pipe::Pipe`], with scripted time and verdicts.
@@ -11,7 +11,8 @@ mod grants_simulation;
 mod outage_simulation;
 mod pipe;
 mod rig;
-mod sharded;
-mod shared;
+mod seeds;
+mod sharded_simulation;
+mod shared_simulation;
 mod simulation;
 mod stories;

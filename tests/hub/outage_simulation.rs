@@ -11,11 +11,8 @@
 //! 5. In a slow start fewer questions go out than twice as many as were answered, until all workers are busy.
 //! 6. With `hold` a question that is asked again is the same, byte for byte; no other has its id.
 //! 7. A client that answers pings is never ended as silent. When all have gone nothing is left.
-//!
-//! `WSIFY_SEED=123 cargo test --test hub outage_simulation` repeats one seed, `WSIFY_SEEDS=10000` tries more.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::panic::catch_unwind;
 use std::time::Duration;
 
 use wsify::clock::Millis;
@@ -26,6 +23,7 @@ use wsify::hub::{FailurePolicy, Settings};
 
 use crate::client::{Client, PING, PONG, broadcast, close, frame, join, upgrade, with_id};
 use crate::rig::{Rig, settings};
+use crate::seeds::{self, Dice};
 
 const SEEDS: u64 = 96;
 const CLIENTS: usize = 10;
@@ -34,30 +32,7 @@ const SLOW_START: Millis = 60_000;
 
 #[test]
 fn simulation() {
-    let number = |name: &str| {
-        let text = std::env::var(name).ok()?;
-        Some(text.parse::<u64>().expect("a number"))
-    };
-    let seeds = match number("WSIFY_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("WSIFY_SEEDS").unwrap_or(SEEDS),
-    };
-    let all = seeds.end - seeds.start >= SEEDS;
-    let mut sum = Sum::default();
-    for seed in seeds.clone() {
-        match catch_unwind(|| Sim::play(seed)) {
-            Ok(one) => sum.add(&one),
-            Err(_) => {
-                let count = seed + 1 - seeds.start;
-                panic!(
-                    "1 of {count} seeds fail; again: WSIFY_SEED={seed} cargo test --test hub outage_simulation"
-                );
-            }
-        }
-    }
-    println!("{sum:?}");
-    // A simulation that does little finds little.
-    if all {
+    if let Some(sum) = seeds::run(module_path!(), SEEDS, Sim::play) {
         assert!(
             sum.ok > 6_000 && sum.rejected > 500 && sum.closed > 300,
             "{sum:?}"
@@ -69,25 +44,15 @@ fn simulation() {
     }
 }
 
-/// What was played.
-#[derive(Debug, Default)]
-struct Sum {
-    ok: usize,
-    rejected: usize,
-    closed: usize,
-    outages: usize,
-    probes: usize,
-    again: usize,
-}
-
-impl Sum {
-    fn add(&mut self, other: &Sum) {
-        self.ok += other.ok;
-        self.rejected += other.rejected;
-        self.closed += other.closed;
-        self.outages += other.outages;
-        self.probes += other.probes;
-        self.again += other.again;
+seeds::sum! {
+    /// What was played.
+    struct Sum {
+        ok: usize,
+        rejected: usize,
+        closed: usize,
+        outages: usize,
+        probes: usize,
+        again: usize,
     }
 }
 
@@ -138,7 +103,7 @@ struct Actor {
 }
 
 struct Sim {
-    dice: u64,
+    dice: Dice,
     rig: Rig,
     failure: AuthorizerFailure,
     hold: Millis,
@@ -166,7 +131,10 @@ struct Sim {
 impl Sim {
     fn play(seed: u64) -> Sum {
         let mut sim = Sim::new(seed);
-        let (first, second) = (sim.below(8_000) as Millis, sim.below(8_000) as Millis);
+        let (first, second) = (
+            sim.dice.below(8_000) as Millis,
+            sim.dice.below(8_000) as Millis,
+        );
         for (condition, time) in [
             (Condition::Answers, 1_000),
             (Condition::Fails, first),
@@ -179,7 +147,7 @@ impl Sim {
             while sim.now() < until {
                 sim.act();
                 sim.turn();
-                sim.rig.hub.clock.now += sim.below(40) as Millis;
+                sim.rig.hub.clock.now += sim.dice.below(40) as Millis;
             }
         }
         sim.come_to_rest();
@@ -213,7 +181,7 @@ impl Sim {
         let mut witness = rig.member("c");
         witness.hear();
         Sim {
-            dice: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+            dice: Dice(seed),
             rig,
             failure,
             hold,
@@ -240,14 +208,6 @@ impl Sim {
         self.rig.hub.clock.now
     }
 
-    fn below(&mut self, sides: usize) -> usize {
-        self.dice ^= self.dice >> 12;
-        self.dice ^= self.dice << 25;
-        self.dice ^= self.dice >> 27;
-        let random = self.dice.wrapping_mul(0x2545_F491_4F6C_DD1D);
-        (random >> 33) as usize % sides.max(1)
-    }
-
     /// A client does something.
     fn act(&mut self) {
         let here = self.actors.iter().filter(|actor| !actor.leaving).count();
@@ -265,9 +225,9 @@ impl Sim {
                 leaving: false,
             });
         }
-        for _ in 0..self.below(4) {
-            let at = self.below(self.actors.len());
-            let (publishes, roll, now) = (self.below(4) > 0, self.below(200), self.now());
+        for _ in 0..self.dice.below(4) {
+            let at = self.dice.below(self.actors.len());
+            let (publishes, roll, now) = (self.dice.below(4) > 0, self.dice.below(200), self.now());
             let actor = &mut self.actors[at];
             if actor.leaving || !actor.is_open {
                 continue;
@@ -416,7 +376,7 @@ impl Sim {
             let hangs = self.condition == Condition::Hangs;
             let takes = match hangs {
                 true => TIMEOUT,
-                false => self.below(60) as Millis,
+                false => self.dice.below(60) as Millis,
             };
             self.calls.push(Call {
                 number: self.numbers,
@@ -434,10 +394,10 @@ impl Sim {
         for call in self.calls.extract_if(.., due).collect::<Vec<_>>() {
             let fails = call.hangs || self.condition != Condition::Answers;
             let alone_bad: Vec<bool> = (0..call.questions.len())
-                .map(|_| self.below(100) < self.bad)
+                .map(|_| self.dice.below(100) < self.bad)
                 .collect();
             for ((question, asked), bad) in call.questions.iter().zip(alone_bad) {
-                let verdict = match self.below(10) {
+                let verdict = match self.dice.below(10) {
                     _ if fails || bad => Verdict::Unavailable,
                     0 => Verdict::Deny,
                     _ => Verdict::Allow,

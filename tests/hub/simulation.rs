@@ -22,78 +22,29 @@
 //! 16. Events: a receiver that is slow, fails, reads what it then refuses, or takes little at a time, learns each event once
 //!     and in order: exactly one end for each connection that was opened, with its reason, code and channels, and the
 //!     first and last member of each channel. What is missing was dropped, and counted.
-//!
-//! `WSIFY_SEEDS=10000 cargo test --profile checked simulation` tries more seeds, `WSIFY_SEED=123 cargo test simulation`
-//! repeats one. `tests/source/mutants.rs` shows that it finds faults.
 
-pub mod knobs;
+mod knobs;
 mod receiver;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::panic::catch_unwind;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use wsify::effect::{ConnId, Question, Verdict};
 use wsify::wire::answer_fields::Asked;
 
-use self::knobs::{Dice, Knobs, LARGE};
+use self::knobs::{Knobs, LARGE};
 use self::receiver::Receiver;
 use crate::client::{
     CLOSE, COMPRESSED, Client, PING, PONG, TEXT, broadcast, close, compress, frame, get, join,
     leave, post, text, upgrade, with_id,
 };
 use crate::rig::{self, Rig};
+use crate::seeds::{self, Dice};
 
 const SEEDS: u64 = 300;
 
-/// No more seeds are tried after so many that fail.
-const FAILURES: usize = 5;
-
 #[test]
 fn simulation() {
-    let number = |name: &str| {
-        std::env::var(name)
-            .ok()
-            .map(|n| n.parse().expect("a number"))
-    };
-    let (from, count) = match number("WSIFY_SEED") {
-        Some(seed) => (seed, 1),
-        None => (0, number("WSIFY_SEEDS").unwrap_or(SEEDS)),
-    };
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-    let next = AtomicU64::new(from);
-    let sum = Mutex::new(Sum::default());
-    let failed = Mutex::new(Vec::new());
-    let play = || {
-        while failed.lock().unwrap().len() < FAILURES {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= from + count {
-                return;
-            }
-            match catch_unwind(|| Sim::play(seed)) {
-                Ok(one) => sum.lock().unwrap().add(&one),
-                Err(_) => {
-                    eprintln!("seed {seed}, {:?}", Knobs::draw(&mut Dice(seed)));
-                    failed.lock().unwrap().push(seed);
-                }
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(count) {
-            scope.spawn(play);
-        }
-    });
-    let failed = failed.into_inner().unwrap();
-    if let Some(seed) = failed.iter().min() {
-        let tried = next.into_inner().min(from + count) - from;
-        panic!("{failed:?} of {tried} seeds fail; again: WSIFY_SEED={seed} cargo test simulation");
-    }
-    let sum = sum.into_inner().unwrap();
-    println!("{count} seeds: {sum:?}");
-    // A simulation that finds nothing means something only if it has exercised every case.
-    if count >= SEEDS {
+    if let Some(sum) = seeds::run(module_path!(), SEEDS, Sim::play) {
         let seen = |reason: &str| sum.endings.contains_key(reason);
         for reason in [
             "left",
@@ -123,41 +74,23 @@ fn simulation() {
     }
 }
 
-/// How often each thing happened.
-#[derive(Debug, Default)]
-struct Sum {
-    ticks: usize,
-    published: usize,
-    heard: usize,
-    /// Heard compressed.
-    compressed: usize,
-    /// Said compressed.
-    deflated: usize,
-    stretches: usize,
-    questions: usize,
-    withdrawn: usize,
-    events: usize,
-    dropped: usize,
-    calls: usize,
-    endings: BTreeMap<String, usize>,
-}
-
-impl Sum {
-    fn add(&mut self, other: &Sum) {
-        self.ticks += other.ticks;
-        self.published += other.published;
-        self.heard += other.heard;
-        self.compressed += other.compressed;
-        self.deflated += other.deflated;
-        self.stretches += other.stretches;
-        self.questions += other.questions;
-        self.withdrawn += other.withdrawn;
-        self.events += other.events;
-        self.dropped += other.dropped;
-        self.calls += other.calls;
-        for (reason, count) in &other.endings {
-            *self.endings.entry(reason.clone()).or_default() += count;
-        }
+seeds::sum! {
+    /// How often each thing happened.
+    struct Sum {
+        ticks: usize,
+        published: usize,
+        heard: usize,
+        /// Heard compressed.
+        compressed: usize,
+        /// Said compressed.
+        deflated: usize,
+        stretches: usize,
+        questions: usize,
+        withdrawn: usize,
+        events: usize,
+        dropped: usize,
+        calls: usize,
+        endings: BTreeMap<String, usize>,
     }
 }
 

@@ -1,10 +1,10 @@
-//! Mutants: deliberately broken copies of the hub. The simulation has to find each of them.
+//! Mutants: deliberately broken copies of the hub. The simulations have to find each of them.
 //!
 //! A mutant is a file in `tests/source/mutants`: a sentence about what is broken, and changes that look like a `diff`. A
 //! change has a line `--- path`, then context lines (after a space), removed lines (`-`) and added lines (`+`). Context and
 //! removed lines together occur exactly once in that file, so there are no line numbers.
 //!
-//! `cargo test --test mutants -- --ignored --nocapture` builds a copy for each mutant and runs the simulation against it.
+//! `cargo test --test mutants -- --ignored --nocapture` builds a copy for each mutant and runs the simulations against it.
 //! That takes minutes. By default the test only checks that the changes still apply.
 
 use std::collections::BTreeMap;
@@ -68,7 +68,7 @@ fn every_mutant_still_applies() {
 
 #[test]
 #[ignore = "it builds the program anew for each mutant"]
-fn every_mutant_is_found_by_the_simulation() {
+fn every_mutant_is_found_by_a_simulation() {
     let copy = root().join("target/mutant");
     let missed: Vec<String> = mutants()
         .into_iter()
@@ -80,10 +80,10 @@ fn every_mutant_is_found_by_the_simulation() {
         })
         .map(|mutant| mutant.name)
         .collect();
-    assert!(missed.is_empty(), "the simulation does not find {missed:?}");
+    assert!(missed.is_empty(), "no simulation finds {missed:?}");
 }
 
-/// The output of the simulation on a copy that is broken in this way.
+/// The output of the simulations on a copy that is broken in this way.
 fn simulate(copy: &Path, mutant: &Mutant) -> String {
     let _ = fs::remove_dir_all(copy);
     for part in ["Cargo.toml", "Cargo.lock", "src", "tests", "benches"] {

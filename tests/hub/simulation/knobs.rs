@@ -1,6 +1,6 @@
 //! The settings of a simulation that differ between seeds.
 //!
-//! Owns: the random generator, and the settings drawn before a seed is played. Each kind of trouble is left out of some
+//! Owns: the settings drawn before a seed is played. Each kind of trouble is left out of some
 //! seeds and frequent in others. So rare interleavings become frequent, and one trouble cannot hide another.
 
 use wsify::connection::Limits;
@@ -8,35 +8,7 @@ use wsify::hub::{EventSettings, Settings};
 use wsify::wire::event::EventKinds;
 
 use crate::rig::settings;
-
-/// A seeded random generator (splitmix64).
-pub struct Dice(pub u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ z >> 31
-    }
-
-    pub fn below(&mut self, sides: usize) -> usize {
-        (self.next() % sides.max(1) as u64) as usize
-    }
-
-    pub fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-
-    pub fn of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len())]
-    }
-
-    /// Draws a share in percent around its `usual` value.
-    fn percent(&mut self, usual: usize) -> usize {
-        self.of(&[0, usual, usual, (usual * 3).min(80)])
-    }
-}
+use crate::seeds::Dice;
 
 /// Contents of up to this size, in bytes, are large enough to congest a channel.
 pub const LARGE: usize = 400_000;
@@ -129,6 +101,20 @@ pub struct Knobs {
     pub stops: bool,
 }
 
+/// A seed that fails shows its settings.
+impl Drop for Knobs {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{self:?}");
+        }
+    }
+}
+
+/// Draws a share in percent around its `usual` value.
+fn share(dice: &mut Dice, usual: usize) -> usize {
+    dice.of(&[0, usual, usual, (usual * 3).min(80)])
+}
+
 impl Knobs {
     pub fn draw(dice: &mut Dice) -> Knobs {
         let large = match dice.chance(2) {
@@ -179,28 +165,28 @@ impl Knobs {
                 0 => 0,
                 _ => dice.of(&[0, 3, 10]),
             },
-            lazy: dice.percent(20),
-            nudged: dice.percent(5),
-            chunked: dice.percent(30),
-            torn: dice.percent(15),
-            slow: dice.percent(20),
-            silent: dice.percent(20),
-            bad: dice.percent(5),
-            violating: dice.percent(1),
-            leaving: dice.percent(25),
+            lazy: share(dice, 20),
+            nudged: share(dice, 5),
+            chunked: share(dice, 30),
+            torn: share(dice, 15),
+            slow: share(dice, 20),
+            silent: share(dice, 20),
+            bad: share(dice, 5),
+            violating: share(dice, 1),
+            leaving: share(dice, 25),
             prompt: dice.of(&[20, 60, 60, 95]),
-            denied: dice.percent(12),
-            unavailable: dice.percent(3),
-            lost: dice.percent(3),
+            denied: share(dice, 12),
+            unavailable: share(dice, 3),
+            lost: share(dice, 3),
             hanging: dice.of(&[0, 0, 2, 10]),
             unput: dice.of(&[0, 50, 100]),
-            states: dice.percent(50),
-            strange: dice.percent(10),
+            states: share(dice, 50),
+            strange: share(dice, 10),
             events_queue,
             answering: dice.of(&[5, 50, 100]),
             failing: dice.of(&[0, 20, 80]),
             bite: dice.of(&[1, 3, 1_000]),
-            sleeping: dice.percent(20),
+            sleeping: share(dice, 20),
             longest_sleep: match ping_interval {
                 0 => dice.of(&[15_000, 15_000, 200_000]),
                 interval => interval as usize * 8 / 10,

@@ -9,8 +9,9 @@ use serde_json::Value;
 use wsify::events::{BatchDelivery, CallResult};
 use wsify::wire::event_batch::EventBatch;
 
-use super::knobs::{Dice, Knobs};
+use super::knobs::Knobs;
 use crate::rig::{self, Rig};
+use crate::seeds::Dice;
 
 pub struct Receiver {
     delivery: BatchDelivery,

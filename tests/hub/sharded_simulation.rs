@@ -13,14 +13,13 @@
 //! 4. `unavailable` is answered only if something happened to the cluster meanwhile.
 //! 5. Every command is answered once, in order. At rest each channel with members is subscribed where its slot is, and
 //!    nowhere else; there are two links to each node with a slot, and no others.
-//!
-//! `WSIFY_SEED=123 cargo test sharded` repeats one seed, `WSIFY_SEEDS=10000` tries more.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::client::{Client, broadcast, join, leave, post, with_id};
 use crate::cluster::{Cluster, Fate, NODES};
 use crate::rig::{Rig, settings};
+use crate::seeds::{self, Dice};
 
 const SEEDS: u64 = 60;
 const STEPS: usize = 1_500;
@@ -28,39 +27,23 @@ const CHANNELS: usize = 5;
 const MOST_CLIENTS: usize = 8;
 
 #[test]
-fn sharded() {
-    let number = |name: &str| {
-        let text = std::env::var(name).ok()?;
-        Some(text.parse::<u64>().expect("a number"))
-    };
-    let seeds = match number("WSIFY_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("WSIFY_SEEDS").unwrap_or(SEEDS),
-    };
-    let all = seeds.end - seeds.start >= SEEDS;
-    let mut sum = Sum::default();
-    for seed in seeds {
-        // Shown only if it fails.
-        println!("WSIFY_SEED={seed} cargo test sharded");
-        sum = Sim::play(seed, sum);
-    }
-    println!("{sum:?}");
-    // A simulation that finds nothing means something only if it has exercised every case.
-    if all {
+fn simulation() {
+    if let Some(sum) = seeds::run(module_path!(), SEEDS, Sim::play) {
         assert!(sum.heard > 2_000 && sum.confirmed > 700 && sum.unavailable > 1_000);
         assert!(sum.gaps > 500 && sum.missed > 1_000 && sum.moves > 300);
     }
 }
 
-#[derive(Debug, Default)]
-struct Sum {
-    heard: usize,
-    confirmed: usize,
-    unavailable: usize,
-    gaps: usize,
-    /// Messages that were published and did not come here.
-    missed: usize,
-    moves: usize,
+seeds::sum! {
+    struct Sum {
+        heard: usize,
+        confirmed: usize,
+        unavailable: usize,
+        gaps: usize,
+        /// Messages that were published and did not come here.
+        missed: usize,
+        moves: usize,
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +91,7 @@ struct Message {
 }
 
 struct Sim {
-    dice: u64,
+    dice: Dice,
     rig: Rig,
     cluster: Cluster,
     actors: Vec<Actor>,
@@ -127,7 +110,7 @@ fn name(channel: usize) -> String {
 }
 
 impl Sim {
-    fn play(seed: u64, sum: Sum) -> Sum {
+    fn play(seed: u64) -> Sum {
         // Time passes while nothing is said.
         let mut settings = settings();
         settings.limits.handshake_timeout = 1_000_000;
@@ -136,7 +119,7 @@ impl Sim {
         let names = (0..CHANNELS).map(name).collect();
         let cluster = Cluster::new(&mut rig, names, seed);
         let mut sim = Sim {
-            dice: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+            dice: Dice(seed),
             rig,
             cluster,
             actors: Vec::new(),
@@ -145,7 +128,7 @@ impl Sim {
             trouble: 0,
             step: 0,
             next_id: 0,
-            sum,
+            sum: Sum::default(),
         };
         // Some are found at once, some only in the end.
         if !seed.is_multiple_of(4) {
@@ -162,18 +145,10 @@ impl Sim {
         sim.sum
     }
 
-    fn below(&mut self, sides: usize) -> usize {
-        self.dice ^= self.dice >> 12;
-        self.dice ^= self.dice << 25;
-        self.dice ^= self.dice >> 27;
-        let random = self.dice.wrapping_mul(0x2545_F491_4F6C_DD1D);
-        (random >> 33) as usize % sides.max(1)
-    }
-
     /// `harshness`: how often something happens to the cluster.
     fn act(&mut self, harshness: u64) {
-        let choice = self.below(1 << 16);
-        match self.below(100) {
+        let choice = self.dice.below(1 << 16);
+        match self.dice.below(100) {
             0..3 => self.arrive(),
             3..20 => self.say(),
             20..22 => self.leave(),
@@ -188,9 +163,9 @@ impl Sim {
             82..86 => _ = self.cluster.open(choice, &mut self.rig),
             86..90 => self.rig.hub.clock.now += choice as u64 % 40,
             90..93 => _ = self.cluster.learn(choice),
-            _ if harshness == 0 && self.below(3) > 0 => {}
+            _ if harshness == 0 && self.dice.below(3) > 0 => {}
             93..96 => self.cluster.move_slot(choice % CHANNELS, choice / CHANNELS),
-            96..98 if harshness > 1 || self.below(3) == 0 => {
+            96..98 if harshness > 1 || self.dice.below(3) == 0 => {
                 self.cluster.break_one(choice, &mut self.rig)
             }
             98 => self
@@ -199,13 +174,13 @@ impl Sim {
             _ => self.cluster.revive(choice % NODES),
         }
         self.account();
+    }
+
+    /// Takes into account what has become of messages, and whether something has happened to the cluster.
+    fn account(&mut self) {
         if std::mem::take(&mut self.cluster.disturbed) || !self.rig.hub.is_broker_up() {
             self.trouble = self.step;
         }
-    }
-
-    /// Takes what has become of messages into account.
-    fn account(&mut self) {
         for fate in std::mem::take(&mut self.cluster.fates) {
             match fate {
                 Fate::Published { comes: true, .. } => {}
@@ -247,7 +222,7 @@ impl Sim {
         if self.actors.iter().filter(|a| !a.gone).count() >= MOST_CLIENTS {
             return;
         }
-        let (backend, v1) = (self.below(4) == 0, self.below(3) > 0);
+        let (backend, v1) = (self.dice.below(4) == 0, self.dice.below(3) > 0);
         let client = match (backend, v1) {
             (true, _) => self.rig.client(),
             (false, true) => self
@@ -267,8 +242,8 @@ impl Sim {
     }
 
     fn say(&mut self) {
-        let at = self.below(self.actors.len());
-        let (channel, choice) = (self.below(CHANNELS), self.below(10));
+        let at = self.dice.below(self.actors.len());
+        let (channel, choice) = (self.dice.below(CHANNELS), self.dice.below(10));
         if self
             .actors
             .get(at)
@@ -318,7 +293,7 @@ impl Sim {
     }
 
     fn leave(&mut self) {
-        let at = self.below(self.actors.len());
+        let at = self.dice.below(self.actors.len());
         if let Some(actor) = self.actors.get_mut(at).filter(|a| !a.gone) {
             actor.gone = true;
             actor.client.far.reset();

@@ -17,8 +17,6 @@
 //!    here. When all connections have gone there are none, and nothing is left in the hub.
 //! 7. A member that speaks `wsify.v1` is told of a gap if it was a member while the broker did not listen: once the channel
 //!    is subscribed again, before any message from after that, and never otherwise.
-//!
-//! `WSIFY_SEED=123 cargo test shared` repeats one seed, `WSIFY_SEEDS=10000` tries more.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -29,6 +27,7 @@ use wsify::wire::channel_name::ChannelName;
 use crate::broker::Broker;
 use crate::client::{Client, broadcast, close, join, leave, post, with_id};
 use crate::rig::Rig;
+use crate::seeds::{self, Dice};
 
 const SEEDS: u64 = 300;
 const STEPS: usize = 1_000;
@@ -36,25 +35,8 @@ const CHANNELS: usize = 3;
 const MOST_CLIENTS: usize = 8;
 
 #[test]
-fn shared() {
-    let number = |name: &str| {
-        let text = std::env::var(name).ok()?;
-        Some(text.parse::<u64>().expect("a number"))
-    };
-    let seeds = match number("WSIFY_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("WSIFY_SEEDS").unwrap_or(SEEDS),
-    };
-    let all = seeds.end - seeds.start >= SEEDS;
-    let mut sum = Sum::default();
-    for seed in seeds {
-        // Shown only if it fails.
-        println!("WSIFY_SEED={seed} cargo test shared");
-        sum = Sim::play(seed, sum);
-    }
-    println!("{sum:?}");
-    // A simulation that finds nothing means something only if it has exercised every case.
-    if all {
+fn simulation() {
+    if let Some(sum) = seeds::run(module_path!(), SEEDS, Sim::play) {
         assert!(sum.heard > 20_000 && sum.confirmed > 5_000 && sum.unavailable > 3_000);
         assert!(sum.gaps > 500);
         assert!(sum.checked > 15_000 && sum.breaks > 800 && sum.refusals > 500);
@@ -62,20 +44,21 @@ fn shared() {
     }
 }
 
-/// How often each thing happened.
-#[derive(Debug, Default)]
-struct Sum {
-    heard: usize,
-    confirmed: usize,
-    unavailable: usize,
-    breaks: usize,
-    refusals: usize,
-    /// Channels joined together with a `101`, and upgrades that redis refused a channel of.
-    joined_with_101: usize,
-    refused_upgrades: usize,
-    /// Members whose channel had to be subscribed.
-    checked: usize,
-    gaps: usize,
+seeds::sum! {
+    /// How often each thing happened.
+    struct Sum {
+        heard: usize,
+        confirmed: usize,
+        unavailable: usize,
+        breaks: usize,
+        refusals: usize,
+        /// Channels joined together with a `101`, and upgrades that redis refused a channel of.
+        joined_with_101: usize,
+        refused_upgrades: usize,
+        /// Members whose channel had to be subscribed.
+        checked: usize,
+        gaps: usize,
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -134,7 +117,7 @@ struct Message {
 }
 
 struct Sim {
-    dice: u64,
+    dice: Dice,
     rig: Rig,
     broker: Broker,
     actors: Vec<Actor>,
@@ -165,14 +148,14 @@ fn number(content: &str) -> usize {
 }
 
 impl Sim {
-    fn play(seed: u64, sum: Sum) -> Sum {
+    fn play(seed: u64) -> Sum {
         let mut rig = match seed % 3 {
             0 => Rig::with_authorizer(),
             _ => Rig::new(),
         };
         let broker = Broker::up(&mut rig);
         let mut sim = Sim {
-            dice: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+            dice: Dice(seed),
             rig,
             broker,
             actors: Vec::new(),
@@ -185,7 +168,7 @@ impl Sim {
             refuses: [0, 10, 60][(seed / 3 % 3) as usize],
             step: 0,
             next_id: 0,
-            sum,
+            sum: Sum::default(),
         };
         for _ in 0..STEPS {
             sim.step += 1;
@@ -197,31 +180,23 @@ impl Sim {
         sim.sum
     }
 
-    fn below(&mut self, sides: usize) -> usize {
-        self.dice ^= self.dice >> 12;
-        self.dice ^= self.dice << 25;
-        self.dice ^= self.dice >> 27;
-        let random = self.dice.wrapping_mul(0x2545_F491_4F6C_DD1D);
-        (random >> 33) as usize % sides.max(1)
-    }
-
     fn act(&mut self) {
-        match self.below(100) {
+        match self.dice.below(100) {
             0..3 => self.arrive(),
             3..25 => self.say(),
             25..27 => self.leave(),
             27..42 => self.tick(),
             42..52 => {
-                let refuses = self.below(100) < self.refuses;
+                let refuses = self.dice.below(100) < self.refuses;
                 if !refuses || !self.broker.refuse_change() {
                     self.broker.execute_change();
                 }
                 // Refused channels are asked for again after a while.
-                if self.refuses > 0 && self.below(4) == 0 {
+                if self.refuses > 0 && self.dice.below(4) == 0 {
                     self.rig.hub.clock.now += 200;
                 }
             }
-            52..54 if self.below(100) < self.refuses => {
+            52..54 if self.dice.below(100) < self.refuses => {
                 if self.broker.refuse_publication() {
                     self.trouble = self.step;
                 }
@@ -232,7 +207,7 @@ impl Sim {
                 }
             }
             62..66 => {
-                let channel = self.below(CHANNELS);
+                let channel = self.dice.below(CHANNELS);
                 let n = self.message(channel);
                 self.broker.foreign(&name(channel), &n.to_string());
                 self.executed(n);
@@ -240,7 +215,7 @@ impl Sim {
             66..86 => self.bring(),
             86..92 => self.broker.read_publisher(&mut self.rig),
             92..97 => {
-                let deny = self.below(8) == 0;
+                let deny = self.dice.below(8) == 0;
                 if !self.rig.questions.is_empty() {
                     let verdict = if deny { Verdict::Deny } else { Verdict::Allow };
                     self.rig.answer(verdict);
@@ -249,7 +224,7 @@ impl Sim {
             }
             _ => {
                 let up = self.broker.publishing && self.broker.listening;
-                if !up || self.below(6) == 0 {
+                if !up || self.dice.below(6) == 0 {
                     self.links();
                 }
             }
@@ -282,7 +257,7 @@ impl Sim {
             }
             _ => {
                 self.sum.breaks += 1;
-                match self.below(3) {
+                match self.dice.below(3) {
                     0 => self.broker.break_publishing(&mut self.rig),
                     _ => {
                         self.broker.break_listening(&mut self.rig);
@@ -303,7 +278,7 @@ impl Sim {
         if self.actors.iter().filter(|a| !a.gone).count() >= MOST_CLIENTS {
             return;
         }
-        let (backend, v1) = (self.below(4) == 0, self.below(2) == 0);
+        let (backend, v1) = (self.dice.below(4) == 0, self.dice.below(2) == 0);
         let client = self.rig.client();
         let mut said = VecDeque::new();
         if !backend {
@@ -337,9 +312,9 @@ impl Sim {
             return 0;
         };
         let question = questions.remove(nth).expect("a question");
-        let joined = match self.below(2) {
+        let joined = match self.dice.below(2) {
             0 => 0,
-            _ => self.below(1 << CHANNELS),
+            _ => self.dice.below(1 << CHANNELS),
         };
         let names = (0..CHANNELS).filter(|channel| joined & 1 << channel != 0);
         let fields = AnswerFields {
@@ -361,9 +336,9 @@ impl Sim {
     }
 
     fn say(&mut self) {
-        let at = self.below(self.actors.len());
-        let channel = self.below(CHANNELS);
-        let choice = self.below(10);
+        let at = self.dice.below(self.actors.len());
+        let channel = self.dice.below(CHANNELS);
+        let choice = self.dice.below(10);
         if self
             .actors
             .get(at)
@@ -407,8 +382,8 @@ impl Sim {
     }
 
     fn leave(&mut self) {
-        let at = self.below(self.actors.len());
-        let how = self.below(4);
+        let at = self.dice.below(self.actors.len());
+        let how = self.dice.below(4);
         if let Some(actor) = self.actors.get_mut(at).filter(|a| !a.gone) {
             actor.gone = true;
             match how {
