@@ -140,7 +140,7 @@
 //! hub/outage/held.rs       questions that wait in the hub: in a line, or for the end of a pause
 //! hub/roster.rs            every connection by its id; how many there are of each kind
 //! hub/users.rs             which connections belong to which user
-//! hub/kicks.rs             upgrades under way, and the users that were disconnected meanwhile
+//! hub/disconnects.rs       upgrades under way, and the users that were disconnected meanwhile
 //! hub/slots.rs             tables by slot, and the walk over all slots
 //! hub/agenda.rs            which connections and audiences have work: lists and the wheel
 //! hub/deadlines.rs         deadlines of connections: a wheel

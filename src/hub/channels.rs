@@ -240,10 +240,10 @@ impl Channels {
 
     /// Why a message to the channel `name` would miss its members here, if so: the broker's error message, or `None`
     /// while it is being restored.
-    pub fn deafness(&self, name: &str) -> Option<Option<Rc<str>>> {
+    pub fn why_missing(&self, name: &str) -> Option<Option<Rc<str>>> {
         let channel = self.channels.get(self.by_name.get(name)? as usize)?;
         match channel.has_members() {
-            true => self.subscriptions.deafness(&channel.subscribed),
+            true => self.subscriptions.why_missing(&channel.subscribed),
             false => None,
         }
     }

@@ -114,7 +114,7 @@ pub fn for_upgrade<S: Stream>(
         };
         connection.suspend(Awaits::Verdict, work);
     }
-    hub.kicks.begin(id.slot);
+    hub.disconnects.begin(id.slot);
     let body = connect_body(hub, id, head);
     ask(hub, id, Asked::Connect, None, body);
     None
@@ -319,9 +319,9 @@ fn connect_body<S: Stream>(hub: &mut Hub<S>, id: ConnId, head: &Head) -> Vec<u8>
         &query,
     );
     let mut body = Vec::new();
-    let who = hub.roster.subject(id);
+    let subject = hub.roster.subject(id);
     question::push_question(&mut body, Asked::Connect.as_str(), &args, |body| {
-        let (id, peer) = (who.id.text(), who.peer.text());
+        let (id, peer) = (subject.id.text(), subject.peer.text());
         question::push_connection(body, id.as_str(), peer.as_str(), None, &query, None);
     });
     body

@@ -117,7 +117,7 @@ fn counted<S: Stream>(hub: &mut Hub<S>, id: ConnId, before: Standing, now: Stand
         end_memberships(hub, id, ending);
         hub.channels.give_up_reserved(id.slot);
         hub.grants.end(id.slot);
-        hub.kicks.end(id.slot);
+        hub.disconnects.end(id.slot);
         end_listing(hub, id);
     }
     if now == Standing::WebSocket {

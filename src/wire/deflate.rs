@@ -1,8 +1,8 @@
 //! Compression of single messages (RFC 7692 sections 6 and 7.2), without a window that outlives one.
 //!
-//! Owns: one [`Deflater`] and one [`Inflater`] for everybody, each with a buffer that is used again. Knows: DEFLATE's blocks
-//! (RFC 1951), as far as to put bytes around what is deflated. Never knows: frames, who agreed to what, whether it is worth
-//! it.
+//! Owns: one [`Deflater`] and one [`Inflater`] for all connections, each with a buffer that is used again. Knows: DEFLATE's
+//! blocks (RFC 1951), as far as to put bytes around what is deflated. Never knows: frames, what a connection has agreed to,
+//! whether compressing pays.
 //!
 //! Decisions
 //! - zlib-rs itself, over flate2 with zlib-rs below it: they are equally fast, and flate2 adds only a layer. Reconsider

@@ -81,7 +81,7 @@ pub fn log_in<W>(
 /// Whether the link is let in with the answer to [`log_in`]. `false`: the password is to be sent alone.
 ///
 /// # Errors
-/// The credentials, which are `whose`, are refused.
+/// The credentials are refused. `whose` names them in the message.
 pub fn logged_in(meaning: Meaning, alone_next: bool, whose: &str) -> Result<bool, LinkFault> {
     match meaning {
         Meaning::Done => Ok(true),

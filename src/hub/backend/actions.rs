@@ -104,7 +104,7 @@ pub fn release<S: Stream>(hub: &mut Hub<S>, action: &Action, holds: bool) {
 /// No upgrade under way of this user or connection is to survive a disconnect.
 fn refuse_upgrades<S: Stream>(hub: &mut Hub<S>, recipient: &Recipient) {
     let text = match recipient {
-        Recipient::User(user) => return hub.kicks.kick(user),
+        Recipient::User(user) => return hub.disconnects.note(user),
         Recipient::Connection(text) => text,
     };
     let Some(id) = reach::by_public_id(hub, text) else {

@@ -238,14 +238,14 @@ fn fitting<S: Stream>(hub: &mut Hub<S>, slot: u32, filter: &ConnectionFilter) ->
 
 /// The JSON that shows a connection.
 fn show<S: Stream>(hub: &mut Hub<S>, id: ConnId) -> Vec<u8> {
-    let who = hub.roster.subject(id);
+    let subject = hub.roster.subject(id);
     let identity = hub.roster.get(id).map(|c| c.identity()).unwrap_or_default();
     let since = hub.roster.opened_at(id.slot).unwrap_or(hub.clock.now);
     let mut out = Vec::new();
     ShownConnection {
-        id: who.id.to_string(),
-        user: who.user,
-        remote_addr: who.peer.to_string(),
+        id: subject.id.to_string(),
+        user: subject.user,
+        remote_addr: subject.peer.to_string(),
         state: hub.roster.identities.state(identity).map(Into::into),
         connected_ms: hub.clock.now.saturating_sub(since),
         channels: hub.channels.first_names(id.slot, SHOWN),

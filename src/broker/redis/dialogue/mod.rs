@@ -94,7 +94,7 @@ impl Dialogue {
         }
     }
 
-    /// Bytes to be sent. Who sends them removes them.
+    /// Bytes to be sent. The caller removes what it has sent.
     pub fn out(&mut self, duty: Duty) -> &mut Vec<u8> {
         &mut self.half(duty).talk.out
     }

@@ -3,7 +3,7 @@
 //! Owns: what follows for what is outstanding. Knows: slots. Never knows: which other nodes there are.
 //!
 //! Decision: a slot that is about to move (`ASK`, `TRYAGAIN`) is asked again a little later, over asking its next node. A
-//! message that is published there reaches none of the members, who listen here.
+//! message that is published there reaches no member, because members listen here.
 
 use std::rc::Rc;
 

@@ -104,7 +104,7 @@ impl Topology {
         !up || self.cluster().is_none_or(|it| !it.slots.is_whole())
     }
 
-    /// The scout comes home.
+    /// Closes the scout's link.
     fn call_back(&mut self) {
         if self.scouts.get_mut(SCOUT).and_then(Option::take).is_some() {
             self.orders.push_back(Order::Close(LinkId::Scout(SCOUT)));

@@ -1,6 +1,6 @@
 //! The masters there are: commands go to the one that has the channel, and what is said by each is taken in order.
 //!
-//! Owns: how a master is added and removed. Knows: who has which channel. Never knows: why a master is one.
+//! Owns: how a master is added and removed. Knows: which master has which channel. Never knows: why a master is one.
 
 use std::rc::Rc;
 

@@ -5,7 +5,7 @@
 //! [`Order`]s go out; time is an argument.
 //!
 //! Decision: one type for the three of them, over three drivers: what is said to a master is the same, and so is what is
-//! to be done with a link. They differ in who names the masters (`watched.rs`, `clustered.rs`).
+//! to be done with a link. They differ in what names the masters (`watched.rs`, `clustered.rs`).
 
 mod cluster;
 mod clustered;
@@ -50,7 +50,7 @@ impl Master {
     }
 }
 
-/// Who names the masters.
+/// What names the masters.
 #[derive(Debug)]
 enum Guide {
     Nothing,
@@ -145,7 +145,7 @@ impl Topology {
         self.notices.pop_front()
     }
 
-    /// Bytes to be sent. Who sends them removes them.
+    /// Bytes to be sent. The caller removes what it has sent.
     pub fn out(&mut self, link: LinkId) -> Option<&mut Vec<u8>> {
         match link {
             LinkId::Master(id, duty) => Some(self.master_mut(id)?.dialogue.out(duty)),
