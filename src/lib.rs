@@ -70,7 +70,7 @@
 //! wire/answer_fields/read.rs   how that is read: types, ranges, what belongs where; the array that answers a batch
 //! wire/answer_fields/wrong.rs  a field that cannot be used, for the log
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
-//! wire/backend/mod.rs      what a backend wants of channels and connections, as values
+//! wire/backend/mod.rs      commands of backends to channels, users and connections, as values
 //! wire/backend/body.rs     how that is read from bodies
 //! wire/backend/query.rs    how it is read from queries
 //! wire/backend/answer.rs   what a node answers, and how answers of several nodes become one
@@ -128,7 +128,7 @@
 //! hub/report/events.rs       what the receiver of events is sent
 //! hub/report/event_listener.rs   which kinds it is sent, and first close codes
 //! hub/report/event_queue.rs  events that wait for it: numbered, bounded, the oldest dropped
-//! hub/report/answers.rs      what the log says of the authorizer's answers
+//! hub/report/answers.rs      what is logged of the authorizer's answers
 //! hub/report/access_log.rs   the access log: a line for an end, and for a refused request
 //! hub/report/outage.rs     an authorizer that fails: two log lines for an outage, and what becomes of questions meanwhile
 //! hub/report/gap.rs        that members may have missed messages
@@ -196,23 +196,23 @@
 //! broker/link.rs           one connection to it: bytes in and out, broken, made anew, back-off
 //! broker/socket.rs         the socket below it: TCP, unix or TLS; the lookup of a name
 //! broker/redis/mod.rs      the links to redis, and the bytes on them
-//! broker/redis/journal.rs  what the log says of redis
+//! broker/redis/journal.rs  what is logged of redis
 //! broker/redis/topology/mod.rs        which servers there are, without I/O: one, a watched master, a cluster's masters
 //! broker/redis/topology/links.rs      the links that there should be, by name
-//! broker/redis/topology/masters.rs    commands go to masters, and what these say is taken in order
+//! broker/redis/topology/masters.rs    commands go to masters, and the news of each are taken in order
 //! broker/redis/topology/watched.rs    the master that sentinels name: followed, left
 //! broker/redis/topology/sentinels.rs  what sentinels have said, and which master follows
 //! broker/redis/topology/clustered.rs  the masters of a cluster: found, followed, left
 //! broker/redis/topology/cluster.rs    what is known of a cluster, and when a node is asked for its view
 //! broker/redis/topology/slots.rs      which shard has which slot
 //! broker/redis/scout.rs    a link that asks a sentinel for the master, or a node for its view
-//! broker/redis/dialogue/mod.rs        what is said to a master on two links, without I/O
+//! broker/redis/dialogue/mod.rs        commands to a master on two links, and its replies, without I/O
 //! broker/redis/dialogue/values.rs     its values: what a link is for, what is awaited, what comes of a reply
 //! broker/redis/dialogue/commands.rs   publications and subscriptions become commands
 //! broker/redis/dialogue/replies.rs    the greeting, and what each reply means
-//! broker/redis/dialogue/sharded.rs    what only a node of a cluster says
-//! broker/redis/conversation.rs        one link: what is to be sent, which answers are awaited
-//! broker/redis/meaning.rs  what a reply says, whatever was asked
+//! broker/redis/dialogue/sharded.rs    replies that only a node of a cluster sends
+//! broker/redis/conversation.rs        one link: what is to be sent, which replies are awaited
+//! broker/redis/meaning.rs  what a reply means, whatever the command was; authentication
 //! tls.rs                   which certificates of the authorizer and redis are trusted
 //!
 //! listener.rs              TCP and unix listeners, and the clients' sockets that they accept
@@ -318,9 +318,9 @@
 //!
 //! Sockets are registered once, readable and writable, edge-triggered. A read that did not fill the buffer has drained
 //! the socket, and a write that blocked is reported by an edge. A connection that stops early for another reason has to
-//! be in a list of the agenda: `again` (has work), `released` (has waited for a channel), `dirty` (has something to be
-//! sent) or `to_drop` (is over). An audience with a batch is in `serving`. `settle` is called after each change to a
-//! connection, and enters it into the lists.
+//! be in a list of the agenda. The lists are `again` (has work), `released` (has waited for a channel), `dirty` (has
+//! something to be sent) and `to_drop` (is over). An audience with a batch is in `serving`. `settle` is called after
+//! each change to a connection, and enters it into the lists.
 //!
 //! # Four walks
 //!
@@ -366,8 +366,8 @@
 //!   call where it happens.
 //! - **A client's command**: `wire/command.rs` to read it, `hub/commands.rs` to do it; `permission` asks about every
 //!   command.
-//! - **A field of the authorizer's answers**: its name in `wire/answer_fields/wrong.rs`, its type and place in `read.rs`, its
-//!   effect in `hub/permission.rs` and `hub/grants`, and the table in docs/authorizer.md.
+//! - **A field of the authorizer's answers**: its name in `wire/answer_fields/wrong.rs`, its type and place in
+//!   `read.rs`. Its effect is in `hub/permission.rs` and `hub/grants`; add it to the table in docs/authorizer.md.
 //! - **A broker**: a variant of `broker::Broker`, a driver beside `broker/redis` that takes `Effect::{Publish,
 //!   Subscribe, Unsubscribe}` and yields `News`. `server.rs` passes these to the hub; `publish.rs`, `subscriptions.rs` and
 //!   `shards.rs` know no driver.
@@ -380,7 +380,7 @@
 //! - "Not yet" is a value, malformed is an error that ends the connection, and no input can cause a panic. In the
 //!   folders that handle input (`wire`, `connection`, `hub`, `buffers`), lints refuse unwrapping, indexing, and
 //!   arithmetic that could overflow. Reading, judging and encoding are separate functions.
-//! - Each of these has one place: what waits for an answer (`Suspended`, one open question for each connection), bytes to
+//! - These have one place each: what waits for an answer (`Suspended`, one open question for each connection), bytes to
 //!   a client (`connection/traffic.rs`), the drop of a connection (`hub.reap`). Below `server.rs` time is an argument.
 //! - Files do not import each other in circles. A file has at most 400 lines of product code, and a function 60. One
 //!   type name is one type. `tests/source/map.rs` checks these rules, and lists the exceptions.
@@ -399,8 +399,8 @@
 //! - **Threads for the authorizer**, over non-blocking calls in the loop. Calls take milliseconds, names and TLS may
 //!   block, and the loop only sees questions and answers. A call costs about twice the CPU of a non-blocking one.
 //!   Reconsider when thousands of calls have to be in flight.
-//! - **Three crates for the kernel and the C library**: rustix for clients' sockets and limits, because its system calls are
-//!   inlined; socket2 for what has to be set before a socket listens or connects; libc for the allocator.
+//! - **Three crates for the kernel and the C library.** rustix is for clients' sockets and limits, because its system
+//!   calls are inlined. socket2 sets what has to be set before a socket listens or connects. libc is for the allocator.
 //! - **Batches grow with the load by themselves**: what is published while one goes out makes the next. No delay is
 //!   ever added. For this, with the memory broker a broadcast is delivered within the hub (`publish.rs`).
 //!

@@ -1,11 +1,11 @@
 //! Upgrades under way, and the users that were disconnected meanwhile (`docs/api.md#disconnect`).
 //!
-//! Owns: how many disconnects there were before each upgrade's question, and which users these hit. Knows: slots, names of
+//! Owns: how many disconnects there were before each upgrade's question, and of which users. Knows: slots, names of
 //! users. Never knows: connections, or when an upgrade is allowed.
 //!
-//! Decision: disconnects are numbered, and each upgrade knows the number at its beginning, over looking for upgrades of the
-//! user: to which user an upgrade belongs is known only with the answer. A disconnect is forgotten when no upgrade is left
-//! that began before it.
+//! Decision: disconnects are numbered, and the number at the beginning of each upgrade is kept. Chosen over looking for
+//! upgrades of the user: the user of an upgrade is known only with the answer. A disconnect is forgotten when no
+//! upgrade is left that began before it.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -120,8 +120,8 @@ pub fn for_upgrade<S: Stream>(
     None
 }
 
-/// Has the authorizer asked about a connection, which waits for the answer already. It asks nothing else meanwhile, and nothing
-/// at all once it was reset: a late answer can be taken for no other one's.
+/// Has the authorizer asked about a connection, which waits for the answer already. Meanwhile no other question about
+/// it is asked, and none once it was reset. So a late answer is never taken for another question's.
 fn ask<S: Stream>(
     hub: &mut Hub<S>,
     from: ConnId,
@@ -275,8 +275,8 @@ fn answer_refresh<S: Stream>(hub: &mut Hub<S>, answer: &Answer, fields: AnswerFi
     }
 }
 
-/// Gives a connection grants in the place of those that it has. `expires_in` is in seconds; up to a tenth of it is left out at
-/// random, so that a crowd which came together does not come back together.
+/// Gives a connection grants in the place of those that it has. `expires_in` is in seconds. Up to a tenth of it is left
+/// out at random, so that clients that came together do not return together.
 pub fn grant<S: Stream>(
     hub: &mut Hub<S>,
     id: ConnId,

@@ -1,8 +1,8 @@
 //! The hub's state: the facts about all connections, and what follows from them.
 //!
-//! Owns: the fields; [`Hub`]'s doors are in `hub/mod.rs`. What is fact (roster, channels, runs, the limits' tables) is apart
-//! from what can be derived (the agenda) and from what leaves (effects, listeners). Knows: how the parts fit together.
-//! Never knows: what is done with them.
+//! Owns: the fields; [`Hub`]'s doors are in `hub/mod.rs`. Facts (roster, channels, runs, the limits' tables) are
+//! separate from what can be derived (the agenda) and from what leaves (effects, listeners). Knows: how the parts fit
+//! together. Never knows: what is done with them.
 
 use std::collections::VecDeque;
 

@@ -213,8 +213,8 @@ impl Subscriptions {
         }
     }
 
-    /// Why a message would miss the members of a channel with this subscription, if so: the broker's error message, or
-    /// `None` while it is being restored.
+    /// Whether members with this subscription would miss a message, and why: the broker's error message, or `None`
+    /// while it is being restored.
     pub fn why_missing(&self, subscribed: &Subscribed) -> Option<Option<Rc<str>>> {
         let live = !self.is_shared() || self.state(subscribed) == Some(State::Live);
         (!live).then(|| subscribed.why.clone())

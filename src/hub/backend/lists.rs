@@ -3,9 +3,9 @@
 //! Owns: where a page begins, and how much of it is made in a turn. Knows: the order of names and of slots. Never knows: the
 //! JSON of a page.
 //!
-//! Decision: the members of a small channel are sorted, and for a large one all open connections are looked at in their order,
-//! over an index of members in order. An index would cost each join and 12 bytes for each membership. The price is that a
-//! page of a large channel whose members are rare among all connections takes some hundred turns.
+//! Decision: no index of members in order. The members of a small channel are sorted; for a large channel all open
+//! connections are checked in their order. An index would slow each join down, and take 12 bytes per membership. The
+//! price: a page of a large channel may walk over all connections, [`SLOTS`] of them in a step.
 
 use super::jobs::{Job, JobKind, List, Scope};
 use super::{JobProgress, reach};

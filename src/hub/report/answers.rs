@@ -1,4 +1,4 @@
-//! What the log says of the authorizer's answers.
+//! What is logged of the authorizer's answers.
 //!
 //! Owns: the words. Knows: which lines are throttled. Never knows: what follows from an answer.
 
