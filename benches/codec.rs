@@ -1,4 +1,4 @@
-//! What a client's frame costs before anybody knows what it says (M8): header, mask, UTF-8.
+//! What a client's frame costs before its message is understood (M8): header, mask, UTF-8.
 //!
 //! ```text
 //! cargo bench --bench codec

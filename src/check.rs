@@ -92,7 +92,7 @@ fn addresses(config: &Config, report: &mut Report) {
 fn authorizer(config: &Config, report: &mut Report) {
     let Some(settings) = config.authorizer(usize::MAX) else {
         return report
-            .note("there is no authorizer: everyone may connect, join, leave and broadcast");
+            .note("there is no authorizer: every client may connect, join, leave and broadcast");
     };
     let url = settings.url.clone();
     let clients = ["check-1", "check-2"].map(made_up_client);

@@ -70,7 +70,7 @@
 //! wire/answer_fields/read.rs   how that is read: types, ranges, what belongs where; the array that answers a batch
 //! wire/answer_fields/wrong.rs  a field that cannot be used, for the log
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
-//! wire/backend/mod.rs      what a backend wants of channels and connections, as values
+//! wire/backend/mod.rs      commands of backends to channels, users and connections, as values
 //! wire/backend/body.rs     how that is read from bodies
 //! wire/backend/query.rs    how it is read from queries
 //! wire/backend/answer.rs   what a node answers, and how answers of several nodes become one
@@ -84,7 +84,7 @@
 //! connection/state.rs      its fields, and what it can be asked
 //! connection/session.rs    from phase to phase: bytes in, events out; answers malformed requests by itself
 //! connection/phase.rs      the phase it is in, and what follows from that alone
-//! connection/refusal.rs    a connection that is turned away: malformed, too late, evicted, or one too many
+//! connection/refusal.rs    a connection that is refused: malformed, too late, evicted, or over the memory budget
 //! connection/event.rs      every event that a connection yields to the hub
 //! connection/stream.rs     what carries its bytes: a socket, or a scripted pipe in tests
 //! connection/limits.rs     what it may take, and how long it may take for it
@@ -122,13 +122,13 @@
 //! hub/failure.rs           what becomes of what waits for an answer when the authorizer fails
 //! hub/questions.rs         questions on their way to the authorizer: put, held, asked again, taken back
 //! hub/settle.rs            what follows from a change to a connection, in named steps; how a WebSocket is closed
-//! hub/report/mod.rs        events: metrics, access log, taps and log listen
+//! hub/report/mod.rs        what happens, reported to metrics, access log, taps and log
 //! hub/report/listeners.rs  these listeners, and the counts of every read and send
 //! hub/report/asking.rs     events of questions, and of commands that need none
-//! hub/report/events.rs       what the receiver of events is told
-//! hub/report/event_listener.rs   which kinds it is told, and first close codes
+//! hub/report/events.rs       what the receiver of events is sent
+//! hub/report/event_listener.rs   which kinds it is sent, and first close codes
 //! hub/report/event_queue.rs  events that wait for it: numbered, bounded, the oldest dropped
-//! hub/report/answers.rs      what the log says of the authorizer's answers
+//! hub/report/answers.rs      what is logged of the authorizer's answers
 //! hub/report/access_log.rs   the access log: a line for an end, and for a refused request
 //! hub/report/outage.rs     an authorizer that fails: two log lines for an outage, and what becomes of questions meanwhile
 //! hub/report/gap.rs        that members may have missed messages
@@ -140,7 +140,7 @@
 //! hub/outage/held.rs       questions that wait in the hub: in a line, or for the end of a pause
 //! hub/roster.rs            every connection by its id; how many there are of each kind
 //! hub/users.rs             which connections belong to which user
-//! hub/kicks.rs             upgrades under way, and the users that were disconnected meanwhile
+//! hub/disconnects.rs       upgrades under way, and the users that were disconnected meanwhile
 //! hub/slots.rs             tables by slot, and the walk over all slots
 //! hub/agenda.rs            which connections and audiences have work: lists and the wheel
 //! hub/deadlines.rs         deadlines of connections: a wheel
@@ -196,23 +196,23 @@
 //! broker/link.rs           one connection to it: bytes in and out, broken, made anew, back-off
 //! broker/socket.rs         the socket below it: TCP, unix or TLS; the lookup of a name
 //! broker/redis/mod.rs      the links to redis, and the bytes on them
-//! broker/redis/journal.rs  what the log says of redis
+//! broker/redis/journal.rs  what is logged of redis
 //! broker/redis/topology/mod.rs        which servers there are, without I/O: one, a watched master, a cluster's masters
 //! broker/redis/topology/links.rs      the links that there should be, by name
-//! broker/redis/topology/masters.rs    commands go to masters, and what these say is taken in order
+//! broker/redis/topology/masters.rs    commands go to masters, and the news of each are taken in order
 //! broker/redis/topology/watched.rs    the master that sentinels name: followed, left
 //! broker/redis/topology/sentinels.rs  what sentinels have said, and which master follows
 //! broker/redis/topology/clustered.rs  the masters of a cluster: found, followed, left
 //! broker/redis/topology/cluster.rs    what is known of a cluster, and when a node is asked for its view
 //! broker/redis/topology/slots.rs      which shard has which slot
 //! broker/redis/scout.rs    a link that asks a sentinel for the master, or a node for its view
-//! broker/redis/dialogue/mod.rs        what is said to a master on two links, without I/O
+//! broker/redis/dialogue/mod.rs        commands to a master on two links, and its replies, without I/O
 //! broker/redis/dialogue/values.rs     its values: what a link is for, what is awaited, what comes of a reply
 //! broker/redis/dialogue/commands.rs   publications and subscriptions become commands
 //! broker/redis/dialogue/replies.rs    the greeting, and what each reply means
-//! broker/redis/dialogue/sharded.rs    what only a node of a cluster says
-//! broker/redis/conversation.rs        one link: what is to be sent, which answers are awaited
-//! broker/redis/meaning.rs  what a reply says, whatever was asked
+//! broker/redis/dialogue/sharded.rs    replies that only a node of a cluster sends
+//! broker/redis/conversation.rs        one link: what is to be sent, which replies are awaited
+//! broker/redis/meaning.rs  what a reply means, whatever the command was; authentication
 //! tls.rs                   which certificates of the authorizer and redis are trusted
 //!
 //! listener.rs              TCP and unix listeners, and the clients' sockets that they accept
@@ -220,7 +220,7 @@
 //! systemd.rs               notifications to the service manager: ready, status, watchdog, stopping
 //! quickstart.rs            two commands to try, printed when the server starts at a terminal
 //! check.rs                 --check: tries what a start needs, and reports what is wrong
-//! start.rs                 the start: builds the parts, splits the file descriptors, logs what was built
+//! start.rs                 the start: builds the parts, divides the file descriptors, logs what was built
 //! acceptor.rs              accepting: pending listeners, the pause and the eviction when file descriptors run out
 //! server.rs                the loop: the poll, signals, the clock, the order of a turn; no rule about a client
 //! ```
@@ -255,9 +255,9 @@
 //! # Ownership
 //!
 //! ```text
-//! Server { poll, signals, acceptor, hub, authorizer, broker, events, log } and the one receive buffer, 64 KiB
+//! Server { poll, signals, acceptor, hub, authorizer, broker, events, manager, log, heap }
 //!  Acceptor { listeners, max_sockets, paused_until }
-//!  Hub<S> { settings, clock, roster, channels, grants, runs, compression, usage, agenda, effects, listeners, drain, drivers }
+//!  Hub<S> { settings, clock, random, drivers, and: }
 //!   Roster<S> { Slab<Connection<S>>, identities, counts }                   facts
 //!    Connection<S> { stream: S, session, inbox, outbox, peer, encoding, identity, marks }       all private
 //!     Session { phase, ending, over }        Outbox: own bytes and slices of runs, in order
@@ -265,55 +265,55 @@
 //!    Channel { name, audiences: [Audience], connections that wait for it }  one audience for each Encoding
 //!     Audience { members, batches, cursor }
 //!   Grants { allow, remembered, refresh: by slot }                          facts
-//!   Runs { Slab<Run { bytes, holders }> }                                   facts
-//!   Usage { per address, message rate, memory, eviction }                   what the limits count
+//!   Runs { Slab<Run { bytes, holders }> }, Compression                      facts
+//!   Outage { breaker, held questions }, Jobs, Disconnects, DrainPlan        what is under way
+//!   Users, Usage { per address, message rate, memory, eviction }            indexes, and what the limits count
 //!   Agenda { again, released, serving, dirty, to_drop, wheel }              what follows from the facts
-//!   Listeners { metrics, access log, taps, events, log }                    what happens is told to each of them
-//!  Authorizer { queue, workers, answers }    what threads share, with the log's queue and the sender's call
+//!   effects, returned publications                                          what leaves
+//!   Listeners { metrics, access log, taps, events, log }                    what events are reported to
+//!  Authorizer { pool: queue, workers, answers }
 //!  EventSender { batch under way, pause }    the batches behind it wait in the hub
 //! ```
 //!
-//! `S` is a socket in the program, and a scripted pipe in tests. The words:
+//! Threads share only the authorizer's pool, the log's queue and the event sender's call. All reads go through one buffer
+//! of 64 KiB. `S` is a socket in the program, and a scripted pipe in tests. The words:
 //!
 //! - **ConnId** (slot, generation): a connection's name inside the process. Events of the poll and late answers are
 //!   looked up by it, so a slot's new connection is never mistaken for the old one. The **PublicId** is its name
 //!   outside.
 //! - **Phase**: `Request`, `Body`, `Suspended`, `Open`, `Streaming`, `Closing`. What belongs to a phase lives in it.
-//! - **Suspended**: an upgrade, a command, a POST or a refresh of the grants that waits for an answer (**Awaits**:
-//!   `Verdict`, `Channel`, `Receipt`). Meanwhile nothing further is read from it: bytes wait in the inbox or in the kernel, and the end of
-//!   the stream behind them.
-//! - **Event** (session to hub): `Introduced`, `Request`, `Body`, `BadBody`, `Said`, `Compressed`, `Bye`: all that a connection can
-//!   yield.
+//! - **Suspended**: an upgrade, a command, a POST, a backend's command or a refresh of the grants that waits for an
+//!   answer. **Awaits** names the answer: `Verdict`, `HeldVerdict`, `Channel`, `Receipt`, `Backend`. Until it comes, no
+//!   further message of the connection is handled.
 //! - **Effect**: a request of the hub to a driver. A `Question` to the authorizer is answered with an **Answer** that
 //!   holds a **Verdict** (`Allow`, `Deny`, `Unavailable`). That is no `Result`, because a denial is no error.
-//!   Publications and subscriptions at redis are answered with a **Receipt**. Each answer comes exactly once.
-//! - **Grants**: what the authorizer's answers leave behind for a connection: commands that need no question (`allow`,
-//!   `max_age`), and when it is asked about again (`refresh`).
+//!   Publications and subscriptions at redis are answered with a **Receipt**. Each answer comes exactly once, unless the
+//!   question was withdrawn.
 //! - **Encoding**: how a content is written for a member: `Raw` or `V1` (the subprotocol), each plain or compressed. An
 //!   **AudienceId** is one encoding's audience of one channel, in 32 bits.
-//! - **Run**: encoded frames in one buffer that grows at its end, named by an index and counted by hand. A **Slice** is
-//!   a stretch of one: what a batch is, and what an outbox holds of it.
+//! - **Run**: encoded frames in one buffer that grows at its end, named by an index and counted by hand ([`buffers`] says
+//!   why). A **Slice** is a stretch of one: what a batch is, and what an outbox holds of it.
 //! - **Ending**: why a connection is over. The first reason stays.
 //!
 //! # One turn
 //!
-//! [`server`] calls the hub's doors in this order. Each has its limit. If work is left over, the next poll returns at
-//! once.
+//! [`server`] calls the hub's doors in this order. Each has its limit, and work that is left over waits for the next turn.
 //!
 //! ```text
-//!  1 poll            until the next deadline; not at all while hub.has_work() or connections wait to be accepted
-//!  2 events          256: signals, listeners (only noted), and hub.ready(): one read each, 512 requests or messages, 4,096 of all
+//!  1 poll            until the next deadline; not at all while the hub, a driver or the acceptor has work
+//!  2 events          256: signals; listeners and the broker's links (only noted); hub.ready(): one read each, 512 requests or
+//!                    messages, 4,096 of all connections
 //!  3 accept          16 from each listener, as long as there are file descriptors
-//!  4 verdicts        all that have come back: hub.verdict(); the broker's news: 256 KiB from each link, 2,048 replies and news
-//!  5 hub.turns       256 that need not wait for a channel any longer, 512 channels to be subscribed again, then 256 of those
-//!                    with work but no edge to come, 4,096 messages
-//!  6 effects         hub.effect() to the authorizer and the broker, until there is none
-//!  7 hub.expire      64 due deadlines; in a graceful stop, 64 clients to be closed
+//!  4 answers         all of the authorizer's: hub.verdict(); the broker's news: 256 KiB from each link, 2,048 of all links
+//!  5 hub.turns       256 connections that need not wait for a channel any longer; 512 channels subscribed again; returned
+//!                    publications; 64 steps of backends' commands; 256 connections in the again-list, 4,096 messages
+//!  6 effects         all of them: hub.effect() to the authorizer and the broker
+//!  7 hub.expire      64 due deadlines; 64 held questions asked, 64 given up; in a graceful stop, 64 clients to be closed
 //!  8 hub.fan_out     32 sends, round-robin between audiences, 16 each; a large frame counts for more
-//!  9 hub.evict       connections wait to be accepted, and file descriptors have run out: idle HTTP connections are closed
+//!  9 hub.evict       if connections wait to be accepted, and file descriptors have run out: closes idle HTTP connections
 //! 10 hub.flush       each connection into whose outbox something was put, once
-//! 11 hub.reap        64 of those that are over: the only place where a connection is dropped
-//! 12 events          what the last call has led to; the next batch, if none is under way
+//! 11 hub.reap        64 of those that are over
+//! 12 hub.take_events the next batch, if no call is under way; then the end of a graceful stop
 //! ```
 //!
 //! Sockets are registered once, readable and writable, edge-triggered. A read that did not fill the buffer has drained
@@ -326,43 +326,51 @@
 //!
 //! 1. **A client's broadcast.** `hub.ready` → `turn` → `connection.fill` reads into the shared buffer →
 //!    `connection.next`: frame, judge, unmask in place, message → `Event::Said` → `commands::read`: parse, limits →
-//!    `permission::for_command`: with an authorizer the command is suspended with a copy of its message → allowed:
-//!    `commands::perform` → `publish::publish` → `channels.publish`: the frame is encoded once for each encoding, behind
-//!    the batch that has not begun to go out → later in the turn `delivery::fan_out` → `connection.deliver`: one write for
-//!    each member, of all that was published to the audience in the meantime. What the kernel does not take waits as a slice in
-//!    the member's outbox; over `--max-queue-size` the member is too slow.
+//!    `permission::for_command` → `commands::perform` → `publish::publish` → `channels.publish`: the frame is encoded once
+//!    for each encoding, behind the batch that has not begun to go out.
+//!    - With an authorizer, `permission` suspends the command with a copy of its message, unless a grant answers it.
+//!    - Later in the turn `delivery::fan_out` → `connection.deliver`: one write for each member, of all that was published
+//!      to the audience in the meantime.
+//!    - What the kernel does not take waits as a slice in the member's outbox. Over `--max-queue-size` the member is too
+//!      slow.
 //! 2. **An answer of the authorizer.** A worker hands in an `Answer`, and the first of a turn wakes the poll →
-//!    `hub.verdict` → `permission::answer`: an answer for an id that is gone is ignored. A refused upgrade is answered
-//!    `403`, a refused join or broadcast `not_authorized`, both by `replies`; a failure is `503`, or a close with 1013.
-//!    If allowed: `endpoints::upgrade::allowed` or `commands::perform` → `settle` puts the connection on the
-//!    again-list, as more bytes may have waited. The question of a connection that was reset or has left is withdrawn:
-//!    `settle` → `Effect::Withdraw`.
+//!    `hub.verdict` → `permission::answer`. An answer for an id that is gone is ignored.
+//!    - Allowed: `endpoints::upgrade::allowed` or `commands::perform`. Then `settle` puts the connection on the
+//!      again-list, as more bytes may have waited.
+//!    - Refused: an upgrade is answered `403`, a join or broadcast `not_authorized`, both by `replies`.
+//!    - Failed: `questions::hold` keeps the question, to be asked again; or `failure` answers `503`, rejects the command or
+//!      closes with 1013 (`--authorizer-failure`).
+//!    - The question of a connection that was reset or has left is withdrawn: `settle` → `Effect::Withdraw`.
 //! 3. **POST /broadcast.** `Event::Request` → `endpoints::request`: the row in the table, the key, the type, each an
-//!    early return → the body, which usually came with the head, or `Event::Body` later → `endpoints::broadcast`:
-//!    parsed → `publish::publish`, and `201`. With more than 4 MiB under way to that channel the request is suspended,
-//!    and so is a client's broadcast. Both continue once `delivery::fan_out` has sent enough. With redis, 1 and 3
-//!    become effects instead: `Effect::Publish`, suspended until `hub.receipt` → `publish::confirmed` → `ok` or `201`,
-//!    `unavailable` or `503`. The content comes back as any other: `broker.next` → `hub.arrived` → `publish::arrived`.
-//!    A join waits likewise, for `hub.subscribed`.
+//!    early return → the body, which usually came with the head, or `Event::Body` later → `endpoints::broadcast`.
+//!    - To one channel: `publish::publish`, and `201`. To more targets: `backend::begin`, a job in steps.
+//!    - With more than 4 MiB under way to that channel the request is suspended, and so is a client's broadcast. Both
+//!      continue once `delivery::fan_out` has sent enough.
+//!    - With redis, 1 and 3 become effects instead: `Effect::Publish`, suspended until `hub.receipt` →
+//!      `publish::confirmed` → `ok` or `201`, `unavailable` or `503`. The content comes back as any other: `broker.next` →
+//!      `hub.arrived` → `publish::arrived`. A join waits likewise, for `hub.subscribed`.
 //! 4. **An end.** The client's close, a violation, `too_slow`, `stopping`, the authorizer's failure → `settle::close`:
-//!    what was published while it was a member is put into its outbox first, then the close frame → `Closing`: until
-//!    the client's close, or the deadline → over. As soon as it closes, `settle` reports the end of the WebSocket and
-//!    ends its memberships. When it is over, it is listed to be dropped → `hub.reap`: its runs are released, it is
-//!    reported and dropped, and its slot is free. A graceful stop (`hub.drain`) closes client after client in this way.
-//!    What was published to a client and what waits in its outbox is sent before the close frame with 1012.
+//!    what was published while it was a member is put into its outbox first, then the close frame → `Closing`, until the
+//!    client's close or the deadline → over.
+//!    - As soon as it closes, `settle` reports the end of the WebSocket and ends its memberships and grants.
+//!    - When it is over, it is listed to be dropped → `hub.reap`: its runs are released, it is reported and dropped, and
+//!      its slot is free.
+//!    - A graceful stop (`hub.drain`) closes client after client in this way, with 1012.
 //!
 //! # What to touch
 //!
 //! - **An endpoint**: a row in `wire/endpoint.rs`, a handler in `hub/endpoints`.
-//! - **An event** (metric, access log, tap): a function in `hub/report/mod.rs`, and the call where it happens.
-//! - **A command**: `wire/command.rs` to read it, `hub/commands.rs` to do it; `permission` asks about every command.
-//! - **A field of the authorizer's answers**: `wire/answer_fields/wrong.rs` for its name, `wire/answer_fields/read.rs` for its
-//!   type and where it belongs, `hub/permission.rs` and `hub/grants` for its effect, the table in docs/authorizer.md.
+//! - **A command of backends**: `wire/backend` to read and answer it, a job in `hub/backend`.
+//! - **A metric, a log line, a line of taps**: a function in `hub/report`, and the call where it happens.
+//! - **An event for the receiver**: its kind and JSON in `wire/event.rs`, a function in `hub/report/events.rs`, and the
+//!   call where it happens.
+//! - **A client's command**: `wire/command.rs` to read it, `hub/commands.rs` to do it; `permission` asks about every
+//!   command.
+//! - **A field of the authorizer's answers**: its name in `wire/answer_fields/wrong.rs`, its type and place in
+//!   `read.rs`. Its effect is in `hub/permission.rs` and `hub/grants`; add it to the table in docs/authorizer.md.
 //! - **A broker**: a variant of `broker::Broker`, a driver beside `broker/redis` that takes `Effect::{Publish,
-//!   Subscribe, Unsubscribe}` and yields `News`. `server.rs` passes these to the hub; `publish.rs` and
-//!   `subscriptions.rs` know no driver.
-//! - **An event for the receiver**: its kind and JSON in `wire/event.rs`, a function in `hub/report/events.rs`, and the call
-//!   where it happens.
+//!   Subscribe, Unsubscribe}` and yields `News`. `server.rs` passes these to the hub; `publish.rs`, `subscriptions.rs` and
+//!   `shards.rs` know no driver.
 //! - **A limit**: a file in `hub/limits`, a field of `Usage`, its flag in `config/flags.rs`.
 //!
 //! # Rules
@@ -372,17 +380,16 @@
 //! - "Not yet" is a value, malformed is an error that ends the connection, and no input can cause a panic. In the
 //!   folders that handle input (`wire`, `connection`, `hub`, `buffers`), lints refuse unwrapping, indexing, and
 //!   arithmetic that could overflow. Reading, judging and encoding are separate functions.
-//! - What waits for an answer waits in one place (`Suspended`), and in order: one open question for each connection.
-//! - Bytes to a client leave in one place (`connection/traffic.rs`), and a connection is dropped in one place
-//!   (`hub.reap`). Below `server.rs` time is an argument.
+//! - These have one place each: what waits for an answer (`Suspended`, one open question for each connection), bytes to
+//!   a client (`connection/traffic.rs`), the drop of a connection (`hub.reap`). Below `server.rs` time is an argument.
 //! - Files do not import each other in circles. A file has at most 400 lines of product code, and a function 60. One
 //!   type name is one type. `tests/source/map.rs` checks these rules, and lists the exceptions.
 //! - Everything has a limit, with its reason beside it. Reaching it leads to an [`Ending`](connection::Ending) or an
 //!   answer. Memory follows what was received, never what was announced.
-//! - No `unsafe` but for three calls (heap.rs and fd_table.rs say why), no `Rc<RefCell>`, no lifetimes in structs, no trait with one
-//!   implementor, no callbacks.
-//! - Names are the documentation's nouns: one word, one meaning. Comments say why.
-//! - Comments cite the documentation by its anchors, such as docs/authorizer.md#answers, and RFCs by their sections.
+//! - No `unsafe` but for three calls (heap.rs and fd_table.rs say why), no `Rc<RefCell>`, no lifetimes in structs that are
+//!   kept, no trait with one implementor, no callbacks.
+//! - Names are the documentation's nouns: one word, one meaning. Comments say why, and cite the documentation by its
+//!   anchors, such as docs/authorizer.md#answers, and RFCs by their sections.
 //!
 //! # Decisions that bind the whole
 //!
@@ -392,14 +399,10 @@
 //! - **Threads for the authorizer**, over non-blocking calls in the loop. Calls take milliseconds, names and TLS may
 //!   block, and the loop only sees questions and answers. A call costs about twice the CPU of a non-blocking one.
 //!   Reconsider when thousands of calls have to be in flight.
-//! - **Three crates for the kernel's calls**. rustix for clients' sockets and limits, because its system calls are
-//!   inlined. socket2 for what has to be set before a socket listens or connects. libc for the C library's allocator,
-//!   which is no system call.
-//! - **With the memory broker a broadcast is delivered within the hub**, over sending it out and taking it back in. So
-//!   nothing waits for a receipt, and the messages of one turn make one batch.
+//! - **Three crates for the kernel and the C library.** rustix is for clients' sockets and limits, because its system
+//!   calls are inlined. socket2 sets what has to be set before a socket listens or connects. libc is for the allocator.
 //! - **Batches grow with the load by themselves**: what is published while one goes out makes the next. No delay is
-//!   ever added.
-//! - **Runs named by an index and counted by hand**, over `Rc<[u8]>`: see [`buffers`].
+//!   ever added. For this, with the memory broker a broadcast is delivered within the hub (`publish.rs`).
 //!
 //! # Tests
 //!

@@ -12,7 +12,7 @@ use crate::wire::http::{Reply, Status};
 const PAGE: &[u8] = include_bytes!("playground.html");
 
 const POLICY: &str = "default-src 'none'; \
-    script-src 'sha256-76WEtjnzCtBzVfbuqVeQVQFy5vANB1ngQhejG2oUFyg='; \
+    script-src 'sha256-8ruxFRIwvOGo+6HLTgUQaSxpjM0TEoWFQDs2OIKG1hM='; \
     style-src 'sha256-HtOfrsFW+VDmrOVdfMX58tWqAdwADPc12QoGrKLc/Qs='; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

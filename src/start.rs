@@ -376,7 +376,7 @@ fn announce(config: &Config, addresses: &[String], log: &Log) {
         log.warn(idle, &[]);
     }
     if authorizer.is_none() {
-        log.warn("there is no authorizer: everyone may connect, join, leave and broadcast; set --authorizer-url", &[]);
+        log.warn("there is no authorizer: every client may connect, join, leave and broadcast; set --authorizer-url", &[]);
     }
     if !has_key {
         let open = "there is no key: /broadcast and the other backend endpoints answer programs on this machine only; \

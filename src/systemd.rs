@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn the_loop_does_not_wait_for_a_manager_that_does_not_read() {
-        let (socket, mut manager) = manager("deaf", Some(Duration::from_millis(2)));
+        let (socket, mut manager) = manager("silent", Some(Duration::from_millis(2)));
         manager.ready().unwrap();
         for now in 0..10_000 {
             manager.turn(now, 0);

@@ -15,7 +15,7 @@ use super::{ACCEPTS, Crowd, Phase};
 /// Pages of each kind.
 const PAGES: u32 = 200;
 /// Connections of the user.
-const KICKED: u32 = 10_000;
+const DISCONNECTED: u32 = 10_000;
 
 impl Crowd {
     /// Pages that begin all over the crowd, the longest and the usual ones.
@@ -66,8 +66,8 @@ impl Crowd {
 
     /// A user with many connections joins a channel, is sent something, leaves and is disconnected.
     pub fn user() -> io::Result<Vec<Phase>> {
-        let mut crowd = Crowd::empty(super::hub(true), KICKED);
-        for number in 0..KICKED {
+        let mut crowd = Crowd::empty(super::hub(true), DISCONNECTED);
+        for number in 0..DISCONNECTED {
             let peer = Peer::new(([127, 0, 0, 1], 1).into());
             let id = crowd.hub.accept(Puppet::new(number), peer)?;
             let upgrade = format!("{}\r\n", puppet::UPGRADE);
@@ -98,10 +98,10 @@ impl Crowd {
                 r#"{"user":"42","content":1}"#,
             ),
             ("a user leaves", "/leave", r#"{"user":"42","channel":"a"}"#),
-            ("a user is kicked", "/disconnect", r#"{"user":"42"}"#),
+            ("a user is disconnected", "/disconnect", r#"{"user":"42"}"#),
         ] {
             crowd.phase.name = name;
-            crowd.phase.units = u64::from(KICKED);
+            crowd.phase.units = u64::from(DISCONNECTED);
             crowd.request(backend, "POST", path, body)?;
             phases.push(crowd.next_phase(""));
         }

@@ -1,5 +1,5 @@
-//! A million connections without a socket: what they cost in memory, and the longest time for which any one operation on
-//! them would keep everybody else waiting (M11, M16).
+//! A million connections without a socket (M11, M16): what they cost in memory, and the longest time for which one
+//! operation on them delays all other connections.
 //!
 //! ```text
 //! cargo bench --bench million
@@ -254,7 +254,7 @@ impl Crowd {
         phases.push(crowd.next_phase("heartbeats"));
         crowd.beat()?;
         if room >= count {
-            phases.push(crowd.next_phase("everybody leaves"));
+            phases.push(crowd.next_phase("all leave"));
             crowd.leave()?;
         } else {
             phases.push(crowd.next_phase("a graceful stop"));
@@ -330,7 +330,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Everybody hears it, once.
+    /// Each member gets it, once.
     fn broadcast(&mut self) -> io::Result<()> {
         for id in &self.ids {
             if let Some(stream) = self.hub.stream(*id) {
@@ -338,7 +338,7 @@ impl Crowd {
             }
         }
         let message =
-            r#"{"command":"broadcast","args":{"channel":"room-0","content":"to everybody"}}"#;
+            r#"{"command":"broadcast","args":{"channel":"room-0","content":"to all members"}}"#;
         self.says(self.ids[0], &frame(TEXT, message));
         self.rest();
         for id in &self.ids {
@@ -353,7 +353,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Two intervals in which nobody says anything but pongs.
+    /// Two intervals in which clients send nothing but pongs.
     fn beat(&mut self) -> io::Result<()> {
         let until = self.hub.clock.now + 2 * PING_INTERVAL;
         let mut herd = 0;
@@ -371,9 +371,7 @@ impl Crowd {
         }
         self.phase.herd = Some(herd);
         if self.hub.connections() != self.ids.len() || self.phase.units < self.ids.len() as u64 {
-            return Err(io::Error::other(
-                "not everybody was pinged, or somebody was lost",
-            ));
+            return Err(io::Error::other("a connection was not pinged, or was lost"));
         }
         Ok(())
     }
@@ -399,7 +397,7 @@ impl Crowd {
         }
     }
 
-    /// Everybody is told to leave, one after the other, and does.
+    /// Each connection is closed, one after the other.
     fn stop(&mut self) -> io::Result<()> {
         puppet::take_called();
         self.phase.units = self.hub.connections() as u64;

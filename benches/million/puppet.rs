@@ -1,4 +1,4 @@
-//! A stream of eight bytes without a socket. Who reads next hears what was put on the line; what it is sent is counted.
+//! A stream of eight bytes without a socket. The next read returns what was put on the line; what is sent is counted.
 //!
 //! Takes no memory but its own and one line, so that what is measured around it is the hub's.
 
@@ -31,7 +31,7 @@ pub fn say(hub: &mut Hub<Puppet>, buffer: &mut [u8], id: ConnId, bytes: &[u8]) {
     hub.ready(id, true, false, false, false, buffer);
 }
 
-/// Numbers of those who were sent a ping or a close since the last call.
+/// Numbers of the streams that were sent a ping or a close since the last call.
 pub fn take_called() -> Vec<u32> {
     CALLED.take()
 }

@@ -6,7 +6,7 @@ use std::io;
 
 use serde_json::json;
 
-use super::measure::{Bench, Paired, Round, Taken, Who, control, median, medians};
+use super::measure::{Bench, Paired, Program, Round, Taken, control, median, medians};
 use super::metrics::{row_like, samples, thousands};
 use super::report::{Row, Target};
 
@@ -166,7 +166,7 @@ fn asked_rounds(bench: &mut Bench, case: &Case) -> io::Result<(Taken, Vec<Round>
     let url = format!("http://127.0.0.1:{}/", authorizer.port);
     let client = format!("requests links={} closed=true", case.clients);
     let limit = format!("ask-loop={}", authorizer.port);
-    let mut limit = bench.contend(Who::Floor(&limit), &client)?;
+    let mut limit = bench.contend(Program::Floor(&limit), &client)?;
     limit.client.sample(150)?;
     let limit = limit.take(MILLIS)?;
     let workers = case.batches.unwrap_or_default().to_string();
@@ -203,7 +203,7 @@ fn not_asked(bench: &mut Bench, by: &str, authorizer: &str) -> Row {
                 millis: MILLIS,
                 fresh: false,
             };
-            bench.paired_with(Who::Wsify(quiet, "echo"), &paired)
+            bench.paired_with(Program::Wsify(quiet, "echo"), &paired)
         });
     let note = "the reference is wsify without an authorizer".to_owned();
     let row = match rounds {

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::measure::{Bench, Paired, Round, Taken, Who, control, median, medians};
+use super::measure::{Bench, Paired, Program, Round, Taken, control, median, medians};
 use super::metrics::{QUIET, row_like, samples};
 use super::report::{Row, Target};
 use super::wire;
@@ -35,7 +35,7 @@ pub fn rows(bench: &mut Bench) -> Vec<Row> {
 }
 
 /// What a server without compression does: it makes no difference what the client of the floor is.
-const REFERENCE: Who = Who::Wsify(QUIET, "fanout");
+const REFERENCE: Program = Program::Wsify(QUIET, "fanout");
 
 /// Deflates for each broadcast, and a fan-out beside a plain one of as many bytes.
 fn same_bytes(bench: &mut Bench) -> Vec<Row> {
@@ -187,7 +187,7 @@ struct Counted {
 
 /// Counts the deflates of a sample.
 fn count(bench: &mut Bench, client: &str) -> io::Result<Counted> {
-    let mut contender = bench.contend(Who::Wsify(COMPRESSING, "fanout"), client)?;
+    let mut contender = bench.contend(Program::Wsify(COMPRESSING, "fanout"), client)?;
     if bench.self_check {
         return Err(io::Error::other("a floor has no metrics"));
     }

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use super::measure::{Bench, Paired, Round, Taken, Who, control, median, medians};
+use super::measure::{Bench, Paired, Program, Round, Taken, control, median, medians};
 use super::metrics::{QUIET, samples};
 use super::report::{Row, Target};
 
@@ -54,7 +54,7 @@ fn rounds(bench: &mut Bench, delay: u64) -> io::Result<Vec<Round>> {
     let mut flags = QUIET.to_vec();
     flags.extend(["--events-url", &url, "--events", all]);
     bench.paired_with(
-        Who::Wsify(QUIET, "handshake"),
+        Program::Wsify(QUIET, "handshake"),
         &Paired {
             floor: "handshake",
             flags: &flags,

@@ -37,9 +37,9 @@ pub struct Bench {
     pub progress: Progress,
 }
 
-/// Who is to serve.
+/// What is to serve.
 #[derive(Clone, Copy)]
-pub enum Who<'a> {
+pub enum Program<'a> {
     Floor(&'a str),
     /// With these flags; with `self_check` this floor instead.
     Wsify(&'a [&'a str], &'a str),
@@ -84,16 +84,16 @@ pub struct Round {
 }
 
 impl Bench {
-    pub fn serve(&self, who: Who) -> io::Result<Server> {
+    pub fn serve(&self, program: Program) -> io::Result<Server> {
         let log = self.dir.join("server.log");
         let floor = |name: &str| {
             let args = ["floor", name, "PORT"].map(str::to_owned);
             Server::start(self.cores.server, &self.exe, &args, &log)
         };
-        match who {
-            Who::Floor(name) => floor(name),
-            Who::Wsify(_, instead) if self.self_check => floor(instead),
-            Who::Wsify(flags, _) => {
+        match program {
+            Program::Floor(name) => floor(name),
+            Program::Wsify(_, instead) if self.self_check => floor(instead),
+            Program::Wsify(flags, _) => {
                 let mut args = ["--listen-addr", "127.0.0.1:PORT"]
                     .map(str::to_owned)
                     .to_vec();
@@ -121,8 +121,8 @@ impl Bench {
     }
 
     /// Starts a server and a client, whose scenario and arguments are `client`.
-    pub fn contend(&self, who: Who, client: &str) -> io::Result<Contender> {
-        let server = self.serve(who)?;
+    pub fn contend(&self, program: Program, client: &str) -> io::Result<Contender> {
+        let server = self.serve(program)?;
         let mut args: Vec<String> = client.split_whitespace().map(str::to_owned).collect();
         args.push(format!("port={}", server.port));
         let client = Client::start(self.cores.client, &args)?;
@@ -131,12 +131,16 @@ impl Bench {
 
     /// Rounds until the control is good or they are enough.
     pub fn paired(&mut self, paired: &Paired) -> io::Result<Vec<Round>> {
-        self.paired_with(Who::Floor(paired.floor), paired)
+        self.paired_with(Program::Floor(paired.floor), paired)
     }
 
     /// The same, with `reference` in the floor's place.
-    pub fn paired_with(&mut self, reference: Who, paired: &Paired) -> io::Result<Vec<Round>> {
-        let whos = [reference, Who::Wsify(paired.flags, paired.floor), reference];
+    pub fn paired_with(&mut self, reference: Program, paired: &Paired) -> io::Result<Vec<Round>> {
+        let programs = [
+            reference,
+            Program::Wsify(paired.flags, paired.floor),
+            reference,
+        ];
         let reference_client = paired.reference_client.unwrap_or(paired.client);
         let clients = [reference_client, paired.client, reference_client];
         let mut standing = Vec::new();
@@ -155,9 +159,9 @@ impl Bench {
                 standing.clear();
             }
             if !paired.fresh && standing.is_empty() {
-                for (who, client) in whos.into_iter().zip(clients) {
+                for (program, client) in programs.into_iter().zip(clients) {
                     self.progress.step("connecting");
-                    standing.push(self.contend(who, client)?);
+                    standing.push(self.contend(program, client)?);
                 }
             }
             self.progress.step(&format!(
@@ -166,12 +170,12 @@ impl Bench {
                 round_cost.elapsed().as_secs()
             ));
             let mut taken = Vec::new();
-            for (at, who) in whos.into_iter().enumerate() {
+            for (at, program) in programs.into_iter().enumerate() {
                 let mut fresh;
                 let contender = match standing.get_mut(at) {
                     Some(contender) => contender,
                     None => {
-                        fresh = self.contend(who, clients[at])?;
+                        fresh = self.contend(program, clients[at])?;
                         &mut fresh
                     }
                 };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::measure::{Bench, Contender, Paired, Round, Taken, Who, control, median, medians};
+use super::measure::{Bench, Contender, Paired, Program, Round, Taken, control, median, medians};
 use super::process::fd_limit;
 use super::report::{Row, Target};
 
@@ -394,8 +394,8 @@ fn slopes(bench: &mut Bench, behind: Behind) -> io::Result<(f64, f64, Value)> {
     };
     let client = format!("idle {query}");
     let mut slopes = Vec::new();
-    for who in [Who::Floor("fanout"), Who::Wsify(flags, "fanout")] {
-        let mut contender = bench.contend(who, &client)?;
+    for program in [Program::Floor("fanout"), Program::Wsify(flags, "fanout")] {
+        let mut contender = bench.contend(program, &client)?;
         contender.client.sample(1000)?;
         std::thread::sleep(REST);
         let mut points = vec![contender.server.process.rss()?];
@@ -419,7 +419,7 @@ fn slopes(bench: &mut Bench, behind: Behind) -> io::Result<(f64, f64, Value)> {
     ))
 }
 
-/// M10: 4,500 members who read, without and with 500 who never do.
+/// M10: 4,500 members that read, without and with 500 that never do.
 fn stalled(bench: &mut Bench) -> Vec<Row> {
     let speed = "4,500 readers beside 500 stalled";
     let growth = "memory grown / bytes published, 500 stalled";
@@ -438,13 +438,13 @@ fn stalled(bench: &mut Bench) -> Vec<Row> {
 fn stalled_rows(bench: &mut Bench, speed: &str, growth: &str) -> io::Result<Vec<Row>> {
     const SIZE: f64 = 32_768.0;
     let flags: &[&str] = &["--ping-interval", "0", "--max-queue-size", "1GiB"];
-    let who = Who::Wsify(flags, "fanout");
+    let program = Program::Wsify(flags, "fanout");
     let without = format!("fanout members=4500 size={SIZE}");
     let with = format!("fanout members=5000 size={SIZE} laggards=10 never=true");
     let mut contenders: Vec<Contender> = Vec::new();
     for client in [&without, &with, &without] {
         bench.progress.step("connecting");
-        contenders.push(bench.contend(who, client)?);
+        contenders.push(bench.contend(program, client)?);
     }
     let before = contenders[1].server.process.rss()?;
     // By then the kernel's buffers of the stalled ones are full.
@@ -518,7 +518,7 @@ fn rush(bench: &mut Bench) -> Vec<Row> {
         for round in 1..=3 {
             bench.progress.step(&format!("round {round}"));
             let mut floor =
-                bench.contend(Who::Floor("handshake"), &format!("rush crowd={crowd}"))?;
+                bench.contend(Program::Floor("handshake"), &format!("rush crowd={crowd}"))?;
             let floor = floor.take(0)?;
             let authorizer = bench.authorizer(DELAY_MS as u64)?;
             let url = format!("http://127.0.0.1:{}/", authorizer.port);
@@ -533,7 +533,7 @@ fn rush(bench: &mut Bench) -> Vec<Row> {
                 "20000",
             ];
             let client = format!("rush standing={STANDING} crowd={crowd}");
-            let mut wsify = bench.contend(Who::Wsify(flags, "handshake"), &client)?;
+            let mut wsify = bench.contend(Program::Wsify(flags, "handshake"), &client)?;
             rounds.push((floor, wsify.take(0)?));
         }
         Ok::<_, io::Error>(rounds)

@@ -4,8 +4,8 @@
 //!
 //! Decisions
 //! - **A question that may have been read is never asked twice**: a call is made once, whatever it leads to.
-//! - **The head decides**, unless its type says that the body has something to add. Such a body is waited for as a whole: a
-//!   client let in without its state would have another identity for the rest of its life. Any other body is read
+//! - **The head decides**, unless its type says that the body has something to add. Such a body is waited for as a
+//!   whole: without its state a client would have another identity until it disconnects. Any other body is read
 //!   afterwards, a little and briefly, only so that the connection can be used again.
 
 use std::io;

@@ -1,7 +1,7 @@
-//! The authorizer as the loop sees it: questions go out to worker threads, answers come home in batches.
+//! The authorizer as the loop sees it: questions go out to worker threads, answers come back in batches.
 //!
 //! Owns: what the pool is started with, and when the loop has to look after it. Knows: that a question is answered once,
-//! unless it is taken back before it is put. Never knows: a client's socket, what a question means, who logs.
+//! unless it is taken back before it is put. Never knows: a client's socket, what a question means, what is logged.
 //!
 //! One file for each part; the map in src/lib.rs lists them.
 //!
@@ -48,7 +48,7 @@ pub struct Authorizer {
 
 impl Authorizer {
     /// Prepares the pool. No worker is started and nothing is sent before the first question. `waker` is woken when
-    /// answers have come home.
+    /// answers have come back.
     ///
     /// # Errors
     /// For an `https` URL: no root certificate can be read. Or a thread cannot start.
@@ -90,7 +90,7 @@ impl Authorizer {
         self.recalled.len() > 0
     }
 
-    /// Takes all answers that have come home. To be called at every wake, as only the first answer since the last call
+    /// Takes all answers that have come back. To be called at every wake, as only the first answer since the last call
     /// wakes the loop, and when [`Authorizer::due`] says.
     pub fn answers(&mut self, into: &mut Vec<Answer>) -> Load {
         let (load, due) = self.pool.collect(into);

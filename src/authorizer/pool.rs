@@ -4,19 +4,19 @@
 //! Never knows: HTTP, what a question means. It logs nothing: trouble travels in the `Answer`.
 //!
 //! Decisions
-//! - **Workers come with the load and go with their connection.** A worker is started when a question finds none that is
-//!   idle or about to be, up to the limit, and ends when its connection has been idle for too long. Chosen over starting
-//!   all at once because a quiet server then holds no thread, no socket and no timer. Reconsider if workers share
-//!   connections (HTTP/2).
-//! - **An answer and the wish for the next question are handed in under one lock.** Otherwise the next question of the
-//!   same client would find the worker still busy, and start another one for nothing.
-//! - **Idle workers are called a few at a time**, and each calls another one if questions are left, over handing each
-//!   question to a worker of its own. Where the processor is busy, a worker that has just finished is there before the one
-//!   that was called, and takes the question without any waking: a sixth of the CPU where a webhook answers at once.
-//! - **The worker that rested least is called first** (a stack, not a queue), so that under light load few connections stay
-//!   warm and the other workers can end.
-//! - **A spawner starts the workers**: a thread that does nothing else and has its own file descriptors (fd_table.rs), so
-//!   that their connections are in a table that the loop does not use.
+//! - **Workers come with the load and go with their connection.** A worker is started when a question finds none that
+//!   is idle or about to be, up to the limit. It ends when its connection has been idle for too long. Chosen over
+//!   starting all at once because a quiet server then holds no thread, no socket and no timer. Reconsider if workers
+//!   share connections (HTTP/2).
+//! - **An answer is handed in and the next question taken under one lock.** Otherwise the next question of the same
+//!   client would find the worker still busy, and start another one for nothing.
+//! - **Idle workers are called a few at a time**, and each calls another one if questions are left. Chosen over handing
+//!   each question to a worker of its own. If the processor is busy, a worker that has just finished takes the question
+//!   before the one that was called, without a wake-up. That takes a sixth of the CPU if a webhook answers at once.
+//! - **The worker that rested least is called first** (a stack, not a queue). So under light load few connections stay
+//!   in use, and the other workers can end.
+//! - **A spawner starts the workers**: a thread that does nothing else and has its own file descriptors (fd_table.rs).
+//!   So the workers' connections are in a table that the loop does not use.
 //! - **Nothing waits for the workers at the end**: a dropped pool stops the idle ones, and the busy ones find out.
 
 use std::io;

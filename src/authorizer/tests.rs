@@ -155,7 +155,7 @@ impl<S: Read + Write> Peer<S> {
 pub(crate) struct Desk {
     pub(crate) authorizer: Authorizer,
     poll: mio::Poll,
-    home: Vec<Answer>,
+    answers: Vec<Answer>,
 }
 
 impl Desk {
@@ -169,7 +169,7 @@ impl Desk {
         Desk {
             authorizer: Authorizer::start(settings, Arc::new(waker)).unwrap(),
             poll,
-            home: Vec::new(),
+            answers: Vec::new(),
         }
     }
 
@@ -179,7 +179,7 @@ impl Desk {
 
     /// What the pool is busy with; answers that have come are kept.
     pub(crate) fn load(&mut self) -> (usize, usize) {
-        let load = self.authorizer.answers(&mut self.home);
+        let load = self.authorizer.answers(&mut self.answers);
         (load.in_flight, load.waiting)
     }
 
@@ -187,13 +187,13 @@ impl Desk {
     pub(crate) fn hear(&mut self, count: usize) -> Vec<Answer> {
         let deadline = Instant::now() + PATIENCE;
         let mut events = mio::Events::with_capacity(4);
-        while self.home.len() < count {
+        while self.answers.len() < count {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "{} of {count} answers", self.home.len());
+            assert!(!left.is_zero(), "{} of {count} answers", self.answers.len());
             self.poll.poll(&mut events, Some(left)).unwrap();
-            self.authorizer.answers(&mut self.home);
+            self.authorizer.answers(&mut self.answers);
         }
-        std::mem::take(&mut self.home)
+        std::mem::take(&mut self.answers)
     }
 
     pub(crate) fn ask(&mut self) -> Answer {
@@ -287,7 +287,7 @@ fn verdicts() {
             Deny,
         ),
         ("HTTP/1.1 400 Bad\r\n\r\n", Deny),
-        ("HTTP/1.1 401 Who\r\n\r\n", Deny),
+        ("HTTP/1.1 401 Unauthorized\r\n\r\n", Deny),
         ("HTTP/1.1 404 Where\r\n\r\n", Deny),
         (NO, Deny),
         ("HTTP/1.1 499 Odd\r\n\r\n", Deny),
@@ -648,9 +648,9 @@ fn one_wake_per_batch() {
         desk.settled();
         desk.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
         assert!(events.is_empty(), "the batch was announced already");
-        desk.authorizer.answers(&mut desk.home);
-        assert_eq!(desk.home.len(), 2);
-        desk.home.clear();
+        desk.authorizer.answers(&mut desk.answers);
+        assert_eq!(desk.answers.len(), 2);
+        desk.answers.clear();
     }
 }
 
@@ -701,7 +701,7 @@ fn a_state_that_comes_too_late_or_not_whole_is_no_answer() {
                 Verdict::Unavailable,
                 "{head} {closes}"
             );
-            // Who wants no state has heard enough.
+            // Without a state to read, the head is enough.
             assert_eq!(desk.ask().verdict, Verdict::Allow, "{head} {closes}");
             assert_eq!(desk.ask().verdict, Verdict::Allow, "{head} {closes}");
             assert_eq!(

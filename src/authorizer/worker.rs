@@ -1,4 +1,4 @@
-//! A worker's life: it asks one question after the other, rests between them, and ends when nothing comes.
+//! One worker: it asks one question after the other, rests between them, and ends when none comes.
 //!
 //! Owns: a worker's client. Knows: in what order an answer is handed in and the next question is taken.
 //! Never knows: another worker, but that it is to be called.

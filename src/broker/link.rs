@@ -3,7 +3,7 @@
 //! Owns: the socket, the bytes that have come and are not understood, the back-off. Knows: where the broker is. Never
 //! knows: what is said.
 //!
-//! Decision: never two lookups of its name at once: while one hangs another would hang as well.
+//! Decision: never two lookups of its name at once. While one hangs, another would hang as well.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -109,7 +109,8 @@ impl RedisLink {
         self.unread || !self.starved
     }
 
-    /// The poll had something to say. What exactly is found out: an edge may be that of the connection before.
+    /// The poll has reported an event. The socket is then read and written, because an edge may belong to the former
+    /// connection.
     pub fn ready(&mut self, event: &Event) {
         self.blocked = false;
         self.unread |=

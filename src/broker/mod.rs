@@ -3,8 +3,8 @@
 //! Owns: the values that cross. Knows: which driver there is. Never knows: the hub, or a client. Commands come in as
 //! values, and [`News`] is taken out by the caller, in order.
 //!
-//! Decision: a message is named by where it lies in what was read ([`Message`]), over a copy of it: it is looked at where it
-//! lies, and stays there while the hub cannot take it.
+//! Decision: a message is a range of what was read ([`Message`]), over a copy. It stays there while the hub cannot take
+//! it.
 
 mod link;
 mod news;
@@ -43,7 +43,7 @@ impl Broker {
         }
     }
 
-    /// The poll had something to say of a link, the one with this token, counted from the first one.
+    /// The poll has reported the link with this token, counted from the first one.
     pub fn ready(&mut self, nth: usize, event: &Event) {
         if let Some(redis) = self.redis_mut() {
             redis.ready(nth, event);

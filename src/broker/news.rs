@@ -1,4 +1,4 @@
-//! What the broker tells the hub, as values.
+//! News of the broker for the hub, as values.
 //!
 //! Owns: nothing. Knows: what can happen at a broker. Never knows: which driver there is, or what follows.
 
@@ -10,7 +10,7 @@ use crate::effect::{ConnId, Publication, Receipt, ShardId, SubscriptionId};
 /// What has happened at the broker.
 #[derive(Debug)]
 pub enum News {
-    /// A shard has this name from now on, and its links are away; or it exists no more.
+    /// A new shard, with this name and its links down; or it exists no more.
     Shard(ShardId, Option<Rc<str>>),
     /// The channels of these slots are this shard's from now on, or no shard's. Nothing of them is subscribed.
     Slots(RangeInclusive<u16>, Option<ShardId>),

@@ -4,9 +4,9 @@
 //! Owns: the batch between calls, the pause before the next one. Knows: what a call has led to. Never knows: how a call is
 //! made, or the real time.
 //!
-//! Decision: after a `413` the two halves of a batch go out one after the other, each as a call of its own, and the next
-//! batch is whole again. Chosen over remembering a size that fits: it is at most twice as many calls, and a receiver that is
-//! given a larger limit needs no time to be believed.
+//! Decision: after a `413` the two halves of a batch go out one after the other, each as a call of its own. The next
+//! batch is whole again. Chosen over remembering a size that fits. This takes at most twice as many calls, and a
+//! receiver with a raised limit gets whole batches at once.
 
 use crate::clock::Millis;
 use crate::random::Random;

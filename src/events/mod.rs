@@ -24,7 +24,7 @@ use crate::log::{Log, Seldom, Spells, Value};
 use crate::webhook::{Webhook, WebhookSettings, lock};
 use crate::wire::event_batch::EventBatch;
 
-/// Outages that the log has in an interval, in milliseconds: one that flickers is not to flood it.
+/// Outages logged in one interval, in milliseconds: a receiver that fails on and off must not flood the log.
 const OUTAGES: u64 = 6;
 const SELDOM: Millis = 60_000;
 /// Lines about events that the receiver refuses as too large, in the same interval.
@@ -147,8 +147,7 @@ impl EventSender {
     fn came_back(&mut self, now: Millis) {
         if let Some(time) = self.outages.end(now) {
             let fields = [("down_ms", Value::Number(time))];
-            self.log
-                .info("the receiver of events takes them again", &fields);
+            self.log.info("the receiver of events is up again", &fields);
         }
     }
 

@@ -2,9 +2,9 @@
 //!
 //! Owns: the caller. Knows: HTTP as far as a status. Never knows: what follows from it.
 //!
-//! Decision: the thread is nicer than the loop, over equal priority. Because where all processors are busy it then waits for a
-//! moment, so that calls become fewer and batches larger; otherwise each answer would interrupt the loop only to fetch a
-//! small batch. Nothing is delayed while a processor is free.
+//! Decision: the thread has a lower priority than the loop (a higher niceness), over equal priority. If all processors
+//! are busy, the thread then waits for a moment, so that calls become fewer and batches larger. With equal priority
+//! each answer would interrupt the loop for a small batch. Nothing is delayed while a processor is free.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};

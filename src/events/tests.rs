@@ -97,7 +97,7 @@ fn bodies(server: &Server) -> Vec<String> {
 }
 
 const DOWN: &str = "the receiver of events is down: events wait";
-const UP: &str = "the receiver of events takes them again";
+const UP: &str = "the receiver of events is up again";
 
 #[test]
 fn batches_are_sent_one_after_the_other_on_one_connection() {

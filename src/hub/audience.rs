@@ -337,9 +337,10 @@ mod tests {
     fn whatever_happens_at_any_point_of_a_fan_out() {
         const MEMBERS: u32 = 5;
         // Two batches: one goes out, and one waits behind it.
-        for (sends, second, who, what) in (0..=MEMBERS * 2 + 1).flat_map(|sends| {
+        for (sends, second, member, what) in (0..=MEMBERS * 2 + 1).flat_map(|sends| {
             (0..=sends).flat_map(move |second| {
-                (0..MEMBERS).flat_map(move |who| (0..4).map(move |what| (sends, second, who, what)))
+                (0..MEMBERS)
+                    .flat_map(move |member| (0..4).map(move |what| (sends, second, member, what)))
             })
         }) {
             let mut model = Model::default();
@@ -356,8 +357,8 @@ mod tests {
             match what {
                 0 => model.join(),
                 1 => model.publish(0),
-                2 => model.go(who, true),
-                _ => model.go(who, false),
+                2 => model.go(member, true),
+                _ => model.go(member, false),
             }
             model.publish(0);
             model.end();

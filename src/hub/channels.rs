@@ -2,7 +2,7 @@
 //!
 //! Owns: the channels by name, their members by [`Audience`], one for each encoding, and each connection's memberships.
 //! Knows: slots, and how a channel stands at the broker. Never knows: connections, permissions. A channel exists while
-//! it has a member, a connection that waits for it or will join it, or an audience in the list of those to be served.
+//! it has a member, a connection that waits for it or will join it, or an audience with a batch.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -238,12 +238,12 @@ impl Channels {
         standing
     }
 
-    /// Why a message to the channel `name` would miss its members here, if so: the broker's error message, or `None`
+    /// Whether members of the channel `name` here would miss a message, and why: the broker's error message, or `None`
     /// while it is being restored.
-    pub fn deafness(&self, name: &str) -> Option<Option<Rc<str>>> {
+    pub fn why_missing(&self, name: &str) -> Option<Option<Rc<str>>> {
         let channel = self.channels.get(self.by_name.get(name)? as usize)?;
         match channel.has_members() {
-            true => self.subscriptions.deafness(&channel.subscribed),
+            true => self.subscriptions.why_missing(&channel.subscribed),
             false => None,
         }
     }

@@ -3,8 +3,8 @@
 //! Owns: both, whether they are switched on, which contents are worth it, and what `/metrics` shows of that. Knows: how much of
 //! a turn it takes. Never knows: connections, channels, frames.
 //!
-//! Decision: it looks at the clock, as no other part of the hub does. Because its time is worth a metric, and nothing is
-//! decided by it.
+//! Decision: it reads the clock, as no other part of the hub does, for the metric of its time. Nothing is decided by
+//! it.
 
 use std::time::Instant;
 
@@ -12,8 +12,8 @@ use crate::metrics::CompressionCounts;
 use crate::wire::deflate::{Deflater, Inflated, Inflater};
 use crate::wire::frame::{Opcode, Violation};
 
-/// As many bytes take about the time of one more message: when they are deflated, when they are inflated, and when they
-/// come out of that.
+/// So many bytes take about the time of one more message: plain bytes to deflate, compressed bytes to inflate, inflated
+/// bytes.
 const DEFLATED_PER_MESSAGE: usize = 512;
 const COMPRESSED_PER_MESSAGE: usize = 256;
 const INFLATED_PER_MESSAGE: usize = 2048;

@@ -3,9 +3,9 @@
 //! Owns: its progress. Knows: times, slots, and which clients wait. Never knows: connections ([`super::drain`] carries
 //! it out).
 //!
-//! Decision: a client whose command waits for the authorizer or the broker is closed after the answer, or after
-//! [`PATIENCE`], over closing it in its turn. With the default timeouts the client still learns whether its command was
-//! done. Whatever still waits at the end does so because the authorizer or the broker hangs.
+//! Decision: if a client's command waits for the authorizer or the broker, the client is closed after the answer, or
+//! after [`PATIENCE`]. Chosen over closing it in its turn. With the default timeouts the client still learns whether
+//! its command was done. Whatever still waits at the end does so because the authorizer or the broker hangs.
 
 use std::collections::VecDeque;
 

@@ -56,7 +56,7 @@ pub fn refuse_upgrade<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchang
     let message = "the authorizer is down: come back later";
     let refusal = Refusal::new(Status::Unavailable, "authorizer_down", message);
     report::upgrade_refused(hub, "authorizer_down");
-    hub.kicks.end(id.slot);
+    hub.disconnects.end(id.slot);
     match closing {
         true => {
             let refusal = refusal.with("Retry-After", hub.retry_after());

@@ -30,13 +30,13 @@ mod commands;
 mod compression;
 mod deadlines;
 mod delivery;
+mod disconnects;
 mod drain;
 mod drain_plan;
 mod endpoints;
 mod failure;
 mod frames;
 mod grants;
-mod kicks;
 mod limits;
 mod memberships;
 mod names;
@@ -270,16 +270,16 @@ impl<S: Stream> Hub<S> {
             let Some(id) = self.agenda.next_to_drop() else {
                 return;
             };
-            let who = self.roster.subject(id);
+            let subject = self.roster.subject(id);
             let Some(mut connection) = self.roster.remove(id) else {
                 continue;
             };
             connection.clear(&mut self.runs);
             self.roster.identities.remove(connection.identity());
-            self.kicks.end(id.slot);
+            self.disconnects.end(id.slot);
             self.usage.memory.note(id.slot, 0);
             let ending = connection.ending().unwrap_or(Ending::Answered);
-            report::dropped(self, id, who, ending, connection.is_unused());
+            report::dropped(self, id, subject, ending, connection.is_unused());
         }
     }
 
@@ -355,7 +355,7 @@ impl<S: Stream> Hub<S> {
             grants: self.grants.holders(),
             allows: self.grants.allows(),
             users: self.users.len(),
-            upgrades: self.kicks.upgrades(),
+            upgrades: self.disconnects.upgrades(),
             jobs: self.jobs.len(),
             reservations: self.channels.reservations(),
             held: self.outage.held(),

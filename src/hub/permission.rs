@@ -114,14 +114,14 @@ pub fn for_upgrade<S: Stream>(
         };
         connection.suspend(Awaits::Verdict, work);
     }
-    hub.kicks.begin(id.slot);
+    hub.disconnects.begin(id.slot);
     let body = connect_body(hub, id, head);
     ask(hub, id, Asked::Connect, None, body);
     None
 }
 
-/// Has the authorizer asked about a connection, which waits for the answer already. It asks nothing else meanwhile, and nothing
-/// at all once it was reset: a late answer can be taken for no other one's.
+/// Has the authorizer asked about a connection, which waits for the answer already. Meanwhile no other question about
+/// it is asked, and none once it was reset. So a late answer is never taken for another question's.
 fn ask<S: Stream>(
     hub: &mut Hub<S>,
     from: ConnId,
@@ -275,8 +275,8 @@ fn answer_refresh<S: Stream>(hub: &mut Hub<S>, answer: &Answer, fields: AnswerFi
     }
 }
 
-/// Gives a connection grants in the place of those that it has. `expires_in` is in seconds; up to a tenth of it is left out at
-/// random, so that a crowd which came together does not come back together.
+/// Gives a connection grants in the place of those that it has. `expires_in` is in seconds. Up to a tenth of it is left
+/// out at random, so that clients that came together do not return together.
 pub fn grant<S: Stream>(
     hub: &mut Hub<S>,
     id: ConnId,
@@ -319,9 +319,9 @@ fn connect_body<S: Stream>(hub: &mut Hub<S>, id: ConnId, head: &Head) -> Vec<u8>
         &query,
     );
     let mut body = Vec::new();
-    let who = hub.roster.subject(id);
+    let subject = hub.roster.subject(id);
     question::push_question(&mut body, Asked::Connect.as_str(), &args, |body| {
-        let (id, peer) = (who.id.text(), who.peer.text());
+        let (id, peer) = (subject.id.text(), subject.peer.text());
         question::push_connection(body, id.as_str(), peer.as_str(), None, &query, None);
     });
     body

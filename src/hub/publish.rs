@@ -165,7 +165,7 @@ pub fn why_not<S: Stream>(hub: &Hub<S>, channel: &str) -> Option<Cow<'static, st
     if !hub.channels.subscriptions.is_available(channel) {
         return Some(DOWN.into());
     }
-    Some(match hub.channels.deafness(channel)? {
+    Some(match hub.channels.why_missing(channel)? {
         None => DOWN.into(),
         Some(why) => refused("this channel", &why),
     })

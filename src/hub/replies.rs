@@ -100,8 +100,8 @@ pub fn rejected<S: Stream>(hub: &mut Hub<S>, id: ConnId, rejected: &Rejected) {
 
 /// Sends the first message to a client that uses `wsify.v1`: behind the `101`, in the same write.
 pub fn welcome<S: Stream>(hub: &mut Hub<S>, id: ConnId, channels: &[ChannelName]) {
-    let who = hub.roster.subject(id);
-    let (public, user) = (who.id.to_string(), who.user.as_deref());
+    let subject = hub.roster.subject(id);
+    let (public, user) = (subject.id.to_string(), subject.user.as_deref());
     if let Some(connection) = hub.roster.get(id) {
         connection.greet(|out| answer::push_welcome(out, &public, user, channels));
         hub.listeners.answered(id.slot);

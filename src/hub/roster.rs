@@ -177,11 +177,11 @@ impl<S: Stream> Roster<S> {
 
     /// Appends what questions and events show of a connection, as JSON.
     pub fn push_connection(&mut self, id: ConnId, out: &mut Vec<u8>) {
-        let who = self.subject(id);
+        let subject = self.subject(id);
         let identity = self.get(id).map(|c| c.identity()).unwrap_or_default();
         let query = http::query_pairs(self.identities.query(identity));
-        let (user, state) = (who.user.as_deref(), self.identities.state(identity));
-        let (id, peer) = (who.id.text(), who.peer.text());
+        let (user, state) = (subject.user.as_deref(), self.identities.state(identity));
+        let (id, peer) = (subject.id.text(), subject.peer.text());
         question::push_connection(out, id.as_str(), peer.as_str(), user, &query, state);
     }
 

@@ -25,8 +25,8 @@ pub fn settle<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
 ///
 /// Decision: a connection that was reset counts as gone while its question is open, over serving it to the end.
 /// Otherwise many clients that have given up would occupy workers and count toward --max-connections. A connection that
-/// has only shut down its sending side behind a message still waits for the answer, and is served to the end; but
-/// not while its question is held, which may take long.
+/// has only shut down its sending side behind a message still waits for the answer, and is served to the end. It is
+/// closed while its question is held, which may take long.
 #[inline]
 fn withdraw_question<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     let Some(connection) = hub.roster.get(id) else {
@@ -117,7 +117,7 @@ fn counted<S: Stream>(hub: &mut Hub<S>, id: ConnId, before: Standing, now: Stand
         end_memberships(hub, id, ending);
         hub.channels.give_up_reserved(id.slot);
         hub.grants.end(id.slot);
-        hub.kicks.end(id.slot);
+        hub.disconnects.end(id.slot);
         end_listing(hub, id);
     }
     if now == Standing::WebSocket {
@@ -138,10 +138,10 @@ fn end_listing<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
 }
 
 fn end_memberships<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Option<Ending>) {
-    let obituary = events::going(hub, id, ending);
+    let facts = events::going(hub, id, ending);
     let wanted = hub.listeners.events.wants(EventKind::Vacated);
     let vacated = hub.channels.leave_all(id.slot, wanted, &mut hub.runs);
-    events::gone(hub, id, obituary, vacated);
+    events::gone(hub, id, facts, vacated);
 }
 
 /// Enters it into the lists where it has work.

@@ -22,7 +22,7 @@ struct Slot {
     /// Subscriptions of its channels below this one are void.
     since: u64,
     /// Channels with members that miss what is published.
-    deaf: u32,
+    missing: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,8 +62,8 @@ pub struct Shards {
     names: Vec<Named>,
     /// Slots whose channels cannot be published to, or are not listened to.
     away: usize,
-    /// Channels that are deaf, of all slots.
-    deaf: usize,
+    /// Channels with members that miss what is published, in all slots.
+    missing: usize,
 }
 
 impl Shards {
@@ -79,7 +79,7 @@ impl Shards {
             shards: Vec::new(),
             names: Vec::new(),
             away: slots,
-            deaf: 0,
+            missing: 0,
         }
     }
 
@@ -123,8 +123,8 @@ impl Shards {
     pub fn set_listening(&mut self, id: ShardId, up: bool, since: u64) {
         self.change(id, |shard| shard.listening = up);
         for slot in self.slots.iter_mut().filter(|it| it.shard == Some(id)) {
-            self.deaf = self.deaf.saturating_sub(slot.deaf as usize);
-            (slot.since, slot.deaf) = (since, 0);
+            self.missing = self.missing.saturating_sub(slot.missing as usize);
+            (slot.since, slot.missing) = (since, 0);
         }
     }
 
@@ -162,9 +162,13 @@ impl Shards {
         for at in first..=last {
             let before = self.is_up(at);
             if let Some(slot) = self.slots.get_mut(at) {
-                self.deaf = self.deaf.saturating_sub(slot.deaf as usize);
-                let deaf = 0;
-                *slot = Slot { shard, since, deaf };
+                self.missing = self.missing.saturating_sub(slot.missing as usize);
+                let missing = 0;
+                *slot = Slot {
+                    shard,
+                    since,
+                    missing,
+                };
             }
             self.away = match (before, self.is_up(at)) {
                 (true, false) => self.away.saturating_add(1),
@@ -199,12 +203,12 @@ impl Shards {
     }
 
     /// The members of a channel of this slot missed what is published before, or not, and do now, or not.
-    pub fn count_deaf(&mut self, slot: u16, before: bool, now: bool) {
+    pub fn count_missing(&mut self, slot: u16, before: bool, now: bool) {
         let (before, now) = (u32::from(before), u32::from(now));
         if let Some(slot) = self.slots.get_mut(usize::from(slot)) {
-            self.deaf = self.deaf.saturating_sub(slot.deaf as usize);
-            slot.deaf = slot.deaf.saturating_sub(before).saturating_add(now);
-            self.deaf = self.deaf.saturating_add(slot.deaf as usize);
+            self.missing = self.missing.saturating_sub(slot.missing as usize);
+            slot.missing = slot.missing.saturating_sub(before).saturating_add(now);
+            self.missing = self.missing.saturating_add(slot.missing as usize);
         }
     }
 
@@ -216,9 +220,9 @@ impl Shards {
         }
     }
 
-    /// Whether all slots are available, and no channel that was asked for is deaf.
+    /// Whether all slots are available, and no members miss what is published.
     pub fn are_complete(&self) -> bool {
-        self.away == 0 && self.deaf == 0
+        self.away == 0 && self.missing == 0
     }
 
     /// What `/metrics` shows of each shard. One that is gone has only its counters left.
@@ -258,15 +262,15 @@ mod tests {
     #[test]
     fn a_shard_that_is_away_takes_only_its_slots_with_it() {
         let mut shards = cluster();
-        shards.count_deaf(1, false, true);
-        shards.count_deaf(9_000, false, true);
+        shards.count_missing(1, false, true);
+        shards.count_missing(9_000, false, true);
         assert!(!shards.are_complete());
-        shards.count_deaf(9_000, true, false);
+        shards.count_missing(9_000, true, false);
         shards.set_listening(ONE, false, 7);
         assert!(!shards.is_available(8_191) && shards.is_available(8_192));
         assert_eq!((shards.since(0), shards.since(8_192)), (7, 1));
         shards.set_listening(ONE, true, 9);
-        // What was deaf is asked for anew.
+        // Its channels are asked for anew.
         assert!(shards.are_complete());
         shards.set_publishing(TWO, false);
         assert!(shards.is_listening(9_000) && !shards.is_available(9_000));
@@ -279,7 +283,7 @@ mod tests {
     #[test]
     fn slots_move() {
         let mut shards = cluster();
-        shards.count_deaf(5, false, true);
+        shards.count_missing(5, false, true);
         shards.assign(5..=6, None, 3);
         assert!(!shards.are_complete() && !shards.is_listening(5) && shards.is_available(7));
         shards.assign(5..=6, Some(TWO), 4);

@@ -1,8 +1,8 @@
 //! The hub's state: the facts about all connections, and what follows from them.
 //!
-//! Owns: the fields; [`Hub`]'s doors are in `hub/mod.rs`. What is fact (roster, channels, runs, the limits' tables) is apart
-//! from what can be derived (the agenda) and from what leaves (effects, listeners). Knows: how the parts fit together.
-//! Never knows: what is done with them.
+//! Owns: the fields; [`Hub`]'s doors are in `hub/mod.rs`. Facts (roster, channels, runs, the limits' tables) are
+//! separate from what can be derived (the agenda) and from what leaves (effects, listeners). Knows: how the parts fit
+//! together. Never knows: what is done with them.
 
 use std::collections::VecDeque;
 
@@ -10,9 +10,9 @@ use super::agenda::Agenda;
 use super::backend::jobs::Jobs;
 use super::channels::Channels;
 use super::compression::Compression;
+use super::disconnects::Disconnects;
 use super::drain_plan::DrainPlan;
 use super::grants::Grants;
-use super::kicks::Kicks;
 use super::limits::memory::Memory;
 use super::limits::message_rate::MessageRate;
 use super::limits::per_address::PerAddress;
@@ -38,7 +38,7 @@ pub struct Hub<S> {
     pub(super) channels: Channels,
     pub(super) grants: Grants,
     pub(super) users: Users,
-    pub(super) kicks: Kicks,
+    pub(super) disconnects: Disconnects,
     /// Commands of backends under way.
     pub(super) jobs: Jobs,
     pub(super) runs: Runs,
@@ -85,7 +85,7 @@ impl<S: Stream> Hub<S> {
             channels: Channels::default(),
             grants: Grants::default(),
             users: Users::default(),
-            kicks: Kicks::default(),
+            disconnects: Disconnects::default(),
             jobs: Jobs::default(),
             runs: Runs::default(),
             compression: Compression::new(settings.compression),

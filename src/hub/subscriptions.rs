@@ -58,7 +58,7 @@ enum State {
 
 impl State {
     /// Whether the channel has members that miss what is published.
-    fn is_deaf(self) -> bool {
+    fn is_missing(self) -> bool {
         matches!(self, State::Restoring | State::Refused)
     }
 }
@@ -213,9 +213,9 @@ impl Subscriptions {
         }
     }
 
-    /// Why a message would miss the members of a channel with this subscription, if so: the broker's error message, or
-    /// `None` while it is being restored.
-    pub fn deafness(&self, subscribed: &Subscribed) -> Option<Option<Rc<str>>> {
+    /// Whether members with this subscription would miss a message, and why: the broker's error message, or `None`
+    /// while it is being restored.
+    pub fn why_missing(&self, subscribed: &Subscribed) -> Option<Option<Rc<str>>> {
         let live = !self.is_shared() || self.state(subscribed) == Some(State::Live);
         (!live).then(|| subscribed.why.clone())
     }
@@ -226,14 +226,14 @@ impl Subscriptions {
         (subscribed.serial >= since).then_some(subscribed.state)
     }
 
-    fn is_deaf(&self, subscribed: &Subscribed) -> bool {
-        self.state(subscribed).is_some_and(State::is_deaf)
+    fn is_missing(&self, subscribed: &Subscribed) -> bool {
+        self.state(subscribed).is_some_and(State::is_missing)
     }
 
     /// Counts a channel of this slot whose members begin or cease to miss what is published.
-    fn count_deaf(&mut self, slot: u16, before: bool, now: bool) {
+    fn count_missing(&mut self, slot: u16, before: bool, now: bool) {
         if let Some(shards) = &mut self.shards {
-            shards.count_deaf(slot, before, now);
+            shards.count_missing(slot, before, now);
         }
     }
 
@@ -249,7 +249,11 @@ impl Subscriptions {
             true => State::Restoring,
             false => State::Asked,
         };
-        self.count_deaf(subscribed.slot, self.is_deaf(subscribed), state.is_deaf());
+        self.count_missing(
+            subscribed.slot,
+            self.is_missing(subscribed),
+            state.is_missing(),
+        );
         self.asked = self.asked.saturating_add(1);
         (subscribed.serial, subscribed.state) = (self.asked, state);
         self.changes.push_back(Effect::Subscribe(Subscription {
@@ -306,9 +310,9 @@ impl Subscriptions {
                 };
             }
         }
-        let deaf = after.is_some_and(State::is_deaf);
-        self.count_deaf(subscribed.slot, before.is_deaf(), deaf);
-        let gap = has_members && before.is_deaf() && after == Some(State::Live);
+        let missing = after.is_some_and(State::is_missing);
+        self.count_missing(subscribed.slot, before.is_missing(), missing);
+        let gap = has_members && before.is_missing() && after == Some(State::Live);
         if gap && let Some(shards) = &mut self.shards {
             shards.count_gap(subscribed.slot);
         }
@@ -318,7 +322,7 @@ impl Subscriptions {
     /// Handles a channel that was removed.
     pub fn closed(&mut self, subscribed: &Subscribed, name: &ChannelName) {
         let state = self.state(subscribed);
-        self.count_deaf(subscribed.slot, state.is_some_and(State::is_deaf), false);
+        self.count_missing(subscribed.slot, state.is_some_and(State::is_missing), false);
         if state.is_some_and(|state| state != State::Refused) && self.is_listening(name.as_str()) {
             self.changes.push_back(Effect::Unsubscribe(name.clone()));
         }

@@ -108,8 +108,8 @@ fn look_behind_upgrade<S: Stream>(hub: &mut Hub<S>, id: ConnId, buffer: &mut [u8
     }
 }
 
-/// Answers the pings of a client whose question is held, and hears its pongs. Its next message waits, and what is behind it
-/// is not read.
+/// Answers the pings of a client whose question is held, and takes its pongs. Its next message waits, and nothing
+/// behind it is read.
 fn hear_pings<S: Stream>(hub: &mut Hub<S>, id: ConnId, buffer: &mut [u8]) {
     let (now, limits) = (hub.clock.now, &hub.settings.limits);
     let Some(connection) = hub.roster.get(id) else {

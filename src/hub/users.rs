@@ -4,8 +4,8 @@
 //!
 //! Decision: hashes and slots in one tree, over a table of names with a list for each. A table that has to grow is filled
 //! anew in one step, which with a million users delays the loop. This costs 8 to 16 bytes for each connection with a user,
-//! and lists a user's connections in the order of their ids. Two users with one hash, about one pair in 4 billion, are told
-//! apart by the caller, who compares the names.
+//! and lists a user's connections in the order of their ids. Two users can share a hash, about one pair in 4 billion, so
+//! the caller compares the names.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};

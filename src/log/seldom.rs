@@ -102,8 +102,8 @@ impl Condition {
     }
 }
 
-/// Something that comes and goes, such as an outage of another program: its beginning and its end are logged, but at most
-/// so often in an interval.
+/// A condition that comes and goes, such as an outage of another program. Its beginning and end are logged, at most a
+/// number of times in an interval.
 #[derive(Clone, Debug)]
 pub struct Spells {
     lines: Seldom,

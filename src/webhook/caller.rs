@@ -6,10 +6,11 @@
 //! - **A body that may have been read is not sent twice by this file.** A kept-alive connection is probed before anything is
 //!   written to it. A close that is still on its way cannot be seen, and a body written into it is lost. The one exception
 //!   is a `408` on a kept-alive connection, which says that nothing was read (RFC 9110 15.5.9).
-//! - **An idle connection is given up before the other side would close it.** `Keep-Alive: timeout=N` is believed, less a
-//!   fifth. Without it a connection rests 1.5 s at most, below the 2 s of gunicorn and the 5 s of Node, Apache and uvicorn.
-//! - **An agent for each caller**, over one for all: its pool holds this caller's connection and nothing else, so that no
-//!   lock is shared, and dropping the agent is how the connection ends.
+//! - **An idle connection is closed before the other side would close it.** `Keep-Alive: timeout=N` is kept, less a
+//!   fifth. Without it a connection rests 1.5 s at most, below the 2 s of gunicorn and the 5 s of Node, Apache and
+//!   uvicorn.
+//! - **An agent for each caller**, over one for all. Its pool holds this caller's connection only, so that no lock is
+//!   shared. Dropping the agent ends the connection.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -27,7 +28,7 @@ use crate::secret::Secret;
 
 /// How long a connection may rest when the authorizer does not say: see the header.
 const REST: Duration = Duration::from_millis(1500);
-/// The longest rest that is believed: NAT and load balancers forget silently, too.
+/// The longest rest, whatever the header says: NAT and load balancers drop idle connections silently.
 const LONGEST_REST: Duration = Duration::from_secs(60);
 /// What is read of a body that does not matter: beyond it a new connection is cheaper.
 const DRAIN_LIMIT: usize = 64 * 1024;
@@ -38,7 +39,7 @@ const MAX_HEAD: usize = 100 * 1024;
 const INPUT: usize = 2 * MAX_HEAD;
 /// And for what goes, besides the URL and its credentials: the head has to fit, and so does the usual question.
 const OUTPUT: usize = 8 * 1024;
-/// Says that a call comes from `wsify --check`: what it is about is made up.
+/// Marks a call of `wsify --check`, which is about a made-up client.
 const PROBE: &str = "x-wsify-probe";
 
 /// What a webhook is called with.
@@ -260,8 +261,8 @@ pub enum ReadBody {
     },
 }
 
-/// How long the connection may rest: `Keep-Alive: timeout=5` (what Node and Apache say) less a fifth, so that the next
-/// call and the other side's close do not meet on the way.
+/// How long the connection may rest: `Keep-Alive: timeout=5` (Node and Apache) less a fifth. So the next call does not
+/// cross the other side's close.
 fn rest(head: &HeaderMap) -> Duration {
     head.get_all("keep-alive")
         .iter()

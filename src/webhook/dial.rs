@@ -4,9 +4,9 @@
 //! Never knows: what HTTP is spoken.
 //!
 //! Decisions
-//! - **Names are looked up when a connection is made**, by one thread for all callers, over ureq, which
-//!   looks up before each call on a thread of its own. `getaddrinfo` cannot be stopped: a
-//!   name server that hangs then holds one thread, and only calls that need a new connection wait for it.
+//! - **Names are looked up when a connection is made**, by one thread for all callers. Chosen over ureq's lookup before
+//!   each call, on a thread of its own. `getaddrinfo` cannot be stopped: a name server that hangs then holds one
+//!   thread, and only calls that need a new connection wait for it.
 //! - **All callers share one TLS configuration**: roots are read once, sessions resumed. [`crate::tls`] says why
 //!   certificates are judged there.
 

@@ -3,8 +3,8 @@
 //! Owns: a socket's timeouts. Knows: rustls. Never knows: how the connection was made, or what is said on it.
 //!
 //! Decision
-//! - **A socket's timeout is set only when it would be off by more than a sixteenth**, over setting it before each call
-//!   of the kernel: what is left of a call's time is nearly always all of it.
+//! - **A socket's timeout is set only when it would be off by more than a sixteenth**, over setting it before each
+//!   system call. Nearly always the whole time of a call is left.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -10,7 +10,7 @@ use super::threads::lock;
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     connections: AtomicUsize,
-    /// A read waits no longer than this, whatever the call's time limit.
+    /// The longest wait of a read, whatever the call's time limit.
     until: Mutex<Option<Instant>>,
 }
 

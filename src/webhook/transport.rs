@@ -3,8 +3,8 @@
 //! Owns: the bytes that wait for the next send. Knows: ureq's transport interface. Never knows: what is said, or TLS.
 //!
 //! Decisions
-//! - **What goes out waits until an answer is awaited**, because ureq sends a request's head and body one after the other,
-//!   and two sends cost the kernel, and the other side, twice.
+//! - **Output is sent when an answer is awaited.** ureq writes a request's head and body one after the other, and two
+//!   sends cost both sides twice.
 //! - **The probe before reuse is the only one.** ureq probes a connection when it puts it away as well; whatever that would
 //!   find, the probe before the next call finds, too.
 //! - ureq's `unversioned` interface may change in a minor version: `Cargo.lock` pins it.

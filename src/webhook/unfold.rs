@@ -1,7 +1,7 @@
 //! Folded header lines, made one line again (RFC 9112 5.2: a line break before a space is replaced by spaces).
 //!
-//! Owns: where in an answer its head ends, and the line break at the end of what has come, which may be followed by a
-//! space. Knows: line ends, and that an interim answer (1xx) is followed by another head. Never knows: what a header means.
+//! Owns: where in an answer its head ends, and a line break at the end of what has come, because a space may follow.
+//! Knows: line ends, and that an interim answer (1xx) is followed by another head. Never knows: what a header means.
 //!
 //! ureq's parser refuses folded lines. Nothing else of an answer is changed, and no length is.
 

@@ -13,7 +13,7 @@ use ureq::http::{HeaderValue, Uri};
 use crate::wire::authority;
 
 /// A webhook's URL, checked. Credentials in it (`http://user:pass@host/`) are kept apart, sent as
-/// `Authorization: Basic` (percent-decoded), and shown to nobody.
+/// `Authorization: Basic` (percent-decoded), and never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url {
     pub(super) uri: Uri,

@@ -209,8 +209,8 @@ impl Post {
 /// target.
 ///
 /// # Errors
-/// Not JSON, not an object, a name given twice, wrong types, the content in both places (`bad_message`); a channel
-/// missing, blank or too long (`bad_channel`).
+/// `bad_message`: not JSON, not an object, a name given twice, wrong types, the content in both places. `bad_channel`:
+/// a channel that is missing, blank or too long.
 pub fn parse_post(body: &[u8]) -> Result<Option<Post>, Fault> {
     let (text, object) = json::read(body).map_err(|why| {
         Fault::bad_message(format!(

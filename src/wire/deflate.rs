@@ -1,19 +1,21 @@
 //! Compression of single messages (RFC 7692 sections 6 and 7.2), without a window that outlives one.
 //!
-//! Owns: one [`Deflater`] and one [`Inflater`] for everybody, each with a buffer that is used again. Knows: DEFLATE's blocks
-//! (RFC 1951), as far as to put bytes around what is deflated. Never knows: frames, who agreed to what, whether it is worth
-//! it.
+//! Owns: one [`Deflater`] and one [`Inflater`] for all connections, each with a buffer that is used again. Knows: DEFLATE's
+//! blocks (RFC 1951), as far as to put bytes around what is deflated. Never knows: frames, what a connection has agreed to,
+//! whether compressing pays.
 //!
 //! Decisions
 //! - zlib-rs itself, over flate2 with zlib-rs below it: they are equally fast, and flate2 adds only a layer. Reconsider
 //!   when zlib-rs changes its interface often.
-//! - Level 3 of 9, over the usual 6: JSON gets nearly as small, and a large content holds up the loop for a fifth of the
-//!   time (`docs/performance.md#compression`). Reconsider when contents travel over links that are paid by the byte.
-//! - What is deflated ends in an empty stored block, on a byte's boundary, and refers to nothing before it. So a content is
-//!   deflated once, and an envelope goes around it in two stored blocks, over deflating it once more with its envelope: that
-//!   costs a few bytes and no time. Reconsider when an envelope grows to a size that is worth compressing.
-//! - A message is inflated when it is complete, over doing so as its parts arrive: that takes a window of 40 KiB for each
-//!   message that has begun, which anybody can begin with seven bytes. Reconsider when messages have many megabytes.
+//! - Level 3 of 9, over the usual 6. JSON gets nearly as small, and a large content occupies the loop for a fifth of
+//!   the time (`docs/performance.md#compression`). Reconsider when contents travel over links that are paid by the
+//!   byte.
+//! - A content is deflated once, and its envelope is put around it in two stored blocks, over deflating it again with
+//!   its envelope. That costs a few bytes and no time. It is possible because a deflated content ends in an empty
+//!   stored block, on a byte's boundary, and refers to nothing before it. Reconsider when envelopes become large enough
+//!   to be worth compressing.
+//! - A message is inflated when it is complete, over inflating its parts as they arrive. That would take a window of 40
+//!   KiB for each message that has begun, and seven bytes begin one. Reconsider when messages have many megabytes.
 
 use simdutf8::compat::from_utf8;
 use zlib_rs::{Deflate, DeflateConfig, DeflateFlush, Inflate, InflateFlush, Status};
@@ -27,8 +29,8 @@ pub use fuzz::fuzz;
 /// See the decisions.
 const LEVEL: i32 = 3;
 
-/// Of 9; 8 is usual. Between two contents the processor's caches forget the compressor's memory, so less of it is faster, and
-/// what is compressed is hardly larger.
+/// zlib's memory level, of 9; 8 is usual. Between two contents the compressor's memory leaves the processor's caches,
+/// so less of it is faster. The compressed form is hardly larger.
 const MEM_LEVEL: i32 = 5;
 
 /// The largest window, in bits: what no agreement has made smaller.
@@ -43,12 +45,12 @@ const TAIL: [u8; 4] = [0, 0, 0xFF, 0xFF];
 /// The largest stored block (RFC 1951 section 3.2.4).
 const MAX_STORED: usize = 0xFFFF;
 
-/// Buffers up to this size are kept, so that a steady state allocates nothing; larger ones are given back, as a huge message
-/// must not be remembered by its memory.
+/// Buffers up to this size are kept, so that a steady state allocates nothing. Larger ones are freed after a huge
+/// message.
 const KEPT: usize = 64 * 1024;
 
-/// Bytes that the compressed form of a message of `len` bytes may have. What cannot be compressed grows a little (zlib's
-/// bound for the worst settings), and by a few bytes for each of its parts if they are flushed one by one.
+/// Bytes that the compressed form of a message of `len` bytes may have. Incompressible data grows a little (zlib's
+/// bound for the worst settings), and by a few bytes for each part that is flushed by itself.
 pub fn bound(len: usize) -> usize {
     len.saturating_add(len / 8).saturating_add(64)
 }
@@ -80,8 +82,8 @@ fn compressor() -> Deflate {
 impl Deflater {
     /// Compresses a content to the payload of a message of its own. `None`: that would not be smaller.
     pub fn deflate(&mut self, content: &[u8]) -> Option<&[u8]> {
-        // Room for all of it, whether it is smaller or not: a compressor that is reset before everything was written loses the
-        // room in its own buffer that what is left takes, until a content finds none and it panics (zlib-rs 0.6.8).
+        // Room for all of it, whether it is smaller or not. If a compressor of zlib-rs 0.6.8 is reset with output
+        // unwritten, that output goes on taking room in its buffer. Once none is left, it panics.
         let most = bound(content.len());
         if self.out.len() < most {
             self.out.resize(most, 0);
@@ -153,8 +155,8 @@ impl<'a> Enveloped<'a> {
 /// Bytes of a stored block's head, where it begins on a byte's boundary.
 const STORED_HEAD: usize = 5;
 
-/// Bytes of an enveloped payload that hold neither content nor envelope: the heads of two stored blocks, the tail of what is
-/// deflated, and the first byte of the empty block at the end.
+/// Bytes of an enveloped payload besides content and envelope. These are the heads of two stored blocks, the tail of
+/// the deflated content, and the first byte of the last block.
 const AROUND: usize = STORED_HEAD * 2 + TAIL.len() + 1;
 
 /// Appends a stored block, which begins on a byte's boundary (RFC 1951 section 3.2.4).
@@ -197,8 +199,8 @@ impl Inflated {
 /// The first bytes that the buffer has: most messages fit in, and a bomb's size is looked at often.
 const FIRST: usize = 4096;
 
-/// RFC 7692 section 7.2.2: what was left out is appended; and behind it an empty block that is the last one. It is found
-/// only if everything before it was complete.
+/// RFC 7692 section 7.2.2: what was left out is appended, and behind it an empty block marked as the last one. It is
+/// reached only if everything before it was complete.
 const END: [u8; 9] = [0, 0, 0xFF, 0xFF, 1, 0, 0, 0xFF, 0xFF];
 
 impl Inflater {
@@ -253,8 +255,8 @@ impl Inflater {
             if progress.len == self.out.len() {
                 self.grow(max);
             }
-            // One byte beyond the limit shows that it is exceeded. What the buffer has besides is of no account, so that the
-            // same payload breaks the same rule whatever came before.
+            // One byte beyond the limit shows that it is exceeded. The rest of the buffer's capacity is not used, so
+            // that the same payload breaks the same rule whatever came before.
             let end = self.out.len().min(max.saturating_add(1));
             let room = self.out.get_mut(progress.len..end).unwrap_or_default();
             let offered = room.len();

@@ -1,4 +1,4 @@
-//! One event, as the receiver of events is sent it (`docs/events.md#events`).
+//! One event as JSON, for the receiver of events (`docs/events.md#events`).
 //!
 //! Owns: the kinds of events, and the JSON of each. Knows: which fields a kind has. Never knows: when something happens, or
 //! how an event travels ([`super::event_batch`] puts events together).

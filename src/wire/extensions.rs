@@ -1,15 +1,15 @@
-//! The one extension that is spoken: permessage-deflate (RFC 7692), agreed to as `docs/protocol.md#compression` says.
+//! The one supported extension, permessage-deflate (RFC 7692): how it is negotiated (`docs/protocol.md#compression`).
 //!
 //! Owns: how an offer is read (RFC 6455 section 9.1, RFC 7692 section 7.1), and the answer to it. Never knows: whether
 //! compression is switched on, or how anything is compressed ([`super::deflate`] does).
 //!
 //! Decisions
-//! - Both sides give up context takeover, over a window for each connection: a content is then compressed once for all
+//! - Both sides give up context takeover, over a window for each connection. So a content is compressed once for all
 //!   members, and a connection owns no window. Reconsider when a client cannot do without.
-//! - A malformed offer is passed over, over failing the handshake as RFC 6455 section 9.1 has it: a client that works
+//! - A malformed offer is ignored, over failing the handshake as RFC 6455 section 9.1 says. So a client that works
 //!   without the extension keeps working when compression is switched on.
-//! - Names have a case, as other servers read them: a client that is told `permessage-deflate` after it asked for
-//!   `Permessage-Deflate` fails the connection.
+//! - Names are case-sensitive, as in other servers. A client that offered `Permessage-Deflate` would fail the
+//!   connection if the answer were `permessage-deflate`.
 
 use super::http::is_token;
 
@@ -20,7 +20,7 @@ pub use fuzz::fuzz;
 /// The name that is registered for it (RFC 7692 section 7).
 const NAME: &[u8] = b"permessage-deflate";
 
-/// The largest window there is, in bits; the one that is meant where none is named.
+/// The largest window, in bits, and the default.
 const MAX_WINDOW_BITS: u8 = 15;
 
 /// permessage-deflate was agreed to.
@@ -31,8 +31,8 @@ pub struct Agreement {
 }
 
 impl Agreement {
-    /// Whether the client is sent compressed contents. A smaller window would need a second compression of each, so a
-    /// client that asks for one gets every content plain; RFC 7692 section 6 leaves that to the sender.
+    /// Whether the client is sent compressed contents. A client that asks for a smaller window gets every content
+    /// plain, because its window would need a second compression. RFC 7692 section 6 leaves that to the sender.
     pub fn compresses(self) -> bool {
         self.server_max_window_bits
             .is_none_or(|bits| bits == MAX_WINDOW_BITS)
@@ -75,7 +75,7 @@ fn judge(offer: &[u8]) -> Option<Agreement> {
                 server_max_window_bits = Some(window_bits(&value)?);
                 2
             }
-            // What the client does without being asked needs no answer: any window can be inflated.
+            // A parameter about the client's own window needs no answer: any window can be inflated.
             (b"client_max_window_bits", None) => 3,
             (b"client_max_window_bits", Some(value)) => {
                 window_bits(&value)?;
@@ -115,7 +115,7 @@ fn parameter(part: &[u8]) -> Option<(&[u8], Option<Vec<u8>>)> {
     (is_token(name) && is_token(&value)).then_some((name, Some(value)))
 }
 
-/// What stands between the quotes, without the backslashes. `None`: a quote ends it before its end.
+/// The text between the quotes, without the backslashes. `None`: it has a quote in the middle.
 fn unquote(quoted: &[u8]) -> Option<Vec<u8>> {
     let mut value = Vec::new();
     let mut bytes = quoted.iter();

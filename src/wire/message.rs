@@ -6,7 +6,7 @@
 //! Never knows: where bytes come from or go to, what a message says, what is answered.
 //!
 //! Decisions
-//! - A message that lies whole in the input stays there, unmasked in place and named by its range, over a copy: it is
+//! - A message that lies whole in the input stays there, unmasked in place and named by its range, over a copy. It is
 //!   the common case, and an idle connection then owns no buffer. Reconsider when a message must outlive the input.
 //! - A frame that has only begun is taken in as it comes, so what stays unused is less than one header or control
 //!   frame. Over waiting for the whole frame, because text is refused at its first wrong byte, and no large

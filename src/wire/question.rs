@@ -3,8 +3,9 @@
 //! Owns: the JSON of a question. Knows: which parts are the client's word and which are the server's own.
 //! Never knows: how it travels, or what a verdict means.
 //!
-//! Decision: the client's `args` are copied byte for byte, over writing them anew, because what is allowed must be what
-//! is done: two JSON writers might differ. It is safe: they were checked to be one JSON object without a repeated name.
+//! Decision: the client's `args` are copied byte for byte, over writing them anew. What is allowed must be what is
+//! done, and two JSON writers might differ. It is safe: they were checked to be one JSON object without a repeated
+//! name.
 
 use super::json::{self, NoObject};
 
@@ -59,9 +60,9 @@ pub fn add_id(question: &mut Vec<u8>, id: u128) {
 
 /// Appends the `args` of a `connect`.
 ///
-/// `headers` come one by one, as they were sent, under names already in canonical form; they leave sorted by name, as
-/// Go's maps do, the values of one name together and in order. What is not UTF-8 in a value becomes U+FFFD: JSON has
-/// no other bytes.
+/// `headers` come in the order in which they were sent, with names in canonical form. They are written sorted by name,
+/// as Go's maps are, the values of one name together and in order. What is not UTF-8 in a value becomes U+FFFD: JSON
+/// has no other bytes.
 pub fn push_connect_args<'h>(
     out: &mut Vec<u8>,
     headers: impl Iterator<Item = (&'h str, &'h [u8])>,

@@ -112,7 +112,7 @@ def test_a_visit(visit, serve, authorizer):
     page.submit("connect")
     page.sees("connected", of="state")
     assert authorizer.about("connect")[0].args["query"] == {"token": ["abc"]}
-    page.sees(f"User <42>, connection {authorizer.about('connect')[0].peer['id']}", of="who")
+    page.sees(f"User <42>, connection {authorizer.about('connect')[0].peer['id']}", of="identity")
     page.sees("hall ×", of="channels")
     assert server.post('{"user":"<42>","channel":"hall"}', "/leave").body == b'{"connections":1}'
     page.sees("← left hallby the backend")
@@ -173,7 +173,7 @@ def test_a_visit(visit, serve, authorizer):
 def test_without_the_key_the_page_shows_an_explanation(visit, serve):
     server = serve("--playground", "--broadcasting-key", "s3cret")
     page = visit(f"http://127.0.0.1:{server.port}/")
-    page.sees("only to those who have its key", of="numbers-note")
+    page.sees("only with its key", of="numbers-note")
     page.fill("key", "s3cret")
     page.sees("0", of="connections")
 

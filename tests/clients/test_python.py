@@ -28,7 +28,7 @@ def ask(ws, **message):
 
 def test_a_tour(asked, authorizer):
     authorizer.on(403, "join", "secret")
-    with client(asked, "/ws?token=abc", additional_headers={"X-Who": "python"}) as one, client(asked) as two:
+    with client(asked, "/ws?token=abc", additional_headers={"X-Client": "python"}) as one, client(asked) as two:
         assert ask(one, command="join", args={"channel": "hello"}, id=1) == {"id": 1, "ok": True}
         assert ask(two, command="join", args={"channel": "hello"}, id="a") == {"id": "a", "ok": True}
         one.send('{"command":"broadcast","args":{"channel":"hello","content":{"n": 1.0}}}')
@@ -39,7 +39,7 @@ def test_a_tour(asked, authorizer):
         assert two.recv(DEADLINE) == '"behind"'
         assert ask(one, command="leave", args={"channel": "hello"}, id=4) == {"id": 4, "ok": True}
     connect_question = authorizer.about("connect")[0]
-    assert connect_question.args["headers"]["X-Who"] == ["python"]
+    assert connect_question.args["headers"]["X-Client"] == ["python"]
     assert connect_question.args["headers"]["User-Agent"][0].startswith("Python")
     assert connect_question.args["query"] == {"token": ["abc"]}
 

@@ -124,7 +124,7 @@ def test_a_yes_with_a_wrong_field_counts_as_down(server, authorizer, name, field
     assert len(line["value"].encode()) <= 64 + len("…".encode())
     if field in ("state", "content", "body"):
         assert line["value"].endswith(" bytes")
-    # It concerns nobody else.
+    # It concerns no other client.
     authorizer.on(200, name)
     server.ws().join("b")
 

@@ -217,12 +217,12 @@ def test_state_is_sent_with_later_questions(asked, authorizer, state):
 
 
 def test_each_connection_has_its_own_state(asked, authorizer):
-    authorizer.on(lambda q: with_state(json.dumps(q.args["query"]["who"][0])) if "who" in q.args["query"] else Reply(), "connect")
-    crowd = {who: asked.ws(f"/ws?who={who}") for who in ("a", "b", "c")}
-    nobody = asked.ws()
-    for who, ws in crowd.items():
-        ws.join(who)
-    nobody.join("d")
+    authorizer.on(lambda q: with_state(json.dumps(q.args["query"]["name"][0])) if "name" in q.args["query"] else Reply(), "connect")
+    crowd = {name: asked.ws(f"/ws?name={name}") for name in ("a", "b", "c")}
+    stateless = asked.ws()
+    for name, ws in crowd.items():
+        ws.join(name)
+    stateless.join("d")
     for question in authorizer.about("join"):
         assert question.peer.get("state") == (question.channel if question.channel in crowd else None)
     assert "state" not in authorizer.about("join", "d")[0].peer
@@ -567,12 +567,12 @@ def test_a_late_verdict_is_ignored(serve, authorizer):
     server = serve("--max-connections", "100", auth=authorizer)
     for i in range(10):
         authorizer.hold("connect")
-        old = server.knock(f"/ws?who=old{i}")
+        old = server.knock(f"/ws?name=old{i}")
         first = authorizer.asked(2 * i + 1)[-1]
         old.reset()
-        new = server.knock(f"/ws?who=new{i}")
+        new = server.knock(f"/ws?name=new{i}")
         second = authorizer.asked(2 * i + 2)[-1]
-        assert second.args["query"]["who"] == [f"new{i}"]
+        assert second.args["query"]["name"] == [f"new{i}"]
         first.release(200)
         server.call("GET", "/health")
         second.release(403)

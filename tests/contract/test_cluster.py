@@ -187,7 +187,7 @@ def test_a_master_that_hangs_and_comes_back_as_a_replica(cluster, node, record):
         member.hears("1")
 
 
-# -- who is in the cluster
+# -- which nodes are in the cluster
 
 
 def test_one_node_that_answers_is_enough_and_there_are_two_links_for_each_master(cluster, node):

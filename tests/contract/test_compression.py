@@ -1,4 +1,4 @@
-"""Compression (docs/protocol.md#compression): who agrees to what, what comes compressed, and what is hostile."""
+"""Compression (docs/protocol.md#compression): what is agreed to, what comes compressed, and what is hostile."""
 
 import json
 import os

@@ -231,7 +231,7 @@ def test_anything_but_2xx_means_the_same_call_again(serve, receiver, name):
     for call in calls:
         signed_at(call, "k")
     assert server.logged("receiver of events is down")
-    assert server.logged("receiver of events takes them again")
+    assert server.logged("receiver of events is up again")
 
 
 def test_a_repeated_call_is_signed_anew(serve, receiver):
@@ -283,7 +283,7 @@ def test_a_receiver_that_is_not_there_is_told_later(serve):
         assert receiver.told(2) == ["connected", "occupied a"]
         ws.leaves()
         assert receiver.told(4)[2:] == ["vacated a", "disconnected 1000 closed a"]
-        assert re.search(r'"down_ms":\d+', server.logged("receiver of events takes them again"))
+        assert re.search(r'"down_ms":\d+', server.logged("receiver of events is up again"))
     finally:
         receiver.stop()
 

@@ -109,8 +109,8 @@ def test_an_authorizer_that_does_not_end(serve, authorizer, what):
 
 def test_an_authorizer_that_does_not_accept(serve):
     """Its kernel accepts connections, and no process reads from them."""
-    with socket.create_server(("127.0.0.1", 0), backlog=1) as deaf:
-        server = serve("--authorizer-timeout", "300ms", auth=f"http://127.0.0.1:{deaf.getsockname()[1]}/")
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as silent:
+        server = serve("--authorizer-timeout", "300ms", auth=f"http://127.0.0.1:{silent.getsockname()[1]}/")
         crowd = [server.knock() for _ in range(20)]
         assert server.call("GET", "/health").status == 200
         for stream in crowd:

@@ -404,7 +404,7 @@ def test_acknowledged_messages_are_heard_though_redis_is_killed(redis, node):
     missed = [a for a in acknowledged if a[0] == "one" and a not in heard]
     assert missed == []
     for name in ("one", "two"):
-        of = [n for who, n in heard if who == name]
+        of = [n for publisher, n in heard if publisher == name]
         assert of == sorted(of)
 
 

@@ -67,7 +67,7 @@ def fails_over(group, nodes, begin, record):
         is_up(server)
     until(lambda: subscribed(master, crowd.channels, len(nodes)), "everything is subscribed at the new master")
     crowd.stop()
-    # Whoever was told nothing would have been by now.
+    # By now every publisher that gets an answer has it.
     acknowledged, unavailable = crowd.verify(lambda channel: True)
     crowd.orders_agree()
     record("acknowledged", acknowledged)
@@ -163,7 +163,7 @@ def test_all_sentinels_are_gone_for_a_while(watched, node):
     former.kill()
     is_down(server)
     is_error(server.post('{"channel":"x","content":1}'), 503, "unavailable")
-    former.start()  # as a master, as there is nobody to say otherwise
+    former.start()  # as a master, as no other node says otherwise
     is_up(server)
     server.publish("x", "2")
     member.hears("2").is_quiet()

@@ -15,7 +15,7 @@ JSON = ("Content-Type", "application/json")
 
 @pytest.fixture
 def site(serve, authorizer):
-    """A server whose clients are the users that they say they are."""
+    """A server whose clients name their user in the query."""
 
     def connect(question):
         user = question.args["query"].get("user")

@@ -223,7 +223,7 @@ class Cluster(Group):
         return [node for node in self.nodes if node.is_running()]
 
     def is_well(self):
-        """All who run agree, and every replica follows its master."""
+        """All running nodes agree, and every replica follows its master."""
         for node in self.running():
             info = node.ask("CLUSTER", "INFO").decode()
             if "cluster_state:ok" not in info or "cluster_slots_ok:16384" not in info:
@@ -234,7 +234,7 @@ class Cluster(Group):
         return len({self.owners(node) for node in self.running()}) == 1
 
     def owners(self, node):
-        """Who has which slots, as a node sees it."""
+        """Which master has which slots, as a node sees it."""
         stretches = node.ask("CLUSTER", "SLOTS")
         return tuple(sorted((first, last, master[1]) for first, last, master, *_ in stretches))
 

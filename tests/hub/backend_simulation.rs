@@ -53,7 +53,7 @@ struct Actor {
 struct Asked {
     client: Client,
     sent: usize,
-    kicks: Option<usize>,
+    disconnects: Option<usize>,
     /// To which user a content is sent, and its number.
     content: Option<(usize, u64)>,
 }
@@ -69,7 +69,7 @@ struct Sim {
     /// Contents that were sent to each user and answered: the step of the request and of the answer.
     published: Vec<(usize, u64, usize, usize)>,
     /// Disconnects of a user: the step of the request and of the answer.
-    kicks: Vec<(usize, usize, usize)>,
+    disconnects: Vec<(usize, usize, usize)>,
 }
 
 impl Sim {
@@ -83,7 +83,7 @@ impl Sim {
             questions: Vec::new(),
             contents: 0,
             published: Vec::new(),
-            kicks: Vec::new(),
+            disconnects: Vec::new(),
         };
         for step in 1..=STEPS {
             sim.step = step;
@@ -104,7 +104,7 @@ impl Sim {
         sim.rig.run();
         sim.rig.pass(6_000);
         sim.rig.assert_empty();
-        sim.kicks.len()
+        sim.disconnects.len()
     }
 
     fn act(&mut self) {
@@ -148,7 +148,7 @@ impl Sim {
                     "/disconnect",
                     &format!(r#"{{"user":"u{user}","code":4000}}"#),
                 );
-                self.asked.last_mut().unwrap().kicks = Some(user);
+                self.asked.last_mut().unwrap().disconnects = Some(user);
             }
             // A client asks whether it may say something, and is not answered.
             _ => {
@@ -184,7 +184,7 @@ impl Sim {
         self.asked.push(Asked {
             client,
             sent: self.step,
-            kicks: None,
+            disconnects: None,
             content: None,
         });
     }
@@ -220,7 +220,11 @@ impl Sim {
                     let survived = |(user, sent, answered): &&(usize, usize, usize)| {
                         *user == actor.user && asked < *sent && *answered < step
                     };
-                    assert_eq!(self.kicks.iter().find(survived), None, "asked in {asked}");
+                    assert_eq!(
+                        self.disconnects.iter().find(survived),
+                        None,
+                        "asked in {asked}"
+                    );
                 }
             }
         }
@@ -241,8 +245,8 @@ impl Sim {
             if let Some((user, content)) = asked.content {
                 self.published.push((user, content, asked.sent, step));
             }
-            if let Some(user) = asked.kicks {
-                self.kicks.push((user, asked.sent, step));
+            if let Some(user) = asked.disconnects {
+                self.disconnects.push((user, asked.sent, step));
                 for actor in &self.actors {
                     let older = actor.opened.is_some_and(|at| at < asked.sent);
                     assert!(

@@ -53,7 +53,7 @@ pub struct Cluster {
     channels: Vec<String>,
     /// Which node really has which channel.
     owners: Vec<usize>,
-    /// What a node has not learned yet: the node, a channel, and who has it.
+    /// What a node has not learned yet: the node, a channel, and the node that has it.
     unlearned: Vec<(usize, usize, usize)>,
     pub fates: Vec<Fate>,
     /// Something has happened because of which a publication may be refused.
@@ -253,7 +253,7 @@ impl Cluster {
             .extend(others.map(|node| (node, channel, to)));
     }
 
-    /// A node learns who has a slot. If it was its own its subscriptions end.
+    /// A node learns which node has a slot. If the slot was its own, its subscriptions end.
     pub fn learn(&mut self, choice: usize) -> bool {
         let ready: Vec<usize> = (0..self.unlearned.len())
             .filter(|&it| self.nodes[self.unlearned[it].0].alive)

@@ -600,7 +600,7 @@ impl Sim {
         assert_eq!(heard, published);
     }
 
-    /// Time passes, and who is due is asked about.
+    /// Time passes, and each connection that is due is asked about.
     fn pass(&mut self, time: Millis) {
         let until = self.now() + time;
         while self.now() < until {

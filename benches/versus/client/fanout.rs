@@ -1,4 +1,4 @@
-//! Fan-out: someone speaks in a room, all its members must hear it; then the next.
+//! Fan-out: a client publishes to a room, and all its members must receive it; then the next.
 //!
 //! Covers one room or many (M1, M2, M6, M9), laggards (M1), members that never read (M10), and other connections that
 //! talk meanwhile (M3).

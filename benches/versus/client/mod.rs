@@ -2,7 +2,7 @@
 //!
 //! Owns: the conversation with the runner. The client opens what its scenario needs and says `{"ready":true}`; then each
 //! number on stdin is a sample to run, answered by one line of JSON. The end of stdin ends it.
-//! Knows the benches' wire. Never knows whom it talks to, a floor or wsify.
+//! Knows the benches' wire. Never knows whether the server is a floor or wsify.
 //!
 //! It checks count, order and content of everything: what a member hears must be, byte for byte, the stream of frames it
 //! ought to hear. Comparing costs less than parsing, and forgives nothing. The first difference ends the sample.

@@ -21,7 +21,7 @@ use crate::wire;
 pub enum Question {
     /// A broadcast to a room of its own, answered by its delivery.
     Say { first_room: usize },
-    /// A ping, answered by its pong: nobody has to be asked whether it is allowed.
+    /// A ping, answered by its pong: it needs no question.
     Ping,
 }
 

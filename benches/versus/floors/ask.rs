@@ -18,7 +18,7 @@ use crate::wire::{self, Command};
 /// As many as the loop without threads would hardly need more of.
 pub const THREADS: usize = 32;
 
-/// A command that waits: whose, and the digits of its id.
+/// A command that waits: its client's slot, and the digits of its id.
 #[derive(Clone, Copy)]
 struct Asked {
     slot: usize,
@@ -52,7 +52,7 @@ fn post(body: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(body.as_bytes());
 }
 
-/// Has every command of a client asked by `ask`, with the room and who waits for the answer.
+/// Has every command of a client asked by `ask`, with the room and the client that waits for the answer.
 fn commands(
     floor: &mut Floor,
     slot: usize,
@@ -73,7 +73,7 @@ fn commands(
 /// One loop, non-blocking calls.
 pub fn run_loop(mut floor: Floor, authorizer: u16) -> io::Result<()> {
     let mut input = Input::new();
-    // By slot: whom a connection to the authorizer is asked for.
+    // By slot: the command that a connection to the authorizer asks about.
     let mut calls: Vec<Option<Asked>> = Vec::new();
     let mut idle: Vec<usize> = Vec::new();
     let mut bytes = Vec::new();

@@ -61,7 +61,7 @@ impl Rooms {
         self.rooms[room].members.push(slot as u32);
     }
 
-    /// Adds to the room's run of this turn; nothing where nobody is.
+    /// Adds to the room's run of this turn; nothing if the room is empty.
     pub fn publish(&mut self, room: usize, content: &[u8]) {
         let Some(there) = self.rooms.get_mut(room) else {
             return;

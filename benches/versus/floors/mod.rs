@@ -87,7 +87,7 @@ struct Rest {
     sent: usize,
 }
 
-/// What a connection has said and nobody has understood yet.
+/// What a connection has sent and was not parsed yet.
 pub struct Input {
     /// As long as it ever had to be; what holds is `at..filled`.
     bytes: Vec<u8>,

@@ -13,7 +13,7 @@ pub fn run(mut floor: Floor) -> io::Result<()> {
     let mut input = Input::new();
     let mut rooms = Rooms::default();
     let mut answers = Vec::new();
-    // Which slots have upgraded: members, who only join.
+    // Which slots have upgraded: members, which only join.
     let mut upgraded: Vec<bool> = Vec::new();
     loop {
         floor.wait(None)?;

@@ -1,6 +1,6 @@
-//! One link to a redis server, as far as words go: what is to be sent, and which answers are awaited.
+//! The commands and replies of one link to a redis server: what is to be sent, which replies are awaited.
 //!
-//! Owns: the order of questions. Knows: that answers come in it. Never knows: what is asked.
+//! Owns: the order of commands. Knows: that replies come in that order. Never knows: what a command is.
 
 use std::collections::VecDeque;
 
@@ -10,12 +10,12 @@ use crate::wire::resp;
 /// How long redis may take to answer, in milliseconds (`docs/api.md#broadcast`).
 pub const PATIENCE: Millis = 5_000;
 
-/// Why a link is of no use.
+/// Why a link has to be closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkFault {
     /// For the log.
     pub why: String,
-    /// The other link to the same server is of no use either.
+    /// The other link to the same server has to be closed, too.
     pub both: bool,
 }
 
@@ -68,7 +68,7 @@ impl<W> Conversation<W> {
     /// Fails if an answer is too late.
     ///
     /// # Errors
-    /// The link is of no use.
+    /// Why the link has to be closed.
     pub fn check_patience(&self, now: Millis) -> Result<(), LinkFault> {
         match self.late_at() {
             Some(late) if now >= late => Err(LinkFault::of_one("it does not answer")),

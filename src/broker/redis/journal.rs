@@ -1,6 +1,6 @@
-//! What the log says of redis: when it is down and up again, and what it refuses.
+//! What is logged of redis: when it is down and up again, and what it refuses.
 //!
-//! Owns: what was said last, so that the same is not said again. Knows: links by name. Never knows: what is said on them.
+//! Owns: what was logged last, so that it is not repeated. Knows: links by name. Never knows: commands and replies.
 
 use std::collections::HashMap;
 
@@ -22,7 +22,7 @@ pub struct Journal {
     log: Log,
     /// Since when it is down.
     down: Option<Millis>,
-    /// What was last said of each server, by its address and what it is for.
+    /// The last reason that was logged for each server, by its address and what it is for.
     said: HashMap<(String, &'static str), String>,
     trouble: String,
     /// It has been up.
@@ -58,7 +58,7 @@ impl Journal {
         }
     }
 
-    /// What was wrong last; empty while there is nothing to say.
+    /// The last trouble; empty if there is none.
     pub fn trouble(&self) -> &str {
         &self.trouble
     }
@@ -139,7 +139,7 @@ impl Journal {
         known && broke
     }
 
-    /// A server is a master of the broker from now on, or none any more. At the start that goes without saying.
+    /// A server has become a master of the broker, or is none any more. Not logged at the start.
     fn master(&mut self, server: &str, is: bool, now: Millis) {
         let line = match is {
             true => "the broker has a new master",

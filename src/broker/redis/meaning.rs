@@ -1,6 +1,6 @@
-//! What a reply of redis says, whatever was asked; and what it means for a link that asks to be let in.
+//! What a reply of redis means, whatever the command was; and how a link authenticates.
 //!
-//! Owns: how a link is let in. Knows: one reply. Never knows: what else was asked.
+//! Owns: the authentication of a link. Knows: one reply. Never knows: other commands.
 
 use super::conversation::{Conversation, LinkFault};
 use crate::clock::Millis;
@@ -14,9 +14,9 @@ const DEFAULT_USER: &str = "default";
 /// What a redis without users (before 6) answers to `AUTH user password`.
 const NO_USERS: &str = "ERR wrong number of arguments";
 
-pub const OTHER: &str = "it answers something else than it was asked";
-pub const UNASKED: &str = "it answers what was not asked";
-pub const NO_REDIS: &str = "it does not speak as redis does";
+pub const OTHER: &str = "it sent an unexpected reply";
+pub const UNASKED: &str = "it sent a reply that no command awaits";
+pub const NO_REDIS: &str = "it does not speak the protocol of redis";
 
 /// A reply that is no message.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,8 +61,8 @@ pub fn shortened(words: &str) -> String {
     words.chars().take(LONGEST_REASON).collect()
 }
 
-/// Sends the credentials. `named`: with a user. A password without one is the user `default`'s, and it is sent with that name
-/// first, which a redis that has no password accepts, too; where there are no users it is sent alone.
+/// Sends the credentials. `named`: with a user. A password without a user is sent for the user `default` first, which a
+/// redis without a password accepts, too. A redis without users is sent the password alone.
 pub fn log_in<W>(
     talk: &mut Conversation<W>,
     what: W,
@@ -78,10 +78,10 @@ pub fn log_in<W>(
     }
 }
 
-/// Whether the link is let in with the answer to [`log_in`]. `false`: the password is to be sent alone.
+/// Whether the reply to [`log_in`] accepts the credentials. `false`: the password is to be sent alone.
 ///
 /// # Errors
-/// The credentials, which are `whose`, are refused.
+/// The credentials are refused. `whose` names them in the message.
 pub fn logged_in(meaning: Meaning, alone_next: bool, whose: &str) -> Result<bool, LinkFault> {
     match meaning {
         Meaning::Done => Ok(true),

@@ -3,8 +3,8 @@
 //! Owns: the links that the [`Topology`] wants, and the bytes on them. Knows: sockets, time. Never knows: the hub, redis'
 //! commands, or which servers there are.
 //!
-//! Decision: each link comes back by itself: the loss of a publishing one loses no message of others. Only a redis that
-//! is found to be a replica is left by both.
+//! Decision: each link reconnects by itself, because the loss of a publishing link loses no message of others. If redis
+//! is found to be a replica, both links are closed.
 
 mod conversation;
 mod dialogue;
@@ -64,7 +64,7 @@ pub struct Redis {
     waker: Arc<Waker>,
     first_token: usize,
     seed: u64,
-    /// Whose replies are understood next, and how many still are before it is another's turn.
+    /// The link whose replies are handled next, and how many of them before the next link's turn.
     current: usize,
     share: usize,
     /// What may still be done in this turn.
@@ -84,7 +84,7 @@ impl Redis {
     /// Makes everything ready; the first turn begins to connect.
     ///
     /// # Errors
-    /// With TLS: a host is no name that a certificate could bear.
+    /// With TLS: a host is not a name that a certificate can have.
     pub fn new(
         settings: RedisSettings,
         waker: Arc<Waker>,
@@ -122,7 +122,7 @@ impl Redis {
         })
     }
 
-    /// The poll had something to say of the link with this token, counted from the first one.
+    /// The poll has reported the link with this token, counted from the first one.
     pub fn ready(&mut self, nth: usize, event: &Event) {
         if let Some(connected) = self.links.get_mut(nth) {
             connected.link.ready(event);

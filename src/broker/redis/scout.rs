@@ -3,8 +3,8 @@
 //! Owns: what is outstanding on that link, and the bytes to be sent. Knows: the commands of sentinels, and how a view is
 //! asked for. Never knows: sockets, clocks, or what is done with the answers.
 //!
-//! Decision: a sentinel is asked and listened to on one link, over two. A subscribed link may not ask in version 2 of the
-//! protocol, so the subscription is ended for each question; what is announced meanwhile is in the answer.
+//! Decision: a sentinel is asked and listened to on one link, over two. A subscribed link may not ask in version 2 of
+//! the protocol, so the subscription is ended for each question. What is announced meanwhile is in the answer.
 
 use std::collections::VecDeque;
 
@@ -22,7 +22,7 @@ const ANNOUNCEMENTS: &[u8] = b"+switch-master";
 /// The silence after which a sentinel is asked whether it is still there.
 const SILENCE: Millis = 5_000;
 
-/// What a scout is out for.
+/// What a scout asks for.
 #[derive(Clone, Debug)]
 pub enum Inquiry {
     /// Where the master of this name is, now and whenever that changes.
@@ -58,7 +58,7 @@ pub struct Scout {
     inquiry: Inquiry,
     credentials: Option<Credentials>,
     talk: Conversation<Awaited>,
-    /// It has been let in.
+    /// Its handshake is complete.
     up: bool,
     subscribed: bool,
     findings: VecDeque<Finding>,
@@ -139,10 +139,10 @@ impl Scout {
         }
     }
 
-    /// Understands the reply at the start of `bytes`.
+    /// Handles the reply at the start of `bytes`.
     ///
     /// # Errors
-    /// The link is of no use.
+    /// Why the link has to be closed.
     pub fn understand(&mut self, bytes: &[u8], now: Millis) -> Result<Progress, LinkFault> {
         let front = self.talk.asked.front().map(|asked| &asked.what);
         let step = match front {
@@ -220,7 +220,7 @@ impl Scout {
     /// Gives up what is too late, and asks a silent sentinel whether it is still there.
     ///
     /// # Errors
-    /// The link is of no use.
+    /// Why the link has to be closed.
     pub fn tick(&mut self, now: Millis) -> Result<(), LinkFault> {
         self.talk.check_patience(now)?;
         if self.silent_at().is_some_and(|at| now >= at) {

@@ -101,10 +101,10 @@ pub fn release<S: Stream>(hub: &mut Hub<S>, action: &Action, holds: bool) {
     }
 }
 
-/// No upgrade under way of this user or connection is to survive a disconnect.
+/// Refuses upgrades under way of this user or connection.
 fn refuse_upgrades<S: Stream>(hub: &mut Hub<S>, recipient: &Recipient) {
     let text = match recipient {
-        Recipient::User(user) => return hub.kicks.kick(user),
+        Recipient::User(user) => return hub.disconnects.note(user),
         Recipient::Connection(text) => text,
     };
     let Some(id) = reach::by_public_id(hub, text) else {
@@ -120,7 +120,8 @@ fn refuse_upgrades<S: Stream>(hub: &mut Hub<S>, recipient: &Recipient) {
         .or_else(|| connection.resume(Awaits::Channel, now));
     if let Some(Suspended::Upgrade { exchange, .. }) = waiting {
         report::upgrade_refused(hub, "disconnected");
-        // The authorizer may still answer. The connection ends, so that the answer is taken for no other question's.
+        // The authorizer may still answer. The connection is closed, so that its answer is not taken for another
+        // question's.
         let message = "the backend has disconnected this client: connect again only if it may";
         let refusal = Refusal::new(Status::Forbidden, "disconnected", message);
         replies::refuse_and_close(hub, id, exchange, refusal);

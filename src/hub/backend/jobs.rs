@@ -171,7 +171,7 @@ impl Jobs {
         self.ready.len()
     }
 
-    /// Whether a job waits for something else than its turn.
+    /// Whether a job waits for anything but its turn.
     pub fn waits(&self, id: ConnId) -> bool {
         self.jobs.get(&id).is_some_and(|job| !job.ready)
     }
@@ -235,7 +235,7 @@ impl Jobs {
         }
     }
 
-    /// A connection of a user was opened: walks that have begun spare it.
+    /// A connection of a user was opened: walks that have begun skip it.
     pub fn opened(&mut self, user: &str, slot: u32) {
         if self.lines.is_empty() {
             return;

@@ -3,9 +3,9 @@
 //! Owns: where a page begins, and how much of it is made in a turn. Knows: the order of names and of slots. Never knows: the
 //! JSON of a page.
 //!
-//! Decision: the members of a small channel are sorted, and for a large one all open connections are looked at in their order,
-//! over an index of members in order. An index would cost each join and 12 bytes for each membership. The price is that a
-//! page of a large channel whose members are rare among all connections takes some hundred turns.
+//! Decision: no index of members in order. The members of a small channel are sorted; for a large channel all open
+//! connections are checked in their order. An index would slow each join down, and take 12 bytes per membership. The
+//! price: a page of a large channel may walk over all connections, [`SLOTS`] of them in a step.
 
 use super::jobs::{Job, JobKind, List, Scope};
 use super::{JobProgress, reach};
@@ -238,14 +238,14 @@ fn fitting<S: Stream>(hub: &mut Hub<S>, slot: u32, filter: &ConnectionFilter) ->
 
 /// The JSON that shows a connection.
 fn show<S: Stream>(hub: &mut Hub<S>, id: ConnId) -> Vec<u8> {
-    let who = hub.roster.subject(id);
+    let subject = hub.roster.subject(id);
     let identity = hub.roster.get(id).map(|c| c.identity()).unwrap_or_default();
     let since = hub.roster.opened_at(id.slot).unwrap_or(hub.clock.now);
     let mut out = Vec::new();
     ShownConnection {
-        id: who.id.to_string(),
-        user: who.user,
-        remote_addr: who.peer.to_string(),
+        id: subject.id.to_string(),
+        user: subject.user,
+        remote_addr: subject.peer.to_string(),
         state: hub.roster.identities.state(identity).map(Into::into),
         connected_ms: hub.clock.now.saturating_sub(since),
         channels: hub.channels.first_names(id.slot, SHOWN),

@@ -3,9 +3,9 @@
 //! Owns: which connection waits with which channels. Knows: how each of them stands at the broker. Never knows: what an
 //! upgrade is, or why it has these channels.
 //!
-//! Decision: a channel is held until all are subscribed, over making the connection a member of each as it is. Because a
-//! member is sent what is published, and that must not come before the `101`; and a channel that nothing holds would be
-//! unsubscribed while the others are waited for.
+//! Decision: a channel is held until all are subscribed, over making the connection a member of each one at once. A
+//! member is sent what is published, which must not come before the `101`. A channel that is not held would be
+//! unsubscribed while the connection waits for the others.
 //!
 //! Decision: the broker is asked for all of them at once, but the connection waits for one at a time. Because a connection
 //! in two lists would be released twice, the second time perhaps while it waits for something else.

@@ -107,17 +107,17 @@ fn walk<S: Stream>(hub: &mut Hub<S>) {
                 true => Some("an authorizer that is down"),
                 false => connection.is_command_suspended().then_some(ASKED_ABOUT),
             };
-            let who = hub.roster.subject(id);
+            let subject = hub.roster.subject(id);
             if !tap
                 .filter
-                .fits(who.id, hub.roster.identities.query(identity))
+                .fits(subject.id, hub.roster.identities.query(identity))
             {
                 continue;
             }
             tap.watched.set(slot, true);
             tap.found = tap.found.saturating_add(1);
             if tap.found <= FOUND {
-                tap.line("found", at, Some(&who), None, |line, _| {
+                tap.line("found", at, Some(&subject), None, |line, _| {
                     line.text("hears", encoding.shown());
                     push_channels(line, &hub.channels, slot);
                     line.number("queued_bytes", queued);

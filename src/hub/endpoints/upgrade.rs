@@ -7,7 +7,7 @@
 use crate::connection::{Awaits, Exchange, Peer, Stream, Suspended};
 use crate::effect::{ConnId, Receipt};
 use crate::hub::backend;
-use crate::hub::kicks::Survival;
+use crate::hub::disconnects::Survival;
 use crate::hub::permission::{self, AllowedUpgrade};
 use crate::hub::replies;
 use crate::hub::report;
@@ -92,7 +92,7 @@ pub fn go_on<S: Stream>(
         return refuse_stopping(hub, id, exchange);
     }
     let user = fields.user.as_deref().unwrap_or_default();
-    match hub.kicks.survival(id.slot, user) {
+    match hub.disconnects.survival(id.slot, user) {
         Survival::Survives => {}
         Survival::Disconnected => {
             report::upgrade_refused(hub, "disconnected");
@@ -154,7 +154,7 @@ fn open<S: Stream>(hub: &mut Hub<S>, id: ConnId, from: Peer, upgrade: &Upgrade) 
     if let Some(connection) = hub.roster.get(id) {
         connection.open(from, upgrade, &hub.clock);
     }
-    hub.kicks.end(id.slot);
+    hub.disconnects.end(id.slot);
     hub.roster.open(id.slot, hub.clock.now);
     let joined = hub.channels.join_reserved(id.slot, upgrade.encoding);
     if upgrade.encoding.is_v1() {

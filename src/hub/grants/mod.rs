@@ -4,8 +4,8 @@
 //! Owns: the grants of all connections, in tables by slot. Knows: commands, channels, and the time as an argument. Never
 //! knows: connections, or what a refusal leads to. A connection without grants costs nothing here.
 //!
-//! Decision: a table for each kind of grant, over a field of the connection or one record for all kinds: most servers use
-//! one kind, and pay 4 to 8 bytes for each connection. An `allow` that many connections have is kept once.
+//! Decision: a table for each kind of grant, over a field of the connection or one record for all kinds. Most servers
+//! use one kind, which takes 4 to 8 bytes per connection. An `allow` that many connections have is kept once.
 
 mod remembered;
 

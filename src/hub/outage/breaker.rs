@@ -240,8 +240,8 @@ impl Breaker {
         OutageChange::Down
     }
 
-    /// While it is down, something else than an answer has come: from the probe, or from a call that was made before. The
-    /// pause counts from the last failure.
+    /// While it is down, the probe has ended without an answer, or another call has failed. The pause counts from the
+    /// last failure.
     fn probed(&mut self, from: ConnId, outcome: CallOutcome, now: Millis, random: &mut Random) {
         let BreakerState::Down {
             failures,

@@ -3,15 +3,15 @@
 //! Owns: the questions, their order, and until when each may wait. Knows: ids and times. Never knows: connections, whether
 //! the authorizer is down, or why a question waits.
 //!
-//! Decision: trees of keys beside one table, over a list that is walked. Each end of the line, each pause and each limit is
-//! found in logarithmic time, and a crowd of thousands is never looked at in one turn.
+//! Decision: trees of keys beside one table, over a list that is walked. The first in line, the next pause and the next
+//! limit are found in logarithmic time, however many questions wait.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::clock::Millis;
 use crate::effect::{ConnId, Question};
 
-/// A place in a tree by time; the second number tells those of one time apart.
+/// A key in a tree by time; the second number distinguishes keys of one time.
 type Key = (Millis, u64);
 
 #[derive(Debug)]
@@ -111,7 +111,7 @@ impl HeldQuestions {
         }
     }
 
-    /// Puts at most `most` questions into the line whose pause is over.
+    /// Puts at most `most` questions whose pause is over into the line.
     pub fn end_pauses(&mut self, now: Millis, most: usize) {
         for _ in 0..most {
             match self.pauses.first_entry() {

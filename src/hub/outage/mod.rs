@@ -67,7 +67,7 @@ impl Outage {
         self.breaker.is_down()
     }
 
-    /// As the metric has it. With `close`: whether the last call brought an answer.
+    /// The metric's value. With `close`: whether the last call brought an answer.
     pub fn is_up(&self) -> bool {
         match self.policy.failure {
             AuthorizerFailure::Close => !self.failing,
@@ -214,7 +214,7 @@ impl Outage {
         !self.held.remove(from) && self.breaker.forget(from)
     }
 
-    /// A question is answered for good.
+    /// A question has its final answer.
     pub fn settled(&mut self, from: ConnId) {
         self.held.remove(from);
     }

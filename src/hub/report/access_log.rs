@@ -89,13 +89,20 @@ impl AccessLogger {
 
     /// A connection was dropped. `unused`: no request of it was open, as with a load balancer's probes, which connect
     /// and reset.
-    pub fn dropped(&mut self, slot: u32, who: &Subject, ending: Ending, unused: bool, now: Millis) {
+    pub fn dropped(
+        &mut self,
+        slot: u32,
+        subject: &Subject,
+        ending: Ending,
+        unused: bool,
+        now: Millis,
+    ) {
         let fault = is_fault(ending) && !(unused && ending == Ending::Reset);
         let Some(level) = self.level(fault, now) else {
             return;
         };
         let (code, detail) = ending.close();
-        let mut fields = subject(who);
+        let mut fields = subject_fields(subject);
         fields.push(("reason", Value::Text(ending.label())));
         if let Some(code) = code {
             fields.push(("code", Value::Number(code.into())));
@@ -119,7 +126,7 @@ impl AccessLogger {
     /// A request was answered with an error. The reason is the error's code.
     pub fn refused(
         &mut self,
-        who: &Subject,
+        subject: &Subject,
         endpoint: &str,
         status: u16,
         reason: &str,
@@ -128,7 +135,7 @@ impl AccessLogger {
         let Some(level) = self.level(true, now) else {
             return;
         };
-        let mut fields = subject(who);
+        let mut fields = subject_fields(subject);
         fields.extend([
             ("endpoint", Value::Text(endpoint)),
             ("status", Value::Number(status.into())),
@@ -184,12 +191,12 @@ impl AccessLogger {
 }
 
 /// The fields that say which connection it is.
-fn subject(who: &Subject) -> Vec<(&'static str, Value<'_>)> {
+fn subject_fields(subject: &Subject) -> Vec<(&'static str, Value<'_>)> {
     let mut fields = vec![
-        ("connection", Value::Shown(&who.id)),
-        ("remote_addr", Value::Shown(&who.peer)),
+        ("connection", Value::Shown(&subject.id)),
+        ("remote_addr", Value::Shown(&subject.peer)),
     ];
-    let user = who.user.as_deref();
+    let user = subject.user.as_deref();
     fields.extend(user.map(|user| ("user", Value::Text(user))));
     fields
 }

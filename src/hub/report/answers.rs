@@ -1,4 +1,4 @@
-//! What the log says of the authorizer's answers.
+//! What is logged of the authorizer's answers.
 //!
 //! Owns: the words. Knows: which lines are throttled. Never knows: what follows from an answer.
 
@@ -37,12 +37,12 @@ pub(super) fn log<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str) {
         );
     }
     if answer.status.is_some_and(|status| status != 200) && listeners.log.enabled(Level::Debug) {
-        let who = hub.roster.subject(answer.to);
+        let subject = hub.roster.subject(answer.to);
         let fields = [
             ("status", shown),
             ("verdict", Value::Text(answer.verdict.as_str())),
             ("command", Value::Text(command)),
-            ("connection", Value::Shown(&who.id)),
+            ("connection", Value::Shown(&subject.id)),
         ];
         let line = "the authorizer's answer is not 200";
         listeners.log.debug(line, &fields);

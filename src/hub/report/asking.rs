@@ -1,4 +1,4 @@
-//! Questions, answers, and commands that need no question, told once.
+//! Questions, answers, and commands that need no question, as events.
 //!
 //! Owns: which listener gets what of them. Knows: grants. Never knows: what an answer leads to.
 

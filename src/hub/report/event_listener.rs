@@ -1,4 +1,4 @@
-//! What the receiver of events listens to.
+//! Which events the receiver gets.
 //!
 //! Owns: which kinds are chosen; the queue; first close codes. Never knows: what happens ([`super::events`] does).
 

@@ -1,4 +1,4 @@
-//! What the receiver of events is told (`docs/events.md`).
+//! What the receiver of events is sent (`docs/events.md`).
 //!
 //! Owns: what happens to a connection, as events. Knows: which kinds are chosen ([`super::event_listener`]), and the facts
 //! around it. Never knows: how events travel.
@@ -57,9 +57,9 @@ pub fn left<S: Stream>(hub: &mut Hub<S>, channel: &str, last: bool) {
     }
 }
 
-/// What is told of a connection that is gone.
+/// What the event of an end shows, taken while the memberships are still there.
 #[derive(Debug)]
-pub struct Obituary {
+pub struct FinalFacts {
     opened_at: Millis,
     code: Option<u16>,
     ending: Ending,
@@ -68,12 +68,16 @@ pub struct Obituary {
 }
 
 /// A connection is gone. Its memberships are still there; [`gone`] follows when they have ended.
-pub fn going<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Option<Ending>) -> Option<Obituary> {
+pub fn going<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    ending: Option<Ending>,
+) -> Option<FinalFacts> {
     if !hub.listeners.events.wants(EventKind::Disconnected) {
         return None;
     }
     let code = hub.listeners.events.codes.take(id.slot).flatten();
-    Some(Obituary {
+    Some(FinalFacts {
         // An upgrade that was not granted ends as well.
         opened_at: hub.roster.opened_at(id.slot)?,
         code,
@@ -86,19 +90,19 @@ pub fn going<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Option<Ending>) ->
 pub fn gone<S: Stream>(
     hub: &mut Hub<S>,
     id: ConnId,
-    obituary: Option<Obituary>,
+    facts: Option<FinalFacts>,
     mut vacated: Vec<ChannelName>,
 ) {
     vacated.sort_unstable();
     for name in vacated {
         push_channel(hub, EventKind::Vacated, name.as_str());
     }
-    if let Some(obituary) = obituary {
+    if let Some(facts) = facts {
         let end = ConnectionEnd {
-            code: obituary.code.unwrap_or(ABNORMAL),
-            reason: obituary.ending.label(),
-            duration_ms: hub.clock.now.saturating_sub(obituary.opened_at),
-            channels: &obituary.channels,
+            code: facts.code.unwrap_or(ABNORMAL),
+            reason: facts.ending.label(),
+            duration_ms: hub.clock.now.saturating_sub(facts.opened_at),
+            channels: &facts.channels,
         };
         push_connection(hub, id, EventKind::Disconnected, Some(end));
     }

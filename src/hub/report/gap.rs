@@ -1,6 +1,6 @@
-//! That members may have missed messages, told to the listeners.
+//! The event that members may have missed messages.
 //!
-//! Knows: what is counted of it. Never knows: why, or what the members are told.
+//! Knows: what is counted of it. Never knows: why, or what the members are sent.
 
 use super::tell;
 use crate::connection::Stream;

@@ -20,7 +20,7 @@ const STEADY: Millis = 5_000;
 /// The pause between two lines of the same kind about faulty answers of the authorizer, in milliseconds.
 const SELDOM: Millis = 60_000;
 
-/// Outages of the authorizer that the log has in that time: one that flickers is not to flood it.
+/// Outages of the authorizer logged in that time: one that fails on and off must not flood the log.
 const OUTAGES: u64 = 6;
 
 pub struct Listeners {

@@ -48,12 +48,18 @@ pub fn accepted<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
 
 /// A connection was dropped, and its counts are complete. If it was a WebSocket, [`websocket_ended`] came before. `unused`:
 /// all of its requests were answered.
-pub fn dropped<S: Stream>(hub: &mut Hub<S>, id: ConnId, who: Subject, end: Ending, unused: bool) {
+pub fn dropped<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    subject: Subject,
+    end: Ending,
+    unused: bool,
+) {
     let listeners = &mut hub.listeners;
     listeners.metrics.endings.add(end.label());
     listeners
         .access_log
-        .dropped(id.slot, &who, end, unused, hub.clock.now);
+        .dropped(id.slot, &subject, end, unused, hub.clock.now);
     if !listeners.taps.is_empty() {
         listeners.taps.forget(id);
     }
@@ -75,13 +81,13 @@ pub fn refused<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: &Exchange, ref
         line.text("code", refusal.code);
         line.text("message", &refusal.message);
     });
-    let who = Subject {
+    let subject = Subject {
         peer: exchange.from,
         ..hub.roster.subject(id)
     };
     hub.listeners
         .access_log
-        .refused(&who, endpoint, status, refusal.code, hub.clock.now);
+        .refused(&subject, endpoint, status, refusal.code, hub.clock.now);
 }
 
 /// An upgrade was asked for, by the client `from`.
@@ -89,19 +95,19 @@ pub fn connecting<S: Stream>(hub: &mut Hub<S>, id: ConnId, from: Peer, query: &s
     if hub.listeners.taps.is_empty() {
         return;
     }
-    let who = Subject {
+    let subject = Subject {
         peer: from,
         ..hub.roster.subject(id)
     };
     let at = unix_time(hub);
     let pairs = http::query_pairs(query);
     for tap in &mut hub.listeners.taps.taps {
-        let watched = tap.filter.picks() && tap.filter.fits(who.id, query);
+        let watched = tap.filter.picks() && tap.filter.fits(subject.id, query);
         tap.watched.set(id.slot, watched);
         if tap.id == id || !tap.looks_at(Some(id.slot), None) {
             continue;
         }
-        tap.line("connect", at, Some(&who), None, |line, filter| {
+        tap.line("connect", at, Some(&subject), None, |line, filter| {
             let shown = |(name, values): &(String, Vec<String>)| match filter.shows(name) {
                 true => format!("{name}={}", values.join(",")),
                 false => format!("{name}=***"),
@@ -149,7 +155,7 @@ pub fn websocket_ended<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Option<E
 }
 
 fn tap_end<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
-    let who = hub.roster.subject(id);
+    let subject = hub.roster.subject(id);
     let at = unix_time(hub);
     let encoding = hub.roster.get(id).map_or(Encoding::Raw, |c| c.encoding());
     for tap in &mut hub.listeners.taps.taps {
@@ -157,7 +163,7 @@ fn tap_end<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
         let channel = channel.as_ref().map(ChannelName::as_str);
         let member = |name| hub.channels.is_member(id.slot, name, encoding);
         if channel.is_none_or(member) && tap.looks_at(Some(id.slot), channel) {
-            tap.line("end", at, Some(&who), None, |line, _| {
+            tap.line("end", at, Some(&subject), None, |line, _| {
                 line.text("reason", ending.label());
                 if let (Some(code), _) = ending.close() {
                     line.number("code", code.into());
@@ -305,7 +311,7 @@ pub fn watched_deliveries<S: Stream>(
 ) {
     let at = unix_time(hub);
     for delivery in deliveries {
-        let who = hub.roster.subject(delivery.id);
+        let subject = hub.roster.subject(delivery.id);
         let Some(connection) = hub.roster.get(delivery.id) else {
             continue;
         };
@@ -313,7 +319,7 @@ pub fn watched_deliveries<S: Stream>(
         let channel = hub.channels.name(audience);
         for tap in &mut hub.listeners.taps.taps {
             if tap.filter.picks() && tap.looks_at(Some(delivery.id.slot), channel) {
-                tap.line("deliver", at, Some(&who), channel, |line, _| {
+                tap.line("deliver", at, Some(&subject), channel, |line, _| {
                     line.number("messages", delivery.contents.into());
                     line.number("bytes", delivery.bytes);
                     line.number("queued_bytes", queued);
@@ -371,11 +377,11 @@ fn tell<S: Stream>(
     if hub.listeners.taps.is_empty() {
         return;
     }
-    let who = id.map(|id| hub.roster.subject(id));
+    let subject = id.map(|id| hub.roster.subject(id));
     let at = unix_time(hub);
     for tap in &mut hub.listeners.taps.taps {
         if id != Some(tap.id) && tap.looks_at(id.map(|id| id.slot), channel) {
-            tap.line(event, at, who.as_ref(), channel, |line, _| fields(line));
+            tap.line(event, at, subject.as_ref(), channel, |line, _| fields(line));
         }
     }
 }

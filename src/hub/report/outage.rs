@@ -11,7 +11,7 @@ use crate::log::Value;
 use crate::wire::answer_fields::Asked;
 use crate::wire::command::Verb;
 
-/// The authorizer has answered a question, or failed to. With `close` nothing but this tells an outage.
+/// The authorizer has answered a question, or failed to. With `close` this alone shows an outage.
 pub fn answered<S: Stream>(hub: &mut Hub<S>, answer: &Answer) {
     if let Some(kind) = answer.failure() {
         hub.listeners.metrics.authorizer_failures.add(kind);

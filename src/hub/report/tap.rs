@@ -230,7 +230,7 @@ impl Tap {
         &mut self,
         event: &str,
         at: Millis,
-        who: Option<&Subject>,
+        subject: Option<&Subject>,
         channel: Option<&str>,
         fields: impl Fn(&mut TapLine, &Filter),
     ) {
@@ -242,10 +242,10 @@ impl Tap {
         self.push_lost();
         let mut line = self.begin(event);
         line.text("time", &rfc3339(at));
-        if let Some(who) = who {
-            line.text("connection", &who.id.to_string());
-            line.text("remote_addr", &who.peer.to_string());
-            if let Some(user) = &who.user {
+        if let Some(subject) = subject {
+            line.text("connection", &subject.id.to_string());
+            line.text("remote_addr", &subject.peer.to_string());
+            if let Some(user) = &subject.user {
                 line.text("user", user);
             }
         }

@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 #[test]
-fn one_lookup_for_all_who_ask() {
+fn one_lookup_for_all_callers() {
     let url: Url = "http://localhost:81/".parse().unwrap();
     let names = Arc::new(Names::new(&url));
-    // Somebody's lookup is under way: it is waited for, but no longer than patience lasts.
+    // Another caller's lookup is under way: it is waited for, but no longer than patience lasts.
     lock(&names.lookup).under_way = true;
     assert_eq!(names.look_up(Duration::from_millis(10)), None);
     let waiting: Vec<_> = (0..4)

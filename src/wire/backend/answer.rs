@@ -2,8 +2,8 @@
 //!
 //! Owns: how answers of several nodes become one, where a page ends, and the JSON. Never knows: where the entries come from.
 //!
-//! A page is cut where the first node's page ends that has more: what other nodes have behind it may have entries of that
-//! node before it.
+//! A page ends at the first key at which the page of a node with more entries ends. Behind that key the node may have
+//! entries that are missing.
 
 use std::collections::BTreeMap;
 

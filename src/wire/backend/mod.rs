@@ -1,4 +1,4 @@
-//! What a backend wants of channels and connections, as values (`docs/api.md`).
+//! The commands of backends to channels, users and connections, as values (`docs/api.md`).
 //!
 //! Owns: the commands. Knows: which values they hold, checked. Never knows: which node carries them out, or what is there.
 //! [`body`] and [`query`] read them from requests, and [`answer`] is what comes back.

@@ -61,7 +61,7 @@ fn the_examples_of_the_rfc_are_read() {
     // RFC 7692 section 7.2.3.
     let table = [
         ("one block", "f2 48 cd c9 c9 07 00", Ok("Hello")),
-        // The second message of one window, which nobody has agreed to.
+        // The second message of one window: context takeover, which was not agreed to.
         (
             "a shared window",
             "f2 00 11 00 00",

@@ -94,8 +94,8 @@ impl Body {
     /// is sent.
     ///
     /// # Errors
-    /// `413` when more than `limit` bytes of content are announced, `400` when the chunks are malformed or
-    /// carry over [`MAX_ASIDE`] bytes of extensions and trailers. After either, the end of the body is unknown.
+    /// `413`: more than `limit` bytes of content are announced. `400`: the chunks are malformed, or carry over
+    /// [`MAX_ASIDE`] bytes of extensions and trailers. After either, the end of the body is unknown.
     pub fn feed(
         &mut self,
         input: &[u8],

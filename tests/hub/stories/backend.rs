@@ -103,15 +103,15 @@ fn a_content_reaches_all_connections_of_a_user_and_no_other() {
     let mut raw = client_of(&mut rig, "4\"2", "");
     let mut v1 = client_of(&mut rig, "4\"2", V1);
     let mut other = client_of(&mut rig, "43", "");
-    let mut nobody = rig.websocket();
+    let mut userless = rig.websocket();
     let body = r#"{"user":"4\"2","content":{"a": 1.0}}"#;
     assert_eq!(post(&mut rig, "/broadcast", body), "201");
     assert_eq!(raw.hear(), [r#"{"a": 1.0}"#]);
     assert_eq!(v1.hear(), [r#"{"user":"4\"2","content":{"a": 1.0}}"#]);
     let unknown = r#"{"user":"nobody","content":1}"#;
     assert_eq!(post(&mut rig, "/broadcast", unknown), "201");
-    assert_eq!((other.hear(), nobody.hear()), (vec![], vec![]));
-    leave_empty(&mut rig, &[raw, v1, other, nobody]);
+    assert_eq!((other.hear(), userless.hear()), (vec![], vec![]));
+    leave_empty(&mut rig, &[raw, v1, other, userless]);
 }
 
 #[test]
@@ -329,7 +329,7 @@ fn what_was_published_before_a_disconnect_goes_before_the_close_frame() {
     let user = asking(&mut rig, "/broadcast", r#"{"user":"42","content":2}"#);
     // Half of both is sent.
     rig.tick();
-    let kick = asking(&mut rig, "/disconnect", r#"{"user":"42"}"#);
+    let disconnect = asking(&mut rig, "/disconnect", r#"{"user":"42"}"#);
     rig.run();
     for client in &mut clients {
         let mut heard = client.hear();
@@ -337,7 +337,7 @@ fn what_was_published_before_a_disconnect_goes_before_the_close_frame() {
         heard.sort();
         assert_eq!(heard, ["1", "2"]);
     }
-    clients.extend([channel, user, kick]);
+    clients.extend([channel, user, disconnect]);
     leave_empty(&mut rig, &clients);
 }
 
@@ -414,10 +414,10 @@ fn a_user_with_many_connections_is_disconnected_while_others_are_served() {
     let mut clients = clients_of(&mut rig, "42", 2_000);
     // This one is asked about before, and allowed at the end.
     let mut before = rig.upgrading("");
-    let mut kick = asking(&mut rig, "/disconnect", r#"{"user":"42"}"#);
+    let mut disconnect = asking(&mut rig, "/disconnect", r#"{"user":"42"}"#);
     let mut after = rig.client();
     let mut turns = 0;
-    while kick.hear().is_empty() {
+    while disconnect.hear().is_empty() {
         match turns {
             3 => after.send(&crate::client::upgrade("/ws", "")),
             5 => {
@@ -442,7 +442,7 @@ fn a_user_with_many_connections_is_disconnected_while_others_are_served() {
     assert_eq!(after.hear(), ["101"], "it came later");
     rig.answer_fields(Verdict::Allow, of_user("42"));
     assert_eq!(before.hear(), ["403 disconnected"]);
-    clients.extend([kick, before, after]);
+    clients.extend([disconnect, before, after]);
     leave_empty(&mut rig, &clients);
 }
 
@@ -547,8 +547,8 @@ fn a_join_is_answered_when_the_broker_has_subscribed() {
     broker.settle(&mut rig);
     assert_eq!(ann.hear(), [r#"{"channel":"a","content":1}"#]);
     // No connection, no subscription.
-    let nobody = r#"{"user":"43","channel":"b"}"#;
-    assert_eq!(post(&mut rig, "/join", nobody), r#"200 {"connections":0}"#);
+    let absent = r#"{"user":"43","channel":"b"}"#;
+    assert_eq!(post(&mut rig, "/join", absent), r#"200 {"connections":0}"#);
     assert_eq!(broker.subscribed.len(), 1);
     // It is refused, and nothing changes.
     let refused = asking(&mut rig, "/join", r#"{"user":"42","channel":"c"}"#);

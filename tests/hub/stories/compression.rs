@@ -1,4 +1,4 @@
-//! Who gets what compressed, and what compressed messages of clients come to.
+//! Which members get what compressed, and what compressed messages of clients come to.
 
 use wsify::effect::Verdict;
 use wsify::hub::Settings;

@@ -441,7 +441,7 @@ fn sixty_four_answers_are_remembered_and_the_oldest_goes_first() {
 
 // -- expiry
 
-/// A rig with an authorizer, which pings nobody.
+/// A rig with an authorizer, which sends no pings.
 fn quiet() -> Rig {
     let mut settings = Settings {
         authorizer: true,

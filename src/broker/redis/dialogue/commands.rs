@@ -1,4 +1,4 @@
-//! What redis is told: publications, and the channels to be subscribed and unsubscribed, many in one command.
+//! Commands to redis: publications, and the channels to be subscribed and unsubscribed, many in one command.
 //!
 //! Owns: how many go into one command. Knows: what is outstanding. Never knows: replies.
 
@@ -12,7 +12,7 @@ use crate::wire::resp;
 
 /// Channels in one command: many enough that a command costs little, few enough that a refused one is soon found.
 const BATCH: usize = 256;
-/// Bytes that redis has not taken: with more it is as good as down.
+/// Bytes that redis has not accepted: with more it counts as down.
 const MOST_UNSENT: usize = 64 * 1024 * 1024;
 
 impl Dialogue {
@@ -77,7 +77,7 @@ impl Dialogue {
         }
     }
 
-    /// Says what was collected. To be called once after commands or replies.
+    /// Sends the commands that were collected. To be called once after commands or replies.
     pub fn finish(&mut self, now: Millis) {
         self.subscribe_batch(now);
         self.unsubscribe_batch(now);

@@ -1,23 +1,23 @@
-//! What is said to one redis on two links, one that publishes and one that listens, and what its replies mean.
+//! The dialogue with one redis on two links, one that publishes and one that listens: commands, and what replies mean.
 //!
 //! Owns: what is outstanding on each link, and the bytes to be sent. Knows: redis' commands. Never knows: sockets, clocks,
 //! a client, or why something is published. Bytes and commands come in, bytes and [`News`] go out, and time is an
 //! argument.
 //!
 //! Decisions
-//! - **A publication is confirmed when the members here have it, too.** redis' answer to `PUBLISH` says that the message is
-//!   on its way to our listening link, which may break before it comes. So a `PING` follows there: its answer comes behind
-//!   the message. One `PING` covers all that was published before it. What is outstanding when the listening link breaks
-//!   fails: it may have been published, but it is not known what has heard it. Chosen over waiting for the message itself,
-//!   which others may have published as well, and over trusting redis' answer alone, at the price of one more round trip.
-//!   Reconsider when the time matters more than the promise.
-//! - **Whatever is outstanding for [`PATIENCE`] breaks the link**: a redis that hangs is as good as none, and replies
-//!   carry no name but their order. Time in which replies are not looked at, because too much is on its way to members,
-//!   does not count: then only what waits for its confirmation is given up.
-//! - **The role is asked on the publishing link however busy it is**, over asking when it is silent: a demoted redis goes on
-//!   confirming what is published. A subscribed link may not ask, in version 2 of the protocol.
-//! - **In a cluster the end of a subscription is confirmed by a `PING` behind it**, over its own answer: redis ends
-//!   subscriptions by itself when a slot moves, with the same words, and then answers ours with an error.
+//! - **A publication is confirmed when the members here have it, too.** redis' answer to `PUBLISH` says that the
+//!   message is on its way to our listening link, which may break before it comes. So a `PING` follows there: its
+//!   answer comes behind the message. One `PING` covers all that was published before it. What is outstanding when the
+//!   listening link breaks fails: it may have been published, and may have missed the members here. Chosen over waiting
+//!   for the message itself, which others may have published as well, and over trusting redis' answer alone. It costs
+//!   one more round trip. Reconsider when the time matters more than the promise.
+//! - **Whatever is outstanding for [`PATIENCE`] breaks the link**: a redis that hangs counts as down. Replies carry no
+//!   id, so a missing one cannot be skipped. While replies are not read, because too much is on its way to members,
+//!   time does not count. Then only publications that wait for their confirmation are given up.
+//! - **The role is asked on the publishing link however busy it is**, over asking when it is silent. A demoted redis
+//!   goes on confirming what is published. A subscribed link may not ask, in version 2 of the protocol.
+//! - **In a cluster the end of a subscription is confirmed by a `PING` behind it**, over its own answer. When a slot
+//!   moves, redis ends subscriptions by itself with the same reply, and then answers ours with an error.
 
 mod commands;
 mod replies;
@@ -62,7 +62,7 @@ pub struct Dialogue {
     notices: VecDeque<Notice>,
     hints: VecDeque<Hint>,
     facts: ServerFacts,
-    /// What redis last refused something with: many channels may be refused with the same words.
+    /// The last error message of redis: many channels may be refused with the same one.
     words: Option<Rc<str>>,
 }
 
@@ -94,12 +94,12 @@ impl Dialogue {
         }
     }
 
-    /// Bytes to be sent. Who sends them removes them.
+    /// Bytes to be sent. The caller removes what it has sent.
     pub fn out(&mut self, duty: Duty) -> &mut Vec<u8> {
         &mut self.half(duty).talk.out
     }
 
-    /// Whether a link has been let in.
+    /// Whether the handshake of a link is complete.
     pub fn is_up(&self, duty: Duty) -> bool {
         match duty {
             Duty::Publish => self.publisher.up,
@@ -107,7 +107,7 @@ impl Dialogue {
         }
     }
 
-    /// What the hub is to be told next.
+    /// The next news for the hub.
     pub fn news(&mut self) -> Option<News> {
         self.news.pop_front()
     }
@@ -125,7 +125,7 @@ impl Dialogue {
         &self.facts
     }
 
-    /// A link can be used: it introduces itself.
+    /// A link was opened: sends its handshake.
     pub fn opened(&mut self, duty: Duty, now: Millis) {
         self.half(duty).talk.heard = now;
         match self.identity.credentials.is_some() {
@@ -134,10 +134,10 @@ impl Dialogue {
         }
     }
 
-    /// Understands the reply at the start of `bytes`.
+    /// Handles the reply at the start of `bytes`.
     ///
     /// # Errors
-    /// The link is of no use.
+    /// Why the link has to be closed.
     pub fn understand(
         &mut self,
         duty: Duty,
@@ -188,7 +188,7 @@ impl Dialogue {
     /// are replies to be understood.
     ///
     /// # Errors
-    /// The link is of no use.
+    /// Why the link has to be closed.
     pub fn tick(&mut self, duty: Duty, now: Millis) -> Result<(), LinkFault> {
         let position = self.heard;
         let half = self.half(duty);

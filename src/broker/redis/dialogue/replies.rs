@@ -35,7 +35,7 @@ impl Dialogue {
         let meaning = Meaning::new(reply, bytes);
         let Some(Outstanding { at, what }) = self.half(duty).talk.asked.pop_front() else {
             return Err(LinkFault::of_one(match meaning {
-                // Why it does not let us in, said before anything was asked: too many clients, protected mode.
+                // An error before the first command: too many clients, protected mode.
                 Meaning::Error(why) => why,
                 _ => meaning::UNASKED.to_owned(),
             }));
@@ -237,14 +237,14 @@ impl Dialogue {
             .any(|unwanted| unwanted == channel)
     }
 
-    /// The words of a refusal, in one place in memory while they stay the same.
+    /// An error message, stored once while it stays the same.
     pub(super) fn words(&mut self, why: &str) -> Rc<str> {
         match &self.words {
             Some(words) if **words == *why => Rc::clone(words),
             _ => Rc::clone(self.words.insert(why.into())),
         }
     }
-    /// Where the user may not ask, or a relative of redis knows no roles, it is taken for a master.
+    /// A server that refuses `ROLE`, or does not have it, counts as a master.
     fn judge_role(&mut self, meaning: &Meaning) -> Result<(), LinkFault> {
         match meaning {
             Meaning::Role(Role::Replica) => Err(LinkFault {

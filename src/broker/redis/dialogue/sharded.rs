@@ -1,9 +1,9 @@
-//! What only a node of a cluster says: that a slot is not its own, that it has ended a subscription, how it sees the cluster.
+//! Replies that only a node of a cluster sends: redirections, subscriptions that it has ended, its view of the cluster.
 //!
 //! Owns: what follows for what is outstanding. Knows: slots. Never knows: which other nodes there are.
 //!
 //! Decision: a slot that is about to move (`ASK`, `TRYAGAIN`) is asked again a little later, over asking its next node. A
-//! message that is published there reaches none of the members, who listen here.
+//! message that is published there reaches no member, because members listen here.
 
 use std::rc::Rc;
 
@@ -99,7 +99,7 @@ impl Dialogue {
     /// What is to be done with a publication that was refused with these words, unless that is a hint. `Some`: it is refused.
     ///
     /// # Errors
-    /// The link is of no use.
+    /// Why the link has to be closed.
     pub(super) fn redirect_publication(
         &mut self,
         mut sent: SentPublication,
@@ -144,7 +144,7 @@ impl Dialogue {
     /// The same for channels to be subscribed, all of one slot.
     ///
     /// # Errors
-    /// The link is of no use.
+    /// Why the link has to be closed.
     pub(super) fn redirect_channels(
         &mut self,
         channels: Vec<Subscription>,

@@ -244,7 +244,7 @@ fn why_a_link_is_of_no_use() {
         (
             None,
             vec!["HTTP/1.1 400\r\n"],
-            "it does not speak as redis does",
+            "it does not speak the protocol of redis",
         ),
         (None, vec![&subscribed("a")], meaning::OTHER),
         (None, vec![OK, OK, OK, &unsubscribed("a")], meaning::OTHER),

@@ -39,7 +39,7 @@ impl Duty {
     }
 }
 
-/// How a link introduces itself, and to what kind of redis.
+/// What a link sends in its handshake, and to what kind of redis.
 #[derive(Clone, Debug, Default)]
 pub struct LinkIdentity {
     pub credentials: Option<Credentials>,
@@ -88,12 +88,12 @@ pub enum Notice {
     RefusedPublication {
         why: Rc<str>,
     },
-    /// A node's view of its cluster is of no use.
+    /// A node's view of its cluster cannot be used.
     RefusedView {
         node: String,
         why: String,
     },
-    /// A server is a master from now on, or none any more.
+    /// A server has become a master, or is none any more.
     Master {
         server: String,
         is: bool,
@@ -138,10 +138,10 @@ pub struct ServerFacts {
     pub replicas: Option<usize>,
 }
 
-/// One link, as far as words go.
+/// The state of one link.
 #[derive(Debug, Default)]
 pub struct Half {
-    /// It has been let in.
+    /// Its handshake is complete.
     pub up: bool,
     /// When the role was last asked.
     pub checked: Millis,

@@ -4,8 +4,8 @@
 //! is said on a link, or how it is made.
 //!
 //! Decisions
-//! - **A view is asked for on a publishing link**, over a link of its own: there are two links for each master, and no more.
-//!   Only while none is up a scout goes from node to node.
+//! - **A view is asked for on a publishing link**, over a link of its own: there are two links for each master, and no
+//!   more. Only while none is up, a scout asks one node after the other.
 //! - **The nodes of the last view are asked too, not only those of the DSN**: over the years all of these may be replaced.
 
 use std::collections::VecDeque;
@@ -31,7 +31,7 @@ const SELDOM: Millis = 10_000;
 /// How long a master may take to show its view, and a node to be connected to besides, before another one is asked.
 const VIEWING: Millis = 1_000;
 const SCOUTING: Millis = 2_000;
-/// The pause when all nodes were asked in vain: the first, and the longest.
+/// The pause when no node has answered: the first, and the longest.
 const FIRST_REST: Millis = 100;
 const LONGEST_REST: Millis = 5_000;
 /// When something is published again that was refused as its slot is about to move.
@@ -43,7 +43,7 @@ pub enum Due {
     Nothing,
     /// A view is to be asked for.
     Ask,
-    /// The scout has been out for too long.
+    /// The scout has had no answer for too long.
     NextCandidate,
 }
 
@@ -70,7 +70,7 @@ pub struct Cluster {
     pub slow_noted: Millis,
     /// Which of the nodes is asked by a scout.
     candidate: usize,
-    /// How many were asked in vain in this round, and rounds that were all in vain.
+    /// Nodes of this round that gave no view, and rounds in which none did.
     tried: usize,
     rounds: u32,
     /// When another node is asked, if no answer has come.
@@ -196,7 +196,7 @@ impl Cluster {
         self.asked_until = now.saturating_add(SCOUTING);
     }
 
-    /// A scout was out in vain: the next node is asked, or all are after a pause.
+    /// A scout got no view: the next node is asked, or all are after a pause.
     pub fn in_vain(&mut self, random: &mut Random, now: Millis) {
         self.asked = None;
         self.candidate = self.candidate.wrapping_add(1);
@@ -224,7 +224,7 @@ impl Cluster {
         self.ask_at = now.saturating_add(pause);
     }
 
-    /// Whether all nodes were asked in vain.
+    /// Whether no node has given a view.
     pub fn is_lost(&self) -> bool {
         self.rounds > 0
     }

@@ -4,9 +4,9 @@
 //! Never knows: how a link is made.
 //!
 //! Decisions
-//! - **A view without any slot is not believed**: a node that was reset or is not in its cluster yet would take all away.
-//! - **A master whose last slot has moved is left a little later**: until it has learned of that itself it goes on publishing,
-//!   and its subscriptions go on bringing it.
+//! - **A view without any slot is ignored**: it comes from a node that was reset, or is not in its cluster yet.
+//! - **A master whose last slot has moved is left a little later**: until it learns of the move, it goes on publishing
+//!   to its subscribers.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -26,7 +26,7 @@ use crate::wire::slot::SLOTS;
 
 /// How long links to a master without slots stay, in milliseconds.
 const LINGER: Millis = 3_000;
-/// The one scout that is out at a time.
+/// The only scout at a time.
 const SCOUT: usize = 0;
 const NO_SLOTS: &str =
     "it names no master with a slot: it is in no cluster, or in one that is not complete";
@@ -104,14 +104,14 @@ impl Topology {
         !up || self.cluster().is_none_or(|it| !it.slots.is_whole())
     }
 
-    /// The scout comes home.
+    /// Closes the scout's link.
     fn call_back(&mut self) {
         if self.scouts.get_mut(SCOUT).and_then(Option::take).is_some() {
             self.orders.push_back(Order::Close(LinkId::Scout(SCOUT)));
         }
     }
 
-    /// A scout was out in vain.
+    /// A scout got no view.
     pub(super) fn next_candidate(&mut self, now: Millis) {
         self.call_back();
         if let Guide::Cluster(cluster) = &mut self.guide {
@@ -239,7 +239,7 @@ impl Topology {
     /// Follows a view.
     ///
     /// # Errors
-    /// It is of no use.
+    /// Why it cannot be used.
     fn apply(
         &mut self,
         view: &ClusterView,

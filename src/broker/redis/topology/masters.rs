@@ -1,6 +1,7 @@
-//! The masters there are: commands go to the one that has the channel, and what is said by each is taken in order.
+//! The masters: commands go to the one that has the channel, and the news of each are taken in order.
 //!
-//! Owns: how a master is added and removed. Knows: who has which channel. Never knows: why a master is one.
+//! Owns: how a master is added and removed. Knows: which master has which channel. Never knows: what makes a server a
+//! master.
 
 use std::rc::Rc;
 
@@ -60,7 +61,7 @@ impl Topology {
         }
     }
 
-    /// Says what was collected. To be called once after commands or replies.
+    /// Sends the commands that were collected. To be called once after commands or replies.
     pub fn finish(&mut self, now: Millis) {
         for master in self.masters.iter_mut().flatten() {
             master.dialogue.finish(now);

@@ -4,8 +4,8 @@
 //! has which channel. Never knows: sockets, clocks. Commands, bytes and what becomes of links come in; [`News`], bytes and
 //! [`Order`]s go out; time is an argument.
 //!
-//! Decision: one type for the three of them, over three drivers: what is said to a master is the same, and so is what is
-//! to be done with a link. They differ in who names the masters (`watched.rs`, `clustered.rs`).
+//! Decision: one type for the three of them, over three drivers. The commands to a master are the same, and so are the
+//! orders about its links. They differ in what names the masters (`watched.rs`, `clustered.rs`).
 
 mod cluster;
 mod clustered;
@@ -36,7 +36,7 @@ use crate::wire::nodes::NodeAddress;
 struct Master {
     address: RedisAddress,
     dialogue: Dialogue,
-    /// It is none any more, and is left then.
+    /// When its links are closed, if it is no master any more.
     leave_at: Option<Millis>,
 }
 
@@ -50,7 +50,7 @@ impl Master {
     }
 }
 
-/// Who names the masters.
+/// What names the masters.
 #[derive(Debug)]
 enum Guide {
     Nothing,
@@ -132,7 +132,7 @@ impl Topology {
         self.orders.pop_front()
     }
 
-    /// What the hub is to be told next.
+    /// The next news for the hub.
     pub fn news(&mut self) -> Option<News> {
         self.news.pop_front()
     }
@@ -145,7 +145,7 @@ impl Topology {
         self.notices.pop_front()
     }
 
-    /// Bytes to be sent. Who sends them removes them.
+    /// Bytes to be sent. The caller removes what it has sent.
     pub fn out(&mut self, link: LinkId) -> Option<&mut Vec<u8>> {
         match link {
             LinkId::Master(id, duty) => Some(self.master_mut(id)?.dialogue.out(duty)),
@@ -208,10 +208,10 @@ impl Topology {
         }
     }
 
-    /// Understands the reply at the start of `bytes`.
+    /// Handles the reply at the start of `bytes`.
     ///
     /// # Errors
-    /// The link is of no use.
+    /// Why the link has to be closed.
     pub fn understand(
         &mut self,
         link: LinkId,
@@ -238,7 +238,7 @@ impl Topology {
     /// Gives up what is too late on a link. Not to be called while there are replies to be understood.
     ///
     /// # Errors
-    /// The link is of no use.
+    /// Why the link has to be closed.
     pub fn tick(&mut self, link: LinkId, now: Millis) -> Result<(), LinkFault> {
         match link {
             LinkId::Master(id, duty) => match self.master_mut(id) {
@@ -290,7 +290,7 @@ impl Topology {
         shards.chain(scouts).chain(guide).min()
     }
 
-    /// Whether all that could be asked where masters are has been, in vain.
+    /// Whether all servers that could name the masters were asked without result.
     pub fn is_lost(&self) -> bool {
         match &self.guide {
             Guide::Nothing => true,

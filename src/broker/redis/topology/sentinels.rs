@@ -4,8 +4,9 @@
 //! are asked.
 //!
 //! Decisions
-//! - **What most sentinels name is the master**, over what the first one names: one that was cut off goes on naming the
-//!   former master, which may be up and take itself for one. One that answers is enough where the others do not.
+//! - **What most sentinels name is the master**, over what the first one names. A sentinel that was cut off goes on
+//!   naming the former master, which may be up and report that it is one. If only one sentinel answers, its answer
+//!   counts.
 //! - **An announcement counts at once**, over a vote: it is made when a new master was promoted, and never of an old one.
 //! - **While the links to a master are up it stays the master** unless more sentinels name another one. When they are not,
 //!   addresses that have not been tried come first.
@@ -36,7 +37,7 @@ pub struct Sentinels {
     master: Option<RedisAddress>,
     /// A link to the master is away.
     doubtful: bool,
-    /// Addresses that were of no use since there was a master.
+    /// Addresses that were tried without success since there was a master.
     failed: Vec<RedisAddress>,
     ask_at: Millis,
     /// When the first answer to the last question came, if nothing has followed from it yet.

@@ -4,10 +4,10 @@
 //! or how nodes are asked.
 //!
 //! Decisions
-//! - **What a node says of its own slots counts more than what others say of it**, for [`GUARDED`] milliseconds: views lag
-//!   behind while slots move, and one that is late would move a slot back and forth.
-//! - **A slot that is redirected too often is not redirected any more for a while**, over following for ever: nodes that name
-//!   each other would keep this one busy.
+//! - **What a node says of its own slots counts more than what others say of it**, for [`GUARDED`] milliseconds. Views
+//!   lag behind while slots move, and a late one would move a slot back and forth.
+//! - **A slot that is redirected too often is not redirected any more for a while**, over following for ever. Two nodes
+//!   that name each other would keep the loop busy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -16,7 +16,7 @@ use crate::clock::Millis;
 use crate::effect::ShardId;
 use crate::wire::slot::SLOTS;
 
-/// How long a view of others is not believed against a node's own words, in milliseconds.
+/// How long a node's own answer counts more than the views of other nodes, in milliseconds.
 const GUARDED: Millis = 3_000;
 /// Redirections of a slot that are followed in [`WINDOW`] milliseconds.
 const MOST_MOVES: u8 = 5;

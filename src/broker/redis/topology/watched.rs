@@ -14,7 +14,7 @@ use crate::config::{Credentials, RedisAddress};
 use crate::effect::ShardId;
 use crate::wire::nodes::{MasterAnswer, NodeAddress};
 
-/// The master is always this shard, whoever it is.
+/// The shard of the current master, whichever server that is.
 const MASTER: ShardId = ShardId(0);
 
 impl Topology {

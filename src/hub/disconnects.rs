@@ -1,11 +1,11 @@
 //! Upgrades under way, and the users that were disconnected meanwhile (`docs/api.md#disconnect`).
 //!
-//! Owns: how many disconnects there were before each upgrade's question, and which users these hit. Knows: slots, names of
+//! Owns: how many disconnects there were before each upgrade's question, and of which users. Knows: slots, names of
 //! users. Never knows: connections, or when an upgrade is allowed.
 //!
-//! Decision: disconnects are numbered, and each upgrade knows the number at its beginning, over looking for upgrades of the
-//! user: to which user an upgrade belongs is known only with the answer. A disconnect is forgotten when no upgrade is left
-//! that began before it.
+//! Decision: disconnects are numbered, and the number at the beginning of each upgrade is kept. Chosen over looking for
+//! upgrades of the user: the user of an upgrade is known only with the answer. A disconnect is forgotten when no
+//! upgrade is left that began before it.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -22,7 +22,7 @@ pub enum Survival {
 }
 
 #[derive(Debug, Default)]
-pub struct Kicks {
+pub struct Disconnects {
     /// The number of the last disconnect.
     last: u64,
     /// Upgrades under way by slot, each with the last disconnect before it.
@@ -36,7 +36,7 @@ pub struct Kicks {
     forgotten: u64,
 }
 
-impl Kicks {
+impl Disconnects {
     /// The authorizer is asked about an upgrade.
     pub fn begin(&mut self, slot: u32) {
         self.end(slot);
@@ -63,23 +63,27 @@ impl Kicks {
             self.counts.pop_front();
         }
         let oldest = self.counts.front().map_or(u64::MAX, |(last, _)| *last);
-        while self.order.front().is_some_and(|(kick, _)| *kick <= oldest) {
+        while self
+            .order
+            .front()
+            .is_some_and(|(number, _)| *number <= oldest)
+        {
             self.forget_first();
         }
     }
 
     fn forget_first(&mut self) -> u64 {
-        let Some((kick, user)) = self.order.pop_front() else {
+        let Some((number, user)) = self.order.pop_front() else {
             return 0;
         };
-        if self.users.get(&user) == Some(&kick) {
+        if self.users.get(&user) == Some(&number) {
             self.users.remove(&user);
         }
-        kick
+        number
     }
 
     /// A user is disconnected.
-    pub fn kick(&mut self, user: &str) {
+    pub fn note(&mut self, user: &str) {
         if self.begun.is_empty() {
             return;
         }
@@ -96,7 +100,7 @@ impl Kicks {
         let Some(began) = self.begun.get(&slot) else {
             return Survival::Survives;
         };
-        if self.users.get(user).is_some_and(|kick| kick > began) {
+        if self.users.get(user).is_some_and(|number| number > began) {
             Survival::Disconnected
         } else if self.forgotten > *began {
             Survival::Unknown
@@ -117,49 +121,49 @@ mod tests {
 
     #[test]
     fn an_upgrade_survives_what_was_before_it() {
-        let mut kicks = Kicks::default();
-        kicks.kick("a");
-        kicks.begin(1);
-        assert_eq!(kicks.survival(1, "a"), Survival::Survives);
-        kicks.kick("a");
-        kicks.begin(2);
-        kicks.kick("b");
+        let mut disconnects = Disconnects::default();
+        disconnects.note("a");
+        disconnects.begin(1);
+        assert_eq!(disconnects.survival(1, "a"), Survival::Survives);
+        disconnects.note("a");
+        disconnects.begin(2);
+        disconnects.note("b");
         let survival = [(1, "a"), (2, "a"), (1, "b"), (2, "b"), (3, "a"), (1, "c")]
-            .map(|(slot, user)| kicks.survival(slot, user) == Survival::Survives);
+            .map(|(slot, user)| disconnects.survival(slot, user) == Survival::Survives);
         assert_eq!(survival, [false, true, false, false, true, true]);
     }
 
     #[test]
     fn what_no_upgrade_can_be_hit_by_is_forgotten() {
-        let mut kicks = Kicks::default();
+        let mut disconnects = Disconnects::default();
         for slot in 0..3 {
-            kicks.begin(slot);
-            kicks.kick("a");
-            kicks.kick("b");
+            disconnects.begin(slot);
+            disconnects.note("a");
+            disconnects.note("b");
         }
-        assert_eq!((kicks.order.len(), kicks.users.len()), (6, 2));
-        kicks.end(1);
-        assert_eq!(kicks.order.len(), 6);
-        kicks.end(0);
-        assert_eq!((kicks.order.len(), kicks.users.len()), (2, 2));
-        assert_eq!(kicks.survival(2, "b"), Survival::Disconnected);
+        assert_eq!((disconnects.order.len(), disconnects.users.len()), (6, 2));
+        disconnects.end(1);
+        assert_eq!(disconnects.order.len(), 6);
+        disconnects.end(0);
+        assert_eq!((disconnects.order.len(), disconnects.users.len()), (2, 2));
+        assert_eq!(disconnects.survival(2, "b"), Survival::Disconnected);
         // The slot has another connection, which begins anew.
-        kicks.begin(2);
-        assert_eq!((kicks.order.len(), kicks.users.len()), (0, 0));
-        kicks.end(2);
-        assert_eq!((kicks.upgrades(), kicks.counts.len()), (0, 0));
+        disconnects.begin(2);
+        assert_eq!((disconnects.order.len(), disconnects.users.len()), (0, 0));
+        disconnects.end(2);
+        assert_eq!((disconnects.upgrades(), disconnects.counts.len()), (0, 0));
     }
 
     #[test]
     fn too_many_disconnects_leave_an_old_upgrade_in_doubt() {
-        let mut kicks = Kicks::default();
-        kicks.begin(1);
+        let mut disconnects = Disconnects::default();
+        disconnects.begin(1);
         for n in 0..=MOST {
-            kicks.kick(&n.to_string());
+            disconnects.note(&n.to_string());
         }
-        kicks.begin(2);
-        assert_eq!(kicks.survival(1, "0"), Survival::Unknown);
-        assert_eq!(kicks.survival(1, "7"), Survival::Disconnected);
-        assert_eq!(kicks.survival(2, "0"), Survival::Survives);
+        disconnects.begin(2);
+        assert_eq!(disconnects.survival(1, "0"), Survival::Unknown);
+        assert_eq!(disconnects.survival(1, "7"), Survival::Disconnected);
+        assert_eq!(disconnects.survival(2, "0"), Survival::Survives);
     }
 }
