@@ -1,5 +1,5 @@
 """Replacing the running program: who is there, what they may, what is due and what was counted goes on
-(docs/operating.md#replacing-the-running-program)."""
+(docs/operating.md#replacing-the-program)."""
 
 import json
 import os
@@ -178,13 +178,13 @@ def test_addresses_behind_proxies_and_limits_on_them_go_over(serve):
 
     begun = [come("192.0.2.2", server.upgrade(), cut) for cut in (5, 30, 60)]
     full = [upgraded(come("192.0.2.1", server.upgrade())[0], KEY) for _ in range(3)]
-    assert status("192.0.2.1") == 503
+    assert status("192.0.2.1") == 429
     for n in range(5):
         full[0].say(command("join", f"{n}", id=n))
     hand_over(server)
     for n in range(5):
         assert full[0].answer()["id"] == n
-    assert status("192.0.2.1") == 503
+    assert status("192.0.2.1") == 429
     for stream, rest in begun:
         upgraded(stream.send(rest), KEY).join("x")
     page = come("192.0.2.3", request("GET", "/connections?key=k"))[0].response().json()

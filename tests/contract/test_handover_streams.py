@@ -1,4 +1,4 @@
-"""Replacing the running program: what is half read or half sent goes on (docs/operating.md#replacing-the-running-program)."""
+"""Replacing the running program: what is half read or half sent goes on (docs/operating.md#replacing-the-program)."""
 
 import json
 

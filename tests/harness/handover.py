@@ -1,4 +1,4 @@
-"""Replacing the running program, and programs of the test's own to replace it by (docs/operating.md#replacing-the-running-program)."""
+"""Replacing the running program, and programs of the test's own to replace it by (docs/operating.md#replacing-the-program)."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from .server import binary
 
 # The messages of its log.
 REPLACED = "the program was replaced"
-GOES_ON = "the program was not replaced"
+GOES_ON = "the handover is given up"
 WENT_BACK = "went back"
 # A program that hangs is ended after a while.
 PATIENCE = DEADLINE + 15
@@ -53,37 +53,52 @@ def handed_over(server, seen=0, before=b""):
     return entry
 
 
-def fails(server):
+def fails(server, meanwhile=None):
     """Asks for a replacement that must fail while the old program still runs. Returns what it logs."""
     before, seen = image(server.pid), len(logged(server, GOES_ON))
     replaced = len(logged(server, REPLACED))
     ask(server)
+    if meanwhile:
+        meanwhile()
     entry = until(lambda: logged(server, GOES_ON)[seen:], lambda: f"it says why: {server.out[-8:]} {server.err}", PATIENCE)[0]
     assert image(server.pid) == before and len(logged(server, REPLACED)) == replaced, server.out[-5:]
     return entry
 
 
+def each_descriptor(pid, look):
+    """What `look` returns for each descriptor of a process."""
+    found = {}
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found[int(number)] = look(number)
+        except FileNotFoundError:
+            pass  # it was closed meanwhile
+    return found
+
+
 def descriptors(pid):
     """What each descriptor of a process is, without numbers that differ from one socket to the next."""
-    return sorted(re.sub(r"\[\d+\]| \(deleted\)$", "", os.readlink(f"/proc/{pid}/fd/{number}")) for number in os.listdir(f"/proc/{pid}/fd"))
+    links = each_descriptor(pid, lambda number: os.readlink(f"/proc/{pid}/fd/{number}"))
+    return sorted(re.sub(r"\[\d+\]| \(deleted\)$", "", link) for link in links.values())
 
 
 def closes_on_exec(pid):
-    """Whether each descriptor but the first three stays with the process when it executes another program."""
-    flags = [Path(f"/proc/{pid}/fdinfo/{number}").read_text() for number in os.listdir(f"/proc/{pid}/fd") if int(number) > 2]
-    return all(int(re.search(r"flags:\s+(\d+)", text)[1], 8) & os.O_CLOEXEC for text in flags)
+    """Whether every descriptor but the first three is closed when the process executes another program."""
+    infos = each_descriptor(pid, lambda number: Path(f"/proc/{pid}/fdinfo/{number}").read_text())
+    flags = [int(re.search(r"flags:\s+(\d+)", info)[1], 8) for number, info in infos.items() if number > 2]
+    return all(it & os.O_CLOEXEC for it in flags)
 
 
 def children(pid):
-    """The processes that it has started and that are not gone, dead ones too."""
-    found = []
+    """The processes that it has started and that are not gone, dead ones too: their ids and names."""
+    found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            name, _, rest = stat.read_text().rpartition(")")
+            head, _, rest = stat.read_text().rpartition(")")
         except (FileNotFoundError, ProcessLookupError):
             continue
         if int(rest.split()[1]) == pid:
-            found.append(name)
+            found[int(stat.parent.name)] = head.partition("(")[2]
     return found
 
 

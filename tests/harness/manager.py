@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import time
 
 from .net import DEADLINE
 from .server import binary, environment
@@ -19,10 +20,12 @@ class Ear:
 
     def hears(self, part):
         """Reads on until a message with that line, and returns it."""
-        while True:
+        end = time.monotonic() + DEADLINE
+        while time.monotonic() < end:
             message = self.socket.recv(4096).decode()
             if part in message.split("\n"):
                 return message
+        raise AssertionError(f"{part} is not among the messages")
 
     def is_quiet(self):
         self.socket.setblocking(False)
