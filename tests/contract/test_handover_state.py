@@ -516,7 +516,7 @@ def test_a_stop_goes_on(serve, authorizer):
     for ws in (*crowd, asking):
         ws.is_closed(1012)
     assert server.status() == 0
-    assert len(logged(server, "stopped")) == 1
+    assert [entry["message"] for entry in server.log()].count("stopped") == 1
 
 
 def test_the_signal_behind_a_replacement_is_the_second(serve):
@@ -544,7 +544,7 @@ def test_a_stop_right_behind_the_request_stops(serve, authorizer, waits):
     for ws in crowd:
         ws.is_closed(1012)
     assert server.status() == 0
-    assert len(logged(server, "stopped")) == 1
+    assert [entry["message"] for entry in server.log()].count("stopped") == 1
 
 
 def test_a_request_right_behind_a_stop_changes_nothing(serve):
