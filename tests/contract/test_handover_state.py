@@ -113,6 +113,15 @@ def test_replacements_at_the_limit_on_descriptors(serve):
     until(server.admits, "there is room again")
 
 
+@pytest.mark.parametrize("value", ["probe", "check 1", "take 3 4", "1"])
+def test_a_variable_of_an_operator_is_not_taken_for_the_program_s_own(serve, value):
+    """What one program leaves to the next is for that one alone; other variables are ignored."""
+    server = serve(env={"WSIFY_HANDOVER": value})
+    ws = server.ws().join("x")
+    hand_over(server)
+    ws.is_quiet()
+
+
 # -- who is there
 
 
@@ -231,6 +240,21 @@ def test_every_line_of_the_log_is_written_once(serve):
     until(lambda: len(logged(server, "connection ended")) >= 200, lambda: f"all ends are logged: {len(server.out)}")
     ids = [entry["connection"] for entry in logged(server, "connection ended") if entry.get("code") == 1000]
     assert len(ids) == len(set(ids)) == 200
+
+
+def test_the_access_log_counts_what_was_before(serve):
+    server = serve("--access-log", "all")
+    ws = server.ws()
+    began = time.monotonic()
+    for n in range(3):
+        ws.does("join", f"c{n}")
+        hand_over(server)
+    ws.leaves(4001)
+    entry = json.loads(server.logged('"code":4001'))
+    assert (entry["messages_in"], entry["messages_out"]) == (3, 3), entry
+    sent = len(text(command("join", "c0", id="id-1-1"))) * 3
+    assert entry["bytes_in"] > sent and entry["bytes_out"] > 100, entry
+    assert entry["duration_ms"] <= (time.monotonic() - began) * 1000 + 1
 
 
 def test_a_log_that_nobody_reads_does_not_keep_it(serve):
