@@ -263,8 +263,8 @@ def test_a_log_that_nobody_reads_does_not_keep_it(serve):
         server = serve("--access-log", "all", stdout=writing)
         ws = server.ws().join("x")
         while not server.metric("^wsify_log_lines_dropped_total$"):
-            for _ in range(200):
-                server.ws().leaves()
+            for _ in range(500):
+                server.dial().close()
         before = image(server.pid)
         ask(server)
         until(lambda: image(server.pid) != before, "the program is replaced")
