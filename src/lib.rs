@@ -35,6 +35,12 @@
 //! heap.rs                  free memory is returned to the kernel
 //! process.rs               the process_* metrics, read from /proc when /metrics is requested
 //! effect.rs                values that cross between the hub and its drivers: ConnId, Effect, Answer, Receipt
+//! snapshot/mod.rs          the format in which a program hands over its state to the one that replaces it
+//! snapshot/record_kind.rs  the kinds of records, and their numbers
+//! snapshot/header.rs       the first record and the last; what a reader has to know
+//! snapshot/writer.rs       a snapshot on its way out, record by record
+//! snapshot/reader.rs       a snapshot on its way in, record by record; what is unknown is skipped
+//! snapshot/error.rs        why a snapshot cannot be used
 //! buffers/mod.rs           bytes that wait
 //! buffers/inbox.rs         Inbox: received, and not yet used
 //! buffers/outbox.rs        Outbox: what the kernel has not yet taken
@@ -246,7 +252,7 @@
 //! playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
-//! buffers, clock, fd_table, interned, metrics, quickstart, secret, short_text, tls, wire -> nothing
+//! buffers, clock, fd_table, interned, metrics, quickstart, secret, short_text, snapshot, tls, wire -> nothing
 //! ```
 //!
 //! (The hub needs from `config` the type of `--access-log`, and the acceptor's tests that of a listen address. `config`
@@ -449,6 +455,7 @@ pub mod random;
 pub mod secret;
 pub mod server;
 pub mod short_text;
+pub mod snapshot;
 pub mod start;
 pub mod systemd;
 pub mod tls;
