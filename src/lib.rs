@@ -18,6 +18,7 @@
 //! config/dsn.rs            --broker-dsn: where redis is, and how that is shown without its secrets
 //! log/mod.rs               lines on stdout, written by a separate thread, so that the loop never waits
 //! log/format.rs            a line as JSON or as text
+//! log/saved.rs             lines that stdout has not taken, in a snapshot
 //! log/seldom.rs            throttles for lines: a number in an interval, or one while a condition lasts
 //! log/seldom/saved.rs      what a snapshot holds of a throttle
 //! metrics/mod.rs           counters, gauges, histograms
@@ -32,6 +33,7 @@
 //! short_text.rs            a short text on the stack: an id, an address
 //! random.rs                one generator, for jitter
 //! interned.rs              values that many connections share, kept once
+//! signals.rs               signals, which wait until the loop reads them
 //! fd_table.rs              threads that have a table of file descriptors of their own
 //! heap.rs                  free memory is returned to the kernel
 //! process.rs               the process_* metrics, read from /proc when /metrics is requested
@@ -197,6 +199,7 @@
 //!
 //! events/mod.rs            events on their way to their receiver: the loop's side
 //! events/delivery.rs       one batch: which events go in the next call, and when; pauses, halves
+//! events/delivery/saved.rs   the batch in a snapshot
 //! events/sender.rs         the thread that makes the calls
 //!
 //! broker/mod.rs            the broker: memory or redis; commands in, news out, as values
@@ -237,13 +240,28 @@
 //! tls.rs                   which certificates of the authorizer and redis are trusted
 //!
 //! listener.rs              TCP and unix listeners, and the clients' sockets that they accept
+//! listener/saved.rs        a listener in a snapshot
 //! playground.rs            the page of --playground, and what a browser may do with it
 //! systemd.rs               notifications to the service manager: ready, status, watchdog, stopping
 //! quickstart.rs            two commands to try, printed when the server starts at a terminal
 //! check.rs                 --check: tries what a start needs, and reports what is wrong
-//! start.rs                 the start: builds the parts, divides the file descriptors, logs what was built
+//! start/mod.rs             the start: builds the parts, divides the file descriptors, logs what was built
+//! start/take_over.rs       the start with what another program has left
+//! start/trial.rs           whether that would work, tried as a child of the other program
 //! acceptor.rs              accepting: pending listeners, the pause and the eviction when file descriptors run out
-//! server.rs                the loop: the poll, signals, the clock, the order of a turn; no rule about a client
+//! handover/mod.rs          the running program is replaced: its phases, the trials of the new program, execve
+//! handover/role.rs         what this process is in a handover, and what one program leaves to the next
+//! handover/program.rs      the running program, and the one at the path it was started from
+//! handover/trial.rs        the new program as a child that answers with a line
+//! handover/memory.rs       the sealed file in memory that holds a snapshot
+//! handover/descriptors.rs  descriptors that pass from one program to the next
+//! handover/way_back.rs     back to the old program, if the new one fails after execve
+//! server/mod.rs            the loop: the poll, signals, the clock, the order of a turn; no rule about a client
+//! server/drivers.rs        what passes between the hub and its drivers
+//! server/stop.rs           signals, and the graceful stop
+//! server/replace.rs        a handover, as the loop goes through it
+//! server/saved.rs          the process in a snapshot: descriptors, listeners, events, the log
+//! server/arrive.rs         a server goes on that another program has left
 //! ```
 //!
 //! Imports point one way; `tests/source/map.rs` holds these lines, and the list above, against the source:
@@ -457,6 +475,7 @@ pub mod connection;
 pub mod effect;
 pub mod events;
 pub mod fd_table;
+pub mod handover;
 pub mod heap;
 pub mod hub;
 pub mod interned;
@@ -470,6 +489,7 @@ pub mod random;
 pub mod secret;
 pub mod server;
 pub mod short_text;
+pub mod signals;
 pub mod snapshot;
 pub mod start;
 pub mod systemd;

@@ -3,17 +3,23 @@
 //! Owns: the order of the start, the split of the file descriptors, the first log lines. Knows: the configuration and how
 //! each part is opened. Never knows: what happens once the loop turns.
 //!
+//! `take_over.rs` begins with what another program has left, and `trial.rs` tries whether that would work.
+//!
 //! Decision: the authorizer's threads start before the first listener opens. They have their own table of file
 //! descriptors (fd_table.rs). A copy of a listener in it would keep the socket open after the loop has closed it.
 
+mod take_over;
+mod trial;
+
 use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
-use mio::{Interest, Poll, Registry, Waker};
+use mio::{Poll, Registry, Waker};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook_mio::v1_0::Signals;
 
+pub use self::take_over::{Arrival, Remains, take_over};
+pub use self::trial::{check, probe};
 use crate::acceptor::{self, Acceptor};
 use crate::authorizer::Authorizer;
 use crate::broker::Broker;
@@ -22,6 +28,7 @@ use crate::clock::{Clock, millis};
 use crate::config::{BrokerChoice, Config, Listen, RedisDsn, RedisServers, Stop};
 use crate::connection::Limits;
 use crate::events::EventSender;
+use crate::handover::{Handover, Program};
 use crate::hub::{EventSettings, FailurePolicy, Hub, Settings};
 use crate::listener::{self, ClientSocket, Listener};
 use crate::log::{Log, Value};
@@ -29,6 +36,7 @@ use crate::metrics::Metrics;
 use crate::quickstart;
 use crate::random;
 use crate::server::{FIRST_LINK, Parts, SIGNALS, Server, WAKER};
+use crate::signals::Signals;
 use crate::systemd::Manager;
 use crate::tls;
 use crate::wire::forwarded::Proxies;
@@ -45,54 +53,83 @@ const EVENTS_FDS: usize = 4;
 /// file descriptors, a quarter of the sockets.
 const RESERVED_REQUESTS: usize = 128;
 
+/// What every server has, however it begins.
+struct Frame {
+    /// The limit on file descriptors.
+    fds: usize,
+    poll: Poll,
+    signals: Signals,
+    waker: Arc<Waker>,
+}
+
+impl Frame {
+    fn open() -> Result<Frame, Stop> {
+        let fds = usize::try_from(raise_fd_limit()).unwrap_or(usize::MAX);
+        let poll =
+            Poll::new().map_err(|e| Stop::failed(format_args!("cannot create the poll: {e}")))?;
+        let signals = register_signals(poll.registry())?;
+        let waker = Waker::new(poll.registry(), WAKER)
+            .map_err(|e| Stop::failed(format_args!("cannot create the poll's waker: {e}")))?;
+        Ok(Frame {
+            fds,
+            poll,
+            signals,
+            waker: Arc::new(waker),
+        })
+    }
+}
+
 /// Build the server: open its listeners, start its threads, log what it does.
 ///
 /// # Errors
 /// [`Stop`] with status 1, naming the part that failed and why.
 pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
-    let fds = usize::try_from(raise_fd_limit()).unwrap_or(usize::MAX);
-    let poll =
-        Poll::new().map_err(|e| Stop::failed(format_args!("cannot create the poll: {e}")))?;
-    let signals = register_signals(poll.registry())?;
-    let waker = Waker::new(poll.registry(), WAKER)
-        .map_err(|e| Stop::failed(format_args!("cannot create the poll's waker: {e}")))?;
-    let waker = Arc::new(waker);
-    let random = random::seed()
+    let frame = Frame::open()?;
+    let node = random::seed()
         .map_err(|e| Stop::failed(format_args!("cannot read random numbers: {e}")))?;
-    let (authorizer, workers) = start_authorizer(&config, fds, &waker)?;
-    let events = start_events(&config, random, &waker, &log)?;
-    let listeners = open_listeners(&config, poll.registry())?;
+    let (authorizer, workers) = start_authorizer(&config, &frame)?;
+    let events = start_events(&config, node, &frame.waker, &log)?;
+    let listeners = open_listeners(&config, frame.poll.registry())?;
 
     // Where threads cannot have a descriptor table of their own, their descriptors are in this one.
-    let capacity = Capacity::of(fds, reserved_fds(&config) + listeners.len() + workers);
+    let capacity = Capacity::of(frame.fds, reserved_fds(&config) + listeners.len() + workers);
     let max_connections = max_connections(&config, &capacity, &log);
-    let settings = settings(&config, max_connections, workers, random);
+    let settings = settings(&config, max_connections, workers, node);
     let metrics = Metrics::new(SystemTime::now());
     let mut hub = Hub::new(settings, Clock::default(), metrics, log.clone());
-    let broker = start_broker(&config, &mut hub, waker, random, &log)?;
-    let manager = find_manager(&config, &log);
+    let broker = start_broker(&config, &mut hub, &frame.waker, node, &log)?;
+    let mut manager = find_manager(&config, &log);
 
     let addresses: Vec<String> = listeners.iter().map(|l| l.address.clone()).collect();
     announce(&config, &addresses, &log);
-    if let Err(e) = manager.ready() {
-        log.warn(
-            "cannot notify the service manager that the server is ready",
-            &[("error", Value::Shown(&e))],
-        );
-    }
+    notify_ready(&mut manager, 0, &log);
     let (max_sockets, reserved) = (capacity.sockets, capacity.sockets - capacity.websockets);
     Ok(Server::new(Parts {
-        poll,
-        signals,
+        poll: frame.poll,
+        signals: frame.signals,
         acceptor: Acceptor::new(listeners, max_sockets, reserved, log.clone()),
         hub,
         authorizer,
         broker,
         events,
         manager,
+        handover: Handover::new(Program::running(None)),
         log,
+        node,
+        started: Instant::now(),
         drain_time: millis(config.drain_timeout),
+        patience: millis(config.authorizer_timeout),
     }))
+}
+
+/// Notify the service manager that the server serves. Without it, the server goes on.
+fn notify_ready(manager: &mut Manager, connections: usize, log: &Log) {
+    if let Err(e) = manager.ready(connections) {
+        log.warn(
+            "cannot notify the service manager that the server is ready",
+            &[("error", Value::Shown(&e))],
+        );
+    }
 }
 
 /// File descriptors that are kept for other things than listeners, workers and clients.
@@ -193,27 +230,19 @@ fn settings(config: &Config, max_connections: usize, workers: usize, random: u64
 }
 
 fn register_signals(registry: &Registry) -> Result<Signals, Stop> {
-    const INT: i32 = 2;
-    const TERM: i32 = 15;
-    let failed = |e: io::Error| Stop::failed(format_args!("cannot register signal handlers: {e}"));
-    let mut signals = Signals::new([TERM, INT]).map_err(failed)?;
-    registry
-        .register(&mut signals, SIGNALS, Interest::READABLE)
-        .map_err(failed)?;
+    let failed = |e: io::Error| Stop::failed(format_args!("cannot receive signals: {e}"));
+    let signals = Signals::open().map_err(failed)?;
+    signals.register(registry, SIGNALS).map_err(failed)?;
     Ok(signals)
 }
 
 /// The authorizer, if there is one, and the number of its workers.
-fn start_authorizer(
-    config: &Config,
-    fds: usize,
-    waker: &Arc<Waker>,
-) -> Result<(Option<Authorizer>, usize), Stop> {
-    let Some(settings) = config.authorizer(fds) else {
+fn start_authorizer(config: &Config, frame: &Frame) -> Result<(Option<Authorizer>, usize), Stop> {
+    let Some(settings) = config.authorizer(frame.fds) else {
         return Ok((None, 0));
     };
     let workers = settings.workers;
-    let authorizer = Authorizer::start(settings, Arc::clone(waker))
+    let authorizer = Authorizer::start(settings, Arc::clone(&frame.waker))
         .map_err(|e| Stop::failed(format_args!("cannot start the authorizer's workers: {e}")))?;
     Ok((Some(authorizer), workers))
 }
@@ -284,51 +313,53 @@ fn broker_fds(config: &Config) -> usize {
 fn start_broker(
     config: &Config,
     hub: &mut Hub<ClientSocket>,
-    waker: Arc<Waker>,
+    waker: &Arc<Waker>,
     seed: u64,
     log: &Log,
 ) -> Result<Broker, Stop> {
-    let BrokerChoice::Redis(dsn) = &config.broker else {
+    let (BrokerChoice::Redis(dsn), Some(settings)) =
+        (&config.broker, redis_settings(config, seed)?)
+    else {
         return Ok(Broker::Memory);
     };
     hub.share(match dsn.servers {
         RedisServers::Cluster(_) => Some(config.broker_prefix.clone()),
         RedisServers::One(_) | RedisServers::Sentinel { .. } => None,
     });
-    let redis = start_redis(dsn, config, waker, seed, log)?;
-    Ok(Broker::Redis(Box::new(redis)))
-}
-
-fn start_redis(
-    dsn: &RedisDsn,
-    config: &Config,
-    waker: Arc<Waker>,
-    seed: u64,
-    log: &Log,
-) -> Result<Redis, Stop> {
-    let failed =
-        |e: io::Error| Stop::failed(format_args!("--broker-dsn {dsn} cannot be used: {e}"));
     if !dsn.unused.is_empty() {
         let unused = "parts of --broker-dsn have no effect";
         let names = dsn.unused.join(", ");
         log.warn(unused, &[("parts", Value::Text(&names))]);
     }
+    let redis = Redis::new(settings, Arc::clone(waker), log.clone(), 0);
+    let redis = redis.map_err(|e| unusable(dsn, &e))?;
+    Ok(Broker::Redis(Box::new(redis)))
+}
+
+fn unusable(dsn: &RedisDsn, error: &io::Error) -> Stop {
+    Stop::failed(format_args!("--broker-dsn {dsn} cannot be used: {error}"))
+}
+
+/// With what redis is used, if it is.
+fn redis_settings(config: &Config, seed: u64) -> Result<Option<RedisSettings>, Stop> {
+    let BrokerChoice::Redis(dsn) = &config.broker else {
+        return Ok(None);
+    };
     let tls = match dsn.tls {
         true => {
             let shared = tls::client_config(config.cert_file.as_deref(), "redis");
-            Some(Arc::new(shared.map_err(failed)?))
+            Some(Arc::new(shared.map_err(|e| unusable(dsn, &e))?))
         }
         false => None,
     };
-    let settings = RedisSettings {
+    Ok(Some(RedisSettings {
         dsn: dsn.clone(),
         prefix: config.broker_prefix.clone(),
         tls,
         first_token: FIRST_LINK,
         seed,
         probe: config.check,
-    };
-    Redis::new(settings, waker, log.clone(), 0).map_err(failed)
+    }))
 }
 
 /// The service manager, if there is one. The server starts without it if it cannot be reached.
