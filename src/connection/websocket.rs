@@ -11,6 +11,10 @@ use crate::wire::command::Command;
 use crate::wire::frame::{self, Opcode, Violation};
 use crate::wire::message::{Item, Payload, Reader};
 
+mod saved;
+
+pub(super) use saved::{SavedClosing, SavedOpen};
+
 /// How long the client may take to read the last answer, or to read a close frame and answer it.
 const CLOSING: Millis = 5_000;
 /// How long input is discarded after the last answer was sent, so that the answer is not lost to a TCP reset

@@ -50,7 +50,7 @@ impl TryFrom<SavedQuestion<'_>> for Question {
     fn try_from(saved: SavedQuestion) -> Result<Question, SnapshotError> {
         Ok(Question {
             from: saved.from.into(),
-            asked: Asked::restored(saved.asked)?,
+            asked: Asked::restore(saved.asked)?,
             body: saved.body.to_vec(),
             alone: saved.alone,
         })

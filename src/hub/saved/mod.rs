@@ -96,7 +96,7 @@ fn save_connections<S: Stream, W: Write>(
     };
     for (slot, connection) in hub.roster.all() {
         let socket = socket(connection.stream_ref());
-        let saved = connection.save(slot, socket, &context);
+        let saved = connection.save(slot, socket, context);
         to.write(RecordKind::Connection, &saved)?;
     }
     Ok(())

@@ -107,7 +107,7 @@ impl<S: Stream> Restoring<S> {
             RecordKind::Run => self.hub.runs.restore(&record.decode::<SavedRun>()?),
             RecordKind::SharedState => {
                 let identities = &mut self.hub.roster.identities;
-                identities.restore(&mut self.shared, record.decode::<SavedState>()?)
+                identities.restore(&mut self.shared, &record.decode::<SavedState>()?)
             }
             RecordKind::Connection => self.connection(record.decode()?, stream),
             kind => {
@@ -138,7 +138,7 @@ impl<S: Stream> Restoring<S> {
             runs: &mut self.hub.runs,
             identities: &mut self.hub.roster.identities,
             shared: &self.shared,
-            limits: &self.hub.settings.limits,
+            limits: self.hub.settings.limits,
             now: self.hub.clock.now,
         };
         let connection = Connection::restore(saved, stream, &mut context)?;

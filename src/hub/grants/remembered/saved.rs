@@ -55,7 +55,7 @@ impl Remembered {
             return Err(SnapshotError::new("too many answers are remembered"));
         }
         let entry = |saved: &SavedRemembered| {
-            let verb = Verb::restored(saved.verb)?;
+            let verb = Verb::restore(saved.verb)?;
             let answer = match saved.allowed {
                 true => Remembrance::Yes,
                 false => Remembrance::No(saved.why.map(Into::into)),
