@@ -222,10 +222,6 @@ impl Open {
         outbox: &mut Outbox,
         now: Millis,
     ) -> Closing {
-        let reader = match ending {
-            Ending::Overloaded => Reader::default(),
-            _ => std::mem::take(&mut self.reader),
-        };
         let (code, usual) = ending.close();
         let frame = frame::close_frame(code, reason.unwrap_or(usual));
         outbox.own(|out| out.extend_from_slice(&frame));
@@ -236,7 +232,11 @@ impl Open {
         };
         Closing {
             deflate: self.deflate,
-            reader,
+            // Where no close is awaited, nothing more is read: what has come of a message goes.
+            reader: match close {
+                Close::Sent => std::mem::take(&mut self.reader),
+                Close::Echo | Close::Linger => Reader::default(),
+            },
             ..Closing::new(close, now)
         }
     }

@@ -185,3 +185,6 @@ impl<S: Stream> Connection<S> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
