@@ -29,5 +29,5 @@ mod outbox;
 mod runs;
 
 pub use self::inbox::{Inbox, Taken};
-pub use self::outbox::{Outbox, Sent};
-pub use self::runs::{Runs, Slice, Waits};
+pub use self::outbox::{Outbox, SavedOutbox, Sent};
+pub use self::runs::{RunNumbers, Runs, SavedRun, SavedSlice, Slice, Waits};

@@ -5,6 +5,10 @@ use std::io::{self, IoSlice, Write};
 
 use super::runs::{Runs, Slice, Waits};
 
+mod saved;
+
+pub use saved::SavedOutbox;
+
 /// What waits to be sent to one connection, in order. One machine word while empty.
 #[derive(Debug, Default)]
 pub struct Outbox(Option<Box<Queued>>);

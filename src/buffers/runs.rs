@@ -2,6 +2,10 @@
 
 use slab::Slab;
 
+mod saved;
+
+pub use saved::{RunNumbers, SavedRun, SavedSlice};
+
 /// A stretch of a shared run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slice {

@@ -88,6 +88,15 @@ pub(super) fn open(mut file: File) -> Result<Reading, SnapshotError> {
     SnapshotReader::new(BufReader::with_capacity(64 * 1024, file), size)
 }
 
+/// Reads to the end: all is there.
+///
+/// # Errors
+/// It is not.
+pub(super) fn end(from: &mut Reading) -> Result<(), SnapshotError> {
+    while from.read_next()?.is_some() {}
+    Ok(())
+}
+
 /// A server that has been restored, and does not serve yet.
 pub struct Arrival {
     server: Server,
@@ -188,6 +197,7 @@ fn rebuild(
         |number| inherited.take(number).map(ClientSocket::from),
     );
     let hub = remains.hub.insert(hub.map_err(text)?);
+    end(from).map_err(text)?;
     for (id, socket) in hub.streams() {
         acceptor::register(registry, id, socket).map_err(text)?;
     }

@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::take_over::{Moment, open};
+use super::take_over::{Moment, end, open};
 use super::{Frame, redis_settings, settings, start_authorizer, start_events};
 use crate::broker::Broker;
 use crate::config::{Config, Stop};
@@ -130,5 +130,5 @@ fn restore(config: &Config, bare: Bare, input: File) -> Result<(), SnapshotError
         &mut from,
         unopened,
     )?;
-    Ok(())
+    end(&mut from)
 }

@@ -2,6 +2,8 @@
 //!
 //! Owns: the list of them, and their index. Never knows: how an encoding is agreed on ([`super::handshake`] does).
 
+use crate::snapshot::SnapshotError;
+
 /// How a member is sent a content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
@@ -42,6 +44,15 @@ impl Encoding {
             Encoding::RawDeflated => "contents alone, compressed",
             Encoding::V1Deflated => "wsify.v1, compressed",
         }
+    }
+
+    /// The encoding with this index.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn restore(index: u8) -> Result<Encoding, SnapshotError> {
+        let encoding = Encoding::ALL.get(usize::from(index)).copied();
+        encoding.ok_or(SnapshotError::new("an encoding that does not exist"))
     }
 
     /// A small number, for tables.

@@ -6,6 +6,8 @@
 //!
 //! A new endpoint is a row here and a handler in `hub/endpoints`.
 
+use crate::snapshot::SnapshotError;
+
 use super::http::{Head, Method, Refusal, Status};
 
 /// What a request is for. A connection carries it from the head to the body.
@@ -174,6 +176,18 @@ impl Endpoint {
             Endpoint::Preflight => "options",
             _ => self.row().map_or("other", |row| row.label),
         }
+    }
+
+    /// What [`Endpoint::label`] has returned.
+    ///
+    /// # Errors
+    /// There is no such endpoint.
+    pub fn restore(label: &str) -> Result<Endpoint, SnapshotError> {
+        let rows = ROWS.iter().map(|row| row.endpoint);
+        let mut all = rows.chain([Endpoint::Preflight, Endpoint::Unknown]);
+        let unknown = || SnapshotError::new(format!("there is no endpoint {label:?}"));
+        all.find(|endpoint| endpoint.label() == label)
+            .ok_or_else(unknown)
     }
 
     /// Whether only backends may use it.
