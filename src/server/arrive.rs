@@ -58,7 +58,7 @@ impl Server {
                 ("connections", connections),
                 stood,
             ];
-            let message = "the new program failed after it was started: this program goes on, and nothing is lost";
+            let message = "the new program failed after it was started, and the process went back to the old one: nothing is lost";
             return self.log.error(message, &fields);
         }
         let fields = [
@@ -70,7 +70,7 @@ impl Server {
             ("exec_ms", millis(checked, begun)),
             ("restore_ms", millis(begun, now)),
         ];
-        let message = "handed over: this program goes on where the other one stopped";
+        let message = "the program was replaced, and this one goes on";
         self.log.info(message, &fields);
     }
 }

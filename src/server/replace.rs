@@ -13,13 +13,15 @@ use mio::unix::SourceFd;
 use rustix::process::{Resource, getrlimit};
 
 use super::{HANDOVER, Server};
-use crate::clock::millis;
+use crate::clock::{Millis, millis};
 use crate::handover::{StandstillTimes, monotonic};
 use crate::log::Value;
 use crate::signals;
 
 /// How long a standing loop waits for the log's lines to be written.
 const LOG_PATIENCE: Duration = Duration::from_millis(100);
+/// How long the end of a call may take to be reported.
+const REPORT: Millis = 500;
 /// File descriptors that the new program needs besides those that it is handed.
 const SPARE_FDS: usize = 12;
 
@@ -61,7 +63,8 @@ impl Server {
 
     fn go_on(&mut self) -> ControlFlow<u8> {
         let now = self.hub.clock.now;
-        match self.handover.probe(now.saturating_add(self.patience)) {
+        let until = now.saturating_add(self.patience).saturating_add(REPORT);
+        match self.handover.probe(until) {
             Some(Ok(())) => {
                 self.hub.hold_back(true);
                 if let Some(authorizer) = &mut self.authorizer {
