@@ -48,7 +48,6 @@
 //! snapshot/writer.rs       a snapshot on its way out, record by record
 //! snapshot/reader.rs       a snapshot on its way in, record by record; what is unknown is skipped
 //! snapshot/error.rs        why a snapshot cannot be used
-//! effect/saved.rs          the same in a snapshot
 //! buffers/mod.rs           bytes that wait
 //! buffers/inbox.rs         Inbox: received, and not yet used
 //! buffers/outbox.rs        Outbox: what the kernel has not yet taken
@@ -293,6 +292,7 @@
 //! quickstart.rs            two commands to try, printed when the server starts at a terminal
 //! check.rs                 --check: tries what a start needs, and reports what is wrong
 //! start/mod.rs             the start: builds the parts, divides the file descriptors, logs what was built
+//! start/parts.rs           parts that every server is built with, the split of the file descriptors
 //! start/take_over.rs       the start with what another program has left
 //! start/trial.rs           whether that would work, tried as a child of the other program
 //! acceptor.rs              accepting: pending listeners, the pause and the eviction when file descriptors run out
@@ -314,12 +314,13 @@
 //! Imports point one way; `tests/source/map.rs` holds these lines, and the list above, against the source:
 //!
 //! ```text
-//! main -> check, config, heap, log, start
+//! main -> check, config, handover, heap, log, server, signals, start
 //! check -> authorizer, config, effect, events, listener, log, start, wire
-//! start -> acceptor, authorizer, broker, clock, config, connection, events, hub, listener, log, metrics, quickstart, random, server, systemd, tls, wire
-//! server -> acceptor, authorizer, broker, clock, config, effect, events, heap, hub, listener, log, systemd
+//! start -> acceptor, authorizer, broker, clock, config, connection, events, fd_table, handover, hub, listener, log, metrics, quickstart, random, server, signals, snapshot, systemd, tls, wire
+//! server -> acceptor, authorizer, broker, clock, config, effect, events, handover, heap, hub, listener, log, signals, snapshot, systemd
+//! handover -> clock, snapshot
 //! acceptor -> clock, config, connection, effect, hub, listener, log
-//! listener -> config, connection
+//! listener -> config, connection, snapshot
 //! heap, random, systemd -> clock
 //! hub -> buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, short_text, snapshot, wire
 //! connection -> buffers, clock, interned, short_text, snapshot, wire
@@ -328,12 +329,12 @@
 //! config -> authorizer, log, secret, webhook, wire
 //! webhook -> secret, tls, wire
 //! effect -> clock, snapshot, wire
-//! events -> clock, fd_table, log, random, webhook, wire
+//! events -> clock, fd_table, log, random, snapshot, webhook, wire
 //! playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
 //! buffers, wire -> snapshot
-//! clock, fd_table, interned, metrics, quickstart, secret, short_text, snapshot, tls -> nothing
+//! clock, fd_table, interned, metrics, quickstart, secret, short_text, signals, snapshot, tls -> nothing
 //! ```
 //!
 //! (The hub needs from `config` the type of `--access-log`, and the acceptor's tests that of a listen address. `config`

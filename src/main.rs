@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use wsify::check;
 use wsify::config::{Config, Stop};
-use wsify::handover::{self, Legacy, Role, VARIABLE, WayBack};
+use wsify::handover::{self, HandoverRole, Legacy, VARIABLE, WayBack};
 use wsify::heap;
 use wsify::log::Log;
 use wsify::server::Standstill;
@@ -20,12 +20,12 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, Stop> {
     let begun = handover::monotonic();
-    match Role::read(std::env::var_os(VARIABLE), parent_id(), process::id()) {
-        Role::Fresh => serve(),
-        Role::Probe => start::probe(&read_config()?).map(|()| answer()),
-        Role::Check => start::check(&read_config()?).map(|()| answer()),
-        Role::Take(legacy) => take_over(&legacy, None, begun),
-        Role::Return(legacy, failure) => take_over(&legacy, Some(failure), begun),
+    match HandoverRole::read(std::env::var_os(VARIABLE), parent_id(), process::id()) {
+        HandoverRole::Fresh => serve(),
+        HandoverRole::Probe => start::probe(&read_config()?).map(|()| answer()),
+        HandoverRole::Check => start::check(&read_config()?).map(|()| answer()),
+        HandoverRole::Take(legacy) => take_over(&legacy, None, begun),
+        HandoverRole::Return(legacy, failure) => take_over(&legacy, Some(failure), begun),
     }
 }
 
@@ -70,7 +70,9 @@ fn take_over(legacy: &Legacy, failure: Option<String>, begun: Duration) -> Resul
     let arrival = config.and_then(|config| start::take_over(&config, legacy, &mut remains));
     let arrival = match (arrival, way_back) {
         (Ok(arrival), way_back) => {
-            way_back.map(WayBack::close);
+            if let Some(way_back) = way_back {
+                way_back.close();
+            }
             arrival
         }
         (Err(why), None) => return Err(Stop::failed(why)),

@@ -32,7 +32,7 @@ pub use self::descriptors::{Inherited, keep};
 pub use self::memory::SnapshotFile;
 use self::program::FileIdentity;
 pub use self::program::Program;
-pub use self::role::{Legacy, Role, StandstillTimes, VARIABLE, answer, monotonic};
+pub use self::role::{HandoverRole, Legacy, StandstillTimes, VARIABLE, answer, monotonic};
 use self::trial::Trial;
 pub use self::way_back::{WayBack, arrived};
 use crate::clock::Millis;
@@ -51,11 +51,11 @@ pub fn patience(size: u64) -> Duration {
 pub struct Handover {
     /// The error says why there can be none.
     program: Result<Program, String>,
-    phase: Phase,
+    phase: HandoverPhase,
 }
 
 #[derive(Debug)]
-enum Phase {
+enum HandoverPhase {
     Idle,
     Probing {
         trial: Box<Trial>,
@@ -75,7 +75,7 @@ impl Handover {
         });
         Handover {
             program,
-            phase: Phase::Idle,
+            phase: HandoverPhase::Idle,
         }
     }
 
@@ -85,12 +85,12 @@ impl Handover {
     }
 
     pub fn is_under_way(&self) -> bool {
-        !matches!(self.phase, Phase::Idle)
+        !matches!(self.phase, HandoverPhase::Idle)
     }
 
     /// Whether what is under way is awaited.
     pub fn is_waiting(&self) -> bool {
-        matches!(self.phase, Phase::Waiting { .. })
+        matches!(self.phase, HandoverPhase::Waiting { .. })
     }
 
     /// Begins to probe the program at the path.
@@ -100,10 +100,10 @@ impl Handover {
     pub fn begin(&mut self) -> Result<(), String> {
         let program = self.program.as_ref().map_err(Clone::clone)?;
         let file = program.successor().map_err(|error| error.to_string())?;
-        let command = program.command(&Role::Probe);
+        let command = program.command(&HandoverRole::Probe);
         let trial = Trial::start(command, Stdio::null(), PATIENCE)
             .map_err(|error| format!("it cannot be started: {error}"))?;
-        self.phase = Phase::Probing {
+        self.phase = HandoverPhase::Probing {
             trial: Box::new(trial),
             file,
         };
@@ -113,7 +113,7 @@ impl Handover {
     /// What becomes readable when [`Handover::probe`] has something to do.
     pub fn output(&self) -> Option<BorrowedFd<'_>> {
         match &self.phase {
-            Phase::Probing { trial, .. } => Some(trial.output()),
+            HandoverPhase::Probing { trial, .. } => Some(trial.output()),
             _ => None,
         }
     }
@@ -121,34 +121,34 @@ impl Handover {
     /// Looks at the probe, if there is one. It was passed: what is under way is awaited, until this time at most. `None`: there
     /// is nothing new.
     pub fn probe(&mut self, until: Millis) -> Option<Result<(), String>> {
-        let Phase::Probing { trial, file } = &mut self.phase else {
+        let HandoverPhase::Probing { trial, file } = &mut self.phase else {
             return None;
         };
         let file = *file;
         Some(trial.step()?.map(|_| {
-            self.phase = Phase::Waiting { file, until };
+            self.phase = HandoverPhase::Waiting { file, until };
         }))
     }
 
     /// Whether what is under way has been awaited for long enough.
     pub fn is_overdue(&self, now: Millis) -> bool {
-        matches!(self.phase, Phase::Waiting { until, .. } if now >= until)
+        matches!(self.phase, HandoverPhase::Waiting { until, .. } if now >= until)
     }
 
     /// There is no handover any more.
     pub fn end(&mut self) {
-        self.phase = Phase::Idle;
+        self.phase = HandoverPhase::Idle;
     }
 
     /// When the loop has to look at it, on a clock that began at `started`.
     pub fn next_deadline(&self, started: Instant) -> Option<Millis> {
         match &self.phase {
-            Phase::Idle => None,
-            Phase::Probing { trial, .. } => {
+            HandoverPhase::Idle => None,
+            HandoverPhase::Probing { trial, .. } => {
                 let at = trial.next_deadline().saturating_duration_since(started);
                 Some(crate::clock::millis(at).saturating_add(1))
             }
-            Phase::Waiting { until, .. } => Some(*until),
+            HandoverPhase::Waiting { until, .. } => Some(*until),
         }
     }
 
@@ -159,7 +159,7 @@ impl Handover {
     pub fn check(&self, snapshot: &File, size: u64, meanwhile: impl FnMut()) -> Result<(), String> {
         let (program, file) = self.chosen()?;
         let input = snapshot.try_clone().map_err(|error| error.to_string())?;
-        let command = program.command(&Role::Check);
+        let command = program.command(&HandoverRole::Check);
         Trial::start(command, Stdio::from(input), patience(size))
             .map_err(|error| format!("it cannot be started: {error}"))?
             .wait(meanwhile)
@@ -187,7 +187,7 @@ impl Handover {
             Ok(keep(program.file(), kept)?)
         };
         let failed = match keep_both(true) {
-            Ok(()) => program.command(&Role::Take(legacy)).exec(),
+            Ok(()) => program.command(&HandoverRole::Take(legacy)).exec(),
             Err(error) => error,
         };
         let _ = keep_both(false);
@@ -197,7 +197,7 @@ impl Handover {
     /// The program, and the file that was probed.
     fn chosen(&self) -> Result<(&Program, FileIdentity), String> {
         match (&self.program, &self.phase) {
-            (Ok(program), Phase::Waiting { file, .. }) => Ok((program, *file)),
+            (Ok(program), HandoverPhase::Waiting { file, .. }) => Ok((program, *file)),
             (Err(why), _) => Err(why.clone()),
             _ => Err("no program was probed".to_owned()),
         }

@@ -16,7 +16,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 
-use super::role::{Role, VARIABLE};
+use super::role::{HandoverRole, VARIABLE};
 
 /// What the running program has in `/proc`.
 const RUNNING: &str = "/proc/self/exe";
@@ -92,9 +92,9 @@ impl Program {
     /// How the program at the path is called for a role, with this process's arguments and environment.
     ///
     /// A trial also gets `--check`. A program that does not know of trials, such as an early release, then does not serve.
-    pub fn command(&self, role: &Role) -> Command {
+    pub fn command(&self, role: &HandoverRole) -> Command {
         let mut command = command(self.path.as_os_str(), role);
-        if matches!(role, Role::Probe | Role::Check) {
+        if matches!(role, HandoverRole::Probe | HandoverRole::Check) {
             command.arg("--check");
         }
         command
@@ -102,7 +102,7 @@ impl Program {
 }
 
 /// How a program is called for a role, with this process's arguments and environment.
-pub(super) fn command(program: &OsStr, role: &Role) -> Command {
+pub(super) fn command(program: &OsStr, role: &HandoverRole) -> Command {
     let mut arguments = env::args_os();
     let mut command = Command::new(program);
     if let Some(name) = arguments.next() {
@@ -157,9 +157,9 @@ mod tests {
     fn trials_do_not_serve_even_if_the_program_knows_of_none() {
         let program = Program::running(None).unwrap();
         for (role, checks) in [
-            (Role::Probe, true),
-            (Role::Check, true),
-            (Role::Fresh, false),
+            (HandoverRole::Probe, true),
+            (HandoverRole::Check, true),
+            (HandoverRole::Fresh, false),
         ] {
             let command = program.command(&role);
             let last = command.get_args().last().map(OsStr::to_owned);

@@ -20,7 +20,7 @@ const ANSWER: &str = "wsify-handover";
 
 /// What this process is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum HandoverRole {
     /// A program that was started as any other.
     Fresh,
     /// A child that is to show that it is a wsify with a valid configuration.
@@ -54,15 +54,15 @@ pub struct StandstillTimes {
     pub checked: u64,
 }
 
-impl Role {
+impl HandoverRole {
     /// This process's role. `parent` and `own` are the ids of its parent and of itself.
-    pub fn read(variable: Option<OsString>, parent: u32, own: u32) -> Role {
+    pub fn read(variable: Option<OsString>, parent: u32, own: u32) -> HandoverRole {
         let text = variable.and_then(|text| text.into_string().ok());
-        text.and_then(|text| Role::parse(&text, parent, own))
-            .unwrap_or(Role::Fresh)
+        text.and_then(|text| HandoverRole::parse(&text, parent, own))
+            .unwrap_or(HandoverRole::Fresh)
     }
 
-    fn parse(text: &str, parent: u32, own: u32) -> Option<Role> {
+    fn parse(text: &str, parent: u32, own: u32) -> Option<HandoverRole> {
         let mut words = text.splitn(8, ' ');
         let role = words.next()?;
         let process: u32 = words.next()?.parse().ok()?;
@@ -79,12 +79,12 @@ impl Role {
             })
         };
         match role {
-            "probe" if process == parent => Some(Role::Probe),
-            "check" if process == parent => Some(Role::Check),
-            "take" if process == own => Some(Role::Take(legacy(&mut words)?)),
+            "probe" if process == parent => Some(HandoverRole::Probe),
+            "check" if process == parent => Some(HandoverRole::Check),
+            "take" if process == own => Some(HandoverRole::Take(legacy(&mut words)?)),
             "return" if process == own => {
                 let legacy = legacy(&mut words)?;
-                Some(Role::Return(legacy, words.next()?.to_owned()))
+                Some(HandoverRole::Return(legacy, words.next()?.to_owned()))
             }
             _ => None,
         }
@@ -94,11 +94,11 @@ impl Role {
     /// a trial, and otherwise the same process.
     pub fn text(&self, own: u32) -> String {
         let (word, legacy, reason) = match self {
-            Role::Fresh => return String::new(),
-            Role::Probe => return format!("probe {own}"),
-            Role::Check => return format!("check {own}"),
-            Role::Take(legacy) => ("take", legacy, ""),
-            Role::Return(legacy, reason) => ("return", legacy, reason.as_str()),
+            HandoverRole::Fresh => return String::new(),
+            HandoverRole::Probe => return format!("probe {own}"),
+            HandoverRole::Check => return format!("check {own}"),
+            HandoverRole::Take(legacy) => ("take", legacy, ""),
+            HandoverRole::Return(legacy, reason) => ("return", legacy, reason.as_str()),
         };
         let StandstillTimes {
             frozen,
@@ -157,26 +157,26 @@ mod tests {
     fn each_role_is_read_by_the_process_that_it_is_for_only() {
         let reason = "signal 11 \"x\"\n  y ".to_owned();
         for (role, for_child) in [
-            (Role::Probe, true),
-            (Role::Check, true),
-            (Role::Take(LEGACY), false),
-            (Role::Return(LEGACY, reason), false),
+            (HandoverRole::Probe, true),
+            (HandoverRole::Check, true),
+            (HandoverRole::Take(LEGACY), false),
+            (HandoverRole::Return(LEGACY, reason), false),
         ] {
             let text = OsString::from(role.text(100));
-            let read = |parent, own| Role::read(Some(text.clone()), parent, own);
+            let read = |parent, own| HandoverRole::read(Some(text.clone()), parent, own);
             let (child, itself) = (read(100, 200), read(1, 100));
             let (is, other) = if for_child {
                 (child, itself)
             } else {
                 (itself, child)
             };
-            assert_eq!((is, other), (role, Role::Fresh));
-            assert_eq!(read(3, 4), Role::Fresh);
+            assert_eq!((is, other), (role, HandoverRole::Fresh));
+            assert_eq!(read(3, 4), HandoverRole::Fresh);
         }
-        let nul = Role::Return(LEGACY, "a\0b".into()).text(1);
+        let nul = HandoverRole::Return(LEGACY, "a\0b".into()).text(1);
         assert_eq!(
-            Role::read(Some(nul.into()), 0, 1),
-            Role::Return(LEGACY, "ab".into())
+            HandoverRole::read(Some(nul.into()), 0, 1),
+            HandoverRole::Return(LEGACY, "ab".into())
         );
     }
 
@@ -195,9 +195,13 @@ mod tests {
             "return 1 7 4 1 2 3",
             "http://10.0.0.1",
         ] {
-            assert_eq!(Role::read(Some(text.into()), 1, 1), Role::Fresh, "{text}");
+            assert_eq!(
+                HandoverRole::read(Some(text.into()), 1, 1),
+                HandoverRole::Fresh,
+                "{text}"
+            );
         }
-        assert_eq!(Role::read(None, 1, 1), Role::Fresh);
+        assert_eq!(HandoverRole::read(None, 1, 1), HandoverRole::Fresh);
     }
 
     #[test]

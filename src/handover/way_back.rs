@@ -24,7 +24,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 use std::time::Duration;
 
-use super::role::{Legacy, Role, VARIABLE};
+use super::role::{HandoverRole, Legacy, VARIABLE};
 use super::{patience, program};
 
 /// What is caught, and the reason that the log gives.
@@ -77,15 +77,15 @@ impl Strings {
 #[must_use]
 pub struct WayBack {
     legacy: Legacy,
-    before: Vec<(i32, Action)>,
+    before: Vec<(i32, SignalAction)>,
 }
 
 /// How a signal was handled before.
-struct Action(libc::sigaction);
+struct SignalAction(libc::sigaction);
 
-impl std::fmt::Debug for Action {
+impl std::fmt::Debug for SignalAction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Action").finish_non_exhaustive()
+        f.debug_struct("SignalAction").finish_non_exhaustive()
     }
 }
 
@@ -95,7 +95,7 @@ impl WayBack {
     pub fn open(legacy: Legacy) -> WayBack {
         let environment = |reason: &str| {
             let others = env::vars_os().filter(|(name, _)| name != VARIABLE);
-            let role = Role::Return(legacy, reason.to_owned()).text(process::id());
+            let role = HandoverRole::Return(legacy, reason.to_owned()).text(process::id());
             let own = (VARIABLE.into(), role.into());
             Strings::new(others.chain([own]).map(|(name, value)| {
                 let mut text: OsString = name;
@@ -142,7 +142,7 @@ impl WayBack {
 
 /// Replaces this program by the old one. Returns only if that fails.
 fn execute(legacy: &Legacy, reason: &str) -> io::Error {
-    let role = Role::Return(*legacy, reason.to_owned());
+    let role = HandoverRole::Return(*legacy, reason.to_owned());
     program::command(path(legacy.program).as_ref(), &role).exec()
 }
 
@@ -157,7 +157,7 @@ fn is_main_thread() -> bool {
 
 /// The handler, on the stack that is kept for handlers. Its own signal is not blocked, because the mask passes to the next
 /// program.
-fn caught() -> Action {
+fn caught() -> SignalAction {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: zeroes are a valid `sigaction`, and sigemptyset(3) initializes its mask.
     unsafe {
@@ -165,18 +165,18 @@ fn caught() -> Action {
         it.sa_sigaction = go_back as *const () as usize;
         it.sa_flags = libc::SA_ONSTACK | libc::SA_NODEFER;
         libc::sigemptyset(&raw mut it.sa_mask);
-        Action(action.assume_init())
+        SignalAction(action.assume_init())
     }
 }
 
 /// Sets how a signal is handled. Returns how it was before.
-fn set_action(signal: i32, action: &Action) -> Action {
+fn set_action(signal: i32, action: &SignalAction) -> SignalAction {
     let mut before = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: both structures are valid, and sigaction(2) keeps no pointer to them. The handler is one of this file's, or
     // one that was set before.
     unsafe {
         libc::sigaction(signal, &raw const action.0, before.as_mut_ptr());
-        Action(before.assume_init())
+        SignalAction(before.assume_init())
     }
 }
 

@@ -15,7 +15,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{
+use mio::Registry;
+
+use super::parts::{
     Capacity, Frame, find_manager, max_connections, redis_settings, reserved_fds, settings,
     start_authorizer, start_events,
 };
@@ -25,15 +27,15 @@ use crate::clock::{Clock, Millis, millis};
 use crate::config::{Config, Stop};
 use crate::fd_table;
 use crate::handover::{Handover, Inherited, Legacy, Program, monotonic};
-use crate::hub::Hub;
-use crate::listener::{ClientSocket, Listener};
+use crate::hub::{Hub, Settings};
+use crate::listener::{ClientSocket, Listener, SavedListener};
 use crate::log::{Log, SavedLog};
 use crate::metrics::Metrics;
 use crate::server::{Parts, SavedProcess, Server, Standstill};
 use crate::snapshot::{SnapshotError, SnapshotReader};
 
 /// A snapshot that is read.
-pub(super) type Reading = SnapshotReader<BufReader<File>>;
+pub(super) type SnapshotReading = SnapshotReader<BufReader<File>>;
 
 /// What has been restored so far.
 #[derive(Default)]
@@ -81,7 +83,7 @@ impl Moment {
 ///
 /// # Errors
 /// It is none, or one that this release cannot read.
-pub(super) fn open(mut file: File) -> Result<Reading, SnapshotError> {
+pub(super) fn open(mut file: File) -> Result<SnapshotReading, SnapshotError> {
     let failed = |error| SnapshotError::new(format!("it cannot be read: {error}"));
     let size = file.metadata().map_err(failed)?.len();
     file.rewind().map_err(failed)?;
@@ -92,7 +94,7 @@ pub(super) fn open(mut file: File) -> Result<Reading, SnapshotError> {
 ///
 /// # Errors
 /// It is not.
-pub(super) fn end(from: &mut Reading) -> Result<(), SnapshotError> {
+pub(super) fn end(from: &mut SnapshotReading) -> Result<(), SnapshotError> {
     while from.read_next()?.is_some() {}
     Ok(())
 }
@@ -154,76 +156,89 @@ fn rebuild(
     config: &Config,
     process: SavedProcess,
     log: &Log,
-    from: &mut Reading,
+    from: &mut SnapshotReading,
     remains: &mut Remains,
 ) -> Result<Server, String> {
     let stopped = |stop: Stop| stop.text;
     let moment = Moment::of(from.header().started).map_err(text)?;
-    let now = moment.now;
     let mut inherited = Inherited::new(process.descriptors);
     let frame = Frame::open().map_err(stopped)?;
-    let registry = frame.poll.registry();
     let (authorizer, workers) = start_authorizer(config, &frame).map_err(stopped)?;
-    let mut events = start_events(config, process.node, &frame.waker, log).map_err(stopped)?;
+    let node = process.node;
+    let mut events = start_events(config, node, &frame.waker, log).map_err(stopped)?;
     if let (Some(events), Some(saved)) = (&mut events, process.events) {
-        events.restore(saved, process.node, now).map_err(text)?;
+        events.restore(saved, node, moment.now).map_err(text)?;
     }
-    for (nth, saved) in process.listeners.into_iter().enumerate() {
-        let listener = Listener::restore(saved, |number| inherited.take(number)).map_err(text)?;
-        remains.listeners.push(listener);
-        let listener = &remains.listeners[nth];
-        listener
-            .register(registry, acceptor::listener_token(nth))
-            .map_err(|e| format!("cannot listen on {}: {e}", listener.address))?;
-    }
-    let redis = redis_settings(config, process.node).map_err(stopped)?;
-    let waker = Arc::clone(&frame.waker);
-    let broker = Broker::restore(redis, waker, log.clone(), now, from, registry, |number| {
-        inherited.take(number).map(Some)
-    });
+    let registry = frame.poll.registry();
+    restore_listeners(process.listeners, &mut inherited, registry, remains)?;
+    let redis = redis_settings(config, node).map_err(stopped)?;
+    let (waker, now) = (Arc::clone(&frame.waker), moment.now);
+    let socket = |number| inherited.take(number).map(Some);
+    let broker = Broker::restore(redis, waker, log.clone(), now, from, registry, socket);
     remains.broker = Some(broker.map_err(text)?);
 
     let reserved = reserved_fds(config) + remains.listeners.len() + workers;
     let capacity = Capacity::of(frame.fds, reserved);
-    let max_connections = max_connections(config, &capacity, log);
-    let settings = settings(config, max_connections, workers, process.node);
-    let metrics = Metrics::new(SystemTime::now());
-    let hub = Hub::restore(
-        settings,
-        moment.clock(),
-        metrics,
-        log.clone(),
-        from,
-        |number| inherited.take(number).map(ClientSocket::from),
-    );
-    let hub = remains.hub.insert(hub.map_err(text)?);
+    let most = max_connections(config, &capacity, log);
+    let settings = settings(config, most, workers, node);
+    restore_hub(settings, &moment, log, inherited, from, registry, remains)?;
     end(from).map_err(text)?;
-    for (id, socket) in hub.streams() {
-        acceptor::register(registry, id, socket).map_err(text)?;
-    }
-    let path = process
-        .path
-        .map(|path| PathBuf::from(OsString::from_vec(path.into())));
     let (Some(hub), Some(broker)) = (remains.hub.take(), remains.broker.take()) else {
         return Err("a part is missing".to_owned());
     };
     let listeners = std::mem::take(&mut remains.listeners);
     let (max_sockets, reserved) = (capacity.sockets, capacity.sockets - capacity.websockets);
-    let acceptor = Acceptor::new(listeners, max_sockets, reserved, log.clone());
+    let path = process.path.map(|path| OsString::from_vec(path.into()));
     Ok(Server::new(Parts {
         poll: frame.poll,
         signals: frame.signals,
-        acceptor,
+        acceptor: Acceptor::new(listeners, max_sockets, reserved, log.clone()),
         hub,
         authorizer,
         broker,
         events,
         manager: find_manager(config, log),
-        handover: Handover::new(Program::running(path)),
+        handover: Handover::new(Program::running(path.map(PathBuf::from))),
         log: log.clone(),
-        node: process.node,
+        node,
         started: moment.started,
         drain_time: millis(config.drain_timeout),
         patience: millis(config.authorizer_timeout),
     }))
+}
+
+fn restore_listeners(
+    listeners: Vec<SavedListener>,
+    inherited: &mut Inherited,
+    registry: &Registry,
+    remains: &mut Remains,
+) -> Result<(), String> {
+    for (nth, saved) in listeners.into_iter().enumerate() {
+        let listener = Listener::restore(saved, |number| inherited.take(number)).map_err(text)?;
+        let registered = listener.register(registry, acceptor::listener_token(nth));
+        let failed = |e| format!("cannot listen on {}: {e}", listener.address);
+        let registered = registered.map_err(failed);
+        remains.listeners.push(listener);
+        registered?;
+    }
+    Ok(())
+}
+
+fn restore_hub(
+    settings: Settings,
+    moment: &Moment,
+    log: &Log,
+    mut inherited: Inherited,
+    from: &mut SnapshotReading,
+    registry: &Registry,
+    remains: &mut Remains,
+) -> Result<(), String> {
+    let metrics = Metrics::new(SystemTime::now());
+    let socket = |number| inherited.take(number).map(ClientSocket::from);
+    let hub = Hub::restore(settings, moment.clock(), metrics, log.clone(), from, socket);
+    let hub = remains.hub.insert(hub.map_err(text)?);
+    for (id, socket) in hub.streams() {
+        acceptor::register(registry, id, socket).map_err(text)?;
+    }
+    Ok(())
 }

@@ -11,8 +11,8 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::parts::{Frame, redis_settings, settings, start_authorizer, start_events};
 use super::take_over::{Moment, end, open};
-use super::{Frame, redis_settings, settings, start_authorizer, start_events};
 use crate::broker::Broker;
 use crate::config::{Config, Stop};
 use crate::connection::Stream;

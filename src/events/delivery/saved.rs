@@ -15,7 +15,7 @@ use crate::wire::event_batch::EventBatch;
 pub struct SavedDelivery {
     /// The batch: when each event happened, and its JSON.
     #[cbor(n(0), default)]
-    events: Vec<SavedEvent>,
+    events: Vec<EventUnderWay>,
     /// How many go in each of the calls that are left; the next one is the last.
     #[cbor(n(1), default)]
     calls: Vec<u64>,
@@ -31,7 +31,7 @@ pub struct SavedDelivery {
 }
 
 #[derive(Debug, Encode, Decode)]
-struct SavedEvent {
+struct EventUnderWay {
     #[n(0)]
     at: u64,
     #[n(1)]
@@ -50,7 +50,7 @@ impl BatchDelivery {
             random: _,
         } = self;
         let events = batch.iter().flat_map(EventBatch::iter);
-        let events = events.map(|(at, json)| SavedEvent {
+        let events = events.map(|(at, json)| EventUnderWay {
             at,
             json: json.to_vec().into(),
         });
@@ -88,7 +88,7 @@ impl BatchDelivery {
             return Err(no_batch());
         }
         let mut batch = EventBatch::default();
-        for SavedEvent { at, json } in &events {
+        for EventUnderWay { at, json } in &events {
             if !batch.has_room(json.len()) {
                 return Err(SnapshotError::new("events that fit in no call"));
             }
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn calls_that_do_not_make_up_the_batch_are_refused() {
-        let event = || SavedEvent {
+        let event = || EventUnderWay {
             at: 0,
             json: b"{}".to_vec().into(),
         };
