@@ -343,7 +343,7 @@
 //! # Ownership
 //!
 //! ```text
-//! Server { poll, signals, acceptor, hub, authorizer, broker, events, manager, log, heap }
+//! Server { poll, signals, acceptor, hub, authorizer, broker, events, manager, handover, log, heap }
 //!  Acceptor { listeners, max_sockets, paused_until }
 //!  Hub<S> { settings, clock, random, drivers, and: }
 //!   Roster<S> { Slab<Connection<S>>, identities, counts }                   facts
@@ -401,7 +401,7 @@
 //!  9 hub.evict       if connections wait to be accepted, and file descriptors have run out: closes idle HTTP connections
 //! 10 hub.flush       each connection into whose outbox something was put, once
 //! 11 hub.reap        64 of those that are over
-//! 12 hub.take_events the next batch, if no call is under way; then the end of a graceful stop
+//! 12 hub.take_events the next batch, if no call is under way; then a handover, and the end of a graceful stop
 //! ```
 //!
 //! Sockets are registered once, readable and writable, edge-triggered. A read that did not fill the buffer has drained
@@ -445,6 +445,19 @@
 //!      its slot is free.
 //!    - A graceful stop (`hub.drain`) closes client after client in this way, with 1012.
 //!
+//! # A handover
+//!
+//! `SIGUSR2` replaces the running program, in the same process, and no connection is closed. [`handover`] knows how,
+//! `server/replace.rs` in which order.
+//!
+//! - The facts of each part are saved by the part itself, in a file `saved.rs`, as types that are nothing but the format of the
+//!   [`snapshot`]. What follows from facts is not saved, and made anew.
+//! - A snapshot can be made between any two doors of the hub. Only threads cannot be handed over. So `hub.hold_back` keeps
+//!   questions, and the answers to those under way are awaited.
+//! - Sockets stay open across `execve`, with their numbers. Their new owner registers them with its own poll, and the first
+//!   edges say what is there to read or can be written.
+//! - Until `execve` the old program is as it was. After it, until the first byte, [`handover::WayBack`] leads back.
+//!
 //! # What to touch
 //!
 //! - **An endpoint**: a row in `wire/endpoint.rs`, a handler in `hub/endpoints`.
@@ -459,6 +472,7 @@
 //! - **A broker**: a variant of `broker::Broker`, a driver beside `broker/redis` that takes `Effect::{Publish,
 //!   Subscribe, Unsubscribe}` and yields `News`. `server.rs` passes these to the hub; `publish.rs`, `subscriptions.rs` and
 //!   `shards.rs` know no driver.
+//! - **A fact that outlives a turn**: a field in its part's `saved.rs`, with a new number and a default.
 //! - **A limit**: a file in `hub/limits`, a field of `Usage`, its flag in `config/flags.rs`.
 //!
 //! # Rules
@@ -474,7 +488,8 @@
 //!   type name is one type. `tests/source/map.rs` checks these rules, and lists the exceptions.
 //! - Everything has a limit, with its reason beside it. Reaching it leads to an [`Ending`](connection::Ending) or an
 //!   answer. Memory follows what was received, never what was announced.
-//! - No `unsafe` but for three calls (heap.rs and fd_table.rs say why), no `Rc<RefCell>`, no lifetimes in structs that are
+//! - No `unsafe` but for calls of the kernel and the C library that no crate makes safe. They are in heap.rs, fd_table.rs,
+//!   signals.rs and two files of `handover`, which say why. No `Rc<RefCell>`, no lifetimes in structs that are
 //!   kept, no trait with one implementor, no callbacks.
 //! - Names are the documentation's nouns: one word, one meaning. Comments say why, and cite the documentation by its
 //!   anchors, such as docs/authorizer.md#answers, and RFCs by their sections.

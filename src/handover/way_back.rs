@@ -112,10 +112,11 @@ impl WayBack {
         PREPARED.store(Box::into_raw(Box::new(prepared)), Ordering::Release);
         let before = CAUGHT.map(|(signal, _)| (signal, set_action(signal, &caught())));
         std::panic::set_hook(Box::new(move |panic| {
-            if is_main_thread() {
-                let error = execute(&legacy, &format!("it panicked: {panic}"));
-                eprintln!("{panic}; there is no way back: {error}");
+            if !is_main_thread() {
+                go_back(libc::SIGABRT);
             }
+            let error = execute(&legacy, &format!("it panicked: {panic}"));
+            eprintln!("{panic}; there is no way back: {error}");
         }));
         let size = fs::metadata(path(legacy.snapshot)).map_or(0, |it| it.len());
         set_alarm(patience(size));
@@ -231,5 +232,90 @@ extern "C" fn go_back(signal: i32) {
         // There is no way back: the signal has its usual effect.
         libc::signal(signal, libc::SIG_DFL);
         libc::raise(signal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::process::parent_id;
+    use std::process::Command;
+    use std::thread;
+
+    use super::*;
+    use crate::handover::{StandstillTimes, keep};
+
+    const FAILURE: &str = "WSIFY_TEST_FAILURE";
+
+    fn raise(signal: i32) {
+        // SAFETY: raise(3) takes a number.
+        unsafe {
+            libc::raise(signal);
+        }
+    }
+
+    /// Plays a new program that fails. It is this one, and so is the old one.
+    fn fail(how: &str) {
+        let file = File::open("/proc/self/exe").unwrap();
+        keep(&file, true).unwrap();
+        let way_back = WayBack::open(Legacy {
+            snapshot: file.as_raw_fd(),
+            program: file.as_raw_fd(),
+            times: StandstillTimes::default(),
+        });
+        match how {
+            "crash" => raise(libc::SIGSEGV),
+            "abort" => process::abort(),
+            "hang" => raise(libc::SIGALRM),
+            "panic" => panic!("oh no"),
+            "thread" => thread::spawn(|| raise(libc::SIGBUS)).join().unwrap(),
+            "error" => _ = way_back.go("no room"),
+            "late" => {
+                way_back.close();
+                raise(libc::SIGSEGV);
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_failure_leads_back_to_the_old_program() {
+        let variable = env::var_os(VARIABLE);
+        let role = HandoverRole::read(variable, parent_id(), process::id());
+        if let HandoverRole::Return(_, why) = role {
+            println!("returned: {why}");
+            process::exit(0);
+        }
+        if let Ok(how) = env::var(FAILURE) {
+            return fail(&how);
+        }
+        for (how, why) in [
+            ("crash", "it crashed (SIGSEGV)"),
+            ("abort", "it crashed (SIGABRT)"),
+            ("hang", "it did not take over in time"),
+            // Not on the main thread.
+            ("panic", "it crashed (SIGABRT)"),
+            ("thread", "it crashed (SIGBUS)"),
+            ("error", "no room"),
+        ] {
+            let output = played(how);
+            assert!(
+                output.contains("returned: ") && output.contains(why),
+                "{how}: {output}"
+            );
+        }
+        assert!(!played("late").contains("returned"));
+    }
+
+    /// What this test prints in a process of its own.
+    fn played(how: &str) -> String {
+        let test = "handover::way_back::tests::every_failure_leads_back_to_the_old_program";
+        let output = Command::new(env::current_exe().unwrap())
+            .args([test, "--exact", "--nocapture"])
+            .env(FAILURE, how)
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 }
