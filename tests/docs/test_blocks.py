@@ -437,7 +437,7 @@ def test_systemctl(serve, shell):
     assert done.stdout.startswith("HTTP/1.1 200 ") and '{"status":"ok"}' in done.stdout, done
 
 
-def test_replace(shell):
+def test_replace(serve, shell):
     """The commands, for a server that was started from the file that they replace."""
     install, reload = (line.removeprefix("sudo ") for line in commands("replace"))
     shell.run("mkdir -p target/release bin")
@@ -447,18 +447,15 @@ def test_replace(shell):
     assert reload == "systemctl reload wsify"
     unit = deploy("wsify.service").read_text()
     (replace,) = re.findall("^ExecReload=(.*)$", unit, re.MULTILINE)
-    server = Server(program=shell.cwd / "bin/wsify")
-    try:
-        ws = server.ws().join("hello")
-        assert shell.run(install).returncode == 0
-        assert shell.run(replace.replace("$MAINPID", str(server.pid))).returncode == 0
-        shown = json.loads(block("replaced"))
-        logged = lambda: [entry for entry in server.log() if entry["message"] == shown["message"]]
-        (entry,) = until(logged, "the program is replaced")
-        assert list(entry) == list(shown) and entry["connections"] == 1
-        ws.is_quiet()
-    finally:
-        server.stop()
+    server = serve(program=shell.cwd / "bin/wsify")
+    ws = server.ws().join("hello")
+    assert shell.run(install).returncode == 0
+    assert shell.run(replace.replace("$MAINPID", str(server.pid))).returncode == 0
+    shown = json.loads(block("replaced"))
+    logged = lambda: [entry for entry in server.log() if entry["message"] == shown["message"]]
+    (entry,) = until(logged, "the program is replaced")
+    assert list(entry) == list(shown) and entry["connections"] == 2, entry
+    ws.is_quiet()
 
 
 def test_replaced():
