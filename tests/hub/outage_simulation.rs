@@ -178,6 +178,7 @@ impl Sim {
             },
             ..settings()
         });
+        rig.hand_over_now_and_then(seed);
         let mut witness = rig.member("c");
         witness.hear();
         Sim {

@@ -423,7 +423,7 @@ impl Rig {
     /// Replaces the hub by one that knows nothing of it but a snapshot.
     pub fn hand_over(&mut self) {
         let snapshot = self.snapshot();
-        // Who is blocked is counted when something is sent.
+        // Blocked connections are counted when something is sent.
         let inventory = |hub: &Hub<Pipe>| Inventory {
             laggards: 0,
             ..hub.inventory()
@@ -441,9 +441,12 @@ impl Rig {
         }
     }
 
-    /// From now on the hub is replaced now and then, between any two of its doors: in so many percent of these places.
-    pub fn replace_now_and_then(&mut self, share: usize, seed: u64) {
-        self.handovers = Some((Dice(seed), share));
+    /// From now on the hub is replaced between any two of its doors: with one half of all seeds never, with the others now
+    /// and then, or often.
+    pub fn hand_over_now_and_then(&mut self, seed: u64) {
+        let mut dice = Dice(!seed);
+        let share = dice.of(&[0, 0, 1, 5]);
+        self.handovers = Some((dice, share));
     }
 
     fn perhaps_hand_over(&mut self) {

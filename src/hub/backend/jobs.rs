@@ -198,10 +198,12 @@ impl Jobs {
 
     /// Contents on their way, of all jobs.
     pub fn contents(&mut self) -> impl Iterator<Item = &mut Contents> {
-        self.jobs.values_mut().filter_map(|job| match &mut job.kind {
-            JobKind::Publish(contents) => Some(contents),
-            JobKind::Act(_) | JobKind::List(_) => None,
-        })
+        self.jobs
+            .values_mut()
+            .filter_map(|job| match &mut job.kind {
+                JobKind::Publish(contents) => Some(contents),
+                JobKind::Act(_) | JobKind::List(_) => None,
+            })
     }
 
     /// Has a job go on.

@@ -74,7 +74,9 @@ impl Channels {
         let mut free = 0;
         for (index, channel) in &channels {
             if *index < free || *index >= MOST_CHANNELS {
-                return Err(SnapshotError::new(format!("channel {index} out of its order")));
+                return Err(SnapshotError::new(format!(
+                    "channel {index} out of its order"
+                )));
             }
             free = index + 1;
             if self.by_name.get(channel.name.as_str()).is_some() {

@@ -75,7 +75,11 @@ impl EventQueue {
 
     /// Appends an event that is encoded.
     fn append(&mut self, at: Millis, event: &[u8]) {
-        if self.batches.back().is_none_or(|last| !last.has_room(event.len())) {
+        if self
+            .batches
+            .back()
+            .is_none_or(|last| !last.has_room(event.len()))
+        {
             self.batches.push_back(EventBatch::default());
         }
         if let Some(last) = self.batches.back_mut() {

@@ -48,7 +48,11 @@ impl EventQueue {
     ///
     /// # Errors
     /// An event says nothing, or has happened later than now.
-    pub fn restore_events(&mut self, saved: &SavedEvents, now: Millis) -> Result<(), SnapshotError> {
+    pub fn restore_events(
+        &mut self,
+        saved: &SavedEvents,
+        now: Millis,
+    ) -> Result<(), SnapshotError> {
         for (at, json) in saved.each() {
             if json.is_empty() || at > now || u32::try_from(json.len()).is_err() {
                 return Err(SnapshotError::new("an event that is none"));

@@ -112,7 +112,9 @@ impl Listeners {
         self.other_2xx.restore(saved.other_2xx, now);
         self.unreadable.restore(saved.unreadable, now);
         for SavedWrongField { field, lines } in saved.wrong_fields {
-            let known = AnswerField::ALL.into_iter().position(|it| it.as_str() == field);
+            let known = AnswerField::ALL
+                .into_iter()
+                .position(|it| it.as_str() == field);
             if let Some(throttle) = known.and_then(|at| self.wrong_fields.get_mut(at)) {
                 throttle.restore(lines, now);
             }
