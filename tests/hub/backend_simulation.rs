@@ -85,7 +85,7 @@ impl Sim {
             published: Vec::new(),
             disconnects: Vec::new(),
         };
-        sim.rig.hand_over_now_and_then(seed);
+        seeds::hand_over_now_and_then(&mut sim.rig, seed);
         for step in 1..=STEPS {
             sim.step = step;
             sim.act();

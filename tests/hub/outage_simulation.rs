@@ -178,7 +178,7 @@ impl Sim {
             },
             ..settings()
         });
-        rig.hand_over_now_and_then(seed);
+        seeds::hand_over_now_and_then(&mut rig, seed);
         let mut witness = rig.member("c");
         witness.hear();
         Sim {
