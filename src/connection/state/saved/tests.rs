@@ -234,7 +234,7 @@ impl Side {
             Event::BadBody(exchange, refusal) => self.answer(exchange, &refusal.reply(), true),
             Event::Said(kind, payload) => {
                 self.heard.push(format!("{kind:?}"));
-                self.said(&payload.of(input).to_vec());
+                self.said(payload.of(input));
             }
             Event::Compressed(kind, payload) => {
                 let text = format!("{kind:?} {:?}", payload.of(input));
@@ -1096,6 +1096,26 @@ fn no_bytes_in_the_place_of_a_snapshot_cause_a_panic() {
                 _ => bytes[at] = below(256) as u8,
             }
             _ = play_altered(&script, course, &altered);
+        }
+    }
+}
+
+#[test]
+fn the_corpora_are_cut_as_well() {
+    let corpus = |name: &str| {
+        let path = format!("{}/fuzz/corpus/{name}", env!("CARGO_MANIFEST_DIR"));
+        let files = std::fs::read_dir(path).unwrap();
+        let files = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+        files
+            .filter(|bytes| bytes.len() < 1_000)
+            .collect::<Vec<_>>()
+    };
+    let upgrade = upgrade("/ws", COMPRESSED);
+    let messages = corpus("message").into_iter();
+    let messages = messages.map(|bytes| [&upgrade[..], &bytes].concat());
+    for (nth, script) in corpus("http").into_iter().chain(messages).enumerate() {
+        for cut in (0..=script.len()).rev().step_by(script.len() / 7 + 1) {
+            compare(&script, some_courses(nth, cut).next().unwrap());
         }
     }
 }
