@@ -22,6 +22,10 @@ pub struct Runs {
     /// Their total capacity, in bytes.
     spare_bytes: usize,
     /// Empty queues for the next outboxes that something is put into.
+    #[expect(
+        clippy::vec_box,
+        reason = "an outbox is one word: the boxes themselves pass from one to another"
+    )]
     spare_queues: Vec<Box<Queued>>,
     begun: u64,
     /// Bytes of all runs that are held.
