@@ -6,7 +6,8 @@ use std::io::{self, Write};
 
 use minicbor::{Decode, Encode};
 
-use super::{Run, Runs, Slice};
+use super::{Run, Runs};
+use crate::buffers::slice::Slice;
 use crate::snapshot::{RecordKind, SnapshotError, SnapshotWriter};
 
 /// A run. Its number is how many were before it.
