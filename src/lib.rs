@@ -39,17 +39,19 @@
 //! heap.rs                  free memory is returned to the kernel
 //! process.rs               the process_* metrics, read from /proc when /metrics is requested
 //! effect.rs                values that cross between the hub and its drivers: ConnId, Effect, Answer, Receipt
+//! effect/saved.rs          what a snapshot holds of them
 //! snapshot/mod.rs          the format in which a program hands over its state to the one that replaces it
 //! snapshot/record_kind.rs  the kinds of records, and their numbers
 //! snapshot/header.rs       the first record and the last; what a reader has to know
 //! snapshot/writer.rs       a snapshot on its way out, record by record
 //! snapshot/reader.rs       a snapshot on its way in, record by record; what is unknown is skipped
 //! snapshot/error.rs        why a snapshot cannot be used
-//! effect/saved.rs          the same in a snapshot
 //! buffers/mod.rs           bytes that wait
 //! buffers/inbox.rs         Inbox: received, and not yet used
 //! buffers/outbox.rs        Outbox: what the kernel has not yet taken
 //! buffers/outbox/saved.rs  in a snapshot
+//! buffers/queued.rs        what waits in an outbox, piece by piece
+//! buffers/slice.rs         a stretch of a run, and sums of what waits
 //! buffers/runs.rs          Runs: encoded once, shared by many outboxes
 //! buffers/runs/saved.rs    in a snapshot: each once, with a number
 //!
@@ -75,6 +77,7 @@
 //! wire/forwarded.rs        the client behind a proxy: X-Forwarded-For, and --trusted-proxies
 //! wire/proxy_protocol.rs   the header in which a proxy names its client (PROXY protocol 1 and 2)
 //! wire/frame.rs            one frame: read its header, judge it, unmask, encode (RFC 6455 5.2)
+//! wire/frame/saved.rs      violations in a snapshot, as numbers
 //! wire/message.rs          frames to messages: fragments, UTF-8, sizes, pings, closes (RFC 6455 5.4 to 5.6, 7)
 //! wire/message/saved.rs      in a snapshot
 //! wire/deflate.rs          a message compressed, a compressed message inflated (RFC 7692 6)
@@ -248,24 +251,37 @@
 //! broker/mod.rs            the broker: memory or redis; commands in, news out, as values
 //! broker/news.rs           what it yields to the hub
 //! broker/link.rs           one connection to it: bytes in and out, broken, made anew, back-off
+//! broker/link/saved.rs     what a snapshot holds of it
+//! broker/saved.rs          what a snapshot holds of the broker
 //! broker/socket.rs         the socket below it: TCP, unix or TLS; the lookup of a name
 //! broker/redis/mod.rs      the links to redis, and the bytes on them
 //! broker/redis/journal.rs  what is logged of redis
+//! broker/redis/journal/saved.rs       what a snapshot holds of that
+//! broker/redis/saved.rs    what a snapshot holds of redis: the topology, the links
+//! broker/redis/saved_values.rs        saved values that several of these files need: addresses, names of links, times
 //! broker/redis/topology/mod.rs        which servers there are, without I/O: one, a watched master, a cluster's masters
 //! broker/redis/topology/links.rs      the links that there should be, by name
 //! broker/redis/topology/masters.rs    commands go to masters, and the news of each are taken in order
 //! broker/redis/topology/watched.rs    the master that sentinels name: followed, left
 //! broker/redis/topology/sentinels.rs  what sentinels have said, and which master follows
+//! broker/redis/topology/sentinels/saved.rs   what a snapshot holds of that
 //! broker/redis/topology/clustered.rs  the masters of a cluster: found, followed, left
 //! broker/redis/topology/cluster.rs    what is known of a cluster, and when a node is asked for its view
 //! broker/redis/topology/slots.rs      which shard has which slot
+//! broker/redis/topology/cluster/saved.rs     what a snapshot holds of a cluster
+//! broker/redis/topology/slots/saved.rs       what a snapshot holds of the slots
+//! broker/redis/topology/saved.rs      what a snapshot holds of the servers: masters, scouts, and what names them
+//! broker/redis/topology/saved_news.rs  what a snapshot holds of news that the hub has not taken
 //! broker/redis/scout.rs    a link that asks a sentinel for the master, or a node for its view
+//! broker/redis/scout/saved.rs         what a snapshot holds of it
 //! broker/redis/dialogue/mod.rs        commands to a master on two links, and its replies, without I/O
 //! broker/redis/dialogue/values.rs     its values: what a link is for, what is awaited, what comes of a reply
 //! broker/redis/dialogue/commands.rs   publications and subscriptions become commands
 //! broker/redis/dialogue/replies.rs    the greeting, and what each reply means
 //! broker/redis/dialogue/sharded.rs    replies that only a node of a cluster sends
+//! broker/redis/dialogue/saved.rs      what a snapshot holds of a dialogue
 //! broker/redis/conversation.rs        one link: what is to be sent, which replies are awaited
+//! broker/redis/conversation/saved.rs  what a snapshot holds of it
 //! broker/redis/meaning.rs  what a reply means, whatever the command was; authentication
 //! tls.rs                   which certificates of the authorizer and redis are trusted
 //!
@@ -291,7 +307,7 @@
 //! heap, random, systemd -> clock
 //! hub -> buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, short_text, snapshot, wire
 //! connection -> buffers, clock, interned, short_text, snapshot, wire
-//! broker -> clock, config, effect, log, random, wire
+//! broker -> clock, config, effect, log, random, snapshot, wire
 //! authorizer -> effect, fd_table, secret, webhook, wire
 //! config -> authorizer, log, secret, webhook, wire
 //! webhook -> secret, tls, wire

@@ -101,6 +101,17 @@ impl<R: Read> SnapshotReader<R> {
         Ok(None)
     }
 
+    /// The next record, which has to be of this kind.
+    ///
+    /// # Errors
+    /// It is of another kind, or those of [`SnapshotReader::read_next`].
+    pub fn read_kind(&mut self, kind: RecordKind) -> Result<Record<'_>, SnapshotError> {
+        match self.read_next()? {
+            Some(record) if record.kind == kind => Ok(record),
+            _ => Err(SnapshotError::new("it is missing").within(kind)),
+        }
+    }
+
     /// The kind and the length of the next record.
     fn prefix(&mut self) -> Result<(u32, u64), SnapshotError> {
         let mut prefix = [0; PREFIX];

@@ -170,3 +170,56 @@ impl Verb {
         Verb::named(text).ok_or_else(unknown)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{parse, parse_post};
+    use super::*;
+
+    const MESSAGE: &[u8] =
+        br#"{"command":"broadcast","args":{"channel":" a ","content":[1]},"id":"x"}"#;
+    const BODY: &[u8] = br#"{"channel":"\u0061","content":{"b":2}}"#;
+
+    #[test]
+    fn commands_and_posts_come_back() {
+        for message in [
+            MESSAGE,
+            br#"{"command":"join","args":{"channel":"\u0061"}}"#,
+        ] {
+            let command = parse(message).unwrap();
+            let saved = minicbor::to_vec(command.save(message)).unwrap();
+            let saved = minicbor::decode(&saved).unwrap();
+            assert_eq!(Command::restore(saved), Ok((command, message.into())));
+        }
+        let post = parse_post(BODY).unwrap().unwrap();
+        // Once it is with the broker, there is no body.
+        for body in [BODY, b""] {
+            let saved = minicbor::to_vec(post.save(body)).unwrap();
+            let saved = minicbor::decode(&saved).unwrap();
+            assert_eq!(Post::restore(saved), Ok((post.clone(), body.into())));
+        }
+    }
+
+    #[test]
+    fn parts_that_are_elsewhere_are_refused() {
+        let span = |start, end| SavedSpan { start, end };
+        let alterations: [fn(&mut SavedCommand); 8] = [
+            |it| it.verb = "connect".into(),
+            |it| it.message = b"{}".to_vec().into(),
+            |it| it.args = SavedSpan { start: 9, end: 3 },
+            |it| it.channel = SavedText::Raw(SavedSpan { start: 0, end: 0 }),
+            |it| it.channel = SavedText::Decoded(" a".into()),
+            |it| it.channel = SavedText::Decoded("wsify:".into()),
+            |it| it.content.as_mut().unwrap().end = u32::MAX,
+            |it| it.id.as_mut().unwrap().start = 1,
+        ];
+        for (nth, alter) in alterations.into_iter().enumerate() {
+            let mut saved = parse(MESSAGE).unwrap().save(MESSAGE);
+            alter(&mut saved);
+            assert!(Command::restore(saved).is_err(), "{nth}");
+        }
+        let mut saved = parse_post(BODY).unwrap().unwrap().save(BODY);
+        saved.content = Some(span(0, 3));
+        assert!(Post::restore(saved).is_err());
+    }
+}
