@@ -1,5 +1,6 @@
 //! What follows for links and for the hub from what sentinels and nodes say, in tables.
 
+use std::cell::{Cell, RefCell};
 use std::fmt::Write;
 use std::ops::RangeInclusive;
 
@@ -8,6 +9,7 @@ use crate::broker::news::News;
 use crate::config::{Credentials, RedisDsn};
 use crate::effect::{ConnId, Publication, Subscription, SubscriptionId};
 use crate::secret::Secret;
+use crate::snapshot::{SnapshotError, SnapshotHeader, SnapshotReader, SnapshotWriter};
 use crate::wire::channel_name::ChannelName;
 
 const OK: &str = "+OK\r\n";
@@ -20,6 +22,54 @@ fn at(host: &str, port: u16) -> RedisAddress {
     RedisAddress::Tcp { host, port }
 }
 
+thread_local! {
+    /// Whether the program is replaced at every step, and at every byte of a reply.
+    static REPLACED: Cell<bool> = const { Cell::new(false) };
+    /// What the last topology was made of.
+    static DSN: RefCell<Option<RedisDsn>> = const { RefCell::new(None) };
+}
+
+/// A time behind all others here.
+const LATER: Millis = 100_000;
+/// Pieces that a reply comes in, at most: one for each of its bytes if it is a short one. With a long one too much is to
+/// be read again.
+const PIECES: usize = 40;
+const LONG: usize = 10_000;
+
+fn saved(topology: &Topology) -> Vec<u8> {
+    let mut writer = SnapshotWriter::new(Vec::new(), &SnapshotHeader::new(0)).unwrap();
+    topology.save(&mut writer).unwrap();
+    writer.finish().unwrap()
+}
+
+fn restored(bytes: &[u8]) -> Result<Topology, SnapshotError> {
+    let dsn = DSN.with_borrow(|dsn| dsn.clone().unwrap());
+    let mut reader = SnapshotReader::new(bytes, bytes.len() as u64)?;
+    let topology = Topology::restore(&dsn, String::new(), 1, &mut reader, LATER)?;
+    match reader.read_next()? {
+        None => Ok(topology),
+        Some(_) => Err(SnapshotError::new("something is left")),
+    }
+}
+
+/// Hands the topology over to the next program, if that is tested. What links and the log have to take before that goes on
+/// beside it.
+fn hand_over(topology: &mut Topology) {
+    if !REPLACED.get() {
+        return;
+    }
+    let (orders, notices) = (
+        std::mem::take(&mut topology.orders),
+        std::mem::take(&mut topology.notices),
+    );
+    *topology = Topology {
+        orders,
+        notices,
+        random: topology.random.clone(),
+        ..restored(&saved(topology)).unwrap()
+    };
+}
+
 fn topology(servers: RedisServers, tls: bool) -> Topology {
     let credentials = None;
     let dsn = RedisDsn {
@@ -29,6 +79,7 @@ fn topology(servers: RedisServers, tls: bool) -> Topology {
         db: 0,
         unused: Vec::new(),
     };
+    DSN.set(Some(dsn.clone()));
     Topology::new(&dsn, String::new(), false, 1, 0)
 }
 
@@ -63,6 +114,7 @@ fn link(id: LinkId) -> String {
 
 /// What is to be done with links.
 fn orders(topology: &mut Topology) -> Vec<String> {
+    hand_over(topology);
     let mut all = Vec::new();
     while let Some(order) = topology.order() {
         all.push(match order {
@@ -75,6 +127,7 @@ fn orders(topology: &mut Topology) -> Vec<String> {
 
 /// What the hub is told.
 fn news(topology: &mut Topology) -> Vec<String> {
+    hand_over(topology);
     let mut all = Vec::new();
     while let Some(news) = topology.news() {
         all.push(match news {
@@ -96,6 +149,7 @@ fn news(topology: &mut Topology) -> Vec<String> {
 
 /// What waits to be sent on a link, the words of commands.
 fn said(topology: &mut Topology, id: LinkId) -> Vec<String> {
+    hand_over(topology);
     let out = std::mem::take(topology.out(id).expect("a link"));
     let text = String::from_utf8(out).unwrap();
     let mut lines = text.lines();
@@ -122,7 +176,7 @@ fn reply(topology: &mut Topology, id: LinkId, replies: &[&str], now: Millis) -> 
     let bytes = replies.concat();
     let mut rest = bytes.as_bytes();
     while !rest.is_empty() {
-        match topology.understand(id, rest, now) {
+        match understand(topology, id, rest, now) {
             Ok(Progress::Starved) => panic!("half a reply: {}", rest.escape_ascii()),
             Ok(Progress::Understood(count)) => rest = &rest[count..],
             Ok(Progress::Message(message)) => rest = &rest[message.size..],
@@ -130,6 +184,31 @@ fn reply(topology: &mut Topology, id: LinkId, replies: &[&str], now: Millis) -> 
         }
     }
     None
+}
+
+/// Understands what comes first, as it comes in.
+fn understand(
+    topology: &mut Topology,
+    id: LinkId,
+    bytes: &[u8],
+    now: Millis,
+) -> Result<Progress, LinkFault> {
+    let (size, most) = match REPLACED.get() {
+        true if bytes.len() > LONG => (bytes.len(), 2),
+        true => (bytes.len(), PIECES),
+        false => (0, 1),
+    };
+    for end in (0..size).step_by(size / most + 1) {
+        hand_over(topology);
+        let step = topology.understand(id, &bytes[..end], now);
+        if step != Ok(Progress::Starved) {
+            hand_over(topology);
+            return step;
+        }
+    }
+    let step = topology.understand(id, bytes, now);
+    hand_over(topology);
+    step
 }
 
 /// Slots and the nodes that have them, the master first.
@@ -176,6 +255,8 @@ fn listening(shard: u16) -> LinkId {
 
 /// Two masters, `m:1` with the first half of the slots and `m:2` with the rest, both up.
 fn two_masters() -> Topology {
+    // This is tested by itself.
+    let replaced = REPLACED.replace(false);
     let mut topology = cluster();
     topology.opened(LinkId::Scout(0), 0);
     let halves: &[_] = &[(0..=8_191, &[("m", 1)][..]), (8_192..=16_383, &[("m", 2)])];
@@ -194,6 +275,7 @@ fn two_masters() -> Topology {
     );
     said(&mut topology, publishing(0));
     news(&mut topology);
+    REPLACED.set(replaced);
     topology
 }
 
@@ -850,4 +932,40 @@ fn a_silent_sentinel_is_asked_whether_it_is_there() {
     topology.opened(id, 10_000);
     assert!(!topology.is_lost());
     assert_eq!(said(&mut topology, id), ["AUTH ann pw"]);
+}
+
+// -- a program that is replaced
+
+/// Every table above.
+const TABLES: &[fn()] = &[
+    one_redis_is_one_shard,
+    a_cluster_is_found_through_its_seeds,
+    a_node_that_hangs_does_not_keep_the_others_from_being_asked,
+    hostile_views_change_nothing,
+    addresses_that_do_not_exist_take_only_their_slots,
+    a_master_without_slots_is_left_a_little_later,
+    a_publication_follows_its_slot,
+    subscriptions_follow_their_slot,
+    nodes_that_name_each_other_or_themselves_are_not_followed_for_ever,
+    a_slot_that_is_about_to_move_is_tried_again_a_little_later,
+    what_a_master_ends_is_looked_for_and_what_others_say_of_it_counts_less,
+    a_master_that_hangs_has_the_others_asked,
+    nodes_of_the_last_view_are_asked_when_no_master_can_be,
+    with_tls_the_other_port_counts,
+    the_master_is_found_through_sentinels,
+    a_new_master_is_followed_when_it_is_announced,
+    sentinels_are_asked_when_a_link_breaks_and_what_is_no_master_is_left,
+    a_sentinel_that_refuses_or_knows_nothing_is_named,
+    a_silent_sentinel_is_asked_whether_it_is_there,
+];
+
+#[test]
+fn everything_goes_on_in_the_next_program() {
+    let tests = include_str!("tests.rs").matches("#[test]\nfn ").count();
+    let apart = 1;
+    assert_eq!(TABLES.len() + apart, tests, "each table is in the list");
+    REPLACED.set(true);
+    for table in TABLES {
+        table();
+    }
 }

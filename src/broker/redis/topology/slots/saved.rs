@@ -7,7 +7,6 @@ use crate::broker::redis::saved_values::past;
 use crate::clock::Millis;
 use crate::effect::ShardId;
 use crate::snapshot::SnapshotError;
-use crate::wire::slot::SLOTS;
 
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
@@ -45,20 +44,17 @@ struct SavedDenial {
 
 impl SlotTable {
     pub fn save(&self) -> SavedSlots {
-        let mut stretches: Vec<SavedStretch> = Vec::new();
-        for (slot, owner) in (0..SLOTS).zip(&self.owners) {
-            let Some(ShardId(shard)) = *owner else {
-                continue;
-            };
-            match stretches.last_mut() {
-                Some(it) if it.shard == shard && it.last.checked_add(1) == Some(slot) => {
-                    it.last = slot;
-                }
-                _ => stretches.push(SavedStretch {
-                    first: slot,
-                    last: slot,
-                    shard,
-                }),
+        let mut next: u16 = 0;
+        let mut stretches = Vec::new();
+        for owners in self.owners.chunk_by(|one, next| one == next) {
+            let first = next;
+            next = next.saturating_add(owners.len() as u16);
+            if let Some(Some(ShardId(shard))) = owners.first() {
+                stretches.push(SavedStretch {
+                    first,
+                    last: next.saturating_sub(1),
+                    shard: *shard,
+                });
             }
         }
         let denial = |(slot, said): (&u16, &Denial)| SavedDenial {
