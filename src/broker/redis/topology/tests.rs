@@ -962,10 +962,102 @@ const TABLES: &[fn()] = &[
 #[test]
 fn everything_goes_on_in_the_next_program() {
     let tests = include_str!("tests.rs").matches("#[test]\nfn ").count();
-    let apart = 1;
+    let apart = 3;
     assert_eq!(TABLES.len() + apart, tests, "each table is in the list");
     REPLACED.set(true);
     for table in TABLES {
         table();
     }
+}
+
+/// A cluster of which everything is under way, what sentinels have named, and one redis.
+fn busy() -> [(Topology, Option<RedisDsn>); 3] {
+    let dsn = || DSN.with_borrow(Clone::clone);
+    let mut one = topology(RedisServers::One(at("h", 6_379)), false);
+    up(&mut one, 0, 0);
+    one.subscribe(subscription(1, "a"), 10);
+    one.publish(publication(2, "a"), 10);
+    one.finish(10);
+    one.unsubscribe(ChannelName::checked("b"), 10);
+    let one = (one, dsn());
+    let mut watched = found(2);
+    watched.publish(publication(1, "a"), 0);
+    watched.closed(listening(0), 100);
+    watched.turn(100);
+    let watched = (watched, dsn());
+    let mut cluster = two_masters();
+    for (by, channel) in [(1, "a"), (2, "b"), (3, "a"), (4, "b")] {
+        cluster.publish(publication(by, channel), 1_000);
+    }
+    cluster.subscribe(subscription(1, "a"), 1_000);
+    cluster.unsubscribe(ChannelName::checked("b"), 1_000);
+    let replies = ["-ASK 15495 m:1\r\n", "-MOVED 15495 m:3\r\n"];
+    assert_eq!(reply(&mut cluster, publishing(1), &replies, 1_000), None);
+    assert_eq!(reply(&mut cluster, publishing(0), &[":1\r\n"], 1_000), None);
+    cluster.finish(1_000);
+    cluster.turn(1_000);
+    let mut all = [one, watched, (cluster, dsn())];
+    for (topology, _) in &mut all {
+        topology.orders.clear();
+        topology.notices.clear();
+    }
+    all
+}
+
+#[test]
+fn a_hostile_snapshot_causes_no_panic() {
+    let mut restarted = 0;
+    for (topology, dsn) in busy() {
+        DSN.set(dsn);
+        let bytes = saved(&topology);
+        assert!(restored(&bytes).is_ok());
+        for at in 0..bytes.len() {
+            let mut hostile = bytes.clone();
+            // In turn a neighbour, the greatest value, another type.
+            hostile[at] ^= [1, 0xff, 0x20][at % 3];
+            let Ok(mut topology) = restored(&hostile) else {
+                continue;
+            };
+            restarted += 1;
+            topology.turn(LATER);
+            topology.publish(publication(9, "a"), LATER);
+            topology.subscribe(subscription(9, "b"), LATER);
+            for id in topology.links() {
+                for reply in [OK, ":1\r\n", "-MOVED 15495 m:1\r\n"] {
+                    let _ = topology.understand(id, reply.as_bytes(), LATER);
+                }
+                let _ = topology.tick(id, LATER);
+                topology.closed(id, LATER);
+            }
+            topology.finish(LATER);
+            topology.turn(LATER + 10_000);
+            topology.next_deadline();
+        }
+    }
+    assert!(restarted > 100, "{restarted}");
+}
+
+#[test]
+fn a_snapshot_of_other_servers_is_refused() {
+    let all = busy();
+    let snapshots = all.each_ref().map(|(topology, _)| saved(topology));
+    for (nth, (_, dsn)) in all.iter().enumerate() {
+        DSN.set(dsn.clone());
+        for (other, snapshot) in snapshots.iter().enumerate() {
+            assert_eq!(restored(snapshot).is_ok(), nth == other);
+        }
+    }
+    // One sentinel more, another address of one redis.
+    let mut dsn = all[1].1.clone().unwrap();
+    if let RedisServers::Sentinel { sentinels, .. } = &mut dsn.servers {
+        sentinels.push(at("s", 3));
+    }
+    DSN.set(Some(dsn));
+    let error = restored(&snapshots[1]).unwrap_err().to_string();
+    assert!(error.contains("another number of sentinels"), "{error}");
+    let mut dsn = all[0].1.clone().unwrap();
+    dsn.servers = RedisServers::One(at("h", 6_380));
+    DSN.set(Some(dsn));
+    let error = restored(&snapshots[0]).unwrap_err().to_string();
+    assert!(error.contains("another master"), "{error}");
 }

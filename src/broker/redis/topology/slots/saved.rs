@@ -91,3 +91,41 @@ impl SlotTable {
         Ok(table)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_that_do_not_exist_are_refused() {
+        let stretch = |first, last| SavedSlots {
+            stretches: vec![SavedStretch {
+                first,
+                last,
+                shard: 1,
+            }],
+            said: Vec::new(),
+        };
+        for (first, last) in [(0, 16_384), (16_384, 16_384), (9, 7), (0, u16::MAX)] {
+            assert!(SlotTable::restore(stretch(first, last), 0).is_err());
+        }
+        for (first, last) in [(0, 0), (0, 16_383), (16_383, 16_383)] {
+            let table = SlotTable::restore(stretch(first, last), 0).unwrap();
+            assert_eq!(table.owner(first), Some(ShardId(1)));
+            assert_eq!(table.owner(last), Some(ShardId(1)));
+        }
+        let said = |at, begun| SavedSlots {
+            stretches: Vec::new(),
+            said: vec![SavedDenial {
+                slot: 7,
+                at,
+                not: 1,
+                moves: 9,
+                begun,
+            }],
+        };
+        assert!(SlotTable::restore(said(5, 5), 5).is_ok());
+        assert!(SlotTable::restore(said(6, 5), 5).is_err());
+        assert!(SlotTable::restore(said(5, 6), 5).is_err());
+    }
+}
