@@ -1,17 +1,22 @@
 //! Links with real sockets, to a redis that the test plays: they are handed over from one program to the next.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
+use minicbor::data::Type as Datatype;
+use minicbor::{Decoder, Encoder};
 use mio::{Events, Poll};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::*;
 use crate::effect::{ConnId, Publication, Subscription, SubscriptionId};
 use crate::log::Level;
-use crate::snapshot::{SnapshotError, SnapshotHeader, SnapshotReader, SnapshotWriter};
+use crate::snapshot::{RecordKind, SnapshotError, SnapshotHeader, SnapshotReader, SnapshotWriter};
 use crate::wire::channel_name::ChannelName;
 
 const OK: &str = "+OK\r\n";
@@ -380,4 +385,158 @@ fn a_snapshot_of_another_redis_is_refused() {
         restored += usize::from(restore(settings(port, false), &hostile, at % 2 == 0).is_ok());
     }
     assert!(restored > 0);
+}
+
+// -- facts that are forgotten
+
+/// Which fact of a record: the fields, variants and elements on the way to it.
+pub type FactPath = Vec<String>;
+
+thread_local! {
+    /// The facts that records had, and the one that is forgotten.
+    static FACTS: RefCell<BTreeSet<FactPath>> = const { RefCell::new(BTreeSet::new()) };
+    static FORGOTTEN: RefCell<Option<FactPath>> = const { RefCell::new(None) };
+}
+
+/// The same snapshot, with what [`forgetting`] leaves of each record.
+pub fn forgetting_in_each_record(mut snapshot: &[u8]) -> Vec<u8> {
+    let mut copy = Vec::new();
+    while let Some((number, rest)) = snapshot.split_first_chunk::<4>() {
+        let (length, rest) = rest.split_first_chunk::<8>().unwrap();
+        let (content, rest) = rest.split_at(u64::from_le_bytes(*length) as usize);
+        let kind = RecordKind::numbered(u32::from_le_bytes(*number)).unwrap();
+        let content = match kind {
+            RecordKind::Header | RecordKind::End => content.to_vec(),
+            _ => forgetting(content, &[&format!("{kind:?}")]),
+        };
+        copy.extend(number);
+        copy.extend((content.len() as u64).to_le_bytes());
+        copy.extend(content);
+        snapshot = rest;
+    }
+    copy
+}
+
+/// The same record without the fact that is to be forgotten: it is 0, false or empty. `within`: the way to the record.
+pub fn forgetting(record: &[u8], within: &[&str]) -> Vec<u8> {
+    let mut copy = Vec::new();
+    let mut copier = Copier {
+        from: Decoder::new(record),
+        to: Encoder::new(&mut copy),
+        path: within.iter().map(ToString::to_string).collect(),
+    };
+    copier.value().unwrap();
+    copy
+}
+
+/// Plays `tables`, and plays them again for each fact that is forgotten. Returns those that nothing has missed.
+pub fn facts_without_effect(tables: &[fn()]) -> Vec<String> {
+    FACTS.take();
+    let all_hold = || tables.iter().all(|table| catch_unwind(table).is_ok());
+    assert!(all_hold());
+    let facts = FACTS.take();
+    assert!(!facts.is_empty());
+    let missed = facts.into_iter().filter(|fact| {
+        FORGOTTEN.set(Some(fact.clone()));
+        let missed = all_hold();
+        FORGOTTEN.take();
+        missed
+    });
+    missed.map(|fact| fact.join(" ")).collect()
+}
+
+struct Copier<'r, 'c> {
+    from: Decoder<'r>,
+    to: Encoder<&'c mut Vec<u8>>,
+    path: FactPath,
+}
+
+type Copied = Result<(), minicbor::encode::Error<std::convert::Infallible>>;
+
+impl Copier<'_, '_> {
+    fn below(&mut self, step: String) -> Copied {
+        self.path.push(step);
+        self.value()?;
+        self.path.pop();
+        Ok(())
+    }
+
+    /// Whether this fact is to be forgotten. `telling`: it is not 0 or empty already.
+    fn forgets(&self, telling: bool) -> bool {
+        if telling {
+            FACTS.with_borrow_mut(|facts| facts.insert(self.path.clone()));
+        }
+        FORGOTTEN.with_borrow(|forgotten| forgotten.as_ref() == Some(&self.path))
+    }
+
+    fn value(&mut self) -> Copied {
+        match self.from.datatype().unwrap() {
+            Datatype::Map => {
+                let count = self.from.map().unwrap().unwrap();
+                self.to.map(count)?;
+                for _ in 0..count {
+                    let key = self.from.u64().unwrap();
+                    self.to.u64(key)?;
+                    self.below(key.to_string())?;
+                }
+            }
+            Datatype::Array => self.array()?,
+            Datatype::Bool => {
+                let is = self.from.bool().unwrap();
+                let forgets = self.forgets(is);
+                self.to.bool(is && !forgets)?;
+            }
+            Datatype::Bytes => {
+                let bytes = self.from.bytes().unwrap();
+                let forgets = self.forgets(!bytes.is_empty());
+                self.to.bytes(if forgets { b"" } else { bytes })?;
+            }
+            Datatype::String => {
+                let text = self.from.str().unwrap();
+                self.to.str(text)?;
+            }
+            Datatype::Null => {
+                self.from.null().unwrap();
+                self.to.null()?;
+            }
+            _ => {
+                let number = self.from.u64().unwrap();
+                let forgets = self.forgets(number != 0);
+                self.to.u64(if forgets { 0 } else { number })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn array(&mut self) -> Copied {
+        let count = self.from.array().unwrap().unwrap();
+        let mut probe = self.from.clone();
+        let number = probe.u64().ok();
+        let is_variant = count == 2 && probe.datatype().ok() == Some(Datatype::Array);
+        match number.filter(|_| is_variant) {
+            // The variant of an enum, and its fields.
+            Some(variant) => {
+                self.from = probe;
+                self.to.array(2)?.u64(variant)?;
+                let fields = self.from.array().unwrap().unwrap();
+                self.to.array(fields)?;
+                for field in 0..fields {
+                    self.below(format!("variant {variant} field {field}"))?;
+                }
+            }
+            None if self.forgets(count > 0) => {
+                for _ in 0..count {
+                    self.from.skip().unwrap();
+                }
+                self.to.array(0)?;
+            }
+            None => {
+                self.to.array(count)?;
+                for _ in 0..count {
+                    self.below("each".to_owned())?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
