@@ -52,6 +52,8 @@
 //! buffers/inbox.rs         Inbox: received, and not yet used
 //! buffers/outbox.rs        Outbox: what the kernel has not yet taken
 //! buffers/outbox/saved.rs  in a snapshot
+//! buffers/queued.rs        what waits in an outbox, piece by piece
+//! buffers/slice.rs         a stretch of a run, and sums of what waits
 //! buffers/runs.rs          Runs: encoded once, shared by many outboxes
 //! buffers/runs/saved.rs    in a snapshot: each once, with a number
 //!
@@ -77,6 +79,7 @@
 //! wire/forwarded.rs        the client behind a proxy: X-Forwarded-For, and --trusted-proxies
 //! wire/proxy_protocol.rs   the header in which a proxy names its client (PROXY protocol 1 and 2)
 //! wire/frame.rs            one frame: read its header, judge it, unmask, encode (RFC 6455 5.2)
+//! wire/frame/saved.rs      violations in a snapshot, as numbers
 //! wire/message.rs          frames to messages: fragments, UTF-8, sizes, pings, closes (RFC 6455 5.4 to 5.6, 7)
 //! wire/message/saved.rs      in a snapshot
 //! wire/deflate.rs          a message compressed, a compressed message inflated (RFC 7692 6)

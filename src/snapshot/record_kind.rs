@@ -16,18 +16,6 @@ pub enum RecordKind {
     SharedState = 11,
     /// A connection.
     Connection = 12,
-    /// Which broker there is.
-    Broker = 60,
-    /// Which redis it is, and what was logged of it.
-    Redis = 61,
-    /// Which servers make it up, and what the hub has not been told of them.
-    RedisServers = 62,
-    /// A master, and what is said to it.
-    RedisMaster = 63,
-    /// A link that asks where masters are.
-    RedisScout = 64,
-    /// A connection to a server.
-    RedisLink = 65,
     /// The hub as a whole. Its part begins with it.
     Hub = 20,
     /// Which channels the broker has been asked for, and its shards.
@@ -66,6 +54,18 @@ pub enum RecordKind {
     HubEnd = 37,
     /// Counters and histograms.
     Metrics = 70,
+    /// Which broker there is.
+    Broker = 60,
+    /// Which redis it is, and what was logged of it.
+    Redis = 61,
+    /// Which servers make it up, and what the hub has not been told of them.
+    RedisServers = 62,
+    /// A master, and what is said to it.
+    RedisMaster = 63,
+    /// A link that asks where masters are.
+    RedisScout = 64,
+    /// A connection to a server.
+    RedisLink = 65,
 }
 
 impl RecordKind {
@@ -77,12 +77,6 @@ impl RecordKind {
         RecordKind::Run,
         RecordKind::SharedState,
         RecordKind::Connection,
-        RecordKind::Broker,
-        RecordKind::Redis,
-        RecordKind::RedisServers,
-        RecordKind::RedisMaster,
-        RecordKind::RedisScout,
-        RecordKind::RedisLink,
         RecordKind::Hub,
         RecordKind::Subscriptions,
         RecordKind::SubscriptionChange,
@@ -102,6 +96,12 @@ impl RecordKind {
         RecordKind::Drain,
         RecordKind::HubEnd,
         RecordKind::Metrics,
+        RecordKind::Broker,
+        RecordKind::Redis,
+        RecordKind::RedisServers,
+        RecordKind::RedisMaster,
+        RecordKind::RedisScout,
+        RecordKind::RedisLink,
     ];
 
     pub fn number(self) -> u32 {

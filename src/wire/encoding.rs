@@ -79,8 +79,10 @@ mod tests {
     fn each_encoding_stands_at_its_index() {
         for (index, encoding) in Encoding::ALL.into_iter().enumerate() {
             assert_eq!(encoding.index(), index);
+            assert_eq!(Encoding::restore(index as u8), Ok(encoding));
             let (v1, deflated) = (encoding.is_v1(), encoding.is_deflated());
             assert_eq!(Encoding::of(v1, deflated), encoding);
         }
+        assert!(Encoding::restore(4).is_err());
     }
 }

@@ -262,8 +262,10 @@ mod tests {
         for (line, endpoint, label) in table {
             let found = Endpoint::of(&head(line), true);
             assert_eq!((found, found.label()), (endpoint, label), "{line}");
+            assert_eq!(Endpoint::restore(label), Ok(endpoint));
         }
         assert_eq!(Endpoint::of(&head("GET /"), false), Endpoint::Unknown);
+        assert!(Endpoint::restore("elsewhere").is_err());
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //!   be had without `unsafe`.
 
 mod fuzz;
+mod saved;
 #[doc(hidden)]
 pub use fuzz::fuzz;
 
@@ -54,31 +55,6 @@ pub enum Violation {
 }
 
 impl Violation {
-    /// All of them. A snapshot has their places here: new ones stand at the end.
-    pub const ALL: [Violation; 16] = [
-        Violation::ReservedBit,
-        Violation::ReservedOpcode,
-        Violation::Unmasked,
-        Violation::FragmentedControl,
-        Violation::LongControl,
-        Violation::StrayContinuation,
-        Violation::Interleaved,
-        Violation::LongLength,
-        Violation::HalfCode,
-        Violation::BadCode,
-        Violation::BadReason,
-        Violation::BadText,
-        Violation::StrayCompression,
-        Violation::BadDeflate,
-        Violation::CutDeflate,
-        Violation::TooBig,
-    ];
-
-    /// Its place among all.
-    pub fn index(self) -> u8 {
-        self as u8
-    }
-
     /// The close code that answers it (RFC 6455 section 7.4.1).
     pub fn code(self) -> u16 {
         match self {
@@ -354,6 +330,25 @@ fn push_head(out: &mut Vec<u8>, first: u8, len: usize) {
 pub fn push_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     push_header(out, opcode, payload.len());
     out.extend_from_slice(payload);
+}
+
+/// Appends a server's whole frame; `write` appends its payload. A payload that needs a long header is moved for it, which
+/// answers seldom are.
+pub fn push_frame_of(out: &mut Vec<u8>, opcode: Opcode, write: impl FnOnce(&mut Vec<u8>)) {
+    let begin = out.len();
+    push_header(out, opcode, 0);
+    let payload = out.len();
+    write(out);
+    let len = out.len().saturating_sub(payload);
+    if len <= MAX_CONTROL {
+        if let Some(short) = out.get_mut(begin.saturating_add(1)) {
+            *short = len as u8;
+        }
+        return;
+    }
+    let mut header = Vec::with_capacity(10);
+    push_header(&mut header, opcode, len);
+    out.splice(begin..payload, header);
 }
 
 /// How many frames of a server's stand in `bytes`, which hold nothing else.

@@ -10,10 +10,9 @@ use wsify::clock::{Clock, Millis};
 use wsify::config::AccessLog;
 use wsify::connection::{Limits, Peer};
 use wsify::effect::{Answer, ConnId, Effect, Question, Verdict};
-use wsify::hub::{FailurePolicy, Hub, Inventory, Settings};
+use wsify::hub::{FailurePolicy, Hub, Settings};
 use wsify::log::{Level, Log};
 use wsify::metrics::Metrics;
-use wsify::snapshot::{RecordKind, SnapshotError, SnapshotHeader, SnapshotReader, SnapshotWriter};
 use wsify::wire::answer_fields::AnswerFields;
 use wsify::wire::event_batch::EventBatch;
 use wsify::wire::forwarded::Proxies;
@@ -21,7 +20,6 @@ use wsify::wire::origins::Origins;
 
 use super::client::{Client, local, upgrade};
 use super::pipe::{Far, Pipe, pipe};
-use super::seeds::Dice;
 
 /// Turns after which a loop that never comes to rest counts as spinning.
 const SPIN: usize = 20_000;
@@ -37,11 +35,15 @@ pub enum Receiver {
     IsPlayed,
 }
 
+/// What is done to a rig now and then.
+pub type Between = Box<dyn FnMut(&mut Rig)>;
+
 pub struct Rig {
     pub hub: Hub<Pipe>,
     pub log: Log,
     pub buffer: Vec<u8>,
-    wires: Vec<(ConnId, Far)>,
+    /// The streams of all connections.
+    pub wires: Vec<(ConnId, Far)>,
     /// Open questions to the authorizer, oldest first.
     pub questions: VecDeque<Question>,
     /// How often the questions that were not put were wanted back, since the test last looked.
@@ -59,11 +61,9 @@ pub struct Rig {
     calls: u64,
     /// How many connections to evict in each turn.
     pub wanted: usize,
-    settings: Settings,
-    /// Decides between any two doors of the hub whether it is replaced, in percent.
-    handovers: Option<(Dice, usize)>,
-    /// How often it was.
-    pub handed_over: usize,
+    pub settings: Settings,
+    /// What is done between any two doors of the hub.
+    pub between_doors: Option<Between>,
     clients: usize,
     pub ticks: usize,
 }
@@ -123,20 +123,6 @@ fn copy(question: &Question) -> Question {
     }
 }
 
-/// The records of a snapshot, as text.
-fn shown(mut snapshot: &[u8]) -> Vec<String> {
-    let mut records = Vec::new();
-    while let Some((kind, rest)) = snapshot.split_first_chunk::<4>() {
-        let (length, rest) = rest.split_first_chunk::<8>().expect("a length");
-        let (content, rest) = rest.split_at(u64::from_le_bytes(*length) as usize);
-        let kind = u32::from_le_bytes(*kind);
-        let name = RecordKind::numbered(kind).map_or("?".to_owned(), |kind| format!("{kind:?}"));
-        records.push(format!("{name} {}", minicbor::display(content)));
-        snapshot = rest;
-    }
-    records
-}
-
 impl Rig {
     /// Without an authorizer.
     pub fn new() -> Rig {
@@ -166,8 +152,7 @@ impl Rig {
         Rig {
             hub: Hub::new(settings.clone(), clock, metrics, log.clone()),
             settings,
-            handovers: None,
-            handed_over: 0,
+            between_doors: None,
             log,
             buffer: vec![0; 64 * 1024],
             wires: Vec::new(),
@@ -341,15 +326,15 @@ impl Rig {
                     edge.writable,
                     &mut self.buffer,
                 );
-                self.perhaps_hand_over();
+                self.between();
             }
         }
         for answer in std::mem::take(&mut self.answers) {
             self.hub.verdict(answer);
-            self.perhaps_hand_over();
+            self.between();
         }
         self.hub.turns(&mut self.buffer);
-        self.perhaps_hand_over();
+        self.between();
         while let Some(effect) = self.hub.effect() {
             match effect {
                 Effect::Ask(question) => self.questions.push_back(question),
@@ -357,20 +342,20 @@ impl Rig {
                 Effect::Recall => self.recalled += 1,
                 other => self.effects.push_back(other),
             }
-            self.perhaps_hand_over();
+            self.between();
         }
         self.hub.expire();
-        self.perhaps_hand_over();
+        self.between();
         self.hub.fan_out();
-        self.perhaps_hand_over();
+        self.between();
         if self.wanted > 0 {
             self.hub.evict(self.wanted, &mut self.buffer);
-            self.perhaps_hand_over();
+            self.between();
         }
         self.hub.flush();
-        self.perhaps_hand_over();
+        self.between();
         self.hub.reap();
-        self.perhaps_hand_over();
+        self.between();
         self.send_events();
         self.hub
             .turn_over(Duration::from_millis(self.hub.clock.now));
@@ -393,65 +378,11 @@ impl Rig {
         }
     }
 
-    /// Everything that the hub holds.
-    pub fn snapshot(&mut self) -> Vec<u8> {
-        let header = SnapshotHeader::new(0);
-        let mut to = SnapshotWriter::new(Vec::new(), &header).expect("memory");
-        self.hub.save(&mut to, Pipe::number).expect("memory");
-        to.finish().expect("memory")
-    }
-
-    /// A hub that goes on from a snapshot, with the same streams.
-    pub fn restored(&self, snapshot: &[u8]) -> Result<Hub<Pipe>, SnapshotError> {
-        let mut from = SnapshotReader::new(snapshot, snapshot.len() as u64)?;
-        let stream = |number| {
-            let mut wires = self.wires.iter().map(|(_, far)| far);
-            let far = wires.find(|far| far.number() == number && !far.is_dropped());
-            let far = far.ok_or_else(|| SnapshotError::new("there is no such stream"))?;
-            Ok(far.hand_over())
-        };
-        Hub::restore(
-            self.settings.clone(),
-            self.hub.clock.clone(),
-            Metrics::new(SystemTime::now()),
-            self.log.clone(),
-            &mut from,
-            stream,
-        )
-    }
-
-    /// Replaces the hub by one that knows nothing of it but a snapshot.
-    pub fn hand_over(&mut self) {
-        let snapshot = self.snapshot();
-        // Who is blocked is counted when something is sent.
-        let inventory = |hub: &Hub<Pipe>| Inventory {
-            laggards: 0,
-            ..hub.inventory()
-        };
-        let before = inventory(&self.hub);
-        let restored = self.restored(&snapshot).expect("a snapshot");
-        self.hub = restored;
-        assert_eq!(inventory(&self.hub), before);
-        let again = self.snapshot();
-        if again != snapshot {
-            let (before, after) = (shown(&snapshot), shown(&again));
-            let differing = before.iter().zip(&after).find(|(one, other)| one != other);
-            let lengths = (before.len(), after.len());
-            panic!("a snapshot of the same facts differs: {differing:?} {lengths:?}");
-        }
-    }
-
-    /// From now on the hub is replaced now and then, between any two of its doors: in so many percent of these places.
-    pub fn replace_now_and_then(&mut self, share: usize, seed: u64) {
-        self.handovers = Some((Dice(seed), share));
-    }
-
-    fn perhaps_hand_over(&mut self) {
-        if let Some((dice, share)) = &mut self.handovers
-            && dice.chance(*share)
-        {
-            self.handed_over += 1;
-            self.hand_over();
+    /// Between any two doors of the hub.
+    fn between(&mut self) {
+        if let Some(mut between) = self.between_doors.take() {
+            between(self);
+            self.between_doors = Some(between);
         }
     }
 

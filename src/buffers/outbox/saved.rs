@@ -2,7 +2,8 @@
 
 use minicbor::{Decode, Encode};
 
-use super::{Outbox, Piece};
+use super::Outbox;
+use crate::buffers::queued::Piece;
 use crate::buffers::runs::{RunNumbers, Runs, SavedSlice};
 use crate::snapshot::{SnapshotError, is_default};
 

@@ -6,7 +6,8 @@ use std::io::{self, Write};
 
 use minicbor::{Decode, Encode};
 
-use super::{Run, Runs, Slice};
+use super::{Run, Runs};
+use crate::buffers::slice::Slice;
 use crate::snapshot::{RecordKind, SnapshotError, SnapshotWriter};
 
 /// A run. Its number is how many were before it.
@@ -108,6 +109,95 @@ impl Runs {
         let restored: Vec<usize> = self.live.iter().map(|(index, _)| index).collect();
         for index in restored {
             self.release(index as u32);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffers::{Outbox, SavedOutbox};
+    use crate::snapshot::{SnapshotHeader, SnapshotReader};
+
+    fn with_runs(texts: &[&str]) -> (Runs, Vec<Slice>) {
+        let mut runs = Runs::default();
+        let slices = texts.iter().map(|text| {
+            let (run, _) = runs.begin();
+            runs.append(run, |bytes| bytes.extend_from_slice(text.as_bytes()));
+            let to = text.len() as u32;
+            Slice { run, from: 0, to }
+        });
+        let slices = slices.collect();
+        (runs, slices)
+    }
+
+    fn saved(runs: &Runs) -> (Vec<u8>, RunNumbers) {
+        let mut to = SnapshotWriter::new(Vec::new(), &SnapshotHeader::new(0)).unwrap();
+        let numbers = runs.save(&mut to).unwrap();
+        (to.finish().unwrap(), numbers)
+    }
+
+    fn restored(snapshot: &[u8]) -> Runs {
+        let mut from = SnapshotReader::new(snapshot, snapshot.len() as u64).unwrap();
+        let mut runs = Runs::default();
+        while let Some(record) = from.read_next().unwrap() {
+            runs.restore(&record.decode().unwrap()).unwrap();
+        }
+        runs
+    }
+
+    #[test]
+    fn a_run_is_saved_once_however_many_outboxes_hold_it() {
+        let (mut before, slices) = with_runs(&["gone", "first", "gone too", "second"]);
+        before.release(slices[0].run);
+        before.release(slices[2].run);
+        let mut outboxes: Vec<Outbox> = (0..100).map(|_| Outbox::default()).collect();
+        for outbox in &mut outboxes {
+            outbox.share(slices[3], &mut before);
+            outbox.own(|out| out.extend_from_slice(b"own"));
+            let part = Slice {
+                from: 2,
+                ..slices[1]
+            };
+            outbox.share(part, &mut before);
+        }
+        let (snapshot, numbers) = saved(&before);
+        assert!(snapshot.len() < 150, "{}", snapshot.len());
+        let mut after = restored(&snapshot);
+        let mut sent = Vec::new();
+        for outbox in &outboxes {
+            let saved = minicbor::to_vec(outbox.save(&numbers).unwrap()).unwrap();
+            let saved: SavedOutbox = minicbor::decode(&saved).unwrap();
+            let mut outbox = Outbox::restore(saved, &mut after).unwrap();
+            assert_eq!(outbox.len(), 12);
+            outbox.flush(&mut sent, &mut after);
+        }
+        after.end_restore();
+        assert_eq!(sent, "secondownrst".repeat(100).as_bytes());
+        assert_eq!((after.live(), after.held), (0, 0));
+    }
+
+    #[test]
+    fn a_stretch_that_is_in_no_run_is_refused() {
+        let (runs, slices) = with_runs(&["hello", ""]);
+        let (snapshot, numbers) = saved(&runs);
+        let restored = restored(&snapshot);
+        assert_eq!(restored.restored(&numbers.slice(slices[0])), Ok(slices[0]));
+        let unknown = Slice {
+            run: 7,
+            ..slices[0]
+        };
+        let number = numbers.slice(unknown);
+        for (run, from, to) in [
+            (0, 0, 6),
+            (0, 3, 2),
+            (0, u32::MAX, 0),
+            (1, 0, 1),
+            (2, 0, 0),
+            (number.run, 0, 0),
+        ] {
+            let saved = SavedSlice { run, from, to };
+            assert!(restored.restored(&saved).is_err(), "{saved:?}");
         }
     }
 }

@@ -93,3 +93,37 @@ impl Ending {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_ending_comes_back() {
+        let violations = Violation::ALL.map(Ending::Violation);
+        let endings = [
+            Ending::Closed(None),
+            Ending::Closed(Some(4000)),
+            Ending::Left,
+            Ending::Reset,
+            Ending::TooSlow,
+            Ending::Stopping,
+            Ending::AuthorizerDown,
+            Ending::Refused(4403),
+            Ending::Disconnected(4404),
+            Ending::Overloaded,
+            Ending::Silent,
+            Ending::HandshakeTimeout,
+            Ending::Idle,
+            Ending::NoRoom,
+            Ending::Answered,
+            Ending::BadRequest,
+        ];
+        for ending in endings.into_iter().chain(violations) {
+            let saved = minicbor::to_vec(ending.save()).unwrap();
+            let saved = minicbor::decode(&saved).unwrap();
+            assert_eq!(Ending::restore(saved), Ok(ending));
+        }
+        assert!(Ending::restore(SavedEnding::Violation(16)).is_err());
+    }
+}

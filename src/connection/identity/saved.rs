@@ -133,3 +133,89 @@ impl Identities {
 fn no_state() -> SnapshotError {
     SnapshotError::new("a query, a user or a state that cannot be one")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::{SnapshotHeader, SnapshotReader};
+
+    #[test]
+    fn a_shared_state_is_saved_once_and_shared_again() {
+        let mut before = Identities::default();
+        let state = format!("{{\"roles\":\"{}\"}}", "x".repeat(3_000));
+        let put: Vec<Identity> = (0..100)
+            .map(|n| before.put("a=1", Some(&n.to_string()), Some(&state)))
+            .collect();
+        let own = before.put("", Some("eve"), Some("{}"));
+        let mut to = SnapshotWriter::new(Vec::new(), &SnapshotHeader::new(0)).unwrap();
+        let numbers = before.save(&mut to).unwrap();
+        let snapshot = to.finish().unwrap();
+
+        let mut after = Identities::default();
+        let mut shared = SharedStates::default();
+        let mut from = SnapshotReader::new(&*snapshot, snapshot.len() as u64).unwrap();
+        while let Some(record) = from.read_next().unwrap() {
+            after
+                .restore(&mut shared, &record.decode().unwrap())
+                .unwrap();
+        }
+        let mut bytes = snapshot.len();
+        let mut restored = Vec::new();
+        for identity in put.iter().chain([&own]) {
+            let saved = minicbor::to_vec(before.save_one(*identity, &numbers)).unwrap();
+            bytes += saved.len();
+            let saved: SavedIdentity = minicbor::decode(&saved).unwrap();
+            restored.push(after.restore_one(&saved, &shared).unwrap());
+        }
+        // One copy that is shared, and that of the first connection.
+        assert!(bytes < 2 * state.len() + 2_000, "{bytes}");
+        after.end_restore(shared);
+        assert_eq!((after.count(), after.shared()), (101, 1));
+        for (before_it, after_it) in put.iter().chain([&own]).zip(&restored) {
+            assert_eq!(before.query(*before_it), after.query(*after_it));
+            assert_eq!(before.user(*before_it), after.user(*after_it));
+            assert_eq!(before.state(*before_it), after.state(*after_it));
+        }
+        for identity in restored {
+            after.remove(identity);
+        }
+        assert_eq!((after.count(), after.shared()), (0, 0));
+        assert!(before.save_one(Identity::default(), &numbers).is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_an_identity_is_refused() {
+        let long = "x".repeat(70_000);
+        let identity = |query: &str, user: Option<&str>, state: Option<&str>| SavedIdentity {
+            query: query.into(),
+            user: user.map(Into::into),
+            state: state.map(Into::into),
+            shared: None,
+        };
+        let mut identities = Identities::default();
+        let shared = SharedStates::default();
+        for saved in [
+            identity(&long, None, None),
+            identity("", Some(""), None),
+            identity("", Some(&long[..256]), None),
+            identity("", None, Some("")),
+            identity("", None, Some("{")),
+            identity("", None, Some("null")),
+            // In the place of a state that is shared.
+            identity("", None, Some("\0\u{1}\0\0\0")),
+            SavedIdentity {
+                shared: Some(0),
+                ..identity("a=1", None, None)
+            },
+        ] {
+            let refused = identities.restore_one(&saved, &shared);
+            assert!(refused.is_err(), "{saved:?}");
+        }
+        let mut shared = SharedStates::default();
+        for state in ["", "null", "{}x"] {
+            let refused = identities.restore(&mut shared, &SavedState { state });
+            assert!(refused.is_err(), "{state}");
+        }
+        assert_eq!((identities.count(), identities.shared()), (0, 0));
+    }
+}

@@ -51,15 +51,13 @@ pub struct SavedConnection {
     #[cbor(n(12), default, skip_if = "is_default")]
     asking: bool,
     #[cbor(n(13), default, skip_if = "is_default")]
-    starved: bool,
-    #[cbor(n(14), default, skip_if = "is_default")]
     too_slow: bool,
-    #[cbor(n(15), default, skip_if = "is_default")]
+    #[cbor(n(14), default, skip_if = "is_default")]
     stopping: bool,
     /// [`Encoding::index`].
-    #[cbor(n(16), default, skip_if = "is_default")]
+    #[cbor(n(15), default, skip_if = "is_default")]
     encoding: u8,
-    #[n(17)]
+    #[n(16)]
     identity: Option<SavedIdentity>,
 }
 
@@ -95,7 +93,7 @@ pub struct RestoreContext<'c> {
 }
 
 impl<S: Stream> Connection<S> {
-    /// `slot` and `socket` pass through. What the kernel may have to be read is no fact: a restored connection reads.
+    /// `slot` and `socket` pass through. What can be read and understood is no fact: a restored connection tries to.
     pub fn save(&self, slot: u32, socket: u64, context: SaveContext) -> SavedConnection {
         let session = &self.session;
         let input = self.inbox.bytes();
@@ -118,7 +116,6 @@ impl<S: Stream> Connection<S> {
                 Broken::ByUs => Some(SavedBroken::ByUs),
             },
             asking: self.asking,
-            starved: self.starved,
             too_slow: self.too_slow,
             stopping: self.stopping,
             encoding: self.encoding.index() as u8,
@@ -170,7 +167,7 @@ impl<S: Stream> Connection<S> {
                 Some(SavedBroken::ByUs) => Broken::ByUs,
             },
             asking: saved.asking,
-            starved: saved.starved,
+            starved: false,
             too_slow: saved.too_slow,
             stopping: saved.stopping,
             encoding: Encoding::restore(saved.encoding)?,

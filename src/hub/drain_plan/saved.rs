@@ -23,7 +23,7 @@ pub struct SavedDrain {
     #[n(5)]
     close: SavedWalk,
     #[cbor(n(6), default)]
-    waiting: Vec<SavedWaiting>,
+    waiting: Vec<SavedDrainWait>,
     #[n(7)]
     until: Millis,
     #[n(8)]
@@ -33,7 +33,7 @@ pub struct SavedDrain {
 /// A client that is closed at this time, whether its command is answered or not.
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
-struct SavedWaiting {
+struct SavedDrainWait {
     #[n(0)]
     at: Millis,
     #[n(1)]
@@ -53,7 +53,7 @@ impl DrainPlan {
             until,
             answer,
         } = self;
-        let waiting = waiting.iter().map(|(at, id)| SavedWaiting {
+        let waiting = waiting.iter().map(|(at, id)| SavedDrainWait {
             at: *at,
             id: (*id).into(),
         });

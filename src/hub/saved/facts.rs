@@ -1,6 +1,6 @@
 //! What a snapshot says of the hub as a whole, and of each slot besides the connection in it.
 //!
-//! Owns: the saved forms of both. Never knows: who restores them, or in which order.
+//! Owns: the saved forms of both. Never knows: in which order they are restored.
 
 use minicbor::{Decode, Encode};
 

@@ -25,9 +25,10 @@ fn count<S: Stream>(hub: &mut Hub<S>, slot: u32) {
     hub.usage.memory.note(slot, connection.waiting_in());
     let (is_open, identity) = (connection.is_open(), connection.identity());
     let network = connection.client().network();
-    if let Some((_, Standing::WebSocket)) = hub.roster.recount(id) {
-        hub.usage.per_address.enter(slot, network);
-    }
+    let Some((_, Standing::WebSocket)) = hub.roster.recount(id) else {
+        return;
+    };
+    hub.usage.per_address.enter(slot, network);
     if is_open && let Some(user) = hub.roster.identities.user(identity) {
         hub.users.insert(user, slot);
     }

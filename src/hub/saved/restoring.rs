@@ -189,7 +189,7 @@ impl<S: Stream> Restoring<S> {
         } = &mut self.hub;
         all.restore_all(channels, |slot, encoding| {
             let member = roster.tenant(slot);
-            member.is_some_and(|(_, c)| c.is_open() && c.encoding() == encoding)
+            member.is_some_and(|(_, c)| c.is_open() && !c.is_over() && c.encoding() == encoding)
         })
     }
 

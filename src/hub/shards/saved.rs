@@ -17,7 +17,7 @@ pub struct SavedShards {
     #[n(0)]
     prefix: Option<String>,
     #[n(1)]
-    slots: Vec<SavedSlots>,
+    slots: Vec<SavedSlotRun>,
     #[n(2)]
     shards: Vec<SavedShard>,
     #[n(3)]
@@ -27,7 +27,7 @@ pub struct SavedShards {
 /// Slots in a row that are one shard's.
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
-struct SavedSlots {
+struct SavedSlotRun {
     #[n(0)]
     count: u32,
     #[n(1)]
@@ -105,7 +105,7 @@ impl Shards {
             missing: _,
         } = self;
         let alike = |one: &Slot, other: &Slot| (one.shard, one.since) == (other.shard, other.since);
-        let run = |run: &[Slot]| SavedSlots {
+        let run = |run: &[Slot]| SavedSlotRun {
             count: run.len() as u32,
             shard: run.first().and_then(|slot| slot.shard).map(|id| id.0),
             since: run.first().map_or(0, |slot| slot.since),

@@ -56,7 +56,7 @@ pub struct SavedSubscribed {
     #[cbor(n(0), default)]
     serial: u64,
     #[n(1)]
-    state: SavedState,
+    state: SavedSubscribedState,
     #[cbor(n(2), default)]
     refusals: u8,
     #[n(3)]
@@ -65,7 +65,7 @@ pub struct SavedSubscribed {
 
 #[derive(Clone, Copy, Debug, Encode, Decode)]
 #[cbor(index_only)]
-enum SavedState {
+enum SavedSubscribedState {
     #[n(0)]
     Asked,
     #[n(1)]
@@ -76,24 +76,24 @@ enum SavedState {
     Refused,
 }
 
-impl From<State> for SavedState {
-    fn from(state: State) -> SavedState {
+impl From<State> for SavedSubscribedState {
+    fn from(state: State) -> SavedSubscribedState {
         match state {
-            State::Asked => SavedState::Asked,
-            State::Restoring => SavedState::Restoring,
-            State::Live => SavedState::Live,
-            State::Refused => SavedState::Refused,
+            State::Asked => SavedSubscribedState::Asked,
+            State::Restoring => SavedSubscribedState::Restoring,
+            State::Live => SavedSubscribedState::Live,
+            State::Refused => SavedSubscribedState::Refused,
         }
     }
 }
 
-impl From<SavedState> for State {
-    fn from(saved: SavedState) -> State {
+impl From<SavedSubscribedState> for State {
+    fn from(saved: SavedSubscribedState) -> State {
         match saved {
-            SavedState::Asked => State::Asked,
-            SavedState::Restoring => State::Restoring,
-            SavedState::Live => State::Live,
-            SavedState::Refused => State::Refused,
+            SavedSubscribedState::Asked => State::Asked,
+            SavedSubscribedState::Restoring => State::Restoring,
+            SavedSubscribedState::Live => State::Live,
+            SavedSubscribedState::Refused => State::Refused,
         }
     }
 }

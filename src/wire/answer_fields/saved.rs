@@ -146,3 +146,80 @@ impl Asked {
         all.find(|asked| asked.as_str() == text).ok_or_else(unknown)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> AnswerFields {
+        let patterns = |patterns: &[&str]| patterns.iter().map(|it| (*it).into()).collect();
+        AnswerFields {
+            user: Some("ann".into()),
+            state: Some(NewState::Json("[1]".into())),
+            channels: vec![ChannelName::checked("a"), ChannelName::checked("b")],
+            allow: Some(Allow {
+                join: patterns(&["a", "b*"]),
+                leave: patterns(&["*"]),
+                broadcast: patterns(&["c"]),
+            }),
+            expires_in: Some(1),
+            max_age: Some(2),
+            content: Some(b"{}".to_vec().into()),
+            message: Some("no".into()),
+            close: Some(CloseWith {
+                code: 4000,
+                reason: Some("why".into()),
+            }),
+        }
+    }
+
+    #[test]
+    fn all_fields_come_back_and_so_does_the_absence_of_all() {
+        let removed = AnswerFields {
+            state: Some(NewState::Removed),
+            close: Some(CloseWith {
+                code: 4999,
+                reason: None,
+            }),
+            ..AnswerFields::default()
+        };
+        for fields in [full(), AnswerFields::default(), removed] {
+            let saved = minicbor::to_vec(fields.save()).unwrap();
+            let saved = minicbor::decode(&saved).unwrap();
+            assert_eq!(AnswerFields::restore(saved), Ok(fields));
+        }
+    }
+
+    #[test]
+    fn what_no_answer_can_say_is_refused() {
+        let alterations: [fn(&mut SavedFields); 8] = [
+            |it| it.user = Some("".into()),
+            |it| it.state = Some("{".into()),
+            |it| it.channels.push(" b".into()),
+            |it| it.channels.push("wsify:x".into()),
+            |it| it.content = Some(b"\"\xff\"".to_vec().into()),
+            |it| it.content = Some(b"1 2".to_vec().into()),
+            |it| it.allow.as_mut().unwrap().leave = [" *".into()].into(),
+            |it| it.allow.as_mut().unwrap().join = ["x".repeat(300).into()].into(),
+        ];
+        for (nth, alter) in alterations.into_iter().enumerate() {
+            let mut saved = full().save();
+            alter(&mut saved);
+            assert!(AnswerFields::restore(saved).is_err(), "{nth}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_asked_comes_back() {
+        for asked in [
+            Asked::Connect,
+            Asked::Join,
+            Asked::Leave,
+            Asked::Broadcast,
+            Asked::Refresh,
+        ] {
+            assert_eq!(Asked::restore(asked.as_str()), Ok(asked));
+        }
+        assert!(Asked::restore("").is_err());
+    }
+}

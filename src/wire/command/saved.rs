@@ -14,7 +14,7 @@ pub struct SavedCommand {
     #[n(0)]
     verb: Box<str>,
     #[n(1)]
-    channel: SavedChannel,
+    channel: SavedText,
     #[n(2)]
     content: Option<SavedSpan>,
     #[n(3)]
@@ -30,7 +30,7 @@ pub struct SavedCommand {
 #[cbor(map)]
 pub struct SavedPost {
     #[n(0)]
-    channel: SavedChannel,
+    channel: SavedText,
     #[n(1)]
     content: Option<SavedSpan>,
     /// Empty once it is with the broker.
@@ -49,7 +49,7 @@ struct SavedSpan {
 }
 
 #[derive(Debug, Encode, Decode)]
-enum SavedChannel {
+enum SavedText {
     /// Where its name lies.
     #[n(0)]
     Raw(#[n(0)] SavedSpan),
@@ -78,19 +78,19 @@ impl SavedSpan {
     }
 }
 
-impl SavedChannel {
-    fn of(text: &Text) -> SavedChannel {
+impl SavedText {
+    fn of(text: &Text) -> SavedText {
         match text {
-            Text::Raw(span) => SavedChannel::Raw(SavedSpan::of(*span)),
-            Text::Decoded(name) => SavedChannel::Decoded(name.clone()),
+            Text::Raw(span) => SavedText::Raw(SavedSpan::of(*span)),
+            Text::Decoded(name) => SavedText::Decoded(name.clone()),
         }
     }
 
     /// `message`: in which it lies. `None`: it is no longer there.
     fn restore(self, message: Option<&[u8]>) -> Result<Text, SnapshotError> {
         let text = match self {
-            SavedChannel::Raw(span) => Text::Raw(span.restore()),
-            SavedChannel::Decoded(name) => Text::Decoded(name),
+            SavedText::Raw(span) => Text::Raw(span.restore()),
+            SavedText::Decoded(name) => Text::Decoded(name),
         };
         if let Some(message) = message {
             ChannelName::restore(text.of(message))?;
@@ -104,7 +104,7 @@ impl Command {
     pub fn save(&self, message: &[u8]) -> SavedCommand {
         SavedCommand {
             verb: self.verb.as_str().into(),
-            channel: SavedChannel::of(&self.channel),
+            channel: SavedText::of(&self.channel),
             content: self.content.map(SavedSpan::of),
             args: SavedSpan::of(self.args),
             id: self.id.map(SavedSpan::of),
@@ -134,7 +134,7 @@ impl Post {
     /// `body`: what it was read from, or nothing.
     pub fn save(&self, body: &[u8]) -> SavedPost {
         SavedPost {
-            channel: SavedChannel::of(&self.channel),
+            channel: SavedText::of(&self.channel),
             content: self.content.map(SavedSpan::of),
             body: body.into(),
         }
@@ -168,5 +168,58 @@ impl Verb {
     pub fn restore(text: &str) -> Result<Verb, SnapshotError> {
         let unknown = || SnapshotError::new(format!("there is no command {text:?}"));
         Verb::named(text).ok_or_else(unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{parse, parse_post};
+    use super::*;
+
+    const MESSAGE: &[u8] =
+        br#"{"command":"broadcast","args":{"channel":" a ","content":[1]},"id":"x"}"#;
+    const BODY: &[u8] = br#"{"channel":"\u0061","content":{"b":2}}"#;
+
+    #[test]
+    fn commands_and_posts_come_back() {
+        for message in [
+            MESSAGE,
+            br#"{"command":"join","args":{"channel":"\u0061"}}"#,
+        ] {
+            let command = parse(message).unwrap();
+            let saved = minicbor::to_vec(command.save(message)).unwrap();
+            let saved = minicbor::decode(&saved).unwrap();
+            assert_eq!(Command::restore(saved), Ok((command, message.into())));
+        }
+        let post = parse_post(BODY).unwrap().unwrap();
+        // Once it is with the broker, there is no body.
+        for body in [BODY, b""] {
+            let saved = minicbor::to_vec(post.save(body)).unwrap();
+            let saved = minicbor::decode(&saved).unwrap();
+            assert_eq!(Post::restore(saved), Ok((post.clone(), body.into())));
+        }
+    }
+
+    #[test]
+    fn parts_that_are_elsewhere_are_refused() {
+        let span = |start, end| SavedSpan { start, end };
+        let alterations: [fn(&mut SavedCommand); 8] = [
+            |it| it.verb = "connect".into(),
+            |it| it.message = b"{}".to_vec().into(),
+            |it| it.args = SavedSpan { start: 9, end: 3 },
+            |it| it.channel = SavedText::Raw(SavedSpan { start: 0, end: 0 }),
+            |it| it.channel = SavedText::Decoded(" a".into()),
+            |it| it.channel = SavedText::Decoded("wsify:".into()),
+            |it| it.content.as_mut().unwrap().end = u32::MAX,
+            |it| it.id.as_mut().unwrap().start = 1,
+        ];
+        for (nth, alter) in alterations.into_iter().enumerate() {
+            let mut saved = parse(MESSAGE).unwrap().save(MESSAGE);
+            alter(&mut saved);
+            assert!(Command::restore(saved).is_err(), "{nth}");
+        }
+        let mut saved = parse_post(BODY).unwrap().unwrap().save(BODY);
+        saved.content = Some(span(0, 3));
+        assert!(Post::restore(saved).is_err());
     }
 }

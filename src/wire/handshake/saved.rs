@@ -61,3 +61,46 @@ impl Upgrade {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::encoding::Encoding;
+
+    #[test]
+    fn upgrades_come_back_with_the_encoding_that_follows() {
+        let upgrade = |protocol: Option<&str>, deflate| Upgrade {
+            accept: *b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+            protocol: protocol.map(Into::into),
+            deflate,
+            encoding: encoding(protocol, deflate),
+        };
+        for (protocol, deflate, expected) in [
+            (None, None, Encoding::Raw),
+            (Some("other"), Agreement::of(None), Encoding::RawDeflated),
+            (
+                Some("wsify.v1"),
+                Agreement::of(Some(15)),
+                Encoding::V1Deflated,
+            ),
+            (Some("wsify.v1"), Agreement::of(Some(9)), Encoding::V1),
+        ] {
+            let upgrade = upgrade(protocol, deflate);
+            let saved = minicbor::to_vec(upgrade.save()).unwrap();
+            let restored = Upgrade::restore(minicbor::decode(&saved).unwrap());
+            assert_eq!(restored.as_ref(), Ok(&upgrade));
+            assert_eq!(upgrade.encoding, expected);
+        }
+        let alterations: [fn(&mut SavedUpgrade); 4] = [
+            |it| it.accept = "short".into(),
+            |it| it.accept = "s3pPLMBiTxaQ9kYGzzh\r\nX-A: b".into(),
+            |it| it.protocol = Some("a\r\nb: c".into()),
+            |it| it.server_max_window_bits = Some(16),
+        ];
+        for (nth, alter) in alterations.into_iter().enumerate() {
+            let mut saved = upgrade(Some("x"), Agreement::of(None)).save();
+            alter(&mut saved);
+            assert!(Upgrade::restore(saved).is_err(), "{nth}");
+        }
+    }
+}

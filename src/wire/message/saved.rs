@@ -79,3 +79,37 @@ impl Reader {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_cannot_have_begun_is_refused() {
+        let message = |compressed, left, bytes: &[u8]| SavedMessage {
+            binary: false,
+            compressed,
+            last: false,
+            mask: [1; 4],
+            left,
+            bytes: bytes.into(),
+        };
+        let table = [
+            (message(false, 5, b"hello"), true),
+            (message(false, 5, "héé".as_bytes()), true),
+            // A text may end within a character, and compressed bytes are no text.
+            (message(false, 5, b"h\xC3"), true),
+            (message(true, 5, b"\xFF\xFE"), true),
+            (message(false, 5, b"h\xFF"), false),
+            (message(false, 6, b"hello"), false),
+            (message(false, u64::MAX, b"hello"), false),
+            (message(false, 0, b"hello, world"), false),
+            (message(true, 0, &[1; 76]), false),
+        ];
+        for (saved, legal) in table {
+            let text = format!("{saved:?}");
+            let restored = Reader::restore(Some(saved), 10);
+            assert_eq!(restored.is_ok(), legal, "{text}");
+        }
+    }
+}

@@ -99,8 +99,6 @@ pub struct Knobs {
     pub longest_sleep: usize,
     /// Whether it ends with a graceful stop.
     pub stops: bool,
-    /// Places between two doors of the hub at which it is replaced.
-    pub replaced: usize,
 }
 
 /// A seed that fails shows its settings.
@@ -194,7 +192,6 @@ impl Knobs {
                 interval => interval as usize * 8 / 10,
             },
             stops: dice.chance(50),
-            replaced: dice.of(&[0, 0, 1, 20]),
             compression: match large {
                 // So large a content takes its time here.
                 LARGE => None,
