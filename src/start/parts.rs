@@ -22,8 +22,8 @@ use crate::signals::Signals;
 use crate::systemd::Manager;
 use crate::tls;
 
-/// File descriptors kept for the log, the poll, signals and the like.
-const RESERVED_FDS: usize = 16;
+/// File descriptors kept for the log, the poll, signals and the like, and for a handover.
+const RESERVED_FDS: usize = 24;
 /// File descriptors kept for redis: two links, some sentinels, and lookups of their names.
 const BROKER_FDS: usize = 16;
 /// The same for a cluster, of as many masters as most have.
