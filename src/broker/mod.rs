@@ -9,6 +9,7 @@
 mod link;
 mod news;
 pub mod redis;
+mod saved;
 mod socket;
 
 use mio::Registry;
@@ -93,6 +94,12 @@ impl Broker {
         if let Some(redis) = self.redis_mut() {
             redis.topology.publish(publication, now);
         }
+    }
+
+    /// Whether everything that was to be published is confirmed, or has failed.
+    pub fn is_quiet(&self) -> bool {
+        self.redis()
+            .is_none_or(|redis| !redis.topology.is_publishing())
     }
 
     /// Has a channel subscribed; answered with [`News::Subscribed`].

@@ -21,12 +21,14 @@
 
 mod commands;
 mod replies;
+mod saved;
 mod sharded;
 mod values;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+pub use self::saved::SavedDialogue;
 pub use self::values::{Duty, Hint, LinkIdentity, Moved, Notice, Progress, RedisKind, ServerFacts};
 use self::values::{Half, Published, SentPublication, What};
 use super::conversation::{LinkFault, PATIENCE};
@@ -105,6 +107,14 @@ impl Dialogue {
             Duty::Publish => self.publisher.up,
             Duty::Listen => self.listener.up,
         }
+    }
+
+    /// Whether something was published of which nothing is known yet.
+    pub fn is_publishing(&self) -> bool {
+        let mut asked = self.publisher.talk.asked.iter();
+        let publishing =
+            |what: &What| matches!(what, What::Publish(SentPublication { by: Some(_), .. }));
+        !self.published.is_empty() || asked.any(|asked| publishing(&asked.what))
     }
 
     /// The next news for the hub.
