@@ -35,7 +35,8 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Counters, each since the start of the process.
 #[derive(Debug)]
 pub struct Metrics {
-    started: SystemTime,
+    /// When the process began: Unix time in milliseconds. That is what a snapshot holds, too: the sample never changes.
+    started: u64,
     /// Accepted connections.
     pub connections: u64,
     /// Upgrade requests by how they were answered.
@@ -195,7 +196,9 @@ impl Metrics {
         ];
         let commands = ["broadcast", "join", "leave"].map(|name| outcomes.map(command(name)));
         Metrics {
-            started,
+            started: started
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, |it| it.as_millis() as u64),
             connections: 0,
             handshakes: Counters::of(&[
                 "accepted",

@@ -4,7 +4,7 @@
 
 mod instruments;
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use minicbor::{Decode, Encode};
 
@@ -187,9 +187,8 @@ impl Metrics {
             turn_time,
             longest_turn,
         } = self;
-        let started = started.duration_since(SystemTime::UNIX_EPOCH);
         SavedMetrics {
-            started: started.map_or(0, |it| it.as_millis() as u64),
+            started: *started,
             connections: *connections,
             handshakes: handshakes.save(),
             events: events.save(),
@@ -215,10 +214,7 @@ impl Metrics {
 
     /// Goes on from what was saved.
     pub fn restore(&mut self, saved: &SavedMetrics) {
-        let since = Duration::from_millis(saved.started.min(LATEST));
-        if let Some(started) = SystemTime::UNIX_EPOCH.checked_add(since) {
-            self.started = started;
-        }
+        self.started = saved.started.min(LATEST);
         self.connections = saved.connections;
         self.handshakes.restore(&saved.handshakes);
         self.events.restore(&saved.events);
