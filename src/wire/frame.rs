@@ -13,6 +13,7 @@
 //!   be had without `unsafe`.
 
 mod fuzz;
+mod saved;
 #[doc(hidden)]
 pub use fuzz::fuzz;
 
@@ -54,31 +55,6 @@ pub enum Violation {
 }
 
 impl Violation {
-    /// All of them. A snapshot has their places here: new ones stand at the end.
-    pub const ALL: [Violation; 16] = [
-        Violation::ReservedBit,
-        Violation::ReservedOpcode,
-        Violation::Unmasked,
-        Violation::FragmentedControl,
-        Violation::LongControl,
-        Violation::StrayContinuation,
-        Violation::Interleaved,
-        Violation::LongLength,
-        Violation::HalfCode,
-        Violation::BadCode,
-        Violation::BadReason,
-        Violation::BadText,
-        Violation::StrayCompression,
-        Violation::BadDeflate,
-        Violation::CutDeflate,
-        Violation::TooBig,
-    ];
-
-    /// Its place among all.
-    pub fn index(self) -> u8 {
-        self as u8
-    }
-
     /// The close code that answers it (RFC 6455 section 7.4.1).
     pub fn code(self) -> u16 {
         match self {
