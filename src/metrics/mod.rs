@@ -35,8 +35,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Counters, each since the start of the process.
 #[derive(Debug)]
 pub struct Metrics {
-    /// When the process began: Unix time in milliseconds. That is what a snapshot holds, too: the sample never changes.
-    started: u64,
+    started: SystemTime,
     /// Accepted connections.
     pub connections: u64,
     /// Upgrade requests by how they were answered.
@@ -196,9 +195,7 @@ impl Metrics {
         ];
         let commands = ["broadcast", "join", "leave"].map(|name| outcomes.map(command(name)));
         Metrics {
-            started: started
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .map_or(0, |it| it.as_millis() as u64),
+            started,
             connections: 0,
             handshakes: Counters::of(&[
                 "accepted",

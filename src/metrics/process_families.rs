@@ -1,6 +1,6 @@
 //! The metric families of the process, as data.
 
-use std::time::Duration;
+use std::time::SystemTime;
 
 use super::family::{Family, Kind};
 
@@ -17,8 +17,8 @@ pub const PROCESS_FAMILIES: &[Family] = &[
         kind: Kind::Gauge,
         about: "start of the process, Unix time",
         samples: |metrics, _, out| {
-            let started = Duration::from_millis(metrics.started);
-            out.value(started.as_secs_f64());
+            let started = metrics.started.duration_since(SystemTime::UNIX_EPOCH);
+            out.value(started.unwrap_or_default().as_secs_f64());
         },
     },
     Family {

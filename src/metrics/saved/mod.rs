@@ -4,15 +4,12 @@
 
 mod instruments;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use minicbor::{Decode, Encode};
 
 use self::instruments::{Measure, SavedCounter, SavedHistogram, SavedLongest};
 use super::{CompressionCounts, Longest, Metrics};
-
-/// The latest time at which a process can have begun, in milliseconds since 1970.
-const LATEST: u64 = 1 << 47;
 
 #[derive(Debug, Default, Encode, Decode)]
 #[cbor(map)]
@@ -109,7 +106,7 @@ struct SavedAsking {
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct SavedMetrics {
-    /// When the process began: Unix time in milliseconds.
+    /// When the process began: Unix time in nanoseconds.
     #[cbor(n(0), default)]
     started: u64,
     #[cbor(n(1), default)]
@@ -187,8 +184,9 @@ impl Metrics {
             turn_time,
             longest_turn,
         } = self;
+        let started = started.duration_since(SystemTime::UNIX_EPOCH);
         SavedMetrics {
-            started: *started,
+            started: started.map_or(0, |it| it.as_nanos() as u64),
             connections: *connections,
             handshakes: handshakes.save(),
             events: events.save(),
@@ -214,7 +212,10 @@ impl Metrics {
 
     /// Goes on from what was saved.
     pub fn restore(&mut self, saved: &SavedMetrics) {
-        self.started = saved.started.min(LATEST);
+        let since = Duration::from_nanos(saved.started);
+        if let Some(started) = SystemTime::UNIX_EPOCH.checked_add(since) {
+            self.started = started;
+        }
         self.connections = saved.connections;
         self.handshakes.restore(&saved.handshakes);
         self.events.restore(&saved.events);
