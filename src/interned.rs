@@ -84,6 +84,13 @@ impl<T: Eq + Hash> Interned<T> {
         Name::of(index as usize)
     }
 
+    /// Has one more holder for the value of this name, if it is there.
+    pub fn hold_again(&mut self, name: Name) -> Option<Name> {
+        let kept = self.kept.get_mut(name.index())?;
+        kept.holders = kept.holders.saturating_add(1);
+        Some(name)
+    }
+
     /// Keeps a value, for one holder. `None`: there are more than can be named.
     pub fn keep(&mut self, value: T) -> Option<Name> {
         if let Some(name) = self.hold(&value) {

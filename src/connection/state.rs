@@ -112,6 +112,10 @@ impl<S: Stream> Connection<S> {
         }
     }
 
+    pub fn stream_ref(&self) -> &S {
+        &self.stream
+    }
+
     pub fn stream_mut(&mut self) -> &mut S {
         &mut self.stream
     }

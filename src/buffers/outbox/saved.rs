@@ -30,14 +30,22 @@ impl Outbox {
     /// `None`: nothing waits.
     pub fn save(&self, runs: &RunNumbers) -> Option<SavedOutbox> {
         let waiting = self.0.as_ref()?;
-        let pieces = waiting.pieces.iter().map(|piece| match piece {
-            Piece::Own { bytes, sent } => {
-                SavedPiece::Own(bytes.get(*sent..).unwrap_or_default().to_vec())
+        let mut pieces = Vec::new();
+        for piece in &waiting.pieces {
+            match piece {
+                Piece::Own { bytes, sent } => {
+                    let unsent = bytes.get(*sent..).unwrap_or_default();
+                    match pieces.last_mut() {
+                        // A piece that is partly sent was not appended to.
+                        Some(SavedPiece::Own(before)) => before.extend_from_slice(unsent),
+                        _ => pieces.push(SavedPiece::Own(unsent.to_vec())),
+                    }
+                }
+                Piece::Shared(slice) => pieces.push(SavedPiece::Shared(runs.slice(*slice))),
             }
-            Piece::Shared(slice) => SavedPiece::Shared(runs.slice(*slice)),
-        });
+        }
         Some(SavedOutbox {
-            pieces: pieces.collect(),
+            pieces,
             blocked: waiting.blocked,
         })
     }

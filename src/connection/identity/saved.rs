@@ -121,7 +121,10 @@ impl Identities {
             && state.as_deref().is_none_or(is_state)
             && saved.query.len() <= usize::from(u16::MAX);
         match legal {
-            true => Ok(self.put(&saved.query, saved.user.as_deref(), state.as_deref())),
+            true => {
+                let (user, sharing) = (saved.user.as_deref(), saved.shared.is_some());
+                Ok(self.put_sharing(&saved.query, user, state.as_deref(), sharing))
+            }
             false => Err(no_state()),
         }
     }

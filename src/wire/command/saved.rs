@@ -14,7 +14,7 @@ pub struct SavedCommand {
     #[n(0)]
     verb: Box<str>,
     #[n(1)]
-    channel: SavedChannel,
+    channel: SavedText,
     #[n(2)]
     content: Option<SavedSpan>,
     #[n(3)]
@@ -30,7 +30,7 @@ pub struct SavedCommand {
 #[cbor(map)]
 pub struct SavedPost {
     #[n(0)]
-    channel: SavedChannel,
+    channel: SavedText,
     #[n(1)]
     content: Option<SavedSpan>,
     /// Empty once it is with the broker.
@@ -49,7 +49,7 @@ struct SavedSpan {
 }
 
 #[derive(Debug, Encode, Decode)]
-enum SavedChannel {
+enum SavedText {
     /// Where its name lies.
     #[n(0)]
     Raw(#[n(0)] SavedSpan),
@@ -78,19 +78,19 @@ impl SavedSpan {
     }
 }
 
-impl SavedChannel {
-    fn of(text: &Text) -> SavedChannel {
+impl SavedText {
+    fn of(text: &Text) -> SavedText {
         match text {
-            Text::Raw(span) => SavedChannel::Raw(SavedSpan::of(*span)),
-            Text::Decoded(name) => SavedChannel::Decoded(name.clone()),
+            Text::Raw(span) => SavedText::Raw(SavedSpan::of(*span)),
+            Text::Decoded(name) => SavedText::Decoded(name.clone()),
         }
     }
 
     /// `message`: in which it lies. `None`: it is no longer there.
     fn restore(self, message: Option<&[u8]>) -> Result<Text, SnapshotError> {
         let text = match self {
-            SavedChannel::Raw(span) => Text::Raw(span.restore()),
-            SavedChannel::Decoded(name) => Text::Decoded(name),
+            SavedText::Raw(span) => Text::Raw(span.restore()),
+            SavedText::Decoded(name) => Text::Decoded(name),
         };
         if let Some(message) = message {
             ChannelName::restore(text.of(message))?;
@@ -104,7 +104,7 @@ impl Command {
     pub fn save(&self, message: &[u8]) -> SavedCommand {
         SavedCommand {
             verb: self.verb.as_str().into(),
-            channel: SavedChannel::of(&self.channel),
+            channel: SavedText::of(&self.channel),
             content: self.content.map(SavedSpan::of),
             args: SavedSpan::of(self.args),
             id: self.id.map(SavedSpan::of),
@@ -134,7 +134,7 @@ impl Post {
     /// `body`: what it was read from, or nothing.
     pub fn save(&self, body: &[u8]) -> SavedPost {
         SavedPost {
-            channel: SavedChannel::of(&self.channel),
+            channel: SavedText::of(&self.channel),
             content: self.content.map(SavedSpan::of),
             body: body.into(),
         }
@@ -207,9 +207,9 @@ mod tests {
             |it| it.verb = "connect".into(),
             |it| it.message = b"{}".to_vec().into(),
             |it| it.args = SavedSpan { start: 9, end: 3 },
-            |it| it.channel = SavedChannel::Raw(SavedSpan { start: 0, end: 0 }),
-            |it| it.channel = SavedChannel::Decoded(" a".into()),
-            |it| it.channel = SavedChannel::Decoded("wsify:".into()),
+            |it| it.channel = SavedText::Raw(SavedSpan { start: 0, end: 0 }),
+            |it| it.channel = SavedText::Decoded(" a".into()),
+            |it| it.channel = SavedText::Decoded("wsify:".into()),
             |it| it.content.as_mut().unwrap().end = u32::MAX,
             |it| it.id.as_mut().unwrap().start = 1,
         ];
