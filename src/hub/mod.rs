@@ -33,8 +33,10 @@ mod delivery;
 mod disconnects;
 mod drain;
 mod drain_plan;
+mod effects;
 mod endpoints;
 mod failure;
+mod finish;
 mod frames;
 mod grants;
 mod limits;
@@ -47,6 +49,7 @@ mod questions;
 mod replies;
 mod report;
 mod roster;
+mod saved;
 mod settings;
 mod settle;
 mod shards;
@@ -217,7 +220,7 @@ impl<S: Stream> Hub<S> {
     /// What is wanted next from outside.
     pub fn effect(&mut self) -> Option<Effect> {
         self.effects
-            .pop_front()
+            .take()
             .or_else(|| self.channels.subscriptions.change())
     }
 }
@@ -301,7 +304,7 @@ impl<S: Stream> Hub<S> {
     pub fn has_work(&self) -> bool {
         self.agenda.has_work()
             || self.jobs.has_work()
-            || !self.effects.is_empty()
+            || self.effects.has_work()
             || self.channels.subscriptions.has_work()
             || self.listeners.taps.has_work()
             || self.drain.as_ref().is_some_and(DrainPlan::is_refusing)

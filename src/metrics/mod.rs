@@ -20,6 +20,7 @@ mod instruments;
 mod process_families;
 mod render;
 mod samples;
+mod saved;
 
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};

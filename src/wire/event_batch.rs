@@ -11,7 +11,11 @@
     reason = "what is counted is in memory; a wrong account is to be seen by tests, not to be hidden"
 )]
 
+mod saved;
+
 use std::collections::VecDeque;
+
+pub use self::saved::SavedEvents;
 
 /// Events in one call at most.
 pub const MOST_EVENTS: usize = 1_000;
