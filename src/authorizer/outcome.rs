@@ -32,7 +32,7 @@ pub(super) struct Outcome {
     /// All statuses of its call are 5xx, or there was no HTTP answer.
     call_failed: bool,
     /// The call's array cannot be used. One question may be the cause, so each is asked alone if it is asked again.
-    unusable_array: bool,
+    pub(super) unusable_array: bool,
 }
 
 impl Outcome {
