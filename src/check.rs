@@ -18,7 +18,6 @@ use crate::events;
 use crate::listener;
 use crate::log::{Level, Log};
 use crate::start;
-use crate::webhook::Url;
 use crate::wire::question;
 
 /// How long the broker may take: name lookup, connection, TLS and greeting.
@@ -129,7 +128,7 @@ fn authorizer(config: &Config, report: &mut Report) {
 }
 
 /// Reports whether the authorizer answers, and what.
-fn verdict(url: &Url, answer: &Answer, report: &mut Report) {
+fn verdict(url: &impl Display, answer: &Answer, report: &mut Report) {
     let took = answer.took.as_millis();
     match answer.verdict {
         Verdict::Allow => report.result(
