@@ -77,7 +77,11 @@
 //! wire/forwarded.rs        the client behind a proxy: X-Forwarded-For, and --trusted-proxies
 //! wire/proxy_protocol.rs   the header in which a proxy names its client (PROXY protocol 1 and 2)
 //! wire/frame.rs            one frame: read its header, judge it, unmask, encode (RFC 6455 5.2)
+<<<<<<< HEAD
 //! wire/frame/saved.rs      violations in a snapshot, as numbers
+=======
+//! wire/frame/saved.rs        in a snapshot
+>>>>>>> main
 //! wire/message.rs          frames to messages: fragments, UTF-8, sizes, pings, closes (RFC 6455 5.4 to 5.6, 7)
 //! wire/message/saved.rs      in a snapshot
 //! wire/deflate.rs          a message compressed, a compressed message inflated (RFC 7692 6)
@@ -442,6 +446,8 @@
 //! - **A broker**: a variant of `broker::Broker`, a driver beside `broker/redis` that takes `Effect::{Publish,
 //!   Subscribe, Unsubscribe}` and yields `News`. `server.rs` passes these to the hub; `publish.rs`, `subscriptions.rs` and
 //!   `shards.rs` know no driver.
+//! - **A fact that a replacement of the program has to hand over**: a field of the `Saved…` type beside its owner, with the
+//!   next number. An `Option`, or with a default; if a reader must know it, a name in `snapshot/header.rs`.
 //! - **A limit**: a file in `hub/limits`, a field of `Usage`, its flag in `config/flags.rs`.
 //!
 //! # Rules
