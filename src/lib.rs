@@ -77,11 +77,7 @@
 //! wire/forwarded.rs        the client behind a proxy: X-Forwarded-For, and --trusted-proxies
 //! wire/proxy_protocol.rs   the header in which a proxy names its client (PROXY protocol 1 and 2)
 //! wire/frame.rs            one frame: read its header, judge it, unmask, encode (RFC 6455 5.2)
-<<<<<<< HEAD
-//! wire/frame/saved.rs      violations in a snapshot, as numbers
-=======
 //! wire/frame/saved.rs        in a snapshot
->>>>>>> main
 //! wire/message.rs          frames to messages: fragments, UTF-8, sizes, pings, closes (RFC 6455 5.4 to 5.6, 7)
 //! wire/message/saved.rs      in a snapshot
 //! wire/deflate.rs          a message compressed, a compressed message inflated (RFC 7692 6)
