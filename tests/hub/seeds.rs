@@ -124,16 +124,20 @@ impl Dice {
     }
 }
 
-/// Has the hub replaced between any two of its doors: with one half of all seeds never, with the others now and then, or
-/// often.
+/// Handovers of one seed at most: each is checked, which takes its time.
+const HANDOVERS: usize = 50;
+
+/// Has the hub replaced between any two of its doors now and then, with every second seed.
 pub fn hand_over_now_and_then(rig: &mut Rig, seed: u64) {
     let mut dice = Dice(!seed);
-    let share = dice.of(&[0, 0, 1, 5]);
-    if share > 0 {
-        rig.between_doors = Some(Box::new(move |rig| {
-            if dice.chance(share) {
-                rig.hand_over();
-            }
-        }));
+    if dice.chance(50) {
+        return;
     }
+    let mut left = HANDOVERS;
+    rig.between_doors = Some(Box::new(move |rig| {
+        if left > 0 && dice.chance(1) {
+            left -= 1;
+            rig.hand_over();
+        }
+    }));
 }
