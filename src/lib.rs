@@ -18,6 +18,7 @@
 //! config/dsn.rs            --broker-dsn: where redis is, and how that is shown without its secrets
 //! log/mod.rs               lines on stdout, written by a separate thread, so that the loop never waits
 //! log/format.rs            a line as JSON or as text
+//! log/saved.rs             lines that stdout has not taken, in a snapshot
 //! log/seldom.rs            throttles for lines: a number in an interval, or one while a condition lasts
 //! log/seldom/saved.rs      a throttle in a snapshot
 //! log/seldom/saved_conditions.rs   conditions in a snapshot
@@ -35,6 +36,7 @@
 //! short_text.rs            a short text on the stack: an id, an address
 //! random.rs                one generator, for jitter
 //! interned.rs              values that many connections share, kept once
+//! signals.rs               signals, which wait until the loop reads them
 //! fd_table.rs              threads that have a table of file descriptors of their own
 //! heap.rs                  free memory is returned to the kernel
 //! process.rs               the process_* metrics, read from /proc when /metrics is requested
@@ -246,6 +248,7 @@
 //!
 //! events/mod.rs            events on their way to their receiver: the loop's side
 //! events/delivery.rs       one batch: which events go in the next call, and when; pauses, halves
+//! events/delivery/saved.rs   the batch in a snapshot
 //! events/sender.rs         the thread that makes the calls
 //!
 //! broker/mod.rs            the broker: memory or redis; commands in, news out, as values
@@ -286,24 +289,41 @@
 //! tls.rs                   which certificates of the authorizer and redis are trusted
 //!
 //! listener.rs              TCP and unix listeners, and the clients' sockets that they accept
+//! listener/saved.rs        a listener in a snapshot
 //! playground.rs            the page of --playground, and what a browser may do with it
 //! systemd.rs               notifications to the service manager: ready, status, watchdog, stopping
 //! quickstart.rs            two commands to try, printed when the server starts at a terminal
 //! check.rs                 --check: tries what a start needs, and reports what is wrong
-//! start.rs                 the start: builds the parts, divides the file descriptors, logs what was built
+//! start/mod.rs             the start: builds the parts, divides the file descriptors, logs what was built
+//! start/parts.rs           parts that every server is built with, the split of the file descriptors
+//! start/take_over.rs       the start with what another program has left
+//! start/trial.rs           whether that would work, tried as a child of the other program
 //! acceptor.rs              accepting: pending listeners, the pause and the eviction when file descriptors run out
-//! server.rs                the loop: the poll, signals, the clock, the order of a turn; no rule about a client
+//! handover/mod.rs          the running program is replaced: its phases, the trials of the new program, execve
+//! handover/role.rs         what this process is in a handover, and what one program leaves to the next
+//! handover/program.rs      the running program, and the one at the path it was started from
+//! handover/trial.rs        the new program as a child that answers with a line
+//! handover/memory.rs       the sealed file in memory that holds a snapshot
+//! handover/descriptors.rs  descriptors that pass from one program to the next
+//! handover/way_back.rs     back to the old program, if the new one fails after execve
+//! server/mod.rs            the loop: the poll, signals, the clock, the order of a turn; no rule about a client
+//! server/drivers.rs        what passes between the hub and its drivers
+//! server/stop.rs           signals, and the graceful stop
+//! server/replace.rs        a handover, as the loop goes through it
+//! server/saved.rs          the process in a snapshot: descriptors, listeners, events, the log
+//! server/arrive.rs         a server goes on that another program has left
 //! ```
 //!
 //! Imports point one way; `tests/source/map.rs` holds these lines, and the list above, against the source:
 //!
 //! ```text
-//! main -> check, config, heap, log, start
+//! main -> check, config, handover, heap, log, server, signals, start
 //! check -> authorizer, config, effect, events, listener, log, start, wire
-//! start -> acceptor, authorizer, broker, clock, config, connection, events, hub, listener, log, metrics, quickstart, random, server, systemd, tls, wire
-//! server -> acceptor, authorizer, broker, clock, config, effect, events, heap, hub, listener, log, systemd
+//! start -> acceptor, authorizer, broker, clock, config, connection, events, fd_table, handover, hub, listener, log, metrics, quickstart, random, server, signals, snapshot, systemd, tls, wire
+//! server -> acceptor, authorizer, broker, clock, config, effect, events, handover, heap, hub, listener, log, signals, snapshot, systemd
+//! handover -> clock, snapshot
 //! acceptor -> clock, config, connection, effect, hub, listener, log
-//! listener -> config, connection
+//! listener -> config, connection, snapshot
 //! heap, random, systemd -> clock
 //! hub -> buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, short_text, snapshot, wire
 //! connection -> buffers, clock, interned, short_text, snapshot, wire
@@ -312,12 +332,12 @@
 //! config -> authorizer, log, secret, webhook, wire
 //! webhook -> secret, tls, wire
 //! effect -> clock, snapshot, wire
-//! events -> clock, fd_table, log, random, webhook, wire
+//! events -> clock, fd_table, log, random, snapshot, webhook, wire
 //! playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
 //! buffers, wire -> snapshot
-//! clock, fd_table, interned, metrics, quickstart, secret, short_text, snapshot, tls -> nothing
+//! clock, fd_table, interned, metrics, quickstart, secret, short_text, signals, snapshot, tls -> nothing
 //! ```
 //!
 //! (The hub needs from `config` the type of `--access-log`, and the acceptor's tests that of a listen address. `config`
@@ -326,7 +346,7 @@
 //! # Ownership
 //!
 //! ```text
-//! Server { poll, signals, acceptor, hub, authorizer, broker, events, manager, log, heap }
+//! Server { poll, signals, acceptor, hub, authorizer, broker, events, manager, handover, log, heap }
 //!  Acceptor { listeners, max_sockets, paused_until }
 //!  Hub<S> { settings, clock, random, drivers, and: }
 //!   Roster<S> { Slab<Connection<S>>, identities, counts }                   facts
@@ -384,7 +404,7 @@
 //!  9 hub.evict       if connections wait to be accepted, and file descriptors have run out: closes idle HTTP connections
 //! 10 hub.flush       each connection into whose outbox something was put, once
 //! 11 hub.reap        64 of those that are over
-//! 12 hub.take_events the next batch, if no call is under way; then the end of a graceful stop
+//! 12 hub.take_events the next batch, if no call is under way; then a handover, and the end of a graceful stop
 //! ```
 //!
 //! Sockets are registered once, readable and writable, edge-triggered. A read that did not fill the buffer has drained
@@ -428,6 +448,19 @@
 //!      its slot is free.
 //!    - A graceful stop (`hub.drain`) closes client after client in this way, with 1012.
 //!
+//! # A handover
+//!
+//! `SIGUSR2` replaces the running program, in the same process, and no connection is closed. [`handover`] knows how,
+//! `server/replace.rs` in which order.
+//!
+//! - The facts of each part are saved by the part itself, in a file `saved.rs`, as types that are nothing but the format of the
+//!   [`snapshot`]. What follows from facts is not saved, and made anew.
+//! - A snapshot can be made between any two doors of the hub. Only threads cannot be handed over. So `hub.hold_back` keeps
+//!   questions, and the answers to those under way are awaited.
+//! - Sockets stay open across `execve`, with their numbers. Their new owner registers them with its own poll, and the first
+//!   edges say what is there to read or can be written.
+//! - Until `execve` the old program is as it was. After it, until the first byte, [`handover::WayBack`] leads back.
+//!
 //! # What to touch
 //!
 //! - **An endpoint**: a row in `wire/endpoint.rs`, a handler in `hub/endpoints`.
@@ -459,7 +492,8 @@
 //!   type name is one type. `tests/source/map.rs` checks these rules, and lists the exceptions.
 //! - Everything has a limit, with its reason beside it. Reaching it leads to an [`Ending`](connection::Ending) or an
 //!   answer. Memory follows what was received, never what was announced.
-//! - No `unsafe` but for three calls (heap.rs and fd_table.rs say why), no `Rc<RefCell>`, no lifetimes in structs that are
+//! - No `unsafe` but for calls of the kernel and the C library that no crate makes safe. They are in heap.rs, fd_table.rs,
+//!   signals.rs and two files of `handover`, which say why. No `Rc<RefCell>`, no lifetimes in structs that are
 //!   kept, no trait with one implementor, no callbacks.
 //! - Names are the documentation's nouns: one word, one meaning. Comments say why, and cite the documentation by its
 //!   anchors, such as docs/authorizer.md#answers, and RFCs by their sections.
@@ -509,6 +543,7 @@ pub mod connection;
 pub mod effect;
 pub mod events;
 pub mod fd_table;
+pub mod handover;
 pub mod heap;
 pub mod hub;
 pub mod interned;
@@ -522,6 +557,7 @@ pub mod random;
 pub mod secret;
 pub mod server;
 pub mod short_text;
+pub mod signals;
 pub mod snapshot;
 pub mod start;
 pub mod systemd;

@@ -107,6 +107,14 @@ impl<S: Stream> Hub<S> {
         self.roster.get(id).map(|c| c.stream_mut())
     }
 
+    /// All streams.
+    pub fn streams(&self) -> impl Iterator<Item = (ConnId, &S)> {
+        self.roster.all().map(|(slot, connection)| {
+            let generation = connection.generation();
+            (ConnId { slot, generation }, connection.stream_ref())
+        })
+    }
+
     /// Drops a connection that could not be registered.
     pub fn fail(&mut self, id: ConnId) {
         if let Some(connection) = self.roster.get(id) {

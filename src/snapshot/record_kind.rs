@@ -8,6 +8,8 @@ pub enum RecordKind {
     Header = u32::from_le_bytes(*b"wsfy"),
     /// The last record of every snapshot: what is cut off at the end of a record is noticed.
     End = 1,
+    /// The process: descriptors, listeners, and what is not the hub's.
+    Process = 2,
     /// Encoded bytes that outboxes and audiences refer to by their number: how many such records were before it.
     Run = 10,
     /// A state that several connections share, which they refer to by its number: how many such records were before it.
@@ -71,6 +73,7 @@ impl RecordKind {
     pub const ALL: &[RecordKind] = &[
         RecordKind::Header,
         RecordKind::End,
+        RecordKind::Process,
         RecordKind::Run,
         RecordKind::SharedState,
         RecordKind::Connection,

@@ -74,6 +74,18 @@ impl EventBatch {
         event.len() + 1
     }
 
+    /// The events, and when each happened: what [`EventBatch::push`] was given.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let mut start = self.start as usize;
+        self.events.iter().map(move |(end, at)| {
+            let end = *end as usize;
+            // Without its comma.
+            let event = self.bytes.get(start..end - 1).unwrap_or_default();
+            start = end;
+            (*at, event)
+        })
+    }
+
     /// Removes the first event. Returns the bytes by which the batch has shrunk.
     pub fn pop(&mut self) -> usize {
         let Some((end, _)) = self.events.pop_front() else {

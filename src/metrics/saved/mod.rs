@@ -11,9 +11,6 @@ use minicbor::{Decode, Encode};
 use self::instruments::{Measure, SavedCounter, SavedHistogram, SavedLongest};
 use super::{CompressionCounts, Longest, Metrics};
 
-/// The latest time at which a process can have begun, in milliseconds since 1970.
-const LATEST: u64 = 1 << 47;
-
 #[derive(Debug, Default, Encode, Decode)]
 #[cbor(map)]
 struct SavedCompression {
@@ -109,7 +106,7 @@ struct SavedAsking {
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct SavedMetrics {
-    /// When the process began: Unix time in milliseconds.
+    /// When the process began: Unix time in nanoseconds.
     #[cbor(n(0), default)]
     started: u64,
     #[cbor(n(1), default)]
@@ -122,6 +119,8 @@ pub struct SavedMetrics {
     events_dropped: u64,
     #[cbor(n(5), default)]
     event_calls: Vec<SavedCounter>,
+    #[cbor(n(20), default)]
+    handovers: Vec<SavedCounter>,
     #[cbor(n(6), default)]
     commands: Vec<SavedCounter>,
     #[cbor(n(7), default)]
@@ -162,6 +161,7 @@ impl Metrics {
             events,
             events_dropped,
             event_calls,
+            handovers,
             commands,
             backend_memberships,
             answers,
@@ -186,12 +186,13 @@ impl Metrics {
         } = self;
         let started = started.duration_since(SystemTime::UNIX_EPOCH);
         SavedMetrics {
-            started: started.map_or(0, |it| it.as_millis() as u64),
+            started: started.map_or(0, |it| it.as_nanos() as u64),
             connections: *connections,
             handshakes: handshakes.save(),
             events: events.save(),
             events_dropped: *events_dropped,
             event_calls: event_calls.save(),
+            handovers: handovers.save(),
             commands: commands.save(),
             backend_memberships: backend_memberships.save(),
             answers: answers.save(),
@@ -211,7 +212,7 @@ impl Metrics {
 
     /// Goes on from what was saved.
     pub fn restore(&mut self, saved: &SavedMetrics) {
-        let since = Duration::from_millis(saved.started.min(LATEST));
+        let since = Duration::from_nanos(saved.started);
         if let Some(started) = SystemTime::UNIX_EPOCH.checked_add(since) {
             self.started = started;
         }
@@ -220,6 +221,7 @@ impl Metrics {
         self.events.restore(&saved.events);
         self.events_dropped = saved.events_dropped;
         self.event_calls.restore(&saved.event_calls);
+        self.handovers.restore(&saved.handovers);
         self.commands.restore(&saved.commands);
         self.backend_memberships.restore(&saved.backend_memberships);
         self.answers.restore(&saved.answers);
