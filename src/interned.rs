@@ -15,7 +15,7 @@ use std::num::NonZeroU32;
 use slab::Slab;
 
 /// A value's name in its [`Interned`]: one holder of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name(NonZeroU32);
 
 impl Name {
@@ -105,6 +105,12 @@ impl<T: Eq + Hash> Interned<T> {
 
     pub fn get(&self, name: Name) -> Option<&T> {
         self.kept.get(name.index()).map(|kept| &kept.value)
+    }
+
+    /// All values, and their names.
+    pub fn iter(&self) -> impl Iterator<Item = (Name, &T)> {
+        let kept = self.kept.iter();
+        kept.filter_map(|(index, kept)| Some((Name::of(index)?, &kept.value)))
     }
 
     /// One holder fewer; with the last one the value goes.

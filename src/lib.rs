@@ -46,16 +46,20 @@
 //! buffers/mod.rs           bytes that wait
 //! buffers/inbox.rs         Inbox: received, and not yet used
 //! buffers/outbox.rs        Outbox: what the kernel has not yet taken
+//! buffers/outbox/saved.rs  in a snapshot
 //! buffers/queued.rs        what waits in an outbox, piece by piece
 //! buffers/slice.rs         a stretch of a run, and sums of what waits
 //! buffers/runs.rs          Runs: encoded once, shared by many outboxes
+//! buffers/runs/saved.rs    in a snapshot: each once, with a number
 //!
 //! wire/mod.rs              bytes to values and back, pure: no sockets, time, threads, logging, ConnId
 //! wire/http/mod.rs         HTTP/1.1 on the server's side: one request, one reply (RFC 9112)
 //! wire/http/head.rs        a request's head: its bytes and its lines
+//! wire/http/head/saved.rs    in a snapshot
 //! wire/http/facts.rs       what its headers say about the request itself: host, framing, keep-alive
 //! wire/http/target.rs      its target, and query strings
 //! wire/http/body.rs        its body, and how the end of it is found
+//! wire/http/body/saved.rs    in a snapshot
 //! wire/http/reply.rs       statuses, error answers, and their bytes
 //! wire/authority.rs        a host, and perhaps a port
 //! wire/endpoint.rs         what a request is for: the table of endpoints, and the 404 and 405 that follow from it
@@ -64,19 +68,24 @@
 //! wire/encoding.rs         in which encodings a content is sent to members
 //! wire/extensions.rs       which offer of permessage-deflate is accepted (RFC 7692 7)
 //! wire/handshake.rs        whether a request may upgrade, and the answer (RFC 6455 4)
+//! wire/handshake/saved.rs    in a snapshot
 //! wire/origins.rs          the meaning of --allowed-origins, and the CORS headers that follow from it
 //! wire/forwarded.rs        the client behind a proxy: X-Forwarded-For, and --trusted-proxies
 //! wire/proxy_protocol.rs   the header in which a proxy names its client (PROXY protocol 1 and 2)
 //! wire/frame.rs            one frame: read its header, judge it, unmask, encode (RFC 6455 5.2)
+//! wire/frame/saved.rs        in a snapshot
 //! wire/message.rs          frames to messages: fragments, UTF-8, sizes, pings, closes (RFC 6455 5.4 to 5.6, 7)
+//! wire/message/saved.rs      in a snapshot
 //! wire/deflate.rs          a message compressed, a compressed message inflated (RFC 7692 6)
 //! wire/json.rs             one JSON object in one pass: where its values lie, which name came twice
 //! wire/json/members.rs     any object or array, by its parts
 //! wire/json/scalars.rs     strings, integers and users' names: types and ranges
 //! wire/command.rs          a client's message, a POST's body
+//! wire/command/saved.rs      in a snapshot
 //! wire/channel_name.rs     channel names: trimmed, checked, shared
 //! wire/answer.rs           the JSON that clients are sent: answers, errors, contents with their channel
 //! wire/answer_fields.rs    what the authorizer's answer may say besides yes and no; patterns of channels
+//! wire/answer_fields/saved.rs  in a snapshot
 //! wire/answer_fields/read.rs   how that is read: types, ranges, what belongs where; the array that answers a batch
 //! wire/answer_fields/wrong.rs  a field that cannot be used, for the log
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
@@ -92,18 +101,26 @@
 //! connection/mod.rs        one connection, as the hub sees it: the values it takes and gives
 //! connection/traffic.rs    what goes in and out; all reads and writes of a client's socket
 //! connection/state.rs      its fields, and what it can be asked
+//! connection/state/saved.rs  in a snapshot
 //! connection/session.rs    from phase to phase: bytes in, events out; answers malformed requests by itself
 //! connection/phase.rs      the phase it is in, and what follows from that alone
+//! connection/phase/saved.rs  in a snapshot
 //! connection/refusal.rs    a connection that is refused: malformed, too late, evicted, or over the memory budget
 //! connection/event.rs      every event that a connection yields to the hub
 //! connection/stream.rs     what carries its bytes: a socket, or a scripted pipe in tests
 //! connection/limits.rs     what it may take, and how long it may take for it
 //! connection/exchange.rs   HTTP requests on their way in: the head, the body, what decides how a request is answered
+//! connection/exchange/saved.rs  in a snapshot
 //! connection/websocket.rs  a WebSocket while it is open (pings, messages) and while it closes
+//! connection/websocket/saved.rs  in a snapshot
 //! connection/suspended.rs  what a connection waits with: for the authorizer, a channel or the broker
+//! connection/suspended/saved.rs  in a snapshot
 //! connection/ending.rs     every way in which it ends: close code, the log's word, the metric's label
+//! connection/ending/saved.rs  in a snapshot
 //! connection/peer.rs       the address at the other end, packed
+//! connection/peer/saved.rs   in a snapshot
 //! connection/identity.rs   the query, the user and the state that go with each of its questions, packed
+//! connection/identity/saved.rs  in a snapshot
 //!
 //! hub/mod.rs               all connections: the doors, nothing else
 //! hub/turn.rs              one turn of a connection: reads its input, passes each event to its handler
@@ -259,7 +276,7 @@
 //! listener -> config, connection
 //! heap, random, systemd -> clock
 //! hub -> buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, short_text, wire
-//! connection -> buffers, clock, interned, short_text, wire
+//! connection -> buffers, clock, interned, short_text, snapshot, wire
 //! broker -> clock, config, effect, log, random, snapshot, wire
 //! authorizer -> effect, fd_table, secret, webhook, wire
 //! config -> authorizer, log, secret, webhook, wire
@@ -269,7 +286,8 @@
 //! playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
-//! buffers, clock, fd_table, interned, metrics, quickstart, secret, short_text, snapshot, tls, wire -> nothing
+//! buffers, wire -> snapshot
+//! clock, fd_table, interned, metrics, quickstart, secret, short_text, snapshot, tls -> nothing
 //! ```
 //!
 //! (The hub needs from `config` the type of `--access-log`, and the acceptor's tests that of a listen address. `config`
@@ -394,6 +412,8 @@
 //! - **A broker**: a variant of `broker::Broker`, a driver beside `broker/redis` that takes `Effect::{Publish,
 //!   Subscribe, Unsubscribe}` and yields `News`. `server.rs` passes these to the hub; `publish.rs`, `subscriptions.rs` and
 //!   `shards.rs` know no driver.
+//! - **A fact that a replacement of the program has to hand over**: a field of the `Saved…` type beside its owner, with the
+//!   next number. An `Option`, or with a default; if a reader must know it, a name in `snapshot/header.rs`.
 //! - **A limit**: a file in `hub/limits`, a field of `Usage`, its flag in `config/flags.rs`.
 //!
 //! # Rules

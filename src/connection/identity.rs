@@ -16,6 +16,10 @@ use slab::Slab;
 
 use crate::interned::{Interned, Name};
 
+mod saved;
+
+pub use saved::{SavedIdentity, SavedState, SharedStates, StateNumbers};
+
 /// What questions about one connection show, as a place in [`Identities`]; by default nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Identity {

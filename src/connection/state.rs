@@ -12,6 +12,10 @@ use crate::clock::{Clock, Millis};
 use crate::wire::command::Command;
 use crate::wire::encoding::Encoding;
 
+mod saved;
+
+pub use saved::{RestoreContext, SaveContext, SavedConnection};
+
 #[derive(Debug)]
 pub struct Connection<S> {
     pub(super) stream: S,

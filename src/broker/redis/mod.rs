@@ -73,6 +73,8 @@ pub struct Redis {
     /// What may still be done in this turn.
     budget: usize,
     journal: Journal,
+    /// When the last turn was.
+    turned: Millis,
 }
 
 /// A link, and what it is.
@@ -122,6 +124,7 @@ impl Redis {
             share: 0,
             budget: 0,
             journal: Journal::new(dsn, log, now),
+            turned: now,
         })
     }
 
@@ -157,7 +160,7 @@ impl Redis {
     }
 
     pub fn turn(&mut self, registry: &Registry, buffer: &mut [u8], now: Millis) {
-        self.budget = STEPS;
+        (self.budget, self.turned) = (STEPS, now);
         self.topology.turn(now);
         self.carry_out(now);
         for key in 0..self.links.capacity() {
@@ -382,3 +385,6 @@ fn place(
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

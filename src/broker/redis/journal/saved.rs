@@ -95,10 +95,10 @@ impl Journal {
         Ok(())
     }
 
-    /// So many links were not handed over. When all is well again, it is logged how long that took.
-    pub fn not_handed_over(&mut self, links: usize, now: Millis) {
+    /// So many links were not handed over, and are away since then. When all is well again, it is logged how long that took.
+    pub fn not_handed_over(&mut self, links: usize, since: Millis) {
         self.broke = true;
-        self.down.get_or_insert(now);
+        self.down.get_or_insert(since);
         let fields = [
             ("broker", Value::Shown(&self.dsn)),
             ("links", Value::Number(links as u64)),
