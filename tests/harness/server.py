@@ -59,12 +59,12 @@ def run(*flags, env=None, cwd=None):
 
 
 class Server:
-    """A running wsify. `listen` None: on a free port of 127.0.0.1."""
+    """A running wsify. `listen` None: on a port of 127.0.0.1, `port` or a free one."""
 
-    def __init__(self, *flags, env=None, listen=None, stdout=subprocess.PIPE, files=None):
+    def __init__(self, *flags, env=None, listen=None, port=None, stdout=subprocess.PIPE, files=None):
         self.port = None
         if listen is None:
-            self.port = free_port()
+            self.port = port or free_port()
             listen = [f"127.0.0.1:{self.port}"]
         flags = list(flags) + [part for addr in listen for part in ("--listen-addr", addr)]
         limit = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))) if files else None
