@@ -148,6 +148,9 @@ impl Sim {
     /// `harshness`: how often something happens to the cluster.
     fn act(&mut self, harshness: u64) {
         let choice = self.dice.below(1 << 16);
+        if self.dice.below(100) == 0 {
+            self.cluster.hand_over(&mut self.rig);
+        }
         match self.dice.below(100) {
             0..3 => self.arrive(),
             3..20 => self.say(),

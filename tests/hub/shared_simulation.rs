@@ -1,7 +1,8 @@
 //! A simulation of channels shared through a broker, with the driver's real dialogue.
 //!
 //! Clients and backends are random, and redis executes in any interleaving with them. It refuses commands, publishes
-//! messages of other servers, and its links break and come back at any moment. Replies are read late.
+//! messages of other servers, and its links break and come back at any moment. Replies are read late. The program is
+//! replaced between any two steps.
 //!
 //! Invariants:
 //!
@@ -181,6 +182,9 @@ impl Sim {
     }
 
     fn act(&mut self) {
+        if self.dice.below(40) == 0 {
+            self.broker.hand_over(&mut self.rig);
+        }
         match self.dice.below(100) {
             0..3 => self.arrive(),
             3..25 => self.say(),

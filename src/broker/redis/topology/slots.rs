@@ -9,9 +9,12 @@
 //! - **A slot that is redirected too often is not redirected any more for a while**, over following for ever. Two nodes
 //!   that name each other would keep the loop busy.
 
+mod saved;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
+pub use self::saved::SavedSlots;
 use crate::clock::Millis;
 use crate::effect::ShardId;
 use crate::wire::slot::SLOTS;
@@ -63,7 +66,8 @@ impl SlotTable {
 
     /// Every shard that has a slot.
     pub fn shards(&self) -> BTreeSet<ShardId> {
-        self.owners.iter().flatten().copied().collect()
+        let stretches = self.owners.chunk_by(|one, next| one == next);
+        stretches.filter_map(|owners| *owners.first()?).collect()
     }
 
     fn set(&mut self, slot: u16, owner: Option<ShardId>) -> Option<Change> {
