@@ -227,7 +227,7 @@ fn made_up_client(id: &str) -> Vec<u8> {
     question::push_connect_args(&mut args, headers.into_iter(), &[]);
     let mut body = Vec::new();
     question::push_question(&mut body, "connect", &args, |body| {
-        question::push_connection(body, id, "127.0.0.1:1", None, &[], None);
+        question::push_connection(body, id.as_bytes(), b"127.0.0.1:1", None, &[], None);
     });
     body
 }

@@ -139,21 +139,19 @@ impl<S: Stream> Roster<S> {
 
     /// A connection as logs, taps and questions show it.
     pub fn subject(&mut self, id: ConnId) -> Subject {
-        let node = self.node;
+        let (id, peer, identity) = self.facts(id);
+        let user = self.identities.user(identity).map(Into::into);
+        Subject { id, peer, user }
+    }
+
+    fn facts(&mut self, id: ConnId) -> (PublicId, Peer, Identity) {
+        let (node, slot) = (self.node, id.slot);
         let (serial, peer, identity) = self
             .get(id)
             .map_or((0, Peer::UNIX, Identity::default()), |c| {
                 (c.serial(), c.client(), c.identity())
             });
-        Subject {
-            id: PublicId {
-                node,
-                slot: id.slot,
-                serial,
-            },
-            peer,
-            user: self.identities.user(identity).map(Into::into),
-        }
+        (PublicId { node, slot, serial }, peer, identity)
     }
 
     /// Notes that the WebSocket in a slot is open.
@@ -179,12 +177,14 @@ impl<S: Stream> Roster<S> {
 
     /// Appends what questions and events show of a connection, as JSON.
     pub fn push_connection(&mut self, id: ConnId, out: &mut Vec<u8>) {
-        let subject = self.subject(id);
-        let identity = self.get(id).map(|c| c.identity()).unwrap_or_default();
+        let (id, peer, identity) = self.facts(id);
         let query = http::query_pairs(self.identities.query(identity));
-        let (user, state) = (subject.user.as_deref(), self.identities.state(identity));
-        let (id, peer) = (subject.id.text(), subject.peer.text());
-        question::push_connection(out, id.as_str(), peer.as_str(), user, &query, state);
+        let (user, state) = (
+            self.identities.user(identity),
+            self.identities.state(identity),
+        );
+        let (id, peer) = (id.text(), peer.text());
+        question::push_connection(out, id.as_bytes(), peer.as_bytes(), user, &query, state);
     }
 
     pub fn remove(&mut self, id: ConnId) -> Option<Connection<S>> {

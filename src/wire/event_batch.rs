@@ -40,6 +40,15 @@ pub struct EventBatch {
 }
 
 impl EventBatch {
+    /// An empty batch with room for so many events, and so many bytes.
+    pub fn with_capacity(events: usize, bytes: usize) -> EventBatch {
+        EventBatch {
+            bytes: Vec::with_capacity(bytes),
+            events: VecDeque::with_capacity(events),
+            start: 0,
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.events.len()
     }
