@@ -690,12 +690,19 @@ fn scripts() -> Vec<Vec<u8>> {
             frame(0x8A, b""),
             frame(0x80, &"é".as_bytes()[1..]),
         ]),
-        websocket(&[text(&long), frame(0x02, &[7; 200]), frame(0x80, &[8; 130])]),
+        websocket(&[
+            text(&long),
+            frame(0x02, &[0xF7; 200]),
+            frame(0x80, &[8; 130]),
+            frame(0x88, b""),
+        ]),
         [
             upgrade("/ws", COMPRESSED),
             frame(0xC1, &[0xAA; 20]),
-            frame(0x41, &[1; 150]),
+            frame(0x41, &[0xF1; 150]),
             frame(0x80, &[2; 5]),
+            frame(0xC1, b"x"),
+            frame(0x88, b""),
         ]
         .concat(),
         // Ends: the client's, and violations.
@@ -757,6 +764,8 @@ enum Before {
     Reset,
     /// The server has begun to stop.
     Stopping,
+    /// The server has closed the WebSocket.
+    Closed,
     /// The client was silent for so long that it was pinged.
     Silence,
     /// More was queued than may wait.
@@ -764,7 +773,7 @@ enum Before {
 }
 
 /// The ways in which a script is played that is cut somewhere.
-fn courses(cut: usize) -> [Course; 10] {
+fn courses(cut: usize) -> [Course; 11] {
     let course = |answers, room, leaves, before| Course {
         cut,
         answers,
@@ -781,6 +790,7 @@ fn courses(cut: usize) -> [Course; 10] {
         course(1, 100_000, false, Before::Broken),
         course(0, 100_000, false, Before::Reset),
         course(0, 150, true, Before::Stopping),
+        course(0, 250, false, Before::Closed),
         course(1, 200, false, Before::Silence),
         course(1, 200, false, Before::TooMuch),
     ]
@@ -804,6 +814,12 @@ fn play_to_cut(script: &[u8], course: Course) -> Side {
             side.wire.borrow_mut().reset = false;
         }
         Before::Stopping => side.connection.stop(),
+        Before::Closed => {
+            let ending = Ending::Disconnected(4001);
+            side.connection
+                .close(ending, Some("reason"), side.clock.now);
+            side.flush();
+        }
         Before::Silence => {
             side.clock.now += 30_000;
             side.connection.expire(&side.clock, &LIMITS);
@@ -1020,6 +1036,32 @@ fn nothing_is_saved_that_makes_no_difference() {
                 missed.insert(name);
             }
         }
+    }
+    for field in [
+        ".4:0.2",
+        ".4:1.3",
+        ".4:1.4",
+        ".4:2.1:0.3",
+        ".4:2.1:3.0",
+        ".4:2.1:4.1",
+        ".4:3.1",
+        ".4:3.3",
+        ".4:3.4.1:1.0",
+        ".4:5.3",
+        ".5",
+        ".6",
+        ".7",
+        ".8",
+        ".9.1",
+        ".10",
+        ".11",
+        ".12",
+        ".13",
+        ".14",
+        ".15",
+        ".16.3",
+    ] {
+        assert!(all.contains(field), "{field} is in no snapshot");
     }
     // A request whose body is being read is not answered before.
     let unneeded = [".4:1.2.7".to_owned()];
