@@ -74,6 +74,11 @@
 //! wire/backend/body.rs     how that is read from bodies
 //! wire/backend/query.rs    how it is read from queries
 //! wire/backend/answer.rs   what a node answers, and how answers of several nodes become one
+//! wire/node_message/mod.rs       messages between nodes, as values, and their channels
+//! wire/node_message/envelope.rs  which node a message is from, and the signature that proves it
+//! wire/node_message/read.rs      messages read from JSON: types and ranges
+//! wire/node_message/write.rs     messages as JSON
+//! wire/node_message/replay.rs    which messages of a node were received already
 //! wire/nodes.rs            which nodes redis names: redirections, answers of sentinels
 //! wire/cluster_view.rs     how a node sees its cluster
 //! wire/slot.rs             the slot of a channel in a redis cluster
