@@ -118,6 +118,16 @@
 //! hub/backend/contents.rs  contents to channels, users and connections
 //! hub/backend/actions.rs   connections are disconnected, join a channel, or leave it
 //! hub/backend/lists.rs     pages of channels and connections
+//! hub/backend/gather.rs    a command that all nodes are asked for: sent, answered by each, answered to the backend
+//! hub/nodes/mod.rs         the nodes that share a broker: what this one knows of them
+//! hub/nodes/hear.rs        messages of nodes: judged, then done
+//! hub/nodes/rounds.rs      what is due between nodes in each turn
+//! hub/nodes/gap.rs         clients are told that they may have missed what goes to users and connections
+//! hub/nodes/say.rs         what this node says to the others
+//! hub/nodes/gathering.rs   the answers of nodes to one command
+//! hub/nodes/peers.rs       which other nodes are there, and which of their messages have come
+//! hub/nodes/standing.rs    the two channels of a node at the broker
+//! hub/nodes/missed.rs      which clients are still to be told of a gap
 //! hub/permission.rs        may this be done: whether to ask, the question, what an answer does, what a failure does
 //! hub/grants/mod.rs        what needs no question of a connection, and until when: allow, max_age, expires_in
 //! hub/grants/remembered.rs   answers that are remembered for one connection
@@ -137,6 +147,7 @@
 //! hub/report/access_log.rs   the access log: a line for an end, and for a refused request
 //! hub/report/outage.rs     an authorizer that fails: two log lines for an outage, and what becomes of questions meanwhile
 //! hub/report/gap.rs        that members may have missed messages
+//! hub/report/nodes.rs      messages on the channels of the nodes that are not used
 //! hub/report/tap.rs        taps: the filter of each, and lines on their way to them
 //! hub/state.rs             the hub's fields: facts, what follows from them, what leaves
 //! hub/settings.rs          what the hub is configured with
@@ -235,7 +246,7 @@
 //! ```text
 //! main -> check, config, heap, log, start
 //! check -> authorizer, config, effect, events, listener, log, start, wire
-//! start -> acceptor, authorizer, broker, clock, config, connection, events, hub, listener, log, metrics, quickstart, random, server, systemd, tls, wire
+//! start -> acceptor, authorizer, broker, clock, config, connection, events, hub, listener, log, metrics, quickstart, random, secret, server, systemd, tls, wire
 //! server -> acceptor, authorizer, broker, clock, config, effect, events, heap, hub, listener, log, systemd
 //! acceptor -> clock, config, connection, effect, hub, listener, log
 //! listener -> config, connection

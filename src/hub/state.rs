@@ -16,6 +16,7 @@ use super::grants::Grants;
 use super::limits::memory::Memory;
 use super::limits::message_rate::MessageRate;
 use super::limits::per_address::PerAddress;
+use super::nodes::Nodes;
 use super::outage::Outage;
 use super::report::listeners::Listeners;
 use super::roster::Roster;
@@ -50,6 +51,8 @@ pub struct Hub<S> {
     pub(super) effects: VecDeque<Effect>,
     /// What is to be published once its channel's shard is there again.
     pub(super) returned: Returned,
+    /// Other nodes that share the broker, if there is one.
+    pub(super) nodes: Option<Nodes>,
     pub(super) listeners: Listeners,
     /// A graceful stop is under way.
     pub(super) drain: Option<DrainPlan>,
@@ -100,6 +103,7 @@ impl<S: Stream> Hub<S> {
             outage: Outage::new(settings.failure),
             effects: VecDeque::new(),
             returned: Returned::default(),
+            nodes: None,
             listeners: Listeners::new(&settings, metrics, log),
             drain: None,
             drivers: DriverGauges::default(),

@@ -313,10 +313,14 @@ impl Subscriptions {
         let missing = after.is_some_and(State::is_missing);
         self.count_missing(subscribed.slot, before.is_missing(), missing);
         let gap = has_members && before.is_missing() && after == Some(State::Live);
-        if gap && let Some(shards) = &mut self.shards {
+        Answered { release, gap }
+    }
+
+    /// What is published to a channel with this subscription may have been missed.
+    pub fn count_gap(&mut self, subscribed: &Subscribed) {
+        if let Some(shards) = &mut self.shards {
             shards.count_gap(subscribed.slot);
         }
-        Answered { release, gap }
     }
 
     /// Handles a channel that was removed.

@@ -3,7 +3,7 @@
 //! Owns: the jobs, which of them may go on, and which wait for each other. Knows: values. Never knows: connections, or how a
 //! job is carried out.
 //!
-//! A job has the id of the connection whose request began it. It goes on when that connection has ended, because a command
+//! A job has the id of the connection whose request began it; one of another node has an id that belongs to no connection. It goes on when that connection has ended, because a command
 //! that was begun is not left half done.
 
 use std::borrow::Cow;
@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use crate::buffers::Slice;
 use crate::effect::ConnId;
+use crate::hub::nodes::gathering::Gathering;
 use crate::wire::backend::answer::{ConnectionCounts, Page};
 use crate::wire::backend::{ConnectionFilter, Recipient, Target};
 use crate::wire::channel_name::ChannelName;
@@ -78,6 +79,8 @@ pub struct Contents {
     pub reach: Option<Reach>,
     /// The frames for that recipient, one for each encoding, as soon as they are needed.
     pub frames: [Option<Slice>; Encoding::ALL.len()],
+    /// They have come over the broker, and go to connections here. So many bytes.
+    pub arrived: Option<usize>,
     /// Publications that the broker has not answered, and their bytes.
     pub unconfirmed: usize,
     pub unconfirmed_bytes: usize,
@@ -113,11 +116,22 @@ pub enum JobKind {
     Publish(Contents),
     Act(Acting),
     List(List),
+    /// It is done by all nodes.
+    Gather(Box<Gathering>),
+}
+
+/// The node for which a command is done, and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    pub node: u64,
+    pub number: u32,
 }
 
 #[derive(Debug)]
 pub struct Job {
     pub kind: JobKind,
+    /// `None`: it is done for a request.
+    pub asker: Option<Asker>,
     /// Why it is not done, if so.
     pub failure: Option<Cow<'static, str>>,
     /// It is in a line for a user.
@@ -130,6 +144,7 @@ impl Job {
     pub fn new(kind: JobKind) -> Job {
         Job {
             kind,
+            asker: None,
             failure: None,
             lined_up: false,
             ready: false,
@@ -141,7 +156,7 @@ impl Job {
         match &mut self.kind {
             JobKind::Publish(contents) => contents.reach.as_mut(),
             JobKind::Act(acting) => Some(&mut acting.reach),
-            JobKind::List(_) => None,
+            JobKind::List(_) | JobKind::Gather(_) => None,
         }
     }
 }
