@@ -109,6 +109,8 @@ impl Server {
         let status = loop {
             self.wait(&mut events, self.timeout())?;
             if let ControlFlow::Break(status) = self.tick(&events, &mut buffer, &mut answers) {
+                self.hub.leave_nodes();
+                self.take_effects();
                 break status;
             }
             self.turn_ended = self.started.elapsed();
@@ -268,7 +270,6 @@ impl Server {
                 News::Message(message) => {
                     let (channel, content) = self.broker.content(&message);
                     if self.hub.arrived(channel, content) {
-                        self.hub.metrics_mut().broker_messages.add("delivered");
                         self.broker.take(&message);
                     } else {
                         self.broker.put_off(&message);

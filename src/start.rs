@@ -28,10 +28,12 @@ use crate::log::{Log, Value};
 use crate::metrics::Metrics;
 use crate::quickstart;
 use crate::random;
+use crate::secret::Secret;
 use crate::server::{FIRST_LINK, Parts, SIGNALS, Server, WAKER};
 use crate::systemd::Manager;
 use crate::tls;
 use crate::wire::forwarded::Proxies;
+use crate::wire::node_message::envelope::NodeSeal;
 
 /// File descriptors kept for the log, the poll, signals and the like.
 const RESERVED_FDS: usize = 16;
@@ -295,6 +297,11 @@ fn start_broker(
         RedisServers::Cluster(_) => Some(config.broker_prefix.clone()),
         RedisServers::One(_) | RedisServers::Sentinel { .. } => None,
     });
+    // A check does not count as a node.
+    if !config.check {
+        let key = config.broadcasting_key.as_ref().map(Secret::expose);
+        hub.meet_nodes(NodeSeal::new(key, &config.broker_prefix));
+    }
     let redis = start_redis(dsn, config, waker, seed, log)?;
     Ok(Broker::Redis(Box::new(redis)))
 }
@@ -382,6 +389,9 @@ fn announce(config: &Config, addresses: &[String], log: &Log) {
         let open = "there is no key: /broadcast and the other backend endpoints answer programs on this machine only; \
                     set --broadcasting-key to open them to others";
         log.warn(open, &[]);
+        if config.broker != BrokerChoice::Memory {
+            log.warn("without a key programs that can publish at redis can do what a backend can; set --broadcasting-key", &[]);
+        }
     }
     if let Some(first) = addresses.first() {
         log.print(&quickstart::text(first, has_key, authorizer.is_some()));
