@@ -4,6 +4,9 @@
 //!
 //! Decision: they are no channels of the hub, which clients join and lists show. They are subscribed, restored and asked
 //! for again like those, by the same [`Subscriptions`].
+//!
+//! Decision: if the broker refuses them, backends' commands are answered with `503`, and all else is well. Because a user of
+//! redis that may not use these channels serves clients as before.
 
 use std::rc::Rc;
 
@@ -34,7 +37,7 @@ impl NodeChannels {
     pub fn new(node: u64, subscriptions: &Subscriptions) -> NodeChannels {
         let channel = |name: &str| NodeChannel {
             name: ChannelName::checked(name),
-            subscribed: subscriptions.of(name),
+            subscribed: subscriptions.of_optional(name),
         };
         NodeChannels {
             channels: [channel(ALL_NODES), channel(&channel_of(node))],
