@@ -8,8 +8,15 @@
 //!
 //! A question that failed comes back with its answer, so that it can be asked again without a copy.
 
+mod saved;
+
 use std::rc::Rc;
 use std::time::Duration;
+
+pub use self::saved::{
+    SavedConnId, SavedPublication, SavedReceipt, SavedSubscription, SavedSubscriptionId,
+    restore_channel,
+};
 
 use crate::clock::Millis;
 use crate::wire::answer_fields::{AnswerFields, Asked, WrongField};

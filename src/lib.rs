@@ -19,6 +19,7 @@
 //! log/mod.rs               lines on stdout, written by a separate thread, so that the loop never waits
 //! log/format.rs            a line as JSON or as text
 //! log/seldom.rs            throttles for lines: a number in an interval, or one while a condition lasts
+//! log/seldom/saved.rs      what a snapshot holds of a throttle
 //! metrics/mod.rs           counters, gauges, histograms
 //! metrics/instruments.rs   counters by label, histograms
 //! metrics/family.rs        the type of a metric family
@@ -35,9 +36,18 @@
 //! heap.rs                  free memory is returned to the kernel
 //! process.rs               the process_* metrics, read from /proc when /metrics is requested
 //! effect.rs                values that cross between the hub and its drivers: ConnId, Effect, Answer, Receipt
+//! effect/saved.rs          what a snapshot holds of them
+//! snapshot/mod.rs          the format in which a program hands over its state to the one that replaces it
+//! snapshot/record_kind.rs  the kinds of records, and their numbers
+//! snapshot/header.rs       the first record and the last; what a reader has to know
+//! snapshot/writer.rs       a snapshot on its way out, record by record
+//! snapshot/reader.rs       a snapshot on its way in, record by record; what is unknown is skipped
+//! snapshot/error.rs        why a snapshot cannot be used
 //! buffers/mod.rs           bytes that wait
 //! buffers/inbox.rs         Inbox: received, and not yet used
 //! buffers/outbox.rs        Outbox: what the kernel has not yet taken
+//! buffers/queued.rs        what waits in an outbox, piece by piece
+//! buffers/slice.rs         a stretch of a run, and sums of what waits
 //! buffers/runs.rs          Runs: encoded once, shared by many outboxes
 //!
 //! wire/mod.rs              bytes to values and back, pure: no sockets, time, threads, logging, ConnId
@@ -210,24 +220,37 @@
 //! broker/mod.rs            the broker: memory or redis; commands in, news out, as values
 //! broker/news.rs           what it yields to the hub
 //! broker/link.rs           one connection to it: bytes in and out, broken, made anew, back-off
+//! broker/link/saved.rs     what a snapshot holds of it
+//! broker/saved.rs          what a snapshot holds of the broker
 //! broker/socket.rs         the socket below it: TCP, unix or TLS; the lookup of a name
 //! broker/redis/mod.rs      the links to redis, and the bytes on them
 //! broker/redis/journal.rs  what is logged of redis
+//! broker/redis/journal/saved.rs       what a snapshot holds of that
+//! broker/redis/saved.rs    what a snapshot holds of redis: the topology, the links
+//! broker/redis/saved_values.rs        saved values that several of these files need: addresses, names of links, times
 //! broker/redis/topology/mod.rs        which servers there are, without I/O: one, a watched master, a cluster's masters
 //! broker/redis/topology/links.rs      the links that there should be, by name
 //! broker/redis/topology/masters.rs    commands go to masters, and the news of each are taken in order
 //! broker/redis/topology/watched.rs    the master that sentinels name: followed, left
 //! broker/redis/topology/sentinels.rs  what sentinels have said, and which master follows
+//! broker/redis/topology/sentinels/saved.rs   what a snapshot holds of that
 //! broker/redis/topology/clustered.rs  the masters of a cluster: found, followed, left
 //! broker/redis/topology/cluster.rs    what is known of a cluster, and when a node is asked for its view
 //! broker/redis/topology/slots.rs      which shard has which slot
+//! broker/redis/topology/cluster/saved.rs     what a snapshot holds of a cluster
+//! broker/redis/topology/slots/saved.rs       what a snapshot holds of the slots
+//! broker/redis/topology/saved.rs      what a snapshot holds of the servers: masters, scouts, and what names them
+//! broker/redis/topology/saved_news.rs  what a snapshot holds of news that the hub has not taken
 //! broker/redis/scout.rs    a link that asks a sentinel for the master, or a node for its view
+//! broker/redis/scout/saved.rs         what a snapshot holds of it
 //! broker/redis/dialogue/mod.rs        commands to a master on two links, and its replies, without I/O
 //! broker/redis/dialogue/values.rs     its values: what a link is for, what is awaited, what comes of a reply
 //! broker/redis/dialogue/commands.rs   publications and subscriptions become commands
 //! broker/redis/dialogue/replies.rs    the greeting, and what each reply means
 //! broker/redis/dialogue/sharded.rs    replies that only a node of a cluster sends
+//! broker/redis/dialogue/saved.rs      what a snapshot holds of a dialogue
 //! broker/redis/conversation.rs        one link: what is to be sent, which replies are awaited
+//! broker/redis/conversation/saved.rs  what a snapshot holds of it
 //! broker/redis/meaning.rs  what a reply means, whatever the command was; authentication
 //! tls.rs                   which certificates of the authorizer and redis are trusted
 //!
@@ -253,16 +276,16 @@
 //! heap, random, systemd -> clock
 //! hub -> buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, short_text, wire
 //! connection -> buffers, clock, interned, short_text, wire
-//! broker -> clock, config, effect, log, random, wire
+//! broker -> clock, config, effect, log, random, snapshot, wire
 //! authorizer -> effect, fd_table, secret, webhook, wire
 //! config -> authorizer, log, secret, webhook, wire
 //! webhook -> secret, tls, wire
-//! effect -> clock, wire
+//! effect -> clock, snapshot, wire
 //! events -> clock, fd_table, log, random, webhook, wire
 //! playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
-//! buffers, clock, fd_table, interned, metrics, quickstart, secret, short_text, tls, wire -> nothing
+//! buffers, clock, fd_table, interned, metrics, quickstart, secret, short_text, snapshot, tls, wire -> nothing
 //! ```
 //!
 //! (The hub needs from `config` the type of `--access-log`, and the acceptor's tests that of a listen address. `config`
@@ -465,6 +488,7 @@ pub mod random;
 pub mod secret;
 pub mod server;
 pub mod short_text;
+pub mod snapshot;
 pub mod start;
 pub mod systemd;
 pub mod tls;

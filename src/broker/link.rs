@@ -5,6 +5,8 @@
 //!
 //! Decision: never two lookups of its name at once. While one hangs, another would hang as well.
 
+mod saved;
+
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use mio::event::Event;
 use mio::{Interest, Registry, Token};
 
+pub use self::saved::SavedLink;
 use super::socket::{Destination, NameLookup, Place, RedisSocket};
 use crate::clock::Millis;
 use crate::random::Random;

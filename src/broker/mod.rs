@@ -9,6 +9,7 @@
 mod link;
 mod news;
 pub mod redis;
+mod saved;
 mod socket;
 
 use mio::Registry;

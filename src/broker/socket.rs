@@ -8,6 +8,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -17,6 +18,8 @@ use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+use crate::config::RedisAddress;
 
 /// Stack of the thread that looks up a name, in bytes: the system's resolver needs a quarter of it.
 const STACK: usize = 512 * 1024;
@@ -46,6 +49,16 @@ impl fmt::Display for Place {
 }
 
 impl Place {
+    pub fn address(&self) -> RedisAddress {
+        match self {
+            Place::Tcp { host, port, .. } => RedisAddress::Tcp {
+                host: host.clone(),
+                port: *port,
+            },
+            Place::Unix(path) => RedisAddress::Unix(path.clone()),
+        }
+    }
+
     /// Its destination, where no name has to be looked up for that.
     pub fn destination(&self) -> Option<Destination> {
         match self {
@@ -131,6 +144,33 @@ impl RedisSocket {
         match destination {
             Destination::Tcp(address) => TcpStream::connect(*address).map(RedisSocket::Tcp),
             Destination::Unix(path) => UnixStream::connect(path).map(RedisSocket::Unix),
+        }
+    }
+
+    /// A connection that another program has opened, and handed over.
+    ///
+    /// # Errors
+    /// Nothing can be said over TLS by a program that has not begun it.
+    pub fn restore(socket: OwnedFd, place: &Place) -> io::Result<RedisSocket> {
+        match place {
+            Place::Tcp { tls: Some(_), .. } => Err(io::Error::other("its keys are not known")),
+            Place::Tcp { .. } => {
+                let stream = std::net::TcpStream::from(socket);
+                Ok(RedisSocket::Tcp(TcpStream::from_std(stream)))
+            }
+            Place::Unix(_) => {
+                let stream = std::os::unix::net::UnixStream::from(socket);
+                Ok(RedisSocket::Unix(UnixStream::from_std(stream)))
+            }
+        }
+    }
+
+    /// The descriptor, if another program can go on with it.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            RedisSocket::Tcp(stream) => Some(stream.as_fd()),
+            RedisSocket::Unix(stream) => Some(stream.as_fd()),
+            RedisSocket::Tls(_) => None,
         }
     }
 

@@ -26,8 +26,11 @@
 
 mod inbox;
 mod outbox;
+mod queued;
 mod runs;
+mod slice;
 
 pub use self::inbox::{Inbox, Taken};
 pub use self::outbox::{Outbox, Sent};
-pub use self::runs::{Runs, Slice, Waits};
+pub use self::runs::Runs;
+pub use self::slice::{Slice, Waits};

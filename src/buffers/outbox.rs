@@ -1,33 +1,14 @@
 //! Bytes out: what the kernel has not yet taken, a connection's own and slices of shared runs, in order.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 
-use super::runs::{Runs, Slice, Waits};
+use super::queued::{Piece, Queued};
+use super::runs::Runs;
+use super::slice::{Slice, Waits};
 
 /// What waits to be sent to one connection, in order. One machine word while empty.
 #[derive(Debug, Default)]
 pub struct Outbox(Option<Box<Queued>>);
-
-#[derive(Debug, Default)]
-struct Queued {
-    pieces: VecDeque<Piece>,
-    bytes: usize,
-    /// Of these, the connection's own.
-    own: usize,
-    /// The kernel took less than it was offered. The poll reports when it has room.
-    blocked: bool,
-    /// The part of this that the sum in [`Runs`] includes.
-    counted: Waits,
-}
-
-#[derive(Debug)]
-enum Piece {
-    /// The connection's own: answers, pongs, closes.
-    Own { bytes: Vec<u8>, sent: usize },
-    /// Part of a shared run; one holder of it.
-    Shared(Slice),
-}
 
 /// The result of a send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,22 +55,23 @@ impl Outbox {
         }
     }
 
+    /// Takes an empty queue that was used before, if nothing waits. What is put in next then allocates nothing.
+    #[inline]
+    pub fn prepare(&mut self, runs: &mut Runs) {
+        if self.0.is_none() {
+            self.0 = runs.spare_queue();
+        }
+    }
+
     /// Lets `write` append to the connection's own bytes.
     pub fn own(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let waiting = self.0.get_or_insert_default();
-        // A piece that is partly sent does not grow. Otherwise the front of a queue that is never empty would never be
-        // freed.
-        if !matches!(waiting.pieces.back(), Some(Piece::Own { sent: 0, .. })) {
-            waiting.pieces.push_back(Piece::Own {
-                bytes: Vec::new(),
-                sent: 0,
-            });
-        }
-        if let Some(Piece::Own { bytes, .. }) = waiting.pieces.back_mut() {
+        if let Some(bytes) = waiting.last_own() {
             let before = bytes.len();
             write(bytes);
-            waiting.bytes += bytes.len() - before;
-            waiting.own += bytes.len() - before;
+            let more = bytes.len() - before;
+            waiting.bytes += more;
+            waiting.own += more;
         }
         if waiting.bytes == 0 {
             self.0 = None;
@@ -107,6 +89,7 @@ impl Outbox {
     fn emptied(&mut self, runs: &mut Runs) {
         if let Some(waiting) = self.0.take() {
             runs.waiting.replace(waiting.counted, Waits::default());
+            runs.keep_queue(waiting);
         }
     }
 
@@ -244,7 +227,7 @@ impl Queued {
                 return;
             }
             taken -= left;
-            match self.pieces.pop_front() {
+            match self.drop_first() {
                 Some(Piece::Shared(slice)) => runs.release(slice.run),
                 _ => self.own -= left,
             }

@@ -2,23 +2,8 @@
 
 use slab::Slab;
 
-/// A stretch of a shared run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slice {
-    pub run: u32,
-    pub from: u32,
-    pub to: u32,
-}
-
-impl Slice {
-    pub fn len(&self) -> usize {
-        (self.to - self.from) as usize
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.from == self.to
-    }
-}
+use super::queued::Queued;
+use super::slice::{Slice, Waits};
 
 /// Encoded bytes that many connections share. Grows only at its end; freed when nothing holds it.
 #[derive(Debug, Default)]
@@ -36,6 +21,12 @@ pub struct Runs {
     spare: Vec<Vec<u8>>,
     /// Their total capacity, in bytes.
     spare_bytes: usize,
+    /// Empty queues for the next outboxes that something is put into.
+    #[expect(
+        clippy::vec_box,
+        reason = "an outbox is one word: the boxes themselves pass from one to another"
+    )]
+    spare_queues: Vec<Box<Queued>>,
     begun: u64,
     /// Bytes of all runs that are held.
     pub held: usize,
@@ -46,16 +37,6 @@ pub struct Runs {
     pub waiting: Waits,
 }
 
-/// What waits to be sent, of many connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Waits {
-    pub bytes: usize,
-    /// Of these, those that are not shared.
-    pub own: usize,
-    /// Outboxes whose socket takes nothing more.
-    pub blocked: usize,
-}
-
 /// Buffers kept for the next runs: enough for the channels that are busy in one turn, so that a steady state allocates
 /// nothing.
 const SPARE_RUNS: usize = 64;
@@ -63,7 +44,24 @@ const SPARE_RUNS: usize = 64;
 /// message or a busy hour.
 const SPARE_CAPACITY: usize = 256 * 1024;
 
+/// Queues kept for the next answers: as many connections as are reported in one turn. Each keeps room for one usual answer.
+const SPARE_QUEUES: usize = 256;
+
 impl Runs {
+    /// An empty queue that was used before, if there is one.
+    #[inline]
+    pub(super) fn spare_queue(&mut self) -> Option<Box<Queued>> {
+        self.spare_queues.pop()
+    }
+
+    /// Keeps a queue that has become empty, if it is worth it.
+    #[inline]
+    pub(super) fn keep_queue(&mut self, mut queue: Box<Queued>) {
+        if self.spare_queues.len() < SPARE_QUEUES && queue.renew() {
+            self.spare_queues.push(queue);
+        }
+    }
+
     /// A new, empty run with one holder, and its serial number.
     pub fn begin(&mut self) -> (u32, u64) {
         let bytes = self.spare.pop().unwrap_or_default();
@@ -136,14 +134,5 @@ impl Runs {
     /// Runs that are held.
     pub fn live(&self) -> usize {
         self.live.len()
-    }
-}
-
-impl Waits {
-    /// Replaces one connection's part of the sum.
-    pub(super) fn replace(&mut self, old: Waits, new: Waits) {
-        self.bytes = self.bytes - old.bytes + new.bytes;
-        self.own = self.own - old.own + new.own;
-        self.blocked = self.blocked - old.blocked + new.blocked;
     }
 }

@@ -173,6 +173,12 @@ impl<S: Stream> Connection<S> {
         self.session.read_body(exchange, limits);
     }
 
+    /// Has the next answer take no allocation, if nothing waits.
+    #[inline]
+    pub fn prepare(&mut self, runs: &mut Runs) {
+        self.outbox.prepare(runs);
+    }
+
     /// Answers a request. `closing`: the connection ends after it, even if the client wants to keep it.
     pub fn answer(
         &mut self,

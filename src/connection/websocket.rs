@@ -265,9 +265,7 @@ pub(super) fn shift(payload: Payload, by: usize) -> Payload {
 
 /// Puts a text message into `outbox`; `write` appends its payload.
 pub(super) fn push_text(outbox: &mut Outbox, write: impl FnOnce(&mut Vec<u8>)) {
-    let mut payload = Vec::new();
-    write(&mut payload);
-    outbox.own(|out| frame::push_frame(out, Opcode::Text, &payload));
+    outbox.own(|out| frame::push_frame_of(out, Opcode::Text, write));
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -63,6 +63,7 @@ fn send<S: Stream>(
     }
     if let Some(connection) = hub.roster.get(id) {
         let closing = closing || hub.drain.is_some();
+        connection.prepare(&mut hub.runs);
         connection.answer(exchange, &reply, closing, &hub.clock, &hub.settings.limits);
     }
 }
@@ -123,9 +124,10 @@ pub fn gap<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
 
 /// Sends a text message to one connection; `write` appends its payload.
 fn push<S: Stream>(hub: &mut Hub<S>, id: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
-    if let Some(connection) = hub.roster.get(id)
-        && connection.tell(&hub.settings.limits, write)
-    {
-        hub.listeners.answered(id.slot);
+    if let Some(connection) = hub.roster.get(id) {
+        connection.prepare(&mut hub.runs);
+        if connection.tell(&hub.settings.limits, write) {
+            hub.listeners.answered(id.slot);
+        }
     }
 }

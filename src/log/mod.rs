@@ -27,7 +27,7 @@ use crate::fd_table;
 
 pub use format::is_visible;
 use format::{Style, encoded};
-pub use seldom::{Condition, Seldom, Spells};
+pub use seldom::{Condition, SavedSeldom, Seldom, Spells};
 
 /// How much a line matters. Ordered: what is greater matters less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

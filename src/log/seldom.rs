@@ -2,6 +2,9 @@
 //!
 //! Knows: the time it is given. Never knows: the lines.
 
+mod saved;
+
+pub use self::saved::SavedSeldom;
 use crate::clock::Millis;
 
 /// A limited number of lines in each interval. Further ones are counted.

@@ -331,6 +331,25 @@ pub fn push_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
+/// Appends a server's whole frame; `write` appends its payload. A payload that needs a long header is moved for it, which
+/// answers seldom are.
+pub fn push_frame_of(out: &mut Vec<u8>, opcode: Opcode, write: impl FnOnce(&mut Vec<u8>)) {
+    let begin = out.len();
+    push_header(out, opcode, 0);
+    let payload = out.len();
+    write(out);
+    let len = out.len().saturating_sub(payload);
+    if len <= MAX_CONTROL {
+        if let Some(short) = out.get_mut(begin.saturating_add(1)) {
+            *short = len as u8;
+        }
+        return;
+    }
+    let mut header = Vec::with_capacity(10);
+    push_header(&mut header, opcode, len);
+    out.splice(begin..payload, header);
+}
+
 /// How many frames of a server's stand in `bytes`, which hold nothing else.
 pub fn count(mut bytes: &[u8]) -> u32 {
     let mut frames: u32 = 0;

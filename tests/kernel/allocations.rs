@@ -235,6 +235,19 @@ fn a_command_without_id_takes_none() {
 }
 
 #[test]
+fn an_answer_takes_none() {
+    let mut puppets = PuppetHub::of_members("");
+    for command in [
+        r#"{"id":"1","command":"join","args":{"channel":"a"}}"#,
+        r#"{"id":"1","command":"leave","args":{"channel":"b"}}"#,
+    ] {
+        let message = frame(TEXT, command);
+        assert_eq!(puppets.allocations(&message), (0, 0), "{command}");
+        assert_eq!(puppets.allocations(&message.repeat(9)), (0, 0), "{command}");
+    }
+}
+
+#[test]
 fn the_counter_counts() {
     let counted = allocation_counter::measure(|| drop(std::hint::black_box(Box::new(1))));
     assert_eq!(counted.count_total, 1);

@@ -2,8 +2,11 @@
 //!
 //! Owns: the order of commands. Knows: that replies come in that order. Never knows: what a command is.
 
+mod saved;
+
 use std::collections::VecDeque;
 
+pub use self::saved::SavedConversation;
 use crate::clock::Millis;
 use crate::wire::resp;
 

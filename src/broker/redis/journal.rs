@@ -2,8 +2,11 @@
 //!
 //! Owns: what was logged last, so that it is not repeated. Knows: links by name. Never knows: commands and replies.
 
+mod saved;
+
 use std::collections::HashMap;
 
+pub use self::saved::SavedJournal;
 use super::dialogue::Notice;
 use super::topology::LinkId;
 use crate::clock::Millis;
@@ -16,6 +19,9 @@ const SAY_AGAIN: Millis = 60_000;
 const MOST_LINES: u64 = 200;
 /// Addresses whose trouble is remembered.
 const MOST_SAID: usize = 1_000;
+/// What a server is for.
+const MASTER: &str = "master";
+const SCOUT: &str = "scout";
 
 pub struct Journal {
     dsn: RedisDsn,
@@ -58,6 +64,10 @@ impl Journal {
         }
     }
 
+    pub fn dsn(&self) -> &RedisDsn {
+        &self.dsn
+    }
+
     /// The last trouble; empty if there is none.
     pub fn trouble(&self) -> &str {
         &self.trouble
@@ -88,8 +98,8 @@ impl Journal {
         }
         // One line for both links: they break for the same reason.
         let about = match id {
-            LinkId::Master(..) => "master",
-            LinkId::Scout(_) => "scout",
+            LinkId::Master(..) => MASTER,
+            LinkId::Scout(_) => SCOUT,
         };
         let said = self.said.entry((server.clone(), about)).or_default();
         if *said == why {

@@ -10,10 +10,13 @@ mod conversation;
 mod dialogue;
 mod journal;
 mod meaning;
+mod saved;
+mod saved_values;
 mod scout;
 mod topology;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 
@@ -24,7 +27,7 @@ use rustls::pki_types::ServerName;
 use slab::Slab;
 
 pub use self::conversation::LinkFault;
-pub use self::dialogue::{Dialogue, Duty, LinkIdentity, Notice, Progress};
+pub use self::dialogue::{Dialogue, Duty, LinkIdentity, Notice, Progress, SavedDialogue};
 use self::journal::Journal;
 pub use self::topology::{LinkId, Order, Topology};
 use super::link::{Advance, RedisLink};
@@ -206,14 +209,28 @@ impl Redis {
                 return self.topology.closed(id, now);
             }
         };
+        let link = |token, seed| Ok::<_, Infallible>(RedisLink::new(place, token, seed));
+        let Ok(()) = self.insert(id, link);
+    }
+
+    /// Adds a link, which is made of a token and a seed.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    fn insert<E>(
+        &mut self,
+        id: LinkId,
+        make: impl FnOnce(Token, u64) -> Result<RedisLink, E>,
+    ) -> Result<(), E> {
         let entry = self.links.vacant_entry();
         let key = entry.key();
         let token = Token(self.first_token.saturating_add(key));
         self.seed = self.seed.rotate_left(7) ^ key as u64;
-        let link = RedisLink::new(place, token, self.seed);
+        let link = make(token, self.seed)?;
         let put_off = false;
         entry.insert(Connected { id, link, put_off });
         self.by_id.insert(id, key);
+        Ok(())
     }
 
     pub fn next(&mut self, now: Millis) -> Option<News> {

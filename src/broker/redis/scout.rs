@@ -6,8 +6,11 @@
 //! Decision: a sentinel is asked and listened to on one link, over two. A subscribed link may not ask in version 2 of
 //! the protocol, so the subscription is ended for each question. What is announced meanwhile is in the answer.
 
+mod saved;
+
 use std::collections::VecDeque;
 
+pub use self::saved::SavedScout;
 use super::conversation::{Conversation, LinkFault, Outstanding};
 use super::dialogue::Progress;
 use super::meaning::{self, Meaning};

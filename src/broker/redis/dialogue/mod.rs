@@ -21,12 +21,14 @@
 
 mod commands;
 mod replies;
+mod saved;
 mod sharded;
 mod values;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+pub use self::saved::SavedDialogue;
 pub use self::values::{Duty, Hint, LinkIdentity, Moved, Notice, Progress, RedisKind, ServerFacts};
 use self::values::{Half, Published, SentPublication, What};
 use super::conversation::{LinkFault, PATIENCE};

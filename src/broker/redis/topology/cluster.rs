@@ -8,8 +8,11 @@
 //!   more. Only while none is up, a scout asks one node after the other.
 //! - **The nodes of the last view are asked too, not only those of the DSN**: over the years all of these may be replaced.
 
+mod saved;
+
 use std::collections::VecDeque;
 
+pub use self::saved::SavedCluster;
 use super::links::LinkId;
 use super::slots::SlotTable;
 use crate::broker::redis::dialogue::Duty;

@@ -11,6 +11,8 @@ mod cluster;
 mod clustered;
 mod links;
 mod masters;
+mod saved;
+mod saved_news;
 mod sentinels;
 mod slots;
 mod watched;
@@ -113,6 +115,11 @@ impl Topology {
             }
         }
         topology
+    }
+
+    /// What is before every channel's name.
+    pub fn prefix(&self) -> &str {
+        &self.identity.prefix
     }
 
     fn master(&self, id: ShardId) -> Option<&Master> {

@@ -11,6 +11,9 @@
 //! - **While the links to a master are up it stays the master** unless more sentinels name another one. When they are not,
 //!   addresses that have not been tried come first.
 
+mod saved;
+
+pub use self::saved::SavedSentinels;
 use crate::clock::Millis;
 use crate::config::RedisAddress;
 

@@ -9,9 +9,12 @@
 //! - **A slot that is redirected too often is not redirected any more for a while**, over following for ever. Two nodes
 //!   that name each other would keep the loop busy.
 
+mod saved;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
+pub use self::saved::SavedSlots;
 use crate::clock::Millis;
 use crate::effect::ShardId;
 use crate::wire::slot::SLOTS;
