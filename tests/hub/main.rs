@@ -9,6 +9,7 @@ mod client;
 mod cluster;
 mod grants_simulation;
 mod nodes;
+mod nodes_simulation;
 mod outage_simulation;
 mod pipe;
 mod rig;

@@ -4,6 +4,9 @@
 //!
 //! Decision: a message is in time if its time differs from this node's clock by [`AGE`] at most, in either direction. A clock
 //! that is ahead would otherwise sign messages that can be repeated for as long as it is. So clocks have to agree.
+//!
+//! Decision: a message that this node has missed is accepted if it comes late, in whatever way it comes. To refuse it would
+//! lose what is published again after a slot has moved.
 
 use std::collections::BTreeMap;
 
