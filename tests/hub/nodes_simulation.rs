@@ -213,6 +213,7 @@ impl Sim {
 
     /// A node gets a turn, and some of what is on its way to it.
     fn turn(&mut self) {
+        let before = self.all_listen();
         for node in 0..NODES {
             if self.fleet.nodes[node].hangs || self.dice.chance(30) {
                 continue;
@@ -224,11 +225,15 @@ impl Sim {
                 self.fleet.bring(node);
             }
         }
-        let mut nodes = self.fleet.nodes.iter();
-        if !nodes.all(|node| node.subscribed.contains(ALL_NODES)) {
+        if !(before && self.all_listen()) {
             self.missed = self.fleet.said.len();
         }
         self.hear();
+    }
+
+    fn all_listen(&self) -> bool {
+        let mut nodes = self.fleet.nodes.iter();
+        nodes.all(|node| node.subscribed.contains(ALL_NODES))
     }
 
     /// Notes which contents nodes have published, in the order of the broker.
@@ -346,7 +351,8 @@ impl Sim {
                 self.fleet.publish(ALL_NODES, junk);
             }
         }
-        self.looked_at = self.fleet.said.len();
+        // What was made up, or repeated, is not repeated again.
+        self.fleet.said.truncate(self.looked_at);
     }
 
     fn hear(&mut self) {
@@ -413,6 +419,7 @@ impl Sim {
             self.look_at_sent();
             self.hear();
         }
+        self.missed = self.fleet.said.len();
         assert!(self.asked.is_empty(), "every request is answered");
         for actor in self.actors.iter().filter(|actor| !actor.over && actor.v1) {
             for (of, name) in actor.names().into_iter().enumerate() {
