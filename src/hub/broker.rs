@@ -31,6 +31,11 @@ impl<S: Stream> Hub<S> {
 
     /// Talks to the other nodes there from now on. `seal`: how messages are signed.
     pub fn meet_nodes(&mut self, seal: NodeSeal) {
+        if let Some(nodes) = &mut self.nodes {
+            // Another program has met them.
+            nodes.seal = seal;
+            return;
+        }
         let id = self.settings.instance;
         self.nodes = Some(Nodes::new(id, seal, &self.channels.subscriptions));
     }

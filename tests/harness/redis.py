@@ -186,6 +186,7 @@ class Scripted:
         self.dsn = f"redis://127.0.0.1:{self.listener.getsockname()[1]}"
         self.links = []
         self.asked = []  # SUBSCRIBE and UNSUBSCRIBE of clients' channels, in order
+        self.listening = None  # the connection of the last of them
         self.refuses = False
         threading.Thread(target=self.accept, daemon=True).start()
 
@@ -210,6 +211,7 @@ class Scripted:
                     said = b"".join(b"*3\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n:1\r\n" % (len(verb), verb.lower(), len(c), c) for c in channels)
                     if not of_nodes:
                         self.asked.append((verb, channels))
+                        self.listening = sock
                 if self.refuses and verb == b"SUBSCRIBE" and len(channels) > 1 and not of_nodes:
                     held = b"-NOPERM one of them is not for you\r\n"
                 elif held is None:

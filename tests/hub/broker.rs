@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use wsify::broker::News;
-use wsify::broker::redis::{Dialogue, Duty, Notice, Progress};
+use wsify::broker::redis::{Dialogue, Duty, LinkIdentity, Notice, Progress, SavedDialogue};
 use wsify::effect::{Effect, ShardId};
 
 use super::rig::Rig;
@@ -265,6 +265,18 @@ impl Broker {
         while !self.way(duty).replies.is_empty() {
             self.read(duty, rig);
         }
+    }
+
+    /// Replaces the dialogue by one that knows nothing of it but a snapshot. What is on its way stays there.
+    pub fn hand_over(&mut self, rig: &mut Rig) {
+        self.tell(rig);
+        let snapshot = minicbor::to_vec(self.dialogue.save()).expect("memory");
+        let saved: SavedDialogue = minicbor::decode(&snapshot).expect("a snapshot");
+        let now = rig.hub.clock.now;
+        let restored = Dialogue::restore(LinkIdentity::default(), saved, now);
+        self.dialogue = restored.expect("a snapshot");
+        let again = minicbor::to_vec(self.dialogue.save()).expect("memory");
+        assert!(again == snapshot, "a snapshot of the same facts differs");
     }
 
     pub fn is_quiet(&self) -> bool {

@@ -11,6 +11,7 @@ use wsify::broker::News;
 use wsify::broker::redis::{LinkId, Order, Progress, Topology};
 use wsify::config::{RedisAddress, RedisDsn, RedisServers};
 use wsify::effect::{Effect, Receipt};
+use wsify::snapshot::{SnapshotHeader, SnapshotReader, SnapshotWriter};
 use wsify::wire::slot::{SLOTS, slot};
 
 use super::broker::{array, commands, text};
@@ -48,6 +49,7 @@ pub enum Fate {
 
 pub struct Cluster {
     topology: Topology,
+    dsn: RedisDsn,
     wires: BTreeMap<LinkId, Wire>,
     nodes: Vec<Node>,
     channels: Vec<String>,
@@ -84,6 +86,7 @@ impl Cluster {
         };
         Cluster {
             topology: Topology::new(&dsn, String::new(), false, seed, rig.hub.clock.now),
+            dsn,
             wires: BTreeMap::new(),
             nodes: (0..NODES).map(node).collect(),
             channels,
@@ -177,6 +180,26 @@ impl Cluster {
             }
         }
         while self.topology.notice().is_some() {}
+    }
+
+    /// Replaces the topology by one that knows nothing of it but a snapshot. What is on its way stays there.
+    pub fn hand_over(&mut self, rig: &mut Rig) {
+        self.send(rig);
+        while self.topology.notice().is_some() {}
+        let snapshot = self.snapshot();
+        let mut from = SnapshotReader::new(&*snapshot, snapshot.len() as u64).expect("a snapshot");
+        let (prefix, now) = (String::new(), rig.hub.clock.now);
+        let restored = Topology::restore(&self.dsn, prefix, now, &mut from, now);
+        self.topology = restored.expect("a snapshot");
+        let again = self.snapshot();
+        assert!(again == snapshot, "a snapshot of the same facts differs");
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        let header = SnapshotHeader::new(0);
+        let mut to = SnapshotWriter::new(Vec::new(), &header).expect("memory");
+        self.topology.save(&mut to).expect("memory");
+        to.finish().expect("memory")
     }
 
     /// All links, by name, of which something holds.

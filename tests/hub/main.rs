@@ -8,6 +8,7 @@ mod broker;
 mod client;
 mod cluster;
 mod grants_simulation;
+mod handover;
 mod nodes;
 mod nodes_simulation;
 mod outage_simulation;

@@ -116,6 +116,7 @@ impl Sim {
         settings.limits.handshake_timeout = 1_000_000;
         settings.limits.ping_interval = 0;
         let mut rig = Rig::with(settings);
+        seeds::hand_over_now_and_then(&mut rig, seed);
         let names = (0..CHANNELS).map(name).collect();
         let cluster = Cluster::new(&mut rig, names, seed);
         let mut sim = Sim {
@@ -148,6 +149,9 @@ impl Sim {
     /// `harshness`: how often something happens to the cluster.
     fn act(&mut self, harshness: u64) {
         let choice = self.dice.below(1 << 16);
+        if self.dice.below(100) == 0 {
+            self.cluster.hand_over(&mut self.rig);
+        }
         match self.dice.below(100) {
             0..3 => self.arrive(),
             3..20 => self.say(),

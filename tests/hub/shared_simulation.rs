@@ -1,7 +1,8 @@
 //! A simulation of channels shared through a broker, with the driver's real dialogue.
 //!
 //! Clients and backends are random, and redis executes in any interleaving with them. It refuses commands, publishes
-//! messages of other servers, and its links break and come back at any moment. Replies are read late.
+//! messages of other servers, and its links break and come back at any moment. Replies are read late. The program is
+//! replaced between any two steps.
 //!
 //! Invariants:
 //!
@@ -153,6 +154,7 @@ impl Sim {
             0 => Rig::with_authorizer(),
             _ => Rig::new(),
         };
+        seeds::hand_over_now_and_then(&mut rig, seed);
         let broker = Broker::up(&mut rig);
         let mut sim = Sim {
             dice: Dice(seed),
@@ -181,6 +183,9 @@ impl Sim {
     }
 
     fn act(&mut self) {
+        if self.dice.below(40) == 0 {
+            self.broker.hand_over(&mut self.rig);
+        }
         match self.dice.below(100) {
             0..3 => self.arrive(),
             3..25 => self.say(),

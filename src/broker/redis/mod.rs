@@ -29,6 +29,8 @@ use slab::Slab;
 pub use self::conversation::LinkFault;
 pub use self::dialogue::{Dialogue, Duty, LinkIdentity, Notice, Progress, SavedDialogue};
 use self::journal::Journal;
+#[doc(hidden)]
+pub use self::topology::fuzz;
 pub use self::topology::{LinkId, Order, Topology};
 use super::link::{Advance, RedisLink};
 use super::news::{Message, News};
@@ -73,6 +75,8 @@ pub struct Redis {
     /// What may still be done in this turn.
     budget: usize,
     journal: Journal,
+    /// When the last turn was.
+    turned: Millis,
 }
 
 /// A link, and what it is.
@@ -122,6 +126,7 @@ impl Redis {
             share: 0,
             budget: 0,
             journal: Journal::new(dsn, log, now),
+            turned: now,
         })
     }
 
@@ -157,7 +162,7 @@ impl Redis {
     }
 
     pub fn turn(&mut self, registry: &Registry, buffer: &mut [u8], now: Millis) {
-        self.budget = STEPS;
+        (self.budget, self.turned) = (STEPS, now);
         self.topology.turn(now);
         self.carry_out(now);
         for key in 0..self.links.capacity() {
@@ -382,3 +387,6 @@ fn place(
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,9 @@ struct SavedRedis {
     /// Records of links, behind those of the topology.
     #[n(2)]
     links: u64,
+    /// When it was saved.
+    #[n(3)]
+    at: Millis,
 }
 
 /// Which redis it is. With another one nothing of the rest would be true.
@@ -101,6 +104,7 @@ impl Redis {
             servers: SavedServers::new(self.journal.dsn(), self.topology.prefix()),
             journal: self.journal.save(),
             links: self.links.len() as u64,
+            at: self.turned,
         };
         to.write(RecordKind::Redis, &saved)?;
         self.topology.save(to)?;
@@ -140,7 +144,7 @@ impl Redis {
             .map_err(|e| SnapshotError::new(format!("--broker-dsn cannot be used: {e}")))?;
         let within = |error: SnapshotError| error.within(RecordKind::Redis);
         redis.journal.restore(saved.journal, now).map_err(within)?;
-        let links = saved.links;
+        let (links, at) = (saved.links, past(saved.at, now).map_err(within)?);
         redis.topology = Topology::restore(&dsn, prefix, seed, from, now)?;
         let mut missing: BTreeSet<LinkId> = redis.topology.links().into_iter().collect();
         let mut lost = Vec::new();
@@ -165,7 +169,7 @@ impl Redis {
                 .into_iter()
                 .filter(|id| redis.topology.is_talking(*id)),
         );
-        redis.lose(&lost, now);
+        redis.lose(&lost, at, now);
         Ok(redis)
     }
 
@@ -204,12 +208,12 @@ impl Redis {
         })
     }
 
-    /// Links that were not handed over are broken.
-    fn lose(&mut self, lost: &[LinkId], now: Millis) {
+    /// Links that were not handed over are broken since the snapshot was made.
+    fn lose(&mut self, lost: &[LinkId], at: Millis, now: Millis) {
         if lost.is_empty() {
             return;
         }
-        self.journal.not_handed_over(lost.len(), now);
+        self.journal.not_handed_over(lost.len(), at);
         for id in lost {
             self.topology.closed(*id, now);
         }

@@ -56,6 +56,13 @@ fn send<S: Stream>(hub: &mut Hub<S>, id: ConnId, gathering: &mut Gathering) -> J
     JobProgress::Waits
 }
 
+/// Has a command answered with what there is.
+pub fn end_early(job: &mut Job) {
+    if let JobKind::Gather(gathering) = &mut job.kind {
+        (gathering.command, gathering.until) = (None, 0);
+    }
+}
+
 /// Forgets a command that is answered, or will not be.
 pub fn release<S: Stream>(hub: &mut Hub<S>, gathering: &Gathering) {
     if let Some(nodes) = &mut hub.nodes {

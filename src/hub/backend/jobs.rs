@@ -6,6 +6,9 @@
 //! A job has the id of the connection whose request began it; one of another node has an id that belongs to no connection. It goes on when that connection has ended, because a command
 //! that was begun is not left half done.
 
+pub mod saved;
+pub mod saved_values;
+
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
@@ -206,6 +209,23 @@ impl Jobs {
             true => None,
             false => self.jobs.get_mut(&id),
         }
+    }
+
+    /// Contents on their way, of all jobs.
+    pub fn contents(&mut self) -> impl Iterator<Item = &mut Contents> {
+        self.jobs
+            .values_mut()
+            .filter_map(|job| match &mut job.kind {
+                JobKind::Publish(contents) => Some(contents),
+                JobKind::Act(_) | JobKind::List(_) | JobKind::Gather(_) => None,
+            })
+    }
+
+    /// Commands that all nodes were asked for.
+    pub fn gathering(&self) -> Vec<ConnId> {
+        let jobs = self.jobs.iter();
+        let gathering = jobs.filter(|(_, job)| matches!(job.kind, JobKind::Gather(_)));
+        gathering.map(|(id, _)| *id).collect()
     }
 
     /// Has a job go on.

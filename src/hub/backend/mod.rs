@@ -16,6 +16,7 @@ mod reach;
 use std::borrow::Cow;
 use std::rc::Rc;
 
+use self::jobs::saved::SavedJob;
 use self::jobs::{Acting, Action, Asker, Contents, Job, JobKind, Reach};
 use super::nodes::gathering::Gathering;
 use super::nodes::say;
@@ -25,6 +26,7 @@ use super::settle::settle;
 use super::state::Hub;
 use crate::connection::{Awaits, Exchange, Stream, Suspended};
 use crate::effect::{ConnId, Receipt};
+use crate::snapshot::SnapshotError;
 use crate::wire::backend::answer::{BackendAnswer, ConnectionCounts};
 use crate::wire::backend::{BackendCommand, Recipient};
 use crate::wire::http::{Refusal, Reply, Status};
@@ -302,6 +304,48 @@ pub fn give_up<S: Stream>(hub: &mut Hub<S>, id: ConnId) -> Option<Exchange> {
 pub fn opened<S: Stream>(hub: &mut Hub<S>, id: ConnId, user: &str) {
     hub.users.insert(user, id.slot);
     hub.jobs.opened(user, id.slot);
+}
+
+/// Restores a command under way, with what it holds.
+///
+/// # Errors
+/// It means nothing here.
+pub fn restore<S>(hub: &mut Hub<S>, saved: SavedJob) -> Result<(), SnapshotError> {
+    match &hub.jobs.restore(saved)?.kind {
+        JobKind::Act(Acting {
+            action: Action::Join(channel),
+            holds: true,
+            ..
+        }) => hub.channels.restore_hold(channel.as_str())?,
+        JobKind::Publish(Contents {
+            arrived: Some(bytes),
+            ..
+        }) => {
+            if let Some(nodes) = &mut hub.nodes {
+                nodes.backlog = nodes.backlog.saturating_add(*bytes);
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Answers the commands that all nodes were asked for with what they have answered so far.
+pub fn finish_gathering<S: Stream>(hub: &mut Hub<S>) {
+    for id in hub.jobs.gathering() {
+        if let Some(job) = hub.jobs.get_mut(id) {
+            gather::end_early(job);
+        }
+        advance(hub, id);
+        settle(hub, id);
+    }
+}
+
+/// Releases the frames that are encoded for recipients: they are encoded again when they are needed.
+pub fn forget_frames<S: Stream>(hub: &mut Hub<S>) {
+    for contents in hub.jobs.contents() {
+        contents::release(&mut hub.runs, contents);
+    }
 }
 
 /// Reports that a connection's memberships were changed by a backend.

@@ -19,6 +19,7 @@ pub mod hear;
 pub mod missed;
 pub mod peers;
 pub mod rounds;
+pub mod saved;
 pub mod say;
 pub mod standing;
 

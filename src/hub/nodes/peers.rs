@@ -25,10 +25,10 @@ const MOST: usize = 1_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodePeer {
     /// When it last said something.
-    heard: Millis,
+    pub heard: Millis,
     /// It is asked.
-    there: bool,
-    window: ReplayWindow,
+    pub there: bool,
+    pub window: ReplayWindow,
 }
 
 /// Whether a signed message is used.
@@ -42,7 +42,7 @@ pub enum Admittance {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peers {
-    all: BTreeMap<u64, NodePeer>,
+    pub all: BTreeMap<u64, NodePeer>,
 }
 
 impl Peers {

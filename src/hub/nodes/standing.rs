@@ -12,8 +12,10 @@ use std::rc::Rc;
 
 use crate::clock::Millis;
 use crate::effect::{Receipt, SubscriptionId};
+use crate::hub::subscriptions::saved::SavedSubscribed;
 use crate::hub::subscriptions::{Subscribed, Subscriptions};
 use crate::random::Random;
+use crate::snapshot::SnapshotError;
 use crate::wire::channel_name::ChannelName;
 use crate::wire::node_message::{ALL_NODES, channel_of};
 
@@ -30,7 +32,7 @@ struct NodeChannel {
 pub struct NodeChannels {
     channels: [NodeChannel; 2],
     /// What goes to all nodes has come here.
-    known: bool,
+    pub known: bool,
 }
 
 impl NodeChannels {
@@ -43,6 +45,32 @@ impl NodeChannels {
             channels: [channel(ALL_NODES), channel(&channel_of(node))],
             known: false,
         }
+    }
+
+    /// The subscriptions, that of all nodes first.
+    pub fn subscribed(&self) -> impl Iterator<Item = &Subscribed> {
+        self.channels.iter().map(|channel| &channel.subscribed)
+    }
+
+    /// Restores the subscriptions from a snapshot.
+    ///
+    /// # Errors
+    /// There are not as many.
+    pub fn restore(
+        &mut self,
+        saved: &[SavedSubscribed],
+        known: bool,
+        subscriptions: &mut Subscriptions,
+    ) -> Result<(), SnapshotError> {
+        if saved.len() != self.channels.len() {
+            return Err(SnapshotError::new("a node has two channels"));
+        }
+        for (channel, saved) in self.channels.iter_mut().zip(saved) {
+            let name = channel.name.as_str();
+            channel.subscribed = subscriptions.restore_optional(saved, name);
+        }
+        self.known = known;
+        Ok(())
     }
 
     /// Asks for channels that have not been asked for since their link is there.

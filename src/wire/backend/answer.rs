@@ -5,9 +5,13 @@
 //! A page ends at the first key at which the page of a node with more entries ends. Behind that key the node may have
 //! entries that are missing.
 
+mod saved;
+
 use std::cmp::Ordering;
 use std::iter::Peekable;
 use std::vec::IntoIter;
+
+pub use self::saved::SavedPage;
 
 use super::MAX_LIMIT;
 use crate::wire::channel_name::ChannelName;

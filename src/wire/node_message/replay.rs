@@ -16,7 +16,7 @@ pub struct ReplayWindow {
     pub newest: u64,
     pub highest: u64,
     /// Which of the last numbers have come, each in the bit of its remainder.
-    seen: [u64; WORDS],
+    pub seen: [u64; WORDS],
 }
 
 impl ReplayWindow {

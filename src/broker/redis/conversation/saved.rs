@@ -67,3 +67,11 @@ impl<W> Conversation<W> {
         })
     }
 }
+
+#[cfg(test)]
+impl<W> SavedConversation<'_, W> {
+    /// Another answer is awaited.
+    pub fn awaits(&mut self, what: W) {
+        self.asked.push(SavedOutstanding { at: 0, what });
+    }
+}

@@ -286,3 +286,100 @@ fn checked_slot(slot: u16) -> Result<u16, SnapshotError> {
         false => Err(SnapshotError::new("there is no such slot")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effect::SubscriptionId;
+
+    const NOW: Millis = 1_000;
+
+    /// A publication is published, and the answers to a `PING` and to a subscription of two channels are awaited.
+    fn dialogue() -> Dialogue {
+        let subscription = |serial, name| Subscription {
+            id: SubscriptionId { channel: 0, serial },
+            channel: ChannelName::checked(name),
+        };
+        let channels = vec![subscription(1, "a"), subscription(2, "b")];
+        let mut dialogue = Dialogue {
+            heard: 4,
+            covered: 5,
+            ..Dialogue::default()
+        };
+        dialogue.published.push_back(Published {
+            at: 900,
+            by: None,
+            slot: 7,
+        });
+        let listener = &mut dialogue.listener.talk;
+        listener.ask(What::Ping(5), &[], 900);
+        listener.ask(What::Subscribe(channels, 1), &[], 900);
+        let ended = vec![ChannelName::checked("c")];
+        listener.ask(What::Unsubscribe(ended, 0), &[], 900);
+        let sent = SentPublication {
+            by: None,
+            slot: 7,
+            kept: None,
+            doubtful: false,
+        };
+        dialogue.publisher.talk.ask(What::Publish(sent), &[], 900);
+        dialogue
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        type Change = fn(&mut SavedDialogue);
+        let changes: &[(Change, &str)] = &[
+            (|it| it.covered = 6, "a PING is to confirm"),
+            (|it| it.heard = u64::MAX, "a PING is to confirm"),
+            (|it| it.heard = 3, "a PING is to confirm"),
+            (|it| it.published.clear(), "a PING is to confirm"),
+            (|it| it.published[0].slot = SLOTS, "no such slot"),
+            (|it| it.published[0].at = NOW + 1, "yet to come"),
+            (|it| it.publisher.checked = u64::MAX, "yet to come"),
+            (|it| it.unsubscribing.push(""), "is no channel"),
+            (|it| it.listener.talk.awaits(SavedWhat::Ping(6)), "a PING"),
+            (
+                |it| {
+                    it.listener
+                        .talk
+                        .awaits(SavedWhat::Unsubscribe(vec!["a"], 1))
+                },
+                "more channels are confirmed",
+            ),
+            (
+                |it| it.listener.talk.awaits(SavedWhat::Subscribe(vec![], 0)),
+                "more channels are confirmed",
+            ),
+            (
+                |it| {
+                    it.listener
+                        .talk
+                        .awaits(SavedWhat::Unsubscribe(vec![" "], 0))
+                },
+                "is no channel",
+            ),
+            (
+                |it| {
+                    let (by, kept) = (None, None);
+                    it.publisher.talk.awaits(SavedWhat::Publish(SavedSent {
+                        by,
+                        slot: u16::MAX,
+                        kept,
+                        doubtful: false,
+                    }));
+                },
+                "no such slot",
+            ),
+        ];
+        let dialogue = dialogue();
+        let restore = |saved| Dialogue::restore(LinkIdentity::default(), saved, NOW);
+        assert!(restore(dialogue.save()).is_ok());
+        for (change, problem) in changes {
+            let mut saved = dialogue.save();
+            change(&mut saved);
+            let error = restore(saved).expect_err(problem).to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+}

@@ -66,7 +66,8 @@ impl SlotTable {
 
     /// Every shard that has a slot.
     pub fn shards(&self) -> BTreeSet<ShardId> {
-        self.owners.iter().flatten().copied().collect()
+        let stretches = self.owners.chunk_by(|one, next| one == next);
+        stretches.filter_map(|owners| *owners.first()?).collect()
     }
 
     fn set(&mut self, slot: u16, owner: Option<ShardId>) -> Option<Change> {

@@ -7,7 +7,6 @@ use crate::broker::redis::saved_values::past;
 use crate::clock::Millis;
 use crate::effect::ShardId;
 use crate::snapshot::SnapshotError;
-use crate::wire::slot::SLOTS;
 
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
@@ -45,20 +44,17 @@ struct SavedDenial {
 
 impl SlotTable {
     pub fn save(&self) -> SavedSlots {
-        let mut stretches: Vec<SavedStretch> = Vec::new();
-        for (slot, owner) in (0..SLOTS).zip(&self.owners) {
-            let Some(ShardId(shard)) = *owner else {
-                continue;
-            };
-            match stretches.last_mut() {
-                Some(it) if it.shard == shard && it.last.checked_add(1) == Some(slot) => {
-                    it.last = slot;
-                }
-                _ => stretches.push(SavedStretch {
-                    first: slot,
-                    last: slot,
-                    shard,
-                }),
+        let mut next: u16 = 0;
+        let mut stretches = Vec::new();
+        for owners in self.owners.chunk_by(|one, next| one == next) {
+            let first = next;
+            next = next.saturating_add(owners.len() as u16);
+            if let Some(Some(ShardId(shard))) = owners.first() {
+                stretches.push(SavedStretch {
+                    first,
+                    last: next.saturating_sub(1),
+                    shard: *shard,
+                });
             }
         }
         let denial = |(slot, said): (&u16, &Denial)| SavedDenial {
@@ -93,5 +89,43 @@ impl SlotTable {
             table.said.insert(saved.slot, said);
         }
         Ok(table)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_that_do_not_exist_are_refused() {
+        let stretch = |first, last| SavedSlots {
+            stretches: vec![SavedStretch {
+                first,
+                last,
+                shard: 1,
+            }],
+            said: Vec::new(),
+        };
+        for (first, last) in [(0, 16_384), (16_384, 16_384), (9, 7), (0, u16::MAX)] {
+            assert!(SlotTable::restore(stretch(first, last), 0).is_err());
+        }
+        for (first, last) in [(0, 0), (0, 16_383), (16_383, 16_383)] {
+            let table = SlotTable::restore(stretch(first, last), 0).unwrap();
+            assert_eq!(table.owner(first), Some(ShardId(1)));
+            assert_eq!(table.owner(last), Some(ShardId(1)));
+        }
+        let said = |at, begun| SavedSlots {
+            stretches: Vec::new(),
+            said: vec![SavedDenial {
+                slot: 7,
+                at,
+                not: 1,
+                moves: 9,
+                begun,
+            }],
+        };
+        assert!(SlotTable::restore(said(5, 5), 5).is_ok());
+        assert!(SlotTable::restore(said(6, 5), 5).is_err());
+        assert!(SlotTable::restore(said(5, 6), 5).is_err());
     }
 }
