@@ -111,7 +111,8 @@ impl<S: Stream> Roster<S> {
     /// No slot is left that a [`ConnId`] could name; the stream is dropped.
     pub fn insert(&mut self, stream: S, peer: Peer, now: u64) -> io::Result<ConnId> {
         let entry = self.slab.vacant_entry();
-        let Ok(slot) = u32::try_from(entry.key()) else {
+        let slot = u32::try_from(entry.key()).ok();
+        let Some(slot) = slot.filter(|slot| *slot != ConnId::NO_SLOT) else {
             return Err(io::Error::other("more connections than 32 bits can name"));
         };
         self.accepted = self.accepted.wrapping_add(1);

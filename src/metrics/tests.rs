@@ -20,6 +20,7 @@ const GAUGES: Gauges = Gauges {
     questions_held: 17,
     broker_up: true,
     broker_reconnections: 6,
+    broker_nodes: 3,
     broker_shards: Vec::new(),
     dropped_log_lines: 7,
     longest_turn: Duration::from_millis(11),
