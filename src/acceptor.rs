@@ -64,6 +64,10 @@ impl Acceptor {
         }
     }
 
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+
     /// Note the poll's event if `token` is a listener's. Returns whether it is.
     #[inline(always)]
     pub fn ready(&mut self, token: Token) -> bool {
@@ -145,12 +149,10 @@ impl Acceptor {
         peer: Peer,
     ) {
         let admitted = hub.accept(socket, peer).and_then(|id| {
-            let interest = Interest::READABLE | Interest::WRITABLE;
             let Some(socket) = hub.stream(id) else {
                 return Ok(());
             };
-            let registered = socket.register(registry, connection_token(id), interest);
-            registered.inspect_err(|_| hub.fail(id))
+            register(registry, id, socket).inspect_err(|_| hub.fail(id))
         });
         if let Err(e) = admitted {
             self.warn(hub.clock.now, "cannot serve a connection", &e);
@@ -162,6 +164,15 @@ impl Acceptor {
             self.log.warn(message, &[("reason", Value::Shown(reason))]);
         }
     }
+}
+
+/// Register a connection's socket with the poll.
+///
+/// # Errors
+/// The kernel can watch no more sockets.
+pub fn register(registry: &Registry, id: ConnId, socket: &ClientSocket) -> io::Result<()> {
+    let interest = Interest::READABLE | Interest::WRITABLE;
+    socket.register(registry, connection_token(id), interest)
 }
 
 /// The token of the `nth` listener.

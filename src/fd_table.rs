@@ -6,14 +6,23 @@
 //! its table has one user, which is 2 to 4 % of a delivery. And a table with several users grows only after a wait for
 //! all processors. Each time that it doubles, that would stop a rush of clients for 10 milliseconds. Threads that are
 //! started from such a thread share its table. The price: descriptors that are already open are in both tables. A
-//! client's connection that is closed in only one of them would never end, so all these threads start before there are
-//! clients.
+//! client's connection that is closed in only one of them would never end. So all these threads start before there are
+//! clients, and close the descriptors that a handover has brought.
 
 use std::io;
-use std::sync::mpsc;
+use std::os::fd::RawFd;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+/// Descriptors of the loop that were open before this program ran. Empty once it serves.
+static INHERITED: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
+
+/// Notes which descriptors a handover has brought: threads that are started from now on have none of them.
+pub fn set_inherited(descriptors: Vec<RawFd>) {
+    *INHERITED.lock().unwrap_or_else(PoisonError::into_inner) = descriptors;
+}
 
 /// Starts a thread, and returns once it has its own table. Where that is not allowed, it shares what there is.
 ///
@@ -21,11 +30,18 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 /// There can be no further thread.
 pub fn spawn_with_own_fds(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let (parted, waiting) = mpsc::channel();
+    let inherited = INHERITED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
     thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
-            let _ = unshare_fds();
+            let parts = unshare_fds();
             let _ = parted.send(());
+            if parts.is_ok() {
+                close(&inherited);
+            }
             run();
         })?;
     let _ = waiting.recv();
@@ -43,9 +59,19 @@ fn unshare_fds() -> io::Result<()> {
     Ok(())
 }
 
+/// Closes what a handover has brought, in the calling thread's own table.
+fn close(inherited: &[RawFd]) {
+    for fd in inherited {
+        // SAFETY: I/O safety again. The table is a copy that no other thread uses, and nothing in this thread has any of
+        // these descriptors. In the loop's table they stay open.
+        unsafe { rustix::io::close(*fd) };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
+    use std::os::fd::AsRawFd;
 
     use super::*;
 
@@ -71,5 +97,23 @@ mod tests {
         }
         looked.send(()).unwrap();
         fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn what_a_handover_has_brought_is_open_in_the_loops_table_only() {
+        let file = File::open("/dev/null").unwrap();
+        let fd = file.as_raw_fd();
+        set_inherited(vec![fd]);
+        let (told, seen) = mpsc::channel();
+        spawn_with_own_fds("own-fds", move || {
+            let open = fs::read_link(format!("/proc/thread-self/fd/{fd}"));
+            let _ = told.send(open.is_err());
+        })
+        .unwrap();
+        let closed_there = seen.recv().unwrap();
+        set_inherited(Vec::new());
+        let allowed = thread::spawn(|| unshare_fds().is_ok()).join().unwrap();
+        assert_eq!(closed_there, allowed);
+        file.metadata().expect("it is still open here");
     }
 }

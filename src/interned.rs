@@ -15,7 +15,7 @@ use std::num::NonZeroU32;
 use slab::Slab;
 
 /// A value's name in its [`Interned`]: one holder of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name(NonZeroU32);
 
 impl Name {
@@ -84,6 +84,13 @@ impl<T: Eq + Hash> Interned<T> {
         Name::of(index as usize)
     }
 
+    /// Has one more holder for the value of this name, if it is there.
+    pub fn hold_again(&mut self, name: Name) -> Option<Name> {
+        let kept = self.kept.get_mut(name.index())?;
+        kept.holders = kept.holders.saturating_add(1);
+        Some(name)
+    }
+
     /// Keeps a value, for one holder. `None`: there are more than can be named.
     pub fn keep(&mut self, value: T) -> Option<Name> {
         if let Some(name) = self.hold(&value) {
@@ -105,6 +112,12 @@ impl<T: Eq + Hash> Interned<T> {
 
     pub fn get(&self, name: Name) -> Option<&T> {
         self.kept.get(name.index()).map(|kept| &kept.value)
+    }
+
+    /// All values, and their names.
+    pub fn iter(&self) -> impl Iterator<Item = (Name, &T)> {
+        let kept = self.kept.iter();
+        kept.filter_map(|(index, kept)| Some((Name::of(index)?, &kept.value)))
     }
 
     /// One holder fewer; with the last one the value goes.

@@ -18,8 +18,10 @@
 //! config/dsn.rs            --broker-dsn: where redis is, and how that is shown without its secrets
 //! log/mod.rs               lines on stdout, written by a separate thread, so that the loop never waits
 //! log/format.rs            a line as JSON or as text
+//! log/saved.rs             lines that stdout has not taken, in a snapshot
 //! log/seldom.rs            throttles for lines: a number in an interval, or one while a condition lasts
-//! log/seldom/saved.rs      what a snapshot holds of a throttle
+//! log/seldom/saved.rs      a throttle in a snapshot
+//! log/seldom/saved_conditions.rs   conditions in a snapshot
 //! metrics/mod.rs           counters, gauges, histograms
 //! metrics/instruments.rs   counters by label, histograms
 //! metrics/family.rs        the type of a metric family
@@ -27,11 +29,14 @@
 //! metrics/process_families.rs   the metrics of the process, likewise
 //! metrics/render.rs        all families, and their Prometheus text
 //! metrics/samples.rs       the Prometheus text of a family's samples
+//! metrics/saved/mod.rs     the counters in a snapshot
+//! metrics/saved/instruments.rs   counters by label and histograms in a snapshot
 //! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
 //! secret.rs                a text that is never shown
 //! short_text.rs            a short text on the stack: an id, an address
 //! random.rs                one generator, for jitter
 //! interned.rs              values that many connections share, kept once
+//! signals.rs               signals, which wait until the loop reads them
 //! fd_table.rs              threads that have a table of file descriptors of their own
 //! heap.rs                  free memory is returned to the kernel
 //! process.rs               the process_* metrics, read from /proc when /metrics is requested
@@ -46,37 +51,47 @@
 //! buffers/mod.rs           bytes that wait
 //! buffers/inbox.rs         Inbox: received, and not yet used
 //! buffers/outbox.rs        Outbox: what the kernel has not yet taken
+//! buffers/outbox/saved.rs  in a snapshot
 //! buffers/queued.rs        what waits in an outbox, piece by piece
 //! buffers/slice.rs         a stretch of a run, and sums of what waits
 //! buffers/runs.rs          Runs: encoded once, shared by many outboxes
+//! buffers/runs/saved.rs    in a snapshot: each once, with a number
 //!
 //! wire/mod.rs              bytes to values and back, pure: no sockets, time, threads, logging, ConnId
 //! wire/http/mod.rs         HTTP/1.1 on the server's side: one request, one reply (RFC 9112)
 //! wire/http/head.rs        a request's head: its bytes and its lines
+//! wire/http/head/saved.rs    in a snapshot
 //! wire/http/facts.rs       what its headers say about the request itself: host, framing, keep-alive
 //! wire/http/target.rs      its target, and query strings
 //! wire/http/body.rs        its body, and how the end of it is found
+//! wire/http/body/saved.rs    in a snapshot
 //! wire/http/reply.rs       statuses, error answers, and their bytes
 //! wire/authority.rs        a host, and perhaps a port
 //! wire/endpoint.rs         what a request is for: the table of endpoints, and the 404 and 405 that follow from it
 //! wire/event.rs            one event as JSON, and the kinds of events
 //! wire/event_batch.rs      events of one call to their receiver
+//! wire/event_batch/saved.rs   events in a snapshot
 //! wire/encoding.rs         in which encodings a content is sent to members
 //! wire/extensions.rs       which offer of permessage-deflate is accepted (RFC 7692 7)
 //! wire/handshake.rs        whether a request may upgrade, and the answer (RFC 6455 4)
+//! wire/handshake/saved.rs    in a snapshot
 //! wire/origins.rs          the meaning of --allowed-origins, and the CORS headers that follow from it
 //! wire/forwarded.rs        the client behind a proxy: X-Forwarded-For, and --trusted-proxies
 //! wire/proxy_protocol.rs   the header in which a proxy names its client (PROXY protocol 1 and 2)
 //! wire/frame.rs            one frame: read its header, judge it, unmask, encode (RFC 6455 5.2)
+//! wire/frame/saved.rs        in a snapshot
 //! wire/message.rs          frames to messages: fragments, UTF-8, sizes, pings, closes (RFC 6455 5.4 to 5.6, 7)
+//! wire/message/saved.rs      in a snapshot
 //! wire/deflate.rs          a message compressed, a compressed message inflated (RFC 7692 6)
 //! wire/json.rs             one JSON object in one pass: where its values lie, which name came twice
 //! wire/json/members.rs     any object or array, by its parts
 //! wire/json/scalars.rs     strings, integers and users' names: types and ranges
 //! wire/command.rs          a client's message, a POST's body
+//! wire/command/saved.rs      in a snapshot
 //! wire/channel_name.rs     channel names: trimmed, checked, shared
 //! wire/answer.rs           the JSON that clients are sent: answers, errors, contents with their channel
 //! wire/answer_fields.rs    what the authorizer's answer may say besides yes and no; patterns of channels
+//! wire/answer_fields/saved.rs  in a snapshot
 //! wire/answer_fields/read.rs   how that is read: types, ranges, what belongs where; the array that answers a batch
 //! wire/answer_fields/wrong.rs  a field that cannot be used, for the log
 //! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
@@ -84,6 +99,7 @@
 //! wire/backend/body.rs     how that is read from bodies
 //! wire/backend/query.rs    how it is read from queries
 //! wire/backend/answer.rs   what a node answers, and how answers of several nodes become one
+//! wire/backend/answer/saved.rs   a page on its way, in a snapshot
 //! wire/nodes.rs            which nodes redis names: redirections, answers of sentinels
 //! wire/cluster_view.rs     how a node sees its cluster
 //! wire/slot.rs             the slot of a channel in a redis cluster
@@ -92,24 +108,33 @@
 //! connection/mod.rs        one connection, as the hub sees it: the values it takes and gives
 //! connection/traffic.rs    what goes in and out; all reads and writes of a client's socket
 //! connection/state.rs      its fields, and what it can be asked
+//! connection/state/saved.rs  in a snapshot
 //! connection/session.rs    from phase to phase: bytes in, events out; answers malformed requests by itself
 //! connection/phase.rs      the phase it is in, and what follows from that alone
+//! connection/phase/saved.rs  in a snapshot
 //! connection/refusal.rs    a connection that is refused: malformed, too late, evicted, or over the memory budget
 //! connection/event.rs      every event that a connection yields to the hub
 //! connection/stream.rs     what carries its bytes: a socket, or a scripted pipe in tests
 //! connection/limits.rs     what it may take, and how long it may take for it
 //! connection/exchange.rs   HTTP requests on their way in: the head, the body, what decides how a request is answered
+//! connection/exchange/saved.rs  in a snapshot
 //! connection/websocket.rs  a WebSocket while it is open (pings, messages) and while it closes
+//! connection/websocket/saved.rs  in a snapshot
 //! connection/suspended.rs  what a connection waits with: for the authorizer, a channel or the broker
+//! connection/suspended/saved.rs  in a snapshot
 //! connection/ending.rs     every way in which it ends: close code, the log's word, the metric's label
+//! connection/ending/saved.rs  in a snapshot
 //! connection/peer.rs       the address at the other end, packed
+//! connection/peer/saved.rs   in a snapshot
 //! connection/identity.rs   the query, the user and the state that go with each of its questions, packed
+//! connection/identity/saved.rs  in a snapshot
 //!
 //! hub/mod.rs               all connections: the doors, nothing else
 //! hub/turn.rs              one turn of a connection: reads its input, passes each event to its handler
 //! hub/broker.rs            the doors for the broker's news
 //! hub/drain.rs             the graceful stop, carried out: what happens to upgrades, clients and taps
 //! hub/delivery.rs          what was published goes out: the fan-out in slices, and the flush
+//! hub/finish.rs            what is finished before a snapshot, so that it need not be saved
 //! hub/endpoints/mod.rs     HTTP requests: a request goes to the handler of its row in the table; the key
 //! hub/endpoints/upgrade.rs     GET /ws: the checks in their order, then the WebSocket is open
 //! hub/endpoints/broadcast.rs   POST /broadcast
@@ -119,13 +144,17 @@
 //! hub/endpoints/backend.rs     POST /disconnect, /join and /leave, GET /channels and /connections
 //! hub/backend/mod.rs       commands of backends: begun, continued, answered
 //! hub/backend/jobs.rs      the commands under way, and which of them wait for each other
+//! hub/backend/jobs/saved.rs   these commands in a snapshot
+//! hub/backend/jobs/saved_values.rs   recipients, targets and walks over them in a snapshot
 //! hub/backend/reach.rs     the connections of a user, or one by its id
 //! hub/backend/contents.rs  contents to channels, users and connections
 //! hub/backend/actions.rs   connections are disconnected, join a channel, or leave it
 //! hub/backend/lists.rs     pages of channels and connections
 //! hub/permission.rs        may this be done: whether to ask, the question, what an answer does, what a failure does
 //! hub/grants/mod.rs        what needs no question of a connection, and until when: allow, max_age, expires_in
+//! hub/grants/saved.rs      grants in a snapshot
 //! hub/grants/remembered.rs   answers that are remembered for one connection
+//! hub/grants/remembered/saved.rs   these answers in a snapshot
 //! hub/commands.rs          join, leave and broadcast, once they are allowed
 //! hub/publish.rs           the one way to publish, and the one way to wait for it
 //! hub/replies.rs           what clients and backends are answered, and that it is reported
@@ -134,24 +163,39 @@
 //! hub/settle.rs            what follows from a change to a connection, in named steps; how a WebSocket is closed
 //! hub/report/mod.rs        what happens, reported to metrics, access log, taps and log
 //! hub/report/listeners.rs  these listeners, and the counts of every read and send
+//! hub/report/listeners/saved.rs   what they have counted and throttled, in a snapshot
 //! hub/report/asking.rs     events of questions, and of commands that need none
 //! hub/report/events.rs       what the receiver of events is sent
 //! hub/report/event_listener.rs   which kinds it is sent, and first close codes
 //! hub/report/event_queue.rs  events that wait for it: numbered, bounded, the oldest dropped
+//! hub/report/event_queue/saved.rs   these events in a snapshot
 //! hub/report/answers.rs      what is logged of the authorizer's answers
 //! hub/report/access_log.rs   the access log: a line for an end, and for a refused request
+//! hub/report/access_log/saved.rs   its counts in a snapshot
 //! hub/report/outage.rs     an authorizer that fails: two log lines for an outage, and what becomes of questions meanwhile
 //! hub/report/gap.rs        that members may have missed messages
 //! hub/report/tap.rs        taps: the filter of each, and lines on their way to them
 //! hub/state.rs             the hub's fields: facts, what follows from them, what leaves
+//! hub/effects.rs           requests to the drivers that have not been taken, and which of them are held back
+//! hub/effects/saved.rs     these requests in a snapshot
 //! hub/settings.rs          what the hub is configured with
 //! hub/outage/mod.rs        what becomes of questions when the authorizer fails
+//! hub/outage/saved.rs      an authorizer that fails, in a snapshot
 //! hub/outage/breaker.rs    whether the authorizer is down, and how fast questions may go out to it
+//! hub/outage/breaker/saved.rs   the same in a snapshot
 //! hub/outage/held.rs       questions that wait in the hub: in a line, or for the end of a pause
+//! hub/outage/held/saved.rs   these questions in a snapshot
 //! hub/roster.rs            every connection by its id; how many there are of each kind
+//! hub/roster/saved.rs      every connection in a snapshot, by its slot
+//! hub/saved/mod.rs         the hub in a snapshot: which part writes what, in which order
+//! hub/saved/facts.rs       what a snapshot says of the hub as a whole, and of each slot
+//! hub/saved/restoring.rs   the hub's part of a snapshot, read
+//! hub/saved/rebuild.rs     what follows from the facts of a restored hub, made by one walk
 //! hub/users.rs             which connections belong to which user
 //! hub/disconnects.rs       upgrades under way, and the users that were disconnected meanwhile
+//! hub/disconnects/saved.rs   these disconnects in a snapshot
 //! hub/slots.rs             tables by slot, and the walk over all slots
+//! hub/slots/saved.rs       a walk in a snapshot
 //! hub/agenda.rs            which connections and audiences have work: lists and the wheel
 //! hub/deadlines.rs         deadlines of connections: a wheel
 //! hub/channels.rs          channels and their members, both ways
@@ -160,15 +204,20 @@
 //! hub/channels/listed.rs   channels and members, as lists show them
 //! hub/channels/publishing.rs   what is published to members here
 //! hub/channels/reserved.rs   channels that a connection joins together with its 101
+//! hub/channels/saved.rs    channels and memberships in a snapshot
 //! hub/channel.rs           one channel: its audiences, what waits for it
+//! hub/channel/saved.rs     one channel in a snapshot
 //! hub/frames.rs            the frame of a content in each encoding
 //! hub/names.rs             which name is which channel's
 //! hub/memberships.rs       the memberships of one connection
 //! hub/audience.rs          the members of a channel with one encoding: batches, the cursor
 //! hub/compression.rs       which contents are compressed; what is compressed and inflated for all connections
 //! hub/subscriptions.rs     which channels the broker has been asked for
+//! hub/subscriptions/saved.rs   the same in a snapshot
 //! hub/shards.rs            which shard of the broker has a channel, and what each can do
+//! hub/shards/saved.rs      the shards in a snapshot
 //! hub/drain_plan.rs        the graceful stop, planned: when which client is closed
+//! hub/drain_plan/saved.rs  this plan in a snapshot
 //! hub/limits/mod.rs        the limits that hold for all connections together
 //! hub/limits/per_address.rs    WebSockets from one address
 //! hub/limits/message_rate.rs   messages of a connection in a second
@@ -199,6 +248,7 @@
 //!
 //! events/mod.rs            events on their way to their receiver: the loop's side
 //! events/delivery.rs       one batch: which events go in the next call, and when; pauses, halves
+//! events/delivery/saved.rs   the batch in a snapshot
 //! events/sender.rs         the thread that makes the calls
 //!
 //! broker/mod.rs            the broker: memory or redis; commands in, news out, as values
@@ -239,37 +289,55 @@
 //! tls.rs                   which certificates of the authorizer and redis are trusted
 //!
 //! listener.rs              TCP and unix listeners, and the clients' sockets that they accept
+//! listener/saved.rs        a listener in a snapshot
 //! playground.rs            the page of --playground, and what a browser may do with it
 //! systemd.rs               notifications to the service manager: ready, status, watchdog, stopping
 //! quickstart.rs            two commands to try, printed when the server starts at a terminal
 //! check.rs                 --check: tries what a start needs, and reports what is wrong
-//! start.rs                 the start: builds the parts, divides the file descriptors, logs what was built
+//! start/mod.rs             the start: builds the parts, divides the file descriptors, logs what was built
+//! start/parts.rs           parts that every server is built with, the split of the file descriptors
+//! start/take_over.rs       the start with what another program has left
+//! start/trial.rs           whether that would work, tried as a child of the other program
 //! acceptor.rs              accepting: pending listeners, the pause and the eviction when file descriptors run out
-//! server.rs                the loop: the poll, signals, the clock, the order of a turn; no rule about a client
+//! handover/mod.rs          the running program is replaced: its phases, the trials of the new program, execve
+//! handover/role.rs         what this process is in a handover, and what one program leaves to the next
+//! handover/program.rs      the running program, and the one at the path it was started from
+//! handover/trial.rs        the new program as a child that answers with a line
+//! handover/memory.rs       the sealed file in memory that holds a snapshot
+//! handover/descriptors.rs  descriptors that pass from one program to the next
+//! handover/way_back.rs     back to the old program, if the new one fails after execve
+//! server/mod.rs            the loop: the poll, signals, the clock, the order of a turn; no rule about a client
+//! server/drivers.rs        what passes between the hub and its drivers
+//! server/stop.rs           signals, and the graceful stop
+//! server/replace.rs        a handover, as the loop goes through it
+//! server/saved.rs          the process in a snapshot: descriptors, listeners, events, the log
+//! server/arrive.rs         a server goes on that another program has left
 //! ```
 //!
 //! Imports point one way; `tests/source/map.rs` holds these lines, and the list above, against the source:
 //!
 //! ```text
-//! main -> check, config, heap, log, start
+//! main -> check, config, handover, heap, log, server, signals, start
 //! check -> authorizer, config, effect, events, listener, log, start, wire
-//! start -> acceptor, authorizer, broker, clock, config, connection, events, hub, listener, log, metrics, quickstart, random, server, systemd, tls, wire
-//! server -> acceptor, authorizer, broker, clock, config, effect, events, heap, hub, listener, log, systemd
+//! start -> acceptor, authorizer, broker, clock, config, connection, events, fd_table, handover, hub, listener, log, metrics, quickstart, random, server, signals, snapshot, systemd, tls, wire
+//! server -> acceptor, authorizer, broker, clock, config, effect, events, handover, heap, hub, listener, log, signals, snapshot, systemd
+//! handover -> clock, snapshot
 //! acceptor -> clock, config, connection, effect, hub, listener, log
-//! listener -> config, connection
+//! listener -> config, connection, snapshot
 //! heap, random, systemd -> clock
-//! hub -> buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, short_text, wire
-//! connection -> buffers, clock, interned, short_text, wire
+//! hub -> buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, short_text, snapshot, wire
+//! connection -> buffers, clock, interned, short_text, snapshot, wire
 //! broker -> clock, config, effect, log, random, snapshot, wire
 //! authorizer -> effect, fd_table, secret, webhook, wire
 //! config -> authorizer, log, secret, webhook, wire
 //! webhook -> secret, tls, wire
 //! effect -> clock, snapshot, wire
-//! events -> clock, fd_table, log, random, webhook, wire
+//! events -> clock, fd_table, log, random, snapshot, webhook, wire
 //! playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
-//! buffers, clock, fd_table, interned, metrics, quickstart, secret, short_text, snapshot, tls, wire -> nothing
+//! buffers, wire -> snapshot
+//! clock, fd_table, interned, metrics, quickstart, secret, short_text, signals, snapshot, tls -> nothing
 //! ```
 //!
 //! (The hub needs from `config` the type of `--access-log`, and the acceptor's tests that of a listen address. `config`
@@ -278,7 +346,7 @@
 //! # Ownership
 //!
 //! ```text
-//! Server { poll, signals, acceptor, hub, authorizer, broker, events, manager, log, heap }
+//! Server { poll, signals, acceptor, hub, authorizer, broker, events, manager, handover, log, heap }
 //!  Acceptor { listeners, max_sockets, paused_until }
 //!  Hub<S> { settings, clock, random, drivers, and: }
 //!   Roster<S> { Slab<Connection<S>>, identities, counts }                   facts
@@ -336,7 +404,7 @@
 //!  9 hub.evict       if connections wait to be accepted, and file descriptors have run out: closes idle HTTP connections
 //! 10 hub.flush       each connection into whose outbox something was put, once
 //! 11 hub.reap        64 of those that are over
-//! 12 hub.take_events the next batch, if no call is under way; then the end of a graceful stop
+//! 12 hub.take_events the next batch, if no call is under way; then a handover, and the end of a graceful stop
 //! ```
 //!
 //! Sockets are registered once, readable and writable, edge-triggered. A read that did not fill the buffer has drained
@@ -380,6 +448,19 @@
 //!      its slot is free.
 //!    - A graceful stop (`hub.drain`) closes client after client in this way, with 1012.
 //!
+//! # A handover
+//!
+//! `SIGUSR2` replaces the running program, in the same process, and no connection is closed. [`handover`] knows how,
+//! `server/replace.rs` in which order.
+//!
+//! - The facts of each part are saved by the part itself, in a file `saved.rs`, as types that are nothing but the format of the
+//!   [`snapshot`]. What follows from facts is not saved, and made anew.
+//! - A snapshot can be made between any two doors of the hub. Only threads cannot be handed over. So `hub.hold_back` keeps
+//!   questions, and the answers to those under way are awaited.
+//! - Sockets stay open across `execve`, with their numbers. Their new owner registers them with its own poll, and the first
+//!   edges say what is there to read or can be written.
+//! - Until `execve` the old program is as it was. After it, until the first byte, [`handover::WayBack`] leads back.
+//!
 //! # What to touch
 //!
 //! - **An endpoint**: a row in `wire/endpoint.rs`, a handler in `hub/endpoints`.
@@ -394,6 +475,8 @@
 //! - **A broker**: a variant of `broker::Broker`, a driver beside `broker/redis` that takes `Effect::{Publish,
 //!   Subscribe, Unsubscribe}` and yields `News`. `server.rs` passes these to the hub; `publish.rs`, `subscriptions.rs` and
 //!   `shards.rs` know no driver.
+//! - **A fact that a replacement of the program has to hand over**: a field of the `Saved…` type beside its owner, with the
+//!   next number. An `Option`, or with a default; if a reader must know it, a name in `snapshot/header.rs`.
 //! - **A limit**: a file in `hub/limits`, a field of `Usage`, its flag in `config/flags.rs`.
 //!
 //! # Rules
@@ -409,7 +492,8 @@
 //!   type name is one type. `tests/source/map.rs` checks these rules, and lists the exceptions.
 //! - Everything has a limit, with its reason beside it. Reaching it leads to an [`Ending`](connection::Ending) or an
 //!   answer. Memory follows what was received, never what was announced.
-//! - No `unsafe` but for three calls (heap.rs and fd_table.rs say why), no `Rc<RefCell>`, no lifetimes in structs that are
+//! - No `unsafe` but for calls of the kernel and the C library that no crate makes safe. They are in heap.rs, fd_table.rs,
+//!   signals.rs and two files of `handover`, which say why. No `Rc<RefCell>`, no lifetimes in structs that are
 //!   kept, no trait with one implementor, no callbacks.
 //! - Names are the documentation's nouns: one word, one meaning. Comments say why, and cite the documentation by its
 //!   anchors, such as docs/authorizer.md#answers, and RFCs by their sections.
@@ -459,6 +543,7 @@ pub mod connection;
 pub mod effect;
 pub mod events;
 pub mod fd_table;
+pub mod handover;
 pub mod heap;
 pub mod hub;
 pub mod interned;
@@ -472,6 +557,7 @@ pub mod random;
 pub mod secret;
 pub mod server;
 pub mod short_text;
+pub mod signals;
 pub mod snapshot;
 pub mod start;
 pub mod systemd;

@@ -7,10 +7,12 @@
 //! and mio cannot set SO_REUSEPORT before it binds. Sockets that a service manager has opened get the same backlog;
 //! their files are the manager's to remove.
 
+mod saved;
+
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -21,6 +23,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
+pub use self::saved::SavedListener;
 use crate::config::Listen;
 use crate::connection::{Peer, Stream};
 
@@ -75,6 +78,19 @@ impl Stream for ClientSocket {
     }
 }
 
+impl AsFd for ClientSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A socket that another program has accepted.
+impl From<OwnedFd> for ClientSocket {
+    fn from(socket: OwnedFd) -> ClientSocket {
+        ClientSocket(socket)
+    }
+}
+
 impl ClientSocket {
     /// Register the socket with the poll.
     ///
@@ -121,7 +137,7 @@ enum ListenerKind {
     Tcp,
     /// `None`: the file belongs to the service manager.
     Unix {
-        _file: Option<SocketFile>,
+        file: Option<SocketFile>,
     },
 }
 
@@ -161,6 +177,12 @@ impl Listener {
     pub fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
         let fd = self.socket.as_raw_fd();
         registry.register(&mut SourceFd(&fd), token, Interest::READABLE)
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -293,7 +315,7 @@ fn take_over(passed: &mut ListenFd, nth: usize) -> io::Result<Listener> {
     };
     Ok(Listener::new(
         socket,
-        ListenerKind::Unix { _file: None },
+        ListenerKind::Unix { file: None },
         address,
     ))
 }
@@ -308,7 +330,7 @@ fn open_unix(path: &Path) -> io::Result<Listener> {
         path: path.to_owned(),
         identity: (metadata.dev(), metadata.ino()),
     };
-    let kind = ListenerKind::Unix { _file: Some(file) };
+    let kind = ListenerKind::Unix { file: Some(file) };
     Ok(Listener::new(
         socket,
         kind,

@@ -1,20 +1,41 @@
 //! The program: reads the configuration, starts the log and the server. If it cannot start, it prints one line on stderr.
+//! In a handover it is a trial, or takes over from another program.
 
-use std::process::ExitCode;
+use std::os::unix::process::parent_id;
+use std::process::{self, ExitCode};
+use std::time::Duration;
 
 use wsify::check;
 use wsify::config::{Config, Stop};
+use wsify::handover::{self, HandoverRole, Legacy, VARIABLE, WayBack};
 use wsify::heap;
 use wsify::log::Log;
-use wsify::start;
+use wsify::server::Standstill;
+use wsify::signals;
+use wsify::start::{self, Remains};
 
 fn main() -> ExitCode {
     run().unwrap_or_else(Stop::print)
 }
 
 fn run() -> Result<ExitCode, Stop> {
+    let begun = handover::monotonic();
+    match HandoverRole::read(std::env::var_os(VARIABLE), parent_id(), process::id()) {
+        HandoverRole::Fresh => serve(),
+        HandoverRole::Probe => start::probe(&read_config()?).map(|()| answer()),
+        HandoverRole::Check => start::check(&read_config()?).map(|()| answer()),
+        HandoverRole::Take(legacy) => take_over(&legacy, None, begun),
+        HandoverRole::Return(legacy, failure) => take_over(&legacy, Some(failure), begun),
+    }
+}
+
+fn read_config() -> Result<Config, Stop> {
     let arguments = std::env::args_os().skip(1);
-    let config = Config::read(arguments, |name| std::env::var_os(name))?;
+    Config::read(arguments, |name| std::env::var_os(name))
+}
+
+fn serve() -> Result<ExitCode, Stop> {
+    let config = read_config()?;
     if config.check {
         return Ok(match check::run(&config) {
             true => ExitCode::SUCCESS,
@@ -22,7 +43,51 @@ fn run() -> Result<ExitCode, Stop> {
         });
     }
     heap::share();
+    signals::block();
     let log = Log::to_stdout(config.log_level, config.log_format, config.colours)
         .map_err(|e| Stop::failed(format_args!("the log cannot be started: {e}")))?;
     start::build(config, log)?.run().map(ExitCode::from)
+}
+
+/// A trial was passed.
+fn answer() -> ExitCode {
+    println!("{}", handover::answer());
+    ExitCode::SUCCESS
+}
+
+/// Goes on with what another program has left. If that fails, the other one goes on. `failure`: this is that one.
+fn take_over(legacy: &Legacy, failure: Option<String>, begun: Duration) -> Result<ExitCode, Stop> {
+    let way_back = match failure {
+        None => Some(WayBack::open(*legacy)),
+        Some(_) => {
+            handover::arrived();
+            None
+        }
+    };
+    heap::share();
+    let mut remains = Remains::default();
+    let config = read_config().map_err(|stop| stop.text);
+    let arrival = config.and_then(|config| start::take_over(&config, legacy, &mut remains));
+    let arrival = match (arrival, way_back) {
+        (Ok(arrival), way_back) => {
+            if let Some(way_back) = way_back {
+                way_back.close();
+            }
+            arrival
+        }
+        (Err(why), None) => return Err(Stop::failed(why)),
+        (Err(why), Some(way_back)) => {
+            let error = way_back.go(&why);
+            return Err(Stop::failed(format_args!(
+                "{why}; there is no way back: {error}"
+            )));
+        }
+    };
+    drop(remains);
+    let standstill = Standstill {
+        times: legacy.times,
+        begun,
+        failure,
+    };
+    arrival.begin(&standstill).run().map(ExitCode::from)
 }

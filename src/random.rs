@@ -27,6 +27,19 @@ impl Random {
         Random(seed | 1)
     }
 
+    /// What [`Random::restored`] goes on from.
+    pub fn state(&self) -> u64 {
+        self.0
+    }
+
+    /// Goes on where another one was.
+    pub fn restored(state: u64) -> Random {
+        match state {
+            0 => Random::new(0),
+            state => Random(state),
+        }
+    }
+
     /// Any number.
     pub fn any(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;

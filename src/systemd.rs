@@ -62,17 +62,33 @@ impl Manager {
         })
     }
 
-    /// Notify that the server listens. This is the only message that waits for the manager.
+    /// Notify that the server serves. This is the only message that waits for the manager.
     ///
     /// # Errors
     /// The manager did not take the message.
-    pub fn ready(&self) -> io::Result<()> {
+    pub fn ready(&mut self, connections: usize) -> io::Result<()> {
         let Some(socket) = &self.socket else {
             return Ok(());
         };
-        let sent = socket.send(b"READY=1\nSTATUS=0 connections");
+        self.reported = connections;
+        socket.set_nonblocking(false)?;
+        let message = format!("READY=1\nSTATUS={connections} connections");
+        let sent = socket.send(message.as_bytes());
         socket.set_nonblocking(true)?;
         sent.map(|_| ())
+    }
+
+    /// Notify that a handover begins, at a time of the kernel's monotonic clock. It ends with [`Manager::ready`].
+    pub fn reloading(&self, monotonic: Duration) {
+        let micros = monotonic.as_micros();
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+    }
+
+    /// Ping the watchdog now, because what follows may take a while.
+    pub fn ping(&self) {
+        if self.interval.is_some() {
+            self.send("WATCHDOG=1");
+        }
     }
 
     /// Notify that a graceful stop begins, which may take `time`.
@@ -147,7 +163,7 @@ mod tests {
     #[test]
     fn the_watchdog_is_pinged_at_half_its_interval_and_only_by_turns() {
         let (socket, mut manager) = manager("fed", Some(Duration::from_secs(2)));
-        manager.ready().unwrap();
+        manager.ready(0).unwrap();
         assert_eq!(received(&socket), ["READY=1\nSTATUS=0 connections"]);
         manager.turn(10, 0);
         assert_eq!(received(&socket), ["WATCHDOG=1"]);
@@ -161,7 +177,7 @@ mod tests {
     #[test]
     fn status_is_sent_when_it_changes_and_at_most_every_five_seconds() {
         let (socket, mut manager) = manager("status", None);
-        manager.ready().unwrap();
+        manager.ready(0).unwrap();
         received(&socket);
         manager.turn(10, 0);
         assert_eq!((received(&socket), manager.next_deadline()), (vec![], None));
@@ -187,7 +203,7 @@ mod tests {
     #[test]
     fn the_loop_does_not_wait_for_a_manager_that_does_not_read() {
         let (socket, mut manager) = manager("silent", Some(Duration::from_millis(2)));
-        manager.ready().unwrap();
+        manager.ready(0).unwrap();
         for now in 0..10_000 {
             manager.turn(now, 0);
         }
@@ -200,7 +216,7 @@ mod tests {
     #[test]
     fn without_a_service_manager_nothing_is_due() {
         let mut manager = Manager::default();
-        manager.ready().unwrap();
+        manager.ready(0).unwrap();
         manager.turn(1_000_000, 7);
         assert_eq!(manager.next_deadline(), None);
         for address in ["", "vsock:2:1", "run/notify", "/no/such/socket"] {

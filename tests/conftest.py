@@ -3,6 +3,7 @@
 import pytest
 
 from harness.authorizer import Authorizer
+from harness.handover import Releases
 from harness.receiver import Receiver
 from harness.server import Server
 
@@ -66,3 +67,11 @@ def receiver():
 def asked(serve, authorizer):
     """A server of this test's own, which asks `authorizer`."""
     return serve(auth=authorizer)
+
+
+@pytest.fixture(scope="session")
+def releases(tmp_path_factory):
+    """Two copies of the program, for tests that replace its file."""
+    releases = Releases(tmp_path_factory.mktemp("releases"))
+    yield releases
+    releases.remove()

@@ -85,6 +85,18 @@ impl Authorizer {
         }
     }
 
+    /// Takes back all questions that have not been put, to be asked later: they get no answer here.
+    pub fn take_back(&mut self) -> Vec<Question> {
+        let mut waiting = self.pool.recall();
+        let tasks = std::iter::from_fn(|| waiting.pop());
+        tasks.map(|task| task.question).collect()
+    }
+
+    /// Whether every question has its answer, and [`Authorizer::answers`] has brought them all.
+    pub fn is_quiet(&self) -> bool {
+        !self.has_recalled() && self.pool.is_quiet()
+    }
+
     /// Whether [`Authorizer::answers`] has to be called again at once.
     pub fn has_recalled(&self) -> bool {
         self.recalled.len() > 0

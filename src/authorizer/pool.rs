@@ -156,6 +156,12 @@ impl Pool {
         std::mem::take(&mut self.work().waiting)
     }
 
+    /// Whether no question waits or is being asked, and no answer has to be taken.
+    pub(super) fn is_quiet(&self) -> bool {
+        let work = self.work();
+        work.waiting.len() == 0 && work.asking == 0 && work.answers.is_empty()
+    }
+
     /// Takes all answers, those to questions that have waited too long among them. Returns what the pool is busy with, and
     /// when the next question will have waited too long.
     pub(super) fn collect(&self, into: &mut Vec<Answer>) -> (Load, Option<Instant>) {

@@ -96,6 +96,12 @@ impl Broker {
         }
     }
 
+    /// Whether everything that was to be published is confirmed, or has failed.
+    pub fn is_quiet(&self) -> bool {
+        self.redis()
+            .is_none_or(|redis| !redis.topology.is_publishing())
+    }
+
     /// Has a channel subscribed; answered with [`News::Subscribed`].
     pub fn subscribe(&mut self, subscription: Subscription, now: Millis) {
         if let Some(redis) = self.redis_mut() {

@@ -22,6 +22,13 @@ impl Inbox {
         self.0.as_ref().map_or(0, |h| h.bytes.len() - h.start)
     }
 
+    /// The bytes that wait.
+    pub fn bytes(&self) -> &[u8] {
+        let held = self.0.as_ref();
+        held.and_then(|held| held.bytes.get(held.start..))
+            .unwrap_or_default()
+    }
+
     /// The first byte that waits.
     pub fn first(&self) -> Option<u8> {
         let held = self.0.as_ref()?;
@@ -83,7 +90,7 @@ mod tests {
         assert!(inbox.is_empty());
         inbox.put_back(taken, 4);
         inbox.append(b"g");
-        assert_eq!(inbox.len(), 3);
+        assert_eq!((inbox.len(), inbox.bytes()), (3, &b"efg"[..]));
         let mut taken = inbox.take();
         assert_eq!(taken.bytes(), b"efg");
         inbox.put_back(taken, 3);

@@ -31,6 +31,6 @@ mod runs;
 mod slice;
 
 pub use self::inbox::{Inbox, Taken};
-pub use self::outbox::{Outbox, Sent};
-pub use self::runs::Runs;
+pub use self::outbox::{Outbox, SavedOutbox, Sent};
+pub use self::runs::{RunNumbers, Runs, SavedRun, SavedSlice};
 pub use self::slice::{Slice, Waits};

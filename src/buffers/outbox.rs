@@ -6,6 +6,10 @@ use super::queued::{Piece, Queued};
 use super::runs::Runs;
 use super::slice::{Slice, Waits};
 
+mod saved;
+
+pub use saved::SavedOutbox;
+
 /// What waits to be sent to one connection, in order. One machine word while empty.
 #[derive(Debug, Default)]
 pub struct Outbox(Option<Box<Queued>>);

@@ -5,6 +5,10 @@ use slab::Slab;
 use super::queued::Queued;
 use super::slice::{Slice, Waits};
 
+mod saved;
+
+pub use saved::{RunNumbers, SavedRun, SavedSlice};
+
 /// Encoded bytes that many connections share. Grows only at its end; freed when nothing holds it.
 #[derive(Debug, Default)]
 struct Run {

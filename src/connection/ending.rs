@@ -2,6 +2,10 @@
 
 use crate::wire::frame::Violation;
 
+mod saved;
+
+pub use saved::SavedEnding;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// The client sent a close frame, with this code.

@@ -14,6 +14,10 @@ use crate::wire::http::{self, Body, Framing, Head, Refusal, ReplyOptions};
 use crate::wire::message::Payload;
 use crate::wire::proxy_protocol;
 
+mod saved;
+
+pub(super) use saved::{SavedBodyReader, SavedExchange, SavedHeadReader};
+
 /// A request that was not answered yet: the facts that decide how it is answered. The head itself is not kept.
 #[derive(Debug)]
 pub struct Exchange {

@@ -16,6 +16,10 @@ use slab::Slab;
 
 use crate::interned::{Interned, Name};
 
+mod saved;
+
+pub use saved::{SavedIdentity, SavedState, SharedStates, StateNumbers};
+
 /// What questions about one connection show, as a place in [`Identities`]; by default nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
@@ -65,6 +69,17 @@ struct Shelf {
 impl Identities {
     /// Keeps a query as it was sent, a user, and a state as JSON text.
     pub fn put(&mut self, query: &str, user: Option<&str>, state: Option<&str>) -> Identity {
+        self.put_sharing(query, user, state, true)
+    }
+
+    /// Likewise; `sharing`: the state may be one that others have.
+    fn put_sharing(
+        &mut self,
+        query: &str,
+        user: Option<&str>,
+        state: Option<&str>,
+        sharing: bool,
+    ) -> Identity {
         let (user, state) = (user.unwrap_or_default(), state.unwrap_or_default());
         let rest = match user.len().saturating_add(state.len()) {
             0 => 0,
@@ -78,7 +93,8 @@ impl Identities {
             // No head is so long, and no user or state.
             return Identity::default();
         };
-        let shared = self.share(state).map(|name| {
+        let shared = if sharing { self.share(state) } else { None };
+        let shared = shared.map(|name| {
             let [a, b, c, d] = name.to_bytes();
             [SHARED, a, b, c, d]
         });

@@ -29,14 +29,14 @@ mod suspended;
 mod traffic;
 mod websocket;
 
-pub use ending::Ending;
+pub use ending::{Ending, SavedEnding};
 pub use event::{Event, Understood};
 pub use exchange::Exchange;
-pub use identity::{Identities, Identity};
+pub use identity::{Identities, Identity, SavedState, SharedStates, StateNumbers};
 pub use limits::Limits;
-pub use peer::{Network, Peer};
+pub use peer::{Network, Peer, SavedPeer};
 pub use phase::Evictable;
 
-pub use state::{Connection, Marks, Standing};
+pub use state::{Connection, Marks, RestoreContext, SaveContext, SavedConnection, Standing};
 pub use stream::{Filled, Stream};
 pub use suspended::{Awaits, Suspended};

@@ -5,6 +5,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::short_text::ShortText;
 
+mod saved;
+
+pub use saved::SavedPeer;
+
 /// A peer's address, packed: a connection keeps it for its whole life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {

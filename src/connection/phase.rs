@@ -10,6 +10,10 @@ use super::{Limits, Peer};
 use crate::clock::Millis;
 use crate::wire::command::Command;
 
+mod saved;
+
+pub(super) use saved::SavedPhase;
+
 /// How long a connection without a request under way is kept (`docs/api.md#http`).
 const KEEP_ALIVE: Millis = 75_000;
 /// How often a stream of events sends a comment, so that no proxy considers it hung.

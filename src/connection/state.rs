@@ -12,6 +12,10 @@ use crate::clock::{Clock, Millis};
 use crate::wire::command::Command;
 use crate::wire::encoding::Encoding;
 
+mod saved;
+
+pub use saved::{RestoreContext, SaveContext, SavedConnection};
+
 #[derive(Debug)]
 pub struct Connection<S> {
     pub(super) stream: S,
@@ -106,6 +110,10 @@ impl<S: Stream> Connection<S> {
                 standing: Standing::Idle,
             },
         }
+    }
+
+    pub fn stream_ref(&self) -> &S {
+        &self.stream
     }
 
     pub fn stream_mut(&mut self) -> &mut S {

@@ -8,6 +8,10 @@ use crate::wire::answer_fields::AnswerFields;
 use crate::wire::command::{Command, Post};
 use crate::wire::handshake::Upgrade;
 
+mod saved;
+
+pub(super) use saved::SavedSuspended;
+
 /// The answer that is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Awaits {

@@ -11,6 +11,10 @@ use crate::wire::command::Command;
 use crate::wire::frame::{self, Opcode, Violation};
 use crate::wire::message::{Item, Payload, Reader};
 
+mod saved;
+
+pub(super) use saved::{SavedClosing, SavedOpen};
+
 /// How long the client may take to read the last answer, or to read a close frame and answer it.
 const CLOSING: Millis = 5_000;
 /// How long input is discarded after the last answer was sent, so that the answer is not lost to a TCP reset
@@ -218,10 +222,6 @@ impl Open {
         outbox: &mut Outbox,
         now: Millis,
     ) -> Closing {
-        let reader = match ending {
-            Ending::Overloaded => Reader::default(),
-            _ => std::mem::take(&mut self.reader),
-        };
         let (code, usual) = ending.close();
         let frame = frame::close_frame(code, reason.unwrap_or(usual));
         outbox.own(|out| out.extend_from_slice(&frame));
@@ -232,7 +232,11 @@ impl Open {
         };
         Closing {
             deflate: self.deflate,
-            reader,
+            // Where no close is awaited, nothing more is read: what has come of a message goes.
+            reader: match close {
+                Close::Sent => std::mem::take(&mut self.reader),
+                Close::Echo | Close::Linger => Reader::default(),
+            },
             ..Closing::new(close, now)
         }
     }

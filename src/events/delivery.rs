@@ -8,6 +8,9 @@
 //! batch is whole again. Chosen over remembering a size that fits. This takes at most twice as many calls, and a
 //! receiver with a raised limit gets whole batches at once.
 
+mod saved;
+
+pub use self::saved::SavedDelivery;
 use crate::clock::Millis;
 use crate::random::Random;
 use crate::wire::event_batch::EventBatch;

@@ -16,11 +16,12 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-pub use self::delivery::{BatchDelivery, CallResult};
+pub use self::delivery::{BatchDelivery, CallResult, SavedDelivery};
 use self::sender::{EventCall, EventThread, FinishedCall, post};
 use crate::clock::Millis;
 use crate::fd_table;
 use crate::log::{Log, Seldom, Spells, Value};
+use crate::snapshot::SnapshotError;
 use crate::webhook::{Webhook, WebhookSettings, lock};
 use crate::wire::event_batch::EventBatch;
 
@@ -98,6 +99,11 @@ impl EventSender {
         self.delivery.is_free()
     }
 
+    /// Whether no call is under way.
+    pub fn is_quiet(&self) -> bool {
+        self.is_free() || self.delivery.batch().is_some()
+    }
+
     /// Begins with a batch, which is not empty.
     pub fn begin(&mut self, batch: EventBatch) {
         self.delivery.begin(batch);
@@ -124,6 +130,25 @@ impl EventSender {
     /// Events of the batch under way, and when the oldest of them happened.
     pub fn under_way(&self) -> (usize, Option<Millis>) {
         self.under_way
+    }
+
+    /// What another program goes on with. No call may be under way.
+    pub fn save(&self) -> SavedDelivery {
+        self.delivery.save()
+    }
+
+    /// Goes on with what another program has left. `node` is this process's name.
+    ///
+    /// # Errors
+    /// It is no batch.
+    pub fn restore(
+        &mut self,
+        saved: SavedDelivery,
+        node: u64,
+        now: Millis,
+    ) -> Result<(), SnapshotError> {
+        self.delivery = BatchDelivery::restore(saved, node, now)?;
+        Ok(())
     }
 
     /// The server stops: what is under way is tried at once, and often.

@@ -77,6 +77,11 @@ impl Agenda {
             || !self.to_drop.is_empty()
     }
 
+    /// The wheel begins at this time, and has no entry yet.
+    pub fn begin_at(&mut self, now: Millis) {
+        self.deadlines = Deadlines::beginning_at(now);
+    }
+
     /// When the next entry of the wheel is due.
     pub fn next_deadline(&self) -> Option<Millis> {
         self.deadlines.next_due()

@@ -3,6 +3,8 @@
 //! Owns: its audiences, one for each encoding; the connections that wait for it; its subscription at the broker. Never knows:
 //! other channels, connections.
 
+pub mod saved;
+
 use super::audience::Audience;
 use super::compression::Compression;
 use super::frames;

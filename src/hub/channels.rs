@@ -14,6 +14,7 @@ mod listed;
 mod named;
 mod publishing;
 mod reserved;
+pub mod saved;
 
 use std::collections::HashMap;
 use std::rc::Rc;

@@ -43,6 +43,14 @@ impl Default for Deadlines {
 }
 
 impl Deadlines {
+    /// A wheel whose first step is that of `now`.
+    pub fn beginning_at(now: Millis) -> Deadlines {
+        Deadlines {
+            next: now / STEP,
+            ..Deadlines::default()
+        }
+    }
+
     /// Enters `slot` at the time `at`, or at the horizon. Returns the step, which distinguishes the connection's valid
     /// entry from older ones.
     pub fn insert(&mut self, slot: u32, at: Millis) -> u32 {

@@ -7,6 +7,8 @@
 //! upgrades of the user: the user of an upgrade is known only with the answer. A disconnect is forgotten when no
 //! upgrade is left that began before it.
 
+pub mod saved;
+
 use std::collections::{HashMap, VecDeque};
 
 /// Disconnects that are remembered. An upgrade that is older than what is forgotten is refused for now.

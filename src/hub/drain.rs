@@ -77,7 +77,9 @@ fn close_clients<S: Stream>(hub: &mut Hub<S>) {
         let Some(slot) = plan.close.next() else {
             return plan.close_none();
         };
-        let Some((id, connection)) = hub.roster.tenant(slot).filter(|(_, c)| c.is_open()) else {
+        // A client that has just left is not counted any more: it must not take the turn of another.
+        let is_here = |connection: &Connection<S>| connection.is_open() && !connection.is_over();
+        let Some((id, connection)) = hub.roster.tenant(slot).filter(|(_, c)| is_here(c)) else {
             continue;
         };
         connection.stop();

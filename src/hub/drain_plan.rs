@@ -7,6 +7,8 @@
 //! after [`PATIENCE`]. Chosen over closing it in its turn. With the default timeouts the client still learns whether
 //! its command was done. Whatever still waits at the end does so because the authorizer or the broker hangs.
 
+pub mod saved;
+
 use std::collections::VecDeque;
 
 use super::slots::Walk;

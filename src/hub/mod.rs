@@ -33,8 +33,10 @@ mod delivery;
 mod disconnects;
 mod drain;
 mod drain_plan;
+mod effects;
 mod endpoints;
 mod failure;
+mod finish;
 mod frames;
 mod grants;
 mod limits;
@@ -47,6 +49,7 @@ mod questions;
 mod replies;
 mod report;
 mod roster;
+mod saved;
 mod settings;
 mod settle;
 mod shards;
@@ -102,6 +105,14 @@ impl<S: Stream> Hub<S> {
     /// The stream of a connection, to be registered with the poll.
     pub fn stream(&mut self, id: ConnId) -> Option<&mut S> {
         self.roster.get(id).map(|c| c.stream_mut())
+    }
+
+    /// All streams.
+    pub fn streams(&self) -> impl Iterator<Item = (ConnId, &S)> {
+        self.roster.all().map(|(slot, connection)| {
+            let generation = connection.generation();
+            (ConnId { slot, generation }, connection.stream_ref())
+        })
     }
 
     /// Drops a connection that could not be registered.
@@ -217,7 +228,7 @@ impl<S: Stream> Hub<S> {
     /// What is wanted next from outside.
     pub fn effect(&mut self) -> Option<Effect> {
         self.effects
-            .pop_front()
+            .take()
             .or_else(|| self.channels.subscriptions.change())
     }
 }
@@ -301,7 +312,7 @@ impl<S: Stream> Hub<S> {
     pub fn has_work(&self) -> bool {
         self.agenda.has_work()
             || self.jobs.has_work()
-            || !self.effects.is_empty()
+            || self.effects.has_work()
             || self.channels.subscriptions.has_work()
             || self.listeners.taps.has_work()
             || self.drain.as_ref().is_some_and(DrainPlan::is_refusing)

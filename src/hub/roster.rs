@@ -4,6 +4,8 @@
 //! WebSockets or as busy. Knows: which slot holds which connection. Never knows: what a connection does. There is no
 //! other way to a connection than [`Roster::get`] with a [`ConnId`] or [`Roster::tenant`] with a slot.
 
+mod saved;
+
 use std::fmt;
 use std::io;
 

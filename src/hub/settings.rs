@@ -11,7 +11,7 @@ use crate::wire::forwarded::Proxies;
 use crate::wire::origins::Origins;
 
 /// What the hub is configured with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     pub limits: Limits,
     /// WebSockets, and upgrades under way.

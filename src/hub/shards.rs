@@ -6,6 +6,8 @@
 //! One redis is one shard with one slot. A cluster has 16,384 slots, which move between its shards. What changes for a
 //! slot (its shard, or that shard's listening link) makes the subscriptions of its channels void, and no other ones.
 
+pub mod saved;
+
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 

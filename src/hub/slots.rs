@@ -2,6 +2,8 @@
 //!
 //! Owns: the shapes only. Knows: that slots are small numbers that are used again. Never knows: connections.
 
+pub mod saved;
+
 /// A value for each slot, up to the last one that ever needed one: a server without the feature pays nothing.
 #[derive(Debug)]
 pub struct Slots<T>(Vec<T>);

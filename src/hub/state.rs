@@ -12,6 +12,7 @@ use super::channels::Channels;
 use super::compression::Compression;
 use super::disconnects::Disconnects;
 use super::drain_plan::DrainPlan;
+use super::effects::Effects;
 use super::grants::Grants;
 use super::limits::memory::Memory;
 use super::limits::message_rate::MessageRate;
@@ -25,7 +26,7 @@ use super::users::Users;
 use crate::buffers::Runs;
 use crate::clock::Clock;
 use crate::connection::Stream;
-use crate::effect::{Effect, Publication};
+use crate::effect::Publication;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::random::Random;
@@ -47,7 +48,7 @@ pub struct Hub<S> {
     pub(super) agenda: Agenda,
     /// Whether the authorizer is down, and the questions that wait for it.
     pub(super) outage: Outage,
-    pub(super) effects: VecDeque<Effect>,
+    pub(super) effects: Effects,
     /// What is to be published once its channel's shard is there again.
     pub(super) returned: Returned,
     pub(super) listeners: Listeners,
@@ -98,7 +99,7 @@ impl<S: Stream> Hub<S> {
             },
             agenda: Agenda::default(),
             outage: Outage::new(settings.failure),
-            effects: VecDeque::new(),
+            effects: Effects::default(),
             returned: Returned::default(),
             listeners: Listeners::new(&settings, metrics, log),
             drain: None,

@@ -12,6 +12,8 @@
 //! jitter. Chosen over breaking the link, which would lose messages of other channels. And over one pause for all
 //! refused channels, which would ask for all of them at once.
 
+pub mod saved;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::ops::{Range, RangeInclusive};

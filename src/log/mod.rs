@@ -13,6 +13,7 @@
 //!   stands there.
 
 mod format;
+mod saved;
 mod seldom;
 
 use std::fmt;
@@ -27,7 +28,8 @@ use crate::fd_table;
 
 pub use format::is_visible;
 use format::{Style, encoded};
-pub use seldom::{Condition, SavedSeldom, Seldom, Spells};
+pub use saved::SavedLog;
+pub use seldom::{Condition, SavedSeldom, SavedSpells, Seldom, Spells};
 
 /// How much a line matters. Ordered: what is greater matters less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,6 +112,8 @@ struct Queue {
     gap: u64,
     /// The writer is at work on what it took.
     writing: bool,
+    /// How many lines that is.
+    taken: u64,
     /// Lines that were dropped since the start.
     dropped: u64,
 }
@@ -280,6 +284,7 @@ fn write_forever(shared: &Shared, style: Style, mut sink: impl Write) {
         }
         queue.writing = true;
         std::mem::swap(&mut batch, &mut queue.waiting);
+        queue.taken = count_lines(&batch);
         unreported += std::mem::take(&mut queue.gap);
         drop(queue);
 
@@ -300,7 +305,7 @@ fn write_forever(shared: &Shared, style: Style, mut sink: impl Write) {
             unreported = 0;
         } else {
             // A closed stdout stays closed, but a full disk may get room again, so writing is tried again.
-            let lost = memchr::memchr_iter(b'\n', &batch[written.min(lines)..lines]).count() as u64;
+            let lost = count_lines(&batch[written.min(lines)..lines]);
             unreported += lost;
             shared.lock().dropped += lost;
             torn |= batch[..written].last().is_some_and(|&last| last != b'\n');
@@ -309,6 +314,10 @@ fn write_forever(shared: &Shared, style: Style, mut sink: impl Write) {
         // The memory of a burst is not kept for ever.
         batch.shrink_to(64 * 1024);
     }
+}
+
+fn count_lines(bytes: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', bytes).count() as u64
 }
 
 /// How many of `bytes` could be written.

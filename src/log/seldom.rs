@@ -3,8 +3,10 @@
 //! Knows: the time it is given. Never knows: the lines.
 
 mod saved;
+mod saved_conditions;
 
 pub use self::saved::SavedSeldom;
+pub use self::saved_conditions::SavedSpells;
 use crate::clock::Millis;
 
 /// A limited number of lines in each interval. Further ones are counted.

@@ -58,6 +58,12 @@ pub const FAMILIES: &[Family] = &[
         samples: |metrics, _, out| out.value(metrics.sent),
     },
     Family {
+        name: "wsify_handovers_total",
+        kind: Kind::Counter,
+        about: "replacements of the running program, by `outcome`: `done`, `given_up` (the old program went on), `undone` (it was started again)",
+        samples: |metrics, _, out| out.by("outcome", &metrics.handovers),
+    },
+    Family {
         name: "wsify_commands_total",
         kind: Kind::Counter,
         about: "clients' commands, by `command` and `outcome`: `ok` or the error's code",

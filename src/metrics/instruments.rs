@@ -30,6 +30,14 @@ impl<K: Copy + PartialEq> Counters<K> {
         }
     }
 
+    /// Goes on from this count of `key`.
+    pub(super) fn set(&mut self, key: K, count: u64) {
+        match self.0.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, now)) => *now = count,
+            None => self.0.push((key, count)),
+        }
+    }
+
     /// The count of `key`.
     pub fn get(&self, key: K) -> u64 {
         self.iter()
@@ -45,9 +53,9 @@ impl<K: Copy + PartialEq> Counters<K> {
 /// The longest of the last minute or two: of this minute and the one before it.
 #[derive(Debug, Default)]
 pub struct Longest {
-    minute: u64,
-    this: Duration,
-    last: Duration,
+    pub(super) minute: u64,
+    pub(super) this: Duration,
+    pub(super) last: Duration,
 }
 
 impl Longest {

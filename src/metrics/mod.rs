@@ -20,6 +20,7 @@ mod instruments;
 mod process_families;
 mod render;
 mod samples;
+mod saved;
 
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
@@ -45,6 +46,8 @@ pub struct Metrics {
     pub events_dropped: u64,
     /// Calls to the receiver of events, by outcome.
     pub event_calls: Counters<&'static str>,
+    /// Handovers to another program, by outcome.
+    pub handovers: Counters<&'static str>,
     /// Clients' commands by name and outcome: `ok`, or the error's code.
     pub commands: Counters<[&'static str; 2]>,
     /// Memberships that backends have begun or ended.
@@ -208,6 +211,7 @@ impl Metrics {
             events: Counters::of(&["disconnected", "connected", "occupied", "vacated"]),
             events_dropped: 0,
             event_calls: Counters::of(&["taken", "failed", "too_large"]),
+            handovers: Counters::of(&["done", "given_up", "undone"]),
             commands: Counters::of(commands.as_flattened()),
             backend_memberships: Counters::of(&["join", "leave"]),
             answers: Counters::of(&[("broadcast", 201)]),

@@ -46,5 +46,10 @@ pub use reader::{Record, SnapshotReader};
 pub use record_kind::RecordKind;
 pub use writer::SnapshotWriter;
 
+/// Whether a field need not be written.
+pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use super::command::Verb;
 
 mod fuzz;
 mod read;
+mod saved;
 #[cfg(test)]
 mod tests;
 mod wrong;
@@ -15,6 +16,7 @@ mod wrong;
 #[doc(hidden)]
 pub use self::fuzz::fuzz;
 pub use self::read::{AnswerLimits, BatchItem, Reading, first_item, names, read, read_items};
+pub use self::saved::{SavedAllow, SavedFields};
 pub use self::wrong::{AnswerField, WrongField};
 
 /// The `Content-Type` of an answer that has fields.

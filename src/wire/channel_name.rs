@@ -4,6 +4,8 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::snapshot::SnapshotError;
+
 /// How many bytes of UTF-8 a channel's name may have (`docs/protocol.md#channels`). What is longer is not echoed either.
 pub const MAX_NAME: usize = 255;
 
@@ -39,6 +41,20 @@ impl ChannelName {
     /// A name to keep, of a text that [`ChannelName::check`] has returned.
     pub fn checked(name: &str) -> ChannelName {
         ChannelName(name.into())
+    }
+
+    /// A name in a snapshot.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn restore(name: &str) -> Result<ChannelName, SnapshotError> {
+        match ChannelName::check(name) {
+            Ok(checked) if checked == name => Ok(ChannelName::checked(name)),
+            Ok(_) => Err(SnapshotError::new(
+                "a channel's name with white space around it",
+            )),
+            Err(why) => Err(SnapshotError::new(why.to_string())),
+        }
     }
 
     pub fn as_str(&self) -> &str {

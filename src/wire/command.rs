@@ -17,8 +17,11 @@ use super::channel_name::{BadChannel, ChannelName, MAX_NAME};
 use super::json::{self, Given, Span};
 
 mod fuzz;
+mod saved;
+
 #[doc(hidden)]
 pub use fuzz::fuzz;
+pub use saved::{SavedCommand, SavedPost};
 
 const EXAMPLE: &str = r#"{"command":"join","args":{"channel":"hello"}}"#;
 

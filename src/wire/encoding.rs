@@ -2,6 +2,8 @@
 //!
 //! Owns: the list of them, and their index. Never knows: how an encoding is agreed on ([`super::handshake`] does).
 
+use crate::snapshot::SnapshotError;
+
 /// How a member is sent a content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
@@ -44,6 +46,15 @@ impl Encoding {
         }
     }
 
+    /// The encoding with this index.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn restore(index: u8) -> Result<Encoding, SnapshotError> {
+        let encoding = Encoding::ALL.get(usize::from(index)).copied();
+        encoding.ok_or(SnapshotError::new("an encoding that does not exist"))
+    }
+
     /// A small number, for tables.
     pub fn index(self) -> usize {
         self as usize
@@ -68,8 +79,10 @@ mod tests {
     fn each_encoding_stands_at_its_index() {
         for (index, encoding) in Encoding::ALL.into_iter().enumerate() {
             assert_eq!(encoding.index(), index);
+            assert_eq!(Encoding::restore(index as u8), Ok(encoding));
             let (v1, deflated) = (encoding.is_v1(), encoding.is_deflated());
             assert_eq!(Encoding::of(v1, deflated), encoding);
         }
+        assert!(Encoding::restore(4).is_err());
     }
 }

@@ -6,6 +6,8 @@
 //!
 //! A new endpoint is a row here and a handler in `hub/endpoints`.
 
+use crate::snapshot::SnapshotError;
+
 use super::http::{Head, Method, Refusal, Status};
 
 /// What a request is for. A connection carries it from the head to the body.
@@ -176,6 +178,18 @@ impl Endpoint {
         }
     }
 
+    /// What [`Endpoint::label`] has returned.
+    ///
+    /// # Errors
+    /// There is no such endpoint.
+    pub fn restore(label: &str) -> Result<Endpoint, SnapshotError> {
+        let rows = ROWS.iter().map(|row| row.endpoint);
+        let mut all = rows.chain([Endpoint::Preflight, Endpoint::Unknown]);
+        let unknown = || SnapshotError::new(format!("there is no endpoint {label:?}"));
+        all.find(|endpoint| endpoint.label() == label)
+            .ok_or_else(unknown)
+    }
+
     /// Whether only backends may use it.
     pub fn is_for_backends(self) -> bool {
         self.row().is_some_and(|row| row.backend)
@@ -248,8 +262,10 @@ mod tests {
         for (line, endpoint, label) in table {
             let found = Endpoint::of(&head(line), true);
             assert_eq!((found, found.label()), (endpoint, label), "{line}");
+            assert_eq!(Endpoint::restore(label), Ok(endpoint));
         }
         assert_eq!(Endpoint::of(&head("GET /"), false), Endpoint::Unknown);
+        assert!(Endpoint::restore("elsewhere").is_err());
     }
 
     #[test]

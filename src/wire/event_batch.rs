@@ -11,7 +11,11 @@
     reason = "what is counted is in memory; a wrong account is to be seen by tests, not to be hidden"
 )]
 
+mod saved;
+
 use std::collections::VecDeque;
+
+pub use self::saved::SavedEvents;
 
 /// Events in one call at most.
 pub const MOST_EVENTS: usize = 1_000;
@@ -76,6 +80,18 @@ impl EventBatch {
         // A single event is far below 4 GiB, and several are below MOST_BYTES.
         self.events.push_back((self.bytes.len() as u32, at));
         event.len() + 1
+    }
+
+    /// The events, and when each happened: what [`EventBatch::push`] was given.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let mut start = self.start as usize;
+        self.events.iter().map(move |(end, at)| {
+            let end = *end as usize;
+            // Without its comma.
+            let event = self.bytes.get(start..end - 1).unwrap_or_default();
+            start = end;
+            (*at, event)
+        })
     }
 
     /// Removes the first event. Returns the bytes by which the batch has shrunk.

@@ -13,6 +13,7 @@
 //!   be had without `unsafe`.
 
 mod fuzz;
+mod saved;
 #[doc(hidden)]
 pub use fuzz::fuzz;
 

@@ -18,8 +18,11 @@ use super::extensions::{self, Agreement};
 use super::http::{Framing, Head, Method, Refusal, Status, Version, field, is_token, shown};
 
 mod fuzz;
+mod saved;
+
 #[doc(hidden)]
 pub use fuzz::fuzz;
+pub use saved::SavedUpgrade;
 
 /// The subprotocol in which contents are told apart from answers (`docs/protocol.md#wsifyv1`).
 pub const V1: &str = "wsify.v1";
@@ -80,14 +83,18 @@ pub fn judge(head: &Head, compression: bool) -> Result<Upgrade, Refusal> {
         true => extensions::agree(head.headers_named("sec-websocket-extensions")),
         false => None,
     };
-    let is_v1 = protocol.as_deref() == Some(V1);
-    let is_deflated = deflate.is_some_and(Agreement::compresses);
     Ok(Upgrade {
         accept: accept(key),
+        encoding: encoding(protocol.as_deref(), deflate),
         protocol,
         deflate,
-        encoding: Encoding::of(is_v1, is_deflated),
     })
+}
+
+/// How a client is sent contents.
+fn encoding(protocol: Option<&str>, deflate: Option<Agreement>) -> Encoding {
+    let is_deflated = deflate.is_some_and(Agreement::compresses);
+    Encoding::of(protocol == Some(V1), is_deflated)
 }
 
 /// The answer to an upgrade request with a body.

@@ -37,6 +37,11 @@ impl Span {
         }
     }
 
+    /// Where it begins, and where it ends.
+    pub(super) fn bounds(self) -> (u32, u32) {
+        (self.start, self.end)
+    }
+
     /// The part itself; empty when `text` is too short to be the span's own.
     pub(super) fn of(self, text: &[u8]) -> &[u8] {
         text.get(self.start as usize..self.end as usize)
@@ -377,6 +382,12 @@ pub fn is_json(bytes: &[u8]) -> bool {
 }
 
 /// `bytes` as text, or the position of the first byte that is none.
+/// Whether this is a JSON value, and nothing else.
+pub(super) fn is_value(bytes: &[u8]) -> bool {
+    let text = utf8(bytes).ok();
+    text.is_some_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
+}
+
 pub(super) fn utf8(bytes: &[u8]) -> Result<&str, usize> {
     simdutf8::basic::from_utf8(bytes).or_else(|_| {
         // The fast check does not report the position.

@@ -22,8 +22,11 @@ use super::frame::{self, Header, Opcode, Violation};
 use std::ops::Range;
 
 mod fuzz;
+mod saved;
+
 #[doc(hidden)]
 pub use fuzz::fuzz;
+pub use saved::SavedMessage;
 
 /// What a client sent: one message, ping, pong or close.
 #[derive(Debug, PartialEq, Eq)]
@@ -265,10 +268,14 @@ impl Assembly {
         self.mask = frame::advance(self.mask, count);
         self.left = self.left.saturating_sub(count);
         self.bytes.extend_from_slice(piece);
-        if self.kind == Opcode::Text && !self.compressed {
+        if self.is_plain_text() {
             self.check()?;
         }
         Ok(count)
+    }
+
+    fn is_plain_text(&self) -> bool {
+        self.kind == Opcode::Text && !self.compressed
     }
 
     /// All of it has come.

@@ -7,6 +7,7 @@
 //! done, and two JSON writers might differ. It is safe: they were checked to be one JSON object without a repeated
 //! name.
 
+use super::json::scalars::MAX_USER;
 use super::json::{self, NoObject};
 
 /// Appends a question. `args` is JSON; `connection` appends what the server says of the connection.
@@ -117,6 +118,16 @@ fn push_lists(
 
 /// Bytes of a `state`, which goes with each later question of its connection.
 pub const MAX_STATE: usize = 4 * 1024;
+
+/// Whether a connection may have this state.
+pub fn is_state(state: &str) -> bool {
+    state.len() <= MAX_STATE && state != "null" && json::is_value(state.as_bytes())
+}
+
+/// Whether a connection may be of this user.
+pub fn is_user(user: &str) -> bool {
+    (1..=MAX_USER).contains(&user.len())
+}
 
 /// The JSON text of `state` in the `application/json` body that a `connect` was answered with. `None`: there is none, or
 /// it is `null`.

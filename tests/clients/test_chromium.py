@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.browser import FLAGS, PATIENCE
+from harness.handover import hand_over
 
 PAGE = Path(__file__).with_name("page.html").read_bytes()
 
@@ -132,3 +133,27 @@ def test_a_browser(browse, site, serve):
     seen = site.told("stop")
     assert seen["code"] == 1012 and seen["clean"] and seen["reason"]
     assert allowed.status() == 0
+
+
+def test_a_replacement_of_the_program(browse, site, serve):
+    """The page does not notice: its socket stays open, what it sends arrives, what is sent to it is heard."""
+    server = serve("--compression", "on", "--allowed-origins", site.origin, "--broadcasting-key", "k")
+    url = f"127.0.0.1:{server.port}"
+    witness = server.ws().join("posted")
+    browse(steps=["replaced"], url=f"ws://{url}/ws", post=f"http://{url}/broadcast")
+    for n in (1, 2, 3):
+        assert site.told("replace") == n
+        hand_over(server)
+        assert server.post(f'{{"channel":"browser","content":{n}}}', headers=[("Authorization", "Bearer k")]).status == 201
+    seen = site.told("replaced")
+    assert seen.pop("node") == node_of(server)
+    assert seen == {
+        "joined": {"id": 1, "ok": True}, "same": True, "contents": [1, 201, 2, 201, 3, 201], "left": {"id": 2, "ok": True}, "closed": 4000,
+    }
+    for _ in range(3):
+        assert json.loads(witness.hear()) == "é" * 200_000
+
+
+def node_of(server):
+    """The node's name, as a client that comes now is told."""
+    return server.ws(protocols="wsify.v1").welcome["connection"].split("-")[0]

@@ -5,9 +5,10 @@ import subprocess
 
 import pytest
 
-from harness.net import DEADLINE
+from harness.handover import hand_over
+from harness.net import DEADLINE, until
 from harness.server import KEY
-from harness.ws import accept_for, fresh
+from harness.ws import accept_for, command, fresh
 
 
 @pytest.fixture
@@ -127,3 +128,38 @@ def test_a_unix_socket(curl, serve, tmp_path):
     server.logged(str(path))
     out = subprocess.run([curl, "--silent", "--unix-socket", path, "http://wsify/health"], capture_output=True, timeout=DEADLINE, check=True)
     assert json.loads(out.stdout) == {"status": "ok"}
+
+
+def test_a_replacement_of_the_program(curl, serve):
+    """In the middle of an upload in chunks, and of a download that curl takes slowly."""
+    server = serve()
+    member = server.ws().join("x")
+    names = sorted(f"{n:03}{'y' * 240}" for n in range(400))
+    for name in names:
+        member.say(command("join", name))
+    member.is_quiet()
+    start = lambda *args: subprocess.Popen(
+        [curl, "--silent", "--show-error", "--noproxy", "*", "--max-time", str(2 * DEADLINE), *args], stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, bufsize=0,
+    )
+    url = f"http://127.0.0.1:{server.port}"
+    upload = start(*JSON, "--request", "POST", "--upload-file", "-", "--write-out", "%{http_code}", f"{url}/broadcast")
+    received = lambda: server.metric("^wsify_received_bytes_total$")
+    upload.stdin.write(b'{"channel":"x","content":"' + b"z" * 100_000)
+    until(lambda: received() > 100_000, "half of it has come")
+    pages = [f"{url}/channels?limit=400&after=%20"] * 30
+    download = start(*pages)
+    begun = download.stdout.read(1000)
+    for _ in range(2):
+        hand_over(server)
+    upload.stdin.write(b'z"}')
+    assert upload.communicate(timeout=DEADLINE)[0] == b"201"
+    member.hears('"' + "z" * 100_001 + '"')
+    rest, _ = download.communicate(timeout=2 * DEADLINE)
+    decoder, text, found = json.JSONDecoder(), (begun + rest).decode(), []
+    while text:
+        page, end = decoder.raw_decode(text)
+        text = text[end:]
+        found.append([it["channel"] for it in page["channels"]])
+    assert found == [[*names, "x"][:400]] * 30
+    assert download.returncode == 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.handover import hand_over
 from harness.net import DEADLINE
 
 
@@ -63,3 +64,25 @@ def test_large_messages(play, plain):
     seen = play("large", plain)
     assert seen["same"] is True
     assert seen["closed"]["code"] == 1009 and seen["closed"]["reason"]
+
+
+def test_a_replacement_of_the_program(node, serve):
+    """Between two fragments, between two compressed ones, and while the socket is full of messages that nobody reads."""
+    server = serve("--compression", "on", "--max-queue-size", "16MiB")
+    process = subprocess.Popen(
+        [node, Path(__file__).with_name("tour.mjs"), "replaced", f"ws://127.0.0.1:{server.port}/ws"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )
+    try:
+        while (line := process.stdout.readline()) == "replace\n":
+            for n in range(40):
+                server.publish("node-paused", f'"{n}{"x" * 20_000}"')
+            hand_over(server)
+            process.stdin.write("replaced\n")
+            process.stdin.flush()
+        assert line, process.communicate(timeout=DEADLINE)[1]
+        seen = json.loads(line)
+    finally:
+        process.kill()
+        process.communicate()
+    assert seen == {"fragments": '"torn"', "compressed": True, "pong": "again", "paused": [f"{n}" for n in range(40)] * 3, "closed": 4000}

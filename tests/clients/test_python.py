@@ -10,6 +10,7 @@ from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFact
 from websockets.sync.client import connect
 
 from harness.authorizer import with_fields
+from harness.handover import hand_over
 from harness.net import DEADLINE
 
 
@@ -215,3 +216,29 @@ def test_a_connection_that_may_not_go_on(asked, authorizer):
     with client(asked) as ws, pytest.raises(ConnectionClosedError) as ended:
         ws.recv(DEADLINE)
     assert (ended.value.rcvd.code, ended.value.rcvd.reason) == (4403, "the authorizer says no")
+
+
+def test_a_replacement_of_the_program(serve):
+    """In the middle of a message in fragments, and of one that is compressed; pings, closes and clients that come later."""
+    server = serve("--compression", "on")
+
+    def torn(*parts):
+        for part in parts:
+            yield part
+            hand_over(server)
+
+    with client(server, compression=None) as plain, client(server, compression="deflate") as deflating:
+        for ws in (plain, deflating):
+            assert ask(ws, command="join", args={"channel": "x"}, id=1) == {"id": 1, "ok": True}
+        content = "é" * 3000
+        for ws in (plain, deflating):
+            ws.send(torn('{"command":"broadcast","args":{"channel":"x",', f'"content":"{content}', '"}}'))
+            assert plain.recv(DEADLINE) == deflating.recv(DEADLINE) == f'"{content}"'
+        assert plain.ping(b"still there").wait(DEADLINE) and deflating.ping(b"too").wait(DEADLINE)
+        with client(server) as late:
+            assert ask(late, command="join", args={"channel": "x"}, id=1) == {"id": 1, "ok": True}
+            server.publish("x", "2")
+            assert plain.recv(DEADLINE) == deflating.recv(DEADLINE) == late.recv(DEADLINE) == "2"
+        plain.close(4001, "done")
+        assert plain.close_code == 4001
+    assert server.metric("^wsify_compression_messages_total$") == 3

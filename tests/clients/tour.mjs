@@ -1,5 +1,6 @@
 // Node's `ws` through wsify. Takes the scene and its URL, prints one JSON object with what it saw.
 
+import { createInterface } from "node:readline";
 import { WebSocket } from "ws";
 
 const [scene, url] = process.argv.slice(2);
@@ -93,6 +94,36 @@ const scenes = {
     const same = JSON.parse(await ws.hear()) === content;
     ws.send(Buffer.alloc(1048577, 32));
     return { same, closed: await ws.ended };
+  },
+  // The program is replaced when the test is asked to, which answers with a line.
+  async replaced() {
+    const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+    const replace = () => (console.log("replace"), lines.next());
+    const [plain, deflating, paused] = [await open({ perMessageDeflate: false }), await open({ perMessageDeflate: { threshold: 0 } }), await open()];
+    for (const ws of [plain, deflating]) await ws.ask({ command: "join", args: { channel: "node" }, id: 1 });
+    await paused.ask({ command: "join", args: { channel: "node-paused" }, id: 1 });
+    paused.pause();
+    plain.send('{"command":"broadcast","args":{"chan', { fin: false });
+    await replace();
+    plain.send('nel":"node",', { fin: false });
+    await replace();
+    plain.send('"content":"torn"}}');
+    const seen = { fragments: await plain.hear() };
+    seen.compressed = (await deflating.hear()) === seen.fragments;
+    const content = "é".repeat(5000);
+    deflating.send(`{"command":"broadcast","args":{"channel":"node","content":"${content}`, { fin: false });
+    await replace();
+    deflating.send('"}}');
+    for (const ws of [plain, deflating]) seen.compressed &&= (await ws.hear()) === JSON.stringify(content);
+    const pong = new Promise((resolve) => plain.on("pong", (data) => resolve(data.toString())));
+    plain.ping("again");
+    seen.pong = await pong;
+    paused.resume();
+    seen.paused = [];
+    while (seen.paused.length < 120) seen.paused.push(JSON.parse(await paused.hear()).replace(/x+$/, ""));
+    plain.close(4000, "done");
+    seen.closed = (await plain.ended).code;
+    return seen;
   },
 };
 

@@ -17,7 +17,7 @@ use std::{fs, path::Path};
 type Target = (&'static str, fn(&[u8]));
 
 /// Each target in `fuzz/fuzz_targets`, and what it calls.
-const TARGETS: [Target; 16] = [
+const TARGETS: [Target; 17] = [
     ("answer", wsify::webhook::fuzz),
     ("answer_fields", wsify::wire::answer_fields::fuzz),
     ("backend", wsify::wire::backend::fuzz),
@@ -33,6 +33,7 @@ const TARGETS: [Target; 16] = [
     ("nodes", wsify::wire::nodes::fuzz),
     ("origins", wsify::wire::origins::fuzz),
     ("proxy_protocol", wsify::wire::proxy_protocol::fuzz),
+    ("redis_snapshot", wsify::broker::redis::fuzz),
     ("resp", wsify::wire::resp::fuzz),
 ];
 

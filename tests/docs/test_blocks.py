@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -20,7 +21,7 @@ from harness.net import DEADLINE, until
 from harness.presence import Presence
 from harness.redis import Redis
 from harness.redis_many import Cluster, Watched
-from harness.server import Server, free_port
+from harness.server import Server, binary, free_port
 from harness.tools import absent, need
 from harness.ws import command
 
@@ -497,6 +498,28 @@ def test_systemctl(serve, shell):
     need("curl")
     done = shell.run(on(serve().port, lines[-1]))
     assert done.stdout.startswith("HTTP/1.1 200 ") and '{"status":"ok"}' in done.stdout, done
+
+
+def test_replace(serve, shell):
+    """The commands, for a server that was started from the file that they replace."""
+    install, reload = (line.removeprefix("sudo ") for line in commands("replace"))
+    shell.run("mkdir -p target/release bin")
+    shutil.copy(binary(), shell.cwd / "target/release/wsify")
+    install = install.replace("/usr/local/bin/", "bin/")
+    assert shell.run(install).returncode == 0
+    assert reload == "systemctl reload wsify"
+    unit = deploy("wsify.service").read_text()
+    (replace,) = re.findall("^ExecReload=(.*)$", unit, re.MULTILINE)
+    server = serve(program=shell.cwd / "bin/wsify")
+    ws = server.ws().join("hello")
+    assert shell.run(install).returncode == 0
+    assert shell.run(replace.replace("$MAINPID", str(server.pid))).returncode == 0
+    page = (ROOT / "docs" / "operating.md").read_text()
+    shown = json.loads(re.search('^{"time".*"stood_still_ms".*$', page, re.MULTILINE)[0])
+    logged = lambda: [entry for entry in server.log() if entry["message"] == shown["message"]]
+    (entry,) = until(logged, "the program is replaced")
+    assert list(entry) == list(shown) and entry["connections"] == 2, entry
+    ws.is_quiet()
 
 
 def test_publish_with_the_key_of_the_unit(serve, shell):

@@ -184,6 +184,7 @@ class Scripted:
         self.dsn = f"redis://127.0.0.1:{self.listener.getsockname()[1]}"
         self.links = []
         self.asked = []  # SUBSCRIBE and UNSUBSCRIBE, in order
+        self.listening = None  # the connection of the last of them
         self.refuses = False
         threading.Thread(target=self.accept, daemon=True).start()
 
@@ -206,6 +207,7 @@ class Scripted:
                     sock.sendall(b"+OK\r\n" if verb != b"PUBLISH" else b":0\r\n")
                     continue
                 self.asked.append((verb, channels))
+                self.listening = sock
                 if self.refuses and verb == b"SUBSCRIBE" and len(channels) > 1:
                     held = b"-NOPERM one of them is not for you\r\n"
                     continue

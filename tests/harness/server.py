@@ -59,9 +59,10 @@ def run(*flags, env=None, cwd=None):
 
 
 class Server:
-    """A running wsify. `listen` None: on a port of 127.0.0.1, `port` or a free one."""
+    """A running wsify. `listen` None: on a port of 127.0.0.1, `port` or a free one. `program`: what to start, if not `binary()`, by
+    the name that a shell would take."""
 
-    def __init__(self, *flags, env=None, listen=None, port=None, stdout=subprocess.PIPE, files=None):
+    def __init__(self, *flags, env=None, listen=None, port=None, stdout=subprocess.PIPE, files=None, program=None, cwd=None):
         self.port = None
         if listen is None:
             self.port = port or free_port()
@@ -69,8 +70,8 @@ class Server:
         flags = list(flags) + [part for addr in listen for part in ("--listen-addr", addr)]
         limit = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))) if files else None
         self.process = subprocess.Popen(
-            [binary(), *flags], env=environment(env), stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
-            preexec_fn=limit,
+            [str(program or binary()), *flags], env=environment(env), stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
+            preexec_fn=limit, cwd=cwd,
         )
         self.pid = self.process.pid
         self.ends = False  # whether the test means the process to end

@@ -85,6 +85,7 @@ impl Sim {
             published: Vec::new(),
             disconnects: Vec::new(),
         };
+        seeds::hand_over_now_and_then(&mut sim.rig, seed);
         for step in 1..=STEPS {
             sim.step = step;
             sim.act();

@@ -132,6 +132,7 @@ impl Sim {
         };
         settings.limits.ping_interval = 0;
         let mut rig = Rig::with(settings);
+        seeds::hand_over_now_and_then(&mut rig, seed);
         let mut broker = seed.is_multiple_of(3).then(|| Broker::up(&mut rig));
         let channels = [3, 40][(seed / 3 % 2) as usize];
         let witness = rig.upgrading("");

@@ -8,6 +8,7 @@ mod broker;
 mod client;
 mod cluster;
 mod grants_simulation;
+mod handover;
 mod outage_simulation;
 mod pipe;
 mod rig;

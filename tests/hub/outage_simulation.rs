@@ -178,6 +178,7 @@ impl Sim {
             },
             ..settings()
         });
+        seeds::hand_over_now_and_then(&mut rig, seed);
         let mut witness = rig.member("c");
         witness.hear();
         Sim {

@@ -60,6 +60,8 @@ pub struct Wire {
     broken: bool,
     finished: bool,
     dropped: bool,
+    /// The program's successor has it.
+    handed_over: bool,
     /// The server has read everything, including the end of the stream.
     pub read_to_the_end: bool,
     pub calls: Calls,
@@ -113,13 +115,31 @@ pub fn pipe() -> (Pipe, Far) {
         broken: false,
         finished: false,
         dropped: false,
+        handed_over: false,
         read_to_the_end: false,
         calls: Calls::default(),
     }));
     (Pipe(Rc::clone(&wire)), Far(wire))
 }
 
+impl Pipe {
+    /// A number by which the stream is found again.
+    pub fn number(&self) -> u64 {
+        Rc::as_ptr(&self.0).addr() as u64
+    }
+}
+
 impl Far {
+    pub fn number(&self) -> u64 {
+        Rc::as_ptr(&self.0).addr() as u64
+    }
+
+    /// The same stream for a hub that takes over. When the other one's is dropped next, nothing is closed.
+    pub fn hand_over(&self) -> Pipe {
+        self.0.borrow_mut().handed_over = true;
+        Pipe(Rc::clone(&self.0))
+    }
+
     pub fn wire(&self) -> Ref<'_, Wire> {
         self.0.borrow()
     }
@@ -333,6 +353,7 @@ impl Stream for Pipe {
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        self.0.borrow_mut().dropped = true;
+        let mut wire = self.0.borrow_mut();
+        wire.dropped = !std::mem::take(&mut wire.handed_over);
     }
 }

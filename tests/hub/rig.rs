@@ -35,11 +35,15 @@ pub enum Receiver {
     IsPlayed,
 }
 
+/// What is done to a rig now and then.
+pub type Between = Box<dyn FnMut(&mut Rig)>;
+
 pub struct Rig {
     pub hub: Hub<Pipe>,
     pub log: Log,
     pub buffer: Vec<u8>,
-    wires: Vec<(ConnId, Far)>,
+    /// The streams of all connections.
+    pub wires: Vec<(ConnId, Far)>,
     /// Open questions to the authorizer, oldest first.
     pub questions: VecDeque<Question>,
     /// How often the questions that were not put were wanted back, since the test last looked.
@@ -57,6 +61,9 @@ pub struct Rig {
     calls: u64,
     /// How many connections to evict in each turn.
     pub wanted: usize,
+    pub settings: Settings,
+    /// What is done between any two doors of the hub.
+    pub between_doors: Option<Between>,
     clients: usize,
     pub ticks: usize,
 }
@@ -143,7 +150,9 @@ impl Rig {
         };
         let metrics = Metrics::new(SystemTime::UNIX_EPOCH);
         Rig {
-            hub: Hub::new(settings, clock, metrics, log.clone()),
+            hub: Hub::new(settings.clone(), clock, metrics, log.clone()),
+            settings,
+            between_doors: None,
             log,
             buffer: vec![0; 64 * 1024],
             wires: Vec::new(),
@@ -305,7 +314,8 @@ impl Rig {
         self.ticks += 1;
         self.hub.clock.micros = self.hub.clock.now * 1000;
         self.wires.retain(|(_, far)| !far.is_dropped());
-        for (id, far) in &self.wires {
+        for nth in 0..self.wires.len() {
+            let (id, far) = &self.wires[nth];
             if far.has_edge() && arrives() {
                 let edge = far.take_edge();
                 self.hub.ready(
@@ -316,12 +326,15 @@ impl Rig {
                     edge.writable,
                     &mut self.buffer,
                 );
+                self.between();
             }
         }
-        for answer in self.answers.drain(..) {
+        for answer in std::mem::take(&mut self.answers) {
             self.hub.verdict(answer);
+            self.between();
         }
         self.hub.turns(&mut self.buffer);
+        self.between();
         while let Some(effect) = self.hub.effect() {
             match effect {
                 Effect::Ask(question) => self.questions.push_back(question),
@@ -329,14 +342,20 @@ impl Rig {
                 Effect::Recall => self.recalled += 1,
                 other => self.effects.push_back(other),
             }
+            self.between();
         }
         self.hub.expire();
+        self.between();
         self.hub.fan_out();
+        self.between();
         if self.wanted > 0 {
             self.hub.evict(self.wanted, &mut self.buffer);
+            self.between();
         }
         self.hub.flush();
+        self.between();
         self.hub.reap();
+        self.between();
         self.send_events();
         self.hub
             .turn_over(Duration::from_millis(self.hub.clock.now));
@@ -356,6 +375,14 @@ impl Rig {
             }
             let batch = self.under_way.take().expect("there is one");
             self.events.extend(events(&batch, batch.len()));
+        }
+    }
+
+    /// Between any two doors of the hub.
+    fn between(&mut self) {
+        if let Some(mut between) = self.between_doors.take() {
+            between(self);
+            self.between_doors = Some(between);
         }
     }
 

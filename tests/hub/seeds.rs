@@ -10,6 +10,8 @@ use std::panic::catch_unwind;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::rig::Rig;
+
 /// No more seeds are played after so many that fail.
 const FAILURES: usize = 5;
 
@@ -119,5 +121,19 @@ impl Dice {
 
     pub fn of<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
+    }
+}
+
+/// Has the hub replaced between any two of its doors: with one half of all seeds never, with the others now and then, or
+/// often.
+pub fn hand_over_now_and_then(rig: &mut Rig, seed: u64) {
+    let mut dice = Dice(!seed);
+    let share = dice.of(&[0, 0, 1, 5]);
+    if share > 0 {
+        rig.between_doors = Some(Box::new(move |rig| {
+            if dice.chance(share) {
+                rig.hand_over();
+            }
+        }));
     }
 }

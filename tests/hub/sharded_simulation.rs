@@ -116,6 +116,7 @@ impl Sim {
         settings.limits.handshake_timeout = 1_000_000;
         settings.limits.ping_interval = 0;
         let mut rig = Rig::with(settings);
+        seeds::hand_over_now_and_then(&mut rig, seed);
         let names = (0..CHANNELS).map(name).collect();
         let cluster = Cluster::new(&mut rig, names, seed);
         let mut sim = Sim {

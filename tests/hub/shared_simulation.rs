@@ -154,6 +154,7 @@ impl Sim {
             0 => Rig::with_authorizer(),
             _ => Rig::new(),
         };
+        seeds::hand_over_now_and_then(&mut rig, seed);
         let broker = Broker::up(&mut rig);
         let mut sim = Sim {
             dice: Dice(seed),

@@ -282,6 +282,7 @@ impl Sim {
         let mut rig = Rig::with(knobs.settings(regulars));
         rig.buffer = vec![0; knobs.read_buffer];
         rig.receiver = rig::Receiver::IsPlayed;
+        seeds::hand_over_now_and_then(&mut rig, seed);
         Sim {
             dice,
             rig,

@@ -29,6 +29,8 @@ use slab::Slab;
 pub use self::conversation::LinkFault;
 pub use self::dialogue::{Dialogue, Duty, LinkIdentity, Notice, Progress, SavedDialogue};
 use self::journal::Journal;
+#[doc(hidden)]
+pub use self::topology::fuzz;
 pub use self::topology::{LinkId, Order, Topology};
 use super::link::{Advance, RedisLink};
 use super::news::{Message, News};

@@ -14,7 +14,7 @@ use mio::{Events, Poll};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::*;
-use crate::effect::{ConnId, Publication, Subscription, SubscriptionId};
+use crate::effect::{ConnId, Publication, ShardId, Subscription, SubscriptionId};
 use crate::log::Level;
 use crate::snapshot::{RecordKind, SnapshotError, SnapshotHeader, SnapshotReader, SnapshotWriter};
 use crate::wire::channel_name::ChannelName;
@@ -101,6 +101,10 @@ impl Program {
     }
 
     fn publish(&mut self, by: u32) {
+        self.publish_content(by, b"1");
+    }
+
+    fn publish_content(&mut self, by: u32, content: &[u8]) {
         let now = self.now();
         let publication = Publication {
             from: ConnId {
@@ -109,7 +113,7 @@ impl Program {
             },
             since: now,
             channel: ChannelName::checked("a"),
-            content: b"1".as_slice().into(),
+            content: content.into(),
         };
         self.redis.topology.publish(publication, now);
     }
@@ -187,7 +191,7 @@ impl Peer {
             }
             assert!(Instant::now() < deadline, "{command}: {:?}", self.came);
             program.turn();
-            let mut buffer = [0; 4096];
+            let mut buffer = vec![0; 1 << 20];
             match self.stream.read(&mut buffer) {
                 Ok(0) => panic!("{command}: the link is closed"),
                 Ok(count) => self.came += str::from_utf8(&buffer[..count]).unwrap(),
@@ -287,6 +291,26 @@ fn links_go_on_in_the_next_program() {
     assert_eq!(told, expected);
     assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
     assert_eq!(program.log.take(), "", "there is nothing to be said");
+}
+
+#[test]
+fn what_the_kernel_has_not_taken_is_sent_once() {
+    let (listener, port) = listen();
+    let (mut program, mut publishing, _listening) = up(&listener, port);
+    let long = [b"[", "1,".repeat(500_000).as_bytes(), b"1]"].concat();
+    for by in 1..=9 {
+        program.publish_content(by, &long);
+        program.turn();
+    }
+    let publisher = LinkId::Master(ShardId(0), Duty::Publish);
+    let unsent = program.redis.topology.out(publisher).unwrap().len();
+    assert!(unsent > 0, "it is more than the kernel takes");
+    let mut program = program.replaced(settings(port, false));
+    for _ in 1..=9 {
+        publishing.expect("PUBLISH\r\n$5\r\napp:a\r\n$1000003\r\n[", &mut program);
+        publishing.expect(",1]\r\n", &mut program);
+    }
+    assert_eq!(publishing.came, "");
 }
 
 #[test]

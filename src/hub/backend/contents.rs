@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use super::jobs::{Contents, Job, JobKind, Reach};
 use super::{JobProgress, reach};
-use crate::buffers::Slice;
+use crate::buffers::{Runs, Slice};
 use crate::connection::Stream;
 use crate::effect::{ConnId, Effect, Publication, Receipt};
 use crate::hub::audience::CONGESTED;
@@ -185,7 +185,7 @@ fn send<S: Stream>(
     if !is_over {
         return TargetProgress::InPart;
     }
-    release(hub, contents);
+    release(&mut hub.runs, contents);
     contents.reach = None;
     if let Recipient::User(user) = recipient {
         hub.jobs.step_out(id, lined_up, user);
@@ -267,10 +267,10 @@ pub fn confirmed(job: &mut Job, receipt: &Receipt) {
 }
 
 /// Releases the frames for a recipient.
-pub fn release<S: Stream>(hub: &mut Hub<S>, contents: &mut Contents) {
+pub fn release(runs: &mut Runs, contents: &mut Contents) {
     for frame in &mut contents.frames {
         if let Some(slice) = frame.take() {
-            hub.runs.release(slice.run);
+            runs.release(slice.run);
         }
     }
 }

@@ -6,6 +6,9 @@
 //! A job has the id of the connection whose request began it. It goes on when that connection has ended, because a command
 //! that was begun is not left half done.
 
+pub mod saved;
+mod saved_values;
+
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
@@ -191,6 +194,16 @@ impl Jobs {
             true => None,
             false => self.jobs.get_mut(&id),
         }
+    }
+
+    /// Contents on their way, of all jobs.
+    pub fn contents(&mut self) -> impl Iterator<Item = &mut Contents> {
+        self.jobs
+            .values_mut()
+            .filter_map(|job| match &mut job.kind {
+                JobKind::Publish(contents) => Some(contents),
+                JobKind::Act(_) | JobKind::List(_) => None,
+            })
     }
 
     /// Has a job go on.

@@ -14,6 +14,7 @@ mod reach;
 
 use std::borrow::Cow;
 
+use self::jobs::saved::SavedJob;
 use self::jobs::{Acting, Action, Contents, Job, JobKind, Reach};
 use super::replies;
 use super::report;
@@ -21,6 +22,7 @@ use super::settle::settle;
 use super::state::Hub;
 use crate::connection::{Awaits, Exchange, Stream, Suspended};
 use crate::effect::{ConnId, Receipt};
+use crate::snapshot::SnapshotError;
 use crate::wire::backend::BackendCommand;
 use crate::wire::backend::answer::{BackendAnswer, CommandResult, ConnectionCounts};
 use crate::wire::channel_name::RESERVED;
@@ -162,7 +164,7 @@ fn seq<S: Stream>(hub: &Hub<S>, job: &Job) -> Vec<(Box<str>, u64)> {
 /// Releases what a job holds.
 fn end<S: Stream>(hub: &mut Hub<S>, id: ConnId, job: &mut Job) {
     match &mut job.kind {
-        JobKind::Publish(contents) => contents::release(hub, contents),
+        JobKind::Publish(contents) => contents::release(&mut hub.runs, contents),
         JobKind::Act(acting) => actions::release(hub, &acting.action, acting.holds),
         JobKind::List(_) => {}
     }
@@ -252,6 +254,27 @@ pub fn give_up<S: Stream>(hub: &mut Hub<S>, id: ConnId) -> Option<Exchange> {
 pub fn opened<S: Stream>(hub: &mut Hub<S>, id: ConnId, user: &str) {
     hub.users.insert(user, id.slot);
     hub.jobs.opened(user, id.slot);
+}
+
+/// Restores a command under way, with what it holds.
+///
+/// # Errors
+/// It means nothing here.
+pub fn restore<S>(hub: &mut Hub<S>, saved: SavedJob) -> Result<(), SnapshotError> {
+    if let JobKind::Act(acting) = &hub.jobs.restore(saved)?.kind
+        && let Action::Join(channel) = &acting.action
+        && acting.holds
+    {
+        hub.channels.restore_hold(channel.as_str())?;
+    }
+    Ok(())
+}
+
+/// Releases the frames that are encoded for recipients: they are encoded again when they are needed.
+pub fn forget_frames<S: Stream>(hub: &mut Hub<S>) {
+    for contents in hub.jobs.contents() {
+        contents::release(&mut hub.runs, contents);
+    }
 }
 
 /// Reports that a connection's memberships were changed by a backend.

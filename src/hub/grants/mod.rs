@@ -8,6 +8,7 @@
 //! use one kind, which takes 4 to 8 bytes per connection. An `allow` that many connections have is kept once.
 
 mod remembered;
+pub mod saved;
 
 use std::collections::HashMap;
 

@@ -6,6 +6,8 @@
 //! Decision: a list that is searched from its front, over a table: it is short, and most connections remember one or two
 //! answers. Reconsider when [`MOST`] grows.
 
+pub mod saved;
+
 use crate::clock::Millis;
 use crate::wire::command::Verb;
 

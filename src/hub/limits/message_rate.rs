@@ -36,6 +36,20 @@ impl MessageRate {
         }
     }
 
+    /// When the messages of the connection in `slot` are paid for, if there were any.
+    pub fn paid(&self, slot: u32) -> Option<u64> {
+        self.paid.get(slot).copied().filter(|paid| *paid > 0)
+    }
+
+    /// Goes on with what the connection in `slot` has used up.
+    pub fn restore(&mut self, slot: u32, paid: u64) {
+        if self.per_second > 0
+            && let Some(entry) = self.paid.entry(slot)
+        {
+            *entry = paid;
+        }
+    }
+
     /// Whether the connection in `slot` may send one more message. If so, the message is counted.
     pub fn admit(&mut self, slot: u32, now: Millis) -> bool {
         if self.per_second == 0 {

@@ -13,6 +13,8 @@
 //! Decision: the slow start counts questions, over calls. A batch is one call with many questions, so that calls only grow
 //! more slowly than they might. Counting questions needs nothing from the driver.
 
+pub mod saved;
+
 use std::collections::HashSet;
 
 use crate::clock::Millis;

@@ -6,6 +6,8 @@
 //! Decision: trees of keys beside one table, over a list that is walked. The first in line, the next pause and the next
 //! limit are found in logarithmic time, however many questions wait.
 
+pub mod saved;
+
 use std::collections::{BTreeMap, HashMap};
 
 use crate::clock::Millis;

@@ -9,6 +9,7 @@
 
 mod breaker;
 mod held;
+pub mod saved;
 
 use self::breaker::{Breaker, CallOutcome};
 use self::held::HeldQuestions;

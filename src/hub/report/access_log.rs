@@ -10,6 +10,8 @@
 //!   when a network breaks or a server is attacked, and then all lines are alike. `all` has no such limit.
 //! - Lines are of level `info`: what a client does is not the operator's fault.
 
+pub mod saved;
+
 use crate::clock::Millis;
 use crate::config;
 use crate::connection::Ending;

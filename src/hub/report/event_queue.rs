@@ -6,6 +6,8 @@
 //! Decision: the oldest are dropped, over refusing new ones. Because a receiver that comes back then learns what is the case
 //! now, and the gap in the numbers tells it what to look up.
 
+pub mod saved;
+
 use std::collections::VecDeque;
 
 use crate::clock::Millis;
@@ -70,16 +72,26 @@ impl EventQueue {
     /// Appends an event, which `encode` writes with its number.
     pub fn push(&mut self, now: Millis, encode: impl FnOnce(&mut Vec<u8>, u64)) {
         self.seq = self.seq.saturating_add(1);
-        self.scratch.clear();
-        encode(&mut self.scratch, self.seq);
-        let size = self.scratch.len();
-        if self.batches.back().is_none_or(|last| !last.has_room(size)) {
+        let mut event = std::mem::take(&mut self.scratch);
+        event.clear();
+        encode(&mut event, self.seq);
+        self.append(now, &event);
+        self.scratch = event;
+    }
+
+    /// Appends an event that is encoded.
+    fn append(&mut self, at: Millis, event: &[u8]) {
+        if self
+            .batches
+            .back()
+            .is_none_or(|last| !last.has_room(event.len()))
+        {
             let (events, bytes) = self.usual;
             let batch = EventBatch::with_capacity(events, bytes.min(ROOM));
             self.batches.push_back(batch);
         }
         if let Some(last) = self.batches.back_mut() {
-            let grown = last.push(now, &self.scratch);
+            let grown = last.push(at, event);
             self.bytes = self.bytes.saturating_add(grown);
             self.events = self.events.saturating_add(1);
         }

@@ -3,6 +3,8 @@
 //! Owns: the five of them. Knows: numbers and slots. What happens for every send and every read is counted here
 //! directly. Other events come from [`super`], which knows the connections. Never knows: why something happens.
 
+pub mod saved;
+
 use std::time::Duration;
 
 use super::access_log::AccessLogger;

@@ -303,6 +303,11 @@ impl Taps {
         lost.fold(self.lost, u64::saturating_add)
     }
 
+    /// Lines that were lost before this program took over.
+    pub fn restore_lost(&mut self, lost: u64) {
+        self.lost = lost;
+    }
+
     /// Whether a tap watches the connection in `slot` in particular.
     pub fn watches(&self, slot: u32) -> bool {
         self.taps.iter().any(|tap| tap.watched.has(slot))

@@ -312,7 +312,7 @@ fn allow(value: &str) -> Result<Allow, Cow<'static, str>> {
     }
 }
 
-fn check_pattern(pattern: &str) -> Result<(), Cow<'static, str>> {
+pub(super) fn check_pattern(pattern: &str) -> Result<(), Cow<'static, str>> {
     let name = pattern.strip_suffix('*').unwrap_or(pattern);
     if name.trim().is_empty() && pattern != "*" {
         return Err("a pattern is blank".into());

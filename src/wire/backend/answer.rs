@@ -5,7 +5,11 @@
 //! A page ends at the first key at which the page of a node with more entries ends. Behind that key the node may have
 //! entries that are missing.
 
+mod saved;
+
 use std::collections::BTreeMap;
+
+pub use self::saved::SavedPage;
 
 use super::MAX_LIMIT;
 use crate::wire::channel_name::ChannelName;

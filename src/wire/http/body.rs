@@ -3,6 +3,10 @@
 use super::reply::{Refusal, Status, bad_request};
 use super::{MAX_HEAD, is_text, is_token_byte};
 
+mod saved;
+
+pub use saved::{SavedBody, SavedFraming};
+
 /// Bytes that the chunk extensions and trailers of one body may take. They are read and discarded, so the limit only
 /// bounds useless reading. It is that of a head, which holds similar data.
 pub const MAX_ASIDE: usize = MAX_HEAD;

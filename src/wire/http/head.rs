@@ -17,6 +17,8 @@ use super::reply::{Refusal, ReplyOptions, Status, bad_request};
 use super::target::RequestTarget;
 use super::{MAX_HEAD, Version, elements, is_token, shown};
 
+mod saved;
+
 /// Header lines that a request may have; over it the answer is `431` (`docs/limits.md#fixed-limits`).
 pub const MAX_HEADERS: usize = 100;
 

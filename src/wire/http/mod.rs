@@ -11,7 +11,7 @@ mod head;
 mod reply;
 mod target;
 
-pub use body::{Body, BodyStep, CONTINUE, Framing, MAX_ASIDE};
+pub use body::{Body, BodyStep, CONTINUE, Framing, MAX_ASIDE, SavedBody, SavedFraming};
 #[doc(hidden)]
 pub use fuzz::fuzz;
 pub use head::{
@@ -42,6 +42,11 @@ pub(super) fn shown(bytes: &[u8]) -> String {
 /// `field-vchar`, space or tab (RFC 9110 5.5).
 fn is_text(byte: u8) -> bool {
     (byte == b'\t') | ((byte >= b' ') & (byte != 0x7f))
+}
+
+/// Whether a header may have this value.
+pub fn is_value(value: &[u8]) -> bool {
+    value.iter().copied().all(is_text)
 }
 
 /// `tchar` (RFC 9110 5.6.2).

@@ -109,6 +109,14 @@ impl Dialogue {
         }
     }
 
+    /// Whether something was published of which nothing is known yet.
+    pub fn is_publishing(&self) -> bool {
+        let mut asked = self.publisher.talk.asked.iter();
+        let publishing =
+            |what: &What| matches!(what, What::Publish(SentPublication { by: Some(_), .. }));
+        !self.published.is_empty() || asked.any(|asked| publishing(&asked.what))
+    }
+
     /// The next news for the hub.
     pub fn news(&mut self) -> Option<News> {
         self.news.pop_front()

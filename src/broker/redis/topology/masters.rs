@@ -61,6 +61,12 @@ impl Topology {
         }
     }
 
+    /// Whether something was published of which nothing is known yet.
+    pub fn is_publishing(&self) -> bool {
+        let mut masters = self.masters.iter().flatten();
+        masters.any(|master| master.dialogue.is_publishing())
+    }
+
     /// Sends the commands that were collected. To be called once after commands or replies.
     pub fn finish(&mut self, now: Millis) {
         for master in self.masters.iter_mut().flatten() {

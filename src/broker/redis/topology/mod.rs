@@ -9,6 +9,7 @@
 
 mod cluster;
 mod clustered;
+mod fuzz;
 mod links;
 mod masters;
 mod saved;
@@ -18,6 +19,9 @@ mod slots;
 mod watched;
 
 use std::collections::VecDeque;
+
+#[doc(hidden)]
+pub use self::fuzz::fuzz;
 
 use self::cluster::Cluster;
 pub use self::cluster::MOST_SHARDS;

@@ -3,27 +3,37 @@
 //! Owns: the poll, the signals, the receive buffer, the clock. Knows: readiness, and what passes between the hub and its
 //! drivers. Never knows: a rule about a client, or how a part is built.
 
+mod arrive;
+mod drivers;
+mod replace;
+mod saved;
+mod stop;
+
 use std::io;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::event::Event;
 use mio::{Events, Poll, Token};
-use signal_hook_mio::v1_0::Signals;
 
 use crate::acceptor::{self, Acceptor};
 use crate::authorizer::Authorizer;
+use crate::broker::Broker;
 use crate::broker::redis::MOST_LINKS;
-use crate::broker::{Broker, News};
 use crate::clock::{Millis, millis};
 use crate::config::Stop;
-use crate::effect::{Answer, Effect, Question};
+use crate::effect::Answer;
 use crate::events::EventSender;
+use crate::handover::Handover;
 use crate::heap::Heap;
 use crate::hub::Hub;
 use crate::listener::ClientSocket;
-use crate::log::{Log, Value};
+use crate::log::Log;
+use crate::signals::Signals;
 use crate::systemd::Manager;
+
+pub use self::arrive::Standstill;
+pub use self::saved::SavedProcess;
 
 /// Size of the one receive buffer in bytes: every connection's reads go through it.
 const BUFFER: usize = 64 * 1024;
@@ -34,6 +44,8 @@ const LOG_PATIENCE: Duration = Duration::from_millis(500);
 
 pub const SIGNALS: Token = Token(usize::MAX - 1);
 pub const WAKER: Token = Token(usize::MAX - 2);
+/// The output of a program that is tried.
+const HANDOVER: Token = Token(usize::MAX - 3);
 /// The first of the broker's links, which have the [`MOST_LINKS`] tokens below those of the listeners.
 pub const FIRST_LINK: Token = Token(acceptor::FIRST_LISTENER - MOST_LINKS);
 
@@ -48,8 +60,15 @@ pub struct Parts {
     /// `None`: events have no receiver.
     pub events: Option<EventSender>,
     pub manager: Manager,
+    pub handover: Handover,
     pub log: Log,
+    /// This process's random name.
+    pub node: u64,
+    /// When the clock began.
+    pub started: Instant,
     pub drain_time: Millis,
+    /// How long a handover waits for what is under way.
+    pub patience: Millis,
 }
 
 /// The server, listening.
@@ -62,20 +81,24 @@ pub struct Server {
     broker: Broker,
     events: Option<EventSender>,
     manager: Manager,
+    handover: Handover,
     log: Log,
     heap: Heap,
+    node: u64,
     started: Instant,
     /// When the last turn ended, since `started`.
     turn_ended: Duration,
     /// When `Clock::date` has to be formatted again.
     date_until: Millis,
     drain_time: Millis,
+    /// How long a handover waits for what is under way.
+    patience: Millis,
     /// When a graceful stop ends, even with clients still connected. `None` until a signal arrives.
     stop_at: Option<Millis>,
 }
 
 impl Server {
-    /// A server whose clock starts now.
+    /// A server whose first turn begins now.
     pub fn new(parts: Parts) -> Server {
         let mut server = Server {
             poll: parts.poll,
@@ -86,12 +109,15 @@ impl Server {
             broker: parts.broker,
             events: parts.events,
             manager: parts.manager,
+            handover: parts.handover,
             log: parts.log,
             heap: Heap::default(),
-            started: Instant::now(),
-            turn_ended: Duration::ZERO,
+            node: parts.node,
+            started: parts.started,
+            turn_ended: parts.started.elapsed(),
             date_until: 0,
             drain_time: parts.drain_time,
+            patience: parts.patience,
             stop_at: None,
         };
         server.set_clock();
@@ -169,7 +195,7 @@ impl Server {
         for event in events {
             match event.token() {
                 SIGNALS => self.take_signals()?,
-                WAKER => {}
+                WAKER | HANDOVER => {}
                 token if self.acceptor.ready(token) => {}
                 token if token >= FIRST_LINK => self.broker.ready(token.0 - FIRST_LINK.0, event),
                 token => self.ready(token, event, buffer),
@@ -190,6 +216,7 @@ impl Server {
             self.acceptor.resume();
         }
         self.send_events();
+        self.go_on_with_handover()?;
         self.stop_if_due()
     }
 
@@ -225,6 +252,7 @@ impl Server {
             self.manager.next_deadline(),
             self.heap.next_deadline(),
             self.acceptor.next_deadline(),
+            self.handover.next_deadline(self.started),
             self.stop_at,
         ]
         .into_iter()
@@ -249,146 +277,5 @@ impl Server {
             self.hub.clock.unix = millis(unix).saturating_sub(now);
             self.hub.clock.date = httpdate::fmt_http_date(wall);
         }
-    }
-
-    /// Turn the broker and pass its news to the hub.
-    fn take_news(&mut self, buffer: &mut [u8]) {
-        let now = self.hub.clock.now;
-        self.broker.turn(self.poll.registry(), buffer, now);
-        while let Some(news) = self.broker.next(now) {
-            match news {
-                News::Shard(shard, name) => self.hub.name_shard(shard, name),
-                News::Slots(slots, shard) => self.hub.assign_slots(slots, shard),
-                News::Publishing(shard, up) => self.hub.set_publishing(shard, up),
-                News::Listening(shard, up) => self.hub.set_listening(shard, up),
-                News::Published(by, receipt) => self.hub.receipt(by, receipt),
-                News::Returned(publication) => self.hub.returned(publication),
-                News::Subscribed(id, receipt) => self.hub.subscribed(id, receipt),
-                News::Dropped(why) => self.hub.metrics_mut().broker_messages.add(why),
-                News::Message(message) => {
-                    let (channel, content) = self.broker.content(&message);
-                    if self.hub.arrived(channel, content) {
-                        self.hub.metrics_mut().broker_messages.add("delivered");
-                        self.broker.take(&message);
-                    } else {
-                        self.broker.put_off(&message);
-                    }
-                }
-            }
-        }
-        if self.broker.judge(self.hub.is_broker_up(), now) {
-            self.hub.drivers.broker_reconnections += 1;
-        }
-    }
-
-    /// Hand the hub's effects to the authorizer and the broker.
-    fn take_effects(&mut self) {
-        let now = self.hub.clock.now;
-        while let Some(effect) = self.hub.effect() {
-            match effect {
-                Effect::Ask(question) => self.ask(question),
-                Effect::Withdraw(id) => {
-                    if let Some(authorizer) = &self.authorizer {
-                        authorizer.withdraw(id);
-                    }
-                }
-                Effect::Recall => {
-                    if let Some(authorizer) = &mut self.authorizer {
-                        authorizer.recall();
-                    }
-                }
-                Effect::Publish(publication) => self.broker.publish(publication, now),
-                Effect::Subscribe(subscription) => self.broker.subscribe(subscription, now),
-                Effect::Unsubscribe(channel) => self.broker.unsubscribe(channel, now),
-            }
-        }
-        self.broker.flush(now);
-    }
-
-    fn ask(&mut self, question: Question) {
-        let Some(Err(question)) = self.authorizer.as_mut().map(|a| a.ask(question)) else {
-            return;
-        };
-        let trouble = "more questions wait than --authorizer-queue allows".to_owned();
-        let answer = Answer::unavailable(question.from, trouble, Duration::ZERO);
-        self.hub.verdict(answer.returning(question));
-    }
-
-    fn take_answers(&mut self, answers: &mut Vec<Answer>) {
-        let Some(authorizer) = &mut self.authorizer else {
-            return;
-        };
-        let load = authorizer.answers(answers);
-        self.hub.drivers.questions_in_flight = load.in_flight as u64;
-        self.hub.drivers.questions_waiting = load.waiting as u64;
-        for answer in answers.drain(..) {
-            self.hub.verdict(answer);
-        }
-    }
-
-    /// Hand the hub's events to their receiver.
-    fn send_events(&mut self) {
-        let Some(events) = &mut self.events else {
-            return;
-        };
-        let now = self.hub.clock.now;
-        if let Some((result, dropped)) = events.take_result(now) {
-            let metrics = self.hub.metrics_mut();
-            metrics.event_calls.add(result.as_str());
-            metrics.events_dropped += dropped as u64;
-        }
-        if events.is_free()
-            && let Some(batch) = self.hub.take_events()
-        {
-            events.begin(batch);
-        }
-        events.call(now);
-        let (count, oldest) = events.under_way();
-        self.hub.drivers.events_under_way = count as u64;
-        self.hub.drivers.oldest_event = oldest;
-    }
-
-    /// The first signal begins a graceful stop; a second one breaks with the exit status.
-    fn take_signals(&mut self) -> ControlFlow<u8> {
-        let signals: Vec<i32> = self.signals.pending().collect();
-        for signal in signals {
-            let number = ("signal", Value::Number(signal as u64));
-            if self.stop_at.is_some() {
-                self.log.warn("second signal: exiting at once", &[number]);
-                return ControlFlow::Break(128 + signal as u8);
-            }
-            let fields = [
-                number,
-                ("connections", Value::Number(self.hub.connections() as u64)),
-                ("drain_ms", Value::Number(self.drain_time)),
-            ];
-            let message = "stopping: clients are disconnected over the drain time";
-            self.log.info(message, &fields);
-            self.stop_at = Some(self.hub.clock.now + self.drain_time);
-            self.hub.drain(self.drain_time);
-            if let Some(events) = &mut self.events {
-                events.hurry();
-            }
-            self.manager.stopping(self.drain_time);
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// Breaks when a graceful stop is over: no client and no event is left, or its time is up.
-    fn stop_if_due(&self) -> ControlFlow<u8> {
-        let Some(at) = self.stop_at else {
-            return ControlFlow::Continue(());
-        };
-        // What waits is under way before the last batch is forgotten.
-        let told = self.events.as_ref().is_none_or(EventSender::is_free);
-        if self.hub.clock.now < at && !(told && self.hub.is_drained()) {
-            return ControlFlow::Continue(());
-        }
-        let connections = Value::Number(self.hub.connections() as u64);
-        let events = Value::Number(self.hub.events_left());
-        let fields = [("connections_left", connections), ("events_left", events)];
-        let shown = if self.events.is_some() { 2 } else { 1 };
-        self.log.info("stopped", &fields[..shown]);
-        ControlFlow::Break(0)
     }
 }

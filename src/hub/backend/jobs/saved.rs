@@ -1,0 +1,305 @@
+//! Commands of backends under way, in a snapshot: a command that was begun is not left half done.
+//!
+//! Owns: [`SavedJob`] and [`SavedJobQueue`]. Knows: that frames for a recipient are encoded again when they are needed.
+//! Which jobs are ready and which are in a line follows from the queue.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use minicbor::{Decode, Encode};
+
+use super::saved_values::{SavedAction, SavedReach, SavedScope, SavedTarget};
+use super::{Acting, Contents, Job, JobKind, Jobs, List};
+use crate::effect::{ConnId, SavedConnId};
+use crate::snapshot::SnapshotError;
+use crate::wire::backend::Target;
+use crate::wire::backend::answer::{ConnectionCounts, Page, SavedPage};
+use crate::wire::encoding::Encoding;
+
+/// A command, and how far it has come.
+#[derive(Debug, Encode, Decode)]
+#[cbor(map)]
+pub struct SavedJob<'b> {
+    #[n(0)]
+    id: SavedConnId,
+    #[b(1)]
+    kind: SavedJobKind<'b>,
+    /// Why it is not done, if so.
+    #[b(2)]
+    failure: Option<&'b str>,
+}
+
+#[derive(Debug, Encode, Decode)]
+enum SavedJobKind<'b> {
+    #[n(0)]
+    Publish(#[b(0)] SavedContents<'b>),
+    #[n(1)]
+    Act(#[b(0)] SavedActing<'b>),
+    #[n(2)]
+    List(#[b(0)] SavedList<'b>),
+}
+
+#[derive(Debug, Encode, Decode)]
+#[cbor(map)]
+struct SavedContents<'b> {
+    #[n(0)]
+    begun: bool,
+    #[b(1)]
+    left: Vec<SavedPublishing<'b>>,
+    #[b(2)]
+    reach: Option<SavedReach<'b>>,
+    #[cbor(n(3), default)]
+    unconfirmed: u64,
+    #[cbor(n(4), default)]
+    unconfirmed_bytes: u64,
+}
+
+/// A content, and the targets that it has not been sent to.
+#[derive(Debug, Encode, Decode)]
+#[cbor(map)]
+struct SavedPublishing<'b> {
+    #[cbor(b(0), with = "minicbor::bytes")]
+    content: &'b [u8],
+    #[b(1)]
+    targets: Vec<SavedTarget<'b>>,
+}
+
+#[derive(Debug, Encode, Decode)]
+#[cbor(map)]
+struct SavedActing<'b> {
+    #[b(0)]
+    action: SavedAction<'b>,
+    #[b(1)]
+    reach: SavedReach<'b>,
+    #[n(2)]
+    holds: bool,
+    #[n(3)]
+    connections: u64,
+    #[n(4)]
+    full: u64,
+}
+
+#[derive(Debug, Encode, Decode)]
+#[cbor(map)]
+struct SavedList<'b> {
+    #[b(0)]
+    page: SavedPage<'b>,
+    #[b(1)]
+    scope: SavedScope<'b>,
+    #[n(2)]
+    seq: Option<u64>,
+}
+
+/// Which jobs may go on, and which wait for each other.
+#[derive(Debug, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct SavedJobQueue<'b> {
+    #[cbor(n(0), default)]
+    ready: Vec<SavedConnId>,
+    #[cbor(b(1), default)]
+    lines: Vec<SavedLine<'b>>,
+}
+
+/// Jobs that walk over the connections of a user, one at a time.
+#[derive(Debug, Encode, Decode)]
+#[cbor(map)]
+struct SavedLine<'b> {
+    #[b(0)]
+    user: &'b str,
+    #[n(1)]
+    ids: Vec<SavedConnId>,
+}
+
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+impl<'b> From<&'b Contents> for SavedContents<'b> {
+    fn from(contents: &Contents) -> SavedContents<'_> {
+        let Contents {
+            begun,
+            left,
+            reach,
+            frames: _,
+            unconfirmed,
+            unconfirmed_bytes,
+        } = contents;
+        let mut publishings: Vec<SavedPublishing> = Vec::new();
+        let mut before: Option<&Rc<[u8]>> = None;
+        for (target, content) in left {
+            let same = before.is_some_and(|before| Rc::ptr_eq(before, content));
+            match publishings.last_mut() {
+                Some(last) if same => last.targets.push(target.into()),
+                _ => publishings.push(SavedPublishing {
+                    content,
+                    targets: vec![target.into()],
+                }),
+            }
+            before = Some(content);
+        }
+        SavedContents {
+            begun: *begun,
+            left: publishings,
+            reach: reach.as_ref().map(Into::into),
+            unconfirmed: *unconfirmed as u64,
+            unconfirmed_bytes: *unconfirmed_bytes as u64,
+        }
+    }
+}
+
+impl TryFrom<SavedContents<'_>> for Contents {
+    type Error = SnapshotError;
+
+    fn try_from(saved: SavedContents) -> Result<Contents, SnapshotError> {
+        let mut left = VecDeque::new();
+        for SavedPublishing { content, targets } in saved.left {
+            let content: Rc<[u8]> = content.into();
+            for target in targets {
+                left.push_back((Target::try_from(target)?, Rc::clone(&content)));
+            }
+        }
+        Ok(Contents {
+            begun: saved.begun,
+            left,
+            reach: saved.reach.map(Into::into),
+            frames: [None; Encoding::ALL.len()],
+            unconfirmed: size(saved.unconfirmed),
+            unconfirmed_bytes: size(saved.unconfirmed_bytes),
+        })
+    }
+}
+
+impl<'b> From<&'b JobKind> for SavedJobKind<'b> {
+    fn from(kind: &JobKind) -> SavedJobKind<'_> {
+        match kind {
+            JobKind::Publish(contents) => SavedJobKind::Publish(contents.into()),
+            JobKind::Act(acting) => {
+                let Acting {
+                    action,
+                    reach,
+                    holds,
+                    counts,
+                } = acting;
+                SavedJobKind::Act(SavedActing {
+                    action: action.into(),
+                    reach: reach.into(),
+                    holds: *holds,
+                    connections: counts.connections,
+                    full: counts.full,
+                })
+            }
+            JobKind::List(List { page, scope, seq }) => SavedJobKind::List(SavedList {
+                page: page.save(),
+                scope: scope.into(),
+                seq: *seq,
+            }),
+        }
+    }
+}
+
+impl TryFrom<SavedJobKind<'_>> for JobKind {
+    type Error = SnapshotError;
+
+    fn try_from(saved: SavedJobKind) -> Result<JobKind, SnapshotError> {
+        Ok(match saved {
+            SavedJobKind::Publish(contents) => JobKind::Publish(contents.try_into()?),
+            SavedJobKind::Act(acting) => JobKind::Act(Acting {
+                action: acting.action.try_into()?,
+                reach: acting.reach.into(),
+                holds: acting.holds,
+                counts: ConnectionCounts {
+                    connections: acting.connections,
+                    full: acting.full,
+                },
+            }),
+            SavedJobKind::List(list) => JobKind::List(List {
+                page: Page::restore(list.page)?,
+                scope: list.scope.try_into()?,
+                seq: list.seq,
+            }),
+        })
+    }
+}
+
+impl Jobs {
+    /// Every job, in the order of ids.
+    pub fn save(&self) -> impl Iterator<Item = SavedJob<'_>> {
+        let mut jobs: Vec<(&ConnId, &Job)> = self.jobs.iter().collect();
+        jobs.sort_unstable_by_key(|(id, _)| (id.slot, id.generation));
+        jobs.into_iter().map(|(id, job)| {
+            let Job {
+                kind,
+                failure,
+                lined_up: _,
+                ready: _,
+            } = job;
+            SavedJob {
+                id: (*id).into(),
+                kind: kind.into(),
+                failure: failure.as_deref(),
+            }
+        })
+    }
+
+    pub fn save_queue(&self) -> SavedJobQueue<'_> {
+        let Jobs {
+            jobs: _,
+            ready,
+            lines,
+            left: _,
+        } = self;
+        let ids = |ids: &VecDeque<ConnId>| ids.iter().copied().map(Into::into).collect();
+        let mut lines: Vec<SavedLine> = lines
+            .iter()
+            .map(|(user, line)| SavedLine {
+                user,
+                ids: ids(line),
+            })
+            .collect();
+        lines.sort_unstable_by_key(|line| line.user);
+        SavedJobQueue {
+            ready: ids(ready),
+            lines,
+        }
+    }
+
+    /// Restores a job. Returns it, so that what it holds is held.
+    ///
+    /// # Errors
+    /// There is one with this id; or it means nothing here.
+    pub fn restore(&mut self, saved: SavedJob) -> Result<&Job, SnapshotError> {
+        let id = ConnId::from(saved.id);
+        let mut job = Job::new(saved.kind.try_into()?);
+        job.failure = saved.failure.map(|why| why.to_owned().into());
+        if self.jobs.contains_key(&id) {
+            return Err(SnapshotError::new("a connection has two commands"));
+        }
+        Ok(self.jobs.entry(id).or_insert(job))
+    }
+
+    /// Restores which jobs may go on, and which wait for each other, once all jobs are there.
+    ///
+    /// # Errors
+    /// One of them is not there, or is in a list twice.
+    pub fn restore_queue(&mut self, saved: SavedJobQueue) -> Result<(), SnapshotError> {
+        let missing = || SnapshotError::new("a command that is not there waits");
+        for id in saved.ready.into_iter().map(ConnId::from) {
+            let job = self.jobs.get_mut(&id).ok_or_else(missing)?;
+            if std::mem::replace(&mut job.ready, true) {
+                return Err(SnapshotError::new("a command goes on twice"));
+            }
+            self.ready.push_back(id);
+        }
+        for SavedLine { user, ids } in saved.lines {
+            let line: VecDeque<ConnId> = ids.into_iter().map(ConnId::from).collect();
+            for id in &line {
+                let job = self.jobs.get_mut(id).ok_or_else(missing)?;
+                if std::mem::replace(&mut job.lined_up, true) {
+                    return Err(SnapshotError::new("a command is in two lines"));
+                }
+            }
+            self.lines.insert(user.into(), line);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,53 @@
+//! What follows from the facts of a restored hub: one walk over all connections makes it.
+//!
+//! Owns: the walk. Knows: what the hub counts, and which lists and indexes it has. Never knows: the snapshot.
+
+use crate::connection::{Standing, Stream};
+use crate::hub::state::Hub;
+
+/// Counts and lists every connection as what it is.
+pub fn rebuild<S: Stream>(hub: &mut Hub<S>) {
+    hub.agenda.begin_at(hub.clock.now);
+    hub.usage.memory.hold(hub.outage.bytes());
+    let events = hub.listeners.events.queue.bytes();
+    hub.usage.memory.note_events(events);
+    hub.returned.due = true;
+    for slot in 0..hub.roster.slots() {
+        count(hub, slot);
+        list(hub, slot);
+    }
+}
+
+fn count<S: Stream>(hub: &mut Hub<S>, slot: u32) {
+    let Some((id, connection)) = hub.roster.tenant(slot) else {
+        return;
+    };
+    hub.usage.memory.note(slot, connection.waiting_in());
+    let (is_open, identity) = (connection.is_open(), connection.identity());
+    let network = connection.client().network();
+    let Some((_, Standing::WebSocket)) = hub.roster.recount(id) else {
+        return;
+    };
+    hub.usage.per_address.enter(slot, network);
+    if is_open && let Some(user) = hub.roster.identities.user(identity) {
+        hub.users.insert(user, slot);
+    }
+}
+
+fn list<S: Stream>(hub: &mut Hub<S>, slot: u32) {
+    let Some((id, connection)) = hub.roster.tenant(slot) else {
+        return;
+    };
+    if connection.wants_flush() {
+        hub.agenda.flush(id, connection);
+    }
+    if connection.is_over() {
+        return hub.agenda.drop(id, connection);
+    }
+    if connection.has_work() {
+        hub.agenda.again(id, connection);
+    }
+    let refresh = hub.grants.refresh_at(slot);
+    let (now, limits) = (hub.clock.now, &hub.settings.limits);
+    hub.agenda.watch(id, connection, refresh, now, limits);
+}

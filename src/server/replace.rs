@@ -1,0 +1,179 @@
+//! A handover, as the loop goes through it (docs/operating.md#replacing-the-program).
+//!
+//! Owns: the order of its steps, what is logged of it. Knows: when nothing is under way. Never knows: how a program is
+//! tried or replaced ([`crate::handover`]), or what a snapshot holds.
+
+use std::convert::Infallible;
+use std::ops::ControlFlow;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use mio::Interest;
+use mio::unix::SourceFd;
+use rustix::process::{Resource, getrlimit};
+
+use super::{HANDOVER, Server};
+use crate::clock::{Millis, millis};
+use crate::handover::{StandstillTimes, monotonic};
+use crate::log::Value;
+use crate::signals;
+
+/// How long a standing loop waits for the log's lines to be written.
+const LOG_PATIENCE: Duration = Duration::from_millis(100);
+/// How long the end of a call may take to be reported.
+const REPORT: Millis = 500;
+/// File descriptors that the new program needs besides those that it is handed.
+const SPARE_FDS: usize = 12;
+
+impl Server {
+    /// A signal asks for a handover.
+    pub(super) fn begin_handover(&mut self) {
+        if self.handover.is_under_way() {
+            let ignored = "a handover is under way: the signal is ignored";
+            return self.log.info(ignored, &[]);
+        }
+        if self.stop_at.is_none() {
+            self.manager.reloading(monotonic());
+        }
+        let path = self.handover.path();
+        let path = path.map_or_else(String::new, |path| path.display().to_string());
+        let message = "a handover begins: the program at this path is tried";
+        self.log.info(message, &[("path", Value::Text(&path))]);
+        let begun = self.handover.begin().and_then(|()| {
+            let registry = self.poll.registry();
+            let output = self.handover.output().map(|output| output.as_raw_fd());
+            let registered = output.map_or(Ok(()), |fd| {
+                registry.register(&mut SourceFd(&fd), HANDOVER, Interest::READABLE)
+            });
+            registered.map_err(|error| error.to_string())
+        });
+        if let Err(why) = begun {
+            self.give_up(&why);
+        }
+    }
+
+    /// A handover under way goes on, as the last step of a turn. Breaks if a second signal ends the server.
+    #[inline(always)]
+    pub(super) fn go_on_with_handover(&mut self) -> ControlFlow<u8> {
+        match self.handover.is_under_way() {
+            false => ControlFlow::Continue(()),
+            true => self.go_on(),
+        }
+    }
+
+    fn go_on(&mut self) -> ControlFlow<u8> {
+        let now = self.hub.clock.now;
+        let until = now.saturating_add(self.patience).saturating_add(REPORT);
+        match self.handover.probe(until) {
+            Some(Ok(())) => {
+                self.hub.hold_back(true);
+                if let Some(authorizer) = &mut self.authorizer {
+                    self.hub.take_back(authorizer.take_back());
+                }
+            }
+            Some(Err(why)) => self.give_up(&why),
+            None => {}
+        }
+        if !self.handover.is_waiting() {
+            return ControlFlow::Continue(());
+        }
+        let overdue = self.handover.is_overdue(now);
+        if self.no_call_is_under_way() && (overdue || self.broker.is_quiet()) {
+            let why = self.hand_over();
+            self.give_up(&why);
+            return self.take_signals();
+        }
+        if overdue {
+            self.give_up("a call is still under way after --authorizer-timeout");
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Ends a handover: this program goes on.
+    pub(super) fn give_up(&mut self, why: &str) {
+        self.handover.end();
+        self.hub.hold_back(false);
+        self.hub.metrics_mut().handovers.add("given_up");
+        let message = "the handover is given up: this program goes on, and nothing is lost";
+        self.log.error(message, &[("reason", Value::Text(why))]);
+        if self.stop_at.is_none() {
+            let connections = self.hub.connections();
+            let _ = self.manager.ready(connections);
+        }
+    }
+
+    /// Calls of threads cannot be handed over. What was published is handed over if redis does not confirm it in time.
+    fn no_call_is_under_way(&self) -> bool {
+        let authorizer = self.authorizer.as_ref().is_none_or(|it| it.is_quiet());
+        authorizer && self.events.as_ref().is_none_or(|it| it.is_quiet())
+    }
+
+    /// Stops the loop, writes the snapshot, has it checked, and replaces this program. Returns only if that fails, and
+    /// why.
+    fn hand_over(&mut self) -> String {
+        let frozen = micros();
+        self.manager.ping();
+        let flushed = self.log.flush(LOG_PATIENCE);
+        let saved = if flushed {
+            Default::default()
+        } else {
+            self.log.save()
+        };
+        let (written, saved) = self.write_snapshot(saved);
+        let written = written.map_err(|error| format!("the snapshot cannot be written: {error}"));
+        let Err(why) = written.and_then(|(snapshot, size)| self.replace(snapshot, size, frozen));
+        self.log.put_back(saved);
+        let stood = Duration::from_micros(micros().saturating_sub(frozen));
+        let stood = [("stood_still_ms", Value::Number(millis(stood)))];
+        self.log.info("the loop goes on", &stood);
+        why
+    }
+
+    fn replace(
+        &mut self,
+        snapshot: std::fs::File,
+        size: u64,
+        frozen: u64,
+    ) -> Result<Infallible, String> {
+        let saved = micros();
+        self.require_descriptors()?;
+        let manager = &self.manager;
+        self.handover.check(&snapshot, size, || manager.ping())?;
+        let times = StandstillTimes {
+            frozen,
+            saved,
+            checked: micros(),
+        };
+        if self.signals.take_only(signals::REPLACE) {
+            let ignored = "a handover is under way: the signal is ignored";
+            self.log.info(ignored, &[]);
+            self.log.flush(LOG_PATIENCE);
+        }
+        if self.signals.has_arrived() {
+            return Err("the server is to stop".to_owned());
+        }
+        let failed = match self.keep_descriptors(true) {
+            Ok(()) => self.handover.replace(&snapshot, times),
+            Err(error) => format!("descriptors cannot be handed over: {error}"),
+        };
+        let _ = self.keep_descriptors(false);
+        Err(failed)
+    }
+
+    /// # Errors
+    /// The limit on file descriptors was lowered, so that neither the new program nor this one could begin.
+    fn require_descriptors(&self) -> Result<(), String> {
+        let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+        let open = self.descriptors().count();
+        match (open + SPARE_FDS) as u64 <= limit {
+            true => Ok(()),
+            false => Err(format!(
+                "the limit on file descriptors is {limit} by now, and {open} are in use"
+            )),
+        }
+    }
+}
+
+fn micros() -> u64 {
+    monotonic().as_micros() as u64
+}

@@ -1,0 +1,134 @@
+//! Whether this program could take over, tried as a child of the one that runs.
+//!
+//! Owns: what is tried. Knows: each part's own way to be restored. Never knows: sockets, and what follows from the result.
+//!
+//! Decision: the parts are built as they would be, over a check of their settings. Nothing is called and nothing listens,
+//! because neither a question nor a socket is there.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::parts::{Frame, redis_settings, settings, start_authorizer, start_events};
+use super::take_over::{Moment, end, open};
+use crate::broker::Broker;
+use crate::config::{Config, Stop};
+use crate::connection::Stream;
+use crate::events::EventSender;
+use crate::hub::Hub;
+use crate::log::{Level, Log};
+use crate::metrics::Metrics;
+use crate::server::SavedProcess;
+use crate::snapshot::SnapshotError;
+
+/// A socket of which only the number is known.
+struct Unopened;
+
+impl Read for Unopened {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+impl Write for Unopened {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Unopened {
+    fn finish(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn was_reset(&mut self) -> bool {
+        false
+    }
+}
+
+/// The parts that need no snapshot.
+struct Bare {
+    frame: Frame,
+    workers: usize,
+    events: Option<EventSender>,
+    log: Log,
+}
+
+impl Bare {
+    fn build(config: &Config) -> Result<Bare, Stop> {
+        let log = Log::in_memory(Level::Error);
+        let frame = Frame::open()?;
+        let (_, workers) = start_authorizer(config, &frame)?;
+        let events = start_events(config, 0, &frame.waker, &log)?;
+        redis_settings(config, 0)?;
+        Ok(Bare {
+            frame,
+            workers,
+            events,
+            log,
+        })
+    }
+}
+
+/// Try whether this program could start with the configuration.
+///
+/// # Errors
+/// Why it could not.
+pub fn probe(config: &Config) -> Result<(), Stop> {
+    Bare::build(config).map(|_| ())
+}
+
+/// Try whether this program can restore the snapshot on its standard input.
+///
+/// # Errors
+/// Why it cannot.
+pub fn check(config: &Config) -> Result<(), Stop> {
+    let bare = Bare::build(config)?;
+    let input = io::stdin().as_fd().try_clone_to_owned();
+    let failed = |error: io::Error| Stop::failed(format_args!("there is no snapshot: {error}"));
+    let input = File::from(input.map_err(failed)?);
+    restore(config, bare, input).map_err(Stop::failed)
+}
+
+/// Restores everything but sockets.
+fn restore(config: &Config, bare: Bare, input: File) -> Result<(), SnapshotError> {
+    let mut from = open(input)?;
+    let moment = Moment::of(from.header().started)?;
+    let process = SavedProcess::read(&mut from)?;
+    if let (Some(mut events), Some(saved)) = (bare.events, process.events) {
+        events.restore(saved, process.node, moment.now)?;
+    }
+    let redis =
+        redis_settings(config, process.node).map_err(|stop| SnapshotError::new(stop.text))?;
+    let (waker, registry) = (Arc::clone(&bare.frame.waker), bare.frame.poll.registry());
+    let log = &bare.log;
+    let none = |_| Ok(None);
+    Broker::restore(
+        redis,
+        waker,
+        log.clone(),
+        moment.now,
+        &mut from,
+        registry,
+        none,
+    )?;
+    // As many connections as there are: a lowered limit closes none.
+    let settings = settings(config, usize::MAX, bare.workers, process.node);
+    let metrics = Metrics::new(SystemTime::now());
+    let unopened = |_| Ok(Unopened);
+    Hub::restore(
+        settings,
+        moment.clock(),
+        metrics,
+        log.clone(),
+        &mut from,
+        unopened,
+    )?;
+    end(&mut from)
+}

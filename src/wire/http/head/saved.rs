@@ -1,0 +1,20 @@
+//! A head in a snapshot: its bytes, of which all else follows.
+
+use super::{Head, parse_head};
+use crate::snapshot::SnapshotError;
+
+impl Head {
+    /// As it was sent.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// # Errors
+    /// The bytes are no head, or more than one.
+    pub fn restore(bytes: &[u8]) -> Result<Head, SnapshotError> {
+        match parse_head(bytes) {
+            Ok(Some((head, used))) if used == bytes.len() => Ok(head),
+            _ => Err(SnapshotError::new("a head that is none")),
+        }
+    }
+}
