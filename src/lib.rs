@@ -416,7 +416,7 @@
 //!  5 hub.turns       256 connections that need not wait for a channel any longer; 512 channels subscribed again; returned
 //!                    publications; 64 steps of backends' commands; 256 connections in the again-list, 4,096 messages
 //!  6 effects         all of them: hub.effect() to the authorizer and the broker
-//!  7 hub.expire      64 due deadlines; 64 held questions asked, 64 given up; in a graceful stop, 64 clients to be closed
+//!  7 hub.expire      64 due deadlines; 64 held questions asked, 64 given up; in a graceful stop, 16 clients to be closed
 //!  8 hub.fan_out     32 sends, round-robin between audiences, 16 each; a large frame counts for more
 //!  9 hub.evict       if connections wait to be accepted, and file descriptors have run out: closes idle HTTP connections
 //! 10 hub.flush       each connection into whose outbox something was put, once

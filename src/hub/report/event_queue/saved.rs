@@ -29,6 +29,7 @@ impl EventQueue {
             bytes: _,
             free,
             scratch: _,
+            usual: _,
         } = self;
         SavedEventQueue {
             seq: *seq,
