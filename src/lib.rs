@@ -266,6 +266,7 @@
 //! events/mod.rs            events on their way to their receiver: the loop's side
 //! events/delivery.rs       one batch: which events go in the next call, and when; pauses, halves
 //! events/delivery/saved.rs   the batch in a snapshot
+//! events/saved.rs          the sender in a snapshot
 //! events/sender.rs         the thread that makes the calls
 //!
 //! broker/mod.rs            the broker: memory or redis; commands in, news out, as values
