@@ -29,7 +29,6 @@ impl EventQueue {
             bytes: _,
             free,
             scratch: _,
-            usual: _,
         } = self;
         SavedEventQueue {
             seq: *seq,
