@@ -129,6 +129,7 @@ fn a_new_process_shows_every_known_series_at_zero() {
             ("wsify_authorizer_up", 1.0),
             ("wsify_authorizer_held", 17.0),
             ("wsify_broker_up", 1.0),
+            ("wsify_broker_nodes", 3.0),
             ("wsify_log_lines_dropped_total", 7.0),
             ("wsify_queued_bytes", 9.0),
             ("wsify_laggards", 10.0),
