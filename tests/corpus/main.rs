@@ -17,7 +17,7 @@ use std::{fs, path::Path};
 type Target = (&'static str, fn(&[u8]));
 
 /// Each target in `fuzz/fuzz_targets`, and what it calls.
-const TARGETS: [Target; 17] = [
+const TARGETS: [Target; 18] = [
     ("answer", wsify::webhook::fuzz),
     ("answer_fields", wsify::wire::answer_fields::fuzz),
     ("backend", wsify::wire::backend::fuzz),
@@ -30,6 +30,7 @@ const TARGETS: [Target; 17] = [
     ("http", wsify::wire::http::fuzz),
     ("hub", language::play),
     ("message", wsify::wire::message::fuzz),
+    ("node_message", wsify::wire::node_message::fuzz),
     ("nodes", wsify::wire::nodes::fuzz),
     ("origins", wsify::wire::origins::fuzz),
     ("proxy_protocol", wsify::wire::proxy_protocol::fuzz),

@@ -9,6 +9,8 @@ mod client;
 mod cluster;
 mod grants_simulation;
 mod handover;
+mod nodes;
+mod nodes_simulation;
 mod outage_simulation;
 mod pipe;
 mod rig;

@@ -24,6 +24,7 @@ impl EventQueue {
             most: _,
             seq,
             batches: _,
+            usual: _,
             events: _,
             bytes: _,
             free,
