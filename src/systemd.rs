@@ -35,6 +35,8 @@ pub struct Manager {
     /// Connections in the last status message.
     reported: usize,
     status_at: Millis,
+    /// When to notify that a handover is over, until the manager takes that.
+    ready_at: Option<Millis>,
     stopping: bool,
 }
 
@@ -54,6 +56,7 @@ impl Manager {
         let socket = UnixDatagram::unbound()?;
         socket.connect_addr(&address)?;
         socket.set_write_timeout(Some(PATIENCE))?;
+        socket.set_nonblocking(true)?;
         let half = |time: Duration| Millis::try_from(time.as_millis() / 2).unwrap_or(Millis::MAX);
         Ok(Manager {
             socket: Some(socket),
@@ -78,10 +81,16 @@ impl Manager {
         sent.map(|_| ())
     }
 
-    /// Notify that a handover begins, at a time of the kernel's monotonic clock. It ends with [`Manager::ready`].
+    /// Notify that a handover begins, at a time of the kernel's monotonic clock. It ends with [`Manager::reloaded`].
     pub fn reloading(&self, monotonic: Duration) {
         let micros = monotonic.as_micros();
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+    }
+
+    /// Notify that a handover is over, whatever came of it.
+    pub fn reloaded(&mut self, now: Millis, connections: usize) {
+        self.ready_at = self.socket.as_ref().map(|_| now);
+        self.turn(now, connections);
     }
 
     /// Ping the watchdog now, because what follows may take a while.
@@ -111,6 +120,13 @@ impl Manager {
             let sent = self.send("WATCHDOG=1");
             self.ping_at = now.saturating_add(if sent { interval } else { RETRY.min(interval) });
         }
+        if self.ready_at.is_some_and(|at| now >= at) {
+            let sent = self.send(&format!("READY=1\nSTATUS={connections} connections"));
+            self.ready_at = (!sent).then_some(now.saturating_add(RETRY));
+            if sent {
+                self.reported = connections;
+            }
+        }
         if self.connections != self.reported && now >= self.status_at {
             let prefix = if self.stopping { "stopping: " } else { "" };
             if self.send(&format!("STATUS={prefix}{connections} connections")) {
@@ -125,7 +141,7 @@ impl Manager {
         self.socket.as_ref()?;
         let ping = self.interval.map(|_| self.ping_at);
         let status = (self.connections != self.reported).then_some(self.status_at);
-        [ping, status].into_iter().flatten().min()
+        [ping, status, self.ready_at].into_iter().flatten().min()
     }
 
     /// Send a message without waiting. Returns whether the manager took it.
@@ -211,6 +227,22 @@ mod tests {
         assert!(received(&socket).len() < 10_000);
         manager.turn(20_000, 0);
         assert_eq!(received(&socket), ["WATCHDOG=1"]);
+    }
+
+    #[test]
+    fn a_handover_is_over_when_the_manager_has_taken_that() {
+        let (socket, mut manager) = manager("reload", None);
+        manager.ready(0).unwrap();
+        received(&socket);
+        manager.reloading(Duration::from_micros(77));
+        assert_eq!(received(&socket), ["RELOADING=1\nMONOTONIC_USEC=77"]);
+        while manager.send("x") {}
+        manager.reloaded(1_000, 4);
+        assert_eq!(manager.next_deadline(), Some(1_000 + RETRY));
+        received(&socket);
+        manager.turn(1_000 + RETRY, 4);
+        assert_eq!(received(&socket), ["READY=1\nSTATUS=4 connections"]);
+        assert_eq!(manager.next_deadline(), None);
     }
 
     #[test]

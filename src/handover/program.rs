@@ -16,6 +16,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 
+use rustix::fs::{Mode, OFlags};
+
 use super::role::{HandoverRole, VARIABLE};
 
 /// What the running program has in `/proc`.
@@ -54,7 +56,9 @@ impl Program {
     /// # Errors
     /// There is no `/proc`, or no file descriptor left.
     pub fn running(path: Option<PathBuf>) -> io::Result<Program> {
-        let file = File::open(RUNNING)?;
+        // It is executed, and not read: that may not be allowed.
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::open(RUNNING, flags, Mode::empty())?);
         let path = match path {
             Some(path) => path,
             None => {

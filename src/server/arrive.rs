@@ -35,9 +35,7 @@ impl Server {
         let connections = self.hub.connections();
         match &stop_at {
             Some(until) => self.go_on_stopping(*until),
-            None => {
-                let _ = self.manager.ready(connections);
-            }
+            None => self.manager.reloaded(self.hub.clock.now, connections),
         }
         self.log_arrival(standstill);
     }

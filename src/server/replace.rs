@@ -97,8 +97,8 @@ impl Server {
         let message = "the handover is given up: this program goes on, and nothing is lost";
         self.log.error(message, &[("reason", Value::Text(why))]);
         if self.stop_at.is_none() {
-            let connections = self.hub.connections();
-            let _ = self.manager.ready(connections);
+            let (now, connections) = (self.hub.clock.now, self.hub.connections());
+            self.manager.reloaded(now, connections);
         }
     }
 
