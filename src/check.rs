@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::authorizer::{self, Probed};
 use crate::config::{BrokerChoice, Config, EventsConfig};
-use crate::effect::Verdict;
+use crate::effect::{Answer, Verdict};
 use crate::events;
 use crate::listener;
 use crate::log::{Level, Log};
@@ -105,9 +105,30 @@ fn authorizer(config: &Config, report: &mut Report) {
             );
         }
     };
-    let Some(answer) = probed.answers.first() else {
+    // Of a batch, the one that is wrong.
+    let is_wrong = |it: &&Answer| it.verdict == Verdict::Unavailable || !it.wrong.is_empty();
+    let found = probed.answers.iter().find(is_wrong);
+    let Some(answer) = found.or(probed.answers.first()) else {
         return;
     };
+    verdict(&url, answer, report);
+    if let Some(hint) = hint(answer.status.unwrap_or_default()) {
+        report.note(hint);
+    }
+    if let Some(why) = &answer.unreadable {
+        report.result(
+            false,
+            format_args!("the JSON in its answer cannot be read: {why}"),
+        );
+    }
+    for wrong in &answer.wrong {
+        report.result(false, format_args!("its answer has a wrong field: {wrong}"));
+    }
+    fields(&probed, settings.batch, report);
+}
+
+/// Reports whether the authorizer answers, and what.
+fn verdict(url: &impl Display, answer: &Answer, report: &mut Report) {
     let took = answer.took.as_millis();
     match answer.verdict {
         Verdict::Allow => report.result(
@@ -135,16 +156,17 @@ fn authorizer(config: &Config, report: &mut Report) {
             );
         }
     }
-    if let Some(why) = &answer.unreadable {
-        report.result(
-            false,
-            format_args!("the JSON in its answer cannot be read: {why}"),
-        );
+}
+
+/// What the author of an authorizer may not expect of a status.
+fn hint(status: u16) -> Option<&'static str> {
+    match status {
+        201..=299 => Some("a 2xx other than 200 counts as a no: answer 200 to allow"),
+        300..=399 => Some(
+            "redirects are not followed and count as a no: set --authorizer-url to the URL that answers",
+        ),
+        _ => None,
     }
-    for wrong in &answer.wrong {
-        report.result(false, format_args!("its answer has a wrong field: {wrong}"));
-    }
-    fields(&probed, settings.batch, report);
 }
 
 /// Reports which names in an answer have an effect, and whether a batch was understood.
@@ -167,8 +189,14 @@ fn fields(probed: &Probed, batch: usize, report: &mut Report) {
     let Some(body) = &probed.body else {
         return;
     };
-    if !body.used.is_empty() {
-        let names = body.used.join(", ");
+    let wrong = |name: &String| {
+        let mut fields = probed.answers.iter().flat_map(|answer| &answer.wrong);
+        fields.any(|wrong| wrong.field.as_str() == name)
+    };
+    let used: Vec<_> = body.used.iter().filter(|name| !wrong(name)).collect();
+    if !used.is_empty() {
+        let names = used.iter().map(|name| name.as_str()).collect::<Vec<_>>();
+        let names = names.join(", ");
         report.result(
             true,
             format_args!("fields in its answer that are understood: {names}"),
@@ -199,7 +227,7 @@ fn made_up_client(id: &str) -> Vec<u8> {
     question::push_connect_args(&mut args, headers.into_iter(), &[]);
     let mut body = Vec::new();
     question::push_question(&mut body, "connect", &args, |body| {
-        question::push_connection(body, id, "127.0.0.1:1", None, &[], None);
+        question::push_connection(body, id.as_bytes(), b"127.0.0.1:1", None, &[], None);
     });
     body
 }

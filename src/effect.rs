@@ -30,6 +30,22 @@ pub struct ConnId {
     pub generation: u32,
 }
 
+impl ConnId {
+    /// A slot that no connection has: what has this one belongs to none.
+    pub const NO_SLOT: u32 = u32::MAX;
+
+    /// Of what is answered to nothing.
+    pub const NONE: ConnId = ConnId::of_ticket(0);
+
+    /// Of what belongs to no connection, by a number.
+    pub const fn of_ticket(ticket: u32) -> ConnId {
+        ConnId {
+            slot: ConnId::NO_SLOT,
+            generation: ticket,
+        }
+    }
+}
+
 /// A request of the hub to a driver. Deliveries to members are none: they never leave the hub.
 #[derive(Debug)]
 pub enum Effect {

@@ -100,6 +100,11 @@
 //! wire/backend/query.rs    how it is read from queries
 //! wire/backend/answer.rs   what a node answers, and how answers of several nodes become one
 //! wire/backend/answer/saved.rs   a page on its way, in a snapshot
+//! wire/node_message/mod.rs       messages between nodes, as values, and their channels
+//! wire/node_message/envelope.rs  which node a message is from, and the signature that proves it
+//! wire/node_message/read.rs      messages read from JSON: types and ranges
+//! wire/node_message/write.rs     messages as JSON
+//! wire/node_message/replay.rs    which messages of a node were received already
 //! wire/nodes.rs            which nodes redis names: redirections, answers of sentinels
 //! wire/cluster_view.rs     how a node sees its cluster
 //! wire/slot.rs             the slot of a channel in a redis cluster
@@ -150,6 +155,17 @@
 //! hub/backend/contents.rs  contents to channels, users and connections
 //! hub/backend/actions.rs   connections are disconnected, join a channel, or leave it
 //! hub/backend/lists.rs     pages of channels and connections
+//! hub/backend/gather.rs    a command that all nodes are asked for: sent, answered by each, answered to the backend
+//! hub/nodes/mod.rs         the nodes that share a broker: what this one knows of them
+//! hub/nodes/hear.rs        messages of nodes: judged, then done
+//! hub/nodes/rounds.rs      what is due between nodes in each turn
+//! hub/nodes/gap.rs         clients are told that they may have missed what goes to users and connections
+//! hub/nodes/say.rs         what this node says to the others
+//! hub/nodes/gathering.rs   the answers of nodes to one command
+//! hub/nodes/peers.rs       which other nodes are there, and which of their messages have come
+//! hub/nodes/standing.rs    the two channels of a node at the broker
+//! hub/nodes/saved.rs       the other nodes in a snapshot
+//! hub/nodes/missed.rs      which clients are still to be told of a gap
 //! hub/permission.rs        may this be done: whether to ask, the question, what an answer does, what a failure does
 //! hub/grants/mod.rs        what needs no question of a connection, and until when: allow, max_age, expires_in
 //! hub/grants/saved.rs      grants in a snapshot
@@ -174,6 +190,7 @@
 //! hub/report/access_log/saved.rs   its counts in a snapshot
 //! hub/report/outage.rs     an authorizer that fails: two log lines for an outage, and what becomes of questions meanwhile
 //! hub/report/gap.rs        that members may have missed messages
+//! hub/report/nodes.rs      messages on the channels of the nodes that are not used
 //! hub/report/tap.rs        taps: the filter of each, and lines on their way to them
 //! hub/state.rs             the hub's fields: facts, what follows from them, what leaves
 //! hub/effects.rs           requests to the drivers that have not been taken, and which of them are held back
@@ -249,6 +266,7 @@
 //! events/mod.rs            events on their way to their receiver: the loop's side
 //! events/delivery.rs       one batch: which events go in the next call, and when; pauses, halves
 //! events/delivery/saved.rs   the batch in a snapshot
+//! events/saved.rs          the sender in a snapshot
 //! events/sender.rs         the thread that makes the calls
 //!
 //! broker/mod.rs            the broker: memory or redis; commands in, news out, as values
@@ -319,7 +337,7 @@
 //! ```text
 //! main -> check, config, handover, heap, log, server, signals, start
 //! check -> authorizer, config, effect, events, listener, log, start, wire
-//! start -> acceptor, authorizer, broker, clock, config, connection, events, fd_table, handover, hub, listener, log, metrics, quickstart, random, server, signals, snapshot, systemd, tls, wire
+//! start -> acceptor, authorizer, broker, clock, config, connection, events, fd_table, handover, hub, listener, log, metrics, quickstart, random, secret, server, signals, snapshot, systemd, tls, wire
 //! server -> acceptor, authorizer, broker, clock, config, effect, events, handover, heap, hub, listener, log, signals, snapshot, systemd
 //! handover -> clock, snapshot
 //! acceptor -> clock, config, connection, effect, hub, listener, log
@@ -399,7 +417,7 @@
 //!  5 hub.turns       256 connections that need not wait for a channel any longer; 512 channels subscribed again; returned
 //!                    publications; 64 steps of backends' commands; 256 connections in the again-list, 4,096 messages
 //!  6 effects         all of them: hub.effect() to the authorizer and the broker
-//!  7 hub.expire      64 due deadlines; 64 held questions asked, 64 given up; in a graceful stop, 64 clients to be closed
+//!  7 hub.expire      64 due deadlines; 64 held questions asked, 64 given up; in a graceful stop, 16 clients to be closed
 //!  8 hub.fan_out     32 sends, round-robin between audiences, 16 each; a large frame counts for more
 //!  9 hub.evict       if connections wait to be accepted, and file descriptors have run out: closes idle HTTP connections
 //! 10 hub.flush       each connection into whose outbox something was put, once

@@ -3,7 +3,7 @@
 //! Owns: the bytes. Knows: digits. Never knows: what the text names.
 //!
 //! Decision: digits are written by hand, over `fmt` with its widths and calls through a table. Because an event has two such
-//! texts, which would cost as much as all the rest of it.
+//! texts, which would cost as much as all the rest of it. Hexadecimal digits are made 16 at a time, as an id has 36.
 
 use std::fmt;
 
@@ -28,10 +28,15 @@ impl Default for ShortText {
 
 impl ShortText {
     pub fn as_str(&self) -> &str {
-        let bytes = self.bytes.get(..self.len).unwrap_or_default();
-        str::from_utf8(bytes).unwrap_or_default()
+        str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    #[inline]
     pub fn push(&mut self, byte: u8) {
         if let Some(place) = self.bytes.get_mut(self.len) {
             *place = byte;
@@ -39,30 +44,63 @@ impl ShortText {
         }
     }
 
-    /// Appends a number with so many hexadecimal digits.
-    pub fn push_hex(&mut self, number: u64, width: u32) {
-        for at in (0..width).rev() {
-            let digit = number.unbounded_shr(at.saturating_mul(4)) as u8 & 0xF;
-            self.push(match digit {
-                0..10 => digit.wrapping_add(b'0'),
-                _ => digit.wrapping_add(b'a' - 10),
-            });
+    #[inline]
+    fn push_all(&mut self, bytes: &[u8]) {
+        let room = self.bytes.get_mut(self.len..).unwrap_or_default();
+        match room.get_mut(..bytes.len()) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                self.len = self.len.saturating_add(bytes.len());
+            }
+            None => bytes.iter().for_each(|byte| self.push(*byte)),
         }
     }
 
+    /// Appends a number with so many hexadecimal digits, 16 at most.
+    #[inline]
+    pub fn push_hex(&mut self, number: u64, width: usize) {
+        let digits = hex(number);
+        let first = digits.len().saturating_sub(width);
+        self.push_all(digits.get(first..).unwrap_or_default());
+    }
+
     /// Appends a number.
+    #[inline]
     pub fn push_decimal(&mut self, number: u16) {
-        for unit in [10_000, 1_000, 100, 10, 1] {
-            if number >= unit || unit == 1 {
-                self.push((number / unit % 10) as u8 + b'0');
-            }
+        let digit = |unit| b'0' + (number / unit % 10) as u8;
+        match number {
+            0..10 => self.push_all(&[1].map(digit)),
+            10..100 => self.push_all(&[10, 1].map(digit)),
+            100..1_000 => self.push_all(&[100, 10, 1].map(digit)),
+            1_000..10_000 => self.push_all(&[1_000, 100, 10, 1].map(digit)),
+            10_000.. => self.push_all(&[10_000, 1_000, 100, 10, 1].map(digit)),
         }
     }
 }
 
+/// The 16 hexadecimal digits of a number, all of them at once: each byte of a word has one of them.
+#[inline]
+fn hex(number: u64) -> [u8; 16] {
+    let all = |byte: u8| u128::from_ne_bytes([byte; 16]);
+    let mut digits = u128::from(number);
+    for (shift, kept) in [
+        (32, 0x0000_0000_FFFF_FFFF_0000_0000_FFFF_FFFF),
+        (16, 0x0000_FFFF_0000_FFFF_0000_FFFF_0000_FFFF),
+        (8, 0x00FF_00FF_00FF_00FF_00FF_00FF_00FF_00FF),
+        (4, all(0x0F)),
+    ] {
+        digits = (digits | digits << shift) & kept;
+    }
+    // 1 in each byte whose digit is a letter. No sum of bytes carries into the next one.
+    let letters = (digits.wrapping_add(all(6)) >> 4) & all(1);
+    let letters = letters.wrapping_mul(u128::from(b'a' - 10 - b'0'));
+    let texts = digits.wrapping_add(all(b'0')).wrapping_add(letters);
+    texts.to_be_bytes()
+}
+
 impl fmt::Write for ShortText {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        text.bytes().for_each(|byte| self.push(byte));
+        self.push_all(text.as_bytes());
         Ok(())
     }
 }
@@ -79,7 +117,14 @@ mod tests {
             text.push_decimal(number);
             assert_eq!(text.as_str(), number.to_string());
         }
-        for number in [0, 1, 0xabc, 0xa265_abcd_a451_4c6f, u64::MAX] {
+        for number in [
+            0,
+            1,
+            0xabc,
+            0x0123_4567_89ab_cdef,
+            0xa265_abcd_a451_4c6f,
+            u64::MAX,
+        ] {
             let mut text = ShortText::default();
             text.push_hex(number, 16);
             text.push(b'-');

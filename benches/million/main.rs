@@ -48,7 +48,7 @@ const ACCEPTS: u32 = 16;
 /// As many events as the server takes from the poll in one turn.
 const EVENTS: usize = 256;
 const PING_INTERVAL: Millis = 25_000;
-/// 64 leave in a turn, which is a millisecond here: a million need 16 seconds.
+/// 50 of a million are closed in a millisecond.
 const DRAIN: Millis = 20_000;
 
 const LONGEST: f64 = 1000.0;
@@ -408,6 +408,7 @@ impl Crowd {
         while !drained {
             self.hub.clock.now += 1;
             self.tick();
+            self.rest();
             drained = self.operation(|hub, _| hub.is_drained());
             for number in puppet::take_called() {
                 self.says(self.ids[number as usize], &close);

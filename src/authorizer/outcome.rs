@@ -31,6 +31,8 @@ pub(super) struct Outcome {
     pub(super) trouble: Option<String>,
     /// All statuses of its call are 5xx, or there was no HTTP answer.
     call_failed: bool,
+    /// The call's array cannot be used. One question may be the cause, so each is asked alone if it is asked again.
+    pub(super) unusable_array: bool,
 }
 
 impl Outcome {
@@ -44,6 +46,7 @@ impl Outcome {
             wrong: Vec::new(),
             trouble: Some(trouble.into()),
             call_failed: true,
+            unusable_array: false,
         }
     }
 
@@ -63,6 +66,7 @@ impl Outcome {
             wrong: Vec::new(),
             trouble: down.then(|| format!("status {status}")),
             call_failed: down,
+            unusable_array: false,
         }
     }
 
@@ -73,6 +77,14 @@ impl Outcome {
             wrong,
             trouble: Some(trouble),
             ..Outcome::of(200)
+        }
+    }
+
+    /// A `200` to a batch that answers none of its questions.
+    fn unusable_array(trouble: String, wrong: Vec<WrongField>) -> Outcome {
+        Outcome {
+            unusable_array: true,
+            ..Outcome::unusable(trouble, wrong)
         }
     }
 
@@ -112,7 +124,8 @@ impl Outcome {
     }
 
     /// `questions`: how many there were in the call, for the first of its answers; otherwise 0.
-    pub(super) fn answer(self, task: Task, call: u64, questions: u32) -> Answer {
+    pub(super) fn answer(self, mut task: Task, call: u64, questions: u32) -> Answer {
+        task.question.alone |= self.unusable_array;
         let answer = Answer {
             to: task.question.from,
             verdict: self.verdict,
@@ -211,11 +224,11 @@ pub(super) fn outcomes(
             Ok(items) => of_items(items),
             Err(wrong) => for_all(asked, || {
                 let trouble = format!("the answer to a batch cannot be used: {}", wrong.why);
-                Outcome::unusable(trouble, vec![wrong.clone()])
+                Outcome::unusable_array(trouble, vec![wrong.clone()])
             }),
         },
         (Says::AnotherType, _) => for_all(asked, || {
-            Outcome::unusable(ANOTHER_TYPE.to_owned(), Vec::new())
+            Outcome::unusable_array(ANOTHER_TYPE.to_owned(), Vec::new())
         }),
         (Says::Nothing | Says::Fields, _) => for_all(asked, || Outcome::of(status)),
     }

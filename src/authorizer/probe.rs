@@ -56,13 +56,14 @@ pub fn probe(settings: &AuthorizerSettings, bodies: Vec<Vec<u8>>) -> io::Result<
     let questions: Vec<&Question> = tasks.iter().map(|task| &task.question).collect();
     let mut client = clients.client();
     let outcomes = client.ask(&questions);
+    let usable = !outcomes.iter().any(|outcome| outcome.unusable_array);
     let answers: Vec<Answer> = outcomes
         .into_iter()
         .zip(tasks)
         .map(|(outcome, task)| outcome.answer(task, 0, 0))
         .collect();
     let status = answers.first().and_then(|answer| answer.status);
-    let last = client.last.take().zip(status);
+    let last = client.last.take().zip(status).filter(|_| usable);
     Ok(Probed {
         answers,
         body: last.and_then(|((says, body), status)| probed_body(says, &body, status)),

@@ -314,12 +314,18 @@ impl Session {
         self.ending.get_or_insert(ending);
     }
 
-    /// Notes that the client has ended the stream. Answers in the outbox are still sent.
+    /// Notes that the client has ended the stream. What is in the outbox is still sent.
     pub fn ended(&mut self, outbox: &Outbox, now: Millis) {
+        let sends = match self.phase {
+            Phase::Request(_) | Phase::Body(_) | Phase::Closing(_) => true,
+            // With an ending, nothing can be sent any more.
+            Phase::Open(_) => self.ending.is_none(),
+            Phase::Suspended(_) | Phase::Streaming { .. } => false,
+        };
         self.end(Ending::Left);
-        if outbox.is_empty() || !self.is_http() && !matches!(self.phase, Phase::Closing(_)) {
+        if outbox.is_empty() || !sends {
             self.over = true;
-        } else if self.is_http() {
+        } else if !matches!(self.phase, Phase::Closing(_)) {
             self.phase = Phase::Closing(Closing::send_rest(now));
         }
     }

@@ -7,6 +7,7 @@
 //! order, so that there is one call at most, and a slow authorizer must not delay them.
 
 mod delivery;
+mod saved;
 mod sender;
 #[cfg(test)]
 mod tests;
@@ -17,11 +18,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub use self::delivery::{BatchDelivery, CallResult, SavedDelivery};
+pub use self::saved::SavedEventSender;
 use self::sender::{EventCall, EventThread, FinishedCall, post};
 use crate::clock::Millis;
 use crate::fd_table;
 use crate::log::{Log, Seldom, Spells, Value};
-use crate::snapshot::SnapshotError;
 use crate::webhook::{Webhook, WebhookSettings, lock};
 use crate::wire::event_batch::EventBatch;
 
@@ -130,25 +131,6 @@ impl EventSender {
     /// Events of the batch under way, and when the oldest of them happened.
     pub fn under_way(&self) -> (usize, Option<Millis>) {
         self.under_way
-    }
-
-    /// What another program goes on with. No call may be under way.
-    pub fn save(&self) -> SavedDelivery {
-        self.delivery.save()
-    }
-
-    /// Goes on with what another program has left. `node` is this process's name.
-    ///
-    /// # Errors
-    /// It is no batch.
-    pub fn restore(
-        &mut self,
-        saved: SavedDelivery,
-        node: u64,
-        now: Millis,
-    ) -> Result<(), SnapshotError> {
-        self.delivery = BatchDelivery::restore(saved, node, now)?;
-        Ok(())
     }
 
     /// The server stops: what is under way is tried at once, and often.

@@ -198,3 +198,24 @@ fn a_probe_posts_no_events() {
     let refused = probe(super::tests::settings(&url, PATIENCE));
     assert_eq!(refused.unwrap_err(), "connection refused");
 }
+
+#[test]
+fn an_outage_and_its_batch_go_on_in_the_next_program() {
+    let server = server(vec![NO]);
+    let mut turns = Loop::new(&server.url(), PATIENCE);
+    turns.begin(2);
+    assert!(!turns.sender.is_quiet());
+    assert_eq!(turns.result(), (CallResult::Failed, 0));
+    assert!(turns.sender.is_quiet());
+    let saved = minicbor::to_vec(turns.sender.save()).unwrap();
+
+    let mut next = Loop::new(&server.url(), PATIENCE);
+    let saved = minicbor::decode(&saved).unwrap();
+    next.sender.restore(saved, 7, 0).unwrap();
+    assert_eq!(next.sender.next_deadline(), turns.sender.next_deadline());
+    next.next();
+    assert_eq!(next.result(), (CallResult::Taken, 0));
+    assert_eq!(next.logged(), ["the receiver of events is up again"]);
+    let bodies = bodies(&server);
+    assert_eq!(bodies[0], bodies[1]);
+}

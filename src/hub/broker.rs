@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 use super::backend;
+use super::nodes::{Nodes, hear, rounds};
 use super::publish;
 use super::settle;
 use super::shards::Shards;
@@ -14,6 +15,8 @@ use super::state::Hub;
 use crate::clock::Millis;
 use crate::connection::Stream;
 use crate::effect::{ConnId, Effect, Publication, Receipt, ShardId, SubscriptionId};
+use crate::wire::channel_name::RESERVED;
+use crate::wire::node_message::envelope::NodeSeal;
 
 /// How long a publication may take to be confirmed (`docs/api.md#broadcast`).
 const PATIENCE: Millis = 5_000;
@@ -24,6 +27,22 @@ impl<S: Stream> Hub<S> {
     /// There is one, with nothing up yet. `prefix`: as names are spread over the slots of a cluster; `None` for one redis.
     pub fn share(&mut self, prefix: Option<String>) {
         self.channels.subscriptions.share(Shards::new(prefix));
+    }
+
+    /// Talks to the other nodes there from now on. `seal`: how messages are signed.
+    pub fn meet_nodes(&mut self, seal: NodeSeal) {
+        if let Some(nodes) = &mut self.nodes {
+            // Another program has met them.
+            nodes.seal = seal;
+            return;
+        }
+        let id = self.settings.instance;
+        self.nodes = Some(Nodes::new(id, seal, &self.channels.subscriptions));
+    }
+
+    /// Tells the other nodes that this one stops.
+    pub fn leave_nodes(&mut self) {
+        rounds::leave(self);
     }
 
     /// A shard has this name from now on, and its links are away; or it exists no more.
@@ -56,6 +75,9 @@ impl<S: Stream> Hub<S> {
     /// Handles the result of a subscription.
     pub fn subscribed(&mut self, id: SubscriptionId, receipt: Receipt) {
         self.returned.due = true;
+        if rounds::subscribed(self, id, &receipt) {
+            return;
+        }
         let now = self.clock.now;
         let random = &mut self.random;
         let answered = self.channels.subscribed(id, &receipt, now, random);
@@ -68,9 +90,11 @@ impl<S: Stream> Hub<S> {
         }
     }
 
-    /// Handles the result of a publication of this connection.
+    /// Handles the result of a publication of this connection, or of a node's message.
     pub fn receipt(&mut self, id: ConnId, receipt: Receipt) {
-        if !backend::confirmed(self, id, &receipt) {
+        if id.slot == ConnId::NO_SLOT {
+            backend::gather::published(self, id, &receipt);
+        } else if !backend::confirmed(self, id, &receipt) {
             publish::confirmed(self, id, receipt);
             settle::settle(self, id);
         }
@@ -82,10 +106,17 @@ impl<S: Stream> Hub<S> {
         self.returned.due = true;
     }
 
-    /// Delivers JSON that was published, here or elsewhere. Returns false if it cannot be taken yet, because too much
+    /// Delivers JSON that was published, here or elsewhere; or handles what a node says, which is any bytes. Returns false if it cannot be taken yet, because too much
     /// is on its way to the members.
     pub fn arrived(&mut self, channel: &str, content: &[u8]) -> bool {
-        publish::arrived(self, channel, content)
+        let (taken, outcome) = match channel.starts_with(RESERVED) {
+            true => (hear::heard(self, channel, content), "nodes"),
+            false => (publish::arrived(self, channel, content), "delivered"),
+        };
+        if taken {
+            self.listeners.metrics.broker_messages.add(outcome);
+        }
+        taken
     }
 }
 

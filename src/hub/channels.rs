@@ -274,25 +274,35 @@ impl Channels {
         };
         let has_members = channel.has_members();
         let subscribed = &mut channel.subscribed;
-        self.subscriptions
-            .answered(subscribed, id, receipt, has_members, (now, random))
+        let now = (now, random);
+        let answered = self
+            .subscriptions
+            .answered(subscribed, id, receipt, has_members, now);
+        if answered.gap {
+            self.subscriptions.count_gap(subscribed);
+        }
+        answered
     }
 
-    /// Continues the walk that asks for all channels, and asks again for refused ones.
-    pub fn restore(&mut self, now: Millis) {
+    /// Continues the walk that asks for all channels, and asks again for refused ones. Returns those that may be asked for
+    /// again and are no channels of clients.
+    pub fn restore(&mut self, now: Millis) -> Vec<SubscriptionId> {
+        let mut others = Vec::new();
         for _ in 0..subscriptions::WALK {
             let Some(id) = self.subscriptions.next_again(now) else {
                 break;
             };
             let index = id.channel as usize;
-            if let Some(channel) = self.channels.get(index)
-                && self.subscriptions.is_refused(&channel.subscribed, id)
-            {
-                self.ask(index);
+            match self.channels.get(index) {
+                Some(channel) if self.subscriptions.is_refused(&channel.subscribed, id) => {
+                    self.ask(index);
+                }
+                Some(_) => {}
+                None => others.push(id),
             }
         }
         let Some(part) = self.subscriptions.next_part(self.channels.capacity()) else {
-            return;
+            return others;
         };
         for index in part {
             if let Some(channel) = self.channels.get(index)
@@ -301,5 +311,6 @@ impl Channels {
                 self.ask(index);
             }
         }
+        others
     }
 }

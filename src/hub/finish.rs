@@ -31,6 +31,7 @@ pub fn finish<S: Stream>(hub: &mut Hub<S>) {
         }
     }
     hub.agenda.fanning_out = false;
+    backend::finish_gathering(hub);
     backend::forget_frames(hub);
     tap::end_all(hub);
 }

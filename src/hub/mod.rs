@@ -5,7 +5,7 @@
 //! [`Hub::turn_over`], [`Hub::drain`], and the broker's. Its requests to the drivers leave by [`Hub::effect`]. Knows:
 //! which file does what a door is for. Never knows: poll, threads, the clock, ureq, redis.
 //!
-//! The files, from the top down: this one; `turn`, `limits/eviction`, `drain`; `endpoints`, `delivery`; `backend`; `commands`;
+//! The files, from the top down: this one; `turn`, `limits/eviction`, `drain`; `endpoints`, `delivery`; `nodes`; `backend`; `commands`;
 //! `publish`, `permission`; `settle`, `replies`; `report`; `state`. Below are the parts of the state, which do not use
 //! each other's doors. After each change to a connection, [`settle`](self::settle::settle) does what follows from it.
 
@@ -42,6 +42,7 @@ mod grants;
 mod limits;
 mod memberships;
 mod names;
+mod nodes;
 mod outage;
 mod permission;
 mod publish;
@@ -66,6 +67,7 @@ pub use self::settings::{DriverGauges, EventSettings, FailurePolicy, Inventory, 
 pub use self::state::Hub;
 
 use self::drain_plan::DrainPlan;
+use self::nodes::Nodes;
 use self::permission::{Allowed, AllowedUpgrade};
 use self::publish::Publisher;
 use crate::clock::Millis;
@@ -161,7 +163,9 @@ impl<S: Stream> Hub<S> {
                 self.channels.released(&done);
             }
         }
-        self.channels.restore(self.clock.now);
+        let refused = self.channels.restore(self.clock.now);
+        nodes::rounds::ask_again(self, refused);
+        nodes::rounds::go_on(self);
         broker::retry(self);
         backend::go_on(self);
         turn::again(self, buffer);
@@ -314,6 +318,7 @@ impl<S: Stream> Hub<S> {
             || self.jobs.has_work()
             || self.effects.has_work()
             || self.channels.subscriptions.has_work()
+            || self.nodes.as_ref().is_some_and(Nodes::has_work)
             || self.listeners.taps.has_work()
             || self.drain.as_ref().is_some_and(DrainPlan::is_refusing)
     }
@@ -325,6 +330,7 @@ impl<S: Stream> Hub<S> {
             self.drain.as_ref().and_then(DrainPlan::next),
             self.channels.subscriptions.next_deadline(),
             broker::next_deadline(self),
+            self.nodes.as_ref().and_then(Nodes::next_deadline),
             self.listeners.access_log.next_deadline(),
             self.listeners.events.next_deadline(),
             self.outage.next_deadline(self.clock.now),

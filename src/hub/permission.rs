@@ -322,7 +322,7 @@ fn connect_body<S: Stream>(hub: &mut Hub<S>, id: ConnId, head: &Head) -> Vec<u8>
     let subject = hub.roster.subject(id);
     question::push_question(&mut body, Asked::Connect.as_str(), &args, |body| {
         let (id, peer) = (subject.id.text(), subject.peer.text());
-        question::push_connection(body, id.as_str(), peer.as_str(), None, &query, None);
+        question::push_connection(body, id.as_bytes(), peer.as_bytes(), None, &query, None);
     });
     body
 }

@@ -117,6 +117,11 @@ pub fn moved<S: Stream>(hub: &mut Hub<S>, id: ConnId, joined: bool, channel: &st
     }
 }
 
+/// Tells a client that uses `wsify.v1` that it may have missed what goes to users and connections.
+pub fn gap<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+    push(hub, id, answer::push_gap);
+}
+
 /// Sends a text message to one connection; `write` appends its payload.
 fn push<S: Stream>(hub: &mut Hub<S>, id: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
     if let Some(connection) = hub.roster.get(id) {

@@ -111,7 +111,8 @@ impl<S: Stream> Roster<S> {
     /// No slot is left that a [`ConnId`] could name; the stream is dropped.
     pub fn insert(&mut self, stream: S, peer: Peer, now: u64) -> io::Result<ConnId> {
         let entry = self.slab.vacant_entry();
-        let Ok(slot) = u32::try_from(entry.key()) else {
+        let slot = u32::try_from(entry.key()).ok();
+        let Some(slot) = slot.filter(|slot| *slot != ConnId::NO_SLOT) else {
             return Err(io::Error::other("more connections than 32 bits can name"));
         };
         self.accepted = self.accepted.wrapping_add(1);
@@ -139,21 +140,19 @@ impl<S: Stream> Roster<S> {
 
     /// A connection as logs, taps and questions show it.
     pub fn subject(&mut self, id: ConnId) -> Subject {
-        let node = self.node;
+        let (id, peer, identity) = self.facts(id);
+        let user = self.identities.user(identity).map(Into::into);
+        Subject { id, peer, user }
+    }
+
+    fn facts(&mut self, id: ConnId) -> (PublicId, Peer, Identity) {
+        let (node, slot) = (self.node, id.slot);
         let (serial, peer, identity) = self
             .get(id)
             .map_or((0, Peer::UNIX, Identity::default()), |c| {
                 (c.serial(), c.client(), c.identity())
             });
-        Subject {
-            id: PublicId {
-                node,
-                slot: id.slot,
-                serial,
-            },
-            peer,
-            user: self.identities.user(identity).map(Into::into),
-        }
+        (PublicId { node, slot, serial }, peer, identity)
     }
 
     /// Notes that the WebSocket in a slot is open.
@@ -179,12 +178,14 @@ impl<S: Stream> Roster<S> {
 
     /// Appends what questions and events show of a connection, as JSON.
     pub fn push_connection(&mut self, id: ConnId, out: &mut Vec<u8>) {
-        let subject = self.subject(id);
-        let identity = self.get(id).map(|c| c.identity()).unwrap_or_default();
+        let (id, peer, identity) = self.facts(id);
         let query = http::query_pairs(self.identities.query(identity));
-        let (user, state) = (subject.user.as_deref(), self.identities.state(identity));
-        let (id, peer) = (subject.id.text(), subject.peer.text());
-        question::push_connection(out, id.as_str(), peer.as_str(), user, &query, state);
+        let (user, state) = (
+            self.identities.user(identity),
+            self.identities.state(identity),
+        );
+        let (id, peer) = (id.text(), peer.text());
+        question::push_connection(out, id.as_bytes(), peer.as_bytes(), user, &query, state);
     }
 
     pub fn remove(&mut self, id: ConnId) -> Option<Connection<S>> {

@@ -40,8 +40,11 @@ fn withdraw_question<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
         connection.forget_input();
     }
     if connection.is_held() && connection.has_hung_up() {
-        connection.leave(hub.clock.now);
+        leave(hub, id);
     }
+    let Some(connection) = hub.roster.get(id) else {
+        return;
+    };
     if connection.is_asking() && !connection.awaits_verdict() {
         connection.set_asking(false);
         questions::withdraw(hub, id);
@@ -175,14 +178,38 @@ pub fn close_saying<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending, rea
     if !hub.roster.get(id).is_some_and(|c| c.is_open()) {
         return;
     }
+    enqueue_pending(hub, id);
+    events::closing(hub, id, ending);
+    if let Some(connection) = hub.roster.get(id) {
+        connection.close(ending, reason, hub.clock.now);
+    }
+}
+
+/// Begins the end of a connection whose client sends no more. A client that has only shut down its sending side still
+/// receives its answers, and what was published while it was a member.
+pub fn end_of_stream<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+    if hub.roster.get(id).is_some_and(|c| c.ending().is_none()) {
+        enqueue_pending(hub, id);
+    }
+    if let Some(connection) = hub.roster.get(id) {
+        connection.ended(hub.clock.now);
+    }
+}
+
+/// The same, while its question is held: what waits for the authorizer is forgotten.
+pub fn leave<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+    if let Some(connection) = hub.roster.get(id) {
+        connection.give_up(hub.clock.now);
+    }
+    end_of_stream(hub, id);
+}
+
+/// Puts into its outbox what was published while it was a member.
+fn enqueue_pending<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     for slice in hub.channels.all_pending(id.slot) {
         report::enqueued(hub, id, slice);
         if let Some(connection) = hub.roster.get(id) {
             connection.enqueue(slice, &mut hub.runs, &hub.settings.limits);
         }
-    }
-    events::closing(hub, id, ending);
-    if let Some(connection) = hub.roster.get(id) {
-        connection.close(ending, reason, hub.clock.now);
     }
 }

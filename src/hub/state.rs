@@ -17,6 +17,7 @@ use super::grants::Grants;
 use super::limits::memory::Memory;
 use super::limits::message_rate::MessageRate;
 use super::limits::per_address::PerAddress;
+use super::nodes::Nodes;
 use super::outage::Outage;
 use super::report::listeners::Listeners;
 use super::roster::Roster;
@@ -51,6 +52,8 @@ pub struct Hub<S> {
     pub(super) effects: Effects,
     /// What is to be published once its channel's shard is there again.
     pub(super) returned: Returned,
+    /// Other nodes that share the broker, if there is one.
+    pub(super) nodes: Option<Nodes>,
     pub(super) listeners: Listeners,
     /// A graceful stop is under way.
     pub(super) drain: Option<DrainPlan>,
@@ -101,6 +104,7 @@ impl<S: Stream> Hub<S> {
             outage: Outage::new(settings.failure),
             effects: Effects::default(),
             returned: Returned::default(),
+            nodes: None,
             listeners: Listeners::new(&settings, metrics, log),
             drain: None,
             drivers: DriverGauges::default(),

@@ -40,6 +40,8 @@ pub struct Subscribed {
     /// The channel's.
     slot: u16,
     state: State,
+    /// While the broker refuses it, all else is well: no member misses anything.
+    optional: bool,
     /// Refusals in a row.
     refusals: u8,
     /// The broker's last error message for it, until it is subscribed.
@@ -62,6 +64,13 @@ impl State {
     /// Whether the channel has members that miss what is published.
     fn is_missing(self) -> bool {
         matches!(self, State::Restoring | State::Refused)
+    }
+}
+
+impl Subscribed {
+    /// Whether it counts as missed by members in this state.
+    fn misses(&self, state: State) -> bool {
+        state.is_missing() && !(self.optional && self.refusals > 0)
     }
 }
 
@@ -169,6 +178,14 @@ impl Subscriptions {
         }
     }
 
+    /// The subscription of a channel without which the broker counts as up, once it has refused it.
+    pub fn of_optional(&self, channel: &str) -> Subscribed {
+        Subscribed {
+            optional: true,
+            ..self.of(channel)
+        }
+    }
+
     /// Whether what is published to a channel gets to the broker, and back.
     pub fn is_available(&self, channel: &str) -> bool {
         let available = |shards: &Shards| shards.is_available(shards.slot_of(channel));
@@ -229,7 +246,8 @@ impl Subscriptions {
     }
 
     fn is_missing(&self, subscribed: &Subscribed) -> bool {
-        self.state(subscribed).is_some_and(State::is_missing)
+        let state = self.state(subscribed);
+        state.is_some_and(|state| subscribed.misses(state))
     }
 
     /// Counts a channel of this slot whose members begin or cease to miss what is published.
@@ -254,7 +272,7 @@ impl Subscriptions {
         self.count_missing(
             subscribed.slot,
             self.is_missing(subscribed),
-            state.is_missing(),
+            subscribed.misses(state),
         );
         self.asked = self.asked.saturating_add(1);
         (subscribed.serial, subscribed.state) = (self.asked, state);
@@ -284,6 +302,7 @@ impl Subscriptions {
             // It belonged to a link that is gone, or to another shard's.
             return Answered { release, gap };
         };
+        let missed = subscribed.misses(before);
         let after = match receipt {
             Receipt::Confirmed => {
                 (subscribed.refusals, subscribed.why) = (0, None);
@@ -312,19 +331,23 @@ impl Subscriptions {
                 };
             }
         }
-        let missing = after.is_some_and(State::is_missing);
-        self.count_missing(subscribed.slot, before.is_missing(), missing);
+        let missing = after.is_some_and(|after| subscribed.misses(after));
+        self.count_missing(subscribed.slot, missed, missing);
         let gap = has_members && before.is_missing() && after == Some(State::Live);
-        if gap && let Some(shards) = &mut self.shards {
+        Answered { release, gap }
+    }
+
+    /// What is published to a channel with this subscription may have been missed.
+    pub fn count_gap(&mut self, subscribed: &Subscribed) {
+        if let Some(shards) = &mut self.shards {
             shards.count_gap(subscribed.slot);
         }
-        Answered { release, gap }
     }
 
     /// Handles a channel that was removed.
     pub fn closed(&mut self, subscribed: &Subscribed, name: &ChannelName) {
         let state = self.state(subscribed);
-        self.count_missing(subscribed.slot, state.is_some_and(State::is_missing), false);
+        self.count_missing(subscribed.slot, self.is_missing(subscribed), false);
         if state.is_some_and(|state| state != State::Refused) && self.is_listening(name.as_str()) {
             self.changes.push_back(Effect::Unsubscribe(name.clone()));
         }

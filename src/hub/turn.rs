@@ -7,7 +7,7 @@ use super::commands;
 use super::endpoints;
 use super::permission;
 use super::replies;
-use super::settle::{close, settle};
+use super::settle::{close, end_of_stream, leave, settle};
 use super::state::Hub;
 use crate::connection::{Awaits, Ending, Event, Filled, Peer, Stream};
 use crate::effect::ConnId;
@@ -74,7 +74,7 @@ pub fn turn<S: Stream>(hub: &mut Hub<S>, id: ConnId, buffer: &mut [u8]) {
                 }
             }
             Filled::Nothing => {}
-            Filled::End => connection.ended(hub.clock.now),
+            Filled::End => end_of_stream(hub, id),
             Filled::Broken => connection.fail(Ending::Reset),
         }
     }
@@ -125,7 +125,7 @@ fn hear_pings<S: Stream>(hub: &mut Hub<S>, id: ConnId, buffer: &mut [u8]) {
                 connection.keep_input(buffer.get(..count).unwrap_or_default());
             }
             Filled::Nothing => {}
-            Filled::End => return connection.leave(now),
+            Filled::End => return leave(hub, id),
             Filled::Broken => return connection.fail(Ending::Reset),
         }
     }

@@ -72,3 +72,65 @@ impl Log {
         self.shared.filled.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Level;
+
+    fn passed_on(log: &Log) -> SavedLog {
+        minicbor::decode(&minicbor::to_vec(log.save()).unwrap()).unwrap()
+    }
+
+    fn messages(log: &Log) -> Vec<String> {
+        let lines = log.take();
+        let lines = lines.lines().filter(|line| !line.is_empty());
+        let message = |line| -> serde_json::Value { serde_json::from_str(line).unwrap() };
+        lines
+            .map(|line| message(line)["message"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn lines_that_wait_are_written_by_the_next_program_before_its_own() {
+        let (old, new) = (Log::in_memory(Level::Info), Log::in_memory(Level::Info));
+        old.info("one", &[]);
+        old.info("two", &[]);
+        new.info("three", &[]);
+        new.restore(passed_on(&old));
+        assert_eq!(messages(&new), ["one", "two", "three"]);
+        assert_eq!((messages(&old).len(), new.dropped()), (0, 0));
+    }
+
+    #[test]
+    fn lines_that_the_writer_has_not_written_are_counted_as_dropped() {
+        let (old, new) = (Log::in_memory(Level::Info), Log::in_memory(Level::Info));
+        {
+            let mut queue = old.shared.lock();
+            (queue.writing, queue.taken) = (true, 3);
+            (queue.dropped, queue.gap) = (5, 2);
+        }
+        new.restore(passed_on(&old));
+        assert_eq!(new.dropped(), 8);
+        assert_eq!(new.shared.lock().gap, 5);
+        // What was written of them may end in the middle of a line.
+        assert_eq!(new.take(), "\n");
+    }
+
+    #[test]
+    fn a_program_that_goes_on_after_all_writes_them_itself() {
+        let log = Log::in_memory(Level::Info);
+        log.info("one", &[]);
+        {
+            let mut queue = log.shared.lock();
+            (queue.writing, queue.taken) = (true, 3);
+        }
+        let saved = log.save();
+        log.info("two", &[]);
+        log.put_back(saved);
+        let queue = log.shared.lock();
+        assert_eq!((queue.gap, queue.dropped), (0, 0));
+        drop(queue);
+        assert_eq!(messages(&log), ["one", "two"]);
+    }
+}

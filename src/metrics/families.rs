@@ -246,14 +246,26 @@ pub const FAMILIES: &[Family] = &[
     Family {
         name: "wsify_broker_messages_total",
         kind: Kind::Counter,
-        about: "messages received from redis, by `outcome`: `delivered`, `not_json` (dropped), `unknown` (without the prefix: dropped)",
+        about: "messages received from redis, by `outcome`: `delivered`, `nodes` (between nodes), `not_json` (dropped), `unknown` (without the prefix: dropped)",
         samples: |metrics, _, out| out.by("outcome", &metrics.broker_messages),
     },
     Family {
         name: "wsify_broker_gaps_total",
         kind: Kind::Counter,
-        about: "channels whose members here may have missed messages, as they were not subscribed for a while",
+        about: "channels whose members here may have missed messages, as they were not subscribed for a while; all users and connections count as one",
         samples: |metrics, _, out| out.value(metrics.broker_gaps),
+    },
+    Family {
+        name: "wsify_broker_nodes",
+        kind: Kind::Gauge,
+        about: "nodes that share the broker with this one, which counts too",
+        samples: |_, now, out| out.value(now.broker_nodes),
+    },
+    Family {
+        name: "wsify_broker_hostile_total",
+        kind: Kind::Counter,
+        about: "messages on the channels of the nodes that were dropped, by `reason`",
+        samples: |metrics, _, out| out.by("reason", &metrics.broker_hostile),
     },
     Family {
         name: "wsify_broker_shard_up",

@@ -65,8 +65,11 @@ pub struct Metrics {
     pub compression: CompressionCounts,
     /// Messages that the broker brought, by outcome.
     pub broker_messages: Counters<&'static str>,
-    /// Channels whose members here were told that they may have missed messages.
+    /// Channels whose members here were told that they may have missed messages. What goes to users and connections counts as
+    /// one channel.
     pub broker_gaps: u64,
+    /// Messages of nodes that were dropped, by the reason's label.
+    pub broker_hostile: Counters<&'static str>,
     /// Ended connections by the reason's label.
     pub endings: Counters<&'static str>,
     /// Questions by command.
@@ -149,6 +152,8 @@ pub struct Gauges {
     /// Times that the broker was lost and found again.
     pub broker_reconnections: u64,
     pub broker_shards: Vec<ShardGauge>,
+    /// Nodes that share the broker, this one included.
+    pub broker_nodes: u64,
     /// Log lines dropped because stdout was blocked.
     pub dropped_log_lines: u64,
     pub longest_turn: Duration,
@@ -220,8 +225,9 @@ impl Metrics {
             received: 0,
             sent: 0,
             compression: CompressionCounts::default(),
-            broker_messages: Counters::of(&["delivered", "not_json", "unknown"]),
+            broker_messages: Counters::of(&["delivered", "nodes", "not_json", "unknown"]),
             broker_gaps: 0,
+            broker_hostile: Counters::of(&[]),
             endings: Counters::of(&[]),
             questions: Counters::of(&["broadcast", "join", "connect", "leave", "refresh"]),
             unasked: Counters::of(&["allow", "max_age"]),

@@ -26,7 +26,6 @@ impl Server {
                 News::Message(message) => {
                     let (channel, content) = self.broker.content(&message);
                     if self.hub.arrived(channel, content) {
-                        self.hub.metrics_mut().broker_messages.add("delivered");
                         self.broker.take(&message);
                     } else {
                         self.broker.put_off(&message);

@@ -135,6 +135,8 @@ impl Server {
         let status = loop {
             self.wait(&mut events, self.timeout())?;
             if let ControlFlow::Break(status) = self.tick(&events, &mut buffer, &mut answers) {
+                self.hub.leave_nodes();
+                self.take_effects();
                 break status;
             }
             self.turn_ended = self.started.elapsed();

@@ -13,7 +13,7 @@ use minicbor::{Decode, Encode};
 
 use super::Server;
 use crate::clock::Millis;
-use crate::events::SavedDelivery;
+use crate::events::SavedEventSender;
 use crate::handover::{SnapshotFile, keep, monotonic};
 use crate::listener::{Listener, SavedListener};
 use crate::log::SavedLog;
@@ -38,7 +38,7 @@ pub struct SavedProcess {
     pub node: u64,
     /// The batch of events under way, if they have a receiver.
     #[n(4)]
-    pub events: Option<SavedDelivery>,
+    pub events: Option<SavedEventSender>,
     /// When a graceful stop under way ends.
     #[n(5)]
     pub stop_at: Option<Millis>,

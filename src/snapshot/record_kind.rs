@@ -52,6 +52,8 @@ pub enum RecordKind {
     Drain = 36,
     /// The end of the hub's part.
     HubEnd = 37,
+    /// The other nodes on the broker.
+    Nodes = 38,
     /// Counters and histograms.
     Metrics = 70,
     /// Which broker there is.
@@ -94,6 +96,7 @@ impl RecordKind {
         RecordKind::Report,
         RecordKind::Events,
         RecordKind::Drain,
+        RecordKind::Nodes,
         RecordKind::HubEnd,
         RecordKind::Metrics,
         RecordKind::Broker,

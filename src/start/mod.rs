@@ -19,8 +19,8 @@ use std::time::{Instant, SystemTime};
 use mio::{Registry, Waker};
 
 use self::parts::{
-    Capacity, Frame, find_manager, max_connections, notify_ready, redis_settings, reserved_fds,
-    settings, start_authorizer, start_events, unusable,
+    Capacity, Frame, find_manager, max_connections, meet_nodes, notify_ready, redis_settings,
+    reserved_fds, settings, start_authorizer, start_events, unusable,
 };
 pub use self::take_over::{Arrival, Remains, take_over};
 pub use self::trial::{check, probe};
@@ -135,6 +135,7 @@ fn start_broker(
         RedisServers::Cluster(_) => Some(config.broker_prefix.clone()),
         RedisServers::One(_) | RedisServers::Sentinel { .. } => None,
     });
+    meet_nodes(config, hub);
     if !dsn.unused.is_empty() {
         let unused = "parts of --broker-dsn have no effect";
         let names = dsn.unused.join(", ");
@@ -182,6 +183,9 @@ fn announce(config: &Config, addresses: &[String], log: &Log) {
         let open = "there is no key: /broadcast and the other backend endpoints answer programs on this machine only; \
                     set --broadcasting-key to open them to others";
         log.warn(open, &[]);
+        if config.broker != BrokerChoice::Memory {
+            log.warn("without a key programs that can publish at redis can do what a backend can; set --broadcasting-key", &[]);
+        }
     }
     if let Some(first) = addresses.first() {
         log.print(&quickstart::text(first, has_key, authorizer.is_some()));

@@ -15,12 +15,15 @@ use crate::clock::millis;
 use crate::config::{BrokerChoice, Config, RedisDsn, RedisServers, Stop};
 use crate::connection::Limits;
 use crate::events::EventSender;
-use crate::hub::{EventSettings, FailurePolicy, Settings};
+use crate::hub::{EventSettings, FailurePolicy, Hub, Settings};
+use crate::listener::ClientSocket;
 use crate::log::{Log, Value};
+use crate::secret::Secret;
 use crate::server::{FIRST_LINK, SIGNALS, WAKER};
 use crate::signals::Signals;
 use crate::systemd::Manager;
 use crate::tls;
+use crate::wire::node_message::envelope::NodeSeal;
 
 /// File descriptors kept for the log, the poll, signals and the like, and for a handover.
 const RESERVED_FDS: usize = 24;
@@ -256,6 +259,14 @@ pub(super) fn notify_ready(manager: &mut Manager, connections: usize, log: &Log)
             "cannot notify the service manager that the server is ready",
             &[("error", Value::Shown(&e))],
         );
+    }
+}
+
+/// The hub talks to other nodes. A check does not count as one.
+pub fn meet_nodes(config: &Config, hub: &mut Hub<ClientSocket>) {
+    if config.broker != BrokerChoice::Memory && !config.check {
+        let key = config.broadcasting_key.as_ref().map(Secret::expose);
+        hub.meet_nodes(NodeSeal::new(key, &config.broker_prefix));
     }
 }
 

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant, SystemTime};
 use mio::Registry;
 
 use super::parts::{
-    Capacity, Frame, find_manager, max_connections, redis_settings, reserved_fds, settings,
-    start_authorizer, start_events,
+    Capacity, Frame, find_manager, max_connections, meet_nodes, redis_settings, reserved_fds,
+    settings, start_authorizer, start_events,
 };
 use crate::acceptor::{self, Acceptor};
 use crate::broker::Broker;
@@ -182,6 +182,9 @@ fn rebuild(
     let most = max_connections(config, &capacity, log);
     let settings = settings(config, most, workers, node);
     restore_hub(settings, &moment, log, inherited, from, registry, remains)?;
+    if let Some(hub) = &mut remains.hub {
+        meet_nodes(config, hub);
+    }
     end(from).map_err(text)?;
     let (Some(hub), Some(broker)) = (remains.hub.take(), remains.broker.take()) else {
         return Err("a part is missing".to_owned());

@@ -184,6 +184,11 @@ pub fn push_v1(out: &mut Vec<u8>, prefix: &[u8], content: &[u8]) {
     out.extend_from_slice(V1_SUFFIX);
 }
 
+/// Appends what a client that speaks `wsify.v1` is told when it may have missed what goes to users and connections.
+pub fn push_gap(out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"{"gap":true}"#);
+}
+
 /// What a member that speaks `wsify.v1` is told when it may have missed messages of a channel.
 pub fn v1_gap(channel: &str) -> Vec<u8> {
     let mut out = br#"{"channel":"#.to_vec();
@@ -227,6 +232,7 @@ mod tests {
             written(&|out| push_v1(out, &v1_prefix("a\"b"), br#"{"x": 1.0}"#)),
             r#"{"channel":"a\"b","content":{"x": 1.0}}"#
         );
+        assert_eq!(written(&push_gap), r#"{"gap":true}"#);
         assert_eq!(v1_gap("a\"b"), br#"{"channel":"a\"b","gap":true}"#);
         assert_eq!(
             written(&|out| {

@@ -40,6 +40,15 @@ pub struct EventBatch {
 }
 
 impl EventBatch {
+    /// An empty batch with room for so many events, and so many bytes.
+    pub fn with_capacity(events: usize, bytes: usize) -> EventBatch {
+        EventBatch {
+            bytes: Vec::with_capacity(bytes),
+            events: VecDeque::with_capacity(events),
+            start: 0,
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.events.len()
     }
@@ -66,6 +75,7 @@ impl EventBatch {
 
     /// Appends an event that happened at `at`. Returns the bytes by which the batch has grown.
     pub fn push(&mut self, at: u64, event: &[u8]) -> usize {
+        self.free_front();
         self.bytes.extend_from_slice(event);
         self.bytes.push(b',');
         // A single event is far below 4 GiB, and several are below MOST_BYTES.
@@ -95,6 +105,19 @@ impl EventBatch {
             (self.bytes, self.start) = (Vec::new(), 0);
         }
         (end - before) as usize
+    }
+
+    /// Frees the bytes of the events that are gone, once they are more than those of the others. While the receiver is
+    /// down, an event may go for each that comes.
+    fn free_front(&mut self) {
+        if self.start as usize <= self.bytes() {
+            return;
+        }
+        self.bytes.drain(..self.start as usize);
+        for (end, _) in &mut self.events {
+            *end -= self.start;
+        }
+        self.start = 0;
     }
 
     /// Appends the body of a call with the first `count` events.
@@ -160,6 +183,25 @@ mod tests {
         assert_eq!(batch.bytes.capacity(), 0);
         batch.push(9, b"{3}");
         assert!(body(&batch, 1).ends_with("[{3}]}"));
+    }
+
+    #[test]
+    fn bytes_of_events_that_are_gone_are_used_again() {
+        let mut batch = EventBatch::default();
+        let event = |number: usize| format!("{{{number}}}").repeat(100);
+        for number in 0..10 {
+            batch.push(0, event(number).as_bytes());
+        }
+        for number in 10..10_000 {
+            batch.pop();
+            batch.push(0, event(number).as_bytes());
+            assert!(batch.bytes.len() <= 2 * batch.bytes() + event(number).len() + 1);
+        }
+        let left: Vec<String> = (9_990..10_000).map(event).collect();
+        assert!(body(&batch, 10).ends_with(&format!(r#""events":[{}]}}"#, left.join(","))));
+        let popped: usize = (0..10).map(|_| batch.pop()).sum();
+        assert_eq!(popped, left.iter().map(|it| it.len() + 1).sum::<usize>());
+        assert_eq!((batch.len(), batch.bytes()), (0, 0));
     }
 
     #[test]

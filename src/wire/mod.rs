@@ -35,6 +35,7 @@ pub mod handshake;
 pub mod http;
 pub mod json;
 pub mod message;
+pub mod node_message;
 pub mod nodes;
 pub mod origins;
 pub mod proxy_protocol;

@@ -26,19 +26,20 @@ pub fn push_question(
     out.push(b'}');
 }
 
-/// Appends what the server says of a connection. `state` is JSON; in `id` and `remote_addr` nothing has to be escaped.
+/// Appends what the server says of a connection. `state` is JSON; `id` and `remote_addr` are ASCII in which nothing has to be
+/// escaped.
 pub fn push_connection(
     out: &mut Vec<u8>,
-    id: &str,
-    remote_addr: &str,
+    id: &[u8],
+    remote_addr: &[u8],
     user: Option<&str>,
     query: &[(String, Vec<String>)],
     state: Option<&str>,
 ) {
     out.extend_from_slice(br#"{"id":""#);
-    out.extend_from_slice(id.as_bytes());
+    out.extend_from_slice(id);
     out.extend_from_slice(br#"","remote_addr":""#);
-    out.extend_from_slice(remote_addr.as_bytes());
+    out.extend_from_slice(remote_addr);
     out.push(b'"');
     if let Some(user) = user {
         out.extend_from_slice(br#","user":"#);
@@ -188,8 +189,8 @@ mod tests {
             written(
                 |out| push_question(out, "join", args, |out| push_connection(
                     out,
-                    "c-1",
-                    "203.0.113.7:51814",
+                    b"c-1",
+                    b"203.0.113.7:51814",
                     Some("o\"neil"),
                     &query,
                     Some(r#"{"user": 42}"#),
@@ -201,8 +202,8 @@ mod tests {
             written(
                 |out| push_question(out, "leave", b"{}", |out| push_connection(
                     out,
-                    "1",
-                    "unix",
+                    b"1",
+                    b"unix",
                     None,
                     &[],
                     None
@@ -217,7 +218,7 @@ mod tests {
         let asked = |id| {
             written(|out| {
                 push_question(out, "leave", b"{}", |out| {
-                    push_connection(out, "1", "unix", None, &[], None)
+                    push_connection(out, b"1", b"unix", None, &[], None)
                 });
                 add_id(out, id);
             })

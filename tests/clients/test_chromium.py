@@ -13,15 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.browser import FLAGS, PATIENCE
 from harness.handover import hand_over
 
 PAGE = Path(__file__).with_name("page.html").read_bytes()
-# A browser on a busy machine takes its time to start.
-PATIENCE = 60
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--no-proxy-server",
-]
 
 
 class Site:

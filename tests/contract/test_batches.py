@@ -253,6 +253,14 @@ def test_check_says_whether_batches_are_understood(authorizer):
     status, lines = checked(authorizer, "--authorizer-batch", "64")
     assert status == 1, lines
     assert [line for line in lines if line.startswith("BAD") and "the answer to a batch" in line], lines
+    # An array that cannot be used, and an item that counts as down.
+    for answer in (items(200), items(200, 500), items(200, {"status": 200, "user": ""})):
+        authorizer.batches = answer
+        status, lines = checked(authorizer, "--authorizer-batch", "64")
+        assert status == 1 and [line for line in lines if line.startswith("BAD the authorizer at")], lines
+        understood = [line for line in lines if "understands batches: 2" in line]
+        assert len(understood) == (len(json.loads(answer.body)) == 2), lines
+        assert not [line for line in lines if "are understood: user" in line], lines
     authorizer.batches = Reply(401)
     status, lines = checked(authorizer, "--authorizer-batch", "64")
     assert status == 0 and [line for line in lines if "whether it understands batches is not known" in line], lines

@@ -4,6 +4,7 @@ import socket
 
 import pytest
 
+from harness.authorizer import with_fields
 from harness.net import request
 from harness.server import free_port, run
 
@@ -50,6 +51,21 @@ def test_a_no_is_an_answer_and_500_is_not(authorizer, status, right):
     done, lines = check("--listen-addr", f"127.0.0.1:{free_port()}", "--authorizer-url", authorizer.url)
     assert (done == 0) == right, lines
     assert line(lines, "the authorizer").startswith("ok " if right else "BAD"), lines
+
+
+@pytest.mark.parametrize(("status", "hint"), [(201, "2xx other than 200"), (204, "2xx other than 200"), (302, "redirects are not followed"), (404, None)])
+def test_a_no_that_may_not_be_meant_is_explained(authorizer, status, hint):
+    authorizer.on(status)
+    done, lines = check("--listen-addr", f"127.0.0.1:{free_port()}", "--authorizer-url", authorizer.url)
+    hints = [text for text in lines if "count" in text and "as a no" in text]
+    assert done == 0 and len(hints) == (hint is not None) and all(hint in text for text in hints), lines
+
+
+def test_a_wrong_field_is_not_called_understood(authorizer):
+    authorizer.on(with_fields(user="", state=1))
+    done, lines = check("--listen-addr", f"127.0.0.1:{free_port()}", "--authorizer-url", authorizer.url)
+    assert done == 1 and line(lines, "its answer has a wrong field: user").startswith("BAD"), lines
+    assert line(lines, "are understood").endswith("understood: state"), lines
 
 
 def test_faults_are_named_and_no_secret_is_shown():

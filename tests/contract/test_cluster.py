@@ -14,6 +14,7 @@ from harness.ws import command
 
 GAP = '{"channel":"%s","gap":true}'
 CONTENT = '{"channel":"%s","content":%s}'
+ALL = '{"gap":true}'
 
 
 @pytest.fixture
@@ -275,14 +276,17 @@ def test_a_shard_that_is_away_takes_only_its_channels_with_it(cluster, node):
     away.start()
     for server in (one, two):
         is_up(server)
-    heard = sorted(member.hear() for _ in gone)
-    assert heard == sorted(GAP % name for name in gone)
-    late.hears(GAP % gone[0])
+    # What goes to users and connections may be concerned, too.
+    all_are_told = [ALL] if group.owner("wsify:{nodes}") is away else []
+    heard = sorted(member.hear() for _ in [*gone, *all_are_told])
+    assert heard == sorted([GAP % name for name in gone] + all_are_told)
+    heard = [late.hear() for _ in [gone[0], *all_are_told]]
+    assert sorted(heard) == sorted([GAP % gone[0], *all_are_told])
     two.publish(gone[0], "2")
     late.hears(CONTENT % (gone[0], 2)).is_quiet()
     member.hears(CONTENT % (gone[0], 2)).is_quiet()
     shard = rf'shard="127.0.0.1:{away.port}"'
-    assert one.metric(f"wsify_broker_shard_gaps_total.*{shard}") == len(gone)
+    assert one.metric(f"wsify_broker_shard_gaps_total.*{shard}") == len(gone) + len(all_are_told)
     assert one.metric(f"wsify_broker_shard_reconnections_total.*{shard}") == 1
     assert one.metric("wsify_broker_reconnections_total") == 1
 

@@ -38,6 +38,16 @@ def test_head_is_get_without_the_body(plain, path):
     assert stream.response().json() == {"status": "ok"}, "bytes of a body behind the answer to HEAD"
 
 
+def test_head_of_a_stream_has_its_headers_and_no_length(plain):
+    """RFC 9110 9.3.2 and 8.6: the length of the stream is not known."""
+    got = [plain.dial().send(request(method, "/tap")) for method in ("GET", "HEAD")]
+    streamed, head = [stream.head() for stream in got]
+    drop = ("Date",)
+    assert [h for h in streamed[2] if h[0] not in drop] == [h for h in head[2] if h[0] not in drop]
+    assert "content-length" not in [name.lower() for name, _ in head[2]]
+    got[1].at_end()
+
+
 @pytest.mark.parametrize("path", ["/nothing", "/ws", "/broadcast"])
 def test_head_of_an_error_has_no_body(plain, path):
     stream = plain.dial().send(request("HEAD", path) + request("GET", "/health"))

@@ -5,15 +5,18 @@ import hmac
 import json
 import re
 import signal
+import ssl
 import time
 
 import pytest
 
 from harness.authorizer import Reply, with_fields
+from harness.certificates import Certificates
 from harness.net import until
 from harness.receiver import Receiver, line
+from harness.redis import Redis
 from harness.server import free_port, run
-from harness.ws import frame
+from harness.ws import closing, command, frame
 
 ALL = ("--events", "connected,disconnected,occupied,vacated")
 
@@ -96,6 +99,62 @@ def test_a_connection_is_shown_as_in_questions_with_user_and_state(serve, receiv
     assert events[0]["connection"] == shown and shown["user"] == "o'neil"
     assert list(shown) == ["id", "remote_addr", "user", "query", "state"]
     assert events[-1]["connection"] == shown | {"state": [2]}
+
+
+def test_a_connection_is_gone_when_its_close_frame_is_sent(serve, receiver, authorizer):
+    authorizer.on(with_fields(user="42"), "connect")
+    server = serve("--events-url", receiver.url, *ALL, auth=authorizer)
+    listed = lambda target: json.loads(server.call("GET", target).body)
+    # It has not read the close frame, and does not answer it.
+    ws = server.ws().join("a")
+    assert server.post('{"user":"42"}', "/disconnect").body == b'{"connections":1}'
+    assert receiver.told(4)[2:] == ["vacated a", "disconnected 4403 disconnected a"]
+    assert listed("/connections")["connections"] == listed("/channels")["channels"] == []
+    assert server.metric("^wsify_connections.*websocket") == 0
+    server.publish("a", "1")
+    assert ws.close_frame()[0] == 4403
+    # The code that was sent first counts, and the end is told once.
+    ws.send(closing(4000))
+    ws.stream.at_end()
+    server.ws().leaves(4001)
+    assert receiver.told(6)[4:] == ["connected", "disconnected 4001 closed"]
+
+
+def test_the_first_hundred_channels_are_named_in_byte_order(serve, receiver):
+    server = serve("--events-url", receiver.url)
+    names = [f"c{nth}" for nth in range(110)] + ["Z", "é"]
+    server.ws().join(*names).leaves()
+    (event,) = receiver.has_taken(1)
+    assert event["channels"] == sorted(names, key=str.encode)[:100]
+
+
+@pytest.mark.parametrize("verb", ["join", "broadcast"])
+def test_a_disconnect_of_a_user_whose_command_waits_for_redis(serve, receiver, authorizer, verb):
+    authorizer.on(with_fields(user="42"), "connect")
+    redis = Redis()
+    try:
+        server = serve("--events-url", receiver.url, "--broker-driver", "redis", "--broker-dsn", redis.dsn, auth=authorizer)
+        ws = server.ws().join("a")
+        redis.hang()
+        ws.say(command(verb, "b", "1" if verb == "broadcast" else None, id=1)).say(command("broadcast", "a", "2", id=2))
+        authorizer.asked(1, verb, "b")
+        # It is answered, and redis is asked.
+        until(lambda: server.metric('^wsify_authorizer_answers_total{class="200"}') == 3, "the authorizer's answer")
+        answer = server.post('{"user":"42"}', "/disconnect")
+        assert answer.status == 200 and json.loads(answer.body)["connections"] == 1
+        ws.is_closed(4403)
+        assert receiver.told(1) == ["disconnected 4403 disconnected a"]
+        # What redis answers later is nobody's any more.
+        redis.go_on()
+        other = server.ws().join("c")
+        server.publish("c", "3")
+        other.hears("3").is_quiet()
+        assert not authorizer.about("broadcast", "a"), "what waited behind it is dropped"
+        other.leaves()
+        assert receiver.told(2)[1:] == ["disconnected 1000 closed c"]
+    finally:
+        redis.go_on()
+        redis.kill()
 
 
 def test_refused_upgrades_and_requests_are_not_told(serve, receiver, authorizer):
@@ -196,6 +255,58 @@ def test_calls_are_signed_with_every_key(serve, receiver):
     server = serve("--events-url", receiver.url, "--authorizer-key", "old,new")
     server.ws().leaves()
     assert abs(signed_at(receiver.calls()[0], "old", "new") - time.time()) < 60
+
+
+# -- https
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    return Certificates(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def secure(certificates):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.directory / "leaf.pem", certificates.directory / "leaf.key")
+    receiver = Receiver(tls=context)
+    yield receiver
+    receiver.stop()
+
+
+def test_events_are_sent_over_https(serve, secure, certificates):
+    url = secure.url.replace("https://", "https://user:secret@")
+    server = serve("--events-url", url, *ALL, "--authorizer-key", "k", env=certificates.trusted)
+    for _ in range(10):
+        server.ws().leaves()
+    secure.has_taken(20)
+    assert secure.connections == 1
+    for call in secure.calls():
+        signed_at(call, "k")
+        assert call.header("Authorization") == "Basic dXNlcjpzZWNyZXQ="
+    # It comes back on another connection.
+    secure.drop_connections()
+    server.ws().leaves()
+    assert secure.told(22)[20:] == ["connected", "disconnected 1000 closed"]
+    assert not any("secret" in row for row in server.out)
+
+
+@pytest.mark.parametrize("trusted", [False, True], ids=["an authority that is not trusted", "another name"])
+def test_a_certificate_that_does_not_fit_gets_no_events(serve, secure, certificates, trusted):
+    url = secure.url.replace("localhost", "[::ffff:127.0.0.1]") if trusted else secure.url
+    server = serve("--events-url", url, env=certificates.trusted if trusted else None)
+    server.ws().leaves()
+    assert "certificate" in server.logged("receiver of events is down")
+    assert secure.about() == []
+    assert server.call("GET", "/health").status == 200
+
+
+def test_a_check_posts_over_https(secure, certificates):
+    status, out, _ = run("--check", "--listen-addr", f"127.0.0.1:{free_port()}", "--events-url", secure.url, env=certificates.trusted)
+    assert status == 0 and "ok  the receiver of events" in out
+    status, out, _ = check("--events-url", secure.url)
+    assert status == 1 and "certificate" in out
+    assert len(secure.calls()) == 1
 
 
 # -- when it is not taken
@@ -310,6 +421,17 @@ def test_a_receiver_that_hangs_is_called_again_and_slows_nothing_down(serve, rec
     until(lambda: any(event["seq"] == 102 for event in receiver.taken()), "the last event")
     seqs = [event["seq"] for event in receiver.taken()]
     assert sorted(set(seqs)) == list(range(1, 103)) and seqs == sorted(seqs)
+
+
+def test_the_timeout_is_for_the_whole_call(serve, receiver):
+    """A byte now and then is no answer."""
+    server = serve("--events-url", receiver.url, "--authorizer-timeout", "500ms")
+    receiver.on(Reply(200, drip=True))
+    server.ws().leaves()
+    assert "timed out" in server.logged("receiver of events is down")
+    receiver.on(200)
+    until(lambda: server.metric("wsify_events_waiting") == 0, "the events are taken")
+    assert len({call.raw for call in receiver.about()}) == 1
 
 
 def test_a_slow_answer_is_waited_for(told, receiver):
@@ -428,6 +550,27 @@ def test_a_stop_tries_a_receiver_at_once_whatever_pause_was_under_way(serve):
     try:
         assert receiver.told(1) == ["disconnected 1000 closed"]
         assert server.status() == 0
+    finally:
+        receiver.stop()
+
+
+def test_a_receiver_that_comes_back_near_the_end_of_a_stop_gets_every_event(serve):
+    port = free_port()
+    server = serve("--events-url", f"http://127.0.0.1:{port}/hook", *ALL, "--drain-timeout", "8s")
+    crowd = [server.ws().join("a") for _ in range(10)]
+    server.logged("receiver of events is down")
+    server.signal(signal.SIGTERM)
+    for ws in crowd:
+        ws.is_closed(1012)
+    # No client is left. It waits for the receiver, and goes on calling it.
+    assert server.process.poll() is None
+    receiver = Receiver(port=port)
+    try:
+        told = receiver.told(22)
+        assert told.count("connected") == told.count("disconnected 1012 stopping a") == 10
+        assert (told[1], told[-2]) == ("occupied a", "vacated a")
+        assert server.status() == 0
+        assert '"events_left":0' in server.logged("stopped")
     finally:
         receiver.stop()
 

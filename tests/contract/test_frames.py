@@ -5,6 +5,7 @@ import struct
 import pytest
 
 from harness.net import until
+from harness.server import upgrade
 from harness.ws import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, closing, command, frame, fresh, text
 
 JOIN = command("join", "frames", id=1).encode()
@@ -348,6 +349,21 @@ def test_a_hang_up_without_a_close(plain):
         if end == "half_close":
             ws.stream.rest()
         witness.hears("1")
+
+
+def test_a_client_that_has_shut_down_its_sending_side_receives_its_answers(plain):
+    """As `nc -N` does at the end of its input."""
+    channel = fresh()
+    joins = text(command("join", channel, id=1)) + text(command("broadcast", channel, "1")) + text("x")
+    for behind in (False, True):
+        stream = plain.dial().send(upgrade() + (joins if behind else b""))
+        if not behind:
+            stream.head()
+            stream.send(joins)
+        got = stream.half_close().rest()
+        assert behind == got.startswith(b"HTTP/1.1 101 "), got
+        for part in (b'{"id":1,"ok":true}', b"\x81\x011", b'"code":"bad_message"'):
+            assert got.count(part) == 1, got
 
 
 def test_a_hang_up_within_a_frame(plain):

@@ -34,6 +34,7 @@ def is_down(server):
 
 
 GAP = '{"channel":"%s","gap":true}'
+ALL = '{"gap":true}'  # what goes to users and connections
 CONTENT = '{"channel":"%s","content":%s}'
 
 
@@ -43,22 +44,23 @@ def test_members_are_told_once_in_order_and_others_are_not(redis, node):
     raw, outside = one.ws().join("x"), one.ws(protocols="wsify.v1")
     elsewhere = two.ws(protocols="wsify.v1").join("x")
     one.publish("x", "1")
-    # The first node's link is told apart by its two subscriptions.
-    mine = next(c["id"] for c in redis.clients() if c["name"] == "wsify-listens" and c["sub"] == "2")
+    # The first node's link is told apart by its subscriptions: two, and two of the nodes.
+    mine = next(c["id"] for c in redis.clients() if c["name"] == "wsify-listens" and c["sub"] == "4")
     redis.ask("CLIENT", "KILL", "ID", mine)
     until(lambda: redis.subscribers("x") == 2 and redis.subscribers("y") == 1, "everything is subscribed again")
     is_up(one)
     two.publish("x", "2")
-    heard = [member.hear() for _ in range(4)]
-    assert heard.pop(heard.index(GAP % "y")), heard
+    heard = [member.hear() for _ in range(5)]
+    for gap in (GAP % "y", ALL):
+        assert heard.pop(heard.index(gap)), heard
     assert heard == [CONTENT % ("x", 1), GAP % "x", CONTENT % ("x", 2)]
     raw.hears("1", "2").is_quiet()
     elsewhere.hears(CONTENT % ("x", 1), CONTENT % ("x", 2)).is_quiet()
     member.is_quiet()
-    outside.is_quiet()
-    assert one.metric("wsify_broker_gaps_total") == 2 and two.metric("wsify_broker_gaps_total") == 0
+    outside.hears(ALL).is_quiet()
+    assert one.metric("wsify_broker_gaps_total") == 3 and two.metric("wsify_broker_gaps_total") == 0
     shard = f'{{shard="127.0.0.1:{redis.port}"}}'
-    assert one.metric(f"wsify_broker_shard_gaps_total{shard}") == 2
+    assert one.metric(f"wsify_broker_shard_gaps_total{shard}") == 3
     assert one.metric(f"wsify_broker_shard_reconnections_total{shard}") == 1
     assert one.metric(f"wsify_broker_shard_up{shard}") == 1
 
@@ -86,11 +88,12 @@ def test_who_joined_while_redis_was_away_is_told_too(redis, node):
     is_up(server)
     after = server.ws(protocols="wsify.v1").join("x")
     server.publish("x", "1")
-    early.hears(GAP % "x", CONTENT % ("x", 1)).is_quiet()
-    heard = sorted(late.hear() for _ in range(3))
-    assert heard == sorted([GAP % "x", GAP % "z", CONTENT % ("x", 1)])
+    heard = [early.hear() for _ in range(3)]
+    assert sorted(heard) == sorted([GAP % "x", ALL, CONTENT % ("x", 1)]) and heard[-1] == CONTENT % ("x", 1)
+    heard = sorted(late.hear() for _ in range(4))
+    assert heard == sorted([GAP % "x", GAP % "z", ALL, CONTENT % ("x", 1)])
     after.hears(CONTENT % ("x", 1)).is_quiet()
-    gone.is_quiet()
+    gone.hears(ALL).is_quiet()
     # Published and heard as ever.
     after.say(command("broadcast", "x", "2", id=1))
     assert {after.hear(), after.hear()} == {CONTENT % ("x", 2), '{"id":1,"ok":true}'}

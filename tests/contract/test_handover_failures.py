@@ -378,7 +378,7 @@ def test_a_stop_ends_an_attempt_that_hangs(site):
     until(lambda: "sleep" in children(site.server.pid).values(), "it is tried")
     (child,) = children(site.server.pid)
     site.server.signal(signal.SIGTERM)
-    site.server.logged("stopping")
+    site.server.logged('"stopping')
     site.server.signal(signal.SIGTERM)
     assert site.server.status() == 128 + signal.SIGTERM
     until(lambda: not os.path.exists(f"/proc/{child}"), "the child does not outlive it")

@@ -258,7 +258,10 @@ def test_answers_other_than_5xx_end_an_outage_whatever_they_say(serve, authorize
     assert health(server) == (200, {"status": "ok"})
 
 
-def test_with_hold_the_questions_of_a_failed_batch_are_asked_again_alone(serve, authorizer):
+@pytest.mark.parametrize(
+    "spoiled", [Reply(500), items(), Reply(200, b"[]", (("Content-Type", "text/plain"),))], ids=["500", "an empty array", "another type"]
+)
+def test_with_hold_the_questions_of_a_failed_batch_are_asked_again_alone(serve, authorizer, spoiled):
     server = serve("--authorizer-failure", "hold", "--authorizer-batch", "64", "--authorizer-workers", "1", auth=authorizer)
     crowd = [server.ws() for _ in range(6)]
     plug = server.ws()
@@ -272,7 +275,7 @@ def test_with_hold_the_questions_of_a_failed_batch_are_asked_again_alone(serve, 
 
     def judge(call):
         poisoned = any(question.channel == "poison" for question in call.batch)
-        return Reply(500) if poisoned else items(*[200] * len(call.batch))
+        return spoiled if poisoned else items(*[200] * len(call.batch))
 
     authorizer.batches = judge
     busy.release(items(200))

@@ -536,7 +536,10 @@ def test_some_of_the_restored_channels_are_refused(redis, node):
 def test_the_error_of_a_refused_first_join_has_the_reason(redis, node):
     server = node(redis)
     client = server.ws()
-    allow_nothing(redis)
+    before = redis.link("wsify-listens")
+    allow_nothing(redis)  # this ends the listening link
+    until(lambda: any(c["name"] == "wsify-listens" and c["id"] != before for c in redis.clients()), "the link is back")
+    is_up(server)
     until(lambda: "NOPERM" in unavailable(client, command("join", "x", id=1)), "redis refuses the channel")
     message = unavailable(client, command("join", "x", id=2))
     assert "NOPERM" in message and "another" not in message, message

@@ -1,12 +1,13 @@
 """What a backend says to users and connections, and what it is listed (docs/api.md)."""
 
 import json
+import signal
 import urllib.parse
 
 import pytest
 
 from harness.authorizer import with_fields
-from harness.net import is_error, until
+from harness.net import is_error, request, until
 from harness.redis import Redis
 from harness.ws import command, fresh
 
@@ -83,6 +84,45 @@ def test_an_integer_is_a_user(site):
     ws = site.client("42")
     assert site.post('{"user":42,"content":1}').status == 201
     ws.hears('{"user":"42","content":1}')
+    # Its digits are the name, however many there are.
+    long = "9" * 30
+    ws = site.client(f"-{long}")
+    assert site.post(f'{{"user":-{long},"content":1}}').status == 201
+    ws.hears(f'{{"user":"-{long}","content":1}}')
+
+
+def test_a_user_is_not_trimmed(site):
+    ws, other = site.client("%20u"), site.client("u")
+    assert site.post('{"user":" u","content":1}').status == 201
+    ws.hears('{"user":" u","content":1}')
+    other.is_quiet()
+    assert [it["id"] for it in site.lists("/connections?user=%20u")["connections"]] == [ws.welcome["connection"]]
+    longest = "é" * 127 + "x"
+    ws = site.client(urllib.parse.quote(longest))
+    assert site.answers("/disconnect", user=longest) == {"connections": 1}
+    ws.is_closed(4403)
+
+
+def test_a_thousand_targets_in_all_objects_together(site):
+    stem = fresh()
+    ws = site.client(fresh("user")).join(f"{stem}0", f"{stem}999")
+    names = [f"{stem}{n}" for n in range(1000)]
+    body = [{"channels": names[:600], "content": 1}, {"channels": names[600:999], "content": 2}, {"channel": names[999], "content": 3}]
+    assert site.post(json.dumps(body)).status == 201
+    heard = [json.loads(ws.hear()) for _ in range(2)]
+    assert {(it["channel"], it["content"]) for it in heard} == {(names[0], 1), (names[999], 3)}
+    for more in ({"user": "u"}, {"connection": "c"}, {"channel": stem}):
+        is_error(site.post(json.dumps([*body, more])), 400)
+    ws.is_quiet()
+
+
+def test_unknown_targets_are_no_error(site):
+    for target in ({"channel": fresh()}, {"channels": [fresh()]}, {"user": fresh()}, {"connection": fresh()}):
+        response = site.post(json.dumps(target | {"content": 1}))
+        assert (response.status, response.body) == (201, b""), target
+    for target in ({"user": fresh()}, {"connection": fresh()}):
+        assert site.answers("/disconnect", **target) == {"connections": 0}
+        assert site.answers("/join", channel="x", **target) == site.answers("/leave", channel="x", **target) == {"connections": 0}
 
 
 # -- disconnect
@@ -141,6 +181,34 @@ def test_a_wrong_disconnect(site, body):
 
 
 # -- join and leave
+
+
+def test_they_do_not_wait_for_the_open_question(site, authorizer):
+    user, channel, other = fresh("user"), fresh(), fresh()
+    authorizer.hold("join", other)
+    ws = site.client(user)
+    ws.say(command("join", other, id=1))
+    (question,) = authorizer.asked(1, "join", other)
+    assert site.answers("/join", user=user, channel=channel) == {"connections": 1}
+    site.publish(channel, "1")
+    ws.hears(f'{{"joined":"{channel}"}}', f'{{"channel":"{channel}","content":1}}')
+    assert site.answers("/leave", user=user, channel=channel) == {"connections": 1}
+    ws.hears(f'{{"left":"{channel}"}}')
+    question.release()
+    assert ws.answer(1) == {"id": 1, "ok": True}
+    ws.is_quiet()
+
+
+def test_one_connection_joins_and_leaves(site):
+    user, channel = fresh("user"), fresh()
+    ws, other = site.client(user), site.client(user)
+    id = ws.welcome["connection"]
+    assert site.answers("/join", connection=id, channel=channel) == {"connections": 1}
+    assert site.lists(f"/channels?prefix={channel}")["channels"] == [{"channel": channel, "members": 1}]
+    assert site.answers("/leave", connection=id, channel=channel) == {"connections": 1}
+    assert site.lists(f"/channels?prefix={channel}")["channels"] == []
+    ws.hears(f'{{"joined":"{channel}"}}', f'{{"left":"{channel}"}}').is_quiet()
+    other.is_quiet()
 
 
 def test_join_and_leave(site):
@@ -202,6 +270,33 @@ def test_channels(site):
     assert found == expected
     ws.leave(names[0])
     assert len(site.lists(f"/channels?prefix={prefix}")["channels"]) == 4
+
+
+def test_a_page_has_a_hundred_entries_unless_told_otherwise(site):
+    stem = fresh()
+    names = [f"{stem}{n:03}" for n in range(101)]
+    ws = site.client(fresh("user")).join(*names[:100])
+    page = site.lists(f"/channels?prefix={stem}")
+    assert [it["channel"] for it in page["channels"]] == names[:100] and "next" not in page
+    ws.join(names[100])
+    page = site.lists(f"/channels?prefix={stem}")
+    assert [it["channel"] for it in page["channels"]] == names[:100] and page["next"] == names[99]
+    user = fresh("user")
+    ids = sorted(site.client(user).welcome["connection"] for _ in range(101))
+    page = site.lists(f"/connections?user={user}")
+    assert [it["id"] for it in page["connections"]] == ids[:100] and page["next"] == ids[99]
+    assert "next" not in site.lists(f"/connections?user={user}&limit=101")
+    assert {len(id) for id in ids} == {len(ids[0])}, "ids have a fixed width"
+
+
+def test_prefix_and_after_are_not_trimmed(site):
+    stem = fresh()
+    site.client("42").join(f"{stem} a", f"{stem}b")
+    for query, found in (
+        (f"prefix={stem}+", [f"{stem} a"]), (f"prefix=+{stem}", []), (f"prefix={stem}&after={stem}+a", [f"{stem}b"]),
+        (f"prefix={stem}&after={stem}+", [f"{stem} a", f"{stem}b"]),
+    ):
+        assert [it["channel"] for it in site.lists(f"/channels?{query}")["channels"]] == found, query
 
 
 def test_connections(site):
@@ -284,6 +379,54 @@ def test_a_list_and_the_events_after_it_have_no_gap(serve, authorizer, receiver)
 
 
 # -- all of them
+
+
+@pytest.mark.parametrize("path, body, words", [
+    ("/broadcast", '{"user":1.5}', ["user", "1.5"]), ("/broadcast", '{"channels":"abc"}', ["channels", "abc"]),
+    ("/broadcast", '{"connection":77}', ["connection", "77"]), ("/broadcast", '{"user":"u","channel":"ccc"}', ["user", "channel"]),
+    ("/broadcast", '[{"channel":"a"},{"user":true}]', ["1", "user", "true"]), ("/broadcast", '{"user":"u","args":77}', ["args", "77"]),
+    ("/disconnect", '{"user":"u","code":1001}', ["code", "1001"]), ("/disconnect", '{"user":"u","reason":77}', ["reason", "77"]),
+    ("/join", '{"user":"u","channel":77}', ["channel", "77"]), ("/leave", '{"user":"u","channel":"wsify:abc"}', ["channel", "wsify:abc"]),
+    ("/channels?limit=1001", None, ["limit", "1001"]), ("/channels?after=%ff", None, ["after", "%ff"]),
+    ("/connections?limit=abc", None, ["limit", "abc"]), ("/connections?channel=wsify:abc", None, ["channel", "wsify:abc"]),
+])
+def test_an_error_names_the_field_and_its_value(site, path, body, words):
+    response = site.call("GET", path) if body is None else site.post(body, path)
+    message = is_error(response, 400)["message"]
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("path", ["/broadcast", "/disconnect", "/join", "/leave"])
+def test_a_body_over_the_size_is_413_and_the_end(serve, path):
+    server = serve("--max-message-size", "1000")
+    body = json.dumps({"user": "u"} if path in ("/broadcast", "/disconnect") else {"user": "u", "channel": "x"})
+    assert server.post(body.ljust(1000), path).status in (200, 201)
+    stream = server.dial().send(request("POST", path, [JSON], body.ljust(1001).encode()))
+    response = stream.response()
+    is_error(response, 413)
+    assert response.closes()
+    stream.at_end()
+
+
+def test_they_go_on_answering_during_a_stop(serve, authorizer):
+    authorizer.on(with_fields(user="42"), "connect")
+    server = serve("--drain-timeout", "1m", auth=authorizer)
+    crowd = [server.ws(protocols="wsify.v1") for _ in range(4)]
+    server.signal(signal.SIGTERM)
+    until(lambda: server.call("GET", "/health").status == 503, "it stops")
+    # The first client is closed at once, and the next one after a quarter of a minute.
+    left = until(lambda: len(found := answered(server.call("GET", "/connections"))["connections"]) == 3 and found, "three are left")
+    ids = [it["id"] for it in left]
+    (ws, *_) = [ws for ws in crowd if ws.welcome["connection"] == ids[-1]]
+    target = {"connection": ids[-1]}
+    assert answered(server.post(json.dumps(target | {"channel": "a"}), "/join")) == {"connections": 1}
+    assert answered(server.call("GET", "/channels")) == {"channels": [{"channel": "a", "members": 1}]}
+    assert server.post(json.dumps(target | {"content": 1})).status == 201
+    assert server.post('{"channel":"a","content":2}').status == 201
+    assert answered(server.post(json.dumps(target | {"channel": "a"}), "/leave")) == {"connections": 1}
+    ws.hears('{"joined":"a"}', f'{{"connection":"{ids[-1]}","content":1}}', '{"channel":"a","content":2}', '{"left":"a"}')
+    assert answered(server.post('{"user":"42"}', "/disconnect")) == {"connections": 3}
+    ws.is_closed(4403)
 
 
 @pytest.mark.parametrize("method, path", [("POST", "/disconnect"), ("POST", "/join"), ("POST", "/leave"), ("GET", "/channels"), ("GET", "/connections")])

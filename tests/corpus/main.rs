@@ -33,6 +33,7 @@ const TARGETS: [Target; 18] = [
     ("http", wsify::wire::http::fuzz),
     ("hub", language::play),
     ("message", wsify::wire::message::fuzz),
+    ("node_message", wsify::wire::node_message::fuzz),
     ("nodes", wsify::wire::nodes::fuzz),
     ("origins", wsify::wire::origins::fuzz),
     ("proxy_protocol", wsify::wire::proxy_protocol::fuzz),

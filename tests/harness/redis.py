@@ -166,6 +166,8 @@ class Old(threading.Thread):
                     known = parts == [self.password.encode()]
                     wrong = b"-ERR invalid password\r\n" if len(parts) == 1 else b"-ERR wrong number of arguments for 'auth' command\r\n"
                     sock.sendall(b"+OK\r\n" if known else wrong)
+                elif known and verb == b"SUBSCRIBE":
+                    sock.sendall(b"".join(b"*3\r\n$9\r\nsubscribe\r\n$%d\r\n%s\r\n:1\r\n" % (len(part), part) for part in parts))
                 else:
                     sock.sendall(b"+OK\r\n" if known else b"-NOAUTH Authentication required.\r\n")
         except (OSError, ConnectionError):
@@ -183,7 +185,7 @@ class Scripted:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.dsn = f"redis://127.0.0.1:{self.listener.getsockname()[1]}"
         self.links = []
-        self.asked = []  # SUBSCRIBE and UNSUBSCRIBE, in order
+        self.asked = []  # SUBSCRIBE and UNSUBSCRIBE of clients' channels, in order
         self.listening = None  # the connection of the last of them
         self.refuses = False
         threading.Thread(target=self.accept, daemon=True).start()
@@ -203,18 +205,22 @@ class Scripted:
         try:
             while True:
                 verb, *channels = wire.read()
-                if verb not in (b"SUBSCRIBE", b"UNSUBSCRIBE"):
-                    sock.sendall(b"+OK\r\n" if verb != b"PUBLISH" else b":0\r\n")
-                    continue
-                self.asked.append((verb, channels))
-                self.listening = sock
-                if self.refuses and verb == b"SUBSCRIBE" and len(channels) > 1:
+                said = b"+OK\r\n" if verb != b"PUBLISH" else b":0\r\n"
+                of_nodes = bool(channels) and channels[0].startswith(b"wsify:")
+                if verb in (b"SUBSCRIBE", b"UNSUBSCRIBE"):
+                    said = b"".join(b"*3\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n:1\r\n" % (len(verb), verb.lower(), len(c), c) for c in channels)
+                    if not of_nodes:
+                        self.asked.append((verb, channels))
+                        self.listening = sock
+                if self.refuses and verb == b"SUBSCRIBE" and len(channels) > 1 and not of_nodes:
                     held = b"-NOPERM one of them is not for you\r\n"
-                    continue
-                said = b"".join(b"*3\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n:1\r\n" % (len(verb), verb.lower(), len(c), c) for c in channels)
-                if verb == b"UNSUBSCRIBE" and held:
-                    said, held = held + said, None
-                sock.sendall(said)
+                elif held is None:
+                    sock.sendall(said)
+                else:
+                    held += said
+                if held and verb == b"UNSUBSCRIBE":
+                    sock.sendall(held)
+                    held = None
         except (OSError, ConnectionError):
             pass
 

@@ -59,13 +59,13 @@ def run(*flags, env=None, cwd=None):
 
 
 class Server:
-    """A running wsify. `listen` None: on a free port of 127.0.0.1. `program`: what to start, if not `binary()`, by the name that a
-    shell would take."""
+    """A running wsify. `listen` None: on a port of 127.0.0.1, `port` or a free one. `program`: what to start, if not `binary()`, by
+    the name that a shell would take."""
 
-    def __init__(self, *flags, env=None, listen=None, stdout=subprocess.PIPE, files=None, program=None, cwd=None):
+    def __init__(self, *flags, env=None, listen=None, port=None, stdout=subprocess.PIPE, files=None, program=None, cwd=None):
         self.port = None
         if listen is None:
-            self.port = free_port()
+            self.port = port or free_port()
             listen = [f"127.0.0.1:{self.port}"]
         flags = list(flags) + [part for addr in listen for part in ("--listen-addr", addr)]
         limit = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))) if files else None

@@ -10,6 +10,8 @@ mod cluster;
 mod foreign;
 mod grants_simulation;
 mod handover;
+mod nodes;
+mod nodes_simulation;
 mod outage_simulation;
 mod pipe;
 mod rig;

@@ -387,6 +387,10 @@ fn an_array_that_does_not_answer_all_counts_as_down_for_all() {
                 "{kind} {body}"
             );
             assert!(answer.trouble.unwrap().starts_with("the answer to a batch"));
+            assert!(
+                answer.question.unwrap().alone,
+                "if it is asked again: {body}"
+            );
         }
     }
     // The limit grows with the batch.

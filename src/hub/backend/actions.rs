@@ -6,17 +6,18 @@
 //! would be unsubscribed if its only other member left meanwhile.
 
 use super::jobs::{Acting, Action, Job, JobKind};
-use super::{AWAY, JobProgress, changed, is_broker_away, reach};
+use super::{JobProgress, changed, reach};
 use crate::connection::{Awaits, Connection, Ending, Stream, Suspended};
 use crate::effect::ConnId;
 use crate::hub::commands;
+use crate::hub::nodes::say;
 use crate::hub::replies;
 use crate::hub::report;
 use crate::hub::settle::{close_saying, settle};
 use crate::hub::state::Hub;
 use crate::hub::subscriptions::BrokerStanding;
 use crate::wire::backend::Recipient;
-use crate::wire::backend::answer::{CommandResult, ConnectionCounts};
+use crate::wire::backend::answer::{BackendAnswer, CommandResult, ConnectionCounts};
 use crate::wire::channel_name::ChannelName;
 use crate::wire::http::{Refusal, Status};
 
@@ -43,11 +44,11 @@ pub fn advance<S: Stream>(
         return JobProgress::Waits;
     };
     if let Action::Join(channel) = action {
-        if is_broker_away(hub) {
-            return JobProgress::Failed(AWAY.into());
+        if let Some(why) = say::why_not(hub) {
+            return JobProgress::Failed(why);
         }
         if !reach::has_members(hub, &reach.recipient) {
-            return JobProgress::Done(CommandResult::Counts(*counts));
+            return JobProgress::Done(BackendAnswer::of(CommandResult::Counts(*counts)));
         }
         if !prepare(hub, id, channel, holds) {
             return JobProgress::Waits;
@@ -68,7 +69,9 @@ pub fn advance<S: Stream>(
         let Some(member) = reach::next(hub, reach, 1).pop() else {
             match reach.next {
                 Some(_) => *left = left.saturating_sub(1),
-                None => return JobProgress::Done(CommandResult::Counts(*counts)),
+                None => {
+                    return JobProgress::Done(BackendAnswer::of(CommandResult::Counts(*counts)));
+                }
             }
             continue;
         };

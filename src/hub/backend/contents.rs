@@ -14,15 +14,17 @@ use crate::connection::Stream;
 use crate::effect::{ConnId, Effect, Publication, Receipt};
 use crate::hub::audience::CONGESTED;
 use crate::hub::frames;
+use crate::hub::nodes::say;
 use crate::hub::publish;
 use crate::hub::report;
 use crate::hub::settle::settle;
 use crate::hub::state::Hub;
 use crate::wire::answer;
-use crate::wire::backend::answer::CommandResult;
+use crate::wire::backend::answer::{BackendAnswer, CommandResult};
 use crate::wire::backend::{Publishing, Recipient, Target};
 use crate::wire::channel_name::ChannelName;
 use crate::wire::encoding::Encoding;
+use crate::wire::node_message::NodeMessage;
 
 /// A content counts for one more step for each of these bytes.
 const STEP_BYTES: usize = 16 * 1024;
@@ -37,6 +39,15 @@ impl Contents {
         }
         Contents {
             left,
+            ..Contents::default()
+        }
+    }
+
+    /// One that has come over the broker.
+    pub fn arrived(recipient: Recipient, content: Rc<[u8]>) -> Contents {
+        Contents {
+            arrived: Some(content.len()),
+            left: [(Target::Recipient(recipient), content)].into(),
             ..Contents::default()
         }
     }
@@ -77,7 +88,7 @@ pub fn advance<S: Stream>(
         }
         let Some((target, content)) = contents.left.front().cloned() else {
             return match (contents.unconfirmed, failure.take()) {
-                (0, None) => JobProgress::Done(CommandResult::Published),
+                (0, None) => JobProgress::Done(BackendAnswer::of(CommandResult::Published)),
                 (0, Some(why)) => JobProgress::Failed(why),
                 (_, why) => {
                     *failure = why;
@@ -90,6 +101,9 @@ pub fn advance<S: Stream>(
         }
         let sent = match target {
             Target::Channel(name) => publish(hub, id, contents, name, &content, left),
+            Target::Recipient(recipient) if hub.nodes.is_some() && contents.arrived.is_none() => {
+                pass_on(hub, id, contents, recipient, &content, left)
+            }
             Target::Recipient(recipient) => send(
                 hub,
                 id,
@@ -112,6 +126,7 @@ pub fn advance<S: Stream>(
 fn obstacle<S: Stream>(hub: &Hub<S>, contents: &Contents) -> Option<Cow<'static, str>> {
     contents.left.iter().find_map(|(target, _)| match target {
         Target::Channel(name) => publish::why_not(hub, name.as_str()),
+        Target::Recipient(_) if contents.arrived.is_none() => say::why_not(hub),
         Target::Recipient(_) => None,
     })
 }
@@ -154,6 +169,43 @@ fn publish<S: Stream>(
     TargetProgress::ToAll
 }
 
+/// Has all nodes send a content to a recipient, this one included.
+fn pass_on<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    contents: &mut Contents,
+    recipient: Recipient,
+    content: &[u8],
+    left: &mut usize,
+) -> TargetProgress {
+    if contents.unconfirmed_bytes > CONGESTED {
+        return TargetProgress::NotYet;
+    }
+    *left = left.saturating_sub(cost(content));
+    if let Some(why) = say::why_not(hub) {
+        return TargetProgress::Failed(why);
+    }
+    report::published(hub, id, None, content);
+    contents.unconfirmed = contents.unconfirmed.saturating_add(1);
+    let bytes = contents.unconfirmed_bytes;
+    contents.unconfirmed_bytes = bytes.saturating_add(content.len());
+    // It is JSON, so that it is UTF-8.
+    let content = str::from_utf8(content).unwrap_or_default();
+    say::to_all(hub, id, &NodeMessage::Content(recipient, content));
+    TargetProgress::ToAll
+}
+
+/// Sends a content to one connection, at once. So what goes to it keeps the order in which it came.
+pub fn deliver_to_one<S: Stream>(hub: &mut Hub<S>, recipient: Recipient, content: &[u8]) {
+    let mut contents = Contents::default();
+    let mut reach = Reach::new(recipient);
+    for id in reach::next(hub, &mut reach, 1) {
+        let frames = &mut contents.frames;
+        deliver(hub, id, frames, &reach.recipient, content);
+    }
+    release(&mut hub.runs, &mut contents);
+}
+
 /// Sends a content to the next connections of a recipient.
 fn send<S: Stream>(
     hub: &mut Hub<S>,
@@ -171,7 +223,7 @@ fn send<S: Stream>(
     {
         return TargetProgress::NotYet;
     }
-    if !reach.begun {
+    if !reach.begun && contents.arrived.is_none() {
         report::published(hub, id, None, content);
     }
     let cost = cost(content);
@@ -272,5 +324,13 @@ pub fn release(runs: &mut Runs, contents: &mut Contents) {
         if let Some(slice) = frame.take() {
             runs.release(slice.run);
         }
+    }
+}
+
+/// A job is over, whether it is done or not.
+pub fn end<S: Stream>(hub: &mut Hub<S>, contents: &mut Contents) {
+    release(&mut hub.runs, contents);
+    if let (Some(bytes), Some(nodes)) = (contents.arrived, &mut hub.nodes) {
+        nodes.backlog = nodes.backlog.saturating_sub(bytes);
     }
 }

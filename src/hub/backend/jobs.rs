@@ -3,11 +3,11 @@
 //! Owns: the jobs, which of them may go on, and which wait for each other. Knows: values. Never knows: connections, or how a
 //! job is carried out.
 //!
-//! A job has the id of the connection whose request began it. It goes on when that connection has ended, because a command
+//! A job has the id of the connection whose request began it; one of another node has an id that belongs to no connection. It goes on when that connection has ended, because a command
 //! that was begun is not left half done.
 
 pub mod saved;
-mod saved_values;
+pub mod saved_values;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -15,6 +15,7 @@ use std::rc::Rc;
 
 use crate::buffers::Slice;
 use crate::effect::ConnId;
+use crate::hub::nodes::gathering::Gathering;
 use crate::wire::backend::answer::{ConnectionCounts, Page};
 use crate::wire::backend::{ConnectionFilter, Recipient, Target};
 use crate::wire::channel_name::ChannelName;
@@ -81,6 +82,8 @@ pub struct Contents {
     pub reach: Option<Reach>,
     /// The frames for that recipient, one for each encoding, as soon as they are needed.
     pub frames: [Option<Slice>; Encoding::ALL.len()],
+    /// They have come over the broker, and go to connections here. So many bytes.
+    pub arrived: Option<usize>,
     /// Publications that the broker has not answered, and their bytes.
     pub unconfirmed: usize,
     pub unconfirmed_bytes: usize,
@@ -116,11 +119,22 @@ pub enum JobKind {
     Publish(Contents),
     Act(Acting),
     List(List),
+    /// It is done by all nodes.
+    Gather(Box<Gathering>),
+}
+
+/// The node for which a command is done, and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    pub node: u64,
+    pub number: u32,
 }
 
 #[derive(Debug)]
 pub struct Job {
     pub kind: JobKind,
+    /// `None`: it is done for a request.
+    pub asker: Option<Asker>,
     /// Why it is not done, if so.
     pub failure: Option<Cow<'static, str>>,
     /// It is in a line for a user.
@@ -133,6 +147,7 @@ impl Job {
     pub fn new(kind: JobKind) -> Job {
         Job {
             kind,
+            asker: None,
             failure: None,
             lined_up: false,
             ready: false,
@@ -144,7 +159,7 @@ impl Job {
         match &mut self.kind {
             JobKind::Publish(contents) => contents.reach.as_mut(),
             JobKind::Act(acting) => Some(&mut acting.reach),
-            JobKind::List(_) => None,
+            JobKind::List(_) | JobKind::Gather(_) => None,
         }
     }
 }
@@ -202,8 +217,15 @@ impl Jobs {
             .values_mut()
             .filter_map(|job| match &mut job.kind {
                 JobKind::Publish(contents) => Some(contents),
-                JobKind::Act(_) | JobKind::List(_) => None,
+                JobKind::Act(_) | JobKind::List(_) | JobKind::Gather(_) => None,
             })
+    }
+
+    /// Commands that all nodes were asked for.
+    pub fn gathering(&self) -> Vec<ConnId> {
+        let jobs = self.jobs.iter();
+        let gathering = jobs.filter(|(_, job)| matches!(job.kind, JobKind::Gather(_)));
+        gathering.map(|(id, _)| *id).collect()
     }
 
     /// Has a job go on.

@@ -8,14 +8,18 @@
 
 mod actions;
 mod contents;
+pub mod gather;
 pub mod jobs;
 mod lists;
 mod reach;
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use self::jobs::saved::SavedJob;
-use self::jobs::{Acting, Action, Contents, Job, JobKind, Reach};
+use self::jobs::{Acting, Action, Asker, Contents, Job, JobKind, Reach};
+use super::nodes::gathering::Gathering;
+use super::nodes::say;
 use super::replies;
 use super::report;
 use super::settle::settle;
@@ -23,12 +27,10 @@ use super::state::Hub;
 use crate::connection::{Awaits, Exchange, Stream, Suspended};
 use crate::effect::{ConnId, Receipt};
 use crate::snapshot::SnapshotError;
-use crate::wire::backend::BackendCommand;
-use crate::wire::backend::answer::{BackendAnswer, CommandResult, ConnectionCounts};
-use crate::wire::channel_name::RESERVED;
+use crate::wire::backend::answer::{BackendAnswer, ConnectionCounts};
+use crate::wire::backend::{BackendCommand, Recipient};
 use crate::wire::http::{Refusal, Reply, Status};
-
-const AWAY: &str = "the broker is down: nothing is known to have been done; try again later";
+use crate::wire::node_message::NodeAnswer;
 
 /// Connections that something is done to in one turn, and by one job before it is another one's turn. What takes longer
 /// counts for more.
@@ -38,8 +40,8 @@ const STEPS_OF_JOB: usize = 32;
 const JOBS: usize = 64;
 
 /// How a job stands.
-enum JobProgress {
-    Done(CommandResult),
+pub enum JobProgress {
+    Done(BackendAnswer),
     /// It goes on in another turn.
     MoreToDo,
     /// Something else has to happen first.
@@ -55,10 +57,63 @@ pub fn begin<S: Stream>(
     command: BackendCommand,
     bytes: usize,
 ) {
-    if is_broker_away(hub) {
-        return refuse(hub, id, exchange, AWAY.into());
+    if let Some(why) = say::why_not(hub) {
+        return refuse(hub, id, exchange, why);
     }
     let kind = match command {
+        BackendCommand::Publish(all) => JobKind::Publish(Contents::new(all)),
+        command if hub.nodes.is_some() => JobKind::Gather(Box::new(Gathering::new(command))),
+        command => done_here(hub, command),
+    };
+    if let Some(connection) = hub.roster.get(id) {
+        connection.suspend(Awaits::Backend, Suspended::Backend { exchange, bytes });
+    }
+    start(hub, id, Job::new(kind));
+}
+
+/// Begins a command that a node has asked all nodes for.
+pub fn begin_for<S: Stream>(hub: &mut Hub<S>, asker: Asker, command: BackendCommand) {
+    let id = job_without_connection(hub);
+    let mut job = Job::new(done_here(hub, command));
+    job.asker = Some(asker);
+    start(hub, id, job);
+}
+
+/// Sends a content that has come over the broker to the connections here.
+pub fn deliver<S: Stream>(hub: &mut Hub<S>, recipient: Recipient, content: Rc<[u8]>) {
+    let Recipient::User(user) = &recipient else {
+        return contents::deliver_to_one(hub, recipient, &content);
+    };
+    if !reach::has_members(hub, &recipient) {
+        return;
+    }
+    let id = job_without_connection(hub);
+    if let Some(nodes) = &mut hub.nodes {
+        nodes.backlog = nodes.backlog.saturating_add(content.len());
+    }
+    let mut lined_up = false;
+    hub.jobs.line_up(id, &mut lined_up, user);
+    let mut job = Job::new(JobKind::Publish(Contents::arrived(recipient, content)));
+    job.lined_up = lined_up;
+    start(hub, id, job);
+}
+
+fn job_without_connection<S: Stream>(hub: &mut Hub<S>) -> ConnId {
+    let ticket = hub.nodes.as_mut().map_or(0, |nodes| nodes.next_ticket());
+    ConnId::of_ticket(ticket)
+}
+
+fn start<S: Stream>(hub: &mut Hub<S>, id: ConnId, job: Job) {
+    hub.jobs.put(id, job);
+    match hub.jobs.left {
+        0 => hub.jobs.go_on(id),
+        _ => advance(hub, id),
+    }
+}
+
+/// A command as it is done on one node.
+fn done_here<S: Stream>(hub: &Hub<S>, command: BackendCommand) -> JobKind {
+    match command {
         BackendCommand::Publish(all) => JobKind::Publish(Contents::new(all)),
         BackendCommand::Disconnect {
             recipient,
@@ -81,14 +136,6 @@ pub fn begin<S: Stream>(
             after,
             limit,
         } => JobKind::List(lists::of_connections(hub, filter, after, limit)),
-    };
-    if let Some(connection) = hub.roster.get(id) {
-        connection.suspend(Awaits::Backend, Suspended::Backend { exchange, bytes });
-    }
-    hub.jobs.put(id, Job::new(kind));
-    match hub.jobs.left {
-        0 => hub.jobs.go_on(id),
-        _ => advance(hub, id),
     }
 }
 
@@ -127,6 +174,7 @@ fn advance<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
         JobKind::Publish(_) => contents::advance(hub, id, &mut job, &mut left),
         JobKind::Act(_) => actions::advance(hub, id, &mut job, &mut left),
         JobKind::List(_) => lists::advance(hub, &mut job, &mut left),
+        JobKind::Gather(_) => gather::advance(hub, id, &mut job),
     };
     let cost = budget.saturating_sub(left).max(1);
     hub.jobs.left = hub.jobs.left.saturating_sub(cost);
@@ -136,37 +184,24 @@ fn advance<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
             hub.jobs.go_on(id);
         }
         JobProgress::Waits => hub.jobs.put(id, job),
-        JobProgress::Done(result) => {
+        JobProgress::Done(answer) => {
             end(hub, id, &mut job);
-            let answer = BackendAnswer {
-                seq: seq(hub, &job),
-                ..BackendAnswer::of(result)
-            };
-            finish(hub, id, Ok(answer));
+            finish(hub, id, &job, Ok(answer));
         }
         JobProgress::Failed(why) => {
             end(hub, id, &mut job);
-            finish(hub, id, Err(why));
+            finish(hub, id, &job, Err(why));
         }
     }
-}
-
-/// The last event of this node before a list.
-fn seq<S: Stream>(hub: &Hub<S>, job: &Job) -> Vec<(Box<str>, u64)> {
-    let seq = match &job.kind {
-        JobKind::List(list) => list.seq,
-        _ => None,
-    };
-    let named = seq.map(|seq| (format!("{:016x}", hub.settings.instance).into(), seq));
-    named.into_iter().collect()
 }
 
 /// Releases what a job holds.
 fn end<S: Stream>(hub: &mut Hub<S>, id: ConnId, job: &mut Job) {
     match &mut job.kind {
-        JobKind::Publish(contents) => contents::release(&mut hub.runs, contents),
+        JobKind::Publish(contents) => contents::end(hub, contents),
         JobKind::Act(acting) => actions::release(hub, &acting.action, acting.holds),
         JobKind::List(_) => {}
+        JobKind::Gather(gathering) => gather::release(hub, gathering),
     }
     let user: Option<Box<str>> = job.reach().and_then(|reach| reach.user().map(Into::into));
     if let Some(user) = user {
@@ -174,8 +209,28 @@ fn end<S: Stream>(hub: &mut Hub<S>, id: ConnId, job: &mut Job) {
     }
 }
 
-/// Answers the request that has begun a command.
+/// Answers the request, or the node, that has begun a command.
 fn finish<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    job: &Job,
+    answer: Result<BackendAnswer, Cow<'static, str>>,
+) {
+    let Some(asker) = job.asker else {
+        return reply(hub, id, answer);
+    };
+    let answer = match answer {
+        Ok(BackendAnswer { result, seq, .. }) => {
+            let seq = seq.first().map(|(_, seq)| *seq);
+            NodeAnswer::Done { result, seq }
+        }
+        Err(why) => NodeAnswer::Failed(why.into()),
+    };
+    gather::answer(hub, asker, answer);
+}
+
+/// Answers the request that has begun a command.
+fn reply<S: Stream>(
     hub: &mut Hub<S>,
     id: ConnId,
     answer: Result<BackendAnswer, Cow<'static, str>>,
@@ -203,11 +258,6 @@ fn finish<S: Stream>(
 fn refuse<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, why: Cow<'static, str>) {
     let refusal = Refusal::new(Status::Unavailable, "unavailable", why);
     replies::refuse(hub, id, exchange, refusal);
-}
-
-/// Whether a command would miss other nodes: they are reached by reserved channels.
-fn is_broker_away<S: Stream>(hub: &Hub<S>) -> bool {
-    !hub.channels.subscriptions.is_available(RESERVED)
 }
 
 /// The broker has answered a publication. Returns whether it was a job's.
@@ -261,13 +311,34 @@ pub fn opened<S: Stream>(hub: &mut Hub<S>, id: ConnId, user: &str) {
 /// # Errors
 /// It means nothing here.
 pub fn restore<S>(hub: &mut Hub<S>, saved: SavedJob) -> Result<(), SnapshotError> {
-    if let JobKind::Act(acting) = &hub.jobs.restore(saved)?.kind
-        && let Action::Join(channel) = &acting.action
-        && acting.holds
-    {
-        hub.channels.restore_hold(channel.as_str())?;
+    match &hub.jobs.restore(saved)?.kind {
+        JobKind::Act(Acting {
+            action: Action::Join(channel),
+            holds: true,
+            ..
+        }) => hub.channels.restore_hold(channel.as_str())?,
+        JobKind::Publish(Contents {
+            arrived: Some(bytes),
+            ..
+        }) => {
+            if let Some(nodes) = &mut hub.nodes {
+                nodes.backlog = nodes.backlog.saturating_add(*bytes);
+            }
+        }
+        _ => {}
     }
     Ok(())
+}
+
+/// Answers the commands that all nodes were asked for with what they have answered so far.
+pub fn finish_gathering<S: Stream>(hub: &mut Hub<S>) {
+    for id in hub.jobs.gathering() {
+        if let Some(job) = hub.jobs.get_mut(id) {
+            gather::end_early(job);
+        }
+        advance(hub, id);
+        settle(hub, id);
+    }
 }
 
 /// Releases the frames that are encoded for recipients: they are encoded again when they are needed.

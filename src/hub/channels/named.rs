@@ -17,12 +17,13 @@ impl Channels {
 
     /// The first `most` of these names, in byte order. The cost is linear in the number of channels.
     pub fn first_names(&self, slot: u32, most: usize) -> Vec<ChannelName> {
-        let mut names: Vec<&ChannelName> = self.names_of(slot).collect();
+        let mut names = Vec::with_capacity(self.joined(slot));
+        names.extend(self.names_of(slot).cloned());
         if names.len() > most {
             names.select_nth_unstable(most);
             names.truncate(most);
         }
         names.sort_unstable();
-        names.into_iter().cloned().collect()
+        names
     }
 }

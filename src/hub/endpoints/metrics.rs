@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::connection::{Exchange, Stream};
 use crate::effect::ConnId;
+use crate::hub::nodes::Nodes;
 use crate::hub::replies;
 use crate::hub::shards::Shards;
 use crate::hub::state::Hub;
@@ -59,6 +60,7 @@ fn gauges<S: Stream>(hub: &Hub<S>) -> Gauges {
             .subscriptions
             .shards()
             .map_or_else(Vec::new, Shards::gauges),
+        broker_nodes: hub.nodes.as_ref().map_or(1, Nodes::len) as u64,
         dropped_log_lines: listeners.log.dropped(),
         longest_turn: listeners.metrics.longest_turn.at(now),
         process: process::now(),

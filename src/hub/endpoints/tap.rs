@@ -13,7 +13,7 @@ use crate::hub::settle::settle;
 use crate::hub::slots::Walk;
 use crate::hub::state::Hub;
 use crate::wire::channel_name::ChannelName;
-use crate::wire::http::{Head, Method, Refusal, Reply, Status};
+use crate::wire::http::{Head, Method, Refusal, Status};
 
 /// Slots that a new tap's walk looks at between two polls.
 const WALK: u32 = 512;
@@ -46,19 +46,15 @@ pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head
         let refusal = Refusal::new(Status::Unavailable, code, message);
         return replies::refuse_for_now(hub, id, exchange, refusal);
     }
-    if head.method == Method::Head {
-        let reply = Reply {
-            content_type: Some(EVENT_STREAM),
-            ..Reply::empty(Status::Ok)
-        };
-        return replies::reply(hub, id, exchange, reply);
-    }
     report::replied(hub, exchange.endpoint, Status::Ok);
     let origin = exchange.origin.as_deref();
     let headers = origin.map(|origin| hub.settings.origins.cors(Some(origin)));
     if let Some(connection) = hub.roster.get(id) {
         let headers = headers.unwrap_or_default();
         connection.stream(EVENT_STREAM, &headers, &hub.clock);
+        if head.method == Method::Head {
+            return connection.end_stream(Ending::Answered, hub.clock.now);
+        }
     }
     begin(hub, id, filter);
 }

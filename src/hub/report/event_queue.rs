@@ -13,6 +13,9 @@ use std::collections::VecDeque;
 use crate::clock::Millis;
 use crate::wire::event_batch::EventBatch;
 
+/// Bytes that a batch has room for from its beginning at most: a larger block of memory costs system calls.
+const ROOM: usize = 64 * 1024;
+
 #[derive(Debug)]
 pub struct EventQueue {
     /// Events that may wait.
@@ -27,6 +30,8 @@ pub struct EventQueue {
     free: bool,
     /// Where the next event is encoded.
     scratch: Vec<u8>,
+    /// The events and bytes of the last batch that was taken: the next one is likely to have as many.
+    usual: (usize, usize),
 }
 
 impl EventQueue {
@@ -40,6 +45,7 @@ impl EventQueue {
             bytes: 0,
             free: true,
             scratch: Vec::new(),
+            usual: (0, 0),
         }
     }
 
@@ -75,12 +81,11 @@ impl EventQueue {
 
     /// Appends an event that is encoded.
     fn append(&mut self, at: Millis, event: &[u8]) {
-        if self
-            .batches
-            .back()
-            .is_none_or(|last| !last.has_room(event.len()))
-        {
-            self.batches.push_back(EventBatch::default());
+        let size = event.len();
+        if self.batches.back().is_none_or(|last| !last.has_room(size)) {
+            let (events, bytes) = self.usual;
+            let batch = EventBatch::with_capacity(events, bytes.min(ROOM));
+            self.batches.push_back(batch);
         }
         if let Some(last) = self.batches.back_mut() {
             let grown = last.push(at, event);
@@ -123,6 +128,7 @@ impl EventQueue {
         let batch = self.batches.pop_front();
         self.free = batch.is_none();
         if let Some(batch) = &batch {
+            self.usual = (batch.len(), batch.bytes());
             self.events = self.events.saturating_sub(batch.len());
             self.bytes = self.bytes.saturating_sub(batch.bytes());
         }

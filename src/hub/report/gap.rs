@@ -21,3 +21,13 @@ pub fn gap<S: Stream>(hub: &mut Hub<S>, channel: usize) {
         line.number("members", members);
     });
 }
+
+/// All clients here may have missed what goes to users and connections.
+pub fn missed_by_all<S: Stream>(hub: &mut Hub<S>) {
+    let gaps = &mut hub.listeners.metrics.broker_gaps;
+    *gaps = gaps.saturating_add(1);
+    let clients = hub.roster.websockets as u64;
+    tell(hub, "gap", None, None, |line| {
+        line.number("clients", clients);
+    });
+}

@@ -16,6 +16,7 @@ use crate::hub::settings::Settings;
 use crate::log::{Condition, Log, Seldom, Spells};
 use crate::metrics::Metrics;
 use crate::wire::answer_fields::AnswerField;
+use crate::wire::node_message::Hostile;
 
 /// The least time, in milliseconds, between the log lines that report the memory budget as used up and as free again.
 const STEADY: Millis = 5_000;
@@ -45,6 +46,8 @@ pub struct Listeners {
     pub unreadable: Seldom,
     /// Lines about fields in them that cannot be used, by field.
     pub wrong_fields: [Seldom; AnswerField::ALL.len()],
+    /// Lines about messages of other nodes that are dropped.
+    pub hostile: Seldom,
     /// When each batch that has gone out in this turn was begun: the low half of the clock's microseconds.
     gone_out: Vec<u32>,
 }
@@ -52,6 +55,7 @@ pub struct Listeners {
 impl Listeners {
     pub fn new(settings: &Settings, mut metrics: Metrics, log: Log) -> Listeners {
         metrics.endings.know(&Ending::LABELS);
+        metrics.broker_hostile.know(&Hostile::LABELS);
         Listeners {
             metrics,
             access_log: AccessLogger::new(settings.access_log, log.clone()),
@@ -65,6 +69,7 @@ impl Listeners {
             other_2xx: Seldom::once_in(SELDOM),
             unreadable: Seldom::once_in(SELDOM),
             wrong_fields: [const { Seldom::once_in(SELDOM) }; AnswerField::ALL.len()],
+            hostile: Seldom::once_in(SELDOM),
             gone_out: Vec::new(),
         }
     }

@@ -19,6 +19,7 @@ mod event_queue;
 pub mod events;
 pub mod gap;
 pub mod listeners;
+pub mod nodes;
 pub mod outage;
 pub mod tap;
 

@@ -137,6 +137,9 @@ fn save_channels<S: Stream, W: Write>(hub: &Hub<S>, to: &mut SnapshotWriter<W>) 
     for (index, channel) in hub.channels.all() {
         to.write(RecordKind::Channel, &channel.save(index))?;
     }
+    if let Some(nodes) = &hub.nodes {
+        to.write(RecordKind::Nodes, &nodes.save())?;
+    }
     for released in &hub.agenda.released {
         to.write(RecordKind::Released, &released.save())?;
     }

@@ -19,6 +19,7 @@ use crate::hub::channel::saved::SavedChannel;
 use crate::hub::disconnects::Disconnects;
 use crate::hub::drain_plan::DrainPlan;
 use crate::hub::effects::saved::SavedEffect;
+use crate::hub::nodes::Nodes;
 use crate::hub::settings::Settings;
 use crate::hub::state::Hub;
 use crate::hub::subscriptions::Subscriptions;
@@ -203,6 +204,12 @@ impl<S: Stream> Restoring<S> {
                 self.allows.push(hub.grants.restore_allow(allow)?);
             }
             RecordKind::Slot => self.slot(record.decode()?)?,
+            RecordKind::Nodes => {
+                let (id, slots) = (hub.settings.instance, hub.roster.slots());
+                let subscriptions = &mut hub.channels.subscriptions;
+                let nodes = Nodes::restore(id, record.decode()?, slots, subscriptions)?;
+                hub.nodes = Some(nodes);
+            }
             RecordKind::Released => {
                 let released = hub.channels.restore_released(record.decode()?)?;
                 hub.agenda.released.push_back(released);

@@ -104,6 +104,7 @@ impl Subscribed {
             serial,
             slot: _,
             state,
+            optional: _,
             refusals,
             why,
         } = self;
@@ -182,12 +183,21 @@ impl Subscriptions {
 
     /// The subscription of the channel `name`. If its members miss what is published, that is counted.
     pub fn restore_subscribed(&mut self, saved: &SavedSubscribed, name: &str) -> Subscribed {
+        self.restore_as(saved, self.of(name))
+    }
+
+    /// The same of a channel without which the broker counts as up, once it has refused it.
+    pub fn restore_optional(&mut self, saved: &SavedSubscribed, name: &str) -> Subscribed {
+        self.restore_as(saved, self.of_optional(name))
+    }
+
+    fn restore_as(&mut self, saved: &SavedSubscribed, fresh: Subscribed) -> Subscribed {
         let subscribed = Subscribed {
             serial: saved.serial,
             state: saved.state.into(),
             refusals: saved.refusals,
             why: saved.why.as_deref().map(Rc::from),
-            ..self.of(name)
+            ..fresh
         };
         let missing = self.is_missing(&subscribed);
         self.count_missing(subscribed.slot, false, missing);

@@ -149,6 +149,8 @@ pub struct SavedMetrics {
     turn_time: SavedHistogram,
     #[cbor(n(19), default)]
     longest_turn: SavedLongest,
+    #[cbor(n(21), default)]
+    broker_hostile: Vec<SavedCounter>,
 }
 
 impl Metrics {
@@ -172,6 +174,7 @@ impl Metrics {
             compression: _,
             broker_messages,
             broker_gaps,
+            broker_hostile,
             endings,
             questions: _,
             unasked: _,
@@ -202,6 +205,7 @@ impl Metrics {
             compression: compression.save(),
             broker_messages: broker_messages.save(),
             broker_gaps: *broker_gaps,
+            broker_hostile: broker_hostile.save(),
             endings: endings.save(),
             asking: self.save_asking(),
             fanout_time: fanout_time.save(),
@@ -231,6 +235,7 @@ impl Metrics {
         self.compression = CompressionCounts::restore(&saved.compression);
         self.broker_messages.restore(&saved.broker_messages);
         self.broker_gaps = saved.broker_gaps;
+        self.broker_hostile.restore(&saved.broker_hostile);
         self.endings.restore(&saved.endings);
         self.restore_asking(&saved.asking);
         self.fanout_time.restore(&saved.fanout_time);

@@ -7,7 +7,9 @@
 
 mod saved;
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::iter::Peekable;
+use std::vec::IntoIter;
 
 pub use self::saved::SavedPage;
 
@@ -186,6 +188,19 @@ impl Page {
         self.more.then_some(last.unwrap_or_default())
     }
 
+    pub fn listed(&self) -> Listed {
+        self.listed
+    }
+
+    pub fn entries(&self) -> &[PageEntry] {
+        &self.entries
+    }
+
+    /// Whether there are entries behind the last one.
+    pub fn has_more(&self) -> bool {
+        self.more
+    }
+
     /// Adds what another node has listed.
     pub fn merge(&mut self, other: Page) {
         let horizon = match (self.horizon(), other.horizon()) {
@@ -193,23 +208,12 @@ impl Page {
             (one, other) => one.or(other),
         };
         let horizon: Option<Box<str>> = horizon.map(Into::into);
-        let mut all: BTreeMap<Box<str>, EntryValue> = BTreeMap::new();
-        let entries = std::mem::take(&mut self.entries);
-        for PageEntry { key, value } in entries.into_iter().chain(other.entries) {
-            match (all.get_mut(&key), value) {
-                (Some(EntryValue::Members(sum)), EntryValue::Members(members)) => {
-                    *sum = sum.saturating_add(members);
-                }
-                (Some(_), _) => {}
-                (None, value) => _ = all.insert(key, value),
-            }
-        }
+        let mut mine = std::mem::take(&mut self.entries).into_iter().peekable();
+        let mut others = other.entries.into_iter().peekable();
         *self = Page::new(self.listed, self.limit);
-        for (key, value) in all {
-            if horizon.as_ref().is_some_and(|horizon| key > *horizon) {
-                break;
-            }
-            if !self.add(PageEntry { key, value }) {
+        while let Some(entry) = next_of(&mut mine, &mut others) {
+            let is_beyond = horizon.as_ref().is_some_and(|it| entry.key > *it);
+            if is_beyond || !self.add(entry) {
                 break;
             }
         }
@@ -231,6 +235,30 @@ impl Page {
         if let Some(next) = self.horizon() {
             out.extend_from_slice(br#","next":"#);
             json::push_string(out, next);
+        }
+    }
+}
+
+type Entries = Peekable<IntoIter<PageEntry>>;
+
+/// The next entry of two lists. What is in both is one entry, with the members of both.
+fn next_of(mine: &mut Entries, others: &mut Entries) -> Option<PageEntry> {
+    let order = match (mine.peek(), others.peek()) {
+        (Some(one), Some(other)) => one.key.cmp(&other.key),
+        (Some(_), None) => Ordering::Less,
+        (None, _) => Ordering::Greater,
+    };
+    match order {
+        Ordering::Less => mine.next(),
+        Ordering::Greater => others.next(),
+        Ordering::Equal => {
+            let (mut entry, other) = (mine.next()?, others.next()?);
+            if let (EntryValue::Members(sum), EntryValue::Members(members)) =
+                (&mut entry.value, other.value)
+            {
+                *sum = sum.saturating_add(members);
+            }
+            Some(entry)
         }
     }
 }
@@ -295,6 +323,7 @@ impl BackendAnswer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     fn page(limit: usize, names: &[(&str, u64)]) -> Page {
         let mut page = Page::new(Listed::Channels, limit);

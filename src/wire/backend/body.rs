@@ -169,7 +169,7 @@ pub fn membership(body: &[u8]) -> Result<(Recipient, ChannelName), Fault> {
 }
 
 /// The members of an object, none of which has a name twice.
-fn object_of<'t>(bytes: &'t [u8], example: &str) -> Result<Members<'t>, Fault> {
+pub(in crate::wire) fn object_of<'t>(bytes: &'t [u8], example: &str) -> Result<Members<'t>, Fault> {
     let members = members(bytes)
         .map_err(|why| Fault::bad_message(format!("it cannot be read, {why}; send {example}")))?;
     match &members.twice {
@@ -182,12 +182,12 @@ fn object_of<'t>(bytes: &'t [u8], example: &str) -> Result<Members<'t>, Fault> {
 }
 
 /// A value that is there; `null` counts as none.
-fn given<'m>(members: &'m Members, name: &str) -> Option<&'m str> {
+pub(in crate::wire) fn given<'m>(members: &'m Members, name: &str) -> Option<&'m str> {
     members.value(name).filter(|value| *value != "null")
 }
 
 /// The only one of `names` that is given, and its value.
-fn only_one<'m>(
+pub(in crate::wire) fn only_one<'m>(
     members: &'m Members,
     names: &[&'static str],
 ) -> Result<(&'static str, &'m str), Fault> {
@@ -208,7 +208,7 @@ fn only_one<'m>(
     }
 }
 
-fn channel(field: &str, value: &str) -> Result<ChannelName, Fault> {
+pub(in crate::wire) fn channel(field: &str, value: &str) -> Result<ChannelName, Fault> {
     let name = text(value).ok_or_else(|| wrong(field, value, "expected a channel name"))?;
     let name = ChannelName::check(&name).map_err(|bad| Fault {
         message: shown(field, value, &bad),
@@ -217,7 +217,7 @@ fn channel(field: &str, value: &str) -> Result<ChannelName, Fault> {
     Ok(ChannelName::checked(name))
 }
 
-fn recipient(name: &str, value: &str) -> Result<Recipient, Fault> {
+pub(in crate::wire) fn recipient(name: &str, value: &str) -> Result<Recipient, Fault> {
     if name == "user" {
         let user = user(value).map_err(|expected| wrong(name, value, expected))?;
         return Ok(Recipient::User(user));

@@ -32,7 +32,7 @@ pub fn fuzz(bytes: &[u8]) {
             let mut asked = Vec::new();
             let verb = command.verb.as_str();
             push_question(&mut asked, verb, args, |out| {
-                push_connection(out, "1", "unix", Some(channel), &[], command.id(bytes));
+                push_connection(out, b"1", b"unix", Some(channel), &[], command.id(bytes));
             });
             assert!(json::is_json(&asked));
             if let Ok(asked) = serde_json::from_slice::<Value>(&asked) {

@@ -78,6 +78,9 @@ impl<'a> RequestTarget<'a> {
 /// that are no UTF-8 become U+FFFD (`docs/authorizer.md#questions`).
 pub fn query_pairs(raw: &str) -> Vec<(String, Vec<String>)> {
     let mut pairs: Vec<(String, Vec<String>)> = Vec::new();
+    if raw.is_empty() {
+        return pairs;
+    }
     // Keyed by the standard library's hash: names are the client's choice, and a head has room for thousands.
     let mut places = HashMap::new();
     for (name, value) in form_urlencoded::parse(raw.as_bytes()) {

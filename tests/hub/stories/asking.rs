@@ -4,7 +4,7 @@ use wsify::effect::{ConnId, Verdict};
 use wsify::hub::{Inventory, Settings};
 use wsify::wire::answer_fields::{AnswerLimits, Asked, read};
 
-use crate::client::{broadcast, get, local, text, upgrade};
+use crate::client::{broadcast, get, local, text, upgrade, with_id};
 use crate::rig::{Rig, settings};
 
 fn withdrawn(rig: &mut Rig) -> Vec<ConnId> {
@@ -59,12 +59,12 @@ fn messages_behind_an_upgrade_request_are_handled_though_the_client_has_left() {
     for at_once in [false, true] {
         let mut rig = Rig::with_authorizer();
         let mut ben = rig.member("a");
-        let ann = rig.client();
+        let mut ann = rig.client();
         ann.send(&upgrade("/ws", ""));
         if !at_once {
             rig.run();
         }
-        ann.send(&text(&broadcast("a", "1")));
+        ann.send(&text(&with_id(1, &broadcast("a", "1"))));
         ann.far.leave();
         rig.run();
         assert_eq!(rig.asked(), ["connect"], "{at_once}");
@@ -72,6 +72,7 @@ fn messages_behind_an_upgrade_request_are_handled_though_the_client_has_left() {
         assert_eq!(rig.asked(), ["broadcast a"]);
         rig.answer(Verdict::Allow);
         assert_eq!(ben.hear(), ["1"]);
+        assert_eq!(ann.hear(), ["101", r#"{"id":1,"ok":true}"#, "end"]);
         assert!(ann.far.is_dropped());
         assert_eq!(withdrawn(&mut rig), [], "{at_once}");
     }

@@ -103,6 +103,60 @@ fn a_stream_that_ends_without_a_close_ends_the_connection() {
 }
 
 #[test]
+fn a_client_that_only_ends_its_sending_side_receives_its_answers() {
+    let said = [
+        text(&with_id(1, &join("b"))),
+        text(&with_id(2, &broadcast("a", "1"))),
+        text("x"),
+        frame(PING, b"p"),
+    ]
+    .concat();
+    let answers = |heard: &[String]| {
+        assert_eq!(heard[0], r#"{"id":1,"ok":true}"#, "{heard:?}");
+        assert_eq!(heard.len(), 6, "{heard:?}");
+        for part in ["1", r#"{"id":2,"ok":true}"#, "pong p"] {
+            assert!(heard.iter().any(|line| line == part), "{heard:?}");
+        }
+        assert!(heard.iter().any(|line| line.contains("bad_message")));
+        assert_eq!(heard[5], "end");
+    };
+    let mut rig = Rig::new();
+    // At once, and when there is room again.
+    for narrow in [false, true] {
+        let mut ann = rig.member("a");
+        if narrow {
+            ann.far.narrow(0);
+        }
+        ann.send(&said);
+        ann.far.leave();
+        rig.run();
+        assert_eq!(rig.hub.inventory().websockets, 0, "it counts as gone");
+        assert_eq!(ann.far.is_dropped(), !narrow);
+        ann.far.widen(10_000);
+        rig.run();
+        answers(&ann.hear());
+        assert!(ann.far.is_dropped());
+        // Behind its upgrade request, and with it.
+        let mut ben = rig.client();
+        ben.send(&[upgrade("/ws", ""), text(&with_id(1, &join("b")))].concat());
+        ben.far.leave();
+        rig.run();
+        assert_eq!(ben.hear(), ["101", r#"{"id":1,"ok":true}"#, "end"]);
+        assert!(ben.far.is_dropped());
+    }
+    // A client that does not read is not waited for.
+    let ann = rig.member("a");
+    ann.far.narrow(0);
+    ann.send(&said);
+    ann.far.leave();
+    rig.run();
+    assert!(!ann.far.is_dropped());
+    rig.pass(5_100);
+    assert!(ann.far.is_dropped());
+    rig.assert_empty();
+}
+
+#[test]
 fn a_silent_client_is_pinged_and_then_dropped() {
     let mut rig = Rig::new();
     let mut ann = rig.websocket();

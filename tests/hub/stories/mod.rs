@@ -15,6 +15,7 @@ mod gaps;
 mod grants;
 mod http;
 mod metrics;
+mod nodes;
 mod outage;
 mod returned;
 mod tap;

@@ -7,7 +7,7 @@ use crate::broker::news::News;
 use crate::broker::redis::conversation::Outstanding;
 use crate::clock::Millis;
 use crate::effect::{Publication, Receipt, Subscription};
-use crate::wire::channel_name::ChannelName;
+use crate::wire::channel_name::{ChannelName, RESERVED};
 use crate::wire::resp;
 
 /// Channels in one command: many enough that a command costs little, few enough that a refused one is soon found.
@@ -46,10 +46,8 @@ impl Dialogue {
             return self.news.push_back(news);
         }
         self.unsubscribe_batch(now);
-        // A command may be about one slot only.
-        if self.is_sharded()
-            && let Some(first) = self.subscribing.first()
-            && self.slot(first.channel.as_str()) != self.slot(subscription.channel.as_str())
+        if let Some(first) = self.subscribing.first()
+            && !self.go_together(&first.channel, &subscription.channel)
         {
             self.subscribe_batch(now);
         }
@@ -57,6 +55,14 @@ impl Dialogue {
         if self.subscribing.len() >= BATCH {
             self.subscribe_batch(now);
         }
+    }
+
+    /// Whether one command may subscribe both channels. In a cluster it may be about one slot only. The channels of the nodes
+    /// go alone: where redis refuses them, it would refuse those of clients in the same command.
+    fn go_together(&self, one: &ChannelName, other: &ChannelName) -> bool {
+        let [one, other] = [one, other].map(ChannelName::as_str);
+        let alike = one.starts_with(RESERVED) == other.starts_with(RESERVED);
+        alike && (!self.is_sharded() || self.slot(one) == self.slot(other))
     }
 
     /// Ends a channel's subscription.

@@ -36,7 +36,7 @@ use super::meaning;
 use crate::broker::news::{Message, News};
 use crate::clock::Millis;
 use crate::effect::{Receipt, Subscription};
-use crate::wire::channel_name::ChannelName;
+use crate::wire::channel_name::{ChannelName, RESERVED};
 use crate::wire::json;
 use crate::wire::resp::{self, RedisReply};
 use crate::wire::slot;
@@ -173,7 +173,10 @@ impl Dialogue {
             self.news.push_back(News::Dropped("unknown"));
             return Ok(Progress::Understood(size));
         };
-        if !json::is_json(bytes.get(content.clone()).unwrap_or_default()) {
+        // What nodes say to each other is checked where it is read.
+        if !name.starts_with(RESERVED)
+            && !json::is_json(bytes.get(content.clone()).unwrap_or_default())
+        {
             let channel = name.to_owned();
             self.news.push_back(News::Dropped("not_json"));
             self.notices.push_back(Notice::NotJson { channel });

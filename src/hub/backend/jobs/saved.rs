@@ -9,7 +9,7 @@ use std::rc::Rc;
 use minicbor::{Decode, Encode};
 
 use super::saved_values::{SavedAction, SavedReach, SavedScope, SavedTarget};
-use super::{Acting, Contents, Job, JobKind, Jobs, List};
+use super::{Acting, Asker, Contents, Job, JobKind, Jobs, List};
 use crate::effect::{ConnId, SavedConnId};
 use crate::snapshot::SnapshotError;
 use crate::wire::backend::Target;
@@ -27,6 +27,9 @@ pub struct SavedJob<'b> {
     /// Why it is not done, if so.
     #[b(2)]
     failure: Option<&'b str>,
+    /// The node for which it is done, and its number there.
+    #[n(3)]
+    asker: Option<(u64, u32)>,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -52,6 +55,9 @@ struct SavedContents<'b> {
     unconfirmed: u64,
     #[cbor(n(4), default)]
     unconfirmed_bytes: u64,
+    /// They have come over the broker: so many bytes.
+    #[n(5)]
+    arrived: Option<u64>,
 }
 
 /// A content, and the targets that it has not been sent to.
@@ -121,6 +127,7 @@ impl<'b> From<&'b Contents> for SavedContents<'b> {
             left,
             reach,
             frames: _,
+            arrived,
             unconfirmed,
             unconfirmed_bytes,
         } = contents;
@@ -143,6 +150,7 @@ impl<'b> From<&'b Contents> for SavedContents<'b> {
             reach: reach.as_ref().map(Into::into),
             unconfirmed: *unconfirmed as u64,
             unconfirmed_bytes: *unconfirmed_bytes as u64,
+            arrived: arrived.map(|bytes| bytes as u64),
         }
     }
 }
@@ -165,13 +173,16 @@ impl TryFrom<SavedContents<'_>> for Contents {
             frames: [None; Encoding::ALL.len()],
             unconfirmed: size(saved.unconfirmed),
             unconfirmed_bytes: size(saved.unconfirmed_bytes),
+            arrived: saved.arrived.map(size),
         })
     }
 }
 
-impl<'b> From<&'b JobKind> for SavedJobKind<'b> {
-    fn from(kind: &JobKind) -> SavedJobKind<'_> {
-        match kind {
+impl<'b> SavedJobKind<'b> {
+    /// `None`: it is answered before a snapshot.
+    fn of(kind: &'b JobKind) -> Option<SavedJobKind<'b>> {
+        Some(match kind {
+            JobKind::Gather(_) => return None,
             JobKind::Publish(contents) => SavedJobKind::Publish(contents.into()),
             JobKind::Act(acting) => {
                 let Acting {
@@ -193,7 +204,7 @@ impl<'b> From<&'b JobKind> for SavedJobKind<'b> {
                 scope: scope.into(),
                 seq: *seq,
             }),
-        }
+        })
     }
 }
 
@@ -226,18 +237,20 @@ impl Jobs {
     pub fn save(&self) -> impl Iterator<Item = SavedJob<'_>> {
         let mut jobs: Vec<(&ConnId, &Job)> = self.jobs.iter().collect();
         jobs.sort_unstable_by_key(|(id, _)| (id.slot, id.generation));
-        jobs.into_iter().map(|(id, job)| {
+        jobs.into_iter().filter_map(|(id, job)| {
             let Job {
                 kind,
+                asker,
                 failure,
                 lined_up: _,
                 ready: _,
             } = job;
-            SavedJob {
+            Some(SavedJob {
                 id: (*id).into(),
-                kind: kind.into(),
+                kind: SavedJobKind::of(kind)?,
                 failure: failure.as_deref(),
-            }
+                asker: asker.map(|Asker { node, number }| (node, number)),
+            })
         })
     }
 
@@ -271,6 +284,7 @@ impl Jobs {
         let id = ConnId::from(saved.id);
         let mut job = Job::new(saved.kind.try_into()?);
         job.failure = saved.failure.map(|why| why.to_owned().into());
+        job.asker = saved.asker.map(|(node, number)| Asker { node, number });
         if self.jobs.contains_key(&id) {
             return Err(SnapshotError::new("a connection has two commands"));
         }

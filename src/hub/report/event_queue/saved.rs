@@ -25,6 +25,7 @@ impl EventQueue {
             most: _,
             seq,
             batches: _,
+            usual: _,
             events: _,
             bytes: _,
             free,

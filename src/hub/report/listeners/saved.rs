@@ -42,6 +42,8 @@ pub struct SavedReport<'b> {
     /// When batches were begun that have gone out in this turn.
     #[cbor(n(12), default)]
     gone_out: Vec<u32>,
+    #[n(13)]
+    hostile: Option<SavedSeldom>,
 }
 
 /// The throttle of lines about a field.
@@ -69,6 +71,7 @@ impl Listeners {
             other_2xx,
             unreadable,
             wrong_fields,
+            hostile,
             gone_out,
         } = self;
         let EventListener {
@@ -96,6 +99,7 @@ impl Listeners {
             unreadable: unreadable.save(),
             wrong_fields: fields.collect(),
             gone_out: gone_out.clone(),
+            hostile: Some(hostile.save()),
         }
     }
 
@@ -118,6 +122,9 @@ impl Listeners {
             if let Some(throttle) = known.and_then(|at| self.wrong_fields.get_mut(at)) {
                 throttle.restore(lines, now);
             }
+        }
+        if let Some(hostile) = saved.hostile {
+            self.hostile.restore(hostile, now);
         }
         self.gone_out = saved.gone_out;
     }

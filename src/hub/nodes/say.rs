@@ -1,0 +1,63 @@
+//! What this node says to the others.
+//!
+//! Owns: the envelope of its messages. Knows: the broker's effects. Never knows: why something is said.
+
+use std::borrow::Cow;
+
+use crate::connection::Stream;
+use crate::effect::{ConnId, Effect, Publication};
+use crate::hub::report;
+use crate::hub::state::Hub;
+use crate::wire::channel_name::ChannelName;
+use crate::wire::node_message::envelope::Envelope;
+use crate::wire::node_message::{ALL_NODES, NodeMessage, channel_of};
+
+/// The answer to a backend while the broker is away.
+pub const AWAY: &str = "the broker is down: nothing is known to have been done; try again later";
+
+/// Why other nodes cannot be asked now, if so.
+pub fn why_not<S: Stream>(hub: &Hub<S>) -> Option<Cow<'static, str>> {
+    let subscriptions = &hub.channels.subscriptions;
+    if !subscriptions.is_available(ALL_NODES) {
+        return Some(AWAY.into());
+    }
+    let nodes = hub.nodes.as_ref()?;
+    Some(match nodes.channels.why_missing(subscriptions)? {
+        None => AWAY.into(),
+        Some(why) => {
+            let refused = "the broker refuses the channels of the nodes";
+            format!("{refused} ({why}): nothing is known to have been done; try again later").into()
+        }
+    })
+}
+
+/// Says something to all nodes, this one included. `from` is answered when the broker has published it.
+pub fn to_all<S: Stream>(hub: &mut Hub<S>, from: ConnId, message: &NodeMessage) {
+    say(hub, from, ALL_NODES, message);
+}
+
+/// Says something to one node. Whether it comes there shows when it says something.
+pub fn to_one<S: Stream>(hub: &mut Hub<S>, node: u64, message: &NodeMessage) {
+    say(hub, ConnId::NONE, &channel_of(node), message);
+}
+
+fn say<S: Stream>(hub: &mut Hub<S>, from: ConnId, channel: &str, message: &NodeMessage) {
+    let time = report::unix_time(hub);
+    let Some(nodes) = &mut hub.nodes else {
+        return;
+    };
+    nodes.memory.count = nodes.memory.count.saturating_add(1);
+    let envelope = Envelope {
+        node: nodes.id,
+        time,
+        count: nodes.memory.count,
+        message: &message.json(),
+    };
+    let content = nodes.seal.seal(channel, &envelope).into();
+    hub.effects.push_back(Effect::Publish(Publication {
+        from,
+        since: hub.clock.now,
+        channel: ChannelName::checked(channel),
+        content,
+    }));
+}

@@ -1,0 +1,27 @@
+//! Messages on the channels of the nodes that are not used.
+//!
+//! Knows: what is counted and logged of them. Never knows: who may send them.
+
+use crate::connection::Stream;
+use crate::hub::state::Hub;
+use crate::log::Value;
+use crate::wire::node_message::Hostile;
+
+/// A message is dropped.
+pub fn hostile<S: Stream>(hub: &mut Hub<S>, channel: &str, why: &Hostile) {
+    let now = hub.clock.now;
+    let listeners = &mut hub.listeners;
+    listeners.metrics.broker_hostile.add(why.label());
+    if let Some(left_out) = listeners.hostile.admit(now) {
+        let message = "a message on the channels of the nodes is dropped: another program publishes there, \
+                       or a node has another --broadcasting-key, clock or version";
+        let mut fields = vec![
+            ("channel", Value::Text(channel)),
+            ("reason", Value::Text(why.label())),
+        ];
+        if left_out > 0 {
+            fields.push(("left_out", Value::Number(left_out)));
+        }
+        listeners.log.warn(message, &fields);
+    }
+}
