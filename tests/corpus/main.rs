@@ -3,6 +3,9 @@
 #[allow(dead_code, reason = "the stories use more of it")]
 #[path = "../hub/client.rs"]
 mod client;
+#[allow(dead_code, reason = "the tests of snapshots use more of it")]
+#[path = "../hub/foreign.rs"]
+mod foreign;
 #[path = "../hub/language.rs"]
 mod language;
 #[allow(dead_code, reason = "the stories use more of it")]
@@ -36,6 +39,7 @@ const TARGETS: [Target; 18] = [
     ("proxy_protocol", wsify::wire::proxy_protocol::fuzz),
     ("redis_snapshot", wsify::broker::redis::fuzz),
     ("resp", wsify::wire::resp::fuzz),
+    ("snapshot", foreign::play),
 ];
 
 /// The names in a directory of `fuzz/`, sorted.
