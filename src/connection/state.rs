@@ -352,7 +352,12 @@ impl<S: Stream> Connection<S> {
     pub fn expire(&mut self, clock: &Clock, limits: &Limits) {
         let deadline = self.session.deadline(clock.now, limits);
         if deadline.is_some_and(|at| at <= clock.now) {
-            if self.session.is_held() && self.has_message() {
+            // What was sent in time is read first, however busy the loop is.
+            if self.session.is_http() && self.has_work() {
+                return;
+            }
+            // Its pong may lie behind what waits to be read.
+            if self.session.is_held() && self.has_message() || self.has_work() {
                 self.session.excuse();
             }
             self.session.expire(&mut self.outbox, clock, limits);

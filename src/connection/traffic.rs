@@ -57,10 +57,11 @@ impl<S: Stream> Connection<S> {
         self.session.fail(ending);
     }
 
-    /// Forgets what waits for the authorizer, and the input behind it.
-    pub fn give_up(&mut self, now: Millis) {
+    /// The client has ended the stream, or the connection, and what waits for the authorizer is forgotten.
+    pub fn leave(&mut self, now: Millis) {
         self.session.resume(Awaits::Verdict, now);
         self.forget_input();
+        self.ended(now);
     }
 
     /// The client has ended the stream.

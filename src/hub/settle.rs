@@ -188,9 +188,7 @@ pub fn close_saying<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending, rea
 /// Begins the end of a connection whose client sends no more. A client that has only shut down its sending side still
 /// receives its answers, and what was published while it was a member.
 pub fn end_of_stream<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
-    if hub.roster.get(id).is_some_and(|c| c.ending().is_none()) {
-        enqueue_pending(hub, id);
-    }
+    enqueue_pending(hub, id);
     if let Some(connection) = hub.roster.get(id) {
         connection.ended(hub.clock.now);
     }
@@ -198,14 +196,17 @@ pub fn end_of_stream<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
 
 /// The same, while its question is held: what waits for the authorizer is forgotten.
 pub fn leave<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+    enqueue_pending(hub, id);
     if let Some(connection) = hub.roster.get(id) {
-        connection.give_up(hub.clock.now);
+        connection.leave(hub.clock.now);
     }
-    end_of_stream(hub, id);
 }
 
-/// Puts into its outbox what was published while it was a member.
+/// Puts into its outbox what was published while it was a member, unless nothing can be sent to it any more.
 fn enqueue_pending<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+    if hub.roster.get(id).is_none_or(|c| c.ending().is_some()) {
+        return;
+    }
     for slice in hub.channels.all_pending(id.slot) {
         report::enqueued(hub, id, slice);
         if let Some(connection) = hub.roster.get(id) {

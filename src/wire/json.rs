@@ -383,7 +383,7 @@ pub fn is_json(bytes: &[u8]) -> bool {
 
 /// `bytes` as text, or the position of the first byte that is none.
 /// Whether this is a JSON value, and nothing else.
-pub(super) fn is_value(bytes: &[u8]) -> bool {
+pub fn is_value(bytes: &[u8]) -> bool {
     let text = utf8(bytes).ok();
     text.is_some_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }

@@ -6,9 +6,10 @@ import threading
 
 import pytest
 
+from harness.authorizer import with_fields
 from harness.certificates import Certificates
 from harness.crowd import Crowd
-from harness.handover import ask, hand_over, handed_over
+from harness.handover import REPLACED, ask, hand_over, handed_over, logged
 from harness.net import DEADLINE, is_error, request, until
 from harness.redis import Redis, Scripted
 from harness.redis_many import Cluster, Watched
@@ -203,9 +204,32 @@ def test_a_redis_that_is_down_is_awaited_by_the_new_program(redis, node):
     redis.start()
     is_up(server)
     for ws, channel in ((member, "x"), (late, "late"), (later, "later")):
-        ws.hears(f'{{"channel":"{channel}","gap":true}}')
+        # Its channel's, and the one for what goes to users and connections.
+        assert {ws.hear(), ws.hear()} == {f'{{"channel":"{channel}","gap":true}}', '{"gap":true}'}
         server.publish(channel, "2")
         ws.hears(CONTENT % (channel, 2)).is_quiet()
+
+
+def test_commands_to_other_nodes_are_awaited(redis, node, authorizer):
+    authorizer.on(lambda q: with_fields(user=q.args["query"]["user"][0]), "connect")
+    one, two = node(redis.dsn, auth=authorizer), node(redis.dsn, auth=authorizer)
+    here, there = one.ws("/ws?user=ann"), two.ws("/ws?user=ann")
+    joined = lambda: json.loads(one.post('{"user":"ann","channel":"x"}', "/join").body)
+    until(lambda: joined() == {"connections": 2, "nodes": {"asked": 2, "answered": 2}}, lambda: f"both know each other; {joined()}")
+    backend = one.dial()
+    for server in (one, two, one):
+        body = b'{"user":"ann","channel":"y"}'
+        for path in ("/join", "/leave"):
+            backend.send(request("POST", path, [JSON], body))
+            seen = len(logged(server, REPLACED))
+            ask(server)
+            answer = backend.response().json()
+            # A node that stands still for more than a second answers too late, and acts all the same.
+            assert answer["nodes"]["asked"] == 2 and answer["connections"] == answer["nodes"]["answered"], answer
+            handed_over(server, seen)
+    assert json.loads(one.post('{"user":"ann"}', "/disconnect").body)["connections"] == 2
+    here.is_closed(4403)
+    there.is_closed(4403)
 
 
 def test_links_with_tls_are_made_anew(begin, node, tmp_path):

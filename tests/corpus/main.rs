@@ -3,6 +3,9 @@
 #[allow(dead_code, reason = "the stories use more of it")]
 #[path = "../hub/client.rs"]
 mod client;
+#[allow(dead_code, reason = "the tests of snapshots use more of it")]
+#[path = "../hub/foreign.rs"]
+mod foreign;
 #[path = "../hub/language.rs"]
 mod language;
 #[allow(dead_code, reason = "the stories use more of it")]
@@ -17,7 +20,7 @@ use std::{fs, path::Path};
 type Target = (&'static str, fn(&[u8]));
 
 /// Each target in `fuzz/fuzz_targets`, and what it calls.
-const TARGETS: [Target; 18] = [
+const TARGETS: [Target; 19] = [
     ("answer", wsify::webhook::fuzz),
     ("answer_fields", wsify::wire::answer_fields::fuzz),
     ("backend", wsify::wire::backend::fuzz),
@@ -36,6 +39,7 @@ const TARGETS: [Target; 18] = [
     ("proxy_protocol", wsify::wire::proxy_protocol::fuzz),
     ("redis_snapshot", wsify::broker::redis::fuzz),
     ("resp", wsify::wire::resp::fuzz),
+    ("snapshot", foreign::play),
 ];
 
 /// The names in a directory of `fuzz/`, sorted.

@@ -206,7 +206,10 @@ def test_presence(key, shell, listens):
         assert posted(chat.url, body, None) == (401 if key else 200)
 
         # The backend hangs, and events are dropped: it asks for the list.
+        until(lambda: server.metric("wsify_events_waiting") == 0, "nothing waits")
         os.kill(chat.process.pid, signal.SIGSTOP)
+        crowd.pop().hang_up()
+        until(lambda: server.metric("wsify_events_waiting") == 1, "a call is under way")
         for ws in crowd:
             ws.hang_up()
         until(lambda: server.metric("wsify_events_dropped_total") > 0, "an event is dropped")

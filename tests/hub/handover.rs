@@ -11,6 +11,7 @@ use wsify::snapshot::{RecordKind, SnapshotError, SnapshotHeader, SnapshotReader,
 
 use crate::pipe::Pipe;
 use crate::rig::Rig;
+use crate::snapshots;
 
 /// The records of a snapshot, as text.
 fn shown(mut snapshot: &[u8]) -> Vec<String> {
@@ -57,6 +58,7 @@ impl Rig {
     /// Replaces the hub by one that knows nothing of it but a snapshot.
     pub fn hand_over(&mut self) {
         let snapshot = self.snapshot();
+        snapshots::keep(&snapshot);
         // Blocked connections are counted when something is sent.
         let inventory = |hub: &Hub<Pipe>| Inventory {
             laggards: 0,

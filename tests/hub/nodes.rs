@@ -27,6 +27,7 @@ enum Coming {
 
 pub struct Node {
     pub rig: Rig,
+    seal: NodeSeal,
     pub subscribed: BTreeSet<String>,
     coming: VecDeque<Coming>,
     /// It gets no turn.
@@ -75,13 +76,15 @@ impl Fleet {
             rig.hub.clock.now = first.rig.hub.clock.now;
         }
         rig.hub.share(None);
-        rig.hub.meet_nodes(NodeSeal::new(key, ""));
+        let seal = NodeSeal::new(key, "");
+        rig.hub.meet_nodes(seal.clone());
         rig.hub.name_shard(SHARD, Some("redis".into()));
         rig.hub.assign_slots(0..=0, Some(SHARD));
         rig.hub.set_publishing(SHARD, true);
         rig.hub.set_listening(SHARD, true);
         self.nodes.push(Node {
             rig,
+            seal,
             subscribed: BTreeSet::new(),
             coming: VecDeque::new(),
             hangs: false,
@@ -94,6 +97,13 @@ impl Fleet {
 
     pub fn rig(&mut self, node: usize) -> &mut Rig {
         &mut self.nodes[node].rig
+    }
+
+    /// Another program takes over a node.
+    pub fn hand_over(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        node.rig.hand_over();
+        node.rig.hub.meet_nodes(node.seal.clone());
     }
 
     /// Another program, or a node, publishes.

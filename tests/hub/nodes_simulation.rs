@@ -1,5 +1,6 @@
 //! A simulation of three nodes on one broker: backends ask any of them, while clients come and go, links break, nodes hang,
-//! and another program publishes what it likes.
+//! another program publishes what it likes, and
+//! programs are replaced.
 //!
 //! Invariants:
 //!
@@ -201,6 +202,7 @@ impl Sim {
                 };
             }
             15 => self.forge(),
+            19 if self.dice.chance(20) => self.fleet.hand_over(node),
             16..=18 => {
                 let time = self.dice.below(60) as u64;
                 for node in &mut self.fleet.nodes {

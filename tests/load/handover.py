@@ -85,6 +85,12 @@ def resident(pid):
         return 0
 
 
+def cpu(pid):
+    """CPU seconds of a process and of its children that are gone."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 class Memory:
     """The most that the process, its children and its snapshot hold, from one look to the next."""
 
@@ -166,9 +172,9 @@ def main():
         usual = probed.recv()
         memory.reset()
         resting = resident(server.pid)
-        began = time.perf_counter()
+        began, used = time.perf_counter(), cpu(server.pid)
         entry = hand_over(server)
-        took = time.perf_counter() - began
+        took, used = time.perf_counter() - began, cpu(server.pid) - used
         time.sleep(1)
         probed.send("now")
         longest = probed.recv()
@@ -176,7 +182,7 @@ def main():
         rows.append(row)
         numbers = ", ".join(f"{name} {value}" for name, value in entry.items() if isinstance(value, (int, float)))
         print(
-            f"{n + 1}: {numbers}; asked to done {took * 1000:.0f} ms; longest round trip {longest * 1000:.0f} ms (before: {usual * 1000:.0f} ms); "
+            f"{n + 1}: {numbers}; asked to done {took * 1000:.0f} ms, CPU {used * 1000:.0f} ms; longest round trip {longest * 1000:.0f} ms (before: {usual * 1000:.0f} ms); "
             f"memory {mib(resting)}, at most {mib(memory.process)} and a child's {mib(memory.child)}, snapshot {mib(memory.snapshot)}; "
             f"then {mib(row[2])}, {row[3]} descriptors",
             flush=True,

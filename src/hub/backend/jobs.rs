@@ -237,6 +237,15 @@ impl Jobs {
         }
     }
 
+    /// Has a job wait that may go on.
+    pub fn wait(&mut self, id: ConnId) {
+        if let Some(job) = self.jobs.get_mut(&id)
+            && std::mem::take(&mut job.ready)
+        {
+            self.ready.retain(|other| *other != id);
+        }
+    }
+
     pub fn next_ready(&mut self) -> Option<ConnId> {
         self.ready.pop_front()
     }

@@ -336,6 +336,7 @@ pub fn finish_gathering<S: Stream>(hub: &mut Hub<S>) {
         if let Some(job) = hub.jobs.get_mut(id) {
             gather::end_early(job);
         }
+        hub.jobs.wait(id);
         advance(hub, id);
         settle(hub, id);
     }

@@ -11,6 +11,7 @@ use crate::effect::{
 };
 use crate::snapshot::SnapshotError;
 use crate::wire::answer_fields::Asked;
+use crate::wire::json;
 
 /// A question to the authorizer.
 #[derive(Debug, Encode, Decode)]
@@ -48,6 +49,9 @@ impl TryFrom<SavedQuestion<'_>> for Question {
     type Error = SnapshotError;
 
     fn try_from(saved: SavedQuestion) -> Result<Question, SnapshotError> {
+        if !json::is_value(saved.body) {
+            return Err(SnapshotError::new("a question that is not JSON"));
+        }
         Ok(Question {
             from: saved.from.into(),
             asked: Asked::restore(saved.asked)?,

@@ -178,6 +178,52 @@ fn a_silent_client_is_pinged_and_then_dropped() {
 }
 
 #[test]
+fn a_client_whose_input_waits_to_be_read_is_not_silent() {
+    let mut rig = Rig::new();
+    let mut ann = rig.websocket();
+    // More than the turns of a busy loop take, and the pongs behind it.
+    ann.send(&text("x").repeat(20_000));
+    ann.send(&frame(PONG, b""));
+    for _ in 0..8 {
+        rig.hub.clock.now += 25_100;
+        rig.tick();
+        assert!(!ann.far.is_dropped() && rig.has_work());
+    }
+    rig.run();
+    let pings = ann.hear().iter().filter(|line| *line == "ping").count();
+    assert!(pings > 1, "{pings} pings");
+    // Once it is read, its silence counts.
+    rig.pass(25_100);
+    assert!(!ann.far.is_dropped());
+    rig.pass(25_100);
+    assert!(ann.far.is_dropped());
+    rig.assert_empty();
+}
+
+#[test]
+fn a_request_that_waits_to_be_read_is_not_late() {
+    let mut rig = Rig::new();
+    let flood = text("x").repeat(20_000);
+    let crowd: Vec<Client> = (0..9).map(|_| rig.websocket()).collect();
+    let mut ann = rig.client();
+    assert_eq!(rig.sends(&mut ann, &get("/health")).len(), 1);
+    let mut ben = rig.client();
+    // They come together, behind more than a turn of the loop takes, after a pause as of a frozen machine.
+    for client in &crowd {
+        client.send(&flood);
+    }
+    ann.send(&get("/health"));
+    ben.send(&get("/health"));
+    rig.hub.clock.now += 100_000;
+    rig.tick();
+    assert_eq!((ann.hear(), ben.hear()), (vec![], vec![]));
+    rig.run();
+    for client in [&mut ann, &mut ben] {
+        assert_eq!(client.hear(), [r#"200 {"status":"ok"}"#]);
+    }
+}
+
+#[test]
 fn any_byte_ends_the_silence() {
     let mut rig = Rig::new();
     let mut ann = rig.websocket();

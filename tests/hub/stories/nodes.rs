@@ -697,6 +697,47 @@ fn without_a_key_anything_that_is_well_formed_is_believed() {
     assert!(label == "too_many" && count >= 1_999, "{label} {count}");
 }
 
+// -- a program that is replaced
+
+#[test]
+fn a_node_that_is_handed_over_keeps_its_name_its_count_and_what_it_has_heard() {
+    let mut fleet = Fleet::of(2);
+    let mut mine = [0, 1].map(|node| client(&mut fleet, node, "42", V1));
+    let body = r#"{"user":"42","content":1}"#;
+    assert_eq!(post(&mut fleet, 1, "/broadcast", body), "201");
+    fleet.hand_over(0);
+    // Messages that came before are known, and those of this node are not taken for repeated ones.
+    let said = fleet.said.clone();
+    for (channel, message) in &said {
+        fleet.publish(channel, message);
+    }
+    let body = r#"{"user":"42","content":2}"#;
+    assert_eq!(post(&mut fleet, 0, "/broadcast", body), "201");
+    let heard = [1, 2].map(|n| format!(r#"{{"user":"42","content":{n}}}"#));
+    for client in &mut mine {
+        assert_eq!(client.hear(), heard);
+    }
+    let answer = post(&mut fleet, 0, "/disconnect", r#"{"user":"42"}"#);
+    assert_eq!(answer, counted(2, r#","nodes":{"answered":2,"asked":2}"#));
+    assert_eq!(fleet.rig(0).hub.metrics().broker_gaps, 0);
+}
+
+#[test]
+fn a_command_under_way_is_answered_before_the_program_is_replaced() {
+    let mut fleet = Fleet::of(3);
+    fleet.nodes[2].hangs = true;
+    let mut backend = fleet.begins(0, &get("/channels"));
+    fleet.settle();
+    assert_eq!(backend.hear(), [""; 0]);
+    fleet.hand_over(0);
+    fleet.settle();
+    let answer = fleet.ends(0, &mut backend);
+    assert!(
+        answer.contains(r#""nodes":{"answered":2,"asked":3}"#),
+        "{answer}"
+    );
+}
+
 // -- fairness
 
 #[test]

@@ -173,10 +173,7 @@ impl Side {
             match self.connection.fill(&mut buffer, self.clock.now) {
                 Filled::Bytes(count) => self.connection.keep_input(&buffer[..count]),
                 Filled::Nothing => {}
-                Filled::End if self.connection.is_held() => {
-                    self.connection.give_up(self.clock.now);
-                    self.connection.ended(self.clock.now);
-                }
+                Filled::End if self.connection.is_held() => self.connection.leave(self.clock.now),
                 Filled::End => self.connection.ended(self.clock.now),
                 Filled::Broken => self.connection.fail(Ending::Reset),
             }

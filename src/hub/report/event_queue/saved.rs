@@ -6,6 +6,7 @@ use super::EventQueue;
 use crate::clock::Millis;
 use crate::snapshot::SnapshotError;
 use crate::wire::event_batch::{EventBatch, SavedEvents};
+use crate::wire::json;
 
 #[derive(Debug, Default, Encode, Decode)]
 #[cbor(map)]
@@ -55,7 +56,7 @@ impl EventQueue {
         now: Millis,
     ) -> Result<(), SnapshotError> {
         for (at, json) in saved.each() {
-            if json.is_empty() || at > now || u32::try_from(json.len()).is_err() {
+            if !json::is_value(json) || at > now || u32::try_from(json.len()).is_err() {
                 return Err(SnapshotError::new("an event that is none"));
             }
             self.append(at, json);
