@@ -20,7 +20,7 @@ use std::{fs, path::Path};
 type Target = (&'static str, fn(&[u8]));
 
 /// Each target in `fuzz/fuzz_targets`, and what it calls.
-const TARGETS: [Target; 18] = [
+const TARGETS: [Target; 19] = [
     ("answer", wsify::webhook::fuzz),
     ("answer_fields", wsify::wire::answer_fields::fuzz),
     ("backend", wsify::wire::backend::fuzz),
