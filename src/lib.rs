@@ -8,7 +8,7 @@
 //! # Files
 //!
 //! ```text
-//! main.rs                  arguments, configuration, log, server; one line on stderr if it cannot start
+//! main.rs                  arguments, configuration, log, server, or a part in a handover; one line on stderr if it cannot start
 //! config/mod.rs            the command line and the environment, turned once into a checked Config; no other file reads them
 //! config/flags.rs          every flag as data: name, default, help
 //! config/help.rs           the text of --help, made of it
@@ -491,7 +491,7 @@
 //! - **A field of the authorizer's answers**: its name in `wire/answer_fields/wrong.rs`, its type and place in
 //!   `read.rs`. Its effect is in `hub/permission.rs` and `hub/grants`; add it to the table in docs/authorizer.md.
 //! - **A broker**: a variant of `broker::Broker`, a driver beside `broker/redis` that takes `Effect::{Publish,
-//!   Subscribe, Unsubscribe}` and yields `News`. `server.rs` passes these to the hub; `publish.rs`, `subscriptions.rs` and
+//!   Subscribe, Unsubscribe}` and yields `News`. `server/` passes these to the hub; `publish.rs`, `subscriptions.rs` and
 //!   `shards.rs` know no driver.
 //! - **A fact that a replacement of the program has to hand over**: a field of the `Saved…` type beside its owner, with the
 //!   next number. An `Option`, or with a default; if a reader must know it, a name in `snapshot/header.rs`.
@@ -505,7 +505,7 @@
 //!   folders that handle input (`wire`, `connection`, `hub`, `buffers`), lints refuse unwrapping, indexing, and
 //!   arithmetic that could overflow. Reading, judging and encoding are separate functions.
 //! - These have one place each: what waits for an answer (`Suspended`, one open question for each connection), bytes to
-//!   a client (`connection/traffic.rs`), the drop of a connection (`hub.reap`). Below `server.rs` time is an argument.
+//!   a client (`connection/traffic.rs`), the drop of a connection (`hub.reap`). Below `server/` time is an argument.
 //! - Files do not import each other in circles. A file has at most 400 lines of product code, and a function 60. One
 //!   type name is one type. `tests/source/map.rs` checks these rules, and lists the exceptions.
 //! - Everything has a limit, with its reason beside it. Reaching it leads to an [`Ending`](connection::Ending) or an
@@ -525,7 +525,8 @@
 //!   block, and the loop only sees questions and answers. A call costs about twice the CPU of a non-blocking one.
 //!   Reconsider when thousands of calls have to be in flight.
 //! - **Three crates for the kernel and the C library.** rustix is for clients' sockets and limits, because its system
-//!   calls are inlined. socket2 sets what has to be set before a socket listens or connects. libc is for the allocator.
+//!   calls are inlined. socket2 sets what has to be set before a socket listens or connects. libc is for the allocator,
+//!   signals and the way back of a handover.
 //! - **Batches grow with the load by themselves**: what is published while one goes out makes the next. No delay is
 //!   ever added. For this, with the memory broker a broadcast is delivered within the hub (`publish.rs`).
 //!
@@ -542,7 +543,7 @@
 //! contract/   the behaviour that README and docs describe, over real sockets; the command line
 //! clients/    browsers, libraries and tools of other authors
 //! docs/       the commands and programs that README and docs print
-//! load/       many clients for minutes (soak.py); latency under load (strain.py); both by hand
+//! load/       many clients: for minutes, under strain, in an outage, during replacements; by hand
 //! autobahn/   the echo server that the Autobahn|Testsuite runs against (.ci/run)
 //! harness/    what the tests in Python share
 //! ```

@@ -1,7 +1,7 @@
 //! Replacing the running program without closing a connection (docs/operating.md#replacing-the-program).
 //!
 //! Owns: the phase of a handover, the two trials of the new program, the call that replaces this one. Knows: files,
-//! processes, descriptors. Never knows: what is in a snapshot; each room saves its own state.
+//! processes, descriptors. Never knows: what is in a snapshot; each module saves its own state.
 //!
 //! The phases, which [`server`](crate::server) goes through:
 //!

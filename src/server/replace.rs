@@ -29,7 +29,7 @@ impl Server {
     /// A signal asks for a handover.
     pub(super) fn begin_handover(&mut self) {
         if self.handover.is_under_way() {
-            let ignored = "a handover is under way: the signal is ignored";
+            let ignored = "a handover is under way: this SIGUSR2 is ignored; send it again afterwards";
             return self.log.info(ignored, &[]);
         }
         if self.stop_at.is_none() {
@@ -84,7 +84,7 @@ impl Server {
             return self.take_signals();
         }
         if overdue {
-            self.give_up("a call is still under way after --authorizer-timeout");
+            self.give_up("a call to the authorizer or the receiver of events has exceeded --authorizer-timeout");
         }
         ControlFlow::Continue(())
     }
@@ -145,12 +145,12 @@ impl Server {
             checked: micros(),
         };
         if self.signals.take_only(signals::REPLACE) {
-            let ignored = "a handover is under way: the signal is ignored";
+            let ignored = "a handover is under way: this SIGUSR2 is ignored; send it again afterwards";
             self.log.info(ignored, &[]);
             self.log.flush(LOG_PATIENCE);
         }
         if self.signals.has_arrived() {
-            return Err("the server is to stop".to_owned());
+            return Err("a stop was requested".to_owned());
         }
         let failed = match self.keep_descriptors(true) {
             Ok(()) => self.handover.replace(&snapshot, times),
@@ -168,7 +168,7 @@ impl Server {
         match (open + SPARE_FDS) as u64 <= limit {
             true => Ok(()),
             false => Err(format!(
-                "the limit on file descriptors is {limit} by now, and {open} are in use"
+                "the limit on file descriptors is now {limit}, and {open} are in use: raise it (prlimit --nofile)"
             )),
         }
     }

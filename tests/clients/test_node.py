@@ -67,7 +67,7 @@ def test_large_messages(play, plain):
 
 
 def test_a_replacement_of_the_program(node, serve):
-    """Between two fragments, between two compressed ones, and while the socket is full of messages that nobody reads."""
+    """Between two fragments, between two compressed ones, and while the socket is full of messages that are not read."""
     server = serve("--compression", "on", "--max-queue-size", "16MiB")
     process = subprocess.Popen(
         [node, Path(__file__).with_name("tour.mjs"), "replaced", f"ws://127.0.0.1:{server.port}/ws"],

@@ -1,4 +1,4 @@
-"""Replacing the running program while messages come and go by redis: none is lost, none comes twice, and nobody is told of a gap
+"""Replacing the running program while messages come and go by redis: none is lost, none comes twice, and no client is told of a gap
 (docs/operating.md#replacing-the-program)."""
 
 import json

@@ -1,4 +1,4 @@
-"""Replacing the running program: who is there, what they may, what is due and what was counted goes on
+"""Replacing the running program: connections, their grants, what is due and what was counted go over
 (docs/operating.md#replacing-the-program)."""
 
 import json
@@ -122,7 +122,7 @@ def test_a_variable_of_an_operator_is_not_taken_for_the_program_s_own(serve, val
     ws.is_quiet()
 
 
-# -- who is there
+# -- connections and users
 
 
 def test_connections_keep_their_ids_users_states_and_channels(serve, authorizer):
@@ -257,7 +257,7 @@ def test_the_access_log_counts_what_was_before(serve):
     assert entry["duration_ms"] <= (time.monotonic() - began) * 1000 + 1
 
 
-def test_a_log_that_nobody_reads_does_not_keep_it(serve):
+def test_a_log_that_is_not_read_does_not_prevent_it(serve):
     reading, writing = os.pipe()
     try:
         server = serve("--access-log", "all", stdout=writing)

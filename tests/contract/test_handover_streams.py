@@ -317,7 +317,7 @@ def test_the_limit_on_what_waits_counts_what_waited_before(serve):
     assert slow
 
 
-def test_answers_that_nobody_reads_yet(serve):
+def test_answers_that_are_not_read_yet(serve):
     """Pipelined requests for long answers: what is sent, what waits to be sent, and what waits to be asked."""
     server = serve()
     ws = server.ws()

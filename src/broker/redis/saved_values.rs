@@ -1,4 +1,4 @@
-//! What several rooms of redis save: addresses, the names of links, times.
+//! What several modules of redis save: addresses, the names of links, times.
 //!
 //! Owns: which times a snapshot may have. A time that has passed has not yet to come, and what is waited for is near: a
 //! deadline beyond all bounds would be waited for without end.

@@ -125,7 +125,7 @@ impl Side {
         }
         let mut runs = Runs::default();
         let (run, _) = runs.begin();
-        runs.append(run, |bytes| bytes.extend_from_slice(b"nobody's"));
+        runs.append(run, |bytes| bytes.extend_from_slice(b"of no connection"));
         runs.hold(run);
         let (gone, _) = runs.begin();
         let mut identities = Identities::default();
@@ -481,7 +481,7 @@ impl Side {
         let (connection, identities) = (&self.connection, &self.identities);
         let (now, identity) = (self.clock.now, connection.identity());
         let user = identities.user(identity);
-        let who = (
+        let names = (
             connection.serial(),
             connection.client(),
             connection.encoding(),
@@ -502,7 +502,7 @@ impl Side {
         );
         let times = (connection.deadline(now, &LIMITS), connection.evictable(now));
         let waits = (connection.waiting_in(), connection.waiting_out());
-        format!("{who:?} {flags:?} {times:?} {waits:?}")
+        format!("{names:?} {flags:?} {times:?} {waits:?}")
     }
 
     /// All that was seen, and all that was sent.
