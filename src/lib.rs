@@ -376,6 +376,7 @@
 //!   Grants { allow, remembered, refresh: by slot }                          facts
 //!   Runs { Slab<Run { bytes, holders }> }, Compression                      facts
 //!   Outage { breaker, held questions }, Jobs, Disconnects, DrainPlan        what is under way
+//!   Nodes { peers, channels, commands asked of all }                        what is known of other nodes
 //!   Users, Usage { per address, message rate, memory, eviction }            indexes, and what the limits count
 //!   Agenda { again, released, serving, dirty, to_drop, wheel }              what follows from the facts
 //!   effects, returned publications                                          what leaves
@@ -413,9 +414,11 @@
 //!  2 events          256: signals; listeners and the broker's links (only noted); hub.ready(): one read each, 512 requests or
 //!                    messages, 4,096 of all connections
 //!  3 accept          16 from each listener, as long as there are file descriptors
-//!  4 answers         all of the authorizer's: hub.verdict(); the broker's news: 256 KiB from each link, 2,048 of all links
+//!  4 answers         all of the authorizer's: hub.verdict(); the broker's news: 256 KiB from each link, 2,048 of all links;
+//!                    of nodes' messages 256 KiB, each counted with 4 KiB more
 //!  5 hub.turns       256 connections that need not wait for a channel any longer; 512 channels subscribed again; returned
-//!                    publications; 64 steps of backends' commands; 256 connections in the again-list, 4,096 messages
+//!                    publications; 64 steps of backends' commands; 256 connections in the again-list, 4,096 messages;
+//!                    64 contents of nodes that have waited; 256 clients told of a gap, 4,096 slots looked at
 //!  6 effects         all of them: hub.effect() to the authorizer and the broker
 //!  7 hub.expire      64 due deadlines; 64 held questions asked, 64 given up; in a graceful stop, 16 clients to be closed
 //!  8 hub.fan_out     32 sends, round-robin between audiences, 16 each; a large frame counts for more
@@ -457,7 +460,7 @@
 //!      continue once `delivery::fan_out` has sent enough.
 //!    - With redis, 1 and 3 become effects instead: `Effect::Publish`, suspended until `hub.receipt` →
 //!      `publish::confirmed` → `ok` or `201`, `unavailable` or `503`. The content comes back as any other: `broker.next` →
-//!      `hub.arrived` → `publish::arrived`. A join waits likewise, for `hub.subscribed`.
+//!      `hub.arrived` → `publish::arrived`, and to `nodes::hear` what a node says. A join waits likewise, for `hub.subscribed`.
 //! 4. **An end.** The client's close, a violation, `too_slow`, `stopping`, the authorizer's failure → `settle::close`:
 //!    what was published while it was a member is put into its outbox first, then the close frame → `Closing`, until the
 //!    client's close or the deadline → over.
@@ -502,7 +505,7 @@
 //! - A file's header says what it owns, what it knows and what it never knows, and which decisions bind it: chose,
 //!   over, because, reconsider when.
 //! - "Not yet" is a value, malformed is an error that ends the connection, and no input can cause a panic. In the
-//!   folders that handle input (`wire`, `connection`, `hub`, `buffers`), lints refuse unwrapping, indexing, and
+//!   folders that handle input (`wire`, `connection`, `hub`, `buffers`, `snapshot`), lints refuse unwrapping, indexing, and
 //!   arithmetic that could overflow. Reading, judging and encoding are separate functions.
 //! - These have one place each: what waits for an answer (`Suspended`, one open question for each connection), bytes to
 //!   a client (`connection/traffic.rs`), the drop of a connection (`hub.reap`). Below `server/` time is an argument.

@@ -587,7 +587,7 @@ fn load(snapshot: &Snapshot, stream: Scripted, now: Millis) -> Result<Loaded, Sn
         limits: LIMITS,
         now,
     };
-    let connection = Connection::restore(saved, stream, &mut context)?;
+    let connection = Connection::restore(saved, || Ok(stream), &mut context)?;
     identities.end_restore(shared);
     Ok(Loaded {
         connection,
