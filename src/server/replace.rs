@@ -29,7 +29,8 @@ impl Server {
     /// A signal asks for a handover.
     pub(super) fn begin_handover(&mut self) {
         if self.handover.is_under_way() {
-            let ignored = "a handover is under way: this SIGUSR2 is ignored; send it again afterwards";
+            let ignored =
+                "a handover is under way: this SIGUSR2 is ignored; send it again afterwards";
             return self.log.info(ignored, &[]);
         }
         if self.stop_at.is_none() {
@@ -145,7 +146,8 @@ impl Server {
             checked: micros(),
         };
         if self.signals.take_only(signals::REPLACE) {
-            let ignored = "a handover is under way: this SIGUSR2 is ignored; send it again afterwards";
+            let ignored =
+                "a handover is under way: this SIGUSR2 is ignored; send it again afterwards";
             self.log.info(ignored, &[]);
             self.log.flush(LOG_PATIENCE);
         }
