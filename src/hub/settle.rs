@@ -149,7 +149,7 @@ fn end_memberships<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Option<Endin
 
 /// Counts what it waits to send, and enters it into the lists where it has work.
 #[inline]
-pub(in crate::hub) fn enlist<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+pub fn enlist<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     let Some(connection) = hub.roster.get(id) else {
         return;
     };
