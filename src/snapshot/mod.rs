@@ -51,5 +51,10 @@ pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+/// A size or an index; one that no memory can have stays too large.
+pub fn size(saved: u64) -> usize {
+    usize::try_from(saved).unwrap_or(usize::MAX)
+}
+
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
-use super::{Broken, Connection, Marks, Standing};
+use super::{Broken, Connection, Marks};
 use crate::buffers::{Inbox, Outbox, RunNumbers, Runs, SavedOutbox};
 use crate::clock::Millis;
 use crate::connection::ending::SavedEnding;
@@ -174,13 +174,7 @@ impl<S: Stream> Connection<S> {
             stopping: saved.stopping,
             encoding,
             identity,
-            marks: Marks {
-                alarm: 0,
-                dirty: false,
-                again: false,
-                to_drop: false,
-                standing: Standing::Idle,
-            },
+            marks: Marks::default(),
         })
     }
 }
