@@ -200,8 +200,7 @@ def test_a_program_that_fails_when_it_has_taken_over_makes_room_for_the_old_one(
     def hit():
         """Whether it was hit while it took over."""
         releases.deploy("new", site.path)
-        seen = len(logged(server, REPLACED))
-        ask(server)
+        _, seen, _ = ask(server)
         until(lambda: releases.is_run_by(server.pid) == "new" or logged(server, GOES_ON), "it runs")
         assert not logged(server, GOES_ON), server.out[-5:]
         while len(logged(server, REPLACED)) == seen:

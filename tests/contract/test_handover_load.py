@@ -106,7 +106,7 @@ def test_requests_without_a_pause(serve, work):
     before, images = None, set()
     for _ in range(4):
         before = image(server.pid)
-        until(lambda: ask(server) or work.check() and image(server.pid) != before, "the program is replaced")
+        until(lambda: ask(server) and work.check() and image(server.pid) != before, "the program is replaced")
         images.add(image(server.pid))
     assert len(images) > 1
     work.stop()

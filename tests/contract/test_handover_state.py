@@ -291,16 +291,15 @@ def test_questions_are_asked_once_and_answered_whether_they_were_in_flight_or_wa
     gone = crowd.pop()
     gone.reset()
     crowd[3].stream.half_close()  # it is heard to the end
-    before = image(server.pid)
-    ask(server)
+    before = ask(server)
     # Clients go on being read and served meanwhile.
     for _ in range(20):
         listener.is_quiet()
-    assert len(authorizer.about("broadcast")) == 2 and image(server.pid) == before
+    assert len(authorizer.about("broadcast")) == 2 and image(server.pid) == before[0]
     authorizer.on(200, "broadcast")
     for question in in_flight:
         question.release()
-    handed_over(server, 0, before)
+    handed_over(server, before)
     heard = [int(listener.hear()) for _ in range(2 * len(crowd))]
     assert sorted(heard) == sorted([n for n in range(11)] + [n + 100 for n in range(11)])
     for n, ws in enumerate(crowd):
@@ -339,9 +338,9 @@ def test_much_behind_an_open_question(serve, authorizer):
     ws.stream.sock.settimeout(60)
     sender = threading.Thread(target=lambda: [ws.say(command("broadcast", "x", f'"{n} {filler}"')) for n in range(count)])
     sender.start()
-    ask(server)
+    before = ask(server)
     question.release()
-    handed_over(server)
+    handed_over(server, before)
     ws.hears(*(f'"{n} {filler}"' for n in range(count)))
     sender.join()
     assert plug.answer() == {"id": 0, "ok": True}
@@ -359,9 +358,9 @@ def test_batches_of_questions(serve, authorizer):
         ws.say(command("join", "x", id=n))
     until(lambda: server.metric("^wsify_authorizer_questions_waiting$") == 9, "all wait")
     authorizer.batches = usual
-    ask(server)
+    asked = ask(server)
     busy.release(items(200))
-    handed_over(server)
+    handed_over(server, asked)
     assert plug.answer() == {"id": 0, "ok": True}
     for n, ws in enumerate(crowd):
         assert ws.answer() == {"id": n, "ok": True}
@@ -529,9 +528,9 @@ def test_a_stop_goes_on(serve, authorizer):
     (question,) = authorizer.asked(1, "join", "y")
     server.signal(signal.SIGTERM)
     until(lambda: health(server) == (503, {"status": "draining"}), "it drains")
-    ask(server)
+    before = ask(server)
     question.release()
-    handed_over(server)
+    handed_over(server, before)
     assert health(server) == (503, {"status": "draining"})
     assert server.knock().response().status == 503
     response = begun.send(request("GET", "/health")[-5:]).response()
@@ -590,12 +589,13 @@ def test_a_second_request_meanwhile_is_ignored(serve, authorizer):
     authorizer.hold("join", "y")
     ws.say(command("join", "y", id=1))
     (question,) = authorizer.asked(1, "join", "y")
-    before = image(server.pid)
-    for _ in range(3):
-        ask(server)
+    before = ask(server)
+    for _ in range(2):
         other.is_quiet()
+        ask(server)
+    other.is_quiet()
     question.release()
-    handed_over(server, 0, before)
+    handed_over(server, before)
     assert ws.answer() == {"id": 1, "ok": True}
     hand_over(server)
     ws.join("z")
@@ -615,10 +615,10 @@ def test_events_go_on(serve, receiver):
     call = receiver.calls(before + 1)[before]
     for _ in range(20):
         server.ws().leaves()
-    ask(server)
+    asked = ask(server)
     receiver.on(200)
     call.release()
-    handed_over(server)
+    handed_over(server, asked)
     stays.leaves()
     server.ws().leaves()
     events = receiver.has_taken(4 + 2 + 40 + 2 + 2)
