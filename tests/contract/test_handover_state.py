@@ -11,7 +11,9 @@ import time
 import pytest
 
 from harness.authorizer import Authorizer, Reply, items, with_fields
-from harness.handover import REPLACED, ask, children, closes_on_exec, descriptors, hand_over, handed_over, image, logged, signals
+from harness.handover import (
+    GOES_ON, PATIENCE, REPLACED, ask, children, closes_on_exec, descriptors, hand_over, handed_over, image, logged, signals,
+)
 from harness.net import is_error, request, until
 from harness.receiver import line
 from harness.server import KEY
@@ -104,8 +106,9 @@ def test_replacements_at_the_limit_on_descriptors(serve):
         held.append(stream)
     before = image(server.pid)
     ask(server)
-    until(lambda: [entry for entry in server.log() if "replaced" in entry["message"]], lambda: f"it says what it did: {server.out}")
-    assert server.process.poll() is None and before
+    said = until(lambda: logged(server, REPLACED) + logged(server, GOES_ON), lambda: f"it says what it did: {server.out}", PATIENCE)
+    assert server.process.poll() is None
+    assert (image(server.pid) != before) == (REPLACED in said[0]["message"]), said
     for stream in held:
         stream.send(frame(PING, b"x"))
         assert stream.exactly(3) == b"\x8a\x01x"
