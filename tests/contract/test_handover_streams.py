@@ -305,7 +305,8 @@ def test_members_that_read_slowly_get_everything_in_order(serve):
 
 def test_the_limit_on_what_waits_counts_what_waited_before(serve):
     server = serve("--max-queue-size", "2MiB")
-    slow, other = server.ws(rcvbuf=4096).join("x"), server.ws().join("y")
+    other = server.ws().join("y")
+    server.ws(rcvbuf=4096).join("x")  # reads nothing
     content = '"' + "x" * 100_000 + '"'
     while waits(server) < 1_500_000:
         server.publish("x", content)
@@ -314,7 +315,6 @@ def test_the_limit_on_what_waits_counts_what_waited_before(serve):
         server.publish("x", content)
     until(lambda: server.metric(r'^wsify_connections_ended_total\{reason="too_slow"\}$') == 1, "it is closed")
     other.is_quiet()
-    assert slow
 
 
 def test_answers_that_are_not_read_yet(serve):
@@ -363,5 +363,5 @@ def test_taps_get_a_bye(serve):
     for tap in taps:
         rest = tap.rest()
         assert rest.count(b"event: bye") == 1, rest
-    assert taps and server.metric("^wsify_taps$") == 0
-    assert taps[0] and server.dial().send(request("GET", "/tap")).head()[1] == 200
+    assert server.metric("^wsify_taps$") == 0
+    assert server.dial().send(request("GET", "/tap")).head()[1] == 200
