@@ -193,10 +193,6 @@ def test_a_program_that_fails_when_it_has_taken_over_makes_room_for_the_old_one(
         """It runs, it could go back, and it is not done."""
         return releases.is_run_by(server.pid) == "new" and mask("SigBlk") & bits(signal.SIGUSR2) and mask("SigCgt") & handled == handled
 
-    def stop():
-        server.process.send_signal(signal.SIGSTOP)
-        until(lambda: server.process.poll() is not None or " T " in open(f"/proc/{server.pid}/stat").read(), "it is stopped")
-
     def hit():
         """Whether it was hit while it took over."""
         releases.deploy("new", site.path)
@@ -204,11 +200,11 @@ def test_a_program_that_fails_when_it_has_taken_over_makes_room_for_the_old_one(
         until(lambda: releases.is_run_by(server.pid) == "new" or logged(server, GOES_ON), "it runs")
         assert not logged(server, GOES_ON), server.out[-5:]
         while len(logged(server, REPLACED)) == seen:
-            stop()
+            server.freeze()
             hits = is_taking_over()
             if hits:
                 server.process.send_signal(number)
-            server.process.send_signal(signal.SIGCONT)
+            server.thaw()
             if hits:
                 return True
         # It was faster. The old one is put back, for another try.

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from harness.handover import hand_over
+from harness.handover import ask, hand_over, handed_over, script
 from harness.net import chunked, is_error, request, until
 from harness.server import KEY
 from harness.ws import CONTINUATION, PING, PONG, TEXT, closing, command, compressed, deflate, frame, text, upgraded
@@ -338,16 +338,21 @@ def test_answers_that_are_not_read_yet(serve):
             hand_over(server)
 
 
-def test_a_peer_that_has_hung_up_meanwhile(serve):
-    """Ends that come while the loop stands still are noticed afterwards."""
-    server = serve()
+def test_a_peer_that_has_hung_up_meanwhile(serve, releases, tmp_path):
+    """Ends that come while the loop stands still are noticed afterwards. A script that has the program's place stops the process
+    when the old program has left it and the new one has not begun."""
+    path = releases.link("old", tmp_path / "wsify")
+    server = serve(program=path)
+    script(path, f'#!/bin/sh\ncase $WSIFY_HANDOVER in take*) kill -STOP $$ ;; esac\nexec {releases.directory / "new"} "$@"\n')
     crowd = [server.ws().join("x") for _ in range(30)]
-    before = server.metric(r'^wsify_connections\{kind="websocket"\}$')
-    entry = hand_over(server)
-    assert before == 30 and entry
+    assert server.metric(r'^wsify_connections\{kind="websocket"\}$') == 30
+    before = ask(server)
+    server.is_frozen()
     for n, ws in enumerate(crowd[:20]):
         (ws.reset if n % 2 else ws.hang_up)()
-    hand_over(server)
+    server.thaw()
+    handed_over(server, before)
+    assert releases.is_run_by(server.pid) == "new"
     until(lambda: server.metric(r'^wsify_connections\{kind="websocket"\}$') == 10, "they have left")
     server.publish("x", "1")
     for ws in crowd[20:]:

@@ -202,7 +202,7 @@ def test_lists_have_the_last_event_of_each_node(node, receiver):
 def test_a_node_that_hangs(site):
     user = fresh("user")
     clients = [server.client(user) for server in site]
-    site[2].process.send_signal(signal.SIGSTOP)
+    site[2].freeze()
     try:
         begun = time.monotonic()
         assert says(site[0], "/disconnect", user=user) == {"connections": 2, "nodes": asked(3, 2)}
@@ -212,7 +212,7 @@ def test_a_node_that_hangs(site):
         for client in clients[:2]:
             client.is_closed(4403)
     finally:
-        site[2].process.send_signal(signal.SIGCONT)
+        site[2].thaw()
     # It acts later.
     clients[2].is_closed(4403)
     knows(site[0], 3)
