@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from harness.authorizer import with_fields
+from harness.authorizer import named
 from harness.certificates import Certificates
 from harness.crowd import Crowd
 from harness.handover import ask, hand_over, handed_over, logged
@@ -211,7 +211,7 @@ def test_a_redis_that_is_down_is_awaited_by_the_new_program(redis, node):
 
 
 def test_commands_to_other_nodes_are_awaited(redis, node, authorizer):
-    authorizer.on(lambda q: with_fields(user=q.args["query"]["user"][0]), "connect")
+    authorizer.on(named, "connect")
     one, two = node(redis.dsn, auth=authorizer), node(redis.dsn, auth=authorizer)
     here, there = one.ws("/ws?user=ann"), two.ws("/ws?user=ann")
     joined = lambda: json.loads(one.post('{"user":"ann","channel":"x"}', "/join").body)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness.authorizer import with_fields
+from harness.authorizer import named
 from harness.net import until
 from harness.redis import Redis
 from harness.redis_many import Cluster
@@ -31,12 +31,7 @@ def redis():
 @pytest.fixture
 def node(serve, authorizer, redis):
     """Starts a node whose clients name their user in the query."""
-
-    def connect(question):
-        user = question.args["query"].get("user")
-        return with_fields(user=user[0]) if user else 200
-
-    authorizer.on(connect, "connect")
+    authorizer.on(named, "connect")
 
     def start(*flags, key=KEY, dsn=None):
         given = ("--broadcasting-key", key) if key else ()
