@@ -4,14 +4,12 @@
 import json
 import threading
 
-import pytest
-
 from harness.authorizer import named
 from harness.certificates import Certificates
 from harness.crowd import Crowd
 from harness.handover import ask, hand_over, handed_over, logged
 from harness.net import DEADLINE, is_error, request, until
-from harness.redis import Redis, Scripted
+from harness.redis import Redis, Scripted, health, is_down, is_up
 from harness.redis_many import Cluster, Watched
 from harness.server import KEY
 from harness.ws import command, text, upgraded
@@ -20,45 +18,6 @@ JSON = ("Content-Type", "application/json")
 CONTENT = '{"channel":"%s","content":%s}'
 # Between two messages of a neighbour, in seconds.
 PACE = 0.001
-
-
-@pytest.fixture
-def begin():
-    """Starts a redis, or several."""
-    begun = []
-
-    def begin(make, *args, **more):
-        begun.append(make(*args, **more))
-        return begun[-1]
-
-    yield begin
-    for it in begun:
-        it.kill()
-
-
-@pytest.fixture
-def redis(begin):
-    return begin(Redis)
-
-
-@pytest.fixture
-def node(serve):
-    """Starts a server that shares its channels, and waits until its links are up."""
-
-    def start(dsn, *flags, **more):
-        server = serve("--broker-driver", "redis", "--broker-dsn", dsn, *flags, **more)
-        is_up(server)
-        return server
-
-    return start
-
-
-def health(server):
-    return server.call("GET", "/health").status
-
-
-def is_up(server):
-    until(lambda: health(server) == 200, lambda: f"the broker is up; {server.out[-5:]}")
 
 
 class Neighbour:
@@ -194,10 +153,10 @@ def test_a_redis_that_is_down_is_awaited_by_the_new_program(redis, node):
     server = node(redis.dsn)
     member = server.ws(protocols="wsify.v1").join("x")
     redis.kill()
-    until(lambda: health(server) == 503, "the broker is down")
+    is_down(server)
     late = server.ws(protocols="wsify.v1").join("late")
     hand_over(server)
-    assert health(server) == 503
+    assert health(server)[0] == 503
     assert member.ask(command("broadcast", "x", "1", id=1))["error"]["code"] == "unavailable"
     is_error(server.post('{"channel":"x","content":1}'), 503)
     later = server.ws(protocols="wsify.v1").join("later")

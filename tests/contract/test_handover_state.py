@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from harness.authorizer import Authorizer, Reply, items, with_fields
+from harness.authorizer import Authorizer, items, with_fields
 from harness.handover import (
     GOES_ON, PATIENCE, REPLACED, ask, children, closes_on_exec, descriptors, hand_over, handed_over, image, logged, signals,
 )

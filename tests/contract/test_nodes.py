@@ -11,7 +11,7 @@ import pytest
 
 from harness.authorizer import named
 from harness.net import until
-from harness.redis import Redis
+from harness.redis import is_down, is_up
 from harness.redis_many import Cluster
 from harness.ws import fresh
 
@@ -19,13 +19,6 @@ KEY = "some-long-random-text"
 ALL = "wsify:{nodes}"
 GAP = '{"gap":true}'
 JSON = ("Content-Type", "application/json")
-
-
-@pytest.fixture
-def redis():
-    redis = Redis()
-    yield redis
-    redis.kill()
 
 
 @pytest.fixture
@@ -51,10 +44,6 @@ def site(node):
     for server in servers:
         knows(server, 3)
     return servers
-
-
-def is_up(server):
-    until(lambda: server.call("GET", "/health").status == 200, lambda: f"the broker is up; {server.out}")
 
 
 def backend(server, method, target, body=None):
@@ -234,7 +223,7 @@ def test_without_redis_nothing_is_done(node, redis):
     server = node()
     client = server.client("42")
     redis.kill()
-    until(lambda: server.call("GET", "/health").status == 503, "the broker is down")
+    is_down(server)
     calls = [
         ("POST", "/broadcast", {"user": "42", "content": 1}), ("POST", "/disconnect", {"user": "42"}),
         ("POST", "/join", {"user": "42", "channel": "a"}), ("POST", "/leave", {"user": "42", "channel": "a"}),
@@ -392,10 +381,8 @@ def test_all_clients_are_told_of_a_gap_ahead_of_what_comes_next(node, redis):
 
 
 @pytest.fixture
-def cluster(tmp_path):
-    cluster = Cluster(tmp_path, replicas=0)
-    yield cluster
-    cluster.kill()
+def cluster(begin, tmp_path):
+    return begin(Cluster, tmp_path, replicas=0)
 
 
 def test_nodes_on_a_cluster(node, cluster):
