@@ -8,7 +8,7 @@
 //! # Files
 //!
 //! ```text
-//! main.rs                  arguments, configuration, log, server; one line on stderr if it cannot start
+//! main.rs                  arguments, configuration, log, server, or a part in a handover; one line on stderr if it cannot start
 //! config/mod.rs            the command line and the environment, turned once into a checked Config; no other file reads them
 //! config/flags.rs          every flag as data: name, default, help
 //! config/help.rs           the text of --help, made of it
@@ -376,6 +376,7 @@
 //!   Grants { allow, remembered, refresh: by slot }                          facts
 //!   Runs { Slab<Run { bytes, holders }> }, Compression                      facts
 //!   Outage { breaker, held questions }, Jobs, Disconnects, DrainPlan        what is under way
+//!   Nodes { peers, channels, commands asked of all }                        what is known of other nodes
 //!   Users, Usage { per address, message rate, memory, eviction }            indexes, and what the limits count
 //!   Agenda { again, released, serving, dirty, to_drop, wheel }              what follows from the facts
 //!   effects, returned publications                                          what leaves
@@ -413,9 +414,11 @@
 //!  2 events          256: signals; listeners and the broker's links (only noted); hub.ready(): one read each, 512 requests or
 //!                    messages, 4,096 of all connections
 //!  3 accept          16 from each listener, as long as there are file descriptors
-//!  4 answers         all of the authorizer's: hub.verdict(); the broker's news: 256 KiB from each link, 2,048 of all links
+//!  4 answers         all of the authorizer's: hub.verdict(); the broker's news: 256 KiB from each link, 2,048 of all links;
+//!                    of nodes' messages 256 KiB, each counted with 4 KiB more
 //!  5 hub.turns       256 connections that need not wait for a channel any longer; 512 channels subscribed again; returned
-//!                    publications; 64 steps of backends' commands; 256 connections in the again-list, 4,096 messages
+//!                    publications; 64 steps of backends' commands; 256 connections in the again-list, 4,096 messages;
+//!                    64 contents of nodes that have waited; 256 clients told of a gap, 4,096 slots looked at
 //!  6 effects         all of them: hub.effect() to the authorizer and the broker
 //!  7 hub.expire      64 due deadlines; 64 held questions asked, 64 given up; in a graceful stop, 16 clients to be closed
 //!  8 hub.fan_out     32 sends, round-robin between audiences, 16 each; a large frame counts for more
@@ -457,7 +460,7 @@
 //!      continue once `delivery::fan_out` has sent enough.
 //!    - With redis, 1 and 3 become effects instead: `Effect::Publish`, suspended until `hub.receipt` →
 //!      `publish::confirmed` → `ok` or `201`, `unavailable` or `503`. The content comes back as any other: `broker.next` →
-//!      `hub.arrived` → `publish::arrived`. A join waits likewise, for `hub.subscribed`.
+//!      `hub.arrived` → `publish::arrived`, and to `nodes::hear` what a node says. A join waits likewise, for `hub.subscribed`.
 //! 4. **An end.** The client's close, a violation, `too_slow`, `stopping`, the authorizer's failure → `settle::close`:
 //!    what was published while it was a member is put into its outbox first, then the close frame → `Closing`, until the
 //!    client's close or the deadline → over.
@@ -491,7 +494,7 @@
 //! - **A field of the authorizer's answers**: its name in `wire/answer_fields/wrong.rs`, its type and place in
 //!   `read.rs`. Its effect is in `hub/permission.rs` and `hub/grants`; add it to the table in docs/authorizer.md.
 //! - **A broker**: a variant of `broker::Broker`, a driver beside `broker/redis` that takes `Effect::{Publish,
-//!   Subscribe, Unsubscribe}` and yields `News`. `server.rs` passes these to the hub; `publish.rs`, `subscriptions.rs` and
+//!   Subscribe, Unsubscribe}` and yields `News`. `server/` passes these to the hub; `publish.rs`, `subscriptions.rs` and
 //!   `shards.rs` know no driver.
 //! - **A fact that a replacement of the program has to hand over**: a field of the `Saved…` type beside its owner, with the
 //!   next number. An `Option`, or with a default; if a reader must know it, a name in `snapshot/header.rs`.
@@ -502,10 +505,10 @@
 //! - A file's header says what it owns, what it knows and what it never knows, and which decisions bind it: chose,
 //!   over, because, reconsider when.
 //! - "Not yet" is a value, malformed is an error that ends the connection, and no input can cause a panic. In the
-//!   folders that handle input (`wire`, `connection`, `hub`, `buffers`), lints refuse unwrapping, indexing, and
+//!   folders that handle input (`wire`, `connection`, `hub`, `buffers`, `snapshot`), lints refuse unwrapping, indexing, and
 //!   arithmetic that could overflow. Reading, judging and encoding are separate functions.
 //! - These have one place each: what waits for an answer (`Suspended`, one open question for each connection), bytes to
-//!   a client (`connection/traffic.rs`), the drop of a connection (`hub.reap`). Below `server.rs` time is an argument.
+//!   a client (`connection/traffic.rs`), the drop of a connection (`hub.reap`). Below `server/` time is an argument.
 //! - Files do not import each other in circles. A file has at most 400 lines of product code, and a function 60. One
 //!   type name is one type. `tests/source/map.rs` checks these rules, and lists the exceptions.
 //! - Everything has a limit, with its reason beside it. Reaching it leads to an [`Ending`](connection::Ending) or an
@@ -525,7 +528,8 @@
 //!   block, and the loop only sees questions and answers. A call costs about twice the CPU of a non-blocking one.
 //!   Reconsider when thousands of calls have to be in flight.
 //! - **Three crates for the kernel and the C library.** rustix is for clients' sockets and limits, because its system
-//!   calls are inlined. socket2 sets what has to be set before a socket listens or connects. libc is for the allocator.
+//!   calls are inlined. socket2 sets what has to be set before a socket listens or connects. libc is for the allocator,
+//!   signals and the way back of a handover.
 //! - **Batches grow with the load by themselves**: what is published while one goes out makes the next. No delay is
 //!   ever added. For this, with the memory broker a broadcast is delivered within the hub (`publish.rs`).
 //!
@@ -542,7 +546,7 @@
 //! contract/   the behaviour that README and docs describe, over real sockets; the command line
 //! clients/    browsers, libraries and tools of other authors
 //! docs/       the commands and programs that README and docs print
-//! load/       many clients for minutes (soak.py); latency under load (strain.py); both by hand
+//! load/       many clients: for minutes, under strain, in an outage, during replacements; by hand
 //! autobahn/   the echo server that the Autobahn|Testsuite runs against (.ci/run)
 //! harness/    what the tests in Python share
 //! ```

@@ -6,7 +6,7 @@
 //! cargo bench --bench million -- --connections 100000
 //! ```
 //!
-//! Drives the hub as `server.rs` does, with streams of eight bytes (`puppet.rs`) and a clock that is told. An operation
+//! Drives the hub as `server/` does, with streams of eight bytes (`puppet.rs`) and a clock that is told. An operation
 //! is what one connection brings in (accept, handshake and join; a broadcast; a pong; a close); a tick is all the rest of
 //! a turn: deadlines, fan-out, flush, reap. Time is CPU time of this thread, so that other programs count for little;
 //! what the kernel does meanwhile to give memory or move it is in it. Since a longest time is what an unlucky moment makes

@@ -1,15 +1,6 @@
 #![no_main]
 
-#[allow(dead_code, reason = "the stories use more of it")]
-#[path = "../../tests/hub/client.rs"]
-mod client;
-#[path = "../../tests/hub/language.rs"]
-mod language;
-#[allow(dead_code, reason = "the stories use more of it")]
-#[path = "../../tests/hub/pipe.rs"]
-mod pipe;
-#[allow(dead_code, reason = "the stories use more of it")]
-#[path = "../../tests/hub/rig.rs"]
-mod rig;
+#[path = "../../tests/hub/fuzz.rs"]
+mod hub;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| language::play(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hub::language::play(bytes));

@@ -116,31 +116,35 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
+    /// Of each kind one, of violations and of what the client has said some.
+    pub const EVERY: [Ending; 21] = [
+        Ending::Closed(None),
+        Ending::Closed(Some(4000)),
+        Ending::Left,
+        Ending::Reset,
+        Ending::Violation(Violation::ReservedBit),
+        Ending::Violation(Violation::BadText),
+        Ending::Violation(Violation::BadDeflate),
+        Ending::Violation(Violation::TooBig),
+        Ending::Violation(Violation::Unmasked),
+        Ending::TooSlow,
+        Ending::Stopping,
+        Ending::AuthorizerDown,
+        Ending::Refused(4403),
+        Ending::Disconnected(4404),
+        Ending::Overloaded,
+        Ending::Silent,
+        Ending::HandshakeTimeout,
+        Ending::Idle,
+        Ending::NoRoom,
+        Ending::Answered,
+        Ending::BadRequest,
+    ];
+
     #[test]
     fn every_label_is_listed() {
-        let endings = [
-            Ending::Closed(None),
-            Ending::Left,
-            Ending::Reset,
-            Ending::Violation(Violation::BadText),
-            Ending::Violation(Violation::BadDeflate),
-            Ending::Violation(Violation::TooBig),
-            Ending::Violation(Violation::Unmasked),
-            Ending::TooSlow,
-            Ending::Stopping,
-            Ending::AuthorizerDown,
-            Ending::Refused(4403),
-            Ending::Disconnected(4403),
-            Ending::Overloaded,
-            Ending::Silent,
-            Ending::HandshakeTimeout,
-            Ending::Idle,
-            Ending::NoRoom,
-            Ending::Answered,
-            Ending::BadRequest,
-        ];
         assert_eq!(
-            HashSet::from(endings.map(Ending::label)),
+            HashSet::from(EVERY.map(Ending::label)),
             Ending::LABELS.into()
         );
     }

@@ -56,7 +56,7 @@ enum Broken {
 }
 
 /// The hub's marks on a connection, so that it need not search its lists. The connection only stores them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Marks {
     /// The step of the deadline wheel in which its valid entry lies; 0 is none.
     pub alarm: u32,
@@ -71,9 +71,10 @@ pub struct Marks {
 }
 
 /// What a connection counts as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Standing {
     /// A stop would not disturb it: it is over, or waits for a request that has not begun.
+    #[default]
     Idle,
     /// A request is under way, or an end.
     Busy,
@@ -102,13 +103,7 @@ impl<S: Stream> Connection<S> {
             stopping: false,
             encoding: Encoding::Raw,
             identity: Identity::default(),
-            marks: Marks {
-                alarm: 0,
-                dirty: false,
-                again: false,
-                to_drop: false,
-                standing: Standing::Idle,
-            },
+            marks: Marks::default(),
         }
     }
 

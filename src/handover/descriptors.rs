@@ -15,8 +15,11 @@ use crate::snapshot::SnapshotError;
 /// # Errors
 /// It is not open.
 pub fn keep(descriptor: impl AsFd, kept: bool) -> rustix::io::Result<()> {
-    let mut flags = fcntl_getfd(&descriptor)?;
-    flags.set(FdFlags::CLOEXEC, !kept);
+    // There is no other flag (fcntl(2)).
+    let flags = match kept {
+        true => FdFlags::empty(),
+        false => FdFlags::CLOEXEC,
+    };
     fcntl_setfd(descriptor, flags)
 }
 

@@ -1,7 +1,7 @@
 //! Replacing the running program without closing a connection (docs/operating.md#replacing-the-program).
 //!
 //! Owns: the phase of a handover, the two trials of the new program, the call that replaces this one. Knows: files,
-//! processes, descriptors. Never knows: what is in a snapshot; each room saves its own state.
+//! processes, descriptors. Never knows: what is in a snapshot; each module saves its own state.
 //!
 //! The phases, which [`server`](crate::server) goes through:
 //!
@@ -23,7 +23,6 @@ mod way_back;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -37,13 +36,13 @@ use self::trial::Trial;
 pub use self::way_back::{WayBack, arrived};
 use crate::clock::Millis;
 
-/// How long a trial may take; with a snapshot, one second more for each [`SECOND`] bytes of it.
+/// How long a trial may take; with a snapshot, one second more for so many bytes of it.
 const PATIENCE: Duration = Duration::from_secs(10);
-const SECOND: u64 = 16 * 1024 * 1024;
+const BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
 
 /// What a snapshot of so many bytes may take to be restored.
 pub fn patience(size: u64) -> Duration {
-    PATIENCE.saturating_add(Duration::from_secs(size / SECOND))
+    PATIENCE.saturating_add(Duration::from_secs(size / BYTES_PER_SECOND))
 }
 
 /// Whether a handover is under way, and in which phase.
@@ -118,8 +117,8 @@ impl Handover {
         }
     }
 
-    /// Looks at the probe, if there is one. It was passed: what is under way is awaited, until this time at most. `None`: there
-    /// is nothing new.
+    /// Looks at the probe. `Ok`: it was passed, and what is under way is awaited, until this time at most. The error says why
+    /// it failed. `None`: there is nothing new.
     pub fn probe(&mut self, until: Millis) -> Option<Result<(), String>> {
         let HandoverPhase::Probing { trial, file } = &mut self.phase else {
             return None;
@@ -187,7 +186,7 @@ impl Handover {
             Ok(keep(program.file(), kept)?)
         };
         let failed = match keep_both(true) {
-            Ok(()) => program.command(&HandoverRole::Take(legacy)).exec(),
+            Ok(()) => way_back::exec(program.command(&HandoverRole::Take(legacy))),
             Err(error) => error,
         };
         let _ = keep_both(false);

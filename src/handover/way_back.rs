@@ -19,7 +19,7 @@ use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process;
+use std::process::{self, Command};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 use std::time::Duration;
@@ -144,7 +144,33 @@ impl WayBack {
 /// Replaces this program by the old one. Returns only if that fails.
 fn execute(legacy: &Legacy, reason: &str) -> io::Error {
     let role = HandoverRole::Return(*legacy, reason.to_owned());
-    program::command(path(legacy.program).as_ref(), &role).exec()
+    ignore_alarms(true);
+    exec(program::command(path(legacy.program).as_ref(), &role))
+}
+
+/// Replaces this program. Returns only if that fails; SIGPIPE is then ignored as before.
+pub(super) fn exec(mut command: Command) -> io::Error {
+    let error = command.exec();
+    // SAFETY: signal(2) takes numbers. `exec` has given SIGPIPE its default action, by which a closed stdout would end this
+    // program.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+    }
+    error
+}
+
+/// Has SIGALRM ignored, or not any more. One that is pending is then forgotten, and execve(2) keeps this: no alarm of the
+/// program that has failed ends the one that is back.
+fn ignore_alarms(ignored: bool) {
+    let action = if ignored {
+        libc::SIG_IGN
+    } else {
+        libc::SIG_DFL
+    };
+    // SAFETY: signal(2) takes numbers, and may be called in a handler.
+    unsafe {
+        libc::signal(libc::SIGALRM, action);
+    }
 }
 
 /// An open file, as a path.
@@ -194,6 +220,7 @@ fn set_alarm(after: Duration) {
 /// it is named again by the program's first argument.
 pub fn arrived() {
     set_alarm(Duration::ZERO);
+    ignore_alarms(false);
     let name = env::args_os().next().map(PathBuf::from);
     let name = name.as_ref().and_then(|name| name.file_name());
     if let Some(name) = name.and_then(|name| CString::new(name.as_bytes()).ok()) {
@@ -223,6 +250,7 @@ extern "C" fn go_back(signal: i32) {
         if let (Some(prepared), Some(nth)) = (prepared, nth)
             && let Some(environment) = prepared.environments.get(nth)
         {
+            ignore_alarms(true);
             libc::execve(
                 prepared.path.as_ptr(),
                 prepared.arguments.pointers.as_ptr(),

@@ -106,8 +106,8 @@ impl<S: Stream> Hub<S> {
         self.returned.due = true;
     }
 
-    /// Delivers JSON that was published, here or elsewhere; or handles what a node says, which is any bytes. Returns false if it cannot be taken yet, because too much
-    /// is on its way to the members.
+    /// Delivers JSON that was published, here or elsewhere; or handles what a node says, which is any bytes. Returns false if
+    /// it cannot be taken yet, because too much is on its way to the members.
     pub fn arrived(&mut self, channel: &str, content: &[u8]) -> bool {
         let (taken, outcome) = match channel.starts_with(RESERVED) {
             true => (hear::heard(self, channel, content), "nodes"),

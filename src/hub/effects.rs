@@ -4,13 +4,15 @@
 //! something is held back.
 //!
 //! Decision: while a handover waits for the answers that are under way, questions and publications stay here, over
-//! handing over what the threads of the authorizer's pool are doing. A thread cannot be handed over.
+//! handing over what the threads of the authorizer's pool are doing. A thread cannot be handed over. Messages between nodes
+//! leave all the same: other nodes wait for them, and each is sealed with its time.
 
 pub mod saved;
 
 use std::collections::VecDeque;
 
 use crate::effect::{ConnId, Effect, Question};
+use crate::wire::channel_name::RESERVED;
 
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -23,7 +25,8 @@ pub struct Effects {
 /// and waits behind them.
 fn leaves(effect: &Effect) -> bool {
     match effect {
-        Effect::Ask(_) | Effect::Publish(_) | Effect::Recall => false,
+        Effect::Ask(_) | Effect::Recall => false,
+        Effect::Publish(publication) => publication.channel.as_str().starts_with(RESERVED),
         Effect::Withdraw(_) | Effect::Subscribe(_) | Effect::Unsubscribe(_) => true,
     }
 }
@@ -131,12 +134,17 @@ mod tests {
         assert!(effects.has_work());
         assert_eq!(taken(&mut effects), ["withdraw 2"]);
         assert!(!effects.has_work());
-        effects.push_back(Effect::Publish(Publication {
-            from: id(4),
-            since: 0,
-            channel: ChannelName::checked("a"),
-            content: Box::default(),
-        }));
+        let publish = |channel| {
+            Effect::Publish(Publication {
+                from: id(4),
+                since: 0,
+                channel: ChannelName::checked(channel),
+                content: Box::default(),
+            })
+        };
+        effects.push_back(publish("a"));
+        effects.push_back(publish("wsify:{nodes}"));
+        assert_eq!(taken(&mut effects), ["publish"]);
         effects.push_back(Effect::Recall);
         effects.push_back(Effect::Ask(question(5)));
         effects.push_back(Effect::Ask(question(6)));

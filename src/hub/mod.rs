@@ -2,11 +2,12 @@
 //!
 //! Owns: its doors. [`server`](crate::server) calls them in the order of a turn: [`Hub::accept`], [`Hub::ready`],
 //! [`Hub::verdict`], [`Hub::turns`], [`Hub::expire`], [`Hub::fan_out`], [`Hub::evict`], [`Hub::flush`], [`Hub::reap`],
-//! [`Hub::turn_over`], [`Hub::drain`], and the broker's. Its requests to the drivers leave by [`Hub::effect`]. Knows:
-//! which file does what a door is for. Never knows: poll, threads, the clock, ureq, redis.
+//! [`Hub::take_events`], [`Hub::turn_over`], [`Hub::drain`], and the broker's; for a handover [`Hub::hold_back`],
+//! [`Hub::take_back`], [`Hub::save`] and [`Hub::restore`]. Its requests to the drivers leave by [`Hub::effect`]. Knows: which
+//! file does what a door is for. Never knows: poll, threads, the clock, ureq, redis.
 //!
-//! The files, from the top down: this one; `turn`, `limits/eviction`, `drain`; `endpoints`, `delivery`; `nodes`; `backend`; `commands`;
-//! `publish`, `permission`; `settle`, `replies`; `report`; `state`. Below are the parts of the state, which do not use
+//! The files, from the top down: this one; `turn`, `limits/eviction`, `drain`; `endpoints`, `delivery`; `nodes`; `backend`;
+//! `commands`; `publish`, `permission`; `settle`, `replies`; `report`; `state`. Below are the parts of the state, which do not use
 //! each other's doors. After each change to a connection, [`settle`](self::settle::settle) does what follows from it.
 
 #![cfg_attr(

@@ -17,7 +17,7 @@ pub fn settle<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     end_what_has_to(hub, id);
     weigh(hub, id);
     recount(hub, id);
-    list(hub, id);
+    enlist(hub, id);
 }
 
 /// Takes the question of a connection back if it is of no use any more. Ends a connection that was reset while it waits for
@@ -147,9 +147,9 @@ fn end_memberships<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Option<Endin
     events::gone(hub, id, facts, vacated);
 }
 
-/// Enters it into the lists where it has work.
+/// Counts what it waits to send, and enters it into the lists where it has work.
 #[inline]
-fn list<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+pub fn enlist<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     let Some(connection) = hub.roster.get(id) else {
         return;
     };

@@ -74,25 +74,20 @@ impl Listener {
             file,
             address,
         } = saved;
-        let file = file.map(SocketFile::restore);
+        let socket = socket2::Socket::from(socket(number)?);
+        if !matches!(socket.is_listener(), Ok(true)) {
+            // It stays open: another program may go on with it.
+            std::mem::forget(socket);
+            let problem = format!("descriptor {number} does not listen");
+            return Err(SnapshotError::new(problem));
+        }
         let kind = match unix {
-            true => ListenerKind::Unix { file },
+            true => ListenerKind::Unix {
+                file: file.map(SocketFile::restore),
+            },
             false => ListenerKind::Tcp,
         };
-        let socket = socket2::Socket::from(socket(number)?);
-        match socket.is_listener() {
-            Ok(true) => Ok(Listener::new(socket, kind, address)),
-            _ => Err(SnapshotError::new(format!(
-                "descriptor {number} does not listen"
-            ))),
-        }
-    }
-}
-
-impl SavedListener {
-    /// The address, as logs and messages show it.
-    pub fn address(&self) -> &str {
-        &self.address
+        Ok(Listener::new(socket, kind, address))
     }
 }
 

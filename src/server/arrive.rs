@@ -56,7 +56,8 @@ impl Server {
                 ("connections", connections),
                 stood,
             ];
-            let message = "the new program failed after it was started, and the process went back to the old one: nothing is lost";
+            let message = "the new program failed after it was started, and the process went back to the old one: nothing is lost; \
+                           install another release before the next SIGUSR2";
             return self.log.error(message, &fields);
         }
         let fields = [

@@ -29,7 +29,8 @@ impl Server {
     /// A signal asks for a handover.
     pub(super) fn begin_handover(&mut self) {
         if self.handover.is_under_way() {
-            let ignored = "a handover is under way: the signal is ignored";
+            let ignored =
+                "a handover is under way: this SIGUSR2 is ignored; send it again afterwards";
             return self.log.info(ignored, &[]);
         }
         if self.stop_at.is_none() {
@@ -66,10 +67,11 @@ impl Server {
         let until = now.saturating_add(self.patience).saturating_add(REPORT);
         match self.handover.probe(until) {
             Some(Ok(())) => {
-                self.hub.hold_back(true);
+                // In this order: a question may come back that was withdrawn in this turn.
                 if let Some(authorizer) = &mut self.authorizer {
                     self.hub.take_back(authorizer.take_back());
                 }
+                self.hub.hold_back(true);
             }
             Some(Err(why)) => self.give_up(&why),
             None => {}
@@ -79,12 +81,15 @@ impl Server {
         }
         let overdue = self.handover.is_overdue(now);
         if self.no_call_is_under_way() && (overdue || self.broker.is_quiet()) {
-            let why = self.hand_over();
+            let why = match self.require_descriptors() {
+                Ok(()) => self.hand_over(),
+                Err(why) => why,
+            };
             self.give_up(&why);
             return self.take_signals();
         }
         if overdue {
-            self.give_up("a call is still under way after --authorizer-timeout");
+            self.give_up("a call to the authorizer or the receiver of events has exceeded --authorizer-timeout");
         }
         ControlFlow::Continue(())
     }
@@ -136,7 +141,6 @@ impl Server {
         frozen: u64,
     ) -> Result<Infallible, String> {
         let saved = micros();
-        self.require_descriptors()?;
         let manager = &self.manager;
         self.handover.check(&snapshot, size, || manager.ping())?;
         let times = StandstillTimes {
@@ -145,12 +149,13 @@ impl Server {
             checked: micros(),
         };
         if self.signals.take_only(signals::REPLACE) {
-            let ignored = "a handover is under way: the signal is ignored";
+            let ignored =
+                "a handover is under way: this SIGUSR2 is ignored; send it again afterwards";
             self.log.info(ignored, &[]);
             self.log.flush(LOG_PATIENCE);
         }
         if self.signals.has_arrived() {
-            return Err("the server is to stop".to_owned());
+            return Err("a stop was requested".to_owned());
         }
         let failed = match self.keep_descriptors(true) {
             Ok(()) => self.handover.replace(&snapshot, times),
@@ -168,7 +173,7 @@ impl Server {
         match (open + SPARE_FDS) as u64 <= limit {
             true => Ok(()),
             false => Err(format!(
-                "the limit on file descriptors is {limit} by now, and {open} are in use"
+                "the limit on file descriptors is now {limit}, and {open} are in use: raise it (prlimit --nofile)"
             )),
         }
     }

@@ -44,9 +44,6 @@ pub struct SavedProcess {
     pub stop_at: Option<Millis>,
     #[cbor(n(6), default)]
     pub log: SavedLog,
-    /// Connections of the hub, for the log.
-    #[cbor(n(7), default)]
-    pub connections: u64,
 }
 
 impl SavedProcess {
@@ -94,7 +91,6 @@ impl Server {
             events: self.events.as_ref().map(|events| events.save()),
             stop_at: self.stop_at,
             log,
-            connections: self.hub.connections() as u64,
         }
     }
 

@@ -56,9 +56,9 @@ impl Server {
         let Some(at) = self.stop_at else {
             return ControlFlow::Continue(());
         };
-        // What waits is under way before the last batch is forgotten.
-        let told = self.events.as_ref().is_none_or(EventSender::is_free);
-        if self.hub.clock.now < at && !(told && self.hub.is_drained()) {
+        // The sender takes what waits as soon as it is free: free means that no event is left.
+        let events_sent = self.events.as_ref().is_none_or(EventSender::is_free);
+        if self.hub.clock.now < at && !(events_sent && self.hub.is_drained()) {
             return ControlFlow::Continue(());
         }
         let connections = Value::Number(self.hub.connections() as u64);

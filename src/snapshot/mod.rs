@@ -1,7 +1,7 @@
 //! The format of a snapshot: all that a program hands over to the one that replaces it.
 //!
 //! Owns: [`SnapshotWriter`] and [`SnapshotReader`], the kinds of records, the header. Knows: bytes. Never knows: what a
-//! record means; each room saves and restores its own state, in files named `saved.rs`.
+//! record means; each module saves and restores its own state, in files named `saved.rs`.
 //!
 //! A snapshot is a sequence of records: the header, any number of others, and the end. Each is its kind (`u32`), the
 //! length of its content (`u64`), both little-endian, and its content in CBOR (RFC 8949).
@@ -16,7 +16,7 @@
 //!   [`SnapshotError`]. Memory follows what is there, never what is announced.
 //! - Written and read record by record, so that memory grows by one record, and not by a copy of the whole.
 //!
-//! The `Saved…` types of the rooms are the format. They hold facts, and nothing that follows from other facts. They are
+//! The `Saved…` types of the modules are the format. They hold facts, and nothing that follows from other facts. They are
 //! apart from the types that the program works with, so that a change to these does not change the format by accident.
 //!
 //! Decision: minicbor with an explicit number for each field, over a format of field names. The numbers are small, and
@@ -49,6 +49,11 @@ pub use writer::SnapshotWriter;
 /// Whether a field need not be written.
 pub fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+/// A size or an index; one that no memory can have stays too large.
+pub fn size(saved: u64) -> usize {
+    usize::try_from(saved).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

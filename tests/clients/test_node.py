@@ -2,11 +2,12 @@
 
 import json
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
-from harness.handover import hand_over
+from harness.handover import PATIENCE, hand_over
 from harness.net import DEADLINE
 
 
@@ -67,12 +68,14 @@ def test_large_messages(play, plain):
 
 
 def test_a_replacement_of_the_program(node, serve):
-    """Between two fragments, between two compressed ones, and while the socket is full of messages that nobody reads."""
+    """Between two fragments, between two compressed ones, and while the socket is full of messages that are not read."""
     server = serve("--compression", "on", "--max-queue-size", "16MiB")
     process = subprocess.Popen(
         [node, Path(__file__).with_name("tour.mjs"), "replaced", f"ws://127.0.0.1:{server.port}/ws"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )
+    late = threading.Timer(3 * PATIENCE, process.kill)  # then there is no further line
+    late.start()
     try:
         while (line := process.stdout.readline()) == "replace\n":
             for n in range(40):
@@ -83,6 +86,7 @@ def test_a_replacement_of_the_program(node, serve):
         assert line, process.communicate(timeout=DEADLINE)[1]
         seen = json.loads(line)
     finally:
+        late.cancel()
         process.kill()
         process.communicate()
     assert seen == {"fragments": '"torn"', "compressed": True, "pong": "again", "paused": [f"{n}" for n in range(40)] * 3, "closed": 4000}

@@ -7,7 +7,7 @@ import pytest
 from harness.certificates import Certificates
 from harness.crowd import Crowd
 from harness.net import is_error, until
-from harness.redis import Redis
+from harness.redis import health, is_down, is_up
 from harness.redis_many import Cluster
 from harness.server import free_port, run
 from harness.ws import command
@@ -18,26 +18,8 @@ ALL = '{"gap":true}'
 
 
 @pytest.fixture
-def cluster(tmp_path):
-    groups = []
-
-    def start(**more):
-        groups.append(Cluster(tmp_path / f"group{len(groups)}", **more))
-        return groups[-1]
-
-    yield start
-    for group in groups:
-        group.kill()
-
-
-@pytest.fixture
-def node(serve):
-    def start(dsn, *flags, **more):
-        server = serve("--broker-driver", "redis", "--broker-dsn", dsn, *flags, **more)
-        is_up(server)
-        return server
-
-    return start
+def cluster(begin, tmp_path):
+    return lambda **more: begin(Cluster, tmp_path / "group", **more)
 
 
 @pytest.fixture
@@ -48,18 +30,6 @@ def record(record_property, capsys):
             print(f"\n  {name}: {value}", end="")
 
     return record
-
-
-def health(server):
-    return server.call("GET", "/health").status
-
-
-def is_up(server, deadline=None):
-    until(lambda: health(server) == 200, lambda: f"the broker is up; {server.out[-5:]}", deadline)
-
-
-def is_down(server):
-    until(lambda: health(server) == 503, "the broker is down")
 
 
 def post(server, channel, content="1"):
@@ -232,7 +202,7 @@ def test_a_new_master_is_followed_and_an_old_one_left(cluster, node, tmp_path):
         assert post(server, name, str(number)).status == 201
         member.hears(CONTENT % (name, number))
     member.is_quiet()
-    assert health(server) == 200
+    assert health(server)[0] == 200
     assert server.metric(rf'wsify_broker_shard_up.*:{new.port}"') == 1
     with pytest.raises(AssertionError):
         server.metric(rf'wsify_broker_shard_up.*:{old.port}"')
@@ -366,17 +336,13 @@ def test_passwords_and_acls(cluster, node, serve):
     assert answer["error"]["code"] == "unavailable" and "NOPERM" in answer["error"]["message"], answer
 
 
-def test_a_redis_that_is_no_cluster(serve):
-    redis = Redis()
-    try:
-        dsn = f"redis-cluster://127.0.0.1:{redis.port}"
-        server = serve("--broker-driver", "redis", "--broker-dsn", dsn)
-        is_down(server)
-        assert "cluster support disabled" in server.logged("does not say which masters")
-        status, out, _ = run("--check", "--listen-addr", f"127.0.0.1:{free_port()}", "--broker-driver", "redis", "--broker-dsn", dsn)
-        assert status == 1 and "cluster support disabled" in out, out
-    finally:
-        redis.kill()
+def test_a_redis_that_is_no_cluster(serve, redis):
+    dsn = f"redis-cluster://127.0.0.1:{redis.port}"
+    server = serve("--broker-driver", "redis", "--broker-dsn", dsn)
+    is_down(server)
+    assert "cluster support disabled" in server.logged("does not say which masters")
+    status, out, _ = run("--check", "--listen-addr", f"127.0.0.1:{free_port()}", "--broker-driver", "redis", "--broker-dsn", dsn)
+    assert status == 1 and "cluster support disabled" in out, out
 
 
 def test_check_says_what_it_found(cluster):

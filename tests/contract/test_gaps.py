@@ -1,37 +1,9 @@
 """After the listening connection was lost, wsify.v1 members are told that they may have missed messages; with one redis. Sentinel
 and cluster have files of their own."""
 
-import pytest
-
 from harness.net import until
-from harness.redis import Redis
+from harness.redis import is_down, is_up
 from harness.ws import command
-
-
-@pytest.fixture
-def redis():
-    redis = Redis()
-    yield redis
-    redis.kill()
-
-
-@pytest.fixture
-def node(serve):
-    def start(redis, *flags):
-        server = serve("--broker-driver", "redis", "--broker-dsn", redis.dsn, *flags)
-        is_up(server)
-        return server
-
-    return start
-
-
-def is_up(server):
-    until(lambda: server.call("GET", "/health").status == 200, lambda: f"the broker is up; {server.out}")
-
-
-def is_down(server):
-    until(lambda: server.call("GET", "/health").status == 503, "the broker is down")
-
 
 GAP = '{"channel":"%s","gap":true}'
 ALL = '{"gap":true}'  # what goes to users and connections
@@ -39,7 +11,7 @@ CONTENT = '{"channel":"%s","content":%s}'
 
 
 def test_members_are_told_once_in_order_and_others_are_not(redis, node):
-    one, two = node(redis), node(redis)
+    one, two = node(redis.dsn), node(redis.dsn)
     member = one.ws(protocols="wsify.v1").join("x", "y")
     raw, outside = one.ws().join("x"), one.ws(protocols="wsify.v1")
     elsewhere = two.ws(protocols="wsify.v1").join("x")
@@ -66,7 +38,7 @@ def test_members_are_told_once_in_order_and_others_are_not(redis, node):
 
 
 def test_the_publishing_link_makes_no_gap(redis, node):
-    server = node(redis)
+    server = node(redis.dsn)
     member = server.ws(protocols="wsify.v1").join("x")
     victim = redis.link("wsify-publishes")
     redis.ask("CLIENT", "KILL", "ID", victim)
@@ -78,7 +50,7 @@ def test_the_publishing_link_makes_no_gap(redis, node):
 
 
 def test_who_joined_while_redis_was_away_is_told_too(redis, node):
-    server = node(redis)
+    server = node(redis.dsn)
     early = server.ws(protocols="wsify.v1").join("x")
     redis.kill()
     is_down(server)

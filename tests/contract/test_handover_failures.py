@@ -69,9 +69,19 @@ class Site:
 
     def can_be_replaced(self, releases):
         """By a good program, after all."""
+        if self.path.is_dir():
+            self.path.rmdir()
         releases.deploy("new", self.path)
         hand_over(self.server)
         assert releases.is_run_by(self.server.pid) == "new"
+
+    def was_left_alone(self, releases):
+        """By an attempt that failed: everything goes on, and goes over in the next one."""
+        self.is_untouched()
+        self.goes_on()
+        self.begin()
+        self.can_be_replaced(releases)
+        self.goes_on()
 
 
 @pytest.fixture
@@ -128,13 +138,7 @@ def test_a_bad_program_changes_nothing(site, releases, bad):
     assert entry["level"] in ("warn", "error") and entry["reason"], entry
     if bad == "it exits 1":
         assert "it is broken" in entry["reason"], entry
-    site.is_untouched()
-    site.goes_on()
-    if site.path.is_dir():
-        site.path.rmdir()
-    site.begin()
-    site.can_be_replaced(releases)
-    site.goes_on()
+    site.was_left_alone(releases)
 
 
 def test_a_program_that_hangs_is_ended(site, releases):
@@ -147,11 +151,7 @@ def test_a_program_that_hangs_is_ended(site, releases):
         site.members[0].is_quiet()
     until(lambda: not children(site.server.pid), "it is ended", PATIENCE)
     assert image(site.server.pid) == seen
-    site.is_untouched()
-    site.goes_on()
-    site.begin()
-    site.can_be_replaced(releases)
-    site.goes_on()
+    site.was_left_alone(releases)
 
 
 @pytest.mark.parametrize("then", ["exit 1", "kill -SEGV $$", "exit 0", "exec cat >&2", "ulimit -v 4096; exec \"$real\" \"$@\""])
@@ -160,11 +160,7 @@ def test_a_program_that_fails_with_the_snapshot_changes_nothing(site, releases, 
     real = releases.directory / "new"
     script(site.path, f'#!/bin/sh\nreal={real}\ncase $WSIFY_HANDOVER in check*) {then} ;; esac\nexec "$real" "$@"\n')
     fails(site.server)
-    site.is_untouched()
-    site.goes_on()
-    site.begin()
-    site.can_be_replaced(releases)
-    site.goes_on()
+    site.was_left_alone(releases)
 
 
 def test_a_script_that_starts_the_program_is_a_program(site, releases):
@@ -193,23 +189,18 @@ def test_a_program_that_fails_when_it_has_taken_over_makes_room_for_the_old_one(
         """It runs, it could go back, and it is not done."""
         return releases.is_run_by(server.pid) == "new" and mask("SigBlk") & bits(signal.SIGUSR2) and mask("SigCgt") & handled == handled
 
-    def stop():
-        server.process.send_signal(signal.SIGSTOP)
-        until(lambda: server.process.poll() is not None or " T " in open(f"/proc/{server.pid}/stat").read(), "it is stopped")
-
     def hit():
         """Whether it was hit while it took over."""
         releases.deploy("new", site.path)
-        seen = len(logged(server, REPLACED))
-        ask(server)
+        _, seen, _ = ask(server)
         until(lambda: releases.is_run_by(server.pid) == "new" or logged(server, GOES_ON), "it runs")
         assert not logged(server, GOES_ON), server.out[-5:]
         while len(logged(server, REPLACED)) == seen:
-            stop()
+            server.freeze()
             hits = is_taking_over()
             if hits:
                 server.process.send_signal(number)
-            server.process.send_signal(signal.SIGCONT)
+            server.thaw()
             if hits:
                 return True
         # It was faster. The old one is put back, for another try.
@@ -311,22 +302,14 @@ def test_a_limit_that_is_too_low(site, releases, kind, soft):
     before = limited(site.server, kind, soft)
     fails(site.server)
     resource.prlimit(site.server.pid, kind, before)
-    site.is_untouched()
-    site.goes_on()
-    site.begin()
-    site.can_be_replaced(releases)
-    site.goes_on()
+    site.was_left_alone(releases)
 
 
 def test_a_new_program_without_memory(site, releases):
     """The new program may have less than it takes."""
     script(site.path, f'#!/bin/sh\nulimit -v 4096\nexec {releases.directory / "new"} "$@"\n')
     fails(site.server)
-    site.is_untouched()
-    site.goes_on()
-    site.begin()
-    site.can_be_replaced(releases)
-    site.goes_on()
+    site.was_left_alone(releases)
 
 
 def test_a_configuration_that_does_not_fit_any_more(serve, releases, tmp_path):

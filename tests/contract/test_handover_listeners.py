@@ -54,7 +54,7 @@ def test_a_unix_socket(serve, tmp_path):
     assert not path.exists(), "the file is removed at the end"
 
 
-def test_connections_that_nobody_has_accepted_yet(serve):
+def test_connections_that_are_not_accepted_yet(serve):
     """The loop stands still while they come: they wait in the listener."""
     server = serve()
     before = image(server.pid)

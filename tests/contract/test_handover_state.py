@@ -1,4 +1,4 @@
-"""Replacing the running program: who is there, what they may, what is due and what was counted goes on
+"""Replacing the running program: connections, their grants, what is due and what was counted go over
 (docs/operating.md#replacing-the-program)."""
 
 import json
@@ -10,8 +10,10 @@ import time
 
 import pytest
 
-from harness.authorizer import Authorizer, Reply, items, with_fields
-from harness.handover import REPLACED, ask, children, closes_on_exec, descriptors, hand_over, handed_over, image, logged, signals
+from harness.authorizer import Authorizer, items, with_fields
+from harness.handover import (
+    GOES_ON, PATIENCE, REPLACED, ask, children, closes_on_exec, descriptors, hand_over, handed_over, image, logged, signals,
+)
 from harness.net import is_error, request, until
 from harness.receiver import line
 from harness.server import KEY
@@ -61,7 +63,7 @@ def test_the_process_is_the_same_and_its_log_says_what_was_done(serve):
     entry = hand_over(server)
     assert entry["level"] == "info"
     assert entry["connections"] >= 7
-    assert 0 <= entry["stood_still_ms"] < 20_000
+    assert entry["stood_still_ms"] >= 0
     assert server.process.poll() is None
     assert (of_process("cmdline"), server.metric("^process_start_time_seconds$"), signals(server.pid)) == before
     assert "UNRELATED=1" in of_process("environ").split("\0")
@@ -104,8 +106,9 @@ def test_replacements_at_the_limit_on_descriptors(serve):
         held.append(stream)
     before = image(server.pid)
     ask(server)
-    until(lambda: [entry for entry in server.log() if "replaced" in entry["message"]], lambda: f"it says what it did: {server.out}")
-    assert server.process.poll() is None and before
+    said = until(lambda: logged(server, REPLACED) + logged(server, GOES_ON), lambda: f"it says what it did: {server.out}", PATIENCE)
+    assert server.process.poll() is None
+    assert (image(server.pid) != before) == (REPLACED in said[0]["message"]), said
     for stream in held:
         stream.send(frame(PING, b"x"))
         assert stream.exactly(3) == b"\x8a\x01x"
@@ -122,7 +125,7 @@ def test_a_variable_of_an_operator_is_not_taken_for_the_program_s_own(serve, val
     ws.is_quiet()
 
 
-# -- who is there
+# -- connections and users
 
 
 def test_connections_keep_their_ids_users_states_and_channels(serve, authorizer):
@@ -244,8 +247,8 @@ def test_every_line_of_the_log_is_written_once(serve):
 
 def test_the_access_log_counts_what_was_before(serve):
     server = serve("--access-log", "all")
-    ws = server.ws()
     began = time.monotonic()
+    ws = server.ws()
     for n in range(3):
         ws.does("join", f"c{n}")
         hand_over(server)
@@ -257,7 +260,7 @@ def test_the_access_log_counts_what_was_before(serve):
     assert entry["duration_ms"] <= (time.monotonic() - began) * 1000 + 1
 
 
-def test_a_log_that_nobody_reads_does_not_keep_it(serve):
+def test_a_log_that_is_not_read_does_not_prevent_it(serve):
     reading, writing = os.pipe()
     try:
         server = serve("--access-log", "all", stdout=writing)
@@ -291,16 +294,15 @@ def test_questions_are_asked_once_and_answered_whether_they_were_in_flight_or_wa
     gone = crowd.pop()
     gone.reset()
     crowd[3].stream.half_close()  # it is heard to the end
-    before = image(server.pid)
-    ask(server)
+    before = ask(server)
     # Clients go on being read and served meanwhile.
     for _ in range(20):
         listener.is_quiet()
-    assert len(authorizer.about("broadcast")) == 2 and image(server.pid) == before
+    assert len(authorizer.about("broadcast")) == 2 and image(server.pid) == before[0]
     authorizer.on(200, "broadcast")
     for question in in_flight:
         question.release()
-    handed_over(server, 0, before)
+    handed_over(server, before)
     heard = [int(listener.hear()) for _ in range(2 * len(crowd))]
     assert sorted(heard) == sorted([n for n in range(11)] + [n + 100 for n in range(11)])
     for n, ws in enumerate(crowd):
@@ -339,9 +341,9 @@ def test_much_behind_an_open_question(serve, authorizer):
     ws.stream.sock.settimeout(60)
     sender = threading.Thread(target=lambda: [ws.say(command("broadcast", "x", f'"{n} {filler}"')) for n in range(count)])
     sender.start()
-    ask(server)
+    before = ask(server)
     question.release()
-    handed_over(server)
+    handed_over(server, before)
     ws.hears(*(f'"{n} {filler}"' for n in range(count)))
     sender.join()
     assert plug.answer() == {"id": 0, "ok": True}
@@ -359,9 +361,9 @@ def test_batches_of_questions(serve, authorizer):
         ws.say(command("join", "x", id=n))
     until(lambda: server.metric("^wsify_authorizer_questions_waiting$") == 9, "all wait")
     authorizer.batches = usual
-    ask(server)
+    asked = ask(server)
     busy.release(items(200))
-    handed_over(server)
+    handed_over(server, asked)
     assert plug.answer() == {"id": 0, "ok": True}
     for n, ws in enumerate(crowd):
         assert ws.answer() == {"id": n, "ok": True}
@@ -529,9 +531,9 @@ def test_a_stop_goes_on(serve, authorizer):
     (question,) = authorizer.asked(1, "join", "y")
     server.signal(signal.SIGTERM)
     until(lambda: health(server) == (503, {"status": "draining"}), "it drains")
-    ask(server)
+    before = ask(server)
     question.release()
-    handed_over(server)
+    handed_over(server, before)
     assert health(server) == (503, {"status": "draining"})
     assert server.knock().response().status == 503
     response = begun.send(request("GET", "/health")[-5:]).response()
@@ -545,11 +547,12 @@ def test_a_stop_goes_on(serve, authorizer):
 
 def test_the_signal_behind_a_replacement_is_the_second(serve):
     server = serve("--drain-timeout", "10m")
-    held = [server.ws() for _ in range(3)]
+    for _ in range(3):
+        server.ws()
     server.signal(signal.SIGTERM)
     until(lambda: health(server)[1]["status"] == "draining", "it drains")
     hand_over(server)
-    assert health(server)[1]["status"] == "draining" and held
+    assert health(server)[1]["status"] == "draining"
     server.signal(signal.SIGINT)
     assert server.status() == 128 + signal.SIGINT
 
@@ -590,12 +593,13 @@ def test_a_second_request_meanwhile_is_ignored(serve, authorizer):
     authorizer.hold("join", "y")
     ws.say(command("join", "y", id=1))
     (question,) = authorizer.asked(1, "join", "y")
-    before = image(server.pid)
-    for _ in range(3):
-        ask(server)
+    before = ask(server)
+    for _ in range(2):
         other.is_quiet()
+        ask(server)
+    other.is_quiet()
     question.release()
-    handed_over(server, 0, before)
+    handed_over(server, before)
     assert ws.answer() == {"id": 1, "ok": True}
     hand_over(server)
     ws.join("z")
@@ -615,10 +619,10 @@ def test_events_go_on(serve, receiver):
     call = receiver.calls(before + 1)[before]
     for _ in range(20):
         server.ws().leaves()
-    ask(server)
+    asked = ask(server)
     receiver.on(200)
     call.release()
-    handed_over(server)
+    handed_over(server, asked)
     stays.leaves()
     server.ws().leaves()
     events = receiver.has_taken(4 + 2 + 40 + 2 + 2)
@@ -635,13 +639,13 @@ def test_events_go_on(serve, receiver):
 def test_the_batch_in_flight_is_never_lost(serve, receiver, answer):
     server = serve("--events-url", receiver.url, "--events", "connected", "--authorizer-timeout", "1s", "--events-queue", "3")
     receiver.on(answer)
-    crowd = [server.ws()]
+    server.ws()
     first = receiver.calls(1)[0]
-    crowd += [server.ws() for _ in range(5)]
+    for _ in range(5):
+        server.ws()
     hand_over(server)
     receiver.on(200)
     events = receiver.has_taken(4)
     assert receiver.about()[1].raw == first.raw, "the same events again, byte for byte"
     assert [event["seq"] for event in events] == [1, 4, 5, 6]
     assert server.metric("^wsify_events_dropped_total$") == 2
-    assert crowd

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from harness.authorizer import with_fields
+from harness.authorizer import named
 from harness.net import until
-from harness.redis import Redis
+from harness.redis import is_down, is_up
 from harness.redis_many import Cluster
 from harness.ws import fresh
 
@@ -22,21 +22,9 @@ JSON = ("Content-Type", "application/json")
 
 
 @pytest.fixture
-def redis():
-    redis = Redis()
-    yield redis
-    redis.kill()
-
-
-@pytest.fixture
 def node(serve, authorizer, redis):
     """Starts a node whose clients name their user in the query."""
-
-    def connect(question):
-        user = question.args["query"].get("user")
-        return with_fields(user=user[0]) if user else 200
-
-    authorizer.on(connect, "connect")
+    authorizer.on(named, "connect")
 
     def start(*flags, key=KEY, dsn=None):
         given = ("--broadcasting-key", key) if key else ()
@@ -56,10 +44,6 @@ def site(node):
     for server in servers:
         knows(server, 3)
     return servers
-
-
-def is_up(server):
-    until(lambda: server.call("GET", "/health").status == 200, lambda: f"the broker is up; {server.out}")
 
 
 def backend(server, method, target, body=None):
@@ -202,7 +186,7 @@ def test_lists_have_the_last_event_of_each_node(node, receiver):
 def test_a_node_that_hangs(site):
     user = fresh("user")
     clients = [server.client(user) for server in site]
-    site[2].process.send_signal(signal.SIGSTOP)
+    site[2].freeze()
     try:
         begun = time.monotonic()
         assert says(site[0], "/disconnect", user=user) == {"connections": 2, "nodes": asked(3, 2)}
@@ -212,7 +196,7 @@ def test_a_node_that_hangs(site):
         for client in clients[:2]:
             client.is_closed(4403)
     finally:
-        site[2].process.send_signal(signal.SIGCONT)
+        site[2].thaw()
     # It acts later.
     clients[2].is_closed(4403)
     knows(site[0], 3)
@@ -239,7 +223,7 @@ def test_without_redis_nothing_is_done(node, redis):
     server = node()
     client = server.client("42")
     redis.kill()
-    until(lambda: server.call("GET", "/health").status == 503, "the broker is down")
+    is_down(server)
     calls = [
         ("POST", "/broadcast", {"user": "42", "content": 1}), ("POST", "/disconnect", {"user": "42"}),
         ("POST", "/join", {"user": "42", "channel": "a"}), ("POST", "/leave", {"user": "42", "channel": "a"}),
@@ -397,10 +381,8 @@ def test_all_clients_are_told_of_a_gap_ahead_of_what_comes_next(node, redis):
 
 
 @pytest.fixture
-def cluster(tmp_path):
-    cluster = Cluster(tmp_path, replicas=0)
-    yield cluster
-    cluster.kill()
+def cluster(begin, tmp_path):
+    return begin(Cluster, tmp_path, replicas=0)
 
 
 def test_nodes_on_a_cluster(node, cluster):

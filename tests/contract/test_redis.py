@@ -11,55 +11,16 @@ import pytest
 
 from harness.certificates import Certificates
 from harness.net import DEADLINE, is_error, request, until
-from harness.redis import Old, Redis, Scripted
+from harness.redis import Old, Redis, Scripted, health, is_down, is_up
 from harness.server import free_port, run
 from harness.tools import need
 from harness.ws import command, fresh
 
 
 @pytest.fixture
-def start():
+def start(begin):
     """Starts a redis of the test's own."""
-    started = []
-
-    def start(*arguments, **more):
-        started.append(Redis(*arguments, **more))
-        return started[-1]
-
-    yield start
-    for redis in started:
-        redis.kill()
-
-
-@pytest.fixture
-def redis(start):
-    return start()
-
-
-@pytest.fixture
-def node(serve):
-    """Starts a server that shares its channels, and waits until its links are up."""
-
-    def start(redis, *flags, dsn=None, **more):
-        server = serve("--broker-driver", "redis", "--broker-dsn", dsn or redis.dsn, *flags, **more)
-        is_up(server)
-        return server
-
-    return start
-
-
-def health(server):
-    response = server.call("GET", "/health")
-    return response.status, response.json()
-
-
-def is_up(server):
-    until(lambda: health(server) == (200, {"status": "ok"}), lambda: f"the broker is up; {health(server)} {server.out}")
-
-
-def is_down(server, within=None):
-    degraded = {"status": "degraded", "broker": "down"}
-    until(lambda: health(server) == (503, degraded), lambda: f"the broker is down; {health(server)}", within)
+    return lambda *arguments, **more: begin(Redis, *arguments, **more)
 
 
 def post(server, channel, content):
@@ -71,7 +32,7 @@ def post(server, channel, content):
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_nodes_share_their_channels(redis, node, count):
-    nodes = [node(redis) for _ in range(count)]
+    nodes = [node(redis.dsn) for _ in range(count)]
     members = [n.ws().join("x") for n in nodes]
     v1 = nodes[0].ws(protocols="wsify.v1").join("x")
     for number, n in enumerate(nodes):
@@ -87,7 +48,7 @@ def test_nodes_share_their_channels(redis, node, count):
 
 
 def test_all_members_hear_the_same_order_and_each_publisher_in_its_own(redis, node):
-    nodes = [node(redis) for _ in range(3)]
+    nodes = [node(redis.dsn) for _ in range(3)]
     members = [n.ws().join("x") for n in nodes]
     count = 300
 
@@ -110,7 +71,7 @@ def test_all_members_hear_the_same_order_and_each_publisher_in_its_own(redis, no
 
 
 def test_messages_published_after_the_answer_to_a_join_are_heard(redis, node):
-    one, two = node(redis), node(redis)
+    one, two = node(redis.dsn), node(redis.dsn)
     member, publisher = one.ws(), two.ws()
     for number in range(50):
         channel = fresh()
@@ -123,7 +84,7 @@ def test_messages_published_after_the_answer_to_a_join_are_heard(redis, node):
 
 
 def test_a_broadcast_is_answered_when_it_has_come_back(redis, node):
-    server = node(redis)
+    server = node(redis.dsn)
     member = server.ws().join("x")
     for number in range(50):
         assert server.publish("x", str(number)).body == b""
@@ -134,7 +95,7 @@ def test_a_broadcast_is_answered_when_it_has_come_back(redis, node):
 
 
 def test_redis_cli_publishes(redis, node):
-    member = node(redis).ws().join("x")
+    member = node(redis.dsn).ws().join("x")
     done = subprocess.run([need("redis-cli", "redis-tools"), "-p", str(redis.port), "publish", "x", '{"b":1.50, "a":  2}'],
                           capture_output=True, text=True, timeout=DEADLINE, check=True)
     assert done.stdout.strip() in ("1", "(integer) 1")
@@ -143,7 +104,7 @@ def test_redis_cli_publishes(redis, node):
 
 @pytest.mark.parametrize("prefix", ["", "app:", "ä/*?[x]"])
 def test_the_wire_is_v3s(redis, node, prefix):
-    server = node(redis, "--broker-prefix", prefix)
+    server = node(redis.dsn, "--broker-prefix", prefix)
     wire = redis.wire()
     wire.ask("SUBSCRIBE", prefix + "kanal-ö")
     content = '{"z":1.0000000000000000001,"a" : "\\u00e4ö\\u0000", "e":[ ]}'
@@ -159,7 +120,7 @@ def test_the_wire_is_v3s(redis, node, prefix):
 
 
 def test_prefixes_keep_apart(redis, node):
-    one, two = node(redis, "--broker-prefix", "one:"), node(redis, "--broker-prefix", "two:")
+    one, two = node(redis.dsn, "--broker-prefix", "one:"), node(redis.dsn, "--broker-prefix", "two:")
     members = [one.ws().join("x"), two.ws().join("x")]
     one.ws().broadcast("x", "1")
     two.ws().broadcast("x", "2")
@@ -168,7 +129,7 @@ def test_prefixes_keep_apart(redis, node):
 
 
 def test_content_that_is_not_json_is_dropped_counted_and_logged_once(redis, node):
-    server = node(redis)
+    server = node(redis.dsn)
     member = server.ws().join("x")
     hostile = ["", "no", "{", '{"a":1}}', "1 2", "NaN", "'a'", b"\xff", b'"\xff"', '"\n"', b"\x00", "[1,]", "01"]
     for content in hostile:
@@ -181,7 +142,7 @@ def test_content_that_is_not_json_is_dropped_counted_and_logged_once(redis, node
 
 
 def test_large_contents(redis, node):
-    one, two = node(redis), node(redis)
+    one, two = node(redis.dsn), node(redis.dsn)
     member = two.ws().join("x")
     content = '"' + "x" * 900_000 + '"'
     for _ in range(5):
@@ -193,7 +154,7 @@ def test_large_contents(redis, node):
 
 
 def test_two_connections_however_many_clients(redis, node):
-    server = node(redis)
+    server = node(redis.dsn)
     clients = [server.ws().join(f"c{n}", "all") for n in range(30)]
     for number, client in enumerate(clients):
         client.broadcast(f"c{number}-other", "1")
@@ -203,7 +164,7 @@ def test_two_connections_however_many_clients(redis, node):
 
 
 def test_a_channel_is_subscribed_while_it_has_a_member(redis, node):
-    server = node(redis)
+    server = node(redis.dsn)
     one, two = server.ws(), server.ws()
     assert redis.subscribers("x") == 0
     one.join("x")
@@ -225,7 +186,7 @@ def test_a_channel_is_subscribed_while_it_has_a_member(redis, node):
 def test_a_password(start, node):
     redis = start("--requirepass", "secret")
     redis.auth = ("secret",)
-    server = node(redis, dsn=f"redis://:secret@127.0.0.1:{redis.port}")
+    server = node(f"redis://:secret@127.0.0.1:{redis.port}")
     server.ws().join("x").say(command("broadcast", "x", "1")).hears("1")
 
 
@@ -234,7 +195,7 @@ def test_a_user_and_a_percent_encoded_password(redis, node):
     assert redis.ask("ACL", "SETUSER", user, "on", ">" + password, "&app:*", "+publish", "+subscribe", "+unsubscribe", "+ping") == b"OK"
     redis.ask("ACL", "SETUSER", "default", "resetpass", ">root")
     redis.auth = ("root",)
-    server = node(redis, "--broker-prefix", "app:", dsn=f"redis://{quote(user, '')}:{quote(password, '')}@127.0.0.1:{redis.port}")
+    server = node(f"redis://{quote(user, '')}:{quote(password, '')}@127.0.0.1:{redis.port}", "--broker-prefix", "app:")
     server.ws().join("x").say(command("broadcast", "x", "1")).hears("1")
 
 
@@ -257,7 +218,7 @@ def speaks(server, channel="x"):
 
 
 def test_a_password_is_sent_to_a_redis_that_has_none(redis, node):
-    speaks(node(redis, dsn=f"redis://:whatever@127.0.0.1:{redis.port}"))
+    speaks(node(f"redis://:whatever@127.0.0.1:{redis.port}"))
 
 
 def test_a_password_is_sent_alone_to_a_redis_without_users(serve):
@@ -273,7 +234,7 @@ def test_a_password_is_sent_alone_to_a_redis_without_users(serve):
 
 
 def test_a_user_without_a_password_is_ignored(redis, node):
-    server = node(redis, dsn=f"redis://nobody@127.0.0.1:{redis.port}")
+    server = node(f"redis://nobody@127.0.0.1:{redis.port}")
     speaks(server)
     assert "the user" in json.loads(server.logged("have no effect"))["parts"]
 
@@ -282,7 +243,7 @@ def test_a_unix_socket(start, node, tmp_path):
     redis = start("--unixsocket", str(tmp_path / "redis.sock"), "--requirepass", "secret")
     redis.auth = ("secret",)
     for dsn in (f"unix://:secret@{tmp_path}/redis.sock?db=7", f"UNIX://default:secret@{tmp_path}/redis.sock?db=7"):
-        server = node(redis, dsn=dsn)
+        server = node(dsn)
         assert {client["db"] for client in redis.clients()} == {"7"}
         speaks(server)
         assert not any("secret" in line for line in server.out), server.out
@@ -301,7 +262,7 @@ def test_a_unix_socket_that_is_not_there_yet(start, serve, tmp_path):
 
 def test_parameters_of_the_go_client_are_accepted(redis, node):
     options = "pool_size=10&read_timeout=3s&protocol=3&client_name=me&db=4"
-    server = node(redis, dsn=f"REDIS://:{redis.port}/2/?{options}")
+    server = node(f"REDIS://:{redis.port}/2/?{options}")
     assert {client["db"] for client in redis.clients()} == {"4"}
     speaks(server)
     assert json.loads(server.logged("have no effect"))["parts"] == "pool_size, read_timeout, protocol, client_name"
@@ -312,7 +273,7 @@ def test_a_dsn_without_its_driver_is_ignored(serve):
 
 
 def test_a_database_is_selected(redis, node):
-    server = node(redis, dsn=f"{redis.dsn}/7")
+    server = node(f"{redis.dsn}/7")
     assert {client["db"] for client in redis.clients()} == {"7"}
     server.ws().join("x").say(command("broadcast", "x", "1")).hears("1")
 
@@ -322,7 +283,7 @@ def test_tls(start, node, serve, tmp_path):
     redis = start(*(part for line in certificates.redis_lines for part in f"--{line}".split(" ", 1)), tls=True)
     trusted = certificates.trusted
     for host in ("localhost", "127.0.0.1"):
-        server = node(redis, dsn=f"rediss://{host}:{redis.tls_port}", env=trusted)
+        server = node(f"rediss://{host}:{redis.tls_port}", env=trusted)
         server.ws().join("x").say(command("broadcast", "x", '"' + "y" * 300_000 + '"')).hears('"' + "y" * 300_000 + '"')
     stranger = serve("--broker-driver", "redis", "--broker-dsn", f"rediss://localhost:{redis.tls_port}")
     is_down(stranger)
@@ -351,7 +312,7 @@ def test_unreachable_at_start(start, serve):
 
 
 def test_redis_is_killed_and_comes_back(redis, node):
-    one, two = node(redis), node(redis)
+    one, two = node(redis.dsn), node(redis.dsn)
     members = [n.ws().join("x") for n in (one, two)]
     redis.kill()
     for server, member in zip((one, two), members):
@@ -373,7 +334,7 @@ def test_redis_is_killed_and_comes_back(redis, node):
 
 
 def test_acknowledged_messages_are_heard_though_redis_is_killed(redis, node):
-    one, two = node(redis), node(redis)
+    one, two = node(redis.dsn), node(redis.dsn)
     member = one.ws().join("x")
     acknowledged, failed, number = [], [], 0
     writers = (("one", one.ws()), ("two", two.ws()))
@@ -410,7 +371,7 @@ def test_acknowledged_messages_are_heard_though_redis_is_killed(redis, node):
 
 @pytest.mark.parametrize("link", ["wsify-publishes", "wsify-listens"])
 def test_one_link_is_killed(redis, node, link):
-    server = node(redis)
+    server = node(redis.dsn)
     member = server.ws().join("x")
     victim = redis.link(link)
     assert redis.ask("CLIENT", "KILL", "ID", victim) == 1
@@ -422,7 +383,7 @@ def test_one_link_is_killed(redis, node, link):
 
 
 def test_a_pause_loses_nothing(redis, node):
-    server = node(redis)
+    server = node(redis.dsn)
     member = server.ws().join("x")
     redis.ask("CLIENT", "PAUSE", "1000", "ALL")
     server.ws().broadcast("x", "1")
@@ -431,7 +392,7 @@ def test_a_pause_loses_nothing(redis, node):
 
 
 def test_a_redis_that_hangs(redis, node):
-    server = node(redis)
+    server = node(redis.dsn)
     member = server.ws().join("x")
     redis.hang()
     began = time.monotonic()
@@ -450,7 +411,7 @@ def test_a_redis_that_hangs(redis, node):
 
 
 def test_a_silent_redis_that_hangs_is_noticed(redis, node):
-    server = node(redis)
+    server = node(redis.dsn)
     redis.hang()
     is_down(server, 10 + DEADLINE)
     redis.go_on()
@@ -458,7 +419,7 @@ def test_a_silent_redis_that_hangs_is_noticed(redis, node):
 
 
 def test_subscriptions_are_restored(redis, node):
-    server = node(redis)
+    server = node(redis.dsn)
     members = [server.ws() for _ in range(5)]
     names = [f"c{n}" for n in range(500)]
     for number, name in enumerate(names):
@@ -492,7 +453,7 @@ def unavailable(ws, content):
 
 def test_a_channel_that_redis_refuses_once_is_subscribed_later(redis, node):
     """An ACL that is changed in two steps."""
-    server = node(redis)
+    server = node(redis.dsn)
     members = [server.ws().join(f"c{n}") for n in range(20)]
     allow_nothing(redis)  # this ends the listening link
     is_down(server)
@@ -512,7 +473,7 @@ def test_a_channel_that_redis_refuses_once_is_subscribed_later(redis, node):
 
 
 def test_some_of_the_restored_channels_are_refused(redis, node):
-    server = node(redis)
+    server = node(redis.dsn)
     good, bad = server.ws().join("good:1", "good:2"), server.ws().join("bad")
     allow_nothing(redis)
     redis.ask("ACL", "SETUSER", "default", "&good:*", "&elsewhere")
@@ -534,7 +495,7 @@ def test_some_of_the_restored_channels_are_refused(redis, node):
 
 
 def test_the_error_of_a_refused_first_join_has_the_reason(redis, node):
-    server = node(redis)
+    server = node(redis.dsn)
     client = server.ws()
     before = redis.link("wsify-listens")
     allow_nothing(redis)  # this ends the listening link
@@ -551,7 +512,7 @@ def test_the_error_of_a_refused_first_join_has_the_reason(redis, node):
 
 
 def test_the_error_of_a_refused_publication_has_the_reason(redis, node):
-    server = node(redis)
+    server = node(redis.dsn)
     client = server.ws()
     redis.ask("ACL", "SETUSER", "default", "-publish")
     message = unavailable(client, command("broadcast", "x", "1", id=1))
@@ -569,7 +530,7 @@ def test_the_error_of_a_refused_publication_has_the_reason(redis, node):
 
 def test_a_master_that_becomes_a_replica_and_back(start, redis, node):
     master = start()
-    server = node(redis)
+    server = node(redis.dsn)
     member = server.ws().join("x")
     redis.ask("REPLICAOF", "127.0.0.1", master.port)
     is_down(server, 5 + DEADLINE)
@@ -593,14 +554,14 @@ def test_a_replica_at_the_start(start, redis, serve):
 
 def test_a_user_that_may_not_ask_for_the_role(redis, node):
     redis.ask("ACL", "SETUSER", "app", "on", ">secret", "allchannels", "+publish", "+subscribe", "+unsubscribe", "+ping", "-role")
-    speaks(node(redis, dsn=f"redis://app:secret@127.0.0.1:{redis.port}"))
+    speaks(node(f"redis://app:secret@127.0.0.1:{redis.port}"))
 
 
 # -- a stop while redis hangs
 
 
 def test_a_stop_while_redis_hangs(redis, node):
-    server = node(redis, "--drain-timeout", "2s")
+    server = node(redis.dsn, "--drain-timeout", "2s")
     asking, joining, idle = (server.ws() for _ in range(3))
     redis.hang()
     asking.say(command("broadcast", "x", "1"))
@@ -616,7 +577,7 @@ def test_a_stop_while_redis_hangs(redis, node):
 
 
 def test_a_flood_from_redis_does_not_delay_other_connections(redis, node):
-    server = node(redis)
+    server = node(redis.dsn)
     server.ws().join("quiet")
     member = server.ws().join("flood")
     wire = redis.wire()
@@ -633,7 +594,7 @@ def test_a_channel_that_is_left_while_refused_is_not_subscribed_again(node):
     """No SUBSCRIBE follows its UNSUBSCRIBE."""
     broker = Scripted()
     try:
-        server = node(broker)
+        server = node(broker.dsn)
         leaving, staying = server.ws().join("a"), server.ws().join("b")
         broker.refuses = True
         broker.asked.clear()
@@ -650,7 +611,7 @@ def test_a_channel_that_is_left_while_refused_is_not_subscribed_again(node):
 
 def test_contents_of_other_nodes_are_compressed(node, redis):
     """Each node compresses for its members, if it is to."""
-    nodes = [node(redis, "--compression", compression) for compression in ("on", "off")]
+    nodes = [node(redis.dsn, "--compression", compression) for compression in ("on", "off")]
     members = [server.ws(deflate=True).join("a") for server in nodes]
     content = json.dumps(["a content"] * 100)
     for server in nodes:

@@ -7,6 +7,7 @@ import pytest
 from harness.certificates import Certificates
 from harness.crowd import Crowd
 from harness.net import is_error, until
+from harness.redis import health, is_down, is_up
 from harness.redis_many import StaleSentinel, Watched
 from harness.server import free_port, run
 
@@ -14,38 +15,8 @@ GAP = '{"channel":"%s","gap":true}'
 
 
 @pytest.fixture
-def watched(tmp_path):
-    groups = []
-
-    def start(**more):
-        groups.append(Watched(tmp_path / f"group{len(groups)}", **more))
-        return groups[-1]
-
-    yield start
-    for group in groups:
-        group.kill()
-
-
-@pytest.fixture
-def node(serve):
-    def start(dsn, *flags, **more):
-        server = serve("--broker-driver", "redis", "--broker-dsn", dsn, *flags, **more)
-        is_up(server)
-        return server
-
-    return start
-
-
-def health(server):
-    return server.call("GET", "/health").status
-
-
-def is_up(server, deadline=None):
-    until(lambda: health(server) == 200, lambda: f"the broker is up; {server.out[-5:]}", deadline)
-
-
-def is_down(server):
-    until(lambda: health(server) == 503, "the broker is down")
+def watched(begin, tmp_path):
+    return lambda **more: begin(Watched, tmp_path / "group", **more)
 
 
 def subscribed(master, channels, count):
@@ -159,7 +130,7 @@ def test_all_sentinels_are_gone_for_a_while(watched, node):
     server.logged("sentinel of the broker does not answer")
     server.publish("x", "1")  # the master is there
     member.hears("1").is_quiet()
-    assert health(server) == 200
+    assert health(server)[0] == 200
     former = group.nodes[0]
     former.kill()
     is_down(server)

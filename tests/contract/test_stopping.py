@@ -47,12 +47,11 @@ def test_every_client_is_closed_with_1012(serve, number):
 def test_clients_that_leave_as_the_stop_begins_take_no_turn(serve):
     server = serve("--drain-timeout", "500ms")
     crowd = [server.ws() for _ in range(20)]
-    server.process.send_signal(signal.SIGSTOP)
-    until(lambda: " T " in open(f"/proc/{server.pid}/stat").read(), "it is stopped")
+    server.freeze()
     for ws in crowd[:15]:
         ws.hang_up()
     server.signal(signal.SIGTERM)
-    server.signal(signal.SIGCONT)
+    server.thaw()
     for ws in crowd[15:]:
         ws.is_closed(1012)
     assert server.status() == 0

@@ -47,14 +47,13 @@ def test_the_watchdog_is_fed_by_the_loop_and_not_when_it_hangs(serve, ear):
     server = serve(env={"NOTIFY_SOCKET": ear.name, "WATCHDOG_USEC": "400000"})
     for _ in range(3):
         ear.hears("WATCHDOG=1")
-    server.process.send_signal(signal.SIGSTOP)
-    until(lambda: " T" in open(f"/proc/{server.pid}/stat").read(), "it is stopped")
+    server.freeze()
     ear.is_quiet()  # earlier messages
     ear.socket.settimeout(1)
     with pytest.raises(TimeoutError):
         ear.hears("WATCHDOG=1")
     ear.socket.settimeout(DEADLINE)
-    server.process.send_signal(signal.SIGCONT)
+    server.thaw()
     ear.hears("WATCHDOG=1")
 
 

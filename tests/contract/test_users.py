@@ -6,7 +6,7 @@ import urllib.parse
 
 import pytest
 
-from harness.authorizer import with_fields
+from harness.authorizer import named, with_fields
 from harness.net import is_error, request, until
 from harness.redis import Redis
 from harness.ws import command, fresh
@@ -17,12 +17,7 @@ JSON = ("Content-Type", "application/json")
 @pytest.fixture
 def site(serve, authorizer):
     """A server whose clients name their user in the query."""
-
-    def connect(question):
-        user = question.args["query"].get("user")
-        return with_fields(user=user[0]) if user else 200
-
-    authorizer.on(connect, "connect")
+    authorizer.on(named, "connect")
     server = serve(auth=authorizer)
     server.client = lambda user, protocols="wsify.v1": server.ws(f"/ws?user={user}", protocols=protocols)
     server.answers = lambda path, **body: answered(server.post(json.dumps(body), path))

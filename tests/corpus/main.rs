@@ -1,19 +1,7 @@
 //! Replays the corpus of every fuzz target, without a fuzzer.
 
-#[allow(dead_code, reason = "the stories use more of it")]
-#[path = "../hub/client.rs"]
-mod client;
-#[allow(dead_code, reason = "the tests of snapshots use more of it")]
-#[path = "../hub/foreign.rs"]
-mod foreign;
-#[path = "../hub/language.rs"]
-mod language;
-#[allow(dead_code, reason = "the stories use more of it")]
-#[path = "../hub/pipe.rs"]
-mod pipe;
-#[allow(dead_code, reason = "the stories use more of it")]
-#[path = "../hub/rig.rs"]
-mod rig;
+#[path = "../hub/fuzz.rs"]
+mod hub;
 
 use std::{fs, path::Path};
 
@@ -31,7 +19,7 @@ const TARGETS: [Target; 19] = [
     ("frame", wsify::wire::frame::fuzz),
     ("handshake", wsify::wire::handshake::fuzz),
     ("http", wsify::wire::http::fuzz),
-    ("hub", language::play),
+    ("hub", hub::language::play),
     ("message", wsify::wire::message::fuzz),
     ("node_message", wsify::wire::node_message::fuzz),
     ("nodes", wsify::wire::nodes::fuzz),
@@ -39,7 +27,7 @@ const TARGETS: [Target; 19] = [
     ("proxy_protocol", wsify::wire::proxy_protocol::fuzz),
     ("redis_snapshot", wsify::broker::redis::fuzz),
     ("resp", wsify::wire::resp::fuzz),
-    ("snapshot", foreign::play),
+    ("snapshot", hub::foreign::play),
 ];
 
 /// The names in a directory of `fuzz/`, sorted.

@@ -41,6 +41,12 @@ def with_fields(status=200, raw=None, **fields):
     return Reply(status, body, (("Content-Type", "application/vnd.wsify+json"),))
 
 
+def named(question):
+    """The answer to a client that names its user in the query, or does not."""
+    user = question.args["query"].get("user")
+    return with_fields(user=user[0]) if user else 200
+
+
 def with_body(body, status=200, type="application/vnd.wsify+json", **more):
     """An answer with this body: JSON text, or a value."""
     text = body if isinstance(body, (str, bytes)) else json.dumps(body)

@@ -6,12 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import time
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
 from websockets.sync.client import connect
+
+from .net import until
 
 # A browser on a busy machine takes its time to start.
 PATIENCE = 60
@@ -19,15 +20,6 @@ FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--no-proxy-server",
 ]
-
-
-def wait(found, what):
-    """Polls until something is found, and returns it."""
-    deadline = time.monotonic() + PATIENCE
-    while not (value := found()):
-        assert time.monotonic() < deadline, what() if callable(what) else what
-        time.sleep(0.05)
-    return value
 
 
 class Browser:
@@ -46,7 +38,7 @@ class Browser:
             assert self.process.poll() is None, log.read_text()
             return told.exists() and "\n" in told.read_text() and told.read_text().split()[0]
 
-        self.port = wait(port, log.read_text)
+        self.port = until(port, log.read_text, PATIENCE)
 
     def visit(self, url):
         """A new tab that has loaded the page."""
@@ -57,7 +49,7 @@ class Browser:
         for domain in ("Page", "Runtime", "Log"):
             page.call(f"{domain}.enable")
         page.call("Page.navigate", url=url)
-        wait(lambda: page.js("document.readyState + location.href") == f"complete{url}", f"{url} is loaded")
+        until(lambda: page.js("document.readyState + location.href") == f"complete{url}", f"{url} is loaded", PATIENCE)
         return page
 
     def kill(self):
@@ -95,10 +87,10 @@ class Page:
         return self.js(f"document.getElementById('{of}').textContent")
 
     def sees(self, part, of="log"):
-        return wait(lambda: part in (text := self.text(of)) and text, lambda: f"{part!r} in {self.text(of)!r}")
+        return until(lambda: part in (text := self.text(of)) and text, lambda: f"{part!r} in {self.text(of)!r}", PATIENCE)
 
     def shows(self, text, of):
-        wait(lambda: self.text(of) == text, lambda: f"{text!r}, not {self.text(of)!r}")
+        until(lambda: self.text(of) == text, lambda: f"{text!r}, not {self.text(of)!r}", PATIENCE)
 
     def fill(self, field, text):
         self.js(f"document.getElementById('{field}').value = {json.dumps(text)}")

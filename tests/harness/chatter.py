@@ -112,7 +112,7 @@ class Chatter:
                 continue
             assert first == 0x80 | TEXT, f"frame {first:#x} to client {talker.number}: {payload}"
             if payload.startswith(b"{"):
-                assert payload == b'{"id":%d,"ok":true}' % (talker.acknowledged + 1), f"to client {talker.number}, who has sent {talker.sent}: {payload}"
+                assert payload == b'{"id":%d,"ok":true}' % (talker.acknowledged + 1), f"to client {talker.number} after {talker.sent} messages: {payload}"
                 talker.acknowledged += 1
                 acknowledged += 1
                 now = time.perf_counter()

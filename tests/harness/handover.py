@@ -23,8 +23,10 @@ def image(pid):
 
 
 def ask(server):
-    """Asks for a replacement, and waits for nothing."""
+    """Asks for a replacement, and waits for nothing. Returns what was before, for `handed_over`."""
+    before = image(server.pid), len(logged(server, REPLACED)), len(logged(server, GOES_ON))
     server.process.send_signal(signal.SIGUSR2)
+    return before
 
 
 def logged(server, message):
@@ -34,14 +36,12 @@ def logged(server, message):
 
 def hand_over(server):
     """Replaces the program, and waits until the new one serves. Returns what it logs."""
-    before, seen = image(server.pid), len(logged(server, REPLACED))
-    ask(server)
-    return handed_over(server, seen, before)
+    return handed_over(server, ask(server))
 
 
-def handed_over(server, seen=0, before=b""):
-    """Waits until a replacement that was asked for is logged, besides the `seen` ones."""
-    failed = len(logged(server, GOES_ON))
+def handed_over(server, before):
+    """Waits until a replacement that was asked for is logged, and returns that line."""
+    program, seen, failed = before
 
     def is_logged():
         assert server.process.poll() is None, f"wsify ended with {server.process.returncode}: {server.err} {server.out[-5:]}"
@@ -49,19 +49,17 @@ def handed_over(server, seen=0, before=b""):
         return logged(server, REPLACED)[seen:]
 
     entry = until(is_logged, lambda: f"the program is replaced: {server.out[-8:]} {server.err}", PATIENCE)[0]
-    assert image(server.pid) != before, "another program"
+    assert image(server.pid) != program, "another program"
     return entry
 
 
 def fails(server, meanwhile=None):
     """Asks for a replacement that must fail while the old program still runs. Returns what it logs."""
-    before, seen = image(server.pid), len(logged(server, GOES_ON))
-    replaced = len(logged(server, REPLACED))
-    ask(server)
+    program, replaced, seen = ask(server)
     if meanwhile:
         meanwhile()
     entry = until(lambda: logged(server, GOES_ON)[seen:], lambda: f"it says why: {server.out[-8:]} {server.err}", PATIENCE)[0]
-    assert image(server.pid) == before and len(logged(server, REPLACED)) == replaced, server.out[-5:]
+    assert image(server.pid) == program and len(logged(server, REPLACED)) == replaced, server.out[-5:]
     return entry
 
 

@@ -14,6 +14,22 @@ from .server import free_port
 from .tools import need
 
 
+def health(server):
+    """What a server says of itself: the status and the body."""
+    response = server.call("GET", "/health")
+    return response.status, response.json()
+
+
+def is_up(server, deadline=None):
+    """Waits until its links to the broker are up."""
+    until(lambda: health(server) == (200, {"status": "ok"}), lambda: f"the broker is up; {health(server)} {server.out[-5:]}", deadline)
+
+
+def is_down(server, deadline=None):
+    degraded = {"status": "degraded", "broker": "down"}
+    until(lambda: health(server) == (503, degraded), lambda: f"the broker is down; {health(server)} {server.out[-5:]}", deadline)
+
+
 class Refused(Exception):
     """redis answered with an error."""
 

@@ -5,6 +5,7 @@ import os
 import random
 import re
 import resource
+import signal
 import socket
 import subprocess
 import threading
@@ -210,6 +211,25 @@ class Server:
             headers = [*headers, ("Sec-WebSocket-Protocol", protocols)]
         stream = self.dial(rcvbuf=rcvbuf).send(upgrade(target, headers))
         return upgraded(stream, KEY, offers=deflate is not None)
+
+    # -- stopping it for a while
+
+    def freeze(self):
+        """Nothing of it runs until `thaw`."""
+        self.process.send_signal(signal.SIGSTOP)
+        self.is_frozen()
+
+    def is_frozen(self):
+        """Waits until the kernel has stopped it."""
+
+        def stopped():
+            assert self.process.poll() is None, f"wsify ended with {self.process.returncode}: {self.err}"
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+        until(stopped, "it is stopped")
+
+    def thaw(self):
+        self.process.send_signal(signal.SIGCONT)
 
     # -- ending it
 

@@ -1,7 +1,7 @@
 //! The hub without sockets: stories, and simulations.
 //!
 //! A story is one behaviour that the documentation promises, and reads as a transcript. [`rig::Rig`] plays it: it drives
-//! the [`Hub`](wsify::hub::Hub) as `server.rs` does, over [`pipe::Pipe`], with scripted time and verdicts.
+//! the [`Hub`](wsify::hub::Hub) as `server/` does, over [`pipe::Pipe`], with scripted time and verdicts.
 
 mod backend_simulation;
 mod broker;

@@ -497,9 +497,10 @@ impl Actor {
         let content = match &message {
             Value::Number(content) => content.as_u64(),
             message if message["gap"] == true => {
+                let alone = message.as_object().is_some_and(|it| it.len() == 1);
                 assert!(
-                    self.v1 && message.as_object().is_some_and(|it| it.len() == 1)
-                        || message["channel"].is_string()
+                    self.v1 && (alone || message["channel"].is_string()),
+                    "{line}"
                 );
                 self.gap = match message["channel"].is_null() {
                     true => [true; 2],

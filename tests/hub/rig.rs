@@ -1,4 +1,4 @@
-//! A test rig for the hub: drives it as `server.rs` does, with scripted clients, time, edges and verdicts.
+//! A test rig for the hub: drives it as `server/` does, with scripted clients, time, edges and verdicts.
 //!
 //! Owns: the hub, the clients' streams and the open questions. [`Rig::tick`] is one turn of the loop; [`Rig::run`] runs
 //! it until nothing is left to do.

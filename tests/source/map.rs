@@ -48,9 +48,9 @@ fn files() -> BTreeMap<String, String> {
                 continue;
             }
             let name = path.strip_prefix(source()).unwrap().to_str().unwrap();
-            let aside = ["tests.rs", "fuzz.rs"]
-                .iter()
-                .any(|end| name.rsplit('/').next() == Some(end));
+            let aside = name
+                .split('/')
+                .any(|part| ["tests", "tests.rs", "fuzz.rs"].contains(&part));
             if name.ends_with(".rs") && name != "lib.rs" && !aside {
                 files.insert(name.to_owned(), fs::read_to_string(&path).unwrap());
             }

@@ -191,7 +191,7 @@ impl Journal {
                 self.log.warn(line, &fields);
             }
             Notice::RefusedChannel { channel, why } => {
-                let line = "the broker refuses a channel: the server tries again while the channel has members";
+                let line = "the broker refuses a channel: the server tries again while it needs the channel; see docs/scaling.md#acls";
                 let fields = [
                     ("channel", Value::Text(channel.as_str())),
                     ("reason", Value::Text(why)),

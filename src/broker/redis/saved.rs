@@ -131,7 +131,7 @@ impl Redis {
         now: Millis,
         from: &mut SnapshotReader<R>,
         registry: &Registry,
-        mut sockets: impl FnMut(u64) -> Result<Option<OwnedFd>, SnapshotError>,
+        sockets: impl FnMut(u64) -> Result<Option<OwnedFd>, SnapshotError>,
     ) -> Result<Redis, SnapshotError> {
         let (dsn, prefix, seed) = (settings.dsn.clone(), settings.prefix.clone(), settings.seed);
         let record = from.read_kind(RecordKind::Redis)?;
@@ -146,7 +146,26 @@ impl Redis {
         redis.journal.restore(saved.journal, now).map_err(within)?;
         let (links, at) = (saved.links, past(saved.at, now).map_err(within)?);
         redis.topology = Topology::restore(&dsn, prefix, seed, from, now)?;
-        let mut missing: BTreeSet<LinkId> = redis.topology.links().into_iter().collect();
+        match redis.restore_links(links, at, now, from, registry, sockets) {
+            Ok(()) => Ok(redis),
+            Err(error) => {
+                // Its sockets stay open: another program may go on with them.
+                std::mem::forget(redis);
+                Err(error)
+            }
+        }
+    }
+
+    fn restore_links<R: Read>(
+        &mut self,
+        links: u64,
+        at: Millis,
+        now: Millis,
+        from: &mut SnapshotReader<R>,
+        registry: &Registry,
+        mut sockets: impl FnMut(u64) -> Result<Option<OwnedFd>, SnapshotError>,
+    ) -> Result<(), SnapshotError> {
+        let mut missing: BTreeSet<LinkId> = self.topology.links().into_iter().collect();
         let mut lost = Vec::new();
         for _ in 0..links {
             let record = from.read_kind(RecordKind::RedisLink)?;
@@ -156,21 +175,20 @@ impl Redis {
             if !missing.remove(&id) {
                 return Err(within(SnapshotError::new("there is no such link")));
             }
-            if saved.link.socket.is_none() && redis.topology.is_talking(id) {
+            if saved.link.socket.is_none() && self.topology.is_talking(id) {
                 lost.push(id);
             }
             let socket = saved.link.socket.map(&mut sockets).transpose()?.flatten();
-            redis
-                .restore_link(id, saved, socket, registry, now)
+            self.restore_link(id, saved, socket, registry, now)
                 .map_err(within)?;
         }
         lost.extend(
             missing
                 .into_iter()
-                .filter(|id| redis.topology.is_talking(*id)),
+                .filter(|id| self.topology.is_talking(*id)),
         );
-        redis.lose(&lost, at, now);
-        Ok(redis)
+        self.lose(&lost, at, now);
+        Ok(())
     }
 
     fn restore_link(

@@ -1,4 +1,4 @@
-//! What several rooms of redis save: addresses, the names of links, times.
+//! What several modules of redis save: addresses, the names of links, times.
 //!
 //! Owns: which times a snapshot may have. A time that has passed has not yet to come, and what is waited for is near: a
 //! deadline beyond all bounds would be waited for without end.
@@ -14,7 +14,7 @@ use super::topology::LinkId;
 use crate::clock::Millis;
 use crate::config::RedisAddress;
 use crate::effect::ShardId;
-use crate::snapshot::SnapshotError;
+use crate::snapshot::{SnapshotError, size};
 use crate::wire::cluster_view::ViewForm;
 
 /// Longer than anything that redis is waited for, in milliseconds.
@@ -125,7 +125,7 @@ impl From<SavedLinkId> for LinkId {
             SavedLinkId::Publishing(shard) => LinkId::Master(ShardId(shard), Duty::Publish),
             SavedLinkId::Listening(shard) => LinkId::Master(ShardId(shard), Duty::Listen),
             // Where it does not fit there is no such scout.
-            SavedLinkId::Scout(nth) => LinkId::Scout(usize::try_from(nth).unwrap_or(usize::MAX)),
+            SavedLinkId::Scout(nth) => LinkId::Scout(size(nth)),
         }
     }
 }

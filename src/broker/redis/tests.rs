@@ -453,6 +453,15 @@ pub fn forgetting(record: &[u8], within: &[&str]) -> Vec<u8> {
     copy
 }
 
+/// Plays `tables`, which are all tests of `source` but `apart`. The caller has the program replaced at every step.
+pub fn goes_on(source: &str, tables: &[fn()], apart: usize) {
+    let tests = source.matches("#[test]\nfn ").count();
+    assert_eq!(tables.len() + apart, tests, "each table is in the list");
+    for table in tables {
+        table();
+    }
+}
+
 /// Plays `tables`, and plays them again for each fact that is forgotten. Returns those that nothing has missed.
 pub fn facts_without_effect(tables: &[fn()]) -> Vec<String> {
     FACTS.take();

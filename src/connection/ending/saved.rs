@@ -93,30 +93,11 @@ impl Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::ending::tests::EVERY;
 
     #[test]
     fn every_ending_comes_back() {
-        let endings = [
-            Ending::Closed(None),
-            Ending::Closed(Some(4000)),
-            Ending::Left,
-            Ending::Reset,
-            Ending::Violation(Violation::ReservedBit),
-            Ending::Violation(Violation::TooBig),
-            Ending::TooSlow,
-            Ending::Stopping,
-            Ending::AuthorizerDown,
-            Ending::Refused(4403),
-            Ending::Disconnected(4404),
-            Ending::Overloaded,
-            Ending::Silent,
-            Ending::HandshakeTimeout,
-            Ending::Idle,
-            Ending::NoRoom,
-            Ending::Answered,
-            Ending::BadRequest,
-        ];
-        for ending in endings {
+        for ending in EVERY {
             let saved = minicbor::to_vec(ending.save()).unwrap();
             let saved = minicbor::decode(&saved).unwrap();
             assert_eq!(Ending::restore(saved), Ok(ending));

@@ -6,7 +6,7 @@
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
-use super::{Broken, Connection, Marks, Standing};
+use super::{Broken, Connection, Marks};
 use crate::buffers::{Inbox, Outbox, RunNumbers, Runs, SavedOutbox};
 use crate::clock::Millis;
 use crate::connection::ending::SavedEnding;
@@ -123,13 +123,14 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// The hub's marks are those of a new connection: it makes them anew.
+    /// The hub's marks are those of a new connection: it makes them anew. `stream` is called last, so that no error behind it
+    /// closes the stream.
     ///
     /// # Errors
     /// It is malformed, or refers to what is not there. What it holds by then is still held.
     pub fn restore(
         saved: SavedConnection,
-        stream: S,
+        stream: impl FnOnce() -> Result<S, SnapshotError>,
         context: &mut RestoreContext,
     ) -> Result<Connection<S>, SnapshotError> {
         let mut inbox = Inbox::default();
@@ -151,8 +152,9 @@ impl<S: Stream> Connection<S> {
             Some(outbox) => Outbox::restore(outbox, context.runs)?,
             None => Outbox::default(),
         };
+        let encoding = Encoding::restore(saved.encoding)?;
         Ok(Connection {
-            stream,
+            stream: stream()?,
             serial: saved.serial,
             peer: Peer::restore(saved.peer),
             session,
@@ -170,15 +172,9 @@ impl<S: Stream> Connection<S> {
             starved: false,
             too_slow: saved.too_slow,
             stopping: saved.stopping,
-            encoding: Encoding::restore(saved.encoding)?,
+            encoding,
             identity,
-            marks: Marks {
-                alarm: 0,
-                dirty: false,
-                again: false,
-                to_drop: false,
-                standing: Standing::Idle,
-            },
+            marks: Marks::default(),
         })
     }
 }

@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 use super::{Awaits, Suspended};
 use crate::connection::Limits;
 use crate::connection::exchange::{Exchange, SavedExchange};
-use crate::snapshot::SnapshotError;
+use crate::snapshot::{SnapshotError, size};
 use crate::wire::answer_fields::{AnswerFields, SavedFields};
 use crate::wire::command::{Command, Post, SavedCommand, SavedPost};
 use crate::wire::handshake::{SavedUpgrade, Upgrade};
@@ -168,7 +168,7 @@ impl Suspended {
             }
             SavedWork::Backend { exchange, bytes } => Suspended::Backend {
                 exchange: Exchange::restore(*exchange)?,
-                bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+                bytes: size(bytes),
             },
         };
         match work.may_wait(awaits, open) && work.held() <= limits.max_message {

@@ -3,8 +3,8 @@
 //! Owns: the jobs, which of them may go on, and which wait for each other. Knows: values. Never knows: connections, or how a
 //! job is carried out.
 //!
-//! A job has the id of the connection whose request began it; one of another node has an id that belongs to no connection. It goes on when that connection has ended, because a command
-//! that was begun is not left half done.
+//! A job has the id of the connection whose request began it. A job of another node has an id that belongs to no
+//! connection. A job continues after its connection has ended, so that no command is left half done.
 
 pub mod saved;
 pub mod saved_values;

@@ -41,7 +41,8 @@ pub fn heard<S: Stream>(hub: &mut Hub<S>, channel: &str, bytes: &[u8]) -> bool {
     };
     // What makes no progress may wait for what comes behind this message.
     let progress = hub.jobs.has_work() || nodes.has_work();
-    if nodes.left == 0 || (nodes.backlog > CONGESTED && progress) {
+    let many = hub.jobs.len().saturating_add(nodes.held.len()) >= JOBS;
+    if nodes.left == 0 || ((nodes.backlog > CONGESTED || many) && progress) {
         return false;
     }
     nodes.left = nodes

@@ -7,7 +7,7 @@ use crate::hub::slots::Walk;
 
 #[derive(Debug, Default)]
 pub struct MissedWalk {
-    walk: Option<Walk>,
+    walk: Walk,
     /// Clients that were open then are told.
     pub at: Millis,
 }
@@ -15,20 +15,18 @@ pub struct MissedWalk {
 impl MissedWalk {
     /// Over the slots below `end`.
     pub fn below(end: u32, at: Millis) -> MissedWalk {
-        let walk = Some(Walk::below(end));
-        MissedWalk { walk, at }
+        MissedWalk {
+            walk: Walk::below(end),
+            at,
+        }
     }
 
     pub fn is_under_way(&self) -> bool {
-        self.walk.is_some()
+        !self.walk.is_over()
     }
 
     /// The next slot; `None` when it is over.
     pub fn next(&mut self) -> Option<u32> {
-        let next = self.walk.as_mut()?.next();
-        if next.is_none() {
-            self.walk = None;
-        }
-        next
+        self.walk.next()
     }
 }

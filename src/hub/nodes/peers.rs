@@ -15,7 +15,7 @@ use crate::wire::node_message::Hostile;
 use crate::wire::node_message::envelope::Envelope;
 use crate::wire::node_message::replay::ReplayWindow;
 
-/// The age of a message that is still accepted (`docs/scaling.md#nodes`).
+/// The age of a message that is still accepted (`docs/scaling.md#the-key-of-the-nodes`).
 pub const AGE: Millis = 30_000;
 /// A node that has been silent for so long is not asked any more.
 pub const SILENCE: Millis = 10_000;

@@ -67,7 +67,7 @@ pub fn subscribed<S: Stream>(hub: &mut Hub<S>, id: SubscriptionId, receipt: &Rec
 /// Says that this node is there: as soon as it hears the others, and from time to time.
 fn announce<S: Stream>(hub: &mut Hub<S>) {
     let (now, unix) = (hub.clock.now, report::unix_time(hub));
-    let is_heard = say::why_not(hub).is_none();
+    let is_heard = say::is_heard(hub);
     let Some(nodes) = &mut hub.nodes else {
         return;
     };

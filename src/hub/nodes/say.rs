@@ -31,6 +31,14 @@ pub fn why_not<S: Stream>(hub: &Hub<S>) -> Option<Cow<'static, str>> {
     })
 }
 
+/// Whether this node hears what it says to all.
+pub fn is_heard<S: Stream>(hub: &Hub<S>) -> bool {
+    let subscriptions = &hub.channels.subscriptions;
+    let channels = hub.nodes.as_ref().map(|nodes| &nodes.channels);
+    channels.is_none_or(|it| it.why_missing(subscriptions).is_none())
+        && subscriptions.is_available(ALL_NODES)
+}
+
 /// Says something to all nodes, this one included. `from` is answered when the broker has published it.
 pub fn to_all<S: Stream>(hub: &mut Hub<S>, from: ConnId, message: &NodeMessage) {
     say(hub, from, ALL_NODES, message);

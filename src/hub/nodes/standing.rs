@@ -5,8 +5,8 @@
 //! Decision: they are no channels of the hub, which clients join and lists show. They are subscribed, restored and asked
 //! for again like those, by the same [`Subscriptions`].
 //!
-//! Decision: if the broker refuses them, backends' commands are answered with `503`, and all else is well. Because a user of
-//! redis that may not use these channels serves clients as before.
+//! Decision: if the broker refuses them, backends' commands are answered with `503`, and clients are served as
+//! before. Chosen over counting as down: an ACL may allow only the clients' channels.
 
 use std::rc::Rc;
 

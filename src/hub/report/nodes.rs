@@ -1,6 +1,6 @@
 //! Messages on the channels of the nodes that are not used.
 //!
-//! Knows: what is counted and logged of them. Never knows: who may send them.
+//! Knows: what is counted and logged of them. Never knows: which nodes may send them.
 
 use crate::connection::Stream;
 use crate::hub::state::Hub;
@@ -13,8 +13,8 @@ pub fn hostile<S: Stream>(hub: &mut Hub<S>, channel: &str, why: &Hostile) {
     let listeners = &mut hub.listeners;
     listeners.metrics.broker_hostile.add(why.label());
     if let Some(left_out) = listeners.hostile.admit(now) {
-        let message = "a message on the channels of the nodes is dropped: another program publishes there, \
-                       or a node has another --broadcasting-key, clock or version";
+        let message = "a message on the channels of the nodes is dropped: give all nodes the same \
+                       --broadcasting-key, clock and version, and let no other program publish there";
         let mut fields = vec![
             ("channel", Value::Text(channel)),
             ("reason", Value::Text(why.label())),

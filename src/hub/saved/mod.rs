@@ -38,11 +38,6 @@ impl<S: Stream> Hub<S> {
         self.effects.take_back(questions);
     }
 
-    /// This process's name in connections' ids, which stays the same when a program takes over.
-    pub fn instance(&self) -> u64 {
-        self.settings.instance
-    }
-
     /// Writes everything that the hub holds. `socket`: the number by which a stream is found again. Taps end. The hub can
     /// go on afterwards.
     ///

@@ -3,6 +3,7 @@
 //! Owns: the walk. Knows: what the hub counts, and which lists and indexes it has. Never knows: the snapshot.
 
 use crate::connection::{Standing, Stream};
+use crate::hub::settle;
 use crate::hub::state::Hub;
 
 /// Counts and lists every connection as what it is.
@@ -14,7 +15,9 @@ pub fn rebuild<S: Stream>(hub: &mut Hub<S>) {
     hub.returned.due = true;
     for slot in 0..hub.roster.slots() {
         count(hub, slot);
-        list(hub, slot);
+        if let Some((id, _)) = hub.roster.tenant(slot) {
+            settle::enlist(hub, id);
+        }
     }
 }
 
@@ -32,22 +35,4 @@ fn count<S: Stream>(hub: &mut Hub<S>, slot: u32) {
     if is_open && let Some(user) = hub.roster.identities.user(identity) {
         hub.users.insert(user, slot);
     }
-}
-
-fn list<S: Stream>(hub: &mut Hub<S>, slot: u32) {
-    let Some((id, connection)) = hub.roster.tenant(slot) else {
-        return;
-    };
-    if connection.wants_flush() {
-        hub.agenda.flush(id, connection);
-    }
-    if connection.is_over() {
-        return hub.agenda.drop(id, connection);
-    }
-    if connection.has_work() {
-        hub.agenda.again(id, connection);
-    }
-    let refresh = hub.grants.refresh_at(slot);
-    let (now, limits) = (hub.clock.now, &hub.settings.limits);
-    hub.agenda.watch(id, connection, refresh, now, limits);
 }

@@ -69,16 +69,13 @@ impl<S: Stream> Hub<S> {
         };
         let hub = Hub::new(settings, clock, metrics, log);
         let mut restoring = Restoring::new(hub, &saved);
-        loop {
-            let record = from.read_next()?;
-            let record = record.ok_or_else(|| SnapshotError::new("the hub has no end"))?;
-            let kind = record.kind;
-            if kind == RecordKind::HubEnd {
-                let end = record.decode()?;
-                return restoring.end(&end).map_err(|error| error.within(kind));
+        match restoring.read(from, &mut stream) {
+            Ok(()) => Ok(restoring.hub),
+            Err(error) => {
+                // Its streams stay open: another program may go on with them.
+                std::mem::forget(restoring);
+                Err(error)
             }
-            let restored = restoring.take(&record, &mut stream);
-            restored.map_err(|error| error.within(kind))?;
         }
     }
 }
@@ -96,6 +93,25 @@ impl<S: Stream> Restoring<S> {
             connections: Some(Vec::new()),
             channels: None,
             allows: Vec::new(),
+        }
+    }
+
+    /// Takes all records, up to the end of the hub's part.
+    fn read<R: Read>(
+        &mut self,
+        from: &mut SnapshotReader<R>,
+        stream: &mut impl FnMut(u64) -> Result<S, SnapshotError>,
+    ) -> Result<(), SnapshotError> {
+        loop {
+            let record = from.read_next()?;
+            let record = record.ok_or_else(|| SnapshotError::new("the hub has no end"))?;
+            let kind = record.kind;
+            if kind == RecordKind::HubEnd {
+                let end = record.decode()?;
+                return self.end(&end).map_err(|error| error.within(kind));
+            }
+            let taken = self.take(&record, stream);
+            taken.map_err(|error| error.within(kind))?;
         }
     }
 
@@ -134,7 +150,7 @@ impl<S: Stream> Restoring<S> {
         let Some(connections) = &mut self.connections else {
             return Err(SnapshotError::new("a connection behind all others"));
         };
-        let (slot, stream) = (saved.slot, stream(saved.socket)?);
+        let (slot, socket) = (saved.slot, saved.socket);
         let mut context = RestoreContext {
             runs: &mut self.hub.runs,
             identities: &mut self.hub.roster.identities,
@@ -142,7 +158,7 @@ impl<S: Stream> Restoring<S> {
             limits: self.hub.settings.limits,
             now: self.hub.clock.now,
         };
-        let connection = Connection::restore(saved, stream, &mut context)?;
+        let connection = Connection::restore(saved, || stream(socket), &mut context)?;
         connections.push((slot, connection));
         Ok(())
     }
@@ -271,23 +287,19 @@ impl<S: Stream> Restoring<S> {
         Ok(())
     }
 
-    fn end(mut self, saved: &SavedHubEnd) -> Result<Hub<S>, SnapshotError> {
+    fn end(&mut self, saved: &SavedHubEnd) -> Result<(), SnapshotError> {
         self.all_connected()?;
         self.all_channels()?;
         let all = (self.hub.roster.len(), self.hub.channels.len());
         if (all.0 as u64, all.1 as u64) != (saved.connections, saved.channels) {
             return Err(SnapshotError::new("it is not all there"));
         }
-        let Restoring {
-            mut hub,
-            shared,
-            allows,
-            ..
-        } = self;
+        let hub = &mut self.hub;
         hub.runs.end_restore();
+        let shared = std::mem::take(&mut self.shared);
         hub.roster.identities.end_restore(shared);
-        hub.grants.end_restoring(&allows);
-        rebuild::rebuild(&mut hub);
-        Ok(hub)
+        hub.grants.end_restoring(&self.allows);
+        rebuild::rebuild(hub);
+        Ok(())
     }
 }

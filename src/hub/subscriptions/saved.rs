@@ -12,7 +12,7 @@ use crate::clock::Millis;
 use crate::effect::Effect;
 use crate::hub::shards::Shards;
 use crate::hub::shards::saved::SavedShards;
-use crate::snapshot::SnapshotError;
+use crate::snapshot::{SnapshotError, size};
 
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
@@ -153,7 +153,6 @@ impl Subscriptions {
     /// # Errors
     /// Its shards do not fit together.
     pub fn restore(saved: &SavedSubscriptions) -> Result<Subscriptions, SnapshotError> {
-        let size = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
         let round = |round: &SavedRound| Round {
             at: size(round.at),
             left: round.left.map(size),

@@ -42,7 +42,7 @@ pub enum NodeMessage<'m> {
     Gone,
     /// A content for connections, which is JSON.
     Content(Recipient, &'m str),
-    /// A command for all nodes. It is never `Publish`.
+    /// A command for all nodes. It is never `Publish`: contents are sent one by one.
     Request {
         number: u32,
         command: BackendCommand,

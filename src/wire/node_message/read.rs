@@ -2,7 +2,7 @@
 //!
 //! Owns: the types and ranges in them. Knows: what backends may ask for. Never knows: the envelope, or which nodes there are.
 //!
-//! What a newer version adds is ignored: members that are not known, and messages that are not.
+//! An unknown member is ignored. An unknown message is dropped, and counted as `unknown`.
 
 use super::{Hostile, NodeAnswer, NodeMessage};
 use crate::wire::answer::Fault;

@@ -17,7 +17,7 @@ use crate::broker::redis::scout::{SavedScout, Scout};
 use crate::clock::Millis;
 use crate::config::{Credentials, RedisAddress, RedisDsn, RedisServers};
 use crate::effect::ShardId;
-use crate::snapshot::{RecordKind, SnapshotError, SnapshotReader, SnapshotWriter};
+use crate::snapshot::{RecordKind, SnapshotError, SnapshotReader, SnapshotWriter, size};
 
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
@@ -184,7 +184,7 @@ impl Topology {
             } => (sentinels.len(), Some(master.as_str()), credentials.as_ref()),
             RedisServers::Cluster(_) => (1, None, dsn.credentials.as_ref()),
         };
-        let nth = usize::try_from(saved.nth).unwrap_or(usize::MAX);
+        let nth = size(saved.nth);
         if nth < self.scouts.len() || nth >= most {
             return Err(SnapshotError::new("there is no room for such a scout"));
         }

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use super::*;
 use crate::broker::news::News;
-use crate::broker::redis::tests::{facts_without_effect, forgetting_in_each_record};
+use crate::broker::redis::tests::{facts_without_effect, forgetting_in_each_record, goes_on};
 use crate::config::{Credentials, RedisDsn};
 use crate::effect::{ConnId, Publication, Subscription, SubscriptionId};
 use crate::secret::Secret;
@@ -1021,13 +1021,8 @@ const TABLES: &[fn()] = &[
 
 #[test]
 fn everything_goes_on_in_the_next_program() {
-    let tests = include_str!("tests.rs").matches("#[test]\nfn ").count();
-    let apart = 3;
-    assert_eq!(TABLES.len() + apart, tests, "each table is in the list");
     REPLACED.set(true);
-    for table in TABLES {
-        table();
-    }
+    goes_on(include_str!("tests.rs"), TABLES, 3);
 }
 
 /// A cluster of which everything is under way, what sentinels have named, and one redis.

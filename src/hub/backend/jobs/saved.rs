@@ -11,7 +11,7 @@ use minicbor::{Decode, Encode};
 use super::saved_values::{SavedAction, SavedReach, SavedScope, SavedTarget};
 use super::{Acting, Asker, Contents, Job, JobKind, Jobs, List};
 use crate::effect::{ConnId, SavedConnId};
-use crate::snapshot::SnapshotError;
+use crate::snapshot::{SnapshotError, size};
 use crate::wire::backend::Target;
 use crate::wire::backend::answer::{ConnectionCounts, Page, SavedPage};
 use crate::wire::encoding::Encoding;
@@ -114,10 +114,6 @@ struct SavedLine<'b> {
     user: &'b str,
     #[n(1)]
     ids: Vec<SavedConnId>,
-}
-
-fn size(number: u64) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 impl<'b> From<&'b Contents> for SavedContents<'b> {

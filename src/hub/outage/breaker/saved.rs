@@ -5,6 +5,7 @@ use minicbor::{Decode, Encode};
 use super::{Breaker, BreakerState, CONNECTIONS, FailedCalls};
 use crate::clock::Millis;
 use crate::effect::{ConnId, SavedConnId};
+use crate::snapshot::size;
 
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
@@ -105,7 +106,7 @@ impl From<SavedBreakerState> for BreakerState {
                 probe: down.probe.map(Into::into),
             },
             SavedBreakerState::SlowStart(start) => BreakerState::SlowStart {
-                window: usize::try_from(start.window).unwrap_or(usize::MAX),
+                window: size(start.window),
                 until: start.until,
             },
         }

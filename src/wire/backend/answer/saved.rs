@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use super::{EntryValue, Listed, Page, PageEntry};
-use crate::snapshot::SnapshotError;
+use crate::snapshot::{SnapshotError, size};
 
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
@@ -55,7 +55,7 @@ impl Page {
             true => Listed::Connections,
             false => Listed::Channels,
         };
-        let mut page = Page::new(listed, usize::try_from(saved.limit).unwrap_or(usize::MAX));
+        let mut page = Page::new(listed, size(saved.limit));
         for SavedEntry { key, members, json } in saved.entries {
             let value = match (members, json) {
                 (Some(members), _) => EntryValue::Members(members),

@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use super::{Body, Framing, Next};
-use crate::snapshot::SnapshotError;
+use crate::snapshot::{self, SnapshotError};
 
 /// How the end of a request's body is found.
 #[derive(Clone, Copy, Debug, Encode, Decode)]
@@ -134,7 +134,7 @@ impl Body {
         let body = Body {
             next: saved.next.restore(),
             announced: saved.announced,
-            aside: usize::try_from(saved.aside).unwrap_or(usize::MAX),
+            aside: snapshot::size(saved.aside),
         };
         match body.come() {
             Some(_) => Ok(body),
