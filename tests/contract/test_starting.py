@@ -62,7 +62,7 @@ def test_without_flags(serve):
     answers("::1", 3000)
     server.port = 3000
     server.ws().join("x").broadcast("y", "1")  # everything is allowed
-    server.logged("3000")
+    server.logged(r"listening.*:3000")
 
 
 def test_a_port_is_all_interfaces(serve):
