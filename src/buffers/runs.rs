@@ -66,6 +66,13 @@ impl Runs {
         }
     }
 
+    /// Frees the spare buffers and queues. Those of a rush lie scattered over the heap, and each keeps a page in use.
+    pub fn free_spares(&mut self) {
+        self.spare = Vec::new();
+        self.spare_bytes = 0;
+        self.spare_queues = Vec::new();
+    }
+
     /// A new, empty run with one holder, and its serial number.
     pub fn begin(&mut self) -> (u32, u64) {
         let bytes = self.spare.pop().unwrap_or_default();

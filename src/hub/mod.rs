@@ -309,6 +309,11 @@ impl<S: Stream> Hub<S> {
     pub fn turn_over(&mut self, end: Duration) {
         self.listeners.turn_over(self.clock.micros, end);
     }
+
+    /// Frees empty buffers that are kept for later. The next messages allocate new ones.
+    pub fn free_spares(&mut self) {
+        self.runs.free_spares();
+    }
 }
 
 /// Questions of the server.

@@ -143,7 +143,8 @@ impl Server {
             self.hub.turn_over(self.turn_ended);
             let (now, connections) = (self.hub.clock.now, self.hub.connections());
             self.manager.turn(now, connections);
-            self.heap.turn(now, !events.is_empty());
+            self.heap
+                .turn(now, !events.is_empty(), || self.hub.free_spares());
         };
         self.log.flush(LOG_PATIENCE);
         Ok(status)
