@@ -35,6 +35,7 @@
 //! secret.rs                a text that is never shown
 //! short_text.rs            a short text on the stack: an id, an address
 //! random.rs                one generator, for jitter
+//! backoff.rs               exponential back-off with jitter
 //! interned.rs              values that many connections share, kept once
 //! signals.rs               signals, which wait until the loop reads them
 //! fd_table.rs              threads that have a table of file descriptors of their own
@@ -342,15 +343,16 @@
 //! handover -> clock, snapshot
 //! acceptor -> clock, config, connection, effect, hub, listener, log
 //! listener -> config, connection, snapshot
+//! backoff -> clock, random
 //! heap, random, systemd -> clock
-//! hub -> buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, short_text, snapshot, wire
+//! hub -> backoff, buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, short_text, snapshot, wire
 //! connection -> buffers, clock, interned, short_text, snapshot, wire
-//! broker -> clock, config, effect, log, random, snapshot, wire
+//! broker -> backoff, clock, config, effect, log, random, snapshot, wire
 //! authorizer -> effect, fd_table, secret, webhook, wire
 //! config -> authorizer, log, secret, webhook, wire
 //! webhook -> secret, tls, wire
 //! effect -> clock, snapshot, wire
-//! events -> clock, fd_table, log, random, snapshot, webhook, wire
+//! events -> backoff, clock, fd_table, log, random, snapshot, webhook, wire
 //! playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
@@ -556,6 +558,7 @@
 
 pub mod acceptor;
 pub mod authorizer;
+pub mod backoff;
 pub mod broker;
 pub mod buffers;
 pub mod check;
