@@ -39,4 +39,4 @@ pub use phase::Evictable;
 
 pub use state::{Connection, Marks, RestoreContext, SaveContext, SavedConnection, Standing};
 pub use stream::{Filled, Stream};
-pub use suspended::{Awaits, Suspended};
+pub use suspended::{Awaits, PendingUpgrade, Suspended};

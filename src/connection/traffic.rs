@@ -158,6 +158,20 @@ impl<S: Stream> Connection<S> {
         Some(work)
     }
 
+    /// Takes back the upgrade under way, whatever it waits for. Its request is still to be answered.
+    pub fn cancel_upgrade(&mut self, now: Millis) -> Option<Exchange> {
+        if !self.is_upgrading() {
+            return None;
+        }
+        let work = self
+            .resume(Awaits::Verdict, now)
+            .or_else(|| self.resume(Awaits::Channel, now))?;
+        match work {
+            Suspended::Upgrade(upgrade, _) => Some(upgrade.exchange),
+            _ => None,
+        }
+    }
+
     /// Puts a text message behind the `101`, whatever may wait; `write` appends its payload.
     pub fn greet(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         websocket::push_text(&mut self.outbox, write);

@@ -42,7 +42,9 @@ pub fn give_up<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     };
     connection.set_asking(false);
     match connection.resume(Awaits::Verdict, now) {
-        Some(Suspended::Upgrade { exchange, .. }) => refuse_upgrade(hub, id, exchange, closing),
+        Some(Suspended::Upgrade(upgrade, _)) => {
+            refuse_upgrade(hub, id, upgrade.exchange, closing);
+        }
         Some(Suspended::Command { command, message }) => {
             abandon_command(hub, id, &command, &message);
         }

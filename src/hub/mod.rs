@@ -69,7 +69,7 @@ pub use self::state::Hub;
 
 use self::drain_plan::DrainPlan;
 use self::nodes::Nodes;
-use self::permission::{Allowed, AllowedUpgrade};
+use self::permission::Allowed;
 use self::publish::Publisher;
 use crate::clock::Millis;
 use crate::connection::{Awaits, Ending, Peer, Stream, Suspended};
@@ -192,19 +192,9 @@ impl<S: Stream> Hub<S> {
                 post,
                 body,
             }) => publish::publish(self, id, Publisher::Backend(exchange, post, &body)),
-            Some(Suspended::Upgrade {
-                exchange,
-                upgrade,
-                query,
-                fields,
-            }) => {
-                let allowed = AllowedUpgrade {
-                    exchange,
-                    upgrade,
-                    query,
-                    fields: fields.unwrap_or_default(),
-                };
-                endpoints::upgrade::go_on(self, id, allowed, receipt);
+            Some(Suspended::Upgrade(upgrade, fields)) => {
+                let fields = fields.unwrap_or_default();
+                endpoints::upgrade::go_on(self, id, upgrade, fields, receipt);
             }
             Some(Suspended::Refresh | Suspended::Backend { .. }) | None => {}
         }
@@ -215,7 +205,9 @@ impl<S: Stream> Hub<S> {
     pub fn verdict(&mut self, answer: Answer) {
         let id = answer.to;
         match permission::answer(self, answer) {
-            Some(Allowed::Upgrade(allowed)) => endpoints::upgrade::allowed(self, id, allowed),
+            Some(Allowed::Upgrade(upgrade, fields)) => {
+                endpoints::upgrade::allowed(self, id, upgrade, fields);
+            }
             Some(Allowed::Command(command, message)) => {
                 commands::perform(self, id, command, &message);
             }

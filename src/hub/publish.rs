@@ -114,8 +114,7 @@ pub fn confirmed<S: Stream>(hub: &mut Hub<S>, id: ConnId, receipt: Receipt) {
             post,
             body,
         }) => answer(hub, id, Publisher::Backend(exchange, post, &body), why),
-        Some(Suspended::Upgrade { .. } | Suspended::Refresh | Suspended::Backend { .. }) | None => {
-        }
+        Some(Suspended::Upgrade(..) | Suspended::Refresh | Suspended::Backend { .. }) | None => {}
     }
 }
 
@@ -198,8 +197,7 @@ pub fn deliver<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) {
         &mut hub.compression,
         &mut agenda.serving,
     );
-    let cost = hub.compression.take_cost();
-    agenda.understood = agenda.understood.saturating_add(cost);
+    agenda.count(hub.compression.take_cost());
 }
 
 /// The members of a channel may have missed messages: those that speak `wsify.v1` are told, behind all that was published

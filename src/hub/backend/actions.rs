@@ -7,7 +7,7 @@
 
 use super::jobs::{Acting, Action, Job, JobKind};
 use super::{JobProgress, changed, reach};
-use crate::connection::{Awaits, Connection, Ending, Stream, Suspended};
+use crate::connection::{Ending, Stream};
 use crate::effect::ConnId;
 use crate::hub::commands;
 use crate::hub::nodes::say;
@@ -114,14 +114,7 @@ fn refuse_upgrades<S: Stream>(hub: &mut Hub<S>, recipient: &Recipient) {
         return;
     };
     let now = hub.clock.now;
-    let upgrading = |connection: &&mut Connection<S>| connection.is_upgrading();
-    let Some(connection) = hub.roster.get(id).filter(upgrading) else {
-        return;
-    };
-    let waiting = connection
-        .resume(Awaits::Verdict, now)
-        .or_else(|| connection.resume(Awaits::Channel, now));
-    if let Some(Suspended::Upgrade { exchange, .. }) = waiting {
+    if let Some(exchange) = hub.roster.get(id).and_then(|c| c.cancel_upgrade(now)) {
         report::upgrade_refused(hub, "disconnected");
         // The authorizer may still answer. The connection is closed, so that its answer is not taken for another
         // question's.
@@ -159,11 +152,11 @@ fn act<S: Stream>(hub: &mut Hub<S>, id: ConnId, action: &Action, counts: &mut Co
 /// Returns whether the connection was no member before; `None`: it may not be in more channels.
 fn join<S: Stream>(hub: &mut Hub<S>, id: ConnId, channel: &ChannelName) -> Option<bool> {
     let encoding = hub.roster.get(id)?.encoding();
+    if commands::is_one_too_many(hub, id.slot, channel.as_str(), encoding) {
+        return None;
+    }
     if hub.channels.is_member(id.slot, channel.as_str(), encoding) {
         return Some(false);
-    }
-    if hub.channels.joined(id.slot) >= hub.settings.max_channels {
-        return None;
     }
     let first = hub.channels.join(id.slot, channel.as_str(), encoding);
     report::events::joined(hub, channel.as_str(), first);

@@ -300,8 +300,7 @@ fn encode<S: Stream>(
         *frame = Some(Slice { run, from: 0, to });
     }
     hub.compression.rest();
-    let cost = hub.compression.take_cost();
-    hub.agenda.understood = hub.agenda.understood.saturating_add(cost);
+    hub.agenda.count(hub.compression.take_cost());
 }
 
 /// The broker has answered a publication.
