@@ -94,8 +94,9 @@
 //! wire/answer_fields.rs    what the authorizer's answer may say besides yes and no; patterns of channels
 //! wire/answer_fields/saved.rs  in a snapshot
 //! wire/answer_fields/read.rs   how that is read: types, ranges, what belongs where; the array that answers a batch
+//! wire/answer_fields/state.rs  the state in an answer
 //! wire/answer_fields/wrong.rs  a field that cannot be used, for the log
-//! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
+//! wire/question.rs         the JSON of a question to the authorizer
 //! wire/backend/mod.rs      commands of backends to channels, users and connections, as values
 //! wire/backend/body.rs     how that is read from bodies
 //! wire/backend/query.rs    how it is read from queries
@@ -113,6 +114,7 @@
 //!
 //! connection/mod.rs        one connection, as the hub sees it: the values it takes and gives
 //! connection/traffic.rs    what goes in and out; all reads and writes of a client's socket
+//! connection/closing.rs    how it ends: by its client, by the hub, because of a limit or a stop
 //! connection/state.rs      its fields, and what it can be asked
 //! connection/state/saved.rs  in a snapshot
 //! connection/session.rs    from phase to phase: bytes in, events out; answers malformed requests by itself

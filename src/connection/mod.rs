@@ -14,6 +14,7 @@
     )
 )]
 
+mod closing;
 mod ending;
 mod event;
 mod exchange;

@@ -15,9 +15,7 @@ use super::report::{self, asking};
 use super::settle::close_saying;
 use super::state::Hub;
 use crate::clock::Millis;
-use crate::connection::{
-    Awaits, Connection, Ending, Exchange, PendingUpgrade, Stream, Suspended,
-};
+use crate::connection::{Awaits, Connection, Ending, Exchange, PendingUpgrade, Stream, Suspended};
 use crate::effect::{Answer, ConnId, Question, Verdict};
 use crate::wire::answer::Code;
 use crate::wire::answer_fields::{Allow, AnswerFields, Asked, CloseWith, NewState};
