@@ -242,7 +242,7 @@ impl<S: Stream> Hub<S> {
             // The entry may be an old one, or a former connection's.
             if connection.marks().alarm == step {
                 connection.marks().alarm = 0;
-                connection.expire(&self.clock, &self.settings.limits);
+                connection.expire(&self.clock, &self.limits);
                 permission::refresh(self, id);
                 settle::settle(self, id);
             }

@@ -64,7 +64,7 @@ fn send<S: Stream>(
     if let Some(connection) = hub.roster.get(id) {
         let closing = closing || hub.drain.is_some();
         connection.prepare(&mut hub.runs);
-        connection.answer(exchange, &reply, closing, &hub.clock, &hub.settings.limits);
+        connection.answer(exchange, &reply, closing, &hub.clock, &hub.limits);
     }
 }
 
@@ -126,7 +126,7 @@ pub fn gap<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
 fn push<S: Stream>(hub: &mut Hub<S>, id: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
     if let Some(connection) = hub.roster.get(id) {
         connection.prepare(&mut hub.runs);
-        if connection.tell(&hub.settings.limits, write) {
+        if connection.tell(&hub.limits, write) {
             hub.listeners.answered(id.slot);
         }
     }

@@ -165,7 +165,7 @@ pub fn enlist<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
         hub.agenda.again(id, connection);
     }
     let refresh = hub.grants.refresh_at(id.slot);
-    let (now, limits) = (hub.clock.now, &hub.settings.limits);
+    let (now, limits) = (hub.clock.now, &hub.limits);
     hub.agenda.watch(id, connection, refresh, now, limits);
 }
 
@@ -217,7 +217,7 @@ pub fn enqueue<S: Stream>(hub: &mut Hub<S>, id: ConnId, slices: Vec<Slice>) {
     for slice in slices {
         report::enqueued(hub, id, slice);
         if let Some(connection) = hub.roster.get(id) {
-            connection.enqueue(slice, &mut hub.runs, &hub.settings.limits);
+            connection.enqueue(slice, &mut hub.runs, &hub.limits);
         }
     }
 }

@@ -26,7 +26,7 @@ use super::slots::Walk;
 use super::users::Users;
 use crate::buffers::Runs;
 use crate::clock::Clock;
-use crate::connection::Stream;
+use crate::connection::{Limits, Stream};
 use crate::effect::Publication;
 use crate::log::Log;
 use crate::metrics::Metrics;
@@ -35,6 +35,8 @@ use crate::random::Random;
 /// All connections.
 pub struct Hub<S> {
     pub(super) settings: Settings,
+    /// What a connection may take now: less may wait for a slow one when the memory budget is short.
+    pub(super) limits: Limits,
     pub clock: Clock,
     pub(super) roster: Roster<S>,
     pub(super) channels: Channels,
@@ -109,6 +111,7 @@ impl<S: Stream> Hub<S> {
             drain: None,
             drivers: DriverGauges::default(),
             random: Random::new(settings.instance),
+            limits: settings.limits,
             settings,
         }
     }

@@ -111,7 +111,7 @@ fn look_behind_upgrade<S: Stream>(hub: &mut Hub<S>, id: ConnId, buffer: &mut [u8
 /// Answers the pings of a client whose question is held, and takes its pongs. Its next message waits, and nothing
 /// behind it is read.
 fn hear_pings<S: Stream>(hub: &mut Hub<S>, id: ConnId, buffer: &mut [u8]) {
-    let (now, limits) = (hub.clock.now, &hub.settings.limits);
+    let (now, limits) = (hub.clock.now, &hub.limits);
     let Some(connection) = hub.roster.get(id) else {
         return;
     };
@@ -161,7 +161,7 @@ fn understand<S: Stream>(hub: &mut Hub<S>, id: ConnId, input: &mut [u8]) -> usiz
             return used;
         }
         let rest = input.get_mut(used..).unwrap_or_default();
-        let step = connection.next(rest, &hub.clock, &hub.settings.limits);
+        let step = connection.next(rest, &hub.clock, &hub.limits);
         used = used.saturating_add(step.used);
         hub.agenda.count(1);
         match step.event {
@@ -205,7 +205,7 @@ fn said<S: Stream>(hub: &mut Hub<S>, id: ConnId, message: &[u8]) {
 /// A client's message that is compressed: inflated, then as any other.
 #[cold]
 fn compressed<S: Stream>(hub: &mut Hub<S>, id: ConnId, kind: Opcode, payload: &[u8]) {
-    let max = hub.settings.limits.max_message;
+    let max = hub.limits.max_message;
     let inflated = hub.compression.inflate(kind, payload, max);
     hub.agenda.count(hub.compression.take_cost());
     match inflated {

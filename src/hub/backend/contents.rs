@@ -264,7 +264,7 @@ fn deliver<S: Stream>(
     };
     let before = hub.runs.taken;
     if let Some(connection) = hub.roster.get(id) {
-        connection.deliver(slice, &mut hub.runs, &hub.settings.limits);
+        connection.deliver(slice, &mut hub.runs, &hub.limits);
     }
     let sent = hub.runs.taken.saturating_sub(before);
     hub.listeners.delivered(id.slot, 1, sent);

@@ -21,7 +21,7 @@ pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head
     let judged = handshake::judge(&head, hub.compression.is_on());
     if judged.is_ok() && !exchange.is_read() {
         if let Some(connection) = hub.roster.get(id) {
-            connection.read_empty_body(exchange, head, &hub.settings.limits);
+            connection.read_empty_body(exchange, head, &hub.limits);
         }
         return;
     }

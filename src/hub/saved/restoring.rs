@@ -155,7 +155,7 @@ impl<S: Stream> Restoring<S> {
             runs: &mut self.hub.runs,
             identities: &mut self.hub.roster.identities,
             shared: &self.shared,
-            limits: self.hub.settings.limits,
+            limits: self.hub.limits,
             now: self.hub.clock.now,
         };
         let connection = Connection::restore(saved, || stream(socket), &mut context)?;
