@@ -341,7 +341,7 @@
 //! main -> check, config, handover, heap, log, server, signals, start
 //! check -> authorizer, config, effect, events, listener, log, start, wire
 //! start -> acceptor, authorizer, broker, clock, config, connection, events, fd_table, handover, hub, listener, log, metrics, quickstart, random, secret, server, signals, snapshot, systemd, tls, wire
-//! server -> acceptor, authorizer, broker, clock, config, effect, events, handover, heap, hub, listener, log, signals, snapshot, systemd
+//! server -> acceptor, authorizer, broker, clock, config, connection, effect, events, handover, heap, hub, listener, log, signals, snapshot, systemd
 //! handover -> clock, snapshot
 //! acceptor -> clock, config, connection, effect, hub, listener, log
 //! listener -> config, connection, snapshot

@@ -39,5 +39,5 @@ pub use peer::{Network, Peer, SavedPeer};
 pub use phase::Evictable;
 
 pub use state::{Connection, Marks, RestoreContext, SaveContext, SavedConnection, Standing};
-pub use stream::{Filled, Stream};
+pub use stream::{Filled, Readiness, Stream};
 pub use suspended::{Awaits, PendingUpgrade, Suspended};

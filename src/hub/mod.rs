@@ -72,7 +72,7 @@ use self::nodes::Nodes;
 use self::permission::Allowed;
 use self::publish::Publisher;
 use crate::clock::Millis;
-use crate::connection::{Awaits, Ending, Peer, Stream, Suspended};
+use crate::connection::{Awaits, Ending, Peer, Readiness, Stream, Suspended};
 use crate::effect::{Answer, ConnId, Effect, Receipt};
 use crate::metrics::Metrics;
 use crate::wire::event_batch::EventBatch;
@@ -126,26 +126,17 @@ impl<S: Stream> Hub<S> {
         }
     }
 
-    /// Handles a connection that the poll has reported. `closed`: nothing follows what there is to read. `reset`:
-    /// nothing can be sent any more either.
+    /// Handles a connection that the poll has reported.
     #[inline(always)]
-    pub fn ready(
-        &mut self,
-        id: ConnId,
-        readable: bool,
-        closed: bool,
-        reset: bool,
-        writable: bool,
-        buffer: &mut [u8],
-    ) {
+    pub fn ready(&mut self, id: ConnId, reported: Readiness, buffer: &mut [u8]) {
         let Some(connection) = self.roster.get(id) else {
             return;
         };
-        if writable && connection.writable() {
+        if reported.writable && connection.writable() {
             self.agenda.flush(id, connection);
         }
-        if readable {
-            connection.readable(closed, reset);
+        if reported.readable {
+            connection.readable(reported.closed, reported.reset);
             turn::turn(self, id, buffer);
         }
     }

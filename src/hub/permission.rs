@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use super::failure;
 use super::grants::{Known, Remembrance};
 use super::questions;
-use super::replies;
+use super::replies::{self, AfterReply};
 use super::report::{self, asking};
 use super::settle::close_saying;
 use super::state::Hub;
@@ -153,7 +153,9 @@ pub fn answer<S: Stream>(hub: &mut Hub<S>, answer: Answer) -> Option<Allowed> {
             match answer.verdict {
                 Verdict::Allow => return Some(Allowed::Upgrade(pending, fields)),
                 Verdict::Deny => refuse_upgrade(hub, id, pending.exchange, fields.message),
-                Verdict::Unavailable => failure::refuse_upgrade(hub, id, pending.exchange, false),
+                Verdict::Unavailable => {
+                    failure::refuse_upgrade(hub, id, pending.exchange, AfterReply::GoOn);
+                }
             }
             None
         }
