@@ -35,6 +35,7 @@
 //! secret.rs                a text that is never shown
 //! short_text.rs            a short text on the stack: an id, an address
 //! random.rs                one generator, for jitter
+//! backoff.rs               exponential back-off with jitter
 //! interned.rs              values that many connections share, kept once
 //! signals.rs               signals, which wait until the loop reads them
 //! fd_table.rs              threads that have a table of file descriptors of their own
@@ -93,8 +94,9 @@
 //! wire/answer_fields.rs    what the authorizer's answer may say besides yes and no; patterns of channels
 //! wire/answer_fields/saved.rs  in a snapshot
 //! wire/answer_fields/read.rs   how that is read: types, ranges, what belongs where; the array that answers a batch
+//! wire/answer_fields/state.rs  the state in an answer
 //! wire/answer_fields/wrong.rs  a field that cannot be used, for the log
-//! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
+//! wire/question.rs         the JSON of a question to the authorizer
 //! wire/backend/mod.rs      commands of backends to channels, users and connections, as values
 //! wire/backend/body.rs     how that is read from bodies
 //! wire/backend/query.rs    how it is read from queries
@@ -112,6 +114,7 @@
 //!
 //! connection/mod.rs        one connection, as the hub sees it: the values it takes and gives
 //! connection/traffic.rs    what goes in and out; all reads and writes of a client's socket
+//! connection/closing.rs    how it ends: by its client, by the hub, because of a limit or a stop
 //! connection/state.rs      its fields, and what it can be asked
 //! connection/state/saved.rs  in a snapshot
 //! connection/session.rs    from phase to phase: bytes in, events out; answers malformed requests by itself
@@ -137,6 +140,9 @@
 //! hub/mod.rs               all connections: the doors, nothing else
 //! hub/turn.rs              one turn of a connection: reads its input, passes each event to its handler
 //! hub/broker.rs            the doors for the broker's news
+//! hub/returned.rs          publications that the broker has not published, to be handed out again
+//! hub/resume.rs            what has waited for a channel goes on
+//! hub/waiter.rs            the name of what waits: a connection, or a job that belongs to none
 //! hub/drain.rs             the graceful stop, carried out: what happens to upgrades, clients and taps
 //! hub/delivery.rs          what was published goes out: the fan-out in slices, and the flush
 //! hub/finish.rs            what is finished before a snapshot, so that it need not be saved
@@ -338,19 +344,20 @@
 //! main -> check, config, handover, heap, log, server, signals, start
 //! check -> authorizer, config, effect, events, listener, log, start, wire
 //! start -> acceptor, authorizer, broker, clock, config, connection, events, fd_table, handover, hub, listener, log, metrics, quickstart, random, secret, server, signals, snapshot, systemd, tls, wire
-//! server -> acceptor, authorizer, broker, clock, config, effect, events, handover, heap, hub, listener, log, signals, snapshot, systemd
+//! server -> acceptor, authorizer, broker, clock, config, connection, effect, events, handover, heap, hub, listener, log, signals, snapshot, systemd
 //! handover -> clock, snapshot
 //! acceptor -> clock, config, connection, effect, hub, listener, log
 //! listener -> config, connection, snapshot
+//! backoff -> clock, random
 //! heap, random, systemd -> clock
-//! hub -> buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, short_text, snapshot, wire
+//! hub -> backoff, buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, short_text, snapshot, wire
 //! connection -> buffers, clock, interned, short_text, snapshot, wire
-//! broker -> clock, config, effect, log, random, snapshot, wire
+//! broker -> backoff, clock, config, effect, log, random, snapshot, wire
 //! authorizer -> effect, fd_table, secret, webhook, wire
 //! config -> authorizer, log, secret, webhook, wire
 //! webhook -> secret, tls, wire
 //! effect -> clock, snapshot, wire
-//! events -> clock, fd_table, log, random, snapshot, webhook, wire
+//! events -> backoff, clock, fd_table, log, random, snapshot, webhook, wire
 //! playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
@@ -366,7 +373,7 @@
 //! ```text
 //! Server { poll, signals, acceptor, hub, authorizer, broker, events, manager, handover, log, heap }
 //!  Acceptor { listeners, max_sockets, paused_until }
-//!  Hub<S> { settings, clock, random, drivers, and: }
+//!  Hub<S> { settings, limits now, clock, random, drivers, and: }
 //!   Roster<S> { Slab<Connection<S>>, identities, counts }                   facts
 //!    Connection<S> { stream: S, session, inbox, outbox, peer, encoding, identity, marks }       all private
 //!     Session { phase, ending, over }        Outbox: own bytes and slices of runs, in order
@@ -556,6 +563,7 @@
 
 pub mod acceptor;
 pub mod authorizer;
+pub mod backoff;
 pub mod broker;
 pub mod buffers;
 pub mod check;
