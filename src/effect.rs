@@ -24,7 +24,7 @@ use crate::wire::channel_name::ChannelName;
 
 /// A connection's name inside the process. Late events, verdicts and receipts are looked up by it. A slot's new
 /// connection has another generation, so it is never mistaken for the old one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId {
     pub slot: u32,
     pub generation: u32,

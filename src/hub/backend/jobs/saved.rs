@@ -232,7 +232,7 @@ impl Jobs {
     /// Every job, in the order of ids.
     pub fn save(&self) -> impl Iterator<Item = SavedJob<'_>> {
         let mut jobs: Vec<(&ConnId, &Job)> = self.jobs.iter().collect();
-        jobs.sort_unstable_by_key(|(id, _)| (id.slot, id.generation));
+        jobs.sort_unstable_by_key(|(id, _)| **id);
         jobs.into_iter().filter_map(|(id, job)| {
             let Job {
                 kind,
