@@ -51,6 +51,12 @@ impl Contents {
             ..Contents::default()
         }
     }
+
+    /// A content of so many bytes was handed to the broker, which has not answered.
+    fn sent_out(&mut self, bytes: usize) {
+        self.unconfirmed = self.unconfirmed.saturating_add(1);
+        self.unconfirmed_bytes = self.unconfirmed_bytes.saturating_add(bytes);
+    }
 }
 
 /// How far a content has come to one target.
@@ -154,9 +160,7 @@ fn publish<S: Stream>(
     }
     report::published(hub, id, Some(name.as_str()), content);
     if hub.channels.subscriptions.is_shared() {
-        contents.unconfirmed = contents.unconfirmed.saturating_add(1);
-        let bytes = contents.unconfirmed_bytes;
-        contents.unconfirmed_bytes = bytes.saturating_add(content.len());
+        contents.sent_out(content.len());
         hub.effects.push_back(Effect::Publish(Publication {
             from: id,
             since: hub.clock.now,
@@ -186,9 +190,7 @@ fn pass_on<S: Stream>(
         return TargetProgress::Failed(why);
     }
     report::published(hub, id, None, content);
-    contents.unconfirmed = contents.unconfirmed.saturating_add(1);
-    let bytes = contents.unconfirmed_bytes;
-    contents.unconfirmed_bytes = bytes.saturating_add(content.len());
+    contents.sent_out(content.len());
     // It is JSON, so that it is UTF-8.
     let content = str::from_utf8(content).unwrap_or_default();
     say::to_all(hub, id, &NodeMessage::Content(recipient, content));
