@@ -90,6 +90,14 @@ impl<S: Stream> Hub<S> {
         }
     }
 
+    /// Handles the end of a subscription at the broker.
+    pub fn unsubscribed(&mut self, channel: &str) {
+        let unsubscriptions = &mut self.channels.subscriptions.unsubscriptions;
+        for id in unsubscriptions.answered(channel) {
+            self.jobs.go_on(id);
+        }
+    }
+
     /// Handles the result of a publication of this connection, or of a node's message.
     pub fn receipt(&mut self, id: ConnId, receipt: Receipt) {
         if id.slot == ConnId::NO_SLOT {

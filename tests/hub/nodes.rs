@@ -23,6 +23,8 @@ const SPIN: usize = 100_000;
 enum Coming {
     Message(String, Vec<u8>),
     Receipt(ConnId, Receipt),
+    /// The end of a subscription.
+    Unsubscribed(String),
 }
 
 pub struct Node {
@@ -123,7 +125,7 @@ impl Fleet {
     pub fn break_listening(&mut self, node: usize) {
         let node = &mut self.nodes[node];
         node.subscribed.clear();
-        node.coming.retain(|it| matches!(it, Coming::Receipt(..)));
+        node.coming.retain(|it| !matches!(it, Coming::Message(..)));
         for coming in &mut node.coming {
             if let Coming::Receipt(_, receipt) = coming {
                 *receipt = Receipt::Failed;
@@ -149,7 +151,11 @@ impl Fleet {
                     }
                     node.rig.hub.subscribed(wanted.id, receipt);
                 }
-                Effect::Unsubscribe(channel) => _ = node.subscribed.remove(channel.as_str()),
+                Effect::Unsubscribe(channel) => {
+                    node.subscribed.remove(channel.as_str());
+                    let unsubscribed = Coming::Unsubscribed(channel.to_string());
+                    node.coming.push_back(unsubscribed);
+                }
                 Effect::Publish(publication) => {
                     let receipt = node.publishing.clone();
                     if receipt == Receipt::Confirmed {
@@ -170,6 +176,10 @@ impl Fleet {
             None => false,
             Some(Coming::Receipt(from, receipt)) => {
                 node.rig.hub.receipt(from, receipt);
+                true
+            }
+            Some(Coming::Unsubscribed(channel)) => {
+                node.rig.hub.unsubscribed(&channel);
                 true
             }
             Some(Coming::Message(channel, content)) => {

@@ -85,6 +85,7 @@ impl Program {
             self.told.push(match news {
                 News::Published(by, receipt) => format!("{} {receipt:?}", by.slot),
                 News::Subscribed(id, receipt) => format!("channel {} {receipt:?}", id.serial),
+                News::Unsubscribed(channel) => format!("{channel} ended"),
                 News::Publishing(_, up) => format!("publishing {up}"),
                 News::Listening(_, up) => format!("listening {up}"),
                 News::Message(message) => {
