@@ -39,6 +39,7 @@ pub struct Node {
     pub publishing: Receipt,
 }
 
+#[derive(Default)]
 pub struct Fleet {
     pub nodes: Vec<Node>,
     /// What was published on the channels of the nodes.
@@ -48,12 +49,14 @@ pub struct Fleet {
 impl Fleet {
     /// So many nodes with the same key, which know each other.
     pub fn of(count: usize) -> Fleet {
-        let mut fleet = Fleet {
-            nodes: Vec::new(),
-            said: Vec::new(),
-        };
+        Fleet::with(count, Some("key"), |_| {})
+    }
+
+    /// The same with this key, and with settings that `change` has changed.
+    pub fn with(count: usize, key: Option<&str>, change: impl Fn(&mut Settings)) -> Fleet {
+        let mut fleet = Fleet::default();
         for _ in 0..count {
-            fleet.add(Some("key"));
+            fleet.add_with(key, &change);
         }
         fleet.pass(600);
         fleet
@@ -61,18 +64,16 @@ impl Fleet {
 
     /// Another node, which is up.
     pub fn add(&mut self, key: Option<&str>) -> usize {
-        let instance = self.nodes.len() as u64 + 1;
-        self.add_with(
-            key,
-            Settings {
-                instance,
-                authorizer: true,
-                ..settings()
-            },
-        )
+        self.add_with(key, |_| {})
     }
 
-    pub fn add_with(&mut self, key: Option<&str>, settings: Settings) -> usize {
+    fn add_with(&mut self, key: Option<&str>, change: impl Fn(&mut Settings)) -> usize {
+        let mut settings = Settings {
+            instance: self.nodes.len() as u64 + 1,
+            authorizer: true,
+            ..settings()
+        };
+        change(&mut settings);
         let mut rig = Rig::with(settings);
         if let Some(first) = self.nodes.first() {
             rig.hub.clock.now = first.rig.hub.clock.now;
