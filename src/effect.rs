@@ -3,7 +3,7 @@
 //! Owns: nothing. Knows: how a connection is named, what may be asked and answered. Never knows: what carries a value
 //! across, or when.
 //!
-//! Each `Ask`, `Publish` and `Subscribe` is answered once, whether it succeeds or not. A connection that waits for the
+//! Each `Ask`, `Publish`, `Subscribe` and `Unsubscribe` is answered once, whether it succeeds or not. A connection that waits for the
 //! answer has no deadline of its own. Only an `Ask` that was followed by `Withdraw` may stay unanswered.
 //!
 //! A question that failed comes back with its answer, so that it can be asked again without a copy.
@@ -24,7 +24,7 @@ use crate::wire::channel_name::ChannelName;
 
 /// A connection's name inside the process. Late events, verdicts and receipts are looked up by it. A slot's new
 /// connection has another generation, so it is never mistaken for the old one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId {
     pub slot: u32,
     pub generation: u32,
@@ -45,6 +45,7 @@ pub enum Effect {
     Recall,
     Publish(Publication),
     Subscribe(Subscription),
+    /// Answered when the subscription has ended at the broker, or the broker has refused that.
     Unsubscribe(ChannelName),
 }
 

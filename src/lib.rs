@@ -237,6 +237,8 @@
 //! hub/compression.rs       which contents are compressed; what is compressed and inflated for all connections
 //! hub/subscriptions.rs     which channels the broker has been asked for
 //! hub/subscriptions/saved.rs   the same in a snapshot
+//! hub/subscriptions/unsubscriptions.rs   subscriptions that the broker has been asked to end
+//! hub/subscriptions/unsubscriptions/saved.rs   these in a snapshot
 //! hub/shards.rs            which shard of the broker has a channel, and what each can do
 //! hub/shards/saved.rs      the shards in a snapshot
 //! hub/drain_plan.rs        the graceful stop, planned: when which client is closed

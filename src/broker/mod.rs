@@ -109,7 +109,7 @@ impl Broker {
         }
     }
 
-    /// Has a channel subscribed no longer.
+    /// Has a channel subscribed no longer; answered with [`News::Unsubscribed`].
     pub fn unsubscribe(&mut self, channel: ChannelName, now: Millis) {
         if let Some(redis) = self.redis_mut() {
             redis.topology.unsubscribe(channel, now);

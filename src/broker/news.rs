@@ -6,6 +6,7 @@ use std::ops::{Range, RangeInclusive};
 use std::rc::Rc;
 
 use crate::effect::{Publication, PublishedBy, Receipt, ShardId, SubscriptionId};
+use crate::wire::channel_name::ChannelName;
 
 /// What has happened at the broker.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub enum News {
     /// It was not published, and may be now.
     Returned(Publication),
     Subscribed(SubscriptionId, Receipt),
+    /// The answer to the request to end this channel's subscription. It has ended, unless the broker refused that.
+    Unsubscribed(ChannelName),
     /// Something was published. It comes again until it is taken.
     Message(Message),
     /// A message was dropped: the metric's label.

@@ -69,18 +69,22 @@ struct Shelf {
 impl Identities {
     /// Keeps a query as it was sent, a user, and a state as JSON text.
     pub fn put(&mut self, query: &str, user: Option<&str>, state: Option<&str>) -> Identity {
-        self.put_sharing(query, user, state, true)
+        let state = state.unwrap_or_default();
+        match self.share(state) {
+            Some(name) => self.put_shared(query, user, name),
+            None => self.put_text(query, user, state.as_bytes()),
+        }
     }
 
-    /// Likewise; `sharing`: the state may be one that others have.
-    fn put_sharing(
-        &mut self,
-        query: &str,
-        user: Option<&str>,
-        state: Option<&str>,
-        sharing: bool,
-    ) -> Identity {
-        let (user, state) = (user.unwrap_or_default(), state.unwrap_or_default());
+    /// Likewise, with a state that is shared: the identity is the holder that `name` stands for.
+    fn put_shared(&mut self, query: &str, user: Option<&str>, name: Name) -> Identity {
+        let [a, b, c, d] = name.to_bytes();
+        self.put_text(query, user, &[SHARED, a, b, c, d])
+    }
+
+    /// Likewise; `state` is what is kept beside the user.
+    fn put_text(&mut self, query: &str, user: Option<&str>, state: &[u8]) -> Identity {
+        let user = user.unwrap_or_default();
         let rest = match user.len().saturating_add(state.len()) {
             0 => 0,
             len => len.saturating_add(1),
@@ -93,14 +97,6 @@ impl Identities {
             // No head is so long, and no user or state.
             return Identity::default();
         };
-        let shared = if sharing { self.share(state) } else { None };
-        let shared = shared.map(|name| {
-            let [a, b, c, d] = name.to_bytes();
-            [SHARED, a, b, c, d]
-        });
-        let state = shared
-            .as_ref()
-            .map_or(state.as_bytes(), <[u8; 5]>::as_slice);
         let user_len = [user_len];
         let user_len = user_len.get(..rest.min(1)).unwrap_or_default();
         let text = [query.as_bytes(), user_len, user.as_bytes(), state];

@@ -84,6 +84,14 @@ impl<S: Stream> Hub<S> {
         }
     }
 
+    /// Handles the end of a subscription at the broker.
+    pub fn unsubscribed(&mut self, channel: &str) {
+        let unsubscriptions = &mut self.channels.subscriptions.unsubscriptions;
+        for id in unsubscriptions.answered(channel) {
+            self.jobs.go_on(id);
+        }
+    }
+
     /// Handles the result of a publication.
     pub fn receipt(&mut self, by: PublishedBy, receipt: Receipt) {
         match by {

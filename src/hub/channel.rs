@@ -127,8 +127,12 @@ impl Channel {
 
     /// Whether it has no members, and nothing waits for it.
     pub fn is_unused(&self) -> bool {
-        let mut audiences = self.audiences.all();
-        audiences.all(Audience::is_unused) && self.waiting.is_empty() && self.holds == 0
+        self.is_closing() && self.audiences.all().all(Audience::is_unused)
+    }
+
+    /// Whether it has no members, and will be unused as soon as its audiences are in no list.
+    pub fn is_closing(&self) -> bool {
+        !self.has_members() && self.waiting.is_empty() && self.holds == 0
     }
 
     /// Publishes to all members: the frame of each audience is encoded once. `list` gets each audience that was idle.

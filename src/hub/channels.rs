@@ -16,6 +16,8 @@ mod publishing;
 mod reserved;
 pub mod saved;
 
+pub use joining::LeftStanding;
+
 use std::collections::HashMap;
 use std::rc::Rc;
 

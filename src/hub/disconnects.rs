@@ -42,11 +42,25 @@ impl Disconnects {
     /// The authorizer is asked about an upgrade.
     pub fn begin(&mut self, slot: u32) {
         self.end(slot);
-        self.begun.insert(slot, self.last);
-        match self.counts.back_mut() {
-            Some((last, count)) if *last == self.last => *count = count.saturating_add(1),
-            _ => self.counts.push_back((self.last, 1)),
+        self.enter(slot, self.last);
+    }
+
+    /// An upgrade is under way in `slot`, where none was; `began`: the last disconnect before it.
+    fn enter(&mut self, slot: u32, began: u64) {
+        self.begun.insert(slot, began);
+        match self.at(began) {
+            Ok(at) => {
+                if let Some((_, count)) = self.counts.get_mut(at) {
+                    *count = count.saturating_add(1);
+                }
+            }
+            Err(at) => self.counts.insert(at, (began, 1)),
         }
+    }
+
+    /// Where upgrades that began after this disconnect are counted, or would be.
+    fn at(&self, began: u64) -> Result<usize, usize> {
+        self.counts.binary_search_by_key(&began, |(last, _)| *last)
     }
 
     /// An upgrade is no longer under way.
@@ -57,7 +71,7 @@ impl Disconnects {
         let Some(began) = self.begun.remove(&slot) else {
             return;
         };
-        let at = self.counts.binary_search_by_key(&began, |(last, _)| *last);
+        let at = self.at(began);
         if let Some((_, count)) = at.ok().and_then(|at| self.counts.get_mut(at)) {
             *count = count.saturating_sub(1);
         }

@@ -348,6 +348,7 @@ impl<S: Stream> Hub<S> {
             upgrades: self.disconnects.upgrades(),
             jobs: self.jobs.len(),
             reservations: self.channels.reservations(),
+            unsubscriptions: self.channels.subscriptions.unsubscriptions.len(),
             held: self.outage.held(),
             runs: self.runs.live(),
             waiting: self.usage.memory.total(&self.runs),

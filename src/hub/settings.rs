@@ -121,6 +121,8 @@ pub struct Inventory {
     pub jobs: usize,
     /// Upgrades that wait with channels.
     pub reservations: usize,
+    /// Channels of which the broker has been asked to end the subscription.
+    pub unsubscriptions: usize,
     /// Questions that wait in the hub.
     pub held: usize,
     /// Buffers of what was published.

@@ -13,12 +13,14 @@
 //! refused channels, which would ask for all of them at once.
 
 pub mod saved;
+pub mod unsubscriptions;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::ops::{Range, RangeInclusive};
 use std::rc::Rc;
 
+use self::unsubscriptions::Unsubscriptions;
 use super::shards::Shards;
 use crate::backoff::Backoff;
 use crate::clock::Millis;
@@ -115,6 +117,8 @@ pub struct Subscriptions {
     /// Which refused subscription is asked for again, and when. What has been asked for since has another serial number.
     again: BinaryHeap<Reverse<(Millis, u64, u32)>>,
     changes: VecDeque<Effect>,
+    /// What the broker has been asked to end, or will be with the changes.
+    pub unsubscriptions: Unsubscriptions,
 }
 
 impl Subscriptions {
@@ -351,6 +355,7 @@ impl Subscriptions {
         let state = self.state(subscribed);
         self.count_missing(subscribed.slot, self.is_missing(subscribed), false);
         if state.is_some_and(|state| state != State::Refused) && self.is_listening(name.as_str()) {
+            self.unsubscriptions.begin(name);
             self.changes.push_back(Effect::Unsubscribe(name.clone()));
         }
     }

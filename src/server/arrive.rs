@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::Server;
-use crate::clock::Millis;
+use crate::clock::{Millis, micros};
 use crate::handover::{StandstillTimes, monotonic};
 use crate::log::{SavedLog, Value};
 
@@ -72,8 +72,4 @@ impl Server {
         let message = "the program was replaced, and this one goes on";
         self.log.info(message, &fields);
     }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

@@ -22,6 +22,7 @@ impl Server {
                 News::Published(by, receipt) => self.hub.receipt(by, receipt),
                 News::Returned(publication) => self.hub.returned(publication),
                 News::Subscribed(id, receipt) => self.hub.subscribed(id, receipt),
+                News::Unsubscribed(channel) => self.hub.unsubscribed(channel.as_str()),
                 News::Dropped(why) => self.hub.metrics_mut().broker_messages.add(why),
                 News::Message(message) => {
                     let (channel, content) = self.broker.content(&message);

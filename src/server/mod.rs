@@ -20,7 +20,7 @@ use crate::acceptor::{self, Acceptor};
 use crate::authorizer::Authorizer;
 use crate::broker::Broker;
 use crate::broker::redis::MOST_LINKS;
-use crate::clock::{Millis, millis};
+use crate::clock::{Millis, micros, millis};
 use crate::config::Stop;
 use crate::connection::Readiness;
 use crate::effect::Answer;
@@ -271,7 +271,7 @@ impl Server {
         let elapsed = self.started.elapsed();
         let now = millis(elapsed);
         self.hub.clock.now = now;
-        self.hub.clock.micros = elapsed.as_micros() as u64;
+        self.hub.clock.micros = micros(elapsed);
         if now >= self.date_until {
             let wall = SystemTime::now().max(SystemTime::UNIX_EPOCH);
             let unix = wall

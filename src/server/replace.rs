@@ -13,7 +13,7 @@ use mio::unix::SourceFd;
 use rustix::process::{Resource, getrlimit};
 
 use super::{HANDOVER, Server};
-use crate::clock::{Millis, millis};
+use crate::clock::{Millis, micros, millis};
 use crate::handover::{StandstillTimes, monotonic};
 use crate::log::Value;
 use crate::signals;
@@ -116,7 +116,7 @@ impl Server {
     /// Stops the loop, writes the snapshot, has it checked, and replaces this program. Returns only if that fails, and
     /// why.
     fn hand_over(&mut self) -> String {
-        let frozen = micros();
+        let frozen = micros(monotonic());
         self.manager.ping();
         let flushed = self.log.flush(LOG_PATIENCE);
         let saved = if flushed {
@@ -128,7 +128,7 @@ impl Server {
         let written = written.map_err(|error| format!("the snapshot cannot be written: {error}"));
         let Err(why) = written.and_then(|(snapshot, size)| self.replace(snapshot, size, frozen));
         self.log.put_back(saved);
-        let stood = Duration::from_micros(micros().saturating_sub(frozen));
+        let stood = Duration::from_micros(micros(monotonic()).saturating_sub(frozen));
         let stood = [("stood_still_ms", Value::Number(millis(stood)))];
         self.log.info("the loop goes on", &stood);
         why
@@ -140,13 +140,13 @@ impl Server {
         size: u64,
         frozen: u64,
     ) -> Result<Infallible, String> {
-        let saved = micros();
+        let saved = micros(monotonic());
         let manager = &self.manager;
         self.handover.check(&snapshot, size, || manager.ping())?;
         let times = StandstillTimes {
             frozen,
             saved,
-            checked: micros(),
+            checked: micros(monotonic()),
         };
         if self.signals.take_only(signals::REPLACE) {
             let ignored =
@@ -177,8 +177,4 @@ impl Server {
             )),
         }
     }
-}
-
-fn micros() -> u64 {
-    monotonic().as_micros() as u64
 }

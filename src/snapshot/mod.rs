@@ -57,4 +57,4 @@ pub fn size(saved: u64) -> usize {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

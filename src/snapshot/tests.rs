@@ -1,3 +1,5 @@
+pub mod cbor;
+
 use minicbor::{Decode, Encode};
 
 use super::*;

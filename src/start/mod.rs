@@ -19,24 +19,23 @@ use std::time::{Instant, SystemTime};
 use mio::{Registry, Waker};
 
 use self::parts::{
-    Capacity, Frame, find_manager, max_connections, meet_nodes, notify_ready, redis_settings,
-    reserved_fds, settings, start_authorizer, start_events, unusable,
+    Frame, OwnParts, find_manager, meet_nodes, notify_ready, redis_settings, start_authorizer,
+    start_events, unusable,
 };
 pub use self::take_over::{Arrival, Remains, take_over};
 pub use self::trial::{check, probe};
-use crate::acceptor::{self, Acceptor};
+use crate::acceptor;
 use crate::broker::Broker;
 use crate::broker::redis::Redis;
-use crate::clock::{Clock, millis};
+use crate::clock::Clock;
 use crate::config::{BrokerChoice, Config, Listen, RedisServers, Stop};
-use crate::handover::{Handover, Program};
 use crate::hub::Hub;
 use crate::listener::{self, ClientSocket, Listener};
 use crate::log::{Log, Value};
 use crate::metrics::Metrics;
 use crate::quickstart;
 use crate::random;
-use crate::server::{Parts, Server};
+use crate::server::Server;
 use crate::wire::forwarded::Proxies;
 
 /// Build the server: open its listeners, start its threads, log what it does.
@@ -51,10 +50,7 @@ pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
     let events = start_events(&config, node, &frame.waker, &log)?;
     let listeners = open_listeners(&config, frame.poll.registry())?;
 
-    // Where threads cannot have a descriptor table of their own, their descriptors are in this one.
-    let capacity = Capacity::of(frame.fds, reserved_fds(&config) + listeners.len() + workers);
-    let max_connections = max_connections(&config, &capacity, &log);
-    let settings = settings(&config, max_connections, workers, node);
+    let (capacity, settings) = frame.divide(&config, (listeners.len(), workers), node, &log);
     let metrics = Metrics::new(SystemTime::now());
     let mut hub = Hub::new(settings, Clock::default(), metrics, log.clone());
     let broker = start_broker(&config, &mut hub, &frame.waker, node, &log)?;
@@ -63,23 +59,18 @@ pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
     let addresses: Vec<String> = listeners.iter().map(|l| l.address.clone()).collect();
     announce(&config, &addresses, &log);
     notify_ready(&mut manager, 0, &log);
-    let (max_sockets, reserved) = (capacity.sockets, capacity.sockets - capacity.websockets);
-    Ok(Server::new(Parts {
-        poll: frame.poll,
-        signals: frame.signals,
-        acceptor: Acceptor::new(listeners, max_sockets, reserved, log.clone()),
+    let own = OwnParts {
+        listeners,
         hub,
         authorizer,
         broker,
         events,
         manager,
-        handover: Handover::new(Program::running(None)),
-        log,
+        program: None,
         node,
         started: Instant::now(),
-        drain_time: millis(config.drain_timeout),
-        patience: millis(config.authorizer_timeout),
-    }))
+    };
+    Ok(frame.server(&config, capacity, log, own))
 }
 
 fn open_listeners(config: &Config, registry: &Registry) -> Result<Vec<Listener>, Stop> {

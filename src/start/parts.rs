@@ -1,25 +1,30 @@
 //! Parts that every server is built with, however it begins.
 //!
-//! Owns: the split of the file descriptors, how the configuration becomes each part's settings. Knows: how each part is
-//! opened. Never knows: in which order.
+//! Owns: the split of the file descriptors, how the configuration becomes each part's settings, how the parts become a
+//! server. Knows: how each part is opened. Never knows: in which order.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use mio::{Poll, Registry, Waker};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::acceptor::Acceptor;
 use crate::authorizer::Authorizer;
+use crate::broker::Broker;
 use crate::broker::redis::RedisSettings;
 use crate::clock::millis;
 use crate::config::{BrokerChoice, Config, RedisDsn, RedisServers, Stop};
 use crate::connection::Limits;
 use crate::events::EventSender;
+use crate::handover::{Handover, Program};
 use crate::hub::{EventSettings, FailurePolicy, Hub, Settings};
-use crate::listener::ClientSocket;
+use crate::listener::{ClientSocket, Listener};
 use crate::log::{Log, Value};
 use crate::secret::Secret;
-use crate::server::{FIRST_LINK, SIGNALS, WAKER};
+use crate::server::{FIRST_LINK, Parts, SIGNALS, Server, WAKER};
 use crate::signals::Signals;
 use crate::systemd::Manager;
 use crate::tls;
@@ -61,10 +66,60 @@ impl Frame {
             waker: Arc::new(waker),
         })
     }
+
+    /// How many connections there may be beside so many listeners and workers, and what follows for the hub.
+    pub fn divide(
+        &self,
+        config: &Config,
+        (listeners, workers): (usize, usize),
+        node: u64,
+        log: &Log,
+    ) -> (Capacity, Settings) {
+        // Where threads cannot have a descriptor table of their own, their descriptors are in this one.
+        let capacity = Capacity::of(self.fds, reserved_fds(config) + listeners + workers);
+        let max_connections = max_connections(config, &capacity, log);
+        (capacity, settings(config, max_connections, workers, node))
+    }
+
+    /// The server of all its parts.
+    pub fn server(self, config: &Config, capacity: Capacity, log: Log, own: OwnParts) -> Server {
+        let reserved = capacity.sockets - capacity.websockets;
+        Server::new(Parts {
+            poll: self.poll,
+            signals: self.signals,
+            acceptor: Acceptor::new(own.listeners, capacity.sockets, reserved, log.clone()),
+            hub: own.hub,
+            authorizer: own.authorizer,
+            broker: own.broker,
+            events: own.events,
+            manager: own.manager,
+            handover: Handover::new(Program::running(own.program)),
+            log,
+            node: own.node,
+            started: own.started,
+            drain_time: millis(config.drain_timeout),
+            patience: millis(config.authorizer_timeout),
+        })
+    }
+}
+
+/// Parts that are new in a first start, and go on in a program that takes over.
+pub(super) struct OwnParts {
+    pub listeners: Vec<Listener>,
+    pub hub: Hub<ClientSocket>,
+    pub authorizer: Option<Authorizer>,
+    pub broker: Broker,
+    pub events: Option<EventSender>,
+    pub manager: Manager,
+    /// Where the program lies, if another one has said so.
+    pub program: Option<PathBuf>,
+    pub node: u64,
+    /// When the clock began.
+    pub started: Instant,
 }
 
 /// File descriptors that are kept for other things than listeners, workers and clients.
-pub(super) fn reserved_fds(config: &Config) -> usize {
+fn reserved_fds(config: &Config) -> usize {
     let events = config.events.url.as_ref().map_or(0, |_| EVENTS_FDS);
     RESERVED_FDS + broker_fds(config) + events
 }
@@ -107,7 +162,7 @@ impl Capacity {
 }
 
 /// `--max-connections`, or less if there are not enough file descriptors.
-pub(super) fn max_connections(config: &Config, capacity: &Capacity, log: &Log) -> usize {
+fn max_connections(config: &Config, capacity: &Capacity, log: &Log) -> usize {
     let allowed = capacity.websockets;
     let wanted = config.max_connections.unwrap_or(allowed);
     if wanted > allowed {

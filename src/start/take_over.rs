@@ -18,20 +18,19 @@ use std::time::{Duration, Instant, SystemTime};
 use mio::Registry;
 
 use super::parts::{
-    Capacity, Frame, find_manager, max_connections, meet_nodes, redis_settings, reserved_fds,
-    settings, start_authorizer, start_events,
+    Frame, OwnParts, find_manager, meet_nodes, redis_settings, start_authorizer, start_events,
 };
-use crate::acceptor::{self, Acceptor};
+use crate::acceptor;
 use crate::broker::Broker;
 use crate::clock::{Clock, Millis, millis};
 use crate::config::{Config, Stop};
 use crate::fd_table;
-use crate::handover::{Handover, Inherited, Legacy, Program, monotonic};
+use crate::handover::{Inherited, Legacy, monotonic};
 use crate::hub::{Hub, Settings};
 use crate::listener::{ClientSocket, Listener, SavedListener};
 use crate::log::{Log, SavedLog};
 use crate::metrics::Metrics;
-use crate::server::{Parts, SavedProcess, Server, Standstill};
+use crate::server::{SavedProcess, Server, Standstill};
 use crate::snapshot::{SnapshotError, SnapshotReader};
 
 /// A snapshot that is read.
@@ -177,10 +176,8 @@ fn rebuild(
     let broker = Broker::restore(redis, waker, log.clone(), now, from, registry, socket);
     remains.broker = Some(broker.map_err(text)?);
 
-    let reserved = reserved_fds(config) + remains.listeners.len() + workers;
-    let capacity = Capacity::of(frame.fds, reserved);
-    let most = max_connections(config, &capacity, log);
-    let settings = settings(config, most, workers, node);
+    let beside = (remains.listeners.len(), workers);
+    let (capacity, settings) = frame.divide(config, beside, node, log);
     restore_hub(settings, &moment, log, inherited, from, registry, remains)?;
     if let Some(hub) = &mut remains.hub {
         meet_nodes(config, hub);
@@ -190,24 +187,19 @@ fn rebuild(
         return Err("a part is missing".to_owned());
     };
     let listeners = std::mem::take(&mut remains.listeners);
-    let (max_sockets, reserved) = (capacity.sockets, capacity.sockets - capacity.websockets);
     let path = process.path.map(|path| OsString::from_vec(path.into()));
-    Ok(Server::new(Parts {
-        poll: frame.poll,
-        signals: frame.signals,
-        acceptor: Acceptor::new(listeners, max_sockets, reserved, log.clone()),
+    let own = OwnParts {
+        listeners,
         hub,
         authorizer,
         broker,
         events,
         manager: find_manager(config, log),
-        handover: Handover::new(Program::running(path.map(PathBuf::from))),
-        log: log.clone(),
+        program: path.map(PathBuf::from),
         node,
         started: moment.started,
-        drain_time: millis(config.drain_timeout),
-        patience: millis(config.authorizer_timeout),
-    }))
+    };
+    Ok(frame.server(config, capacity, log.clone(), own))
 }
 
 fn restore_listeners(

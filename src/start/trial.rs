@@ -14,6 +14,7 @@ use std::time::SystemTime;
 use super::parts::{Frame, redis_settings, settings, start_authorizer, start_events};
 use super::take_over::{Moment, end, open};
 use crate::broker::Broker;
+use crate::broker::redis::RedisSettings;
 use crate::config::{Config, Stop};
 use crate::connection::Stream;
 use crate::events::EventSender;
@@ -57,6 +58,7 @@ struct Bare {
     frame: Frame,
     workers: usize,
     events: Option<EventSender>,
+    redis: Option<RedisSettings>,
     log: Log,
 }
 
@@ -66,11 +68,12 @@ impl Bare {
         let frame = Frame::open()?;
         let (_, workers) = start_authorizer(config, &frame)?;
         let events = start_events(config, 0, &frame.waker, &log)?;
-        redis_settings(config, 0)?;
+        let redis = redis_settings(config, 0)?;
         Ok(Bare {
             frame,
             workers,
             events,
+            redis,
             log,
         })
     }
@@ -104,8 +107,8 @@ fn restore(config: &Config, bare: Bare, input: File) -> Result<(), SnapshotError
     if let (Some(mut events), Some(saved)) = (bare.events, process.events) {
         events.restore(saved, process.node, moment.now)?;
     }
-    let redis =
-        redis_settings(config, process.node).map_err(|stop| SnapshotError::new(stop.text))?;
+    let seed = process.node;
+    let redis = bare.redis.map(|redis| RedisSettings { seed, ..redis });
     let (waker, registry) = (Arc::clone(&bare.frame.waker), bare.frame.poll.registry());
     let log = &bare.log;
     let none = |_| Ok(None);

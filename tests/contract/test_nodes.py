@@ -142,9 +142,10 @@ def test_join_and_leave(site, redis):
     for client in clients:
         client.hears(f'{{"joined":"{channel}"}}', f'{{"channel":"{channel}","content":1}}')
     assert says(site[2], "/leave", user=user, channel=channel) == {"connections": 3, "nodes": asked(3)}
+    # So is this.
+    assert redis.subscribers(channel) == 0
     for client in clients:
         client.hears(f'{{"left":"{channel}"}}').is_quiet()
-    until(lambda: redis.subscribers(channel) == 0, "the channel is not subscribed any more")
 
 
 def test_lists(site):

@@ -171,6 +171,7 @@ impl Broker {
                 News::Listening(shard, up) => rig.hub.set_listening(shard, up),
                 News::Published(by, receipt) => rig.hub.receipt(by, receipt),
                 News::Subscribed(id, receipt) => rig.hub.subscribed(id, receipt),
+                News::Unsubscribed(channel) => rig.hub.unsubscribed(channel.as_str()),
                 other => unreachable!("nothing is hostile here: {other:?}"),
             }
         }

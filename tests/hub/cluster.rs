@@ -176,6 +176,7 @@ impl Cluster {
                     rig.hub.returned(publication);
                 }
                 News::Subscribed(id, receipt) => rig.hub.subscribed(id, receipt),
+                News::Unsubscribed(channel) => rig.hub.unsubscribed(channel.as_str()),
                 News::Message(_) | News::Dropped(_) => unreachable!("{news:?}"),
             }
         }

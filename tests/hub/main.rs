@@ -10,6 +10,7 @@ mod cluster;
 mod foreign;
 mod grants_simulation;
 mod handover;
+mod ledger;
 mod nodes;
 mod nodes_simulation;
 mod outage_simulation;

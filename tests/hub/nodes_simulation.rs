@@ -15,13 +15,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use wsify::effect::{Receipt, Verdict};
-use wsify::hub::Settings;
 use wsify::wire::answer_fields::AnswerFields;
 use wsify::wire::node_message::ALL_NODES;
 
 use crate::client::{Client, get};
 use crate::nodes::Fleet;
-use crate::rig::settings;
 use crate::seeds::{self, Dice, sum};
 
 const SEEDS: u64 = 12;
@@ -117,21 +115,10 @@ struct Sim {
 
 impl Sim {
     fn play(seed: u64) -> Counts {
-        let mut fleet = Fleet {
-            nodes: Vec::new(),
-            said: Vec::new(),
-        };
-        for instance in 1..=NODES as u64 {
-            let mut one = Settings {
-                instance,
-                authorizer: true,
-                max_channels: 2,
-                ..settings()
-            };
-            one.limits.ping_interval = 0;
-            fleet.add_with(Some("key"), one);
-        }
-        fleet.pass(600);
+        let fleet = Fleet::with(NODES, Some("key"), |it| {
+            it.max_channels = 2;
+            it.limits.ping_interval = 0;
+        });
         let looked_at = fleet.said.len();
         let mut sim = Sim {
             fleet,

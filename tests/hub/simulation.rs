@@ -794,7 +794,7 @@ impl Sim {
         let mut about: Vec<ConnId> = self.rig.questions.iter().map(|q| q.from).collect();
         about.extend(self.lost.iter().map(|q| q.from));
         let count = about.len();
-        about.sort_unstable_by_key(|id| (id.slot, id.generation));
+        about.sort_unstable();
         about.dedup();
         assert_eq!(about.len(), count, "one question at a time");
     }

@@ -109,24 +109,22 @@ impl Identities {
         saved: &SavedIdentity,
         shared: &SharedStates,
     ) -> Result<Identity, SnapshotError> {
-        let state: Option<Box<str>> = match saved.shared {
-            None => saved.state.clone(),
-            Some(number) => {
-                let name = shared.0.get(number as usize).copied();
-                let state = name.and_then(|name| self.shared.get(name));
-                Some(state.ok_or_else(no_state)?.clone())
-            }
-        };
-        let legal = saved.user.as_deref().is_none_or(is_user)
-            && state.as_deref().is_none_or(is_state)
-            && saved.query.len() <= usize::from(u16::MAX);
-        match legal {
-            true => {
-                let (user, sharing) = (saved.user.as_deref(), saved.shared.is_some());
-                Ok(self.put_sharing(&saved.query, user, state.as_deref(), sharing))
-            }
-            false => Err(no_state()),
+        let (query, user) = (&*saved.query, saved.user.as_deref());
+        let state = saved.state.as_deref();
+        if !user.is_none_or(is_user)
+            || !state.is_none_or(is_state)
+            || query.len() > usize::from(u16::MAX)
+        {
+            return Err(no_state());
         }
+        let Some(number) = saved.shared else {
+            let state = state.unwrap_or_default();
+            return Ok(self.put_text(query, user, state.as_bytes()));
+        };
+        // It was read once, whatever the number of identities that share it.
+        let name = shared.0.get(number as usize).copied();
+        let name = name.and_then(|name| self.shared.hold_again(name));
+        Ok(self.put_shared(query, user, name.ok_or_else(no_state)?))
     }
 }
 

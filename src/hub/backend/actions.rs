@@ -4,11 +4,15 @@
 //!
 //! Decision: a channel that is joined is held until all have joined it, over asking the broker again and again. Because it
 //! would be unsubscribed if its only other member left meanwhile.
+//!
+//! Decision: a leave is answered when the channel's subscription has ended, if it does, over answering when the memberships
+//! have. So a backend that looks at redis, or counts its subscribers, sees what it was told.
 
 use super::jobs::{Acting, Action, Job, JobKind};
 use super::{JobProgress, changed, reach};
 use crate::connection::{Ending, Stream};
 use crate::effect::ConnId;
+use crate::hub::channels::LeftStanding;
 use crate::hub::commands;
 use crate::hub::nodes::say;
 use crate::hub::replies;
@@ -35,52 +39,71 @@ pub fn advance<S: Stream>(
     if let Some(why) = job.failure.take() {
         return JobProgress::Failed(why);
     }
-    let JobKind::Act(Acting {
-        action,
-        reach,
-        holds,
-        counts,
-    }) = &mut job.kind
-    else {
+    let JobKind::Act(acting) = &mut job.kind else {
         return JobProgress::Waits;
     };
-    if let Action::Join(channel) = action {
+    // A leave that waits for the broker has done the rest.
+    if acting.is_over() {
+        return end(hub, id, acting);
+    }
+    if let Action::Join(channel) = &acting.action {
         if let Some(why) = say::why_not(hub) {
             return JobProgress::Failed(why);
         }
-        if !reach::has_members(hub, &reach.recipient) {
-            return JobProgress::Done(BackendAnswer::of(CommandResult::Counts(*counts)));
+        if !reach::has_members(hub, &acting.reach.recipient) {
+            return done(acting);
         }
-        if !prepare(hub, id, channel, holds) {
+        if !prepare(hub, id, channel, &mut acting.holds) {
             return JobProgress::Waits;
         }
     }
-    if let Some(user) = reach.user()
+    if let Some(user) = acting.reach.user()
         && !hub.jobs.line_up(id, &mut job.lined_up, user)
     {
         return JobProgress::Waits;
     }
-    if let Action::Disconnect { .. } = action
-        && !reach.begun
+    if let Action::Disconnect { .. } = acting.action
+        && !acting.reach.begun
     {
-        refuse_upgrades(hub, &reach.recipient);
+        refuse_upgrades(hub, &acting.reach.recipient);
     }
     while *left > 0 {
-        // One after the other, because what it costs depends on the connection.
-        let Some(member) = reach::next(hub, reach, 1).pop() else {
-            match reach.next {
-                Some(_) => *left = left.saturating_sub(1),
-                None => {
-                    return JobProgress::Done(BackendAnswer::of(CommandResult::Counts(*counts)));
-                }
+        step(hub, acting, left);
+        if acting.is_over() {
+            if let Some(user) = acting.reach.user() {
+                hub.jobs.step_out(id, &mut job.lined_up, user);
             }
-            continue;
-        };
-        let more = hub.channels.joined(member.slot).checked_div(STEP_CHANNELS);
-        *left = left.saturating_sub(more.unwrap_or_default().saturating_add(1));
-        act(hub, member, action, counts);
+            return end(hub, id, acting);
+        }
     }
     JobProgress::MoreToDo
+}
+
+/// The next connection: one after the other, because what it costs depends on the connection.
+fn step<S: Stream>(hub: &mut Hub<S>, acting: &mut Acting, left: &mut usize) {
+    let Some(member) = reach::next(hub, &mut acting.reach, 1).pop() else {
+        *left = left.saturating_sub(1);
+        return;
+    };
+    let more = hub.channels.joined(member.slot).checked_div(STEP_CHANNELS);
+    *left = left.saturating_sub(more.unwrap_or_default().saturating_add(1));
+    act(hub, member, &acting.action, &mut acting.counts);
+}
+
+/// All connections were reached.
+fn end<S: Stream>(hub: &mut Hub<S>, id: WaiterId, acting: &Acting) -> JobProgress {
+    let Action::Leave(channel) = &acting.action else {
+        return done(acting);
+    };
+    match hub.channels.standing_of_left(channel.as_str(), id) {
+        LeftStanding::Settled => done(acting),
+        LeftStanding::Unsubscribing => JobProgress::Waits,
+        LeftStanding::Unasked => JobProgress::MoreToDo,
+    }
+}
+
+fn done(acting: &Acting) -> JobProgress {
+    JobProgress::Done(BackendAnswer::of(CommandResult::Counts(acting.counts)))
 }
 
 /// Holds the channel that is to be joined, and has it subscribed. Returns whether it is.

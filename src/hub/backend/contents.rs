@@ -53,10 +53,10 @@ impl Contents {
         }
     }
 
-    /// The broker is going to answer for one more content.
-    fn await_receipt(&mut self, content: &[u8]) {
+    /// A content of so many bytes was handed to the broker, which has not answered.
+    fn sent_out(&mut self, bytes: usize) {
         self.unconfirmed = self.unconfirmed.saturating_add(1);
-        self.unconfirmed_bytes = self.unconfirmed_bytes.saturating_add(content.len());
+        self.unconfirmed_bytes = self.unconfirmed_bytes.saturating_add(bytes);
     }
 }
 
@@ -159,7 +159,7 @@ fn publish<S: Stream>(
         PublishResult::Refused(why) => TargetProgress::Failed(why),
         PublishResult::Delivered => TargetProgress::ToAll,
         PublishResult::AwaitsReceipt => {
-            contents.await_receipt(content);
+            contents.sent_out(content.len());
             TargetProgress::ToAll
         }
     };
@@ -184,7 +184,7 @@ fn pass_on<S: Stream>(
         return TargetProgress::Failed(why);
     }
     report::published(hub, id.connection(), None, content);
-    contents.await_receipt(content);
+    contents.sent_out(content.len());
     // It is JSON, so that it is UTF-8.
     let content = str::from_utf8(content).unwrap_or_default();
     say::to_all(hub, id.into(), &NodeMessage::Content(recipient, content));

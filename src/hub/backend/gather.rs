@@ -48,7 +48,7 @@ fn send<S: Stream>(hub: &mut Hub<S>, id: WaiterId, gathering: &mut Gathering) ->
         return JobProgress::Failed(say::AWAY.into());
     };
     let number = nodes.next_ticket();
-    let others = nodes.memory.peers.there();
+    let others = nodes.peers.there();
     gathering.begin(number, until, others.chain([nodes.id]));
     nodes.asked.insert(number, id);
     nodes.deadlines.push_back((until, number));

@@ -72,6 +72,13 @@ pub struct Acting {
     pub counts: ConnectionCounts,
 }
 
+impl Acting {
+    /// Whether only the broker's answer may be missing.
+    pub fn is_over(&self) -> bool {
+        self.reach.next.is_none()
+    }
+}
+
 /// Contents on their way to their targets.
 #[derive(Debug, Default)]
 pub struct Contents {
@@ -151,6 +158,11 @@ impl Job {
             lined_up: false,
             ready: false,
         }
+    }
+
+    /// Whether it has reached all connections, so that only the broker's answer may be missing.
+    fn is_over(&self) -> bool {
+        matches!(&self.kind, JobKind::Act(acting) if acting.is_over())
     }
 
     /// The walk that is under way.

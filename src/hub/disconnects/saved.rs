@@ -80,16 +80,7 @@ impl Disconnects {
         if began > self.last {
             return Err(SnapshotError::new("an upgrade that is yet to begin"));
         }
-        self.begun.insert(slot, began);
-        let at = self.counts.binary_search_by_key(&began, |(last, _)| *last);
-        match at {
-            Ok(at) => {
-                if let Some((_, count)) = self.counts.get_mut(at) {
-                    *count = count.saturating_add(1);
-                }
-            }
-            Err(at) => self.counts.insert(at, (began, 1)),
-        }
+        self.enter(slot, began);
         Ok(())
     }
 }

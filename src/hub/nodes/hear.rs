@@ -76,8 +76,8 @@ fn admit<S: Stream>(hub: &mut Hub<S>, envelope: &Envelope) -> Result<(), Hostile
     let Some(nodes) = &mut hub.nodes else {
         return Ok(());
     };
-    let since = nodes.memory.since.unwrap_or_default();
-    match nodes.memory.peers.admit(envelope, unix, since) {
+    let since = nodes.since.unwrap_or_default();
+    match nodes.peers.admit(envelope, unix, since) {
         Admittance::Admitted => Ok(()),
         Admittance::Refused(why) => Err(why),
         Admittance::Missed => {
@@ -98,7 +98,7 @@ fn act<S: Stream>(hub: &mut Hub<S>, node: u64, message: NodeMessage) -> Result<(
     };
     let is_own = node == nodes.id;
     if !is_own {
-        nodes.memory.peers.heard(node, now)?;
+        nodes.peers.heard(node, now)?;
     }
     match message {
         NodeMessage::Here { new } if new && !is_own => {
@@ -106,7 +106,7 @@ fn act<S: Stream>(hub: &mut Hub<S>, node: u64, message: NodeMessage) -> Result<(
         }
         NodeMessage::Here { .. } => {}
         NodeMessage::Gone => {
-            nodes.memory.peers.gone(node);
+            nodes.peers.gone(node);
             backend::gather::gone(hub, node);
         }
         NodeMessage::Content(recipient, content) => hear_content(hub, recipient, content),

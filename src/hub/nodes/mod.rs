@@ -35,23 +35,17 @@ use crate::hub::waiter::WaiterId;
 use crate::wire::backend::Recipient;
 use crate::wire::node_message::envelope::NodeSeal;
 
-/// What a node has to remember as long as it has its name.
-#[derive(Debug, Default)]
-pub struct NodeMemory {
-    /// Messages that it has sent.
-    pub count: u64,
-    /// When it began, in Unix milliseconds. What was sent before is not for it.
-    pub since: Option<Millis>,
-    pub peers: Peers,
-}
-
 /// The other nodes, as this one sees them.
 #[derive(Debug)]
 pub struct Nodes {
     /// This node's name.
     pub id: u64,
     pub seal: NodeSeal,
-    pub memory: NodeMemory,
+    /// Messages that it has sent under this name.
+    pub count: u64,
+    /// When it began to have it, in Unix milliseconds. What was sent before is not for it.
+    pub since: Option<Millis>,
+    pub peers: Peers,
     pub channels: NodeChannels,
     /// Clients are being told that they may have missed what goes to users and connections.
     pub missed: MissedWalk,
@@ -78,7 +72,9 @@ impl Nodes {
         Nodes {
             id,
             seal,
-            memory: NodeMemory::default(),
+            count: 0,
+            since: None,
+            peers: Peers::default(),
             channels: NodeChannels::new(id, subscriptions),
             missed: MissedWalk::default(),
             asked: HashMap::new(),
@@ -112,6 +108,6 @@ impl Nodes {
 
     /// Nodes that are there, this one included.
     pub fn len(&self) -> usize {
-        self.memory.peers.there().count().saturating_add(1)
+        self.peers.there().count().saturating_add(1)
     }
 }

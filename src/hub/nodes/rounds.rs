@@ -34,7 +34,7 @@ pub fn go_on<S: Stream>(hub: &mut Hub<S>) {
 fn subscribe<S: Stream>(hub: &mut Hub<S>) {
     let unix = report::unix_time(hub);
     if let Some(nodes) = &mut hub.nodes {
-        nodes.memory.since.get_or_insert(unix);
+        nodes.since.get_or_insert(unix);
         nodes.channels.ask(&mut hub.channels.subscriptions);
     }
 }
@@ -86,9 +86,9 @@ fn announce<S: Stream>(hub: &mut Hub<S>) {
     }
     // If this node had no turn for a while, or could hear none of the others, their silence says nothing.
     if due.is_none_or(|at| now > at.saturating_add(HERE)) {
-        nodes.memory.peers.refresh(now);
+        nodes.peers.refresh(now);
     }
-    nodes.memory.peers.forget(now, unix);
+    nodes.peers.forget(now, unix);
     say::to_all(hub, PublishedBy::Nothing, &NodeMessage::Here { new });
 }
 

@@ -54,11 +54,11 @@ fn say<S: Stream>(hub: &mut Hub<S>, from: PublishedBy, channel: &str, message: &
     let Some(nodes) = &mut hub.nodes else {
         return;
     };
-    nodes.memory.count = nodes.memory.count.saturating_add(1);
+    nodes.count = nodes.count.saturating_add(1);
     let envelope = Envelope {
         node: nodes.id,
         time,
-        count: nodes.memory.count,
+        count: nodes.count,
         message: &message.json(),
     };
     let content = nodes.seal.seal(channel, &envelope).into();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::access_log::AccessLogger;
 use super::event_listener::EventListener;
 use super::tap::Taps;
-use crate::clock::Millis;
+use crate::clock::{Millis, micros};
 use crate::connection::Ending;
 use crate::hub::settings::Settings;
 use crate::log::{Condition, Log, Seldom, Spells};
@@ -120,12 +120,12 @@ impl Listeners {
 
     /// Notes the end of a turn that began at `begin`, in microseconds. What went out in it counts as sent at its end.
     pub fn turn_over(&mut self, begin: u64, end: Duration) {
-        let micros = end.as_micros() as u64;
-        let took = Duration::from_micros(micros.saturating_sub(begin));
+        let now = micros(end);
+        let took = Duration::from_micros(now.saturating_sub(begin));
         self.metrics.turn_time.observe(took);
         self.metrics.longest_turn.observe(end, took);
         for since in self.gone_out.drain(..) {
-            let took = (micros as u32).wrapping_sub(since);
+            let took = (now as u32).wrapping_sub(since);
             let took = Duration::from_micros(took.into());
             self.metrics.fanout_time.observe(took);
         }

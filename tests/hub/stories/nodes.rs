@@ -3,7 +3,7 @@
 use serde_json::json;
 use wsify::config::AccessLog;
 use wsify::effect::{Receipt, Verdict};
-use wsify::hub::{EventSettings, Settings};
+use wsify::hub::EventSettings;
 use wsify::wire::answer_fields::AnswerFields;
 use wsify::wire::event::EventKinds;
 use wsify::wire::node_message::envelope::{Envelope, NodeSeal};
@@ -11,7 +11,6 @@ use wsify::wire::node_message::{ALL_NODES, channel_of};
 
 use crate::client::{Client, get, join};
 use crate::nodes::{Fleet, SHARD};
-use crate::rig::settings;
 
 const V1: &str = "Sec-WebSocket-Protocol: wsify.v1\r\n";
 const GAP: &str = r#"{"gap":true}"#;
@@ -214,20 +213,7 @@ fn a_join_that_the_broker_refuses_one_node_is_not_answered_by_it() {
 
 #[test]
 fn joins_that_are_forbidden_are_added() {
-    let mut fleet = Fleet {
-        nodes: Vec::new(),
-        said: Vec::new(),
-    };
-    for instance in 1..=2 {
-        let one = Settings {
-            instance,
-            authorizer: true,
-            max_channels: 1,
-            ..settings()
-        };
-        fleet.add_with(None, one);
-    }
-    fleet.pass(600);
+    let mut fleet = Fleet::with(2, None, |it| it.max_channels = 1);
     for node in [0, 1, 1] {
         let _ = member(&mut fleet, node, &["a"]);
     }
@@ -284,24 +270,12 @@ fn lists_are_merged_page_by_page() {
 
 #[test]
 fn lists_have_the_last_event_of_each_node_that_sends_events() {
-    let mut fleet = Fleet {
-        nodes: Vec::new(),
-        said: Vec::new(),
-    };
-    for instance in [1, 2, 3] {
+    let mut fleet = Fleet::with(3, Some("key"), |it| {
         let kinds = EventKinds::parse("connected").unwrap();
         let queue = 10;
-        let events = (instance < 3).then_some(EventSettings { kinds, queue });
-        let one = Settings {
-            instance,
-            events,
-            authorizer: true,
-            access_log: AccessLog::Off,
-            ..settings()
-        };
-        fleet.add_with(Some("key"), one);
-    }
-    fleet.pass(600);
+        it.events = (it.instance < 3).then_some(EventSettings { kinds, queue });
+        it.access_log = AccessLog::Off;
+    });
     let _clients = [0, 1, 1, 2].map(|node| client(&mut fleet, node, "42", ""));
     fleet.settle();
     let seq = json!({"0000000000000001": 1, "0000000000000002": 2});
@@ -674,11 +648,7 @@ fn nodes_with_another_key_or_none_are_other_programs() {
 
 #[test]
 fn without_a_key_anything_that_is_well_formed_is_believed() {
-    let mut fleet = Fleet {
-        nodes: Vec::new(),
-        said: Vec::new(),
-    };
-    fleet.add(None);
+    let mut fleet = Fleet::with(1, None, |_| {});
     let mut ann = client(&mut fleet, 0, "42", V1);
     let none = NodeSeal::default();
     let message = r#"{"command":"content","user":"42","content":1}"#;

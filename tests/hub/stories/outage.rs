@@ -60,6 +60,20 @@ fn down(failure: AuthorizerFailure, members: usize) -> (Rig, Vec<Client>) {
     (rig, clients)
 }
 
+/// The same with `reject`. The authorizer has answered one question since, and all members have asked to join `d`.
+fn slow_start(members: usize) -> (Rig, Vec<Client>) {
+    let (mut rig, clients) = down(AuthorizerFailure::Reject, members);
+    rig.pass(250);
+    clients[0].say(&join("c"));
+    rig.run();
+    rig.answer(Verdict::Allow);
+    for client in &clients {
+        client.say(&with_id(2, &join("d")));
+    }
+    rig.run();
+    (rig, clients)
+}
+
 fn is_down(rig: &mut Rig) -> bool {
     health(rig) == r#"200 {"authorizer":"down","status":"ok"}"#
 }
@@ -217,15 +231,7 @@ fn with_reject_nothing_is_asked_of_an_authorizer_that_is_down_but_one_probe() {
 
 #[test]
 fn after_an_outage_questions_go_out_no_faster_than_answers_come_back() {
-    let (mut rig, mut clients) = down(AuthorizerFailure::Reject, 20);
-    rig.pass(250);
-    clients[0].say(&join("c"));
-    rig.run();
-    rig.answer(Verdict::Allow);
-    for client in &clients {
-        client.say(&with_id(2, &join("d")));
-    }
-    rig.run();
+    let (mut rig, mut clients) = slow_start(20);
     // Until every worker is busy.
     for out in [1, 2, 4, 4, 4, 4, 1] {
         assert_eq!(rig.questions.len(), out);
@@ -247,15 +253,7 @@ fn after_an_outage_questions_go_out_no_faster_than_answers_come_back() {
 
 #[test]
 fn a_failed_call_in_a_slow_start_is_an_outage_again_and_what_waits_is_rejected() {
-    let (mut rig, mut clients) = down(AuthorizerFailure::Reject, 20);
-    rig.pass(250);
-    clients[0].say(&join("c"));
-    rig.run();
-    rig.answer(Verdict::Allow);
-    for client in &clients {
-        client.say(&with_id(2, &join("d")));
-    }
-    rig.run();
+    let (mut rig, mut clients) = slow_start(20);
     assert_eq!(rig.questions.len(), 1);
     rig.answer(Verdict::Unavailable);
     assert!(is_down(&mut rig));
@@ -267,15 +265,7 @@ fn a_failed_call_in_a_slow_start_is_an_outage_again_and_what_waits_is_rejected()
 
 #[test]
 fn with_reject_what_waits_in_a_slow_start_waits_as_for_a_worker() {
-    let (mut rig, mut clients) = down(AuthorizerFailure::Reject, 5);
-    rig.pass(250);
-    clients[0].say(&join("c"));
-    rig.run();
-    rig.answer(Verdict::Allow);
-    for client in &clients {
-        client.say(&with_id(2, &join("d")));
-    }
-    rig.run();
+    let (mut rig, mut clients) = slow_start(5);
     // The first hangs.
     rig.pass(4_999);
     assert_eq!(clients[1].hear(), [""; 0]);

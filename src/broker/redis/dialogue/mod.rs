@@ -267,6 +267,9 @@ impl Dialogue {
                 What::Subscribe(channels, confirmed) => {
                     self.fail_subscriptions(channels.into_iter().skip(confirmed));
                 }
+                What::Unsubscribe(channels, ended) => {
+                    self.end_subscriptions(channels.into_iter().skip(ended));
+                }
                 _ => {}
             }
         }
@@ -275,7 +278,8 @@ impl Dialogue {
         }
         let subscribing = std::mem::take(&mut self.subscribing);
         self.fail_subscriptions(subscribing.into_iter());
-        self.unsubscribing.clear();
+        let unsubscribing = std::mem::take(&mut self.unsubscribing);
+        self.end_subscriptions(unsubscribing.into_iter());
         while !self.published.is_empty() {
             self.heard_one(Receipt::Failed);
         }
@@ -301,6 +305,11 @@ impl Dialogue {
     fn fail_subscriptions(&mut self, channels: impl Iterator<Item = Subscription>) {
         let failed = channels.map(|channel| News::Subscribed(channel.id, Receipt::Failed));
         self.news.extend(failed);
+    }
+
+    /// Requests to end subscriptions are answered.
+    fn end_subscriptions(&mut self, channels: impl Iterator<Item = ChannelName>) {
+        self.news.extend(channels.map(News::Unsubscribed));
     }
 
     /// What was published first is done with.

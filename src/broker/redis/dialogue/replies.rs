@@ -59,23 +59,17 @@ impl Dialogue {
             }
             (What::Unsubscribe(channels, _), meaning) if self.is_sharded() => {
                 // Only the answer to the PING behind it is the end of it.
-                if meaning != Meaning::Done {
-                    let what = What::Unsubscribe(channels, 0);
-                    let asked = Outstanding { at, what };
-                    self.listener.talk.asked.push_front(asked);
+                match meaning {
+                    Meaning::Done => self.end_subscriptions(channels.into_iter()),
+                    _ => self.still_awaits(at, What::Unsubscribe(channels, 0)),
                 }
             }
             (What::Unsubscribe(channels, ended), Meaning::Unsubscribed) => {
-                let ended = ended.saturating_add(1);
-                if ended < channels.len() {
-                    let what = What::Unsubscribe(channels, ended);
-                    self.listener
-                        .talk
-                        .asked
-                        .push_front(Outstanding { at, what });
-                }
+                self.unsubscribed(at, channels, ended);
             }
-            (What::Unsubscribe(..), Meaning::Error(_)) => {}
+            (What::Unsubscribe(channels, ended), Meaning::Error(_)) => {
+                self.end_subscriptions(channels.into_iter().skip(ended));
+            }
             _ => return Err(LinkFault::of_one(meaning::OTHER)),
         }
         Ok(())
@@ -184,12 +178,24 @@ impl Dialogue {
         }
         let confirmed = confirmed.saturating_add(1);
         if confirmed < channels.len() {
-            let what = What::Subscribe(channels, confirmed);
-            self.listener
-                .talk
-                .asked
-                .push_front(Outstanding { at, what });
+            self.still_awaits(at, What::Subscribe(channels, confirmed));
         }
+    }
+
+    /// The subscription of the next channel of a command has ended.
+    fn unsubscribed(&mut self, at: Millis, channels: Vec<ChannelName>, ended: usize) {
+        let channel = channels.get(ended).cloned();
+        self.end_subscriptions(channel.into_iter());
+        let ended = ended.saturating_add(1);
+        if ended < channels.len() {
+            self.still_awaits(at, What::Unsubscribe(channels, ended));
+        }
+    }
+
+    /// Another reply is awaited to what was asked at this time, before all others.
+    fn still_awaits(&mut self, at: Millis, what: What) {
+        let asked = Outstanding { at, what };
+        self.listener.talk.asked.push_front(asked);
     }
 
     /// A command to subscribe is refused. One refused channel refuses the whole command: which one it is shows when each is

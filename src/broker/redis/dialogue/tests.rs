@@ -119,6 +119,7 @@ fn news(dialogue: &mut Dialogue) -> Vec<String> {
             News::Listening(_, up) => format!("listening {up}"),
             News::Published(by, what) => format!("{} {}", by.slot().unwrap(), receipt(what)),
             News::Subscribed(id, what) => format!("channel {} {}", id.serial, receipt(what)),
+            News::Unsubscribed(channel) => format!("{channel} ended"),
             News::Dropped(why) => format!("dropped {why}"),
             News::Returned(publication) => format!("{} returned", publication.from.slot().unwrap()),
             News::Shard(..) | News::Slots(..) | News::Message(_) => unreachable!("{news:?}"),
@@ -408,9 +409,19 @@ fn channels_go_into_one_command_in_order() {
     let expected = [
         "channel 1 confirmed",
         "channel 2 confirmed",
+        "a ended",
         "channel 3 confirmed",
     ];
     assert_eq!(told, expected);
+    for name in ["a", "b", "c"] {
+        dialogue.unsubscribe(ChannelName::checked(name), 0);
+    }
+    dialogue.finish(0);
+    assert_eq!(said(&mut dialogue, Duty::Listen), ["UNSUBSCRIBE a b c"]);
+    let came = ["a", "b", "c"].map(unsubscribed);
+    let came: Vec<&str> = came.iter().map(String::as_str).collect();
+    let told = replies(&mut dialogue, Duty::Listen, &came, 0);
+    assert_eq!(told, ["a ended", "b ended", "c ended"]);
     for serial in 0..300 {
         dialogue.subscribe(subscription(serial, "x"), 0);
     }
@@ -439,10 +450,16 @@ fn one_refused_channel_does_not_cost_the_others() {
     );
     let came = [&unsubscribed("c"), &*subscribed("a"), no];
     let told = replies(&mut dialogue, Duty::Listen, &came, 0);
-    assert_eq!(
-        told,
-        ["channel 1 confirmed", "channel 2 refused: NOPERM no"]
-    );
+    let expected = [
+        "c ended",
+        "channel 1 confirmed",
+        "channel 2 refused: NOPERM no",
+    ];
+    assert_eq!(told, expected);
+    // It stays subscribed, and what waits for the end goes on.
+    dialogue.unsubscribe(ChannelName::checked("a"), 0);
+    dialogue.finish(0);
+    assert_eq!(replies(&mut dialogue, Duty::Listen, &[no], 0), ["a ended"]);
     let channel = ChannelName::checked("b");
     let why = Rc::from("NOPERM no");
     let notice = Some(Notice::RefusedChannel { channel, why });
@@ -472,6 +489,9 @@ fn what_is_outstanding_when_a_link_breaks_fails() {
     dialogue.subscribe(subscription(1, "a"), 0);
     dialogue.subscribe(subscription(2, "b"), 0);
     dialogue.finish(0);
+    dialogue.unsubscribe(ChannelName::checked("d"), 0);
+    dialogue.finish(0);
+    dialogue.unsubscribe(ChannelName::checked("e"), 0);
     dialogue.subscribe(subscription(3, "c"), 0);
     dialogue.publish(publication(4, "a"), 0);
     dialogue.publish(publication(5, "a"), 0);
@@ -482,6 +502,8 @@ fn what_is_outstanding_when_a_link_breaks_fails() {
     let expected = [
         "listening false",
         "channel 2 failed",
+        "d ended",
+        "e ended",
         "channel 3 failed",
         "4 failed",
         "5 failed",
@@ -491,7 +513,7 @@ fn what_is_outstanding_when_a_link_breaks_fails() {
     assert!(replies(&mut dialogue, Duty::Publish, &[":1\r\n"], 0).is_empty());
     dialogue.subscribe(subscription(6, "a"), 0);
     dialogue.unsubscribe(ChannelName::checked("a"), 0);
-    assert_eq!(news(&mut dialogue), ["channel 6 failed"]);
+    assert_eq!(news(&mut dialogue), ["channel 6 failed", "a ended"]);
     assert!(dialogue.out(Duty::Listen).is_empty());
 }
 
@@ -622,10 +644,8 @@ fn the_end_of_a_subscription_is_told_from_one_that_redis_has_ended() {
         dialogue.subscribe(subscription(1, "b"), 0);
         dialogue.finish(0);
         let told = replies(&mut dialogue, Duty::Listen, &came, 0);
-        assert!(
-            told.is_empty() && hints(&mut dialogue).is_empty(),
-            "{came:?}"
-        );
+        assert_eq!(told, ["a ended"], "{came:?}");
+        assert!(hints(&mut dialogue).is_empty(), "{came:?}");
         let subscribed = sharded("ssubscribe", "b");
         let told = replies(&mut dialogue, Duty::Listen, &[&subscribed], 0);
         assert_eq!(told, ["channel 1 confirmed"], "{came:?}");

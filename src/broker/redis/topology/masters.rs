@@ -56,8 +56,12 @@ impl Topology {
     /// Ends a channel's subscription.
     pub fn unsubscribe(&mut self, channel: ChannelName, now: Millis) {
         let id = self.route(channel.as_str());
-        if let Some(master) = id.and_then(|id| self.master_mut(id)) {
-            master.dialogue.unsubscribe(channel, now);
+        match id.and_then(|id| self.master_mut(id)) {
+            Some(master) => {
+                master.dialogue.unsubscribe(channel, now);
+                self.collect(id, now);
+            }
+            None => self.news.push_back(News::Unsubscribed(channel)),
         }
     }
 

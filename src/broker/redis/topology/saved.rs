@@ -16,7 +16,7 @@ use crate::broker::redis::saved_values::{SavedAddress, near};
 use crate::broker::redis::scout::{SavedScout, Scout};
 use crate::clock::Millis;
 use crate::config::{Credentials, RedisAddress, RedisDsn, RedisServers};
-use crate::effect::ShardId;
+use crate::effect::{ShardId, restore_channel};
 use crate::snapshot::{RecordKind, SnapshotError, SnapshotReader, SnapshotWriter, size};
 
 #[derive(Debug, Encode, Decode)]
@@ -32,6 +32,9 @@ struct SavedTopology<'b> {
     guide: SavedGuide<'b>,
     #[cbor(b(3), default)]
     news: Vec<SavedNews<'b>>,
+    /// Channels whose subscriptions have ended, which is news, too.
+    #[cbor(b(4), default)]
+    unsubscribed: Vec<&'b str>,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -82,6 +85,7 @@ impl Topology {
                 Guide::Cluster(cluster) => SavedGuide::Cluster(cluster.save()),
             },
             news: self.news.iter().filter_map(News::save).collect(),
+            unsubscribed: self.news.iter().filter_map(unsubscribed).collect(),
         };
         to.write(RecordKind::RedisServers, &saved)?;
         for (shard, master) in (0..).zip(&self.masters) {
@@ -124,6 +128,10 @@ impl Topology {
         topology.guide = guide(saved.guide, dsn, now).map_err(within)?;
         let news: Result<_, _> = saved.news.into_iter().map(News::restore).collect();
         topology.news = news.map_err(within)?;
+        for channel in saved.unsubscribed {
+            let channel = restore_channel(channel).map_err(within)?;
+            topology.news.push_back(News::Unsubscribed(channel));
+        }
         for _ in 0..masters {
             let record = from.read_kind(RecordKind::RedisMaster)?;
             let saved: SavedMaster = record.decode()?;
@@ -242,6 +250,14 @@ impl Topology {
                 scout.is_some_and(Scout::is_talking)
             }
         }
+    }
+}
+
+/// The channel whose subscription has ended, if that is the news.
+fn unsubscribed(news: &News) -> Option<&str> {
+    match news {
+        News::Unsubscribed(channel) => Some(channel.as_str()),
+        _ => None,
     }
 }
 

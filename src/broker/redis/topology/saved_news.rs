@@ -34,7 +34,8 @@ pub enum SavedNews<'b> {
 }
 
 impl News {
-    /// `None`: messages lie in what a link has read, and are understood again.
+    /// `None`: messages lie in what a link has read, and are understood again. Ends of subscriptions have a list of their
+    /// own: an older release passes that over, and has no value for another kind of news.
     pub(super) fn save(&self) -> Option<SavedNews<'_>> {
         Some(match self {
             News::Shard(shard, name) => SavedNews::Shard(shard.0, name.as_deref()),
@@ -47,7 +48,7 @@ impl News {
             News::Returned(publication) => SavedNews::Returned(publication.save()),
             News::Subscribed(id, receipt) => SavedNews::Subscribed((*id).into(), receipt.save()),
             News::Dropped(why) => SavedNews::Dropped(why),
-            News::Message(_) => return None,
+            News::Message(_) | News::Unsubscribed(_) => return None,
         })
     }
 

@@ -146,6 +146,7 @@ fn news(topology: &mut Topology) -> Vec<String> {
                 format!("{} returned", publication.from.slot().unwrap())
             }
             News::Subscribed(id, receipt) => format!("channel {} {receipt:?}", id.serial),
+            News::Unsubscribed(channel) => format!("{channel} ended"),
             News::Dropped(_) | News::Message(_) => unreachable!("{news:?}"),
         });
     }
@@ -1038,6 +1039,7 @@ fn busy() -> [(Topology, Option<RedisDsn>); 3] {
     let mut watched = found(2);
     watched.publish(publication(1, "a"), 0);
     watched.closed(listening(0), 100);
+    watched.unsubscribe(ChannelName::checked("b"), 100);
     watched.turn(100);
     let watched = (watched, dsn());
     let mut cluster = two_masters();

@@ -1,7 +1,8 @@
 //! Commands of backends under way, in a snapshot: a command that was begun is not left half done.
 //!
 //! Owns: [`SavedJob`] and [`SavedJobQueue`]. Knows: that frames for a recipient are encoded again when they are needed.
-//! Which jobs are ready and which are in a line follows from the queue.
+//! Which jobs are ready and which are in a line follows from the queue. A job that
+//! waits for the end of a subscription is among the ready ones: it looks again whether that is still under way.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -253,7 +254,7 @@ impl Jobs {
 
     pub fn save_queue(&self) -> SavedJobQueue<'_> {
         let Jobs {
-            jobs: _,
+            jobs,
             ready,
             lines,
             left: _,
@@ -267,8 +268,15 @@ impl Jobs {
             })
             .collect();
         lines.sort_unstable_by_key(|line| line.user);
+        let mut look_again: Vec<WaiterId> = jobs
+            .iter()
+            .filter(|(_, job)| !job.ready && job.is_over())
+            .map(|(id, _)| *id)
+            .collect();
+        look_again.sort_unstable_by_key(|id| SavedConnId::from(*id));
+        let ready = ready.iter().copied().chain(look_again);
         SavedJobQueue {
-            ready: ids(ready),
+            ready: ready.map(Into::into).collect(),
             lines,
         }
     }
