@@ -38,7 +38,7 @@ impl Server {
         }
         let path = self.handover.path();
         let path = path.map_or_else(String::new, |path| path.display().to_string());
-        let message = "a handover begins: the program at this path is tried";
+        let message = "a handover begins: testing the program at this path";
         self.log.info(message, &[("path", Value::Text(&path))]);
         let begun = self.handover.begin().and_then(|()| {
             let registry = self.poll.registry();

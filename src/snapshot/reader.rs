@@ -44,7 +44,7 @@ impl Record<'_> {
         })?;
         match decoder.position() == self.content.len() {
             true => Ok(decoded),
-            false => Err(SnapshotError::new("something follows its content").within(self.kind)),
+            false => Err(SnapshotError::new("there is data after its end").within(self.kind)),
         }
     }
 }
@@ -90,7 +90,7 @@ impl<R: Read> SnapshotReader<R> {
                 Some(kind @ RecordKind::End) => {
                     let end: End = self.content(kind, length)?.decode()?;
                     if end.records != before || self.left > 0 {
-                        return Err(SnapshotError::new("it is not all there").within(kind));
+                        return Err(SnapshotError::new("it is incomplete").within(kind));
                     }
                     self.ended = true;
                 }

@@ -159,14 +159,14 @@ fn a_snapshot_that_is_cut_or_longer_than_it_says_is_refused() {
         assert!(cut_off.is_err(), "{cut}");
     }
     let longer = [&bytes[..], b"x"].concat();
-    assert_eq!(problem(&longer), "record End: it is not all there");
+    assert_eq!(problem(&longer), "record End: it is incomplete");
     // A record that is missing as a whole.
     let (run, connection) = (
         position(&bytes, RecordKind::Run),
         position(&bytes, RecordKind::Connection),
     );
     let without = [&bytes[..run], &bytes[connection..]].concat();
-    assert_eq!(problem(&without), "record End: it is not all there");
+    assert_eq!(problem(&without), "record End: it is incomplete");
     // And a length beyond all bounds.
     let mut absurd = bytes.clone();
     absurd[run + 4..run + 12].copy_from_slice(&u64::MAX.to_le_bytes());

@@ -350,7 +350,7 @@ pub fn overloaded<S: Stream>(hub: &mut Hub<S>) {
     if hub.listeners.overloaded.begin(hub.clock.now) {
         let bytes = hub.usage.memory.total(&hub.runs) as u64;
         hub.listeners.log.warn(
-            "too much waits in the queues: the largest holders are disconnected; see --max-total-queue-size",
+            "queue memory is used up: the largest holders are disconnected; see --max-total-queue-size",
             &[("bytes", Value::Number(bytes))],
         );
     }
@@ -361,7 +361,7 @@ pub fn look_whether_relaxed<S: Stream>(hub: &mut Hub<S>) {
     let overloaded = &mut hub.listeners.overloaded;
     if overloaded.holds() && hub.usage.memory.is_relaxed(&hub.runs) && overloaded.end(hub.clock.now)
     {
-        let room = "there is room again in the queues";
+        let room = "there is queue memory again";
         hub.listeners.log.info(room, &[]);
     }
 }

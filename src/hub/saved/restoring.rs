@@ -292,7 +292,7 @@ impl<S: Stream> Restoring<S> {
         self.all_channels()?;
         let all = (self.hub.roster.len(), self.hub.channels.len());
         if (all.0 as u64, all.1 as u64) != (saved.connections, saved.channels) {
-            return Err(SnapshotError::new("it is not all there"));
+            return Err(SnapshotError::new("it is incomplete"));
         }
         let hub = &mut self.hub;
         hub.runs.end_restore();
