@@ -215,6 +215,7 @@
 //! hub/saved/restoring.rs   the hub's part of a snapshot, read
 //! hub/saved/rebuild.rs     what follows from the facts of a restored hub, made by one walk
 //! hub/users.rs             which connections belong to which user
+//! hub/users/blocks.rs      the order in which they are kept
 //! hub/disconnects.rs       upgrades under way, and the users that were disconnected meanwhile
 //! hub/disconnects/saved.rs   these disconnects in a snapshot
 //! hub/slots.rs             tables by slot, and the walk over all slots
