@@ -107,14 +107,15 @@ def test_a_shard_is_killed_and_its_replica_promoted(cluster, node, record):
     under_load(group, nodes, begin, record)
 
 
-def test_a_failover_by_command(cluster, node, record):
+@pytest.mark.parametrize("options", [(), ("FORCE",), ("TAKEOVER",)])
+def test_a_failover_by_command(cluster, node, record, options):
     group = cluster()
     nodes = [node(group.dsn) for _ in range(3)]
     master = group.nodes[0]
     replica = group.replica_of(master)
 
     def begin():
-        replica.ask("CLUSTER", "FAILOVER")
+        replica.ask("CLUSTER", "FAILOVER", *options)
         promoted(group, master)
 
     under_load(group, nodes, begin, record)

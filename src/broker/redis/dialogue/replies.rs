@@ -33,9 +33,11 @@ impl Dialogue {
             return Ok(());
         }
         let meaning = Meaning::new(reply, bytes);
+        if !self.half(duty).up {
+            meaning::check_turned_away(&meaning)?;
+        }
         let Some(Outstanding { at, what }) = self.half(duty).talk.asked.pop_front() else {
             return Err(LinkFault::of_one(match meaning {
-                // An error before the first command: too many clients, protected mode.
                 Meaning::Error(why) => why,
                 _ => meaning::UNASKED.to_owned(),
             }));
@@ -130,12 +132,14 @@ impl Dialogue {
                     false => self.authenticate(duty, false, now),
                 }
             }
-            (Greeting::Select, Meaning::Error(why)) => {
-                let why = format!("it refuses the database of --broker-dsn: {why}");
+            (Greeting::Select | Greeting::Ping, Meaning::Error(why))
+                if why.starts_with("NOAUTH") =>
+            {
+                let why = "it wants a password: give it one in --broker-dsn";
                 return Err(LinkFault::of_one(why));
             }
-            (Greeting::Ping, Meaning::Error(why)) if why.starts_with("NOAUTH") => {
-                let why = "it wants a password: give it one in --broker-dsn";
+            (Greeting::Select, Meaning::Error(why)) => {
+                let why = format!("it refuses the database of --broker-dsn: {why}");
                 return Err(LinkFault::of_one(why));
             }
             (Greeting::Ping, Meaning::Error(why)) => return Err(LinkFault::of_one(why)),

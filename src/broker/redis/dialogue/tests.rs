@@ -281,6 +281,11 @@ fn why_a_link_is_of_no_use() {
             vec![OK, "-ERR DB index is out of range\r\n"],
             "it refuses the database of --broker-dsn: ERR DB index is out of range",
         ),
+        (
+            None,
+            vec![OK, "-NOAUTH no\r\n"],
+            "it wants a password: give it one in --broker-dsn",
+        ),
         (None, vec![OK, OK, OK, REPLICA], replies::REPLICA),
         (
             None,
@@ -323,11 +328,26 @@ fn why_a_link_is_of_no_use() {
         assert_eq!(told, [format!("{links}: {fault}")], "{answers:?}");
         assert!(!told[0].contains("pw"));
     }
-    // Before anything was asked: protected mode, too many clients.
-    let mut dialogue = Dialogue::default();
-    let full = ["-ERR max number of clients reached\r\n"];
-    let told = replies(&mut dialogue, Duty::Listen, &full, 0);
-    assert_eq!(told, ["one: ERR max number of clients reached"]);
+    // In place of the first answer, whatever was asked.
+    for why in [
+        "ERR max number of clients reached",
+        "DENIED Redis is running in protected mode",
+    ] {
+        for password in [None, Some("pw")] {
+            let credentials = password.map(|password| Credentials {
+                user: None,
+                password: Secret::new(password),
+            });
+            let mut dialogue = Dialogue::new(LinkIdentity {
+                credentials,
+                ..LinkIdentity::default()
+            });
+            dialogue.opened(Duty::Listen, 0);
+            let answer = format!("-{why}\r\n");
+            let told = replies(&mut dialogue, Duty::Listen, &[&answer], 0);
+            assert_eq!(told, [format!("one: {why}")]);
+        }
+    }
     let told = replies(&mut up(""), Duty::Listen, &[OK], 0);
     assert_eq!(told, [format!("one: {}", meaning::UNASKED)]);
 }
