@@ -15,8 +15,7 @@ use crate::wire::channel_name::ChannelName;
 use crate::wire::resp::RedisReply;
 
 pub(super) const REPLICA: &str = "it is a replica: what is published there reaches no other server; give the master's address to --broker-dsn";
-pub(super) const SENTINEL: &str =
-    "it is a sentinel and no master: give the master's address to --broker-dsn";
+pub(super) const SENTINEL: &str = "it is a sentinel and no master: give the master's address to --broker-dsn, or use redis-sentinel://";
 /// The same of a master that sentinels or a cluster have named: another one will be.
 pub(super) const FORMER_MASTER: &str = "it is a replica";
 
