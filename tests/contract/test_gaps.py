@@ -86,8 +86,8 @@ def test_taps_show_gaps(redis, node):
     server.publish("x", "1")
     member.hears(CONTENT % ("x", 1))
     raw.hears("1")
-    server.publish("y", "1")
-    everything, x, y = (shown(tap, "fanout") for tap in taps)
+    server.ws().join("y")
+    everything, x, y = (shown(tap, last) for tap, last in zip(taps, ("fanout", "fanout", "join"), strict=True))
     of_channel, of_all = {"channel": "x", "members": 2}, {"clients": 2}
     assert [gap for gap in everything if "channel" in gap] == [of_channel]
     assert [gap for gap in everything if "channel" not in gap] == [of_all]

@@ -6,6 +6,7 @@ import pytest
 
 from harness.certificates import Certificates
 from harness.crowd import Crowd
+from harness.joiner import Joiner
 from harness.net import is_error, until
 from harness.redis import health, is_down, is_up
 from harness.redis_many import StaleSentinel, Watched
@@ -109,6 +110,21 @@ def test_a_failover_under_load(watched, node, record, how):
         assert server.metric("wsify_broker_gaps_total") == 501  # and that of users and connections
         assert server.metric(f'wsify_broker_shard_up.*:{master.port}"') == 1
     assert master.ask("PUBSUB", "NUMSUB", "c1")[1] == 3
+
+
+def test_channels_are_joined_during_a_failover(watched, node):
+    group = watched(replicas=1)
+    one, two = node(group.dsn), node(group.dsn)
+    joiner = Joiner(one)
+    until(lambda: len(joiner.joined) > 20, "it joins")
+    former = group.master
+    former.kill()
+    master = group.failed_over(former)
+    for server in (one, two):
+        is_up(server)
+    names = joiner.stop()
+    until(lambda: subscribed(master, names, 1), "everything is subscribed")
+    joiner.hears_all(two)
 
 
 def test_one_sentinel_that_answers_is_enough(watched, node):
