@@ -33,6 +33,8 @@ const STEADY: Millis = 10_000;
 const READS: usize = 4;
 /// A reply that has not ended by then has no end; the messages of servers with a larger `--max-message-size` fit.
 const LARGEST_REPLY: usize = 64 * 1024 * 1024;
+/// Bytes of a reply besides the content in it: names, and what nodes say to each other.
+const BESIDES: usize = 1024 * 1024;
 /// A buffer that has grown larger is given back once it is empty.
 const KEPT: usize = 256 * 1024;
 
@@ -75,6 +77,11 @@ pub struct RedisLink {
     sent: usize,
     /// The kernel took less than it was offered; an edge says when it takes more.
     blocked: bool,
+}
+
+/// How large a reply may be where a client may send a content of `largest` bytes.
+pub fn largest_reply(largest: usize) -> usize {
+    LARGEST_REPLY.max(largest.saturating_add(BESIDES))
 }
 
 /// What [`RedisLink::advance`] has come to.
@@ -300,11 +307,12 @@ impl RedisLink {
         !self.starved
     }
 
-    /// Reads what has come, unless what came before has to be understood first. Bounded.
+    /// Reads what has come, unless what came before has to be understood first. Bounded. What is not understood has at most
+    /// `largest` bytes.
     ///
     /// # Errors
     /// The connection is broken, in words for the log.
-    pub fn fill(&mut self, buffer: &mut [u8]) -> Result<(), String> {
+    pub fn fill(&mut self, buffer: &mut [u8], largest: usize) -> Result<(), String> {
         let Stage::Open(socket) = &mut self.stage else {
             self.unread = false;
             return Ok(());
@@ -329,7 +337,7 @@ impl RedisLink {
                 Err(e) => return Err(e.to_string()),
             }
         }
-        match self.input.len() > LARGEST_REPLY {
+        match self.input.len() > largest {
             true => Err("its reply is too long".to_owned()),
             false => Ok(()),
         }

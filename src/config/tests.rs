@@ -712,6 +712,11 @@ fn no_secret_is_shown() {
         ),
         (
             "broker-dsn",
+            "redis-sentinel://s1/?sentinel_password=hunter2",
+            "redis-sentinel://s1/***",
+        ),
+        (
+            "broker-dsn",
             "redis-cluster://:hunter2@a:1,b:x",
             "redis-cluster://***@a:1,b:x",
         ),

@@ -286,6 +286,7 @@ pub(super) fn redis_settings(config: &Config, seed: u64) -> Result<Option<RedisS
     Ok(Some(RedisSettings {
         dsn: dsn.clone(),
         prefix: config.broker_prefix.clone(),
+        largest_content: config.max_message_size,
         tls,
         first_token: FIRST_LINK,
         seed,

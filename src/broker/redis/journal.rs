@@ -90,8 +90,12 @@ impl Journal {
         }
         let server = address.to_string();
         self.trouble = match self.dsn.servers {
-            RedisServers::One(_) => why.to_owned(),
-            _ => format!("{server}: {why}"),
+            RedisServers::Sentinel { .. } | RedisServers::Cluster(_)
+                if !why.starts_with(&server) =>
+            {
+                format!("{server}: {why}")
+            }
+            _ => why.to_owned(),
         };
         if self.said.len() >= MOST_SAID {
             self.said.clear();

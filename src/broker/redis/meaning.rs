@@ -13,6 +13,9 @@ const LONGEST_REASON: usize = 200;
 const DEFAULT_USER: &str = "default";
 /// What a redis without users (before 6) answers to `AUTH user password`.
 const NO_USERS: &str = "ERR wrong number of arguments";
+/// How the words begin with which redis closes a connection that it has just accepted: `maxclients` is reached, or
+/// protected mode is on. They are no answer, but come before any.
+const TURNED_AWAY: [&str; 2] = ["ERR max number of clients", "DENIED "];
 
 pub const OTHER: &str = "it sent an unexpected reply";
 pub const UNASKED: &str = "it sent a reply that no command awaits";
@@ -53,6 +56,19 @@ impl Meaning {
             }),
             RedisReply::Done | RedisReply::Message { .. } => Meaning::Done,
         }
+    }
+}
+
+/// Why redis closes the connection, if it says so in place of an answer.
+///
+/// # Errors
+/// It does, with these words.
+pub fn check_turned_away(meaning: &Meaning) -> Result<(), LinkFault> {
+    match meaning {
+        Meaning::Error(why) if TURNED_AWAY.iter().any(|words| why.starts_with(words)) => {
+            Err(LinkFault::of_one(why.as_str()))
+        }
+        _ => Ok(()),
     }
 }
 

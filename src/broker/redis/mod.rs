@@ -32,7 +32,7 @@ use self::journal::Journal;
 #[doc(hidden)]
 pub use self::topology::fuzz;
 pub use self::topology::{LinkId, Order, Topology};
-use super::link::{Advance, RedisLink};
+use super::link::{self, Advance, RedisLink};
 use super::news::{Message, News};
 use super::socket::Place;
 use crate::clock::Millis;
@@ -52,6 +52,8 @@ pub const MOST_LINKS: usize = 4 * topology::MOST_SHARDS;
 pub struct RedisSettings {
     pub dsn: RedisDsn,
     pub prefix: String,
+    /// Bytes of the largest content that clients may send.
+    pub largest_content: usize,
     /// For TLS.
     pub tls: Option<Arc<ClientConfig>>,
     /// The tokens of the links are these [`MOST_LINKS`], from this one on.
@@ -75,6 +77,7 @@ pub struct Redis {
     /// What may still be done in this turn.
     budget: usize,
     journal: Journal,
+    largest_reply: usize,
     /// When the last turn was.
     turned: Millis,
 }
@@ -101,6 +104,7 @@ impl Redis {
         let RedisSettings {
             dsn,
             prefix,
+            largest_content,
             tls,
             first_token,
             seed,
@@ -126,6 +130,7 @@ impl Redis {
             share: 0,
             budget: 0,
             journal: Journal::new(dsn, log, now),
+            largest_reply: link::largest_reply(largest_content),
             turned: now,
         })
     }
@@ -179,7 +184,7 @@ impl Redis {
             let Some(Connected { link, .. }) = self.links.get_mut(key) else {
                 continue;
             };
-            if let Err(why) = link.fill(buffer) {
+            if let Err(why) = link.fill(buffer, self.largest_reply) {
                 self.broken(key, &why, now);
             } else if link.is_open()
                 && !link.has_work()

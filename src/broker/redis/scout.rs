@@ -52,7 +52,7 @@ enum Awaited {
     Aside,
     Master,
     View(ViewForm),
-    /// Whether it is still there.
+    /// Whether it is still there. Any answer says so, an error of an ACL too.
     Ping,
 }
 
@@ -183,16 +183,15 @@ impl Scout {
             return step;
         }
         let meaning = Meaning::new(&reply, bytes);
+        meaning::check_turned_away(&meaning)?;
         let Some(Outstanding { what, .. }) = self.talk.asked.pop_front() else {
             return Err(LinkFault::of_one(match meaning {
                 Meaning::Error(why) => why,
                 _ => meaning::UNASKED.to_owned(),
             }));
         };
-        match (what, meaning) {
-            (Awaited::Login { alone_next }, meaning) => self.logged_in(meaning, alone_next, now)?,
-            (Awaited::Ping, Meaning::Error(why)) => return Err(LinkFault::of_one(why)),
-            _ => {}
+        if let Awaited::Login { alone_next } = what {
+            self.logged_in(meaning, alone_next, now)?;
         }
         step
     }

@@ -46,6 +46,7 @@ fn settings(port: u16, tls: bool) -> RedisSettings {
             unused: Vec::new(),
         },
         prefix: "app:".to_owned(),
+        largest_content: 1024,
         tls: tls.then(|| Arc::new(config())),
         first_token: Token(100),
         seed: 1,

@@ -230,11 +230,21 @@ impl Dialogue {
         first.map(|at| at.saturating_add(SLOW))
     }
 
-    /// Fails what was published too long ago and was not heard here.
+    /// Fails what was published too long ago and was not heard here, or is not answered although something else comes.
     pub fn give_up(&mut self, now: Millis) {
         let late = |p: &Published| now >= p.at.saturating_add(PATIENCE);
         while self.published.front().is_some_and(late) {
             self.heard_one(Receipt::Failed);
+        }
+        let heard = self.publisher.talk.heard;
+        let late = |at: Millis| heard >= at.saturating_add(PATIENCE);
+        let asked = self.publisher.talk.asked.iter_mut();
+        for asked in asked.take_while(|asked| late(asked.at)) {
+            if let What::Publish(sent) = &mut asked.what
+                && let Some(by) = sent.by.take()
+            {
+                self.news.push_back(News::Published(by, Receipt::Failed));
+            }
         }
     }
 

@@ -15,8 +15,7 @@ use crate::wire::channel_name::ChannelName;
 use crate::wire::resp::RedisReply;
 
 pub(super) const REPLICA: &str = "it is a replica: what is published there reaches no other server; give the master's address to --broker-dsn";
-pub(super) const SENTINEL: &str =
-    "it is a sentinel and no master: give the master's address to --broker-dsn";
+pub(super) const SENTINEL: &str = "it is a sentinel and no master: give the master's address to --broker-dsn, or use redis-sentinel://";
 /// The same of a master that sentinels or a cluster have named: another one will be.
 pub(super) const FORMER_MASTER: &str = "it is a replica";
 
@@ -33,9 +32,11 @@ impl Dialogue {
             return Ok(());
         }
         let meaning = Meaning::new(reply, bytes);
+        if !self.half(duty).up {
+            meaning::check_turned_away(&meaning)?;
+        }
         let Some(Outstanding { at, what }) = self.half(duty).talk.asked.pop_front() else {
             return Err(LinkFault::of_one(match meaning {
-                // An error before the first command: too many clients, protected mode.
                 Meaning::Error(why) => why,
                 _ => meaning::UNASKED.to_owned(),
             }));
@@ -124,12 +125,14 @@ impl Dialogue {
                     false => self.authenticate(duty, false, now),
                 }
             }
-            (Greeting::Select, Meaning::Error(why)) => {
-                let why = format!("it refuses the database of --broker-dsn: {why}");
+            (Greeting::Select | Greeting::Ping, Meaning::Error(why))
+                if why.starts_with("NOAUTH") =>
+            {
+                let why = "it requires a password: set one in --broker-dsn";
                 return Err(LinkFault::of_one(why));
             }
-            (Greeting::Ping, Meaning::Error(why)) if why.starts_with("NOAUTH") => {
-                let why = "it requires a password: set one in --broker-dsn";
+            (Greeting::Select, Meaning::Error(why)) => {
+                let why = format!("it refuses the database of --broker-dsn: {why}");
                 return Err(LinkFault::of_one(why));
             }
             (Greeting::Ping, Meaning::Error(why)) => return Err(LinkFault::of_one(why)),

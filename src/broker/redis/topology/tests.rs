@@ -978,7 +978,9 @@ fn a_silent_sentinel_is_asked_whether_it_is_there() {
     assert!(said(&mut topology, id).is_empty());
     assert_eq!(topology.tick(id, 5_000), Ok(()));
     assert_eq!(said(&mut topology, id), ["PING"]);
-    assert_eq!(reply(&mut topology, id, &[PONG], 7_000), None);
+    // An ACL that forbids the question proves it, too.
+    let refused = "-NOPERM no permissions to run 'ping'\r\n";
+    assert_eq!(reply(&mut topology, id, &[refused], 7_000), None);
     assert_eq!(topology.tick(id, 11_999), Ok(()));
     assert!(said(&mut topology, id).is_empty());
     assert_eq!(topology.tick(id, 12_000), Ok(()));
