@@ -44,6 +44,8 @@ use crate::wire::forwarded::Proxies;
 /// # Errors
 /// [`Stop`] with status 1, naming the part that failed and why.
 pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
+    // Before it listens: from then on its file may be replaced.
+    let program = Program::running(None);
     let frame = Frame::open()?;
     let node = random::seed()
         .map_err(|e| Stop::failed(format_args!("cannot read random numbers: {e}")))?;
@@ -73,7 +75,7 @@ pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
         broker,
         events,
         manager,
-        handover: Handover::new(Program::running(None)),
+        handover: Handover::new(program),
         log,
         node,
         started: Instant::now(),
