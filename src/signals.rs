@@ -104,6 +104,15 @@ pub fn block() {
     }
 }
 
+/// Keeps the status of children that end until it is read. A process may be started with SIGCHLD ignored, and then the kernel
+/// forgets its children as soon as they end.
+pub fn keep_ended_children() {
+    // SAFETY: signal(2) takes numbers.
+    unsafe {
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
+}
+
 fn handled() -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
     // SAFETY: sigemptyset(3) initializes the set before anything else uses it, and the numbers are those of signals.

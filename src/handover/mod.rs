@@ -6,7 +6,8 @@
 //! The phases, which [`server`](crate::server) goes through:
 //!
 //! 1. *Probing*: the program at the path shows, as a child, that it is a wsify and can read the configuration. The loop goes on.
-//! 2. *Waiting*: nothing new is asked or published outside; what is under way is awaited. The loop goes on.
+//! 2. *Waiting*: nothing new is asked or published outside; what is under way is awaited. The loop goes on. Nodes go on
+//!    talking to each other, so something may always be unconfirmed at the broker: that is awaited for a short time only.
 //! 3. *Frozen*: the loop stands still. The snapshot is written, and the program at the path restores it as a child, for
 //!    [checking](Handover::check).
 //! 4. *Replaced*: execve(2). The new program takes over, or goes [back](WayBack).
@@ -39,6 +40,8 @@ use crate::clock::Millis;
 /// How long a trial may take; with a snapshot, one second more for so many bytes of it.
 const PATIENCE: Duration = Duration::from_secs(10);
 const BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
+/// How long the broker's receipts are awaited, in milliseconds. What has none then is handed over.
+const RECEIPTS: Millis = 250;
 
 /// What a snapshot of so many bytes may take to be restored.
 pub fn patience(size: u64) -> Duration {
@@ -62,6 +65,7 @@ enum HandoverPhase {
     },
     Waiting {
         file: FileIdentity,
+        receipts_until: Millis,
         until: Millis,
     },
 }
@@ -117,15 +121,19 @@ impl Handover {
         }
     }
 
-    /// Looks at the probe. `Ok`: it was passed, and what is under way is awaited, until this time at most. The error says why
-    /// it failed. `None`: there is nothing new.
-    pub fn probe(&mut self, until: Millis) -> Option<Result<(), String>> {
+    /// Looks at the probe. `Ok`: it was passed, and what is under way is awaited, for `patience` at most. The error says why it
+    /// failed. `None`: there is nothing new.
+    pub fn probe(&mut self, now: Millis, patience: Millis) -> Option<Result<(), String>> {
         let HandoverPhase::Probing { trial, file } = &mut self.phase else {
             return None;
         };
         let file = *file;
         Some(trial.step()?.map(|_| {
-            self.phase = HandoverPhase::Waiting { file, until };
+            self.phase = HandoverPhase::Waiting {
+                file,
+                receipts_until: now.saturating_add(RECEIPTS.min(patience)),
+                until: now.saturating_add(patience),
+            };
         }))
     }
 
@@ -134,20 +142,33 @@ impl Handover {
         matches!(self.phase, HandoverPhase::Waiting { until, .. } if now >= until)
     }
 
+    /// Whether the broker's receipts have been awaited for long enough.
+    pub fn has_awaited_receipts(&self, now: Millis) -> bool {
+        matches!(self.phase, HandoverPhase::Waiting { receipts_until, .. } if now >= receipts_until)
+    }
+
     /// There is no handover any more.
     pub fn end(&mut self) {
         self.phase = HandoverPhase::Idle;
     }
 
     /// When the loop has to look at it, on a clock that began at `started`.
-    pub fn next_deadline(&self, started: Instant) -> Option<Millis> {
+    pub fn next_deadline(&self, started: Instant, now: Millis) -> Option<Millis> {
         match &self.phase {
             HandoverPhase::Idle => None,
             HandoverPhase::Probing { trial, .. } => {
                 let at = trial.next_deadline().saturating_duration_since(started);
                 Some(crate::clock::millis(at).saturating_add(1))
             }
-            HandoverPhase::Waiting { until, .. } => Some(*until),
+            HandoverPhase::Waiting {
+                receipts_until,
+                until,
+                ..
+            } => Some(if now < *receipts_until {
+                *receipts_until
+            } else {
+                *until
+            }),
         }
     }
 

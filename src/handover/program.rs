@@ -1,7 +1,7 @@
 //! The program that runs, and the one that lies at the path it was started from.
 //!
-//! Owns: that path, a descriptor of the running program's own file. Knows: arguments, PATH, `/proc/self/exe`. Never knows:
-//! whether the other program is any good.
+//! Owns: that path, a descriptor of the running program's own file. Knows: what was executed, arguments, PATH,
+//! `/proc/self/exe`. Never knows: whether the other program is any good.
 //!
 //! Decision: the path as it was started from, without following symbolic links, over `/proc/self/exe`: a deploy often
 //! points a link to another file.
@@ -11,6 +11,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -117,8 +118,15 @@ pub(super) fn command(program: &OsStr, role: &HandoverRole) -> Command {
     command
 }
 
-/// Where this program may have been started from: its name as a path, or in the folders of PATH.
+/// Where this program may have been started from: the path that was executed; its name as a path, or in the folders of PATH.
+/// The name may be any text (`exec -a`).
 fn candidates() -> impl Iterator<Item = PathBuf> {
+    let executed = PathBuf::from(OsStr::from_bytes(rustix::param::linux_execfn().to_bytes()));
+    // The number of a descriptor is another file's later (fexecve(3)).
+    let is_descriptor = ["/dev/fd", "/proc"]
+        .iter()
+        .any(|it| executed.starts_with(it));
+    let executed = (!is_descriptor).then_some(executed);
     let name = env::args_os().next().unwrap_or_default();
     let is_path = name.as_encoded_bytes().contains(&b'/');
     let folders = match is_path {
@@ -130,8 +138,9 @@ fn candidates() -> impl Iterator<Item = PathBuf> {
         .collect();
     let alone = is_path.then(|| PathBuf::from(&name));
     let found = folders.into_iter().map(move |folder| folder.join(&name));
-    alone
+    executed
         .into_iter()
+        .chain(alone)
         .chain(found)
         .filter_map(|path| std::path::absolute(path).ok())
 }

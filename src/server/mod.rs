@@ -256,7 +256,8 @@ impl Server {
             self.manager.next_deadline(),
             self.heap.next_deadline(),
             self.acceptor.next_deadline(),
-            self.handover.next_deadline(self.started),
+            self.handover
+                .next_deadline(self.started, self.hub.clock.now),
             self.stop_at,
         ]
         .into_iter()

@@ -24,6 +24,8 @@ const LOG_PATIENCE: Duration = Duration::from_millis(100);
 const REPORT: Millis = 500;
 /// File descriptors that the new program needs besides those that it is handed.
 const SPARE_FDS: usize = 12;
+/// Bytes of memory that are free before a snapshot is written. An allocation that fails ends the program.
+const SPARE_MEMORY: usize = 16 * 1024 * 1024;
 
 impl Server {
     /// A signal asks for a handover.
@@ -40,6 +42,7 @@ impl Server {
         let path = path.map_or_else(String::new, |path| path.display().to_string());
         let message = "a handover begins: testing the program at this path";
         self.log.info(message, &[("path", Value::Text(&path))]);
+        signals::keep_ended_children();
         let begun = self.handover.begin().and_then(|()| {
             let registry = self.poll.registry();
             let output = self.handover.output().map(|output| output.as_raw_fd());
@@ -64,8 +67,8 @@ impl Server {
 
     fn go_on(&mut self) -> ControlFlow<u8> {
         let now = self.hub.clock.now;
-        let until = now.saturating_add(self.patience).saturating_add(REPORT);
-        match self.handover.probe(until) {
+        let patience = self.patience.saturating_add(REPORT);
+        match self.handover.probe(now, patience) {
             Some(Ok(())) => {
                 // In this order: a question may come back that was withdrawn in this turn.
                 if let Some(authorizer) = &mut self.authorizer {
@@ -79,16 +82,17 @@ impl Server {
         if !self.handover.is_waiting() {
             return ControlFlow::Continue(());
         }
-        let overdue = self.handover.is_overdue(now);
-        if self.no_call_is_under_way() && (overdue || self.broker.is_quiet()) {
-            let why = match self.require_descriptors() {
+        let has_receipts = self.broker.is_quiet() || self.handover.has_awaited_receipts(now);
+        if self.no_call_is_under_way() && has_receipts {
+            let ready = self.require_descriptors().and_then(|()| require_memory());
+            let why = match ready {
                 Ok(()) => self.hand_over(),
                 Err(why) => why,
             };
             self.give_up(&why);
             return self.take_signals();
         }
-        if overdue {
+        if self.handover.is_overdue(now) {
             self.give_up("a call to the authorizer or the receiver of events has exceeded --authorizer-timeout");
         }
         ControlFlow::Continue(())
@@ -128,6 +132,7 @@ impl Server {
         let written = written.map_err(|error| format!("the snapshot cannot be written: {error}"));
         let Err(why) = written.and_then(|(snapshot, size)| self.replace(snapshot, size, frozen));
         self.log.put_back(saved);
+        self.hub.stood_still();
         let stood = Duration::from_micros(micros(monotonic()).saturating_sub(frozen));
         let stood = [("stood_still_ms", Value::Number(millis(stood)))];
         self.log.info("the loop goes on", &stood);
@@ -177,4 +182,18 @@ impl Server {
             )),
         }
     }
+}
+
+/// # Errors
+/// A limit on memory was lowered, or is nearly reached.
+fn require_memory() -> Result<(), String> {
+    let mut spare: Vec<u8> = Vec::new();
+    let reserved = spare.try_reserve_exact(SPARE_MEMORY);
+    // Otherwise the compiler may leave out an allocation that nothing uses.
+    std::hint::black_box(&spare);
+    reserved.map_err(|_| {
+        format!(
+            "there is too little memory for a snapshot: {SPARE_MEMORY} bytes cannot be allocated"
+        )
+    })
 }

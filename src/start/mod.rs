@@ -29,6 +29,7 @@ use crate::broker::Broker;
 use crate::broker::redis::Redis;
 use crate::clock::Clock;
 use crate::config::{BrokerChoice, Config, Listen, RedisServers, Stop};
+use crate::handover::Program;
 use crate::hub::Hub;
 use crate::listener::{self, ClientSocket, Listener};
 use crate::log::{Log, Value};
@@ -43,6 +44,8 @@ use crate::wire::forwarded::Proxies;
 /// # Errors
 /// [`Stop`] with status 1, naming the part that failed and why.
 pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
+    // Before it listens: from then on its file may be replaced.
+    let program = Program::running(None);
     let frame = Frame::open()?;
     let node = random::seed()
         .map_err(|e| Stop::failed(format_args!("cannot read random numbers: {e}")))?;
@@ -66,7 +69,7 @@ pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
         broker,
         events,
         manager,
-        program: None,
+        program,
         node,
         started: Instant::now(),
     };

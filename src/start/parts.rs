@@ -4,7 +4,7 @@
 //! server. Knows: how each part is opened. Never knows: in which order.
 
 use std::io;
-use std::path::PathBuf;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -93,7 +93,7 @@ impl Frame {
             broker: own.broker,
             events: own.events,
             manager: own.manager,
-            handover: Handover::new(Program::running(own.program)),
+            handover: Handover::new(own.program),
             log,
             node: own.node,
             started: own.started,
@@ -111,8 +111,8 @@ pub(super) struct OwnParts {
     pub broker: Broker,
     pub events: Option<EventSender>,
     pub manager: Manager,
-    /// Where the program lies, if another one has said so.
-    pub program: Option<PathBuf>,
+    /// The program that a handover starts.
+    pub program: io::Result<Program>,
     pub node: u64,
     /// When the clock began.
     pub started: Instant,

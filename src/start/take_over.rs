@@ -25,6 +25,7 @@ use crate::broker::Broker;
 use crate::clock::{Clock, Millis, millis};
 use crate::config::{Config, Stop};
 use crate::fd_table;
+use crate::handover::Program;
 use crate::handover::{Inherited, Legacy, monotonic};
 use crate::hub::{Hub, Settings};
 use crate::listener::{ClientSocket, Listener, SavedListener};
@@ -195,7 +196,7 @@ fn rebuild(
         broker,
         events,
         manager: find_manager(config, log),
-        program: path.map(PathBuf::from),
+        program: Program::running(path.map(PathBuf::from)),
         node,
         started: moment.started,
     };

@@ -170,7 +170,7 @@ pub fn pump<S: Stream>(hub: &mut Hub<S>) {
 /// Ends all taps because the server stops, with a last line that reports it.
 pub fn end_all<S: Stream>(hub: &mut Hub<S>) {
     let at = report::unix_time(hub);
-    for mut tap in std::mem::take(&mut hub.listeners.taps.taps) {
+    for mut tap in hub.listeners.taps.take_all() {
         let id = tap.id;
         if let Some(connection) = hub.roster.get(id) {
             connection.push(&mut tap.pending);

@@ -303,6 +303,12 @@ impl Taps {
         lost.fold(self.lost, u64::saturating_add)
     }
 
+    /// Takes all taps, which end. The lines that they have lost stay counted.
+    pub fn take_all(&mut self) -> Vec<Tap> {
+        self.lost = self.lost();
+        std::mem::take(&mut self.taps)
+    }
+
     /// Lines that were lost before this program took over.
     pub fn restore_lost(&mut self, lost: u64) {
         self.lost = lost;

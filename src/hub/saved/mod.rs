@@ -19,6 +19,7 @@ use std::io::{self, Write};
 use self::facts::{SavedHub, SavedHubEnd, SavedSlot};
 use super::finish;
 use super::grants::saved::AllowNumbers;
+use super::settle;
 use super::state::Hub;
 use crate::connection::{SaveContext, Stream};
 use crate::effect::Question;
@@ -36,6 +37,16 @@ impl<S: Stream> Hub<S> {
     /// Takes questions back that have left and were not put, in their order. They leave again before all others.
     pub fn take_back(&mut self, questions: Vec<Question>) {
         self.effects.take_back(questions);
+    }
+
+    /// No turn came for a while, and the program goes on: what clients have sent meanwhile is read before anything is due.
+    pub fn stood_still(&mut self) {
+        for slot in 0..self.roster.slots() {
+            if let Some((id, connection)) = self.roster.tenant(slot) {
+                connection.readable(false, false);
+                settle::settle(self, id);
+            }
+        }
     }
 
     /// Writes everything that the hub holds. `socket`: the number by which a stream is found again. Taps end. The hub can

@@ -285,7 +285,7 @@ fn why_a_link_is_of_no_use() {
         (
             None,
             vec![OK, "-NOAUTH no\r\n"],
-            "it wants a password: give it one in --broker-dsn",
+            "it requires a password: set one in --broker-dsn",
         ),
         (None, vec![OK, OK, OK, REPLICA], replies::REPLICA),
         (
