@@ -34,10 +34,10 @@ impl ConnId {
     /// A slot that no connection has: what has this one belongs to none.
     pub const NO_SLOT: u32 = u32::MAX;
 
-    /// Of what is answered to nothing.
+    /// The id of requests whose answer goes to no connection.
     pub const NONE: ConnId = ConnId::of_ticket(0);
 
-    /// Of what belongs to no connection, by a number.
+    /// The id of a request that belongs to no connection, by a number.
     pub const fn of_ticket(ticket: u32) -> ConnId {
         ConnId {
             slot: ConnId::NO_SLOT,
@@ -166,7 +166,7 @@ impl Answer {
         self.fields.as_ref()?.state.as_ref()?.json()
     }
 
-    /// There is none, for this reason.
+    /// The answer to a question that failed, for this reason.
     pub fn unavailable(to: ConnId, trouble: String, took: Duration) -> Answer {
         Answer {
             to,
@@ -184,7 +184,7 @@ impl Answer {
         }
     }
 
-    /// With the question, if it has failed.
+    /// The answer together with its question, if it has failed.
     pub fn returning(mut self, question: Question) -> Answer {
         self.question = (self.verdict == Verdict::Unavailable).then_some(question);
         self

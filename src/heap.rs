@@ -26,7 +26,7 @@ pub struct Heap {
 }
 
 impl Heap {
-    /// Note the end of a turn. `active`: it may have freed memory.
+    /// Notes the end of a turn. `active`: it may have freed memory.
     pub fn turn(&mut self, now: Millis, active: bool) {
         self.again |= active && self.at.is_some();
         if self.at.is_some_and(|at| at <= now) {
@@ -42,7 +42,7 @@ impl Heap {
     }
 }
 
-/// Let all threads share a few heaps. To be called before the first thread starts.
+/// Makes all threads share a few heaps. To be called before the first thread starts.
 ///
 /// Otherwise each thread gets its own heap, up to eight for each processor. Values that cross between the loop and the
 /// authorizer's workers would then keep pages of all heaps in use.

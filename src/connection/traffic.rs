@@ -23,7 +23,7 @@ use crate::clock::{Clock, Millis};
 use crate::wire::handshake::Upgrade;
 use crate::wire::http::{self, Head, Reply};
 
-/// It ends.
+/// How a connection ends.
 impl<S: Stream> Connection<S> {
     /// Ends it, because its file descriptor is needed. An answer to its client is sent at once, or not at all.
     pub fn evict(&mut self, retry_after: String, runs: &mut Runs, clock: &Clock) {
@@ -42,7 +42,7 @@ impl<S: Stream> Connection<S> {
         self.inbox = Inbox::default();
     }
 
-    /// It is to be closed because the server stops, once the open question is answered.
+    /// Has the connection closed because the server stops, once the open question is answered.
     pub fn stop(&mut self) {
         self.stopping = true;
     }

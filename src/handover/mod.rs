@@ -67,7 +67,7 @@ enum HandoverPhase {
 }
 
 impl Handover {
-    /// None is under way.
+    /// A handover that has not begun.
     pub fn new(program: io::Result<Program>) -> Handover {
         let program = program.map_err(|error| {
             format!("the running program cannot be found, which takes a mounted /proc: {error}")
@@ -134,7 +134,7 @@ impl Handover {
         matches!(self.phase, HandoverPhase::Waiting { until, .. } if now >= until)
     }
 
-    /// There is no handover any more.
+    /// Ends the handover.
     pub fn end(&mut self) {
         self.phase = HandoverPhase::Idle;
     }

@@ -66,7 +66,7 @@ impl Publisher<'_> {
     }
 }
 
-/// Publishes, or suspends the publisher, or answers with an error.
+/// Publishes a content, or suspends the publisher, or answers with an error.
 pub fn publish<S: Stream>(hub: &mut Hub<S>, id: ConnId, publisher: Publisher) {
     let (channel, content) = (publisher.channel(), publisher.content());
     let awaits = if let Some(why) = why_not(hub, channel) {

@@ -38,7 +38,7 @@ impl Server {
         }
         let path = self.handover.path();
         let path = path.map_or_else(String::new, |path| path.display().to_string());
-        let message = "a handover begins: the program at this path is tried";
+        let message = "a handover begins: testing the program at this path";
         self.log.info(message, &[("path", Value::Text(&path))]);
         let begun = self.handover.begin().and_then(|()| {
             let registry = self.poll.registry();
@@ -99,7 +99,8 @@ impl Server {
         self.handover.end();
         self.hub.hold_back(false);
         self.hub.metrics_mut().handovers.add("given_up");
-        let message = "the handover is given up: this program goes on, and nothing is lost";
+        let message = "the handover is given up: this program goes on, and nothing is lost; \
+                       remove the reason, and send SIGUSR2 again";
         self.log.error(message, &[("reason", Value::Text(why))]);
         if self.stop_at.is_none() {
             let (now, connections) = (self.hub.clock.now, self.hub.connections());
@@ -130,7 +131,8 @@ impl Server {
         self.log.put_back(saved);
         let stood = Duration::from_micros(micros().saturating_sub(frozen));
         let stood = [("stood_still_ms", Value::Number(millis(stood)))];
-        self.log.info("the loop goes on", &stood);
+        let message = "the loop goes on: it stood still for a handover that failed";
+        self.log.info(message, &stood);
         why
     }
 

@@ -31,7 +31,7 @@ pub enum Meaning {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// With so many replicas.
+    /// A master, with its number of replicas.
     Master(usize),
     Replica,
     Sentinel,
@@ -56,7 +56,7 @@ impl Meaning {
     }
 }
 
-/// As much of redis' words as is passed on.
+/// A text of redis, shortened to what is passed on.
 pub fn shortened(words: &str) -> String {
     words.chars().take(LONGEST_REASON).collect()
 }

@@ -154,7 +154,7 @@ pub struct SavedMetrics {
 }
 
 impl Metrics {
-    /// `compression`: as it is now. The bytes sent are counted elsewhere.
+    /// The counters in a snapshot. `compression`: as it is now. The bytes sent are counted elsewhere.
     pub fn save(&self, compression: &CompressionCounts) -> SavedMetrics {
         let Metrics {
             started,

@@ -455,7 +455,7 @@ fn over_max_total_queue_the_largest_holders_are_disconnected() {
     let mut dan = rig.client();
     let post = &post(&" ".repeat(5_000))[..3_500];
     assert_eq!(rig.sends(&mut dan, post), ["503 overloaded, close", "end"]);
-    assert!(rig.log.take().contains("too much waits"));
+    assert!(rig.log.take().contains("queue memory is used up"));
     // Connections that hold little stay.
     let mut eve = rig.websocket();
     assert_eq!(rig.sends(&mut eve, &begun(500)), [""; 0]);
@@ -466,7 +466,7 @@ fn over_max_total_queue_the_largest_holders_are_disconnected() {
     rig.pass(5_000);
     eve.send(b" ");
     rig.run();
-    assert!(rig.log.take().contains("there is room again"));
+    assert!(rig.log.take().contains("there is queue memory again"));
     eve.far.reset();
     rig.run();
     rig.assert_empty();
