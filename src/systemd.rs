@@ -1,7 +1,7 @@
 //! Notifications to the service manager: ready, status, watchdog, stopping (sd_notify(3)).
 //!
 //! Owns: the socket to the manager, and when it is written to. Knows: the protocol of NOTIFY_SOCKET. Never knows: the
-//! environment, the clock, connections. What is sent and when: docs/operating.md#what-systemd-hears.
+//! environment, the clock, connections. What is sent and when: docs/operating.md#notifications-to-systemd.
 //!
 //! Decisions
 //! - The loop itself pings the watchdog, at half its interval: if the loop hangs, the server hangs.

@@ -196,7 +196,7 @@ pub fn join(room: usize, id: u32) -> Vec<u8> {
     text
 }
 
-/// The answer to a command with this id (docs/protocol.md#answers).
+/// The answer to a command with this id (docs/protocol.md#replies).
 pub fn ack(id: u32) -> Vec<u8> {
     let mut text = br#"{"id":"#.to_vec();
     digits(u64::from(id), ID_DIGITS, &mut text);

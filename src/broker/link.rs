@@ -176,7 +176,7 @@ impl RedisLink {
                 }
             }
             None if late => {
-                let why = format!("{}: the name's address did not come in time", self.place);
+                let why = format!("{}: looking up the name timed out", self.place);
                 self.fail(why, now)
             }
             None => Advance::Nothing,
@@ -245,10 +245,7 @@ impl RedisLink {
             }
             Err(e) if e.kind() == io::ErrorKind::NotConnected => {
                 self.first = self.first.wrapping_add(1);
-                self.fail(
-                    format!("{destination}: no connection came about in time"),
-                    now,
-                )
+                self.fail(format!("{destination}: connecting timed out"), now)
             }
             Err(e) if others.is_empty() => self.fail(format!("{destination}: {e}"), now),
             Err(_) => self.connect(registry, others, now),
@@ -332,7 +329,7 @@ impl RedisLink {
             }
         }
         match self.input.len() > LARGEST_REPLY {
-            true => Err("a reply of it has no end".to_owned()),
+            true => Err("its reply is too long".to_owned()),
             false => Ok(()),
         }
     }
@@ -356,7 +353,7 @@ impl RedisLink {
             };
             match sent {
                 Ok(None) => break,
-                Ok(Some(0)) => return Err("nothing can be sent to it".to_owned()),
+                Ok(Some(0)) => return Err("it accepts no data".to_owned()),
                 Ok(Some(count)) => self.sent = self.sent.saturating_add(count),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked = true;

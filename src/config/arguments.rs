@@ -197,7 +197,7 @@ impl Setting {
         let hint = meant(&self.text, choices);
         let hint = hint.map_or(String::new(), |word| format!("; did you mean {word}?"));
         Stop::misused(format_args!(
-            "{} cannot be {shown:?}{because}: accepted is {accepted}{hint}",
+            "{}: invalid value {shown:?}{because}: expected {accepted}{hint}",
             self.name
         ))
     }

@@ -160,7 +160,7 @@ pub(super) fn driver(text: &str) -> Result<Driver, String> {
 pub(super) fn key(text: &str) -> Result<Option<Secret>, String> {
     // No header can carry a control character (RFC 9110 §5.5): it is the line break at the end of a secret's file.
     if text.chars().any(char::is_control) {
-        return Err("a text without line breaks and other control characters".to_owned());
+        return Err("a text without line breaks or other control characters".to_owned());
     }
     Ok((!text.is_empty()).then(|| Secret::new(text)))
 }

@@ -23,7 +23,7 @@ impl Session {
                 self.linger(Ending::Overloaded, clock.now);
             }
             _ => {
-                let message = "there is no room for your request: come back later";
+                let message = "the server is out of queue memory: come back later";
                 let refusal = Refusal::new(Status::Unavailable, "overloaded", message)
                     .with("Retry-After", retry_after);
                 self.refuse(refusal, Ending::Overloaded, outbox, clock);

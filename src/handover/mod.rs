@@ -70,7 +70,7 @@ impl Handover {
     /// A handover that has not begun.
     pub fn new(program: io::Result<Program>) -> Handover {
         let program = program.map_err(|error| {
-            format!("the running program cannot be found, which takes a mounted /proc: {error}")
+            format!("cannot find the file of the running program (/proc must be mounted): {error}")
         });
         Handover {
             program,
@@ -165,7 +165,7 @@ impl Handover {
             .map_err(|why| format!("it cannot restore the snapshot: {why}"))?;
         match program.successor() {
             Ok(now) if now == file => Ok(()),
-            Ok(_) => Err("the file has changed while it was tried".to_owned()),
+            Ok(_) => Err("the file has changed while it was being tested".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     }

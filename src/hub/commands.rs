@@ -13,7 +13,7 @@ use crate::effect::{ConnId, Receipt};
 use crate::wire::answer::{Code, Fault};
 use crate::wire::command::{self, Command, Verb};
 
-const TOO_FAST: &str = "this connection has said more in a second than it may: send less often";
+const TOO_FAST: &str = "this connection exceeds its message rate: send less often";
 
 /// Reads a client's message. A message that is no command, and a command that is refused without asking the authorizer,
 /// are answered here.
@@ -36,7 +36,7 @@ pub fn read<S: Stream>(hub: &mut Hub<S>, id: ConnId, message: &[u8]) -> Option<C
     let refused = if !admitted {
         (Code::RateLimited, TOO_FAST.into())
     } else if has_too_many_channels(hub, id, &command, message) {
-        let why = "this connection is in as many channels as it may be: leave one first";
+        let why = "this connection is in the maximum number of channels: leave one first";
         (Code::TooManyChannels, why.into())
     } else if command.verb == Verb::Broadcast
         && let Some(why) = publish::why_not(hub, command.channel(message))

@@ -123,7 +123,7 @@ impl Dialer {
             return Ok(Link::Plain(socket));
         };
         let name = ServerName::try_from(self.names.host.clone())
-            .map_err(|_| io::Error::other("the host is no name that a certificate can bear"))?;
+            .map_err(|_| io::Error::other("the host is not a name that a certificate can have"))?;
         let mut session = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
         session.complete_io(&mut socket)?;
         Ok(Link::Tls(Box::new(StreamOwned::new(session, socket))))

@@ -240,7 +240,7 @@ mod tests {
                     .unwrap_err()
                     .push(out)
             }),
-            r#"{"id":7,"error":{"code":"unknown_command","message":"there is no command \"fl\\\"y\": say join, leave or broadcast","command":"fl\"y","channel":"h"}}"#
+            r#"{"id":7,"error":{"code":"unknown_command","message":"unknown command \"fl\\\"y\": send join, leave or broadcast","command":"fl\"y","channel":"h"}}"#
         );
     }
 }

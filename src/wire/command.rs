@@ -151,7 +151,7 @@ fn judge(text: &str, object: &json::Object) -> Result<Command, Fault> {
     refuse_twice(args.twice.as_deref(), "args")?;
 
     let command = own.command.once().ok_or_else(|| {
-        Fault::bad_message(r#"there is no "command": say join, leave or broadcast"#)
+        Fault::bad_message(r#"there is no "command": send join, leave or broadcast"#)
     })?;
     let command = string(text, command, "command")?;
     let id = id(text, own.id)?;
@@ -177,11 +177,13 @@ fn judge(text: &str, object: &json::Object) -> Result<Command, Fault> {
 
 fn unknown_command(command: &str) -> Fault {
     let message = match short(command) {
-        Some("connect") => "only the server may say connect: say join, leave or broadcast".into(),
-        Some(command) => {
-            format!("there is no command {command:?}: say join, leave or broadcast").into()
+        Some("connect") => {
+            "connect is not a command for clients: send join, leave or broadcast".into()
         }
-        None => "there is no command of this name: say join, leave or broadcast".into(),
+        Some(command) => {
+            format!("unknown command {command:?}: send join, leave or broadcast").into()
+        }
+        None => "unknown command: send join, leave or broadcast".into(),
     };
     Fault {
         code: Code::UnknownCommand,

@@ -101,7 +101,7 @@ fn encoding(protocol: Option<&str>, deflate: Option<Agreement>) -> Encoding {
 pub fn has_body() -> Refusal {
     bad_request(
         "bad_request",
-        "an upgrade request has no body: send neither Content-Length nor Transfer-Encoding",
+        "an upgrade request must not have a body: send neither Content-Length nor Transfer-Encoding",
     )
 }
 

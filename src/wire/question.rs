@@ -150,7 +150,7 @@ pub fn read_state(body: &[u8]) -> Result<Option<Box<str>>, String> {
         Err(why) => return Err(why.to_string()),
     };
     if object.own.twice.is_some() {
-        return Err("a name is there twice".to_owned());
+        return Err("a name occurs twice".to_owned());
     }
     let state = object.own.state.once().map(|span| span.of_str(text));
     match state.filter(|state| *state != "null") {

@@ -358,7 +358,7 @@ impl Redis {
         for (address, facts) in masters {
             let version = facts.version.as_deref().unwrap_or("version unknown");
             let replicas = match facts.replicas {
-                None => "it may not be asked for its role".to_owned(),
+                None => "its role is unknown: ROLE is not permitted".to_owned(),
                 Some(1) => "1 replica".to_owned(),
                 Some(count) => format!("{count} replicas"),
             };

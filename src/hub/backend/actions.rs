@@ -125,7 +125,7 @@ fn refuse_upgrades<S: Stream>(hub: &mut Hub<S>, recipient: &Recipient) {
         report::upgrade_refused(hub, "disconnected");
         // The authorizer may still answer. The connection is closed, so that its answer is not taken for another
         // question's.
-        let message = "the backend has disconnected this client: connect again only if it may";
+        let message = "the backend has disconnected this client: reconnect only if your application allows it";
         let refusal = Refusal::new(Status::Forbidden, "disconnected", message);
         replies::refuse_and_close(hub, id, exchange, refusal);
         settle(hub, id);

@@ -37,7 +37,7 @@ pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head
     let unavailable = if hub.drain.is_some() {
         Some(("draining", "the server is stopping: come back later"))
     } else if hub.listeners.taps.len() >= TAPS {
-        let message = "there are ten taps already: close one of them first";
+        let message = "ten taps are open already: close one of them first";
         Some(("too_many_taps", message))
     } else {
         None

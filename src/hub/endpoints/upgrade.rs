@@ -35,7 +35,7 @@ pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head
     };
     if !hub.settings.origins.admit(&head) {
         report::upgrade_refused(hub, "origin");
-        let message = "pages of this origin may not connect: add it to --allowed-origins";
+        let message = "this origin is not allowed: add it to --allowed-origins";
         let refusal = Refusal::new(Status::Forbidden, "origin_not_allowed", message);
         return replies::refuse(hub, id, exchange, refusal);
     }
@@ -51,7 +51,7 @@ pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head
     if !hub.usage.per_address.has_room(exchange.from.network()) {
         let (code, message) = (
             "too_many_connections",
-            "there are as many connections from your address as there may be: close one, or come back later",
+            "there are too many connections from your address: close one, or come back later",
         );
         let refusal = Refusal::new(Status::TooManyRequests, code, message);
         return refuse_for_now(hub, id, exchange, refusal);
@@ -96,13 +96,12 @@ pub fn go_on<S: Stream>(
         Survival::Survives => {}
         Survival::Disconnected => {
             report::upgrade_refused(hub, "disconnected");
-            let message =
-                "the backend has disconnected this user: connect again only if that may be";
+            let message = "the backend has disconnected this user: reconnect only if your application allows it";
             let refusal = Refusal::new(Status::Forbidden, "disconnected", message);
             return replies::refuse(hub, id, exchange, refusal);
         }
         Survival::Unknown => {
-            let message = "too many users were disconnected meanwhile: connect again";
+            let message = "too many users were disconnected in the meantime: connect again";
             let refusal = Refusal::new(Status::Unavailable, "unavailable", message);
             return refuse_for_now(hub, id, exchange, refusal);
         }

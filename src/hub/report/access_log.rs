@@ -168,7 +168,7 @@ impl AccessLogger {
         match self.faults.take_left_out(now) {
             0 => {}
             more => self.log.info(
-                "the access log left out lines: too many in one second",
+                "access log lines were left out: too many in one second",
                 &[("left_out", Value::Number(more))],
             ),
         }

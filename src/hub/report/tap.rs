@@ -73,7 +73,7 @@ impl Filter {
                 other => {
                     let other: String = other.chars().take(40).collect();
                     return Err(format!(
-                        "{other:?} is nothing to look at: use channel=NAME, connection=ID or query=NAME:VALUE"
+                        "unknown parameter {other:?}: use channel=NAME, connection=ID or query=NAME:VALUE"
                     ));
                 }
             }

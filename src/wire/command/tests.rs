@@ -381,11 +381,11 @@ fn faults_say_what_to_do() {
         (r#"{"command":1}"#, "command is not a string"),
         (
             r#"{"command":"connect"}"#,
-            "only the server may say connect",
+            "connect is not a command for clients",
         ),
         (
             r#"{"command":"fly"}"#,
-            r#""fly": say join, leave or broadcast"#,
+            r#""fly": send join, leave or broadcast"#,
         ),
         (r#"{"command":"join"}"#, "name it as args.channel"),
         (

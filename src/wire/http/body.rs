@@ -203,7 +203,7 @@ impl Body {
             _ => "the LF of CR LF",
         };
         bad_request(format!(
-            "the chunked body has '{}' in the place of {wanted}",
+            "the chunked body has '{}' instead of {wanted}",
             byte.escape_ascii()
         ))
     }

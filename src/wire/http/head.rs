@@ -269,7 +269,7 @@ fn not_a_request(error: httparse::Error, bytes: &[u8]) -> Refusal {
         httparse::Error::Token | httparse::Error::Status => match bytes.first() {
             // A TLS record of type handshake (RFC 8446 5.1).
             Some(0x16) => bad_request(
-                "this looks like TLS, but plain HTTP is spoken here: use http:// or ws://, or put a TLS proxy in front",
+                "this looks like TLS, but this port speaks plain HTTP: use http:// or ws://, or put a TLS proxy in front",
             ),
             _ => bad_request(
                 "this is not HTTP/1.1: send a request line like `GET /ws HTTP/1.1`, its parts one space apart",
@@ -288,7 +288,7 @@ fn other_version(bytes: &[u8]) -> Refusal {
                 Status::VersionNotSupported,
                 "version_not_supported",
                 format!(
-                    "\"{}\" is not spoken here: use HTTP/1.1 or HTTP/1.0",
+                    "\"{}\" is not supported: use HTTP/1.1 or HTTP/1.0",
                     shown(word)
                 ),
             )

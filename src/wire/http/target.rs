@@ -45,7 +45,7 @@ impl<'a> RequestTarget<'a> {
                     path: target,
                     query: "",
                 }),
-                _ => Err(malformed("is not host:port, as CONNECT wants it")),
+                _ => Err(malformed("is not host:port, as CONNECT requires")),
             };
         }
         let (scheme, rest) = target

@@ -135,7 +135,7 @@ impl Dialogue {
                 return Err(LinkFault::of_one(why));
             }
             (Greeting::Ping, Meaning::Error(why)) if why.starts_with("NOAUTH") => {
-                let why = "it wants a password: give it one in --broker-dsn";
+                let why = "it requires a password: set one in --broker-dsn";
                 return Err(LinkFault::of_one(why));
             }
             (Greeting::Ping, Meaning::Error(why)) => return Err(LinkFault::of_one(why)),

@@ -290,7 +290,7 @@ fn why_a_link_is_of_no_use() {
         (
             None,
             vec![OK, OK, OK, MASTER, "-NOAUTH no\r\n"],
-            "it wants a password: give it one in --broker-dsn",
+            "it requires a password: set one in --broker-dsn",
         ),
         (
             None,

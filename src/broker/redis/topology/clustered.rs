@@ -265,8 +265,7 @@ impl Topology {
             0 => return Err(NO_SLOTS.to_owned()),
             1..=MOST_SHARDS => {}
             count => {
-                let why =
-                    format!("it names {count} masters: {MOST_SHARDS} at most are connected to");
+                let why = format!("it names {count} masters: at most {MOST_SHARDS} are supported");
                 return Err(why);
             }
         }
