@@ -25,7 +25,7 @@ use crate::hub::state::Hub;
 use crate::hub::subscriptions::Subscriptions;
 use crate::interned::Name;
 use crate::log::Log;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, SavedMetrics};
 use crate::random::Random;
 use crate::snapshot::{Record, RecordKind, SnapshotError, SnapshotReader};
 use crate::wire::answer_fields::Allow;
@@ -240,8 +240,9 @@ impl<S: Stream> Restoring<S> {
                 hub.returned.waiting.push_back(publication);
             }
             RecordKind::Metrics => {
-                hub.listeners.metrics.restore(&record.decode()?);
-                hub.compression.counts = hub.listeners.metrics.compression;
+                let saved: SavedMetrics = record.decode()?;
+                hub.listeners.metrics.restore(&saved);
+                hub.compression.counts = saved.compression();
             }
             RecordKind::Report => hub.listeners.restore(record.decode()?, now),
             RecordKind::Events => {
