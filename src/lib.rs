@@ -140,6 +140,8 @@
 //! hub/mod.rs               all connections: the doors, nothing else
 //! hub/turn.rs              one turn of a connection: reads its input, passes each event to its handler
 //! hub/broker.rs            the doors for the broker's news
+//! hub/returned.rs          publications that the broker has not published, to be handed out again
+//! hub/resume.rs            what has waited for a channel goes on
 //! hub/drain.rs             the graceful stop, carried out: what happens to upgrades, clients and taps
 //! hub/delivery.rs          what was published goes out: the fan-out in slices, and the flush
 //! hub/finish.rs            what is finished before a snapshot, so that it need not be saved

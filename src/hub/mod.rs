@@ -6,7 +6,7 @@
 //! [`Hub::take_back`], [`Hub::save`] and [`Hub::restore`]. Its requests to the drivers leave by [`Hub::effect`]. Knows: which
 //! file does what a door is for. Never knows: poll, threads, the clock, ureq, redis.
 //!
-//! The files, from the top down: this one; `turn`, `limits/eviction`, `drain`; `endpoints`, `delivery`; `nodes`; `backend`;
+//! The files, from the top down: this one; `turn`, `resume`, `limits/eviction`, `drain`; `endpoints`, `delivery`; `nodes`; `backend`;
 //! `commands`; `publish`, `permission`; `settle`, `replies`; `report`; `state`. Below are the parts of the state, which do not use
 //! each other's doors. After each change to a connection, [`settle`](self::settle::settle) does what follows from it.
 
@@ -50,6 +50,8 @@ mod publish;
 mod questions;
 mod replies;
 mod report;
+mod resume;
+mod returned;
 mod roster;
 mod saved;
 mod settings;
@@ -70,10 +72,9 @@ pub use self::state::Hub;
 use self::drain_plan::DrainPlan;
 use self::nodes::Nodes;
 use self::permission::Allowed;
-use self::publish::Publisher;
 use crate::clock::Millis;
-use crate::connection::{Awaits, Ending, Peer, Readiness, Stream, Suspended};
-use crate::effect::{Answer, ConnId, Effect, Receipt};
+use crate::connection::{Ending, Peer, Readiness, Stream};
+use crate::effect::{Answer, ConnId, Effect};
 use crate::metrics::Metrics;
 use crate::wire::event_batch::EventBatch;
 
@@ -150,7 +151,7 @@ impl<S: Stream> Hub<S> {
             };
             if let Some(id) = released.next() {
                 let receipt = released.receipt.clone();
-                self.resume(id, receipt);
+                resume::resume(self, id, receipt);
             } else if let Some(done) = self.agenda.released.pop_front() {
                 self.channels.released(&done);
             }
@@ -161,35 +162,6 @@ impl<S: Stream> Hub<S> {
         broker::retry(self);
         backend::go_on(self);
         turn::again(self, buffer);
-    }
-
-    /// Retries for a connection that has waited for a channel. `receipt` is the result of the subscription, if it
-    /// waited for one.
-    fn resume(&mut self, id: ConnId, receipt: Option<Receipt>) {
-        if backend::resume(self, id, receipt.as_ref()) {
-            return;
-        }
-        let now = self.clock.now;
-        let work = self
-            .roster
-            .get(id)
-            .and_then(|c| c.resume(Awaits::Channel, now));
-        match work {
-            Some(Suspended::Command { command, message }) => {
-                commands::go_on(self, id, command, &message, receipt);
-            }
-            Some(Suspended::Post {
-                exchange,
-                post,
-                body,
-            }) => publish::publish(self, id, Publisher::Backend(exchange, post, &body)),
-            Some(Suspended::Upgrade(upgrade, fields)) => {
-                let fields = fields.unwrap_or_default();
-                endpoints::upgrade::go_on(self, id, upgrade, fields, receipt);
-            }
-            Some(Suspended::Refresh | Suspended::Backend { .. }) | None => {}
-        }
-        settle::settle(self, id);
     }
 
     /// The authorizer's answer. A late one is ignored.
@@ -313,7 +285,7 @@ impl<S: Stream> Hub<S> {
             self.agenda.next_deadline(),
             self.drain.as_ref().and_then(DrainPlan::next),
             self.channels.subscriptions.next_deadline(),
-            broker::next_deadline(self),
+            self.returned.next_deadline(),
             self.nodes.as_ref().and_then(Nodes::next_deadline),
             self.listeners.access_log.next_deadline(),
             self.listeners.events.next_deadline(),
@@ -322,6 +294,17 @@ impl<S: Stream> Hub<S> {
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// Whether what is published reaches every member, here and on other nodes.
+    pub fn is_broker_up(&self) -> bool {
+        self.channels.subscriptions.are_complete()
+    }
+
+    /// Events that their receiver has not taken.
+    pub fn events_left(&self) -> u64 {
+        let waiting = self.listeners.events.queue.len() as u64;
+        waiting.saturating_add(self.drivers.events_under_way)
     }
 
     /// Connections of any kind.

@@ -4,8 +4,6 @@
 //! separate from what can be derived (the agenda) and from what leaves (effects, listeners). Knows: how the parts fit
 //! together. Never knows: what is done with them.
 
-use std::collections::VecDeque;
-
 use super::agenda::Agenda;
 use super::backend::jobs::Jobs;
 use super::channels::Channels;
@@ -20,6 +18,7 @@ use super::limits::per_address::PerAddress;
 use super::nodes::Nodes;
 use super::outage::Outage;
 use super::report::listeners::Listeners;
+use super::returned::Returned;
 use super::roster::Roster;
 use super::settings::{DriverGauges, Settings};
 use super::slots::Walk;
@@ -27,7 +26,6 @@ use super::users::Users;
 use crate::buffers::Runs;
 use crate::clock::Clock;
 use crate::connection::{Limits, Stream};
-use crate::effect::Publication;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::random::Random;
@@ -61,14 +59,6 @@ pub struct Hub<S> {
     pub(super) drain: Option<DrainPlan>,
     pub drivers: DriverGauges,
     pub(super) random: Random,
-}
-
-/// What the broker has not published, and is to be handed out again.
-#[derive(Debug, Default)]
-pub(super) struct Returned {
-    pub waiting: VecDeque<Publication>,
-    /// Something has changed since it was last looked at.
-    pub due: bool,
 }
 
 /// What the limits count.
@@ -114,17 +104,6 @@ impl<S: Stream> Hub<S> {
             limits: settings.limits,
             settings,
         }
-    }
-
-    /// Whether what is published reaches every member, here and on other nodes.
-    pub fn is_broker_up(&self) -> bool {
-        self.channels.subscriptions.are_complete()
-    }
-
-    /// Events that their receiver has not taken.
-    pub fn events_left(&self) -> u64 {
-        let waiting = self.listeners.events.queue.len() as u64;
-        waiting.saturating_add(self.drivers.events_under_way)
     }
 
     /// The value of `Retry-After`, in seconds: 1 to 5 at random, so that not all clients retry at once. Every answer

@@ -236,8 +236,7 @@ impl<S: Stream> Restoring<S> {
             RecordKind::HeldQuestion => hub.outage.restore_held(record.decode()?)?,
             RecordKind::Effect => hub.effects.restore(record.decode()?)?,
             RecordKind::Returned => {
-                let publication = Publication::restore(record.decode()?)?;
-                hub.returned.waiting.push_back(publication);
+                hub.returned.push(Publication::restore(record.decode()?)?);
             }
             RecordKind::Metrics => {
                 let saved: SavedMetrics = record.decode()?;
