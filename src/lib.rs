@@ -142,6 +142,7 @@
 //! hub/broker.rs            the doors for the broker's news
 //! hub/returned.rs          publications that the broker has not published, to be handed out again
 //! hub/resume.rs            what has waited for a channel goes on
+//! hub/waiter.rs            the name of what waits: a connection, or a job that belongs to none
 //! hub/drain.rs             the graceful stop, carried out: what happens to upgrades, clients and taps
 //! hub/delivery.rs          what was published goes out: the fan-out in slices, and the flush
 //! hub/finish.rs            what is finished before a snapshot, so that it need not be saved

@@ -13,7 +13,7 @@ use super::settle;
 use super::shards::Shards;
 use super::state::Hub;
 use crate::connection::Stream;
-use crate::effect::{ConnId, Effect, Publication, Receipt, ShardId, SubscriptionId};
+use crate::effect::{Effect, Publication, PublishedBy, Receipt, ShardId, SubscriptionId};
 use crate::wire::channel_name::RESERVED;
 use crate::wire::node_message::envelope::NodeSeal;
 
@@ -84,13 +84,16 @@ impl<S: Stream> Hub<S> {
         }
     }
 
-    /// Handles the result of a publication of this connection, or of a node's message.
-    pub fn receipt(&mut self, id: ConnId, receipt: Receipt) {
-        if id.slot == ConnId::NO_SLOT {
-            backend::gather::published(self, id, &receipt);
-        } else if !backend::confirmed(self, id, &receipt) {
-            publish::confirmed(self, id, receipt);
-            settle::settle(self, id);
+    /// Handles the result of a publication.
+    pub fn receipt(&mut self, by: PublishedBy, receipt: Receipt) {
+        match by {
+            PublishedBy::Nothing => {}
+            PublishedBy::Gathering(number) => backend::gather::published(self, number, &receipt),
+            PublishedBy::Connection(id) if backend::confirmed(self, id, &receipt) => {}
+            PublishedBy::Connection(id) => {
+                publish::confirmed(self, id, receipt);
+                settle::settle(self, id);
+            }
         }
     }
 

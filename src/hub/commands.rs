@@ -111,7 +111,7 @@ fn join<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: Command, message: &[u8
         return;
     };
     let channel = command.channel(message);
-    match hub.channels.subscribe(channel, id) {
+    match hub.channels.subscribe(channel, id.into()) {
         BrokerStanding::Ready => {
             let first = hub.channels.join(id.slot, channel, connection.encoding());
             report::events::joined(hub, channel, first);

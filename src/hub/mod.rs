@@ -62,6 +62,7 @@ mod state;
 mod subscriptions;
 mod turn;
 mod users;
+mod waiter;
 
 use std::io;
 use std::time::Duration;

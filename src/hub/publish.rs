@@ -16,7 +16,7 @@ use super::replies;
 use super::report;
 use super::state::Hub;
 use crate::connection::{Awaits, Exchange, Stream, Suspended};
-use crate::effect::{ConnId, Effect, Publication, Receipt};
+use crate::effect::{ConnId, Effect, Publication, PublishedBy, Receipt};
 use crate::wire::answer::Code;
 use crate::wire::channel_name::ChannelName;
 use crate::wire::command::{Command, Post};
@@ -71,19 +71,19 @@ pub fn publish<S: Stream>(hub: &mut Hub<S>, id: ConnId, publisher: Publisher) {
     let (channel, content) = (publisher.channel(), publisher.content());
     let awaits = if let Some(why) = why_not(hub, channel) {
         return answer(hub, id, publisher, Some(why));
-    } else if hub.channels.is_congested(channel, id, &hub.runs) {
+    } else if hub.channels.is_congested(channel, id.into(), &hub.runs) {
         Awaits::Channel
     } else if hub.channels.subscriptions.is_shared() {
-        report::published(hub, id, Some(channel), content);
+        report::published(hub, Some(id), Some(channel), content);
         hub.effects.push_back(Effect::Publish(Publication {
-            from: id,
+            from: PublishedBy::Connection(id),
             since: hub.clock.now,
             channel: ChannelName::checked(channel),
             content: content.into(),
         }));
         Awaits::Receipt
     } else {
-        report::published(hub, id, Some(channel), content);
+        report::published(hub, Some(id), Some(channel), content);
         deliver(hub, channel, content);
         return answer(hub, id, publisher, None);
     };

@@ -8,15 +8,19 @@ use super::endpoints;
 use super::publish::{self, Publisher};
 use super::settle::settle;
 use super::state::Hub;
+use super::waiter::WaiterId;
 use crate::connection::{Awaits, Stream, Suspended};
-use crate::effect::{ConnId, Receipt};
+use crate::effect::Receipt;
 
-/// Retries for a connection that has waited for a channel. `receipt` is the result of the subscription, if it waited for
+/// Retries for what has waited for a channel. `receipt` is the result of the subscription, if it waited for
 /// one.
-pub fn resume<S: Stream>(hub: &mut Hub<S>, id: ConnId, receipt: Option<Receipt>) {
-    if backend::resume(hub, id, receipt.as_ref()) {
+pub fn resume<S: Stream>(hub: &mut Hub<S>, waiter: WaiterId, receipt: Option<Receipt>) {
+    if backend::resume(hub, waiter, receipt.as_ref()) {
         return;
     }
+    let Some(id) = waiter.connection() else {
+        return;
+    };
     let now = hub.clock.now;
     let work = hub
         .roster

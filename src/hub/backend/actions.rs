@@ -16,6 +16,7 @@ use crate::hub::report;
 use crate::hub::settle::{close_saying, settle};
 use crate::hub::state::Hub;
 use crate::hub::subscriptions::BrokerStanding;
+use crate::hub::waiter::WaiterId;
 use crate::wire::backend::Recipient;
 use crate::wire::backend::answer::{BackendAnswer, CommandResult, ConnectionCounts};
 use crate::wire::channel_name::ChannelName;
@@ -27,7 +28,7 @@ const STEP_CHANNELS: usize = 16;
 /// The next connections.
 pub fn advance<S: Stream>(
     hub: &mut Hub<S>,
-    id: ConnId,
+    id: WaiterId,
     job: &mut Job,
     left: &mut usize,
 ) -> JobProgress {
@@ -85,7 +86,7 @@ pub fn advance<S: Stream>(
 /// Holds the channel that is to be joined, and has it subscribed. Returns whether it is.
 fn prepare<S: Stream>(
     hub: &mut Hub<S>,
-    id: ConnId,
+    id: WaiterId,
     channel: &ChannelName,
     holds: &mut bool,
 ) -> bool {

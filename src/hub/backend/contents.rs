@@ -19,6 +19,7 @@ use crate::hub::publish;
 use crate::hub::report;
 use crate::hub::settle::settle;
 use crate::hub::state::Hub;
+use crate::hub::waiter::WaiterId;
 use crate::wire::answer;
 use crate::wire::backend::answer::{BackendAnswer, CommandResult};
 use crate::wire::backend::{Publishing, Recipient, Target};
@@ -66,7 +67,7 @@ enum TargetProgress {
 /// The next targets.
 pub fn advance<S: Stream>(
     hub: &mut Hub<S>,
-    id: ConnId,
+    id: WaiterId,
     job: &mut Job,
     left: &mut usize,
 ) -> JobProgress {
@@ -138,7 +139,7 @@ fn cost(content: &[u8]) -> usize {
 
 fn publish<S: Stream>(
     hub: &mut Hub<S>,
-    id: ConnId,
+    id: WaiterId,
     contents: &mut Contents,
     name: ChannelName,
     content: &[u8],
@@ -152,13 +153,13 @@ fn publish<S: Stream>(
     if let Some(why) = publish::why_not(hub, name.as_str()) {
         return TargetProgress::Failed(why);
     }
-    report::published(hub, id, Some(name.as_str()), content);
+    report::published(hub, id.connection(), Some(name.as_str()), content);
     if hub.channels.subscriptions.is_shared() {
         contents.unconfirmed = contents.unconfirmed.saturating_add(1);
         let bytes = contents.unconfirmed_bytes;
         contents.unconfirmed_bytes = bytes.saturating_add(content.len());
         hub.effects.push_back(Effect::Publish(Publication {
-            from: id,
+            from: id.into(),
             since: hub.clock.now,
             channel: name,
             content: content.into(),
@@ -172,7 +173,7 @@ fn publish<S: Stream>(
 /// Has all nodes send a content to a recipient, this one included.
 fn pass_on<S: Stream>(
     hub: &mut Hub<S>,
-    id: ConnId,
+    id: WaiterId,
     contents: &mut Contents,
     recipient: Recipient,
     content: &[u8],
@@ -185,13 +186,13 @@ fn pass_on<S: Stream>(
     if let Some(why) = say::why_not(hub) {
         return TargetProgress::Failed(why);
     }
-    report::published(hub, id, None, content);
+    report::published(hub, id.connection(), None, content);
     contents.unconfirmed = contents.unconfirmed.saturating_add(1);
     let bytes = contents.unconfirmed_bytes;
     contents.unconfirmed_bytes = bytes.saturating_add(content.len());
     // It is JSON, so that it is UTF-8.
     let content = str::from_utf8(content).unwrap_or_default();
-    say::to_all(hub, id, &NodeMessage::Content(recipient, content));
+    say::to_all(hub, id.into(), &NodeMessage::Content(recipient, content));
     TargetProgress::ToAll
 }
 
@@ -209,7 +210,7 @@ pub fn deliver_to_one<S: Stream>(hub: &mut Hub<S>, recipient: Recipient, content
 /// Sends a content to the next connections of a recipient.
 fn send<S: Stream>(
     hub: &mut Hub<S>,
-    id: ConnId,
+    id: WaiterId,
     (contents, lined_up): (&mut Contents, &mut bool),
     recipient: &Recipient,
     content: &[u8],
@@ -224,7 +225,7 @@ fn send<S: Stream>(
         return TargetProgress::NotYet;
     }
     if !reach.begun && contents.arrived.is_none() {
-        report::published(hub, id, None, content);
+        report::published(hub, id.connection(), None, content);
     }
     let cost = cost(content);
     let most = left.checked_div(cost).unwrap_or_default().max(1);
