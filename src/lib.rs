@@ -373,7 +373,7 @@
 //! ```text
 //! Server { poll, signals, acceptor, hub, authorizer, broker, events, manager, handover, log, heap }
 //!  Acceptor { listeners, max_sockets, paused_until }
-//!  Hub<S> { settings, clock, random, drivers, and: }
+//!  Hub<S> { settings, limits now, clock, random, drivers, and: }
 //!   Roster<S> { Slab<Connection<S>>, identities, counts }                   facts
 //!    Connection<S> { stream: S, session, inbox, outbox, peer, encoding, identity, marks }       all private
 //!     Session { phase, ending, over }        Outbox: own bytes and slices of runs, in order

@@ -11,11 +11,11 @@ use super::jobs::{Contents, Job, JobKind, Reach};
 use super::{JobProgress, reach};
 use crate::buffers::{Runs, Slice};
 use crate::connection::Stream;
-use crate::effect::{ConnId, Effect, Publication, Receipt};
+use crate::effect::{ConnId, Receipt};
 use crate::hub::audience::CONGESTED;
 use crate::hub::frames;
 use crate::hub::nodes::say;
-use crate::hub::publish;
+use crate::hub::publish::{self, PublishResult};
 use crate::hub::report;
 use crate::hub::settle::settle;
 use crate::hub::state::Hub;
@@ -51,6 +51,12 @@ impl Contents {
             left: [(Target::Recipient(recipient), content)].into(),
             ..Contents::default()
         }
+    }
+
+    /// The broker is going to answer for one more content.
+    fn await_receipt(&mut self, content: &[u8]) {
+        self.unconfirmed = self.unconfirmed.saturating_add(1);
+        self.unconfirmed_bytes = self.unconfirmed_bytes.saturating_add(content.len());
     }
 }
 
@@ -101,7 +107,7 @@ pub fn advance<S: Stream>(
             return JobProgress::MoreToDo;
         }
         let sent = match target {
-            Target::Channel(name) => publish(hub, id, contents, name, &content, left),
+            Target::Channel(name) => publish(hub, id, contents, &name, &content, left),
             Target::Recipient(recipient) if hub.nodes.is_some() && contents.arrived.is_none() => {
                 pass_on(hub, id, contents, recipient, &content, left)
             }
@@ -141,33 +147,24 @@ fn publish<S: Stream>(
     hub: &mut Hub<S>,
     id: WaiterId,
     contents: &mut Contents,
-    name: ChannelName,
+    name: &ChannelName,
     content: &[u8],
     left: &mut usize,
 ) -> TargetProgress {
-    let congested = hub.channels.is_congested(name.as_str(), id, &hub.runs);
-    if congested || contents.unconfirmed_bytes > CONGESTED {
+    if contents.unconfirmed_bytes > CONGESTED {
         return TargetProgress::NotYet;
     }
+    let progress = match publish::send(hub, id, name.as_str(), content) {
+        PublishResult::Congested => return TargetProgress::NotYet,
+        PublishResult::Refused(why) => TargetProgress::Failed(why),
+        PublishResult::Delivered => TargetProgress::ToAll,
+        PublishResult::AwaitsReceipt => {
+            contents.await_receipt(content);
+            TargetProgress::ToAll
+        }
+    };
     *left = left.saturating_sub(cost(content));
-    if let Some(why) = publish::why_not(hub, name.as_str()) {
-        return TargetProgress::Failed(why);
-    }
-    report::published(hub, id.connection(), Some(name.as_str()), content);
-    if hub.channels.subscriptions.is_shared() {
-        contents.unconfirmed = contents.unconfirmed.saturating_add(1);
-        let bytes = contents.unconfirmed_bytes;
-        contents.unconfirmed_bytes = bytes.saturating_add(content.len());
-        hub.effects.push_back(Effect::Publish(Publication {
-            from: id.into(),
-            since: hub.clock.now,
-            channel: name,
-            content: content.into(),
-        }));
-    } else {
-        publish::deliver(hub, name.as_str(), content);
-    }
-    TargetProgress::ToAll
+    progress
 }
 
 /// Has all nodes send a content to a recipient, this one included.
@@ -187,9 +184,7 @@ fn pass_on<S: Stream>(
         return TargetProgress::Failed(why);
     }
     report::published(hub, id.connection(), None, content);
-    contents.unconfirmed = contents.unconfirmed.saturating_add(1);
-    let bytes = contents.unconfirmed_bytes;
-    contents.unconfirmed_bytes = bytes.saturating_add(content.len());
+    contents.await_receipt(content);
     // It is JSON, so that it is UTF-8.
     let content = str::from_utf8(content).unwrap_or_default();
     say::to_all(hub, id.into(), &NodeMessage::Content(recipient, content));

@@ -1,14 +1,14 @@
 //! What this node says to the others.
 //!
-//! Owns: the envelope of its messages. Knows: the broker's effects. Never knows: why something is said.
+//! Owns: the envelope of its messages. Knows: how something is handed to the broker. Never knows: why something is said.
 
 use std::borrow::Cow;
 
 use crate::connection::Stream;
-use crate::effect::{Effect, Publication, PublishedBy};
+use crate::effect::PublishedBy;
+use crate::hub::publish;
 use crate::hub::report;
 use crate::hub::state::Hub;
-use crate::wire::channel_name::ChannelName;
 use crate::wire::node_message::envelope::Envelope;
 use crate::wire::node_message::{ALL_NODES, NodeMessage, channel_of};
 
@@ -62,10 +62,5 @@ fn say<S: Stream>(hub: &mut Hub<S>, from: PublishedBy, channel: &str, message: &
         message: &message.json(),
     };
     let content = nodes.seal.seal(channel, &envelope).into();
-    hub.effects.push_back(Effect::Publish(Publication {
-        from,
-        since: hub.clock.now,
-        channel: ChannelName::checked(channel),
-        content,
-    }));
+    publish::hand_out(hub, from, channel, content);
 }
