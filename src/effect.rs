@@ -31,19 +31,8 @@ pub struct ConnId {
 }
 
 impl ConnId {
-    /// A slot that no connection has: what has this one belongs to none.
+    /// A slot that no connection has: in a snapshot, what has this one belongs to none.
     pub const NO_SLOT: u32 = u32::MAX;
-
-    /// The id of requests whose answer goes to no connection.
-    pub const NONE: ConnId = ConnId::of_ticket(0);
-
-    /// The id of a request that belongs to no connection, by a number.
-    pub const fn of_ticket(ticket: u32) -> ConnId {
-        ConnId {
-            slot: ConnId::NO_SLOT,
-            generation: ticket,
-        }
-    }
 }
 
 /// A request of the hub to a driver. Deliveries to members are none: they never leave the hub.
@@ -62,12 +51,34 @@ pub enum Effect {
 /// What the broker is to publish; answered with a [`Receipt`].
 #[derive(Debug)]
 pub struct Publication {
-    pub from: ConnId,
+    pub from: PublishedBy,
     /// When it was first handed out.
     pub since: Millis,
     pub channel: ChannelName,
     /// JSON, as it was sent.
     pub content: Box<[u8]>,
+}
+
+/// What has something published, and is given the [`Receipt`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishedBy {
+    /// A connection: its command, its request, or the job that its request has begun. It waits for one of them at a time.
+    Connection(ConnId),
+    /// A command that all nodes are asked for, by its number, which is not 0.
+    Gathering(u32),
+    /// A message of this node of which no receipt is needed.
+    Nothing,
+}
+
+#[cfg(test)]
+impl PublishedBy {
+    /// The slot of the connection.
+    pub fn slot(self) -> Option<u32> {
+        match self {
+            PublishedBy::Connection(id) => Some(id.slot),
+            PublishedBy::Gathering(_) | PublishedBy::Nothing => None,
+        }
+    }
 }
 
 /// A channel whose messages the broker is to bring; answered with a [`Receipt`].

@@ -34,6 +34,7 @@
 //! secret.rs                a text that is never shown
 //! short_text.rs            a short text on the stack: an id, an address
 //! random.rs                one random generator, for jitter
+//! backoff.rs               exponential back-off with jitter
 //! interned.rs              values that many connections share, kept once
 //! signals.rs               signals, which wait until the loop reads them
 //! fd_table.rs              threads that have a table of file descriptors of their own
@@ -81,8 +82,9 @@
 //! wire/answer.rs           the JSON that clients are sent: answers, errors, contents with their channel
 //! wire/answer_fields.rs    what the authorizer's answer may say besides yes and no; patterns of channels
 //! wire/answer_fields/read.rs  reads the body of an authorizer's answer, or the array that answers a batch: types, ranges
+//! wire/answer_fields/state.rs  the state in an authorizer's answer
 //! wire/answer_fields/wrong.rs  a field of an authorizer's answer that cannot be used, for the log
-//! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
+//! wire/question.rs         the JSON of a question to the authorizer
 //! wire/backend/mod.rs      commands of backends to channels, users and connections, as values
 //! wire/backend/body.rs     commands of backends read from request bodies
 //! wire/backend/query.rs    commands of backends read from query strings
@@ -99,6 +101,7 @@
 //!
 //! connection/mod.rs        one connection, as the hub sees it: the values it takes and gives
 //! connection/traffic.rs    all reads and writes of a client's socket
+//! connection/closing.rs    how a connection ends: by its client, by the hub, because of a limit or a stop
 //! connection/state.rs      a connection's fields, and what it can be asked
 //! connection/session.rs    a connection from phase to phase: bytes in, events out; answers malformed requests by itself
 //! connection/phase.rs      the phase that a connection is in, and what follows from the phase alone
@@ -116,6 +119,9 @@
 //! hub/mod.rs               all connections: the hub's doors
 //! hub/turn.rs              one turn of a connection: reads its input, passes each event to its handler
 //! hub/broker.rs            the doors for the broker's news
+//! hub/returned.rs          publications that the broker has not published, to be handed out again
+//! hub/resume.rs            what has waited for a channel goes on
+//! hub/waiter.rs            the name of what waits: a connection, or a job that belongs to none
 //! hub/drain.rs             the graceful stop, carried out: what happens to upgrades, clients and taps
 //! hub/delivery.rs          sends what was published: the fan-out in slices, and the flush
 //! hub/finish.rs            what is finished before a snapshot, so that it need not be saved
@@ -280,19 +286,20 @@
 //! main -> check, config, handover, heap, log, server, signals, start
 //! check -> authorizer, config, effect, events, listener, log, start, wire
 //! start -> acceptor, authorizer, broker, clock, config, connection, events, fd_table, handover, hub, listener, log, metrics, quickstart, random, secret, server, signals, snapshot, systemd, tls, wire
-//! server -> acceptor, authorizer, broker, clock, config, effect, events, handover, heap, hub, listener, log, signals, snapshot, systemd
+//! server -> acceptor, authorizer, broker, clock, config, connection, effect, events, handover, heap, hub, listener, log, signals, snapshot, systemd
 //! handover -> clock, snapshot
 //! acceptor -> clock, config, connection, effect, hub, listener, log
 //! listener -> config, connection, snapshot
+//! backoff -> clock, random
 //! heap, random, systemd -> clock
-//! hub -> buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, short_text, snapshot, wire
+//! hub -> backoff, buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, short_text, snapshot, wire
 //! connection -> buffers, clock, interned, short_text, snapshot, wire
-//! broker -> clock, config, effect, log, random, snapshot, wire
+//! broker -> backoff, clock, config, effect, log, random, snapshot, wire
 //! authorizer -> effect, fd_table, secret, webhook, wire
 //! config -> authorizer, log, secret, webhook, wire
 //! webhook -> secret, tls, wire
 //! effect -> clock, snapshot, wire
-//! events -> clock, fd_table, log, random, snapshot, webhook, wire
+//! events -> backoff, clock, fd_table, log, random, snapshot, webhook, wire
 //! playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
@@ -309,7 +316,7 @@
 //! ```text
 //! Server { poll, signals, acceptor, hub, authorizer, broker, events, manager, handover, log, heap }
 //!  Acceptor { listeners, max_sockets, paused_until }
-//!  Hub<S> { settings, clock, random, drivers, and: }
+//!  Hub<S> { settings, limits now, clock, random, drivers, and: }
 //!   Roster<S> { Slab<Connection<S>>, identities, counts }                   facts
 //!    Connection<S> { stream: S, session, inbox, outbox, peer, encoding, identity, marks }       all private
 //!     Session { phase, ending, over }        Outbox: own bytes and slices of runs, in order
@@ -511,6 +518,7 @@
 
 pub mod acceptor;
 pub mod authorizer;
+pub mod backoff;
 pub mod broker;
 pub mod buffers;
 pub mod check;

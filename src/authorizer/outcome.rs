@@ -8,10 +8,9 @@ use crate::effect::{Answer, Verdict};
 use crate::webhook::ReadBody;
 use crate::wire::answer_fields::{
     AnswerFields, AnswerLimits, Asked, BatchItem, CONTENT_TYPE, Reading, WrongField, read,
-    read_items,
+    read_items, read_state,
 };
 use crate::wire::http;
-use crate::wire::question::read_state;
 
 /// The body of an `application/json` answer to a `connect`: room for what else an authorizer puts beside a `state`.
 const MAX_STATE_BODY: usize = 64 * 1024;

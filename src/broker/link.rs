@@ -16,14 +16,17 @@ use mio::{Interest, Registry, Token};
 
 pub use self::saved::SavedLink;
 use super::socket::{Destination, NameLookup, Place, RedisSocket};
+use crate::backoff::Backoff;
 use crate::clock::Millis;
 use crate::random::Random;
 
 /// How long the lookup of a name may take, and again how long a connection may take to come about.
 const PATIENCE: Millis = 5_000;
-/// The pause between two attempts: the first, and the longest. Without jitter all servers would come back at once.
-const FIRST_PAUSE: Millis = 100;
-const LONGEST_PAUSE: Millis = 5_000;
+/// The pauses between two attempts.
+const BACKOFF: Backoff = Backoff {
+    first: 100,
+    longest: 5_000,
+};
 /// A connection that lasted so long was a good one: the next attempt is a first one again.
 const STEADY: Millis = 10_000;
 /// Reads in one turn, each of the whole buffer: a flood gets its share.
@@ -262,12 +265,10 @@ impl RedisLink {
         if self.is_open() && now >= self.opened.saturating_add(STEADY) {
             self.tries = 0;
         }
-        let pause = FIRST_PAUSE
-            .saturating_mul(1 << self.tries.min(16))
-            .min(LONGEST_PAUSE);
         self.tries = self.tries.saturating_add(1);
+        let pause = BACKOFF.pause(self.tries, &mut self.random);
         self.stage = Stage::Resting {
-            until: now.saturating_add(self.random.jittered(pause)),
+            until: now.saturating_add(pause),
         };
         (self.input, self.understood) = (Vec::new(), 0);
         (self.starved, self.unread) = (true, false);

@@ -5,7 +5,7 @@
 use std::ops::{Range, RangeInclusive};
 use std::rc::Rc;
 
-use crate::effect::{ConnId, Publication, Receipt, ShardId, SubscriptionId};
+use crate::effect::{Publication, PublishedBy, Receipt, ShardId, SubscriptionId};
 
 /// What has happened at the broker.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub enum News {
     Publishing(ShardId, bool),
     /// The shard brings what is subscribed from now on, with nothing subscribed yet; or not.
     Listening(ShardId, bool),
-    Published(ConnId, Receipt),
+    Published(PublishedBy, Receipt),
     /// It was not published, and may be now.
     Returned(Publication),
     Subscribed(SubscriptionId, Receipt),

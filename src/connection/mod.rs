@@ -14,6 +14,7 @@
     )
 )]
 
+mod closing;
 mod ending;
 mod event;
 mod exchange;
@@ -38,5 +39,5 @@ pub use peer::{Network, Peer, SavedPeer};
 pub use phase::Evictable;
 
 pub use state::{Connection, Marks, RestoreContext, SaveContext, SavedConnection, Standing};
-pub use stream::{Filled, Stream};
-pub use suspended::{Awaits, Suspended};
+pub use stream::{Filled, Readiness, Stream};
+pub use suspended::{Awaits, PendingUpgrade, Suspended};

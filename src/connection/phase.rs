@@ -61,7 +61,7 @@ impl Phase {
     pub fn upgrading(&self) -> Option<Peer> {
         match self {
             Phase::Suspended(suspended) => match &suspended.1 {
-                Suspended::Upgrade { exchange, .. } => Some(exchange.from),
+                Suspended::Upgrade(upgrade, _) => Some(upgrade.exchange.from),
                 _ => None,
             },
             _ => None,

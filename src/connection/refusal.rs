@@ -2,17 +2,14 @@
 //!
 //! Owns: the answer to its client, if one waits for it. Knows: phases. Never knows: why the hub refuses it.
 
+use super::Ending;
 use super::event::{Event, Understood};
 use super::phase::Phase;
 use super::session::Session;
-use super::{Ending, Limits};
 use crate::buffers::Outbox;
 use crate::clock::Clock;
 use crate::wire::handshake;
 use crate::wire::http::{self, Refusal, ReplyOptions, Status};
-
-/// The comment, as server-sent events have it.
-const STILL_THERE: &[u8] = b":\n\n";
 
 impl Session {
     /// Discards the input. A client that waits for an answer is sent `503`. `retry_after` is in seconds.
@@ -45,34 +42,6 @@ impl Session {
             let refusal =
                 Refusal::new(Status::Unavailable, "full", full).with("Retry-After", retry_after);
             self.refuse(refusal, Ending::NoRoom, outbox, clock);
-        }
-    }
-
-    /// The deadline has passed.
-    pub fn expire(&mut self, outbox: &mut Outbox, clock: &Clock, limits: &Limits) {
-        match &mut self.phase {
-            Phase::Open(open) => {
-                if open.expire(outbox, clock.now, limits) {
-                    self.fail(Ending::Silent);
-                }
-            }
-            Phase::Body(body) if body.is_skipping() => {
-                self.linger(Ending::HandshakeTimeout, clock.now);
-            }
-            Phase::Request(head) if head.is_between_requests() => self.fail(Ending::Idle),
-            Phase::Request(_) | Phase::Body(_) => {
-                let late = "the request was not complete in time: send it at once, or raise --handshake-timeout";
-                let refusal = Refusal::new(Status::RequestTimeout, "request_timeout", late);
-                self.refuse(refusal, Ending::HandshakeTimeout, outbox, clock);
-            }
-            Phase::Streaming { beat } => {
-                *beat = clock.now;
-                if outbox.is_empty() {
-                    outbox.own(|out| out.extend_from_slice(STILL_THERE));
-                }
-            }
-            Phase::Closing(_) => self.over = true,
-            Phase::Suspended(_) => {}
         }
     }
 

@@ -16,7 +16,10 @@ use super::{Ending, Exchange, Limits, Peer};
 use crate::buffers::Outbox;
 use crate::clock::{Clock, Millis};
 use crate::wire::handshake::{self, Upgrade};
-use crate::wire::http::{self, Head, Reply};
+use crate::wire::http::{self, Head, Refusal, Reply, Status};
+
+/// The comment, as server-sent events have it.
+const STILL_THERE: &[u8] = b":\n\n";
 
 /// An idle connection is mostly this; there may be a million of them.
 const _: () = assert!(size_of::<Session>() <= 32);
@@ -286,6 +289,34 @@ impl Session {
     pub fn open(&mut self, upgrade: &Upgrade, outbox: &mut Outbox, clock: &Clock) {
         outbox.own(|out| handshake::switching(out, upgrade, Some(&clock.date)));
         self.phase = Phase::Open(Open::new(upgrade.deflate.is_some(), clock.now));
+    }
+
+    /// The deadline has passed.
+    pub fn expire(&mut self, outbox: &mut Outbox, clock: &Clock, limits: &Limits) {
+        match &mut self.phase {
+            Phase::Open(open) => {
+                if open.expire(outbox, clock.now, limits) {
+                    self.fail(Ending::Silent);
+                }
+            }
+            Phase::Body(body) if body.is_skipping() => {
+                self.linger(Ending::HandshakeTimeout, clock.now);
+            }
+            Phase::Request(head) if head.is_between_requests() => self.fail(Ending::Idle),
+            Phase::Request(_) | Phase::Body(_) => {
+                let late = "the request was not complete in time: send it at once, or raise --handshake-timeout";
+                let refusal = Refusal::new(Status::RequestTimeout, "request_timeout", late);
+                self.refuse(refusal, Ending::HandshakeTimeout, outbox, clock);
+            }
+            Phase::Streaming { beat } => {
+                *beat = clock.now;
+                if outbox.is_empty() {
+                    outbox.own(|out| out.extend_from_slice(STILL_THERE));
+                }
+            }
+            Phase::Closing(_) => self.over = true,
+            Phase::Suspended(_) => {}
+        }
     }
 
     /// Begins the end of a WebSocket. `reason` takes the place of the ending's own.

@@ -18,69 +18,11 @@ use super::{
     Awaits, Connection, Ending, Exchange, Filled, Limits, Peer, Stream, Suspended, Understood,
     websocket,
 };
-use crate::buffers::{Inbox, Runs, Sent, Slice, Taken};
+use crate::buffers::{Runs, Sent, Slice, Taken};
 use crate::clock::{Clock, Millis};
 use crate::wire::handshake::Upgrade;
 use crate::wire::http::{self, Head, Reply};
 
-/// How a connection ends.
-impl<S: Stream> Connection<S> {
-    /// Ends it, because its file descriptor is needed. An answer to its client is sent at once, or not at all.
-    pub fn evict(&mut self, retry_after: String, runs: &mut Runs, clock: &Clock) {
-        self.session.evict(retry_after, &mut self.outbox, clock);
-        self.flush(runs, clock.now);
-        self.session.fail(Ending::NoRoom);
-    }
-
-    /// Ends a request, because too many bytes are buffered; a WebSocket is closed instead.
-    pub fn overload(&mut self, retry_after: String, clock: &Clock) {
-        self.session.overload(retry_after, &mut self.outbox, clock);
-    }
-
-    /// Discards the input that was not used.
-    pub fn forget_input(&mut self) {
-        self.inbox = Inbox::default();
-    }
-
-    /// Has the connection closed because the server stops, once the open question is answered.
-    pub fn stop(&mut self) {
-        self.stopping = true;
-    }
-
-    /// Whether it is to be closed now because the server stops.
-    pub fn is_to_stop(&self) -> bool {
-        self.stopping && !self.session.is_command_suspended()
-    }
-
-    /// Ends it at once.
-    pub fn fail(&mut self, ending: Ending) {
-        self.session.fail(ending);
-    }
-
-    /// The client has ended the stream, or the connection, and what waits for the authorizer is forgotten.
-    pub fn leave(&mut self, now: Millis) {
-        self.session.resume(Awaits::Verdict, now);
-        self.forget_input();
-        self.ended(now);
-    }
-
-    /// The client has ended the stream.
-    pub fn ended(&mut self, now: Millis) {
-        self.session.ended(&self.outbox, now);
-    }
-
-    /// Begins the end of a WebSocket: puts the close frame behind what waits. `reason` takes the place of the ending's own.
-    pub fn close(&mut self, ending: Ending, reason: Option<&str>, now: Millis) {
-        self.session.close(ending, reason, &mut self.outbox, now);
-    }
-
-    /// Discards everything that waits to be sent.
-    pub fn clear(&mut self, runs: &mut Runs) {
-        self.outbox.clear(runs);
-    }
-}
-
-/// Reading, parsing and writing.
 impl<S: Stream> Connection<S> {
     /// Reads once into `buffer`. A read that does not fill it has drained the socket.
     #[inline(always)]
@@ -156,6 +98,20 @@ impl<S: Stream> Connection<S> {
         let work = self.session.resume(answer, now)?;
         self.starved = false;
         Some(work)
+    }
+
+    /// Takes back the upgrade under way, whatever it waits for. Its request is still to be answered.
+    pub fn cancel_upgrade(&mut self, now: Millis) -> Option<Exchange> {
+        if !self.is_upgrading() {
+            return None;
+        }
+        let work = self
+            .resume(Awaits::Verdict, now)
+            .or_else(|| self.resume(Awaits::Channel, now))?;
+        match work {
+            Suspended::Upgrade(upgrade, _) => Some(upgrade.exchange),
+            _ => None,
+        }
     }
 
     /// Puts a text message behind the `101`, whatever may wait; `write` appends its payload.

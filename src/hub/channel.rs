@@ -9,8 +9,8 @@ use super::audience::Audience;
 use super::compression::Compression;
 use super::frames;
 use super::subscriptions::Subscribed;
+use super::waiter::WaiterId;
 use crate::buffers::Runs;
-use crate::effect::ConnId;
 use crate::wire::answer;
 use crate::wire::channel_name::ChannelName;
 use crate::wire::encoding::Encoding;
@@ -23,7 +23,7 @@ pub struct Channel {
     /// The bytes before a content in the encoding `wsify.v1`; made when they are first needed.
     prefix: Box<[u8]>,
     /// Waiting connections: publishers until less is on its way to the members, joining ones until it is subscribed.
-    pub waiting: Vec<ConnId>,
+    pub waiting: Vec<WaiterId>,
     /// What keeps it though it has no members: lists of released connections that have not all had their turn, and
     /// connections that will join it.
     pub holds: u32,

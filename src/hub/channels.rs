@@ -27,24 +27,25 @@ use super::memberships::{AudienceId, Memberships};
 use super::names::{ChannelNames, OccupiedChannels};
 use super::slots::Slots;
 use super::subscriptions::{self, Answered, BrokerStanding, Subscriptions};
+use super::waiter::WaiterId;
 use crate::buffers::{Runs, Slice};
 use crate::clock::Millis;
-use crate::effect::{ConnId, Receipt, SubscriptionId};
+use crate::effect::{Receipt, SubscriptionId};
 use crate::random::Random;
 use crate::wire::channel_name::ChannelName;
 use crate::wire::encoding::Encoding;
 
-/// Connections that have waited for a channel and may try again, in the order in which they came.
+/// What has waited for a channel and may try again, in the order in which it came.
 #[derive(Debug)]
 pub struct Released {
     channel: usize,
     /// The result of the subscription, if they have waited for one.
     pub receipt: Option<Receipt>,
-    ids: std::vec::IntoIter<ConnId>,
+    ids: std::vec::IntoIter<WaiterId>,
 }
 
 impl Released {
-    pub fn next(&mut self) -> Option<ConnId> {
+    pub fn next(&mut self) -> Option<WaiterId> {
         self.ids.next()
     }
 }
@@ -161,7 +162,7 @@ impl Channels {
 
     /// Whether a publisher has to wait until less is on its way to the channel; if so, `publisher` is released when there
     /// is.
-    pub fn is_congested(&mut self, name: &str, publisher: ConnId, runs: &Runs) -> bool {
+    pub fn is_congested(&mut self, name: &str, publisher: WaiterId, runs: &Runs) -> bool {
         // The total of all runs bounds what is on its way to one channel. Mostly that is enough, and saves a second
         // lookup of the name.
         if runs.held <= audience::CONGESTED {
@@ -221,7 +222,7 @@ impl Channels {
 
     /// The state at the broker of the channel `name`, which `joining` wants to join. Asks the broker for it unless it
     /// is subscribed or already asked for. `joining` is released by the answer.
-    pub fn subscribe(&mut self, name: &str, joining: ConnId) -> BrokerStanding {
+    pub fn subscribe(&mut self, name: &str, joining: WaiterId) -> BrokerStanding {
         if !self.subscriptions.is_listening(name) {
             return BrokerStanding::Ready;
         }

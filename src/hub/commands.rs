@@ -6,12 +6,14 @@
 use super::publish::{self, Publisher};
 use super::replies;
 use super::report;
+use super::settle;
 use super::state::Hub;
 use super::subscriptions::BrokerStanding;
 use crate::connection::{Awaits, Stream, Suspended};
 use crate::effect::{ConnId, Receipt};
 use crate::wire::answer::{Code, Fault};
 use crate::wire::command::{self, Command, Verb};
+use crate::wire::encoding::Encoding;
 
 const TOO_FAST: &str = "this connection exceeds its message rate: send less often";
 
@@ -59,11 +61,19 @@ fn has_too_many_channels<S: Stream>(
     let Some(connection) = hub.roster.get(id).filter(|_| command.verb == Verb::Join) else {
         return false;
     };
-    let channel = command.channel(message);
-    hub.channels.joined(id.slot) >= hub.settings.max_channels
-        && !hub
-            .channels
-            .is_member(id.slot, channel, connection.encoding())
+    let (channel, encoding) = (command.channel(message), connection.encoding());
+    is_one_too_many(hub, id.slot, channel, encoding)
+}
+
+/// Whether the connection in `slot` is in as many channels as it may be, and this one is another.
+pub fn is_one_too_many<S: Stream>(
+    hub: &Hub<S>,
+    slot: u32,
+    channel: &str,
+    encoding: Encoding,
+) -> bool {
+    hub.channels.joined(slot) >= hub.settings.max_channels
+        && !hub.channels.is_member(slot, channel, encoding)
 }
 
 /// Does what was allowed.
@@ -101,7 +111,7 @@ fn join<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: Command, message: &[u8
         return;
     };
     let channel = command.channel(message);
-    match hub.channels.subscribe(channel, id) {
+    match hub.channels.subscribe(channel, id.into()) {
         BrokerStanding::Ready => {
             let first = hub.channels.join(id.slot, channel, connection.encoding());
             report::events::joined(hub, channel, first);
@@ -122,12 +132,8 @@ pub fn leave<S: Stream>(hub: &mut Hub<S>, id: ConnId, channel: &str) -> bool {
     if !hub.channels.is_member(id.slot, channel, encoding) {
         return false;
     }
-    for slice in hub.channels.pending(id.slot, channel, encoding) {
-        report::enqueued(hub, id, slice);
-        if let Some(connection) = hub.roster.get(id) {
-            connection.enqueue(slice, &mut hub.runs, &hub.settings.limits);
-        }
-    }
+    let slices = hub.channels.pending(id.slot, channel, encoding);
+    settle::enqueue(hub, id, slices);
     let last = hub
         .channels
         .leave(id.slot, channel, encoding, &mut hub.runs);

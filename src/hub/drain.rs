@@ -54,10 +54,7 @@ fn refuse_upgrades<S: Stream>(hub: &mut Hub<S>) {
         };
         let now = hub.clock.now;
         if let Some((id, connection)) = hub.roster.tenant(slot)
-            && connection.is_upgrading()
-            && let Some(Suspended::Upgrade { exchange, .. }) = connection
-                .resume(Awaits::Verdict, now)
-                .or_else(|| connection.resume(Awaits::Channel, now))
+            && let Some(exchange) = connection.cancel_upgrade(now)
         {
             upgrade::refuse_stopping(hub, id, exchange);
             settle(hub, id);

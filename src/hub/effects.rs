@@ -136,7 +136,7 @@ mod tests {
         assert!(!effects.has_work());
         let publish = |channel| {
             Effect::Publish(Publication {
-                from: id(4),
+                from: crate::effect::PublishedBy::Connection(id(4)),
                 since: 0,
                 channel: ChannelName::checked(channel),
                 content: Box::default(),

@@ -5,7 +5,7 @@
 //! or which questions are asked again ([`super::outage`] decides).
 
 use super::questions;
-use super::replies;
+use super::replies::{self, AfterReply};
 use super::report;
 use super::settle::{close, settle};
 use super::state::Hub;
@@ -35,14 +35,19 @@ pub fn give_up_overdue<S: Stream>(hub: &mut Hub<S>) {
 /// Gives up a question. What waits for its answer is not done.
 pub fn give_up<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     // The answer may still come. The connection ends, so that it is taken for no other one's.
-    let closing = hub.outage.is_asked(id);
+    let after = match hub.outage.is_asked(id) {
+        true => AfterReply::Close,
+        false => AfterReply::GoOn,
+    };
     let now = hub.clock.now;
     let Some(connection) = hub.roster.get(id) else {
         return;
     };
     connection.set_asking(false);
     match connection.resume(Awaits::Verdict, now) {
-        Some(Suspended::Upgrade { exchange, .. }) => refuse_upgrade(hub, id, exchange, closing),
+        Some(Suspended::Upgrade(upgrade, _)) => {
+            refuse_upgrade(hub, id, upgrade.exchange, after);
+        }
         Some(Suspended::Command { command, message }) => {
             abandon_command(hub, id, &command, &message);
         }
@@ -51,18 +56,23 @@ pub fn give_up<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     }
 }
 
-/// Refuses an upgrade for now. `closing`: the connection ends with it.
-pub fn refuse_upgrade<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, closing: bool) {
+/// Refuses an upgrade for now.
+pub fn refuse_upgrade<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    exchange: Exchange,
+    after: AfterReply,
+) {
     let message = "the authorizer is down: come back later";
     let refusal = Refusal::new(Status::Unavailable, "authorizer_down", message);
     report::upgrade_refused(hub, "authorizer_down");
     hub.disconnects.end(id.slot);
-    match closing {
-        true => {
+    match after {
+        AfterReply::Close => {
             let refusal = refusal.with("Retry-After", hub.retry_after());
             replies::refuse_and_close(hub, id, exchange, refusal);
         }
-        false => replies::refuse_for_now(hub, id, exchange, refusal),
+        AfterReply::GoOn => replies::refuse_for_now(hub, id, exchange, refusal),
     }
 }
 

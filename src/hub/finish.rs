@@ -53,7 +53,7 @@ fn enqueue<S: Stream>(hub: &mut Hub<S>, id: AudienceId, touched: &mut Vec<ConnId
         let Some((id, connection)) = hub.roster.tenant(slot) else {
             continue;
         };
-        connection.enqueue(slice, &mut hub.runs, &hub.settings.limits);
+        connection.enqueue(slice, &mut hub.runs, &hub.limits);
         report::enqueued(hub, id, slice);
         touched.push(id);
     }

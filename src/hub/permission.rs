@@ -10,12 +10,12 @@ use std::borrow::Cow;
 use super::failure;
 use super::grants::{Known, Remembrance};
 use super::questions;
-use super::replies;
+use super::replies::{self, AfterReply};
 use super::report::{self, asking};
 use super::settle::close_saying;
 use super::state::Hub;
 use crate::clock::Millis;
-use crate::connection::{Awaits, Connection, Ending, Exchange, Stream, Suspended};
+use crate::connection::{Awaits, Connection, Ending, Exchange, PendingUpgrade, Stream, Suspended};
 use crate::effect::{Answer, ConnId, Question, Verdict};
 use crate::wire::answer::Code;
 use crate::wire::answer_fields::{Allow, AnswerFields, Asked, CloseWith, NewState};
@@ -29,19 +29,10 @@ const NO: &str = "the authorizer says no";
 /// The code with which a connection is closed that may not go on (`docs/protocol.md#closing`).
 const MAY_NOT_GO_ON: u16 = 4403;
 
-/// An upgrade that is allowed.
-pub struct AllowedUpgrade {
-    pub exchange: Exchange,
-    pub upgrade: Upgrade,
-    /// The query that later questions show.
-    pub query: Box<str>,
-    /// What the authorizer has said besides.
-    pub fields: Box<AnswerFields>,
-}
-
 /// What an answer of the authorizer allows.
 pub enum Allowed {
-    Upgrade(AllowedUpgrade),
+    /// An upgrade, and what the authorizer has said besides.
+    Upgrade(PendingUpgrade, Box<AnswerFields>),
     /// A command, and the message that it was parsed from.
     Command(Command, Box<[u8]>),
 }
@@ -105,14 +96,12 @@ pub fn for_upgrade<S: Stream>(
         return Some((exchange, upgrade));
     }
     if let Some(connection) = hub.roster.get(id) {
-        let query = head.query().into();
-        let work = Suspended::Upgrade {
+        let pending = PendingUpgrade {
             exchange,
             upgrade,
-            query,
-            fields: None,
+            query: head.query().into(),
         };
-        connection.suspend(Awaits::Verdict, work);
+        connection.suspend(Awaits::Verdict, Suspended::Upgrade(pending, None));
     }
     hub.disconnects.begin(id.slot);
     let body = connect_body(hub, id, head);
@@ -159,24 +148,14 @@ pub fn answer<S: Stream>(hub: &mut Hub<S>, answer: Answer) -> Option<Allowed> {
     let mut answer = questions::hold(hub, answer)?;
     let fields = answer.fields.take().unwrap_or_default();
     match hub.roster.get(id)?.resume(Awaits::Verdict, now)? {
-        Suspended::Upgrade {
-            exchange,
-            upgrade,
-            query,
-            ..
-        } => {
+        Suspended::Upgrade(pending, _) => {
             report::decided(hub, &answer, "connect", None);
             match answer.verdict {
-                Verdict::Allow => {
-                    return Some(Allowed::Upgrade(AllowedUpgrade {
-                        exchange,
-                        upgrade,
-                        query,
-                        fields,
-                    }));
+                Verdict::Allow => return Some(Allowed::Upgrade(pending, fields)),
+                Verdict::Deny => refuse_upgrade(hub, id, pending.exchange, fields.message),
+                Verdict::Unavailable => {
+                    failure::refuse_upgrade(hub, id, pending.exchange, AfterReply::GoOn);
                 }
-                Verdict::Deny => refuse_upgrade(hub, id, exchange, fields.message),
-                Verdict::Unavailable => failure::refuse_upgrade(hub, id, exchange, false),
             }
             None
         }

@@ -14,15 +14,23 @@ use crate::wire::encoding::Encoding;
 use crate::wire::endpoint::Endpoint;
 use crate::wire::http::{Refusal, Reply};
 
+/// What becomes of a connection once its request is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterReply {
+    /// It takes the next request, unless its client or a stop ends it.
+    GoOn,
+    Close,
+}
+
 /// Answers a request.
 pub fn reply<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, reply: Reply) {
-    send(hub, id, exchange, reply, false);
+    send(hub, id, exchange, reply, AfterReply::GoOn);
 }
 
 /// Answers a request with an error.
 pub fn refuse<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, refusal: Refusal) {
     report::refused(hub, id, &exchange, &refusal);
-    send(hub, id, exchange, refusal.reply(), false);
+    send(hub, id, exchange, refusal.reply(), AfterReply::GoOn);
 }
 
 /// Answers a request with a temporary error and `Retry-After`.
@@ -44,7 +52,7 @@ pub fn refuse_and_close<S: Stream>(
     refusal: Refusal,
 ) {
     report::refused(hub, id, &exchange, &refusal);
-    send(hub, id, exchange, refusal.reply(), true);
+    send(hub, id, exchange, refusal.reply(), AfterReply::Close);
 }
 
 fn send<S: Stream>(
@@ -52,7 +60,7 @@ fn send<S: Stream>(
     id: ConnId,
     exchange: Exchange,
     mut reply: Reply,
-    closing: bool,
+    after: AfterReply,
 ) {
     report::replied(hub, exchange.endpoint, reply.status);
     if let Some(origin) = exchange.origin.as_deref()
@@ -62,9 +70,9 @@ fn send<S: Stream>(
         reply.headers.extend(headers);
     }
     if let Some(connection) = hub.roster.get(id) {
-        let closing = closing || hub.drain.is_some();
+        let closing = after == AfterReply::Close || hub.drain.is_some();
         connection.prepare(&mut hub.runs);
-        connection.answer(exchange, &reply, closing, &hub.clock, &hub.settings.limits);
+        connection.answer(exchange, &reply, closing, &hub.clock, &hub.limits);
     }
 }
 
@@ -126,7 +134,7 @@ pub fn gap<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
 fn push<S: Stream>(hub: &mut Hub<S>, id: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
     if let Some(connection) = hub.roster.get(id) {
         connection.prepare(&mut hub.runs);
-        if connection.tell(&hub.settings.limits, write) {
+        if connection.tell(&hub.limits, write) {
             hub.listeners.answered(id.slot);
         }
     }

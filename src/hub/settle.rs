@@ -6,6 +6,7 @@
 use super::questions;
 use super::report::{self, events};
 use super::state::Hub;
+use crate::buffers::Slice;
 use crate::connection::{Ending, Standing, Stream};
 use crate::effect::ConnId;
 use crate::wire::event::EventKind;
@@ -164,7 +165,7 @@ pub fn enlist<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
         hub.agenda.again(id, connection);
     }
     let refresh = hub.grants.refresh_at(id.slot);
-    let (now, limits) = (hub.clock.now, &hub.settings.limits);
+    let (now, limits) = (hub.clock.now, &hub.limits);
     hub.agenda.watch(id, connection, refresh, now, limits);
 }
 
@@ -207,10 +208,16 @@ fn enqueue_pending<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     if hub.roster.get(id).is_none_or(|c| c.ending().is_some()) {
         return;
     }
-    for slice in hub.channels.all_pending(id.slot) {
+    let slices = hub.channels.all_pending(id.slot);
+    enqueue(hub, id, slices);
+}
+
+/// Puts what was published while it was a member into its outbox.
+pub fn enqueue<S: Stream>(hub: &mut Hub<S>, id: ConnId, slices: Vec<Slice>) {
+    for slice in slices {
         report::enqueued(hub, id, slice);
         if let Some(connection) = hub.roster.get(id) {
-            connection.enqueue(slice, &mut hub.runs, &hub.settings.limits);
+            connection.enqueue(slice, &mut hub.runs, &hub.limits);
         }
     }
 }

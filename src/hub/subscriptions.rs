@@ -20,6 +20,7 @@ use std::ops::{Range, RangeInclusive};
 use std::rc::Rc;
 
 use super::shards::Shards;
+use crate::backoff::Backoff;
 use crate::clock::Millis;
 use crate::effect::{Effect, Receipt, ShardId, Subscription, SubscriptionId};
 use crate::random::Random;
@@ -27,10 +28,11 @@ use crate::wire::channel_name::ChannelName;
 
 /// Channels that the walk looks at, and refused channels that are asked for again, between two polls.
 pub const WALK: usize = 512;
-/// The pause before a refused channel is asked for again: the first, and the longest, in milliseconds. It doubles with
-/// each refusal, and up to half of it is left out at random.
-const FIRST_PAUSE: Millis = 100;
-const LONGEST_PAUSE: Millis = 5_000;
+/// The pauses before a refused channel is asked for again.
+const BACKOFF: Backoff = Backoff {
+    first: 100,
+    longest: 5_000,
+};
 
 /// A channel's subscription, which the channel keeps.
 #[derive(Clone, Debug, Default)]
@@ -313,8 +315,8 @@ impl Subscriptions {
                     subscribed.why = Some(Rc::clone(why));
                 }
                 has_members.then(|| {
-                    let pause = random.jittered(pause(subscribed.refusals));
                     subscribed.refusals = subscribed.refusals.saturating_add(1);
+                    let pause = BACKOFF.pause(subscribed.refusals.into(), random);
                     let again = (now.saturating_add(pause), id.serial, id.channel);
                     self.again.push(Reverse(again));
                     State::Refused
@@ -379,11 +381,4 @@ impl Subscriptions {
         self.walk = (left > Some(0)).then_some(Round { at, left });
         Some(from..end)
     }
-}
-
-/// The longest pause before a channel is asked for again that was refused `times` times.
-fn pause(refusals: u8) -> Millis {
-    FIRST_PAUSE
-        .saturating_mul(1 << refusals.min(16))
-        .min(LONGEST_PAUSE)
 }

@@ -24,7 +24,7 @@ const TURNS: usize = 256;
 
 /// Gives a turn to connections with work that the poll will not report.
 pub fn again<S: Stream>(hub: &mut Hub<S>, buffer: &mut [u8]) {
-    hub.agenda.understood = 0;
+    hub.agenda.count_anew();
     for _ in 0..hub.agenda.waiting().min(TURNS) {
         let Some(id) = Agenda::next_again(&mut hub.agenda) else {
             break;
@@ -34,7 +34,7 @@ pub fn again<S: Stream>(hub: &mut Hub<S>, buffer: &mut [u8]) {
             turn(hub, id, buffer);
         }
     }
-    hub.agenda.understood = 0;
+    hub.agenda.count_anew();
 }
 
 /// One turn of a connection: at most one read, and a bounded number of requests or messages.
@@ -53,7 +53,7 @@ pub fn turn<S: Stream>(hub: &mut Hub<S>, id: ConnId, buffer: &mut [u8]) {
         }
         return;
     }
-    if hub.agenda.understood >= EVENTS {
+    if hub.agenda.understood() >= EVENTS {
         return settle(hub, id);
     }
     if !connection.is_starved() {
@@ -111,7 +111,7 @@ fn look_behind_upgrade<S: Stream>(hub: &mut Hub<S>, id: ConnId, buffer: &mut [u8
 /// Answers the pings of a client whose question is held, and takes its pongs. Its next message waits, and nothing
 /// behind it is read.
 fn hear_pings<S: Stream>(hub: &mut Hub<S>, id: ConnId, buffer: &mut [u8]) {
-    let (now, limits) = (hub.clock.now, &hub.settings.limits);
+    let (now, limits) = (hub.clock.now, &hub.limits);
     let Some(connection) = hub.roster.get(id) else {
         return;
     };
@@ -149,8 +149,8 @@ fn understand_input<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
 /// Handles `input`, up to the limit for one turn. Returns how many bytes were used.
 fn understand<S: Stream>(hub: &mut Hub<S>, id: ConnId, input: &mut [u8]) -> usize {
     let mut used = 0;
-    let most = hub.agenda.understood.saturating_add(EVENTS_PER_TURN);
-    while hub.agenda.understood < most {
+    let most = hub.agenda.understood().saturating_add(EVENTS_PER_TURN);
+    while hub.agenda.understood() < most {
         if permission::refresh(hub, id) {
             return used;
         }
@@ -161,9 +161,9 @@ fn understand<S: Stream>(hub: &mut Hub<S>, id: ConnId, input: &mut [u8]) -> usiz
             return used;
         }
         let rest = input.get_mut(used..).unwrap_or_default();
-        let step = connection.next(rest, &hub.clock, &hub.settings.limits);
+        let step = connection.next(rest, &hub.clock, &hub.limits);
         used = used.saturating_add(step.used);
-        hub.agenda.understood = hub.agenda.understood.saturating_add(1);
+        hub.agenda.count(1);
         match step.event {
             None => return used,
             Some(Event::Introduced(client)) => {
@@ -205,10 +205,9 @@ fn said<S: Stream>(hub: &mut Hub<S>, id: ConnId, message: &[u8]) {
 /// A client's message that is compressed: inflated, then as any other.
 #[cold]
 fn compressed<S: Stream>(hub: &mut Hub<S>, id: ConnId, kind: Opcode, payload: &[u8]) {
-    let max = hub.settings.limits.max_message;
+    let max = hub.limits.max_message;
     let inflated = hub.compression.inflate(kind, payload, max);
-    let cost = hub.compression.take_cost();
-    hub.agenda.understood = hub.agenda.understood.saturating_add(cost);
+    hub.agenda.count(hub.compression.take_cost());
     match inflated {
         Ok(message) => {
             said(hub, id, message.bytes());

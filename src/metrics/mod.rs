@@ -28,6 +28,7 @@ use std::time::{Duration, SystemTime};
 pub use self::family::{Family, Kind};
 pub use self::instruments::{Counters, Histogram, Longest};
 pub use self::render::all_families;
+pub use self::saved::SavedMetrics;
 
 /// The `Content-Type` of [`Metrics::render`]'s text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -60,9 +61,6 @@ pub struct Metrics {
     pub deliveries: u64,
     /// Read from clients and backends, in bytes.
     pub received: u64,
-    /// Written to clients and backends, in bytes.
-    pub sent: u64,
-    pub compression: CompressionCounts,
     /// Messages that the broker brought, by outcome.
     pub broker_messages: Counters<&'static str>,
     /// Channels whose members here were told that they may have missed messages. What goes to users and connections counts as
@@ -118,9 +116,12 @@ pub struct CompressionCounts {
     pub inflate_time: Duration,
 }
 
-/// Values at the time when the text is made.
+/// Values at the time when the text is made: gauges, and what is counted where it happens.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gauges {
+    /// Written to clients and backends, in bytes.
+    pub sent: u64,
+    pub compression: CompressionCounts,
     /// Connections that have been upgraded.
     pub websockets: u64,
     /// All other connections.
@@ -223,8 +224,6 @@ impl Metrics {
             fanouts: 0,
             deliveries: 0,
             received: 0,
-            sent: 0,
-            compression: CompressionCounts::default(),
             broker_messages: Counters::of(&["delivered", "nodes", "not_json", "unknown"]),
             broker_gaps: 0,
             broker_hostile: Counters::of(&[]),

@@ -22,6 +22,7 @@ use crate::broker::Broker;
 use crate::broker::redis::MOST_LINKS;
 use crate::clock::{Millis, millis};
 use crate::config::Stop;
+use crate::connection::Readiness;
 use crate::effect::Answer;
 use crate::events::EventSender;
 use crate::handover::Handover;
@@ -226,14 +227,14 @@ impl Server {
     fn ready(&mut self, token: Token, event: &Event, buffer: &mut [u8]) {
         let reset = event.is_error();
         let closed = event.is_read_closed() || reset;
-        self.hub.ready(
-            acceptor::connection_id(token),
-            event.is_readable() || closed,
+        let reported = Readiness {
+            readable: event.is_readable() || closed,
+            writable: event.is_writable(),
             closed,
             reset,
-            event.is_writable(),
-            buffer,
-        );
+        };
+        let id = acceptor::connection_id(token);
+        self.hub.ready(id, reported, buffer);
     }
 
     /// How long the poll may sleep. `None`: until an event arrives.

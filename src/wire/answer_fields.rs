@@ -5,10 +5,12 @@
 
 use super::channel_name::ChannelName;
 use super::command::Verb;
+use super::json::scalars::MAX_USER;
 
 mod fuzz;
 mod read;
 mod saved;
+mod state;
 #[cfg(test)]
 mod tests;
 mod wrong;
@@ -17,6 +19,7 @@ mod wrong;
 pub use self::fuzz::fuzz;
 pub use self::read::{AnswerLimits, BatchItem, Reading, first_item, names, read, read_items};
 pub use self::saved::{SavedAllow, SavedFields};
+pub use self::state::{is_state, read_state};
 pub use self::wrong::{AnswerField, WrongField};
 
 /// The `Content-Type` of an answer that has fields.
@@ -90,6 +93,11 @@ impl AnswerFields {
             ..AnswerFields::default()
         })
     }
+}
+
+/// Whether a connection may be of this user.
+pub fn is_user(user: &str) -> bool {
+    (1..=MAX_USER).contains(&user.len())
 }
 
 /// What becomes of a connection's state.

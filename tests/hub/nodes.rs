@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use wsify::clock::Millis;
-use wsify::effect::{ConnId, Effect, Receipt, ShardId};
+use wsify::effect::{Effect, PublishedBy, Receipt, ShardId};
 use wsify::hub::Settings;
 use wsify::metrics::Counters;
 use wsify::wire::node_message::envelope::NodeSeal;
@@ -22,7 +22,7 @@ const SPIN: usize = 100_000;
 #[derive(Debug)]
 enum Coming {
     Message(String, Vec<u8>),
-    Receipt(ConnId, Receipt),
+    Receipt(PublishedBy, Receipt),
 }
 
 pub struct Node {

@@ -9,24 +9,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::rc::Rc;
 
-use wsify::connection::Stream;
-
-/// What the poll returns for this stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Edge {
-    pub readable: bool,
-    /// Whether the client has ended its stream.
-    pub closed: bool,
-    /// The connection is reset, and nothing can be sent to the client.
-    pub reset: bool,
-    pub writable: bool,
-}
-
-impl Edge {
-    pub fn any(self) -> bool {
-        self.readable || self.writable
-    }
-}
+use wsify::connection::{Readiness, Stream};
 
 /// How often the kernel would have been called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,7 +34,7 @@ pub struct Wire {
     just_interrupted: bool,
     /// One write in so many takes nothing though there is room; 0 is never.
     pub refused: usize,
-    edge: Edge,
+    edge: Readiness,
     /// A write was cut short: an edge is due when there is room.
     cut_short: bool,
     left: bool,
@@ -105,9 +88,9 @@ pub fn pipe() -> (Pipe, Far) {
         just_interrupted: false,
         refused: 0,
         // A fresh socket is writable, and the poll says so.
-        edge: Edge {
+        edge: Readiness {
             writable: true,
-            ..Edge::default()
+            ..Readiness::default()
         },
         cut_short: false,
         left: false,
@@ -175,7 +158,7 @@ impl Far {
     pub fn reset(&self) {
         let mut wire = self.0.borrow_mut();
         wire.broken = true;
-        wire.edge = Edge {
+        wire.edge = Readiness {
             readable: true,
             closed: true,
             reset: true,
@@ -236,12 +219,13 @@ impl Far {
     }
 
     /// Takes the pending edge.
-    pub fn take_edge(&self) -> Edge {
+    pub fn take_edge(&self) -> Readiness {
         std::mem::take(&mut self.0.borrow_mut().edge)
     }
 
     pub fn has_edge(&self) -> bool {
-        self.0.borrow().edge.any()
+        let edge = self.0.borrow().edge;
+        edge.readable || edge.writable
     }
 
     /// The calls since this was last called.

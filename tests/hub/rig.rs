@@ -319,14 +319,7 @@ impl Rig {
             let (id, far) = &self.wires[nth];
             if far.has_edge() && arrives() {
                 let edge = far.take_edge();
-                self.hub.ready(
-                    *id,
-                    edge.readable,
-                    edge.closed,
-                    edge.reset,
-                    edge.writable,
-                    &mut self.buffer,
-                );
+                self.hub.ready(*id, edge, &mut self.buffer);
                 self.between();
             }
         }

@@ -14,7 +14,7 @@ use mio::{Events, Poll};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::*;
-use crate::effect::{ConnId, Publication, ShardId, Subscription, SubscriptionId};
+use crate::effect::{ConnId, Publication, PublishedBy, ShardId, Subscription, SubscriptionId};
 use crate::log::Level;
 use crate::snapshot::{RecordKind, SnapshotError, SnapshotHeader, SnapshotReader, SnapshotWriter};
 use crate::wire::channel_name::ChannelName;
@@ -83,7 +83,7 @@ impl Program {
         self.redis.turn(self.poll.registry(), &mut buffer, now);
         while let Some(news) = self.redis.next(now) {
             self.told.push(match news {
-                News::Published(by, receipt) => format!("{} {receipt:?}", by.slot),
+                News::Published(by, receipt) => format!("{} {receipt:?}", by.slot().unwrap()),
                 News::Subscribed(id, receipt) => format!("channel {} {receipt:?}", id.serial),
                 News::Publishing(_, up) => format!("publishing {up}"),
                 News::Listening(_, up) => format!("listening {up}"),
@@ -107,10 +107,10 @@ impl Program {
     fn publish_content(&mut self, by: u32, content: &[u8]) {
         let now = self.now();
         let publication = Publication {
-            from: ConnId {
+            from: PublishedBy::Connection(ConnId {
                 slot: by,
                 generation: 0,
-            },
+            }),
             since: now,
             channel: ChannelName::checked("a"),
             content: content.into(),

@@ -10,7 +10,7 @@ use minicbor::{Decode, Encode};
 use super::{Identities, Identity};
 use crate::interned::Name;
 use crate::snapshot::{RecordKind, SnapshotError, SnapshotWriter, is_default};
-use crate::wire::question::{is_state, is_user};
+use crate::wire::answer_fields::{is_state, is_user};
 
 /// A state that several connections share. Its number is how many were before it.
 #[derive(Debug, Encode, Decode)]

@@ -5,7 +5,7 @@
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
-use super::{BatchDelivery, LONGEST_PAUSE};
+use super::{BACKOFF, BatchDelivery};
 use crate::clock::Millis;
 use crate::snapshot::SnapshotError;
 use crate::wire::event_batch::EventBatch;
@@ -98,7 +98,7 @@ impl BatchDelivery {
             batch: (!calls.is_empty()).then_some(batch),
             calls: calls.into_iter().map(|count| count as usize).collect(),
             failures,
-            next: next.min(now.saturating_add(LONGEST_PAUSE)),
+            next: next.min(now.saturating_add(BACKOFF.longest)),
             hurried,
             ..BatchDelivery::new(seed)
         })
@@ -167,6 +167,6 @@ mod tests {
             ..SavedDelivery::default()
         };
         let restored = BatchDelivery::restore(endless, 1, 5).unwrap();
-        assert_eq!(restored.next_deadline(), Some(5 + LONGEST_PAUSE));
+        assert_eq!(restored.next_deadline(), Some(5 + BACKOFF.longest));
     }
 }

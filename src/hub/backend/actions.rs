@@ -7,7 +7,7 @@
 
 use super::jobs::{Acting, Action, Job, JobKind};
 use super::{JobProgress, changed, reach};
-use crate::connection::{Awaits, Connection, Ending, Stream, Suspended};
+use crate::connection::{Ending, Stream};
 use crate::effect::ConnId;
 use crate::hub::commands;
 use crate::hub::nodes::say;
@@ -16,6 +16,7 @@ use crate::hub::report;
 use crate::hub::settle::{close_saying, settle};
 use crate::hub::state::Hub;
 use crate::hub::subscriptions::BrokerStanding;
+use crate::hub::waiter::WaiterId;
 use crate::wire::backend::Recipient;
 use crate::wire::backend::answer::{BackendAnswer, CommandResult, ConnectionCounts};
 use crate::wire::channel_name::ChannelName;
@@ -27,7 +28,7 @@ const STEP_CHANNELS: usize = 16;
 /// The next connections.
 pub fn advance<S: Stream>(
     hub: &mut Hub<S>,
-    id: ConnId,
+    id: WaiterId,
     job: &mut Job,
     left: &mut usize,
 ) -> JobProgress {
@@ -85,7 +86,7 @@ pub fn advance<S: Stream>(
 /// Holds the channel that is to be joined, and has it subscribed. Returns whether it is.
 fn prepare<S: Stream>(
     hub: &mut Hub<S>,
-    id: ConnId,
+    id: WaiterId,
     channel: &ChannelName,
     holds: &mut bool,
 ) -> bool {
@@ -114,14 +115,7 @@ fn refuse_upgrades<S: Stream>(hub: &mut Hub<S>, recipient: &Recipient) {
         return;
     };
     let now = hub.clock.now;
-    let upgrading = |connection: &&mut Connection<S>| connection.is_upgrading();
-    let Some(connection) = hub.roster.get(id).filter(upgrading) else {
-        return;
-    };
-    let waiting = connection
-        .resume(Awaits::Verdict, now)
-        .or_else(|| connection.resume(Awaits::Channel, now));
-    if let Some(Suspended::Upgrade { exchange, .. }) = waiting {
+    if let Some(exchange) = hub.roster.get(id).and_then(|c| c.cancel_upgrade(now)) {
         report::upgrade_refused(hub, "disconnected");
         // The authorizer may still answer. The connection is closed, so that its answer is not taken for another
         // question's.
@@ -159,11 +153,11 @@ fn act<S: Stream>(hub: &mut Hub<S>, id: ConnId, action: &Action, counts: &mut Co
 /// Returns whether the connection was no member before; `None`: it may not be in more channels.
 fn join<S: Stream>(hub: &mut Hub<S>, id: ConnId, channel: &ChannelName) -> Option<bool> {
     let encoding = hub.roster.get(id)?.encoding();
+    if commands::is_one_too_many(hub, id.slot, channel.as_str(), encoding) {
+        return None;
+    }
     if hub.channels.is_member(id.slot, channel.as_str(), encoding) {
         return Some(false);
-    }
-    if hub.channels.joined(id.slot) >= hub.settings.max_channels {
-        return None;
     }
     let first = hub.channels.join(id.slot, channel.as_str(), encoding);
     report::events::joined(hub, channel.as_str(), first);

@@ -11,14 +11,15 @@ use super::jobs::{Contents, Job, JobKind, Reach};
 use super::{JobProgress, reach};
 use crate::buffers::{Runs, Slice};
 use crate::connection::Stream;
-use crate::effect::{ConnId, Effect, Publication, Receipt};
+use crate::effect::{ConnId, Receipt};
 use crate::hub::audience::CONGESTED;
 use crate::hub::frames;
 use crate::hub::nodes::say;
-use crate::hub::publish;
+use crate::hub::publish::{self, PublishResult};
 use crate::hub::report;
 use crate::hub::settle::settle;
 use crate::hub::state::Hub;
+use crate::hub::waiter::WaiterId;
 use crate::wire::answer;
 use crate::wire::backend::answer::{BackendAnswer, CommandResult};
 use crate::wire::backend::{Publishing, Recipient, Target};
@@ -51,6 +52,12 @@ impl Contents {
             ..Contents::default()
         }
     }
+
+    /// The broker is going to answer for one more content.
+    fn await_receipt(&mut self, content: &[u8]) {
+        self.unconfirmed = self.unconfirmed.saturating_add(1);
+        self.unconfirmed_bytes = self.unconfirmed_bytes.saturating_add(content.len());
+    }
 }
 
 /// How far a content has come to one target.
@@ -66,7 +73,7 @@ enum TargetProgress {
 /// The next targets.
 pub fn advance<S: Stream>(
     hub: &mut Hub<S>,
-    id: ConnId,
+    id: WaiterId,
     job: &mut Job,
     left: &mut usize,
 ) -> JobProgress {
@@ -100,7 +107,7 @@ pub fn advance<S: Stream>(
             return JobProgress::MoreToDo;
         }
         let sent = match target {
-            Target::Channel(name) => publish(hub, id, contents, name, &content, left),
+            Target::Channel(name) => publish(hub, id, contents, &name, &content, left),
             Target::Recipient(recipient) if hub.nodes.is_some() && contents.arrived.is_none() => {
                 pass_on(hub, id, contents, recipient, &content, left)
             }
@@ -138,41 +145,32 @@ fn cost(content: &[u8]) -> usize {
 
 fn publish<S: Stream>(
     hub: &mut Hub<S>,
-    id: ConnId,
+    id: WaiterId,
     contents: &mut Contents,
-    name: ChannelName,
+    name: &ChannelName,
     content: &[u8],
     left: &mut usize,
 ) -> TargetProgress {
-    let congested = hub.channels.is_congested(name.as_str(), id, &hub.runs);
-    if congested || contents.unconfirmed_bytes > CONGESTED {
+    if contents.unconfirmed_bytes > CONGESTED {
         return TargetProgress::NotYet;
     }
+    let progress = match publish::send(hub, id, name.as_str(), content) {
+        PublishResult::Congested => return TargetProgress::NotYet,
+        PublishResult::Refused(why) => TargetProgress::Failed(why),
+        PublishResult::Delivered => TargetProgress::ToAll,
+        PublishResult::AwaitsReceipt => {
+            contents.await_receipt(content);
+            TargetProgress::ToAll
+        }
+    };
     *left = left.saturating_sub(cost(content));
-    if let Some(why) = publish::why_not(hub, name.as_str()) {
-        return TargetProgress::Failed(why);
-    }
-    report::published(hub, id, Some(name.as_str()), content);
-    if hub.channels.subscriptions.is_shared() {
-        contents.unconfirmed = contents.unconfirmed.saturating_add(1);
-        let bytes = contents.unconfirmed_bytes;
-        contents.unconfirmed_bytes = bytes.saturating_add(content.len());
-        hub.effects.push_back(Effect::Publish(Publication {
-            from: id,
-            since: hub.clock.now,
-            channel: name,
-            content: content.into(),
-        }));
-    } else {
-        publish::deliver(hub, name.as_str(), content);
-    }
-    TargetProgress::ToAll
+    progress
 }
 
 /// Has all nodes send a content to a recipient, this one included.
 fn pass_on<S: Stream>(
     hub: &mut Hub<S>,
-    id: ConnId,
+    id: WaiterId,
     contents: &mut Contents,
     recipient: Recipient,
     content: &[u8],
@@ -185,13 +183,11 @@ fn pass_on<S: Stream>(
     if let Some(why) = say::why_not(hub) {
         return TargetProgress::Failed(why);
     }
-    report::published(hub, id, None, content);
-    contents.unconfirmed = contents.unconfirmed.saturating_add(1);
-    let bytes = contents.unconfirmed_bytes;
-    contents.unconfirmed_bytes = bytes.saturating_add(content.len());
+    report::published(hub, id.connection(), None, content);
+    contents.await_receipt(content);
     // It is JSON, so that it is UTF-8.
     let content = str::from_utf8(content).unwrap_or_default();
-    say::to_all(hub, id, &NodeMessage::Content(recipient, content));
+    say::to_all(hub, id.into(), &NodeMessage::Content(recipient, content));
     TargetProgress::ToAll
 }
 
@@ -209,7 +205,7 @@ pub fn deliver_to_one<S: Stream>(hub: &mut Hub<S>, recipient: Recipient, content
 /// Sends a content to the next connections of a recipient.
 fn send<S: Stream>(
     hub: &mut Hub<S>,
-    id: ConnId,
+    id: WaiterId,
     (contents, lined_up): (&mut Contents, &mut bool),
     recipient: &Recipient,
     content: &[u8],
@@ -224,7 +220,7 @@ fn send<S: Stream>(
         return TargetProgress::NotYet;
     }
     if !reach.begun && contents.arrived.is_none() {
-        report::published(hub, id, None, content);
+        report::published(hub, id.connection(), None, content);
     }
     let cost = cost(content);
     let most = left.checked_div(cost).unwrap_or_default().max(1);
@@ -264,7 +260,7 @@ fn deliver<S: Stream>(
     };
     let before = hub.runs.taken;
     if let Some(connection) = hub.roster.get(id) {
-        connection.deliver(slice, &mut hub.runs, &hub.settings.limits);
+        connection.deliver(slice, &mut hub.runs, &hub.limits);
     }
     let sent = hub.runs.taken.saturating_sub(before);
     hub.listeners.delivered(id.slot, 1, sent);
@@ -300,8 +296,7 @@ fn encode<S: Stream>(
         *frame = Some(Slice { run, from: 0, to });
     }
     hub.compression.rest();
-    let cost = hub.compression.take_cost();
-    hub.agenda.understood = hub.agenda.understood.saturating_add(cost);
+    hub.agenda.count(hub.compression.take_cost());
 }
 
 /// The broker has answered a publication.

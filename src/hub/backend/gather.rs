@@ -6,18 +6,19 @@ use super::JobProgress;
 use super::jobs::{Asker, Job, JobKind};
 use crate::clock::Millis;
 use crate::connection::Stream;
-use crate::effect::{ConnId, Receipt};
+use crate::effect::{PublishedBy, Receipt};
 use crate::hub::nodes::gathering::Gathering;
 use crate::hub::nodes::say;
 use crate::hub::publish;
 use crate::hub::state::Hub;
+use crate::hub::waiter::WaiterId;
 use crate::wire::node_message::{Hostile, NodeAnswer, NodeMessage};
 
 /// How long nodes are waited for, in milliseconds. The backend has its answer within a second.
 const PATIENCE: Millis = 950;
 
 /// Sends the command, or looks whether it can be answered.
-pub fn advance<S: Stream>(hub: &mut Hub<S>, id: ConnId, job: &mut Job) -> JobProgress {
+pub fn advance<S: Stream>(hub: &mut Hub<S>, id: WaiterId, job: &mut Job) -> JobProgress {
     if let Some(why) = job.failure.take() {
         return JobProgress::Failed(why);
     }
@@ -38,7 +39,7 @@ pub fn advance<S: Stream>(hub: &mut Hub<S>, id: ConnId, job: &mut Job) -> JobPro
     }
 }
 
-fn send<S: Stream>(hub: &mut Hub<S>, id: ConnId, gathering: &mut Gathering) -> JobProgress {
+fn send<S: Stream>(hub: &mut Hub<S>, id: WaiterId, gathering: &mut Gathering) -> JobProgress {
     if let Some(why) = say::why_not(hub) {
         return JobProgress::Failed(why);
     }
@@ -52,7 +53,7 @@ fn send<S: Stream>(hub: &mut Hub<S>, id: ConnId, gathering: &mut Gathering) -> J
     nodes.asked.insert(number, id);
     nodes.deadlines.push_back((until, number));
     let message = NodeMessage::Request { number, command };
-    say::to_all(hub, ConnId::of_ticket(number), &message);
+    say::to_all(hub, PublishedBy::Gathering(number), &message);
     JobProgress::Waits
 }
 
@@ -71,17 +72,17 @@ pub fn release<S: Stream>(hub: &mut Hub<S>, gathering: &Gathering) {
 }
 
 /// The command with this number, if it still waits.
-fn waiting<S: Stream>(hub: &mut Hub<S>, number: u32) -> Option<(ConnId, &mut Job)> {
+fn waiting<S: Stream>(hub: &mut Hub<S>, number: u32) -> Option<(WaiterId, &mut Job)> {
     let id = *hub.nodes.as_ref()?.asked.get(&number)?;
     Some((id, hub.jobs.get_mut(id)?))
 }
 
 /// The broker has answered to a command that was sent to all nodes.
-pub fn published<S: Stream>(hub: &mut Hub<S>, id: ConnId, receipt: &Receipt) {
+pub fn published<S: Stream>(hub: &mut Hub<S>, number: u32, receipt: &Receipt) {
     let Some(why) = publish::lost(receipt) else {
         return;
     };
-    if let Some((id, job)) = waiting(hub, id.generation) {
+    if let Some((id, job)) = waiting(hub, number) {
         job.failure.get_or_insert(why);
         hub.jobs.go_on(id);
     }

@@ -3,8 +3,7 @@
 //! Owns: the jobs, which of them may go on, and which wait for each other. Knows: values. Never knows: connections, or how a
 //! job is carried out.
 //!
-//! A job has the id of the connection whose request began it. A job of another node has an id that belongs to no
-//! connection. A job continues after its connection has ended, so that no command is left half done.
+//! A job has the name of the connection whose request began it. A job of another node has a number. A job continues after its connection has ended, so that no command is left half done.
 
 pub mod saved;
 pub mod saved_values;
@@ -14,8 +13,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 use crate::buffers::Slice;
-use crate::effect::ConnId;
 use crate::hub::nodes::gathering::Gathering;
+use crate::hub::waiter::WaiterId;
 use crate::wire::backend::answer::{ConnectionCounts, Page};
 use crate::wire::backend::{ConnectionFilter, Recipient, Target};
 use crate::wire::channel_name::ChannelName;
@@ -166,11 +165,11 @@ impl Job {
 
 #[derive(Debug, Default)]
 pub struct Jobs {
-    jobs: HashMap<ConnId, Job>,
+    jobs: HashMap<WaiterId, Job>,
     /// Those that may go on.
-    ready: VecDeque<ConnId>,
+    ready: VecDeque<WaiterId>,
     /// Jobs that walk over the connections of a user, one at a time: all of them are sent the same in the same order.
-    lines: HashMap<Box<str>, VecDeque<ConnId>>,
+    lines: HashMap<Box<str>, VecDeque<WaiterId>>,
     /// What may still be done in this turn.
     pub left: usize,
 }
@@ -190,21 +189,21 @@ impl Jobs {
     }
 
     /// Whether a job waits for anything but its turn.
-    pub fn waits(&self, id: ConnId) -> bool {
+    pub fn waits(&self, id: WaiterId) -> bool {
         self.jobs.get(&id).is_some_and(|job| !job.ready)
     }
 
-    pub fn put(&mut self, id: ConnId, job: Job) {
+    pub fn put(&mut self, id: WaiterId, job: Job) {
         self.jobs.insert(id, job);
     }
 
-    pub fn take(&mut self, id: ConnId) -> Option<Job> {
+    pub fn take(&mut self, id: WaiterId) -> Option<Job> {
         let mut job = self.jobs.remove(&id)?;
         job.ready = false;
         Some(job)
     }
 
-    pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Job> {
+    pub fn get_mut(&mut self, id: WaiterId) -> Option<&mut Job> {
         match self.jobs.is_empty() {
             true => None,
             false => self.jobs.get_mut(&id),
@@ -222,14 +221,14 @@ impl Jobs {
     }
 
     /// Commands that all nodes were asked for.
-    pub fn gathering(&self) -> Vec<ConnId> {
+    pub fn gathering(&self) -> Vec<WaiterId> {
         let jobs = self.jobs.iter();
         let gathering = jobs.filter(|(_, job)| matches!(job.kind, JobKind::Gather(_)));
         gathering.map(|(id, _)| *id).collect()
     }
 
     /// Has a job go on.
-    pub fn go_on(&mut self, id: ConnId) {
+    pub fn go_on(&mut self, id: WaiterId) {
         if let Some(job) = self.jobs.get_mut(&id)
             && !std::mem::replace(&mut job.ready, true)
         {
@@ -238,7 +237,7 @@ impl Jobs {
     }
 
     /// Has a job wait that may go on.
-    pub fn wait(&mut self, id: ConnId) {
+    pub fn wait(&mut self, id: WaiterId) {
         if let Some(job) = self.jobs.get_mut(&id)
             && std::mem::take(&mut job.ready)
         {
@@ -246,12 +245,12 @@ impl Jobs {
         }
     }
 
-    pub fn next_ready(&mut self) -> Option<ConnId> {
+    pub fn next_ready(&mut self) -> Option<WaiterId> {
         self.ready.pop_front()
     }
 
     /// Whether a job may walk over the connections of a user. If not, it goes on when it may.
-    pub fn line_up(&mut self, id: ConnId, lined_up: &mut bool, user: &str) -> bool {
+    pub fn line_up(&mut self, id: WaiterId, lined_up: &mut bool, user: &str) -> bool {
         if *lined_up {
             let line = self.lines.get(user);
             return line.is_some_and(|line| line.front() == Some(&id));
@@ -263,7 +262,7 @@ impl Jobs {
     }
 
     /// A job has gone over the connections of a user, or will not.
-    pub fn step_out(&mut self, id: ConnId, lined_up: &mut bool, user: &str) {
+    pub fn step_out(&mut self, id: WaiterId, lined_up: &mut bool, user: &str) {
         if !std::mem::take(lined_up) {
             return;
         }

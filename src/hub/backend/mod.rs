@@ -24,6 +24,7 @@ use super::replies;
 use super::report;
 use super::settle::settle;
 use super::state::Hub;
+use super::waiter::WaiterId;
 use crate::connection::{Awaits, Exchange, Stream, Suspended};
 use crate::effect::{ConnId, Receipt};
 use crate::snapshot::SnapshotError;
@@ -68,7 +69,7 @@ pub fn begin<S: Stream>(
     if let Some(connection) = hub.roster.get(id) {
         connection.suspend(Awaits::Backend, Suspended::Backend { exchange, bytes });
     }
-    start(hub, id, Job::new(kind));
+    start(hub, id.into(), Job::new(kind));
 }
 
 /// Begins a command that a node has asked all nodes for.
@@ -98,12 +99,12 @@ pub fn deliver<S: Stream>(hub: &mut Hub<S>, recipient: Recipient, content: Rc<[u
     start(hub, id, job);
 }
 
-fn job_without_connection<S: Stream>(hub: &mut Hub<S>) -> ConnId {
+fn job_without_connection<S: Stream>(hub: &mut Hub<S>) -> WaiterId {
     let ticket = hub.nodes.as_mut().map_or(0, |nodes| nodes.next_ticket());
-    ConnId::of_ticket(ticket)
+    WaiterId::Ticket(ticket)
 }
 
-fn start<S: Stream>(hub: &mut Hub<S>, id: ConnId, job: Job) {
+fn start<S: Stream>(hub: &mut Hub<S>, id: WaiterId, job: Job) {
     hub.jobs.put(id, job);
     match hub.jobs.left {
         0 => hub.jobs.go_on(id),
@@ -159,12 +160,14 @@ pub fn go_on<S: Stream>(hub: &mut Hub<S>) {
             return;
         };
         advance(hub, id);
-        settle(hub, id);
+        if let Some(id) = id.connection() {
+            settle(hub, id);
+        }
     }
 }
 
 /// The next steps of a job.
-fn advance<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+fn advance<S: Stream>(hub: &mut Hub<S>, id: WaiterId) {
     let Some(mut job) = hub.jobs.take(id) else {
         return;
     };
@@ -196,7 +199,7 @@ fn advance<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
 }
 
 /// Releases what a job holds.
-fn end<S: Stream>(hub: &mut Hub<S>, id: ConnId, job: &mut Job) {
+fn end<S: Stream>(hub: &mut Hub<S>, id: WaiterId, job: &mut Job) {
     match &mut job.kind {
         JobKind::Publish(contents) => contents::end(hub, contents),
         JobKind::Act(acting) => actions::release(hub, &acting.action, acting.holds),
@@ -212,12 +215,15 @@ fn end<S: Stream>(hub: &mut Hub<S>, id: ConnId, job: &mut Job) {
 /// Answers the request, or the node, that has begun a command.
 fn finish<S: Stream>(
     hub: &mut Hub<S>,
-    id: ConnId,
+    id: WaiterId,
     job: &Job,
     answer: Result<BackendAnswer, Cow<'static, str>>,
 ) {
     let Some(asker) = job.asker else {
-        return reply(hub, id, answer);
+        if let Some(id) = id.connection() {
+            reply(hub, id, answer);
+        }
+        return;
     };
     let answer = match answer {
         Ok(BackendAnswer { result, seq, .. }) => {
@@ -262,6 +268,7 @@ fn refuse<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, why: Cow<
 
 /// The broker has answered a publication. Returns whether it was a job's.
 pub fn confirmed<S: Stream>(hub: &mut Hub<S>, id: ConnId, receipt: &Receipt) -> bool {
+    let id = id.into();
     let Some(job) = hub.jobs.get_mut(id) else {
         return false;
     };
@@ -272,7 +279,7 @@ pub fn confirmed<S: Stream>(hub: &mut Hub<S>, id: ConnId, receipt: &Receipt) -> 
 
 /// What a job has waited for has happened to its channel. `receipt` is what became of the subscription, if it waited for that.
 /// Returns whether there is such a job.
-pub fn resume<S: Stream>(hub: &mut Hub<S>, id: ConnId, receipt: Option<&Receipt>) -> bool {
+pub fn resume<S: Stream>(hub: &mut Hub<S>, id: WaiterId, receipt: Option<&Receipt>) -> bool {
     let Some(job) = hub.jobs.get_mut(id) else {
         return false;
     };
@@ -288,11 +295,11 @@ pub fn resume<S: Stream>(hub: &mut Hub<S>, id: ConnId, receipt: Option<&Receipt>
 
 /// Gives a command up that waits for the broker or a channel, because the server stops. Returns its request.
 pub fn give_up<S: Stream>(hub: &mut Hub<S>, id: ConnId) -> Option<Exchange> {
-    if !hub.jobs.waits(id) {
+    if !hub.jobs.waits(id.into()) {
         return None;
     }
-    let mut job = hub.jobs.take(id)?;
-    end(hub, id, &mut job);
+    let mut job = hub.jobs.take(id.into())?;
+    end(hub, id.into(), &mut job);
     let now = hub.clock.now;
     match hub.roster.get(id)?.resume(Awaits::Backend, now) {
         Some(Suspended::Backend { exchange, .. }) => Some(exchange),
@@ -338,7 +345,9 @@ pub fn finish_gathering<S: Stream>(hub: &mut Hub<S>) {
         }
         hub.jobs.wait(id);
         advance(hub, id);
-        settle(hub, id);
+        if let Some(id) = id.connection() {
+            settle(hub, id);
+        }
     }
 }
 

@@ -61,7 +61,7 @@ impl Channels {
             if std::mem::replace(&mut ready, false)
                 && let Some(channel) = self.channels.get_mut(index)
             {
-                channel.waiting.push(id);
+                channel.waiting.push(id.into());
             }
             if standing == BrokerStanding::Unasked {
                 self.ask(index);

@@ -12,9 +12,10 @@ use minicbor::{Decode, Encode};
 use slab::Slab;
 
 use super::{Channels, Released};
-use crate::effect::{ConnId, SavedConnId, SavedReceipt};
+use crate::effect::{SavedConnId, SavedReceipt};
 use crate::hub::channel::Channel;
 use crate::hub::memberships::AudienceId;
+use crate::hub::waiter::WaiterId;
 use crate::snapshot::SnapshotError;
 use crate::wire::channel_name::ChannelName;
 use crate::wire::encoding::Encoding;
@@ -161,7 +162,7 @@ impl Channels {
         let unknown = || SnapshotError::new(format!("unknown number of a channel: {channel}"));
         let held = held.ok_or_else(unknown)?;
         held.holds += 1;
-        let ids: Vec<ConnId> = saved.ids.into_iter().map(Into::into).collect();
+        let ids: Vec<WaiterId> = saved.ids.into_iter().map(Into::into).collect();
         Ok(Released {
             channel,
             receipt: saved.receipt.map(Into::into),

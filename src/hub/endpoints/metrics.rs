@@ -18,8 +18,6 @@ use crate::process;
 use crate::wire::http::{Reply, Status};
 
 pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange) {
-    hub.listeners.metrics.sent = hub.runs.taken;
-    hub.listeners.metrics.compression = hub.compression.counts;
     let gauges = gauges(hub);
     let mut text = String::new();
     hub.listeners.metrics.render(&gauges, &mut text);
@@ -36,6 +34,8 @@ fn gauges<S: Stream>(hub: &Hub<S>) -> Gauges {
     let oldest_event = hub.drivers.oldest_event;
     let oldest_event = oldest_event.or_else(|| listeners.events.queue.oldest());
     Gauges {
+        sent: hub.runs.taken,
+        compression: hub.compression.counts,
         websockets: roster.websockets as u64,
         http_connections: roster.len().saturating_sub(roster.websockets) as u64,
         channels: hub.channels.len() as u64,

@@ -94,7 +94,7 @@ fn read_body<S: Stream>(
     if let Some(whole) = whole {
         body(hub, id, exchange, whole);
     } else if let Some(connection) = hub.roster.get(id) {
-        connection.read_body(exchange, &hub.settings.limits);
+        connection.read_body(exchange, &hub.limits);
     }
 }
 

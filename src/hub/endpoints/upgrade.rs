@@ -4,16 +4,16 @@
 //! Owns: the order of the checks, and the refusals. Knows: limits. Never knows: what the authorizer is asked
 //! ([`crate::hub::permission`] does).
 
-use crate::connection::{Awaits, Exchange, Peer, Stream, Suspended};
+use crate::connection::{Awaits, Exchange, Peer, PendingUpgrade, Stream, Suspended};
 use crate::effect::{ConnId, Receipt};
 use crate::hub::backend;
 use crate::hub::disconnects::Survival;
-use crate::hub::permission::{self, AllowedUpgrade};
+use crate::hub::permission;
 use crate::hub::replies;
 use crate::hub::report;
 use crate::hub::settle::settle;
 use crate::hub::state::Hub;
-use crate::wire::answer_fields::NewState;
+use crate::wire::answer_fields::{AnswerFields, NewState};
 use crate::wire::handshake::{self, Upgrade};
 use crate::wire::http::{Head, Refusal, Status};
 
@@ -21,7 +21,7 @@ pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head
     let judged = handshake::judge(&head, hub.compression.is_on());
     if judged.is_ok() && !exchange.is_read() {
         if let Some(connection) = hub.roster.get(id) {
-            connection.read_empty_body(exchange, head, &hub.settings.limits);
+            connection.read_empty_body(exchange, head, &hub.limits);
         }
         return;
     }
@@ -68,10 +68,15 @@ pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head
 }
 
 /// The authorizer has allowed an upgrade.
-pub fn allowed<S: Stream>(hub: &mut Hub<S>, id: ConnId, mut allowed: AllowedUpgrade) {
-    let channels = std::mem::take(&mut allowed.fields.channels);
+pub fn allowed<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    pending: PendingUpgrade,
+    mut fields: Box<AnswerFields>,
+) {
+    let channels = std::mem::take(&mut fields.channels);
     hub.channels.reserve(id.slot, channels);
-    go_on(hub, id, allowed, None);
+    go_on(hub, id, pending, fields, None);
 }
 
 /// Goes on with an upgrade that is allowed: it is open once its channels are subscribed. `receipt` is what became of the
@@ -79,17 +84,12 @@ pub fn allowed<S: Stream>(hub: &mut Hub<S>, id: ConnId, mut allowed: AllowedUpgr
 pub fn go_on<S: Stream>(
     hub: &mut Hub<S>,
     id: ConnId,
-    allowed: AllowedUpgrade,
+    pending: PendingUpgrade,
+    fields: Box<AnswerFields>,
     receipt: Option<Receipt>,
 ) {
-    let AllowedUpgrade {
-        exchange,
-        upgrade,
-        query,
-        fields,
-    } = allowed;
     if hub.drain.is_some() {
-        return refuse_stopping(hub, id, exchange);
+        return refuse_stopping(hub, id, pending.exchange);
     }
     let user = fields.user.as_deref().unwrap_or_default();
     match hub.disconnects.survival(id.slot, user) {
@@ -98,33 +98,31 @@ pub fn go_on<S: Stream>(
             report::upgrade_refused(hub, "disconnected");
             let message = "the backend has disconnected this user: reconnect only if your application allows it";
             let refusal = Refusal::new(Status::Forbidden, "disconnected", message);
-            return replies::refuse(hub, id, exchange, refusal);
+            return replies::refuse(hub, id, pending.exchange, refusal);
         }
         Survival::Unknown => {
             let message = "too many users were disconnected in the meantime: connect again";
             let refusal = Refusal::new(Status::Unavailable, "unavailable", message);
-            return refuse_for_now(hub, id, exchange, refusal);
+            return refuse_for_now(hub, id, pending.exchange, refusal);
         }
     }
     if let Some(Receipt::Refused(why)) = receipt {
         let message =
             format!("the broker refuses a channel of this client ({why}): come back later");
         let refusal = Refusal::new(Status::Unavailable, "unavailable", message);
-        return refuse_for_now(hub, id, exchange, refusal);
+        return refuse_for_now(hub, id, pending.exchange, refusal);
     }
     if !hub.channels.are_reserved_ready(id) {
         if let Some(connection) = hub.roster.get(id) {
-            let fields = Some(fields);
-            let work = Suspended::Upgrade {
-                exchange,
-                upgrade,
-                query,
-                fields,
-            };
-            connection.suspend(Awaits::Channel, work);
+            connection.suspend(Awaits::Channel, Suspended::Upgrade(pending, Some(fields)));
         }
         return;
     }
+    let PendingUpgrade {
+        exchange,
+        upgrade,
+        query,
+    } = pending;
     let state = fields.state.as_ref().and_then(NewState::json);
     keep(hub, id, &query, fields.user.as_deref(), state);
     permission::grant(hub, id, fields.allow, fields.expires_in);

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use self::remembered::Remembered;
 pub use self::remembered::Remembrance;
 use crate::clock::Millis;
-use crate::hub::outage::pause;
+use crate::hub::outage::BACKOFF;
 use crate::hub::slots::Slots;
 use crate::interned::{Interned, Name};
 use crate::random::Random;
@@ -63,7 +63,7 @@ impl Grants {
     pub fn put_off(&mut self, slot: u32, now: Millis, random: &mut Random) {
         let failures = self.refresh_failures.entry(slot).or_default();
         *failures = failures.saturating_add(1);
-        let at = now.saturating_add(pause(*failures, random));
+        let at = now.saturating_add(BACKOFF.pause(*failures, random));
         if let Some(entry) = self.refresh.entry(slot) {
             *entry = at;
         }

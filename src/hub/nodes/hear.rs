@@ -55,7 +55,7 @@ pub fn heard<S: Stream>(hub: &mut Hub<S>, channel: &str, bytes: &[u8]) -> bool {
 }
 
 fn take<S: Stream>(hub: &mut Hub<S>, channel: &str, bytes: &[u8]) -> Result<(), Hostile> {
-    let most = hub.settings.limits.max_message.max(PAGE);
+    let most = hub.limits.max_message.max(PAGE);
     if bytes.len() > most.saturating_add(ENVELOPE) {
         return Err(Hostile::TooLarge);
     }

@@ -31,7 +31,7 @@ use self::peers::Peers;
 use self::standing::NodeChannels;
 use super::subscriptions::Subscriptions;
 use crate::clock::Millis;
-use crate::effect::ConnId;
+use crate::hub::waiter::WaiterId;
 use crate::wire::backend::Recipient;
 use crate::wire::node_message::envelope::NodeSeal;
 
@@ -56,7 +56,7 @@ pub struct Nodes {
     /// Clients are being told that they may have missed what goes to users and connections.
     pub missed: MissedWalk,
     /// Commands that all nodes were asked for, by their number: the connections that wait for the answer.
-    pub asked: HashMap<u32, ConnId>,
+    pub asked: HashMap<u32, WaiterId>,
     /// When each of them is answered at the latest; some may have been answered.
     pub deadlines: VecDeque<(Millis, u32)>,
     /// The last number for a command.

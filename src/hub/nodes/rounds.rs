@@ -4,7 +4,7 @@
 
 use crate::clock::Millis;
 use crate::connection::Stream;
-use crate::effect::{ConnId, Receipt, SubscriptionId};
+use crate::effect::{PublishedBy, Receipt, SubscriptionId};
 use crate::hub::backend;
 use crate::hub::nodes::{gap, hear, say};
 use crate::hub::report;
@@ -89,7 +89,7 @@ fn announce<S: Stream>(hub: &mut Hub<S>) {
         nodes.memory.peers.refresh(now);
     }
     nodes.memory.peers.forget(now, unix);
-    say::to_all(hub, ConnId::NONE, &NodeMessage::Here { new });
+    say::to_all(hub, PublishedBy::Nothing, &NodeMessage::Here { new });
 }
 
 /// Sends contents that have waited until clients were told what they have missed.
@@ -132,6 +132,6 @@ fn finish_overdue<S: Stream>(hub: &mut Hub<S>) {
 /// Tells the other nodes that this one stops.
 pub fn leave<S: Stream>(hub: &mut Hub<S>) {
     if say::why_not(hub).is_none() {
-        say::to_all(hub, ConnId::NONE, &NodeMessage::Gone);
+        say::to_all(hub, PublishedBy::Nothing, &NodeMessage::Gone);
     }
 }

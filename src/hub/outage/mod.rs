@@ -19,7 +19,7 @@ use crate::config::AuthorizerFailure;
 use crate::effect::{Answer, ConnId, Question};
 use crate::random::Random;
 
-pub use self::breaker::{OutageChange, pause};
+pub use self::breaker::{BACKOFF, OutageChange};
 
 /// Pauses that end between two polls.
 const PAUSES: usize = 64;
@@ -164,7 +164,7 @@ impl Outage {
             return false;
         };
         if !self.is_down() {
-            let until = now.saturating_add(breaker::pause(failures, random));
+            let until = now.saturating_add(BACKOFF.pause(failures, random));
             self.held.pause(from, until);
         }
         true

@@ -274,8 +274,13 @@ pub fn message_rejected<S: Stream>(hub: &mut Hub<S>, id: ConnId, rejected: &Reje
 
 /// A connection has published something, which goes to the members or the broker next. `channel` is none if it goes to
 /// connections.
-pub fn published<S: Stream>(hub: &mut Hub<S>, from: ConnId, channel: Option<&str>, content: &[u8]) {
-    tell(hub, "broadcast", Some(from), channel, |line| {
+pub fn published<S: Stream>(
+    hub: &mut Hub<S>,
+    from: Option<ConnId>,
+    channel: Option<&str>,
+    content: &[u8],
+) {
+    tell(hub, "broadcast", from, channel, |line| {
         line.content(content);
     });
 }

@@ -157,7 +157,7 @@ fn save_questions<S: Stream, W: Write>(hub: &Hub<S>, to: &mut SnapshotWriter<W>)
     for effect in hub.effects.all() {
         to.write(RecordKind::Effect, &SavedEffect::from(effect))?;
     }
-    for publication in &hub.returned.waiting {
+    for publication in hub.returned.all() {
         to.write(RecordKind::Returned, &publication.save())?;
     }
     Ok(())

@@ -12,7 +12,7 @@ pub fn rebuild<S: Stream>(hub: &mut Hub<S>) {
     hub.usage.memory.hold(hub.outage.bytes());
     let events = hub.listeners.events.queue.bytes();
     hub.usage.memory.note_events(events);
-    hub.returned.due = true;
+    hub.returned.mark_due();
     for slot in 0..hub.roster.slots() {
         count(hub, slot);
         if let Some((id, _)) = hub.roster.tenant(slot) {

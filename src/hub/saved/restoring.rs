@@ -25,7 +25,7 @@ use crate::hub::state::Hub;
 use crate::hub::subscriptions::Subscriptions;
 use crate::interned::Name;
 use crate::log::Log;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, SavedMetrics};
 use crate::random::Random;
 use crate::snapshot::{Record, RecordKind, SnapshotError, SnapshotReader};
 use crate::wire::answer_fields::Allow;
@@ -158,7 +158,7 @@ impl<S: Stream> Restoring<S> {
             runs: &mut self.hub.runs,
             identities: &mut self.hub.roster.identities,
             shared: &self.shared,
-            limits: self.hub.settings.limits,
+            limits: self.hub.limits,
             now: self.hub.clock.now,
         };
         let connection = Connection::restore(saved, || stream(socket), &mut context)?;
@@ -240,12 +240,12 @@ impl<S: Stream> Restoring<S> {
             RecordKind::HeldQuestion => hub.outage.restore_held(record.decode()?)?,
             RecordKind::Effect => hub.effects.restore(record.decode()?)?,
             RecordKind::Returned => {
-                let publication = Publication::restore(record.decode()?)?;
-                hub.returned.waiting.push_back(publication);
+                hub.returned.push(Publication::restore(record.decode()?)?);
             }
             RecordKind::Metrics => {
-                hub.listeners.metrics.restore(&record.decode()?);
-                hub.compression.counts = hub.listeners.metrics.compression;
+                let saved: SavedMetrics = record.decode()?;
+                hub.listeners.metrics.restore(&saved);
+                hub.compression.counts = saved.compression();
             }
             RecordKind::Report => hub.listeners.restore(record.decode()?, now),
             RecordKind::Events => {

@@ -10,13 +10,13 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use super::state::MAX_STATE;
 use super::wrong::{AnswerField, WrongField};
 use super::{Allow, AnswerFields, Asked, CloseWith, NewState};
 use crate::wire::channel_name::{ChannelName, MAX_NAME};
 use crate::wire::json::members::{Members, elements, members};
 use crate::wire::json::scalars::{integer, string, text, user};
 use crate::wire::json::utf8;
-use crate::wire::question::MAX_STATE;
 
 /// What a body may have besides a content.
 const BESIDES_CONTENT: usize = 64 * 1024;

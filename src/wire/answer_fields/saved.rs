@@ -4,11 +4,10 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
 use super::read::check_pattern;
-use super::{Allow, AnswerFields, Asked, CloseWith, NewState};
+use super::{Allow, AnswerFields, Asked, CloseWith, NewState, is_state, is_user};
 use crate::snapshot::{SnapshotError, is_default};
 use crate::wire::channel_name::ChannelName;
 use crate::wire::json;
-use crate::wire::question::{is_state, is_user};
 
 /// The fields of one answer.
 #[derive(Clone, Debug, Encode, Decode)]

@@ -8,7 +8,7 @@ use crate::broker::redis::conversation::{Conversation, SavedConversation};
 use crate::broker::redis::saved_values::{SavedForm, past};
 use crate::clock::Millis;
 use crate::effect::{
-    ConnId, Publication, SavedConnId, SavedPublication, SavedSubscription, Subscription,
+    Publication, PublishedBy, SavedConnId, SavedPublication, SavedSubscription, Subscription,
     restore_channel,
 };
 use crate::snapshot::SnapshotError;
@@ -135,7 +135,7 @@ impl Dialogue {
         let published = |it: SavedPublished| {
             Ok(Published {
                 at: past(it.at, now)?,
-                by: it.by.map(ConnId::from),
+                by: it.by.map(PublishedBy::from),
                 slot: checked_slot(it.slot)?,
             })
         };
@@ -245,7 +245,7 @@ impl What {
             SavedWhat::View(form) => What::View(form.into()),
             SavedWhat::Ping(position) => What::Ping(position),
             SavedWhat::Publish(sent) => What::Publish(SentPublication {
-                by: sent.by.map(ConnId::from),
+                by: sent.by.map(PublishedBy::from),
                 slot: checked_slot(sent.slot)?,
                 kept: sent
                     .kept

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use super::*;
 use crate::broker::redis::tests::{facts_without_effect, forgetting, goes_on};
 use crate::config::Credentials;
-use crate::effect::{ConnId, Publication, ShardId, SubscriptionId};
+use crate::effect::{ConnId, Publication, PublishedBy, ShardId, SubscriptionId};
 use crate::secret::Secret;
 use crate::wire::cluster_view::ViewForm;
 
@@ -117,10 +117,10 @@ fn news(dialogue: &mut Dialogue) -> Vec<String> {
         told.push(match news {
             News::Publishing(_, up) => format!("publishing {up}"),
             News::Listening(_, up) => format!("listening {up}"),
-            News::Published(by, what) => format!("{} {}", by.slot, receipt(what)),
+            News::Published(by, what) => format!("{} {}", by.slot().unwrap(), receipt(what)),
             News::Subscribed(id, what) => format!("channel {} {}", id.serial, receipt(what)),
             News::Dropped(why) => format!("dropped {why}"),
-            News::Returned(publication) => format!("{} returned", publication.from.slot),
+            News::Returned(publication) => format!("{} returned", publication.from.slot().unwrap()),
             News::Shard(..) | News::Slots(..) | News::Message(_) => unreachable!("{news:?}"),
         });
     }
@@ -144,10 +144,10 @@ fn up(prefix: &str) -> Dialogue {
 
 fn publication(by: u32, channel: &str) -> Publication {
     Publication {
-        from: ConnId {
+        from: PublishedBy::Connection(ConnId {
             slot: by,
             generation: 0,
-        },
+        }),
         since: 0,
         channel: ChannelName::checked(channel),
         content: b"1".as_slice().into(),
@@ -556,12 +556,12 @@ fn hints(dialogue: &mut Dialogue) -> Vec<String> {
                 let to = moved.to.map_or("?".to_owned(), |to| {
                     format!("{}:{}", to.host.as_deref().unwrap_or("same"), to.port)
                 });
-                let by = moved.publication.map(|it| it.from.slot);
+                let by = moved.publication.and_then(|it| it.from.slot());
                 let channels: Vec<u64> =
                     moved.subscriptions.iter().map(|it| it.id.serial).collect();
                 format!("{} moved to {to}: {by:?} {channels:?}", moved.slot)
             }
-            Hint::Again(publication) => format!("{} again", publication.from.slot),
+            Hint::Again(publication) => format!("{} again", publication.from.slot().unwrap()),
             Hint::Doubt => "doubt".to_owned(),
             Hint::View(view) => format!("{view:?}"),
         });

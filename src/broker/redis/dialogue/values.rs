@@ -8,7 +8,7 @@ use crate::broker::news::Message;
 use crate::broker::redis::conversation::Conversation;
 use crate::clock::Millis;
 use crate::config::Credentials;
-use crate::effect::{ConnId, Publication, ShardId, Subscription};
+use crate::effect::{Publication, PublishedBy, ShardId, Subscription};
 use crate::wire::channel_name::ChannelName;
 use crate::wire::cluster_view::{ViewAnswer, ViewForm};
 use crate::wire::nodes::NodeAddress;
@@ -171,7 +171,7 @@ pub enum What {
 #[derive(Debug)]
 pub struct SentPublication {
     /// `None`: nothing waits for it any more.
-    pub by: Option<ConnId>,
+    pub by: Option<PublishedBy>,
     pub slot: u16,
     /// In a cluster it may have to be published again.
     pub kept: Option<Box<Publication>>,
@@ -196,6 +196,6 @@ pub enum Greeting {
 pub struct Published {
     pub at: Millis,
     /// `None`: nothing waits for it any more.
-    pub by: Option<ConnId>,
+    pub by: Option<PublishedBy>,
     pub slot: u16,
 }

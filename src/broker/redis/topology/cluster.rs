@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 pub use self::saved::SavedCluster;
 use super::links::LinkId;
 use super::slots::SlotTable;
+use crate::backoff::Backoff;
 use crate::broker::redis::dialogue::Duty;
 use crate::clock::Millis;
 use crate::config::RedisAddress;
@@ -34,9 +35,11 @@ const SELDOM: Millis = 10_000;
 /// How long a master may take to show its view, and a node to be connected to besides, before another one is asked.
 const VIEWING: Millis = 1_000;
 const SCOUTING: Millis = 2_000;
-/// The pause when no node has answered: the first, and the longest.
-const FIRST_REST: Millis = 100;
-const LONGEST_REST: Millis = 5_000;
+/// The pauses when no node has answered.
+const BACKOFF: Backoff = Backoff {
+    first: 100,
+    longest: 5_000,
+};
 /// When something is published again that was refused as its slot is about to move.
 const AGAIN: Millis = 100;
 
@@ -206,10 +209,8 @@ impl Cluster {
         self.tried = self.tried.saturating_add(1);
         self.ask_at = now;
         if self.tried >= self.nodes() {
-            let rest = FIRST_REST.saturating_mul(1 << self.rounds.min(16));
-            let rest = random.jittered(rest.min(LONGEST_REST));
-            self.ask_at = now.saturating_add(rest);
             (self.tried, self.rounds) = (0, self.rounds.saturating_add(1));
+            self.ask_at = now.saturating_add(BACKOFF.pause(self.rounds, random));
         }
     }
 

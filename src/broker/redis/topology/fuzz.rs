@@ -3,7 +3,7 @@
 #![expect(clippy::expect_used, reason = "a broken promise is to panic")]
 
 use super::*;
-use crate::effect::{ConnId, Publication, Subscription, SubscriptionId};
+use crate::effect::{ConnId, Publication, PublishedBy, Subscription, SubscriptionId};
 use crate::snapshot::{SnapshotError, SnapshotHeader, SnapshotReader, SnapshotWriter};
 use crate::wire::channel_name::ChannelName;
 
@@ -64,10 +64,10 @@ fn play(topology: &mut Topology) {
     let channel = || ChannelName::checked("a");
     topology.publish(
         Publication {
-            from: ConnId {
+            from: PublishedBy::Connection(ConnId {
                 slot: 1,
                 generation: 1,
-            },
+            }),
             since: NOW,
             channel: channel(),
             content: b"1".as_slice().into(),

@@ -8,7 +8,7 @@ use super::*;
 use crate::broker::news::News;
 use crate::broker::redis::tests::{facts_without_effect, forgetting_in_each_record, goes_on};
 use crate::config::{Credentials, RedisDsn};
-use crate::effect::{ConnId, Publication, Subscription, SubscriptionId};
+use crate::effect::{ConnId, Publication, PublishedBy, Subscription, SubscriptionId};
 use crate::secret::Secret;
 use crate::snapshot::{SnapshotError, SnapshotHeader, SnapshotReader, SnapshotWriter};
 use crate::wire::channel_name::ChannelName;
@@ -140,10 +140,10 @@ fn news(topology: &mut Topology) -> Vec<String> {
             }
             News::Publishing(id, up) => format!("{} publishing {up}", id.0),
             News::Listening(id, up) => format!("{} listening {up}", id.0),
-            News::Published(by, receipt) => format!("{} {receipt:?}", by.slot),
+            News::Published(by, receipt) => format!("{} {receipt:?}", by.slot().unwrap()),
             News::Returned(publication) => {
                 assert_eq!(*publication.content, *b"1");
-                format!("{} returned", publication.from.slot)
+                format!("{} returned", publication.from.slot().unwrap())
             }
             News::Subscribed(id, receipt) => format!("channel {} {receipt:?}", id.serial),
             News::Dropped(_) | News::Message(_) => unreachable!("{news:?}"),
@@ -288,10 +288,10 @@ fn two_masters() -> Topology {
 fn publication(by: u32, channel: &str) -> Publication {
     let generation = 0;
     Publication {
-        from: ConnId {
+        from: PublishedBy::Connection(ConnId {
             slot: by,
             generation,
-        },
+        }),
         since: 0,
         channel: ChannelName::checked(channel),
         content: b"1".as_slice().into(),

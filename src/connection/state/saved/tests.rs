@@ -9,7 +9,9 @@ use std::rc::Rc;
 use super::*;
 use crate::buffers::{SavedRun, SavedSlice, Slice, Waits};
 use crate::clock::Clock;
-use crate::connection::{Awaits, Event, Exchange, Filled, SavedState, Suspended, Understood};
+use crate::connection::{
+    Awaits, Event, Exchange, Filled, PendingUpgrade, SavedState, Suspended, Understood,
+};
 use crate::snapshot::{RecordKind, SnapshotHeader, SnapshotReader, SnapshotWriter};
 use crate::wire::answer_fields::AnswerFields;
 use crate::wire::channel_name::ChannelName;
@@ -307,12 +309,12 @@ impl Side {
         if query.is_empty() {
             return self.open(exchange, upgrade, "", None);
         }
-        let work = Suspended::Upgrade {
+        let pending = PendingUpgrade {
             exchange,
             upgrade,
             query: query.into(),
-            fields: None,
         };
+        let work = Suspended::Upgrade(pending, None);
         self.connection.suspend(Awaits::Verdict, work);
         self.connection.set_asking(true);
         if query.contains("held") {
@@ -394,12 +396,7 @@ impl Side {
         self.connection.set_asking(false);
         self.heard.push(format!("{awaits:?} {work:?}"));
         match work {
-            Suspended::Upgrade {
-                exchange,
-                upgrade,
-                query,
-                fields: None,
-            } if query.contains("channels") => {
+            Suspended::Upgrade(pending, None) if pending.query.contains("channels") => {
                 let long = format!("{{\"long\":\"{}\"}}", "x".repeat(20));
                 let fields = AnswerFields {
                     user: Some("ann".into()),
@@ -408,20 +405,12 @@ impl Side {
                     content: Some(b"[1]".to_vec().into()),
                     ..*AnswerFields::with_state(&long)
                 };
-                let work = Suspended::Upgrade {
-                    exchange,
-                    upgrade,
-                    query,
-                    fields: Some(Box::new(fields)),
-                };
+                let work = Suspended::Upgrade(pending, Some(Box::new(fields)));
                 self.connection.suspend(Awaits::Channel, work);
             }
-            Suspended::Upgrade {
-                exchange,
-                upgrade,
-                query,
-                fields,
-            } => self.open(exchange, upgrade, &query, fields),
+            Suspended::Upgrade(pending, fields) => {
+                self.open(pending.exchange, pending.upgrade, &pending.query, fields);
+            }
             Suspended::Command { command, message } if awaits == Awaits::Channel => {
                 let (command, message) = command.with_content(&message, b"[\"other\"]");
                 let work = Suspended::Command { command, message };

@@ -10,7 +10,8 @@ use minicbor::{Decode, Encode};
 
 use super::saved_values::{SavedAction, SavedReach, SavedScope, SavedTarget};
 use super::{Acting, Asker, Contents, Job, JobKind, Jobs, List};
-use crate::effect::{ConnId, SavedConnId};
+use crate::effect::SavedConnId;
+use crate::hub::waiter::WaiterId;
 use crate::snapshot::{SnapshotError, size};
 use crate::wire::backend::Target;
 use crate::wire::backend::answer::{ConnectionCounts, Page, SavedPage};
@@ -231,8 +232,8 @@ impl TryFrom<SavedJobKind<'_>> for JobKind {
 impl Jobs {
     /// Every job, in the order of ids.
     pub fn save(&self) -> impl Iterator<Item = SavedJob<'_>> {
-        let mut jobs: Vec<(&ConnId, &Job)> = self.jobs.iter().collect();
-        jobs.sort_unstable_by_key(|(id, _)| (id.slot, id.generation));
+        let mut jobs: Vec<(&WaiterId, &Job)> = self.jobs.iter().collect();
+        jobs.sort_unstable_by_key(|(id, _)| SavedConnId::from(**id));
         jobs.into_iter().filter_map(|(id, job)| {
             let Job {
                 kind,
@@ -257,7 +258,7 @@ impl Jobs {
             lines,
             left: _,
         } = self;
-        let ids = |ids: &VecDeque<ConnId>| ids.iter().copied().map(Into::into).collect();
+        let ids = |ids: &VecDeque<WaiterId>| ids.iter().copied().map(Into::into).collect();
         let mut lines: Vec<SavedLine> = lines
             .iter()
             .map(|(user, line)| SavedLine {
@@ -277,7 +278,7 @@ impl Jobs {
     /// # Errors
     /// There is one with this id; or it means nothing here.
     pub fn restore(&mut self, saved: SavedJob) -> Result<&Job, SnapshotError> {
-        let id = ConnId::from(saved.id);
+        let id = WaiterId::from(saved.id);
         let mut job = Job::new(saved.kind.try_into()?);
         job.failure = saved.failure.map(|why| why.to_owned().into());
         job.asker = saved.asker.map(|(node, number)| Asker { node, number });
@@ -293,7 +294,7 @@ impl Jobs {
     /// One of them is not there, or is in a list twice.
     pub fn restore_queue(&mut self, saved: SavedJobQueue) -> Result<(), SnapshotError> {
         let missing = || SnapshotError::new("an unknown command in a queue");
-        for id in saved.ready.into_iter().map(ConnId::from) {
+        for id in saved.ready.into_iter().map(WaiterId::from) {
             let job = self.jobs.get_mut(&id).ok_or_else(missing)?;
             if std::mem::replace(&mut job.ready, true) {
                 return Err(SnapshotError::new(
@@ -303,7 +304,7 @@ impl Jobs {
             self.ready.push_back(id);
         }
         for SavedLine { user, ids } in saved.lines {
-            let line: VecDeque<ConnId> = ids.into_iter().map(ConnId::from).collect();
+            let line: VecDeque<WaiterId> = ids.into_iter().map(WaiterId::from).collect();
             for id in &line {
                 let job = self.jobs.get_mut(id).ok_or_else(missing)?;
                 if std::mem::replace(&mut job.lined_up, true) {

@@ -315,7 +315,8 @@ fn pauses_double_up_to_five_seconds() {
         (60, 5_000),
         (u32::MAX, 5_000),
     ] {
-        let found: HashSet<Millis> = (0..5_000).map(|_| pause(failures, &mut random)).collect();
+        let pauses = (0..5_000).map(|_| BACKOFF.pause(failures, &mut random));
+        let found: HashSet<Millis> = pauses.collect();
         assert!(
             found
                 .iter()
