@@ -4,8 +4,6 @@
 //! Never knows: why it happened, or what follows. What happens for every read and every send is counted in
 //! [`listeners`] directly.
 //!
-//! A new event is a function here, and a line in it for each listener.
-//!
 //! Decision: the end of a WebSocket is two events. [`websocket_ended`] is reported when its close begins, because a tap
 //! on a channel needs the memberships, which end then. [`dropped`] is reported when its socket is closed, because until
 //! then the close frame and what waits before it are still being sent and counted. One event would lose memberships or
@@ -151,9 +149,10 @@ pub fn websocket_ended<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Option<E
     let most = hub.settings.max_connections.saturating_mul(9);
     let full = &mut hub.listeners.full;
     if full.holds() && hub.roster.websockets.saturating_mul(10) < most && full.end(hub.clock.now) {
-        let open = Value::Number(hub.roster.websockets as u64);
-        let message = "the server is no longer full";
-        hub.listeners.log.info(message, &[("connections", open)]);
+        let open = ("connections", Value::Number(hub.roster.websockets as u64));
+        hub.listeners
+            .log
+            .info("the server is no longer full", &[open]);
     }
 }
 
@@ -368,12 +367,10 @@ pub fn look_whether_relaxed<S: Stream>(hub: &mut Hub<S>) {
 
 /// The buffered bytes, and `--max-total-queue-size`.
 fn memory_budget<S: Stream>(hub: &Hub<S>) -> [(&'static str, Value<'static>); 2] {
-    let bytes = hub.usage.memory.total(&hub.runs) as u64;
-    let limit = hub.settings.max_total_queue as u64;
-    [
-        ("bytes", Value::Number(bytes)),
-        ("limit", Value::Number(limit)),
-    ]
+    let number = |bytes: usize| Value::Number(bytes as u64);
+    let bytes = number(hub.usage.memory.total(&hub.runs));
+    let limit = number(hub.settings.max_total_queue);
+    [("bytes", bytes), ("limit", limit)]
 }
 
 /// The Unix time, in milliseconds.
