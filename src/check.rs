@@ -23,7 +23,7 @@ use crate::wire::question;
 /// How long the broker may take: name lookup, connection, TLS and greeting.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Try everything and print a line for each part. Returns whether everything works.
+/// Tries everything and prints a line for each part. Returns whether everything works.
 pub fn run(config: &Config) -> bool {
     let mut report = Report { ok: true };
     report.result(true, "the flags and variables are valid");

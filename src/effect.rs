@@ -178,7 +178,7 @@ impl Answer {
         self.fields.as_ref()?.state.as_ref()?.json()
     }
 
-    /// There is none, for this reason.
+    /// The answer to a question that failed, for this reason.
     pub fn unavailable(to: ConnId, trouble: String, took: Duration) -> Answer {
         Answer {
             to,
@@ -196,7 +196,7 @@ impl Answer {
         }
     }
 
-    /// With the question, if it has failed.
+    /// The answer together with its question, if it has failed.
     pub fn returning(mut self, question: Question) -> Answer {
         self.question = (self.verdict == Verdict::Unavailable).then_some(question);
         self

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_it_opens_is_not_in_the_loops_table() {
+    fn descriptors_of_a_thread_with_own_fds_are_not_in_the_loops_table() {
         let path = std::env::temp_dir().join(format!("wsify-fd-table-{}", std::process::id()));
         let theirs = path.clone();
         let (opened, seen) = mpsc::channel();

@@ -27,7 +27,7 @@ pub struct Heap {
 }
 
 impl Heap {
-    /// Note the end of a turn. `active`: it may have freed memory. `free_spares` is called before the heap is trimmed.
+    /// Notes the end of a turn. `active`: it may have freed memory. `free_spares` is called before the heap is trimmed.
     pub fn turn(&mut self, now: Millis, active: bool, free_spares: impl FnOnce()) {
         self.again |= active && self.at.is_some();
         if self.at.is_some_and(|at| at <= now) {
@@ -44,7 +44,7 @@ impl Heap {
     }
 }
 
-/// Let all threads share a few heaps. To be called before the first thread starts.
+/// Makes all threads share a few heaps. To be called before the first thread starts.
 ///
 /// Otherwise each thread gets its own heap, up to eight for each processor. Values that cross between the loop and the
 /// authorizer's workers would then keep pages of all heaps in use.

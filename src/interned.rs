@@ -138,7 +138,7 @@ impl<T: Eq + Hash> Interned<T> {
         }
     }
 
-    /// Different values.
+    /// The number of different values.
     pub fn count(&self) -> usize {
         self.kept.len()
     }

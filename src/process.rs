@@ -18,7 +18,7 @@ const MAX_COUNTED_FILES: usize = 4096;
 /// The unit of CPU time in `/proc/self/stat`, on every supported architecture (`USER_HZ`).
 const TICKS_PER_SECOND: u64 = 100;
 
-/// Read all values.
+/// Reads the process's values from `/proc`.
 pub fn now() -> Process {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_is_cut_off() {
+    fn a_text_over_the_capacity_is_truncated() {
         let mut text = ShortText::default();
         let longest = "[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:65535";
         write!(text, "{longest}").unwrap();

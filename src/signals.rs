@@ -53,7 +53,7 @@ impl Signals {
         })
     }
 
-    /// Register with the poll.
+    /// Registers the signals with the poll.
     ///
     /// # Errors
     /// The kernel can watch no more descriptors.

@@ -65,7 +65,7 @@ impl Manager {
         })
     }
 
-    /// Notify that the server serves. This is the only message that waits for the manager.
+    /// Notifies the manager that the server serves. This is the only message that waits for the manager.
     ///
     /// # Errors
     /// The manager did not take the message.
@@ -81,26 +81,27 @@ impl Manager {
         sent.map(|_| ())
     }
 
-    /// Notify that a handover begins, at a time of the kernel's monotonic clock. It ends with [`Manager::reloaded`].
+    /// Notifies the manager that a handover begins, at a time of the kernel's monotonic clock. It ends with
+    /// [`Manager::reloaded`].
     pub fn reloading(&self, monotonic: Duration) {
         let micros = monotonic.as_micros();
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
-    /// Notify that a handover is over, whatever came of it.
+    /// Notifies the manager that a handover is over, whatever came of it.
     pub fn reloaded(&mut self, now: Millis, connections: usize) {
         self.ready_at = self.socket.as_ref().map(|_| now);
         self.turn(now, connections);
     }
 
-    /// Ping the watchdog now, because what follows may take a while.
+    /// Pings the watchdog now, because what follows may take a while.
     pub fn ping(&self) {
         if self.interval.is_some() {
             self.send("WATCHDOG=1");
         }
     }
 
-    /// Notify that a graceful stop begins, which may take `time`.
+    /// Notifies the manager that a graceful stop begins, which may take `time`.
     pub fn stopping(&mut self, time: Millis) {
         self.stopping = true;
         // Overrides TimeoutStopSec=. 5 s more, because a busy machine needs time after the drain time is over.
@@ -108,7 +109,7 @@ impl Manager {
         self.send(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={micros}"));
     }
 
-    /// Note the end of a turn: send what is due.
+    /// Notes the end of a turn: sends what is due.
     pub fn turn(&mut self, now: Millis, connections: usize) {
         if self.socket.is_none() {
             return;
@@ -144,7 +145,7 @@ impl Manager {
         [ping, status, self.ready_at].into_iter().flatten().min()
     }
 
-    /// Send a message without waiting. Returns whether the manager took it.
+    /// Sends a message without waiting. Returns whether the manager took it.
     fn send(&self, message: &str) -> bool {
         let Some(socket) = &self.socket else {
             return true;

@@ -35,7 +35,7 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// There was no answer, for this reason.
+    /// The outcome of a call without an answer, for this reason.
     pub(super) fn nothing(trouble: impl Into<String>) -> Outcome {
         Outcome {
             verdict: Verdict::Unavailable,
@@ -242,7 +242,7 @@ fn of_items(items: Vec<BatchItem>) -> Vec<Outcome> {
     outcomes.collect()
 }
 
-/// The same for each question.
+/// The same outcome for each question.
 pub(super) fn for_all(asked: &[Asked], outcome: impl Fn() -> Outcome) -> Vec<Outcome> {
     asked.iter().map(|_| outcome()).collect()
 }

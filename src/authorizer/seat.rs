@@ -7,7 +7,7 @@ use std::thread::{self, Thread};
 
 use crate::webhook::lock;
 
-/// Where an idle worker is called.
+/// The place where an idle worker waits to be called.
 pub(super) struct Seat {
     pub(super) number: usize,
     thread: Thread,

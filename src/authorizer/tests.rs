@@ -249,7 +249,7 @@ pub(crate) fn until(mut reached: impl FnMut() -> bool) {
 }
 
 #[test]
-fn verdicts() {
+fn statuses_become_verdicts() {
     use Verdict::{Allow, Deny, Unavailable};
     let table: &[(&str, Verdict)] = &[
         (OK, Allow),
@@ -353,7 +353,7 @@ fn a_head_without_end_is_not_http() {
 }
 
 #[test]
-fn what_is_sent() {
+fn a_question_is_sent_as_a_post() {
     let server = Server::always(OK);
     let mut desk = Desk::new(&format!("http://{}/ask/me?key=a%20b#f", server.addr));
     assert_eq!(desk.ask().verdict, Verdict::Allow);
@@ -574,7 +574,7 @@ fn as_many_calls_at_once_as_there_are_workers() {
 }
 
 #[test]
-fn the_queue_is_full() {
+fn a_question_over_authorizer_queue_is_refused() {
     for queue in [0, 2] {
         let (server, open) = gated(OK);
         let mut desk = Desk::with(AuthorizerSettings {
@@ -636,7 +636,7 @@ fn the_connection_that_rested_least_is_used_next() {
 }
 
 #[test]
-fn one_wake_per_batch() {
+fn a_batch_of_answers_wakes_the_loop_once() {
     let server = Server::always(OK);
     let mut desk = Desk::new(&server.url());
     let mut events = mio::Events::with_capacity(4);
@@ -655,7 +655,7 @@ fn one_wake_per_batch() {
 }
 
 #[test]
-fn no_answer_in_time() {
+fn a_call_without_an_answer_times_out() {
     let drips = |peer: &mut Peer| {
         peer.request();
         while peer.say("HTTP/1.1 103 Wait\r\n\r\n") {
@@ -714,7 +714,7 @@ fn a_state_that_comes_too_late_or_not_whole_is_no_answer() {
 }
 
 #[test]
-fn states() {
+fn a_state_is_read_from_a_json_answer() {
     let json = "application/json";
     let table: &[(&str, &str, Option<&str>, Option<&str>)] = &[
         (
@@ -878,7 +878,7 @@ fn a_refused_connection_is_unavailable() {
 }
 
 #[test]
-fn names_and_ipv6() {
+fn host_names_and_ipv6_addresses_are_called() {
     let server = Server::always(OK);
     let mut desk = Desk::new(&format!("http://localhost:{}/", server.addr.port()));
     assert_eq!(desk.ask().verdict, Verdict::Allow);

@@ -287,7 +287,7 @@ impl RedisLink {
         self.input.get(self.understood..).unwrap_or_default()
     }
 
-    /// So many bytes of it are understood.
+    /// Removes `count` bytes of the input, which are understood.
     pub fn consume(&mut self, count: usize) {
         self.understood = self.understood.saturating_add(count);
         if self.understood >= self.input.len() {
@@ -297,7 +297,7 @@ impl RedisLink {
         }
     }
 
-    /// More has to come before there is anything to understand.
+    /// Notes that more has to come before the input can be understood.
     pub fn starve(&mut self) {
         self.starved = true;
     }
@@ -317,14 +317,14 @@ impl RedisLink {
             self.unread = false;
             return Ok(());
         };
-        let mut reads = 0;
+        let mut reads: usize = 0;
         while self.unread && (self.starved || reads > 0) && reads < READS {
             match socket.read(buffer) {
                 // What came before the end is understood first: it may say why.
                 Ok(0) if reads > 0 => return Ok(()),
                 Ok(0) => return Err("it has closed the connection".to_owned()),
                 Ok(count) => {
-                    reads += 1;
+                    reads = reads.saturating_add(1);
                     self.starved = false;
                     self.input.drain(..self.understood);
                     self.understood = 0;

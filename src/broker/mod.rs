@@ -6,6 +6,17 @@
 //! Decision: a message is a range of what was read ([`Message`]), over a copy. It stays there while the hub cannot take
 //! it.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 mod link;
 mod news;
 pub mod redis;
@@ -123,12 +134,12 @@ impl Broker {
         }
     }
 
-    /// Why it is down; empty while there is something left to be tried.
+    /// Why the broker is down; empty while there is something left to be tried.
     pub fn trouble(&self) -> &str {
         self.redis().map_or("", Redis::trouble)
     }
 
-    /// The same, whatever is left to be tried.
+    /// The last reason why the broker was down, even while there is something left to be tried.
     pub fn last_trouble(&self) -> &str {
         self.redis().map_or("", Redis::last_trouble)
     }

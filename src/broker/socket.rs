@@ -24,7 +24,7 @@ use crate::config::RedisAddress;
 /// Stack of the thread that looks up a name, in bytes: the system's resolver needs a quarter of it.
 const STACK: usize = 512 * 1024;
 
-/// Where the broker is.
+/// The place of a broker: its address, and what a connection to it needs.
 #[derive(Debug)]
 pub enum Place {
     Tcp {

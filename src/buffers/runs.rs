@@ -108,7 +108,7 @@ impl Runs {
         }
     }
 
-    /// Length of the run in bytes.
+    /// The length of a run in bytes.
     pub fn len(&self, run: u32) -> usize {
         self.live.get(run as usize).map_or(0, |run| run.bytes.len())
     }

@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials() {
+    fn credentials_of_a_dsn_are_read() {
         for (text, user, password) in [
             ("rediss://us%65r:p%40s+s@[::1]:7000/3", "user", "p@s+s"),
             ("redis://:p@ss/w@10.0.0.1", "", "p@ss/w"),

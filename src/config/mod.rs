@@ -1,7 +1,7 @@
 //! The command line and the environment, turned once into checked types.
 //!
 //! Owns: what an operator can set. Knows: what a usable value looks like. Never knows: what a value is used for. No
-//! other file reads arguments or variables.
+//! other file reads settings from arguments or variables.
 
 mod arguments;
 mod dsn;

@@ -161,7 +161,7 @@ fn help_and_version_are_no_errors() {
 }
 
 #[test]
-fn what_is_no_flag_is_refused_in_one_line() {
+fn an_unknown_flag_is_refused_in_one_line() {
     for (arguments, named) in [
         (&["--lisen-addr", ":80"][..], "--lisen-addr"),
         (&["--lisen-addr=secret"], "--lisen-addr"),
@@ -325,7 +325,7 @@ fn authorizer_urls() {
 }
 
 #[test]
-fn brokers() {
+fn broker_flags_are_read() {
     let stop = given("broker-driver", "redis").unwrap_err();
     assert!(
         stop.text
@@ -362,7 +362,7 @@ fn reuse_port() {
 }
 
 #[test]
-fn durations() {
+fn durations_are_read() {
     let time = |text: &str| given("handshake-timeout", text).unwrap().handshake_timeout;
     assert_eq!(time("500ms"), Duration::from_millis(500));
     assert_eq!(time("2m"), Duration::from_secs(120));
@@ -740,7 +740,7 @@ fn no_secret_is_shown() {
 }
 
 #[test]
-fn events() {
+fn events_flags_are_read() {
     let config = read(&[], &[]).unwrap();
     assert_eq!(config.events.url, None);
     assert_eq!(

@@ -13,7 +13,7 @@ use crate::secret::Secret;
 use crate::webhook::Url;
 use crate::wire::authority::{self, Host};
 
-/// Where to listen.
+/// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
     /// `:PORT`: IPv4 and IPv6.
@@ -221,7 +221,7 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "a size such as 65536, 64KiB or 1MiB, from 1 to 1GiB".to_owned())
 }
 
-/// Of memory: a terabyte at most.
+/// A size of memory: a terabyte at most.
 pub(super) fn total_size(text: &str) -> Result<usize, String> {
     size_up_to(text, 1 << 40)
         .ok_or_else(|| "a size such as 65536, 64MiB or 1GiB, from 1 to 1TiB".to_owned())

@@ -107,7 +107,7 @@ pub(super) enum HeadStep {
 }
 
 impl HeadReader {
-    /// For a connection that was accepted at `now`.
+    /// The reader of the first head, on a connection that was accepted at `now`.
     pub fn first(now: Millis) -> HeadReader {
         HeadReader {
             since: now,
@@ -116,7 +116,7 @@ impl HeadReader {
         }
     }
 
-    /// For a connection whose last request was answered at `now`.
+    /// The reader of the next head, on a connection whose last request was answered at `now`.
     pub fn following(now: Millis) -> HeadReader {
         HeadReader {
             wait: Wait::Next,

@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_used_again() {
+    fn a_freed_identity_is_reused() {
         let mut identities = Identities::default();
         let one = identities.put("one", None, None);
         let two = identities.put("two", None, Some("{}"));

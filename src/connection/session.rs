@@ -34,7 +34,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// `now` is when the connection was accepted.
+    /// The session of a connection that was accepted at `now`.
     pub fn new(now: Millis) -> Session {
         Session {
             phase: Phase::Request(HeadReader::first(now)),
@@ -100,7 +100,7 @@ impl Session {
         !self.over && self.phase.awaits() == Some(Awaits::HeldVerdict)
     }
 
-    /// Its question is held.
+    /// Notes that the connection's question is held.
     pub fn hold(&mut self, now: Millis) {
         self.phase.hold(now);
     }

@@ -115,7 +115,7 @@ impl<S: Stream> Connection<S> {
         &mut self.stream
     }
 
-    /// Unique since the server's start.
+    /// The connection's serial number, unique since the server's start.
     pub fn serial(&self) -> u64 {
         self.serial
     }
@@ -215,7 +215,7 @@ impl<S: Stream> Connection<S> {
         self.session.is_held()
     }
 
-    /// Its question is held.
+    /// Notes that the connection's question is held.
     pub fn hold(&mut self, now: Millis) {
         self.session.hold(now);
         self.starved = false;

@@ -42,7 +42,7 @@ pub(super) enum Said {
 }
 
 impl Open {
-    /// `deflate`: permessage-deflate was agreed to.
+    /// A WebSocket that opens at `now`. `deflate`: permessage-deflate was agreed to.
     pub fn new(deflate: bool, now: Millis) -> Open {
         Open {
             active: now as u32,
@@ -256,7 +256,7 @@ fn said(kind: Opcode, payload: Payload, at: usize, used: usize) -> (usize, Optio
     (used, Some(Said::Message(kind, shift(payload, at))))
 }
 
-/// The same payload, seen from `by` bytes earlier.
+/// A payload at its place, counted from `by` bytes earlier.
 #[inline]
 pub(super) fn shift(payload: Payload, by: usize) -> Payload {
     match payload {

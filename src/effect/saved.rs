@@ -189,7 +189,7 @@ pub fn restore_channel(name: &str) -> Result<ChannelName, SnapshotError> {
     match ChannelName::check(name) {
         Ok(checked) if checked == name => Ok(ChannelName::checked(name)),
         Err(BadChannel::Reserved) if name.trim() == name => Ok(ChannelName::checked(name)),
-        _ => Err(SnapshotError::new(format!("{name:?} is no channel"))),
+        _ => Err(SnapshotError::new(format!("invalid channel name {name:?}"))),
     }
 }
 
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_channel_is_refused() {
+    fn invalid_channel_names_in_a_snapshot_are_refused() {
         for name in ["", " ", " a", "a\n", &"x".repeat(256), " wsify:nodes"] {
             assert!(restore_channel(name).is_err(), "{name:?}");
         }

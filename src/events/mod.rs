@@ -41,6 +41,8 @@ pub struct EventSender {
     under_way: (usize, Option<Millis>),
     outages: Spells,
     refusals: Seldom,
+    /// The receiver's URL for the log, without secrets.
+    url: String,
     log: Log,
 }
 
@@ -57,6 +59,7 @@ impl EventSender {
         log: Log,
     ) -> io::Result<EventSender> {
         let (calls, to_make) = channel();
+        let url = settings.url.to_string();
         let finished = Arc::default();
         let thread = EventThread {
             webhook: Arc::new(Webhook::new(settings)?),
@@ -73,19 +76,21 @@ impl EventSender {
             under_way: (0, None),
             outages: Spells::logged(OUTAGES, SELDOM),
             refusals: Seldom::lines_in(REFUSALS, SELDOM),
+            url,
             log,
         })
     }
 
-    /// What the last call has led to, if it is over, and how many events were dropped with it.
-    pub fn take_result(&mut self, now: Millis) -> Option<(CallResult, usize)> {
+    /// What the last call has led to, if it is over, and how many events were dropped with it. `waiting`: events that the
+    /// receiver has not taken, for the log.
+    pub fn take_result(&mut self, waiting: u64, now: Millis) -> Option<(CallResult, usize)> {
         let FinishedCall {
             batch,
             result,
             trouble,
         } = lock(&self.finished).take()?;
         match result {
-            CallResult::Failed => self.went_down(&trouble, now),
+            CallResult::Failed => self.went_down(&trouble, waiting, now),
             CallResult::Taken | CallResult::TooLarge => self.came_back(now),
         }
         let dropped = self.delivery.called(batch, result, now);
@@ -138,16 +143,18 @@ impl EventSender {
         self.delivery.hurry();
     }
 
-    fn went_down(&mut self, trouble: &str, now: Millis) {
+    fn went_down(&mut self, trouble: &str, waiting: u64, now: Millis) {
         if let Some(left_out) = self.outages.begin(now) {
+            let message = "the receiver of events is down: events wait, and beyond --events-queue the oldest are dropped";
             let fields = [
                 ("reason", Value::Text(trouble)),
+                ("url", Value::Text(&self.url)),
+                ("waiting", Value::Number(waiting)),
                 ("outages_left_out", Value::Number(left_out)),
             ];
-            let shown = if left_out > 0 { 2 } else { 1 };
+            let shown = if left_out > 0 { 4 } else { 3 };
             let fields = fields.get(..shown).unwrap_or_default();
-            self.log
-                .error("the receiver of events is down: events wait", fields);
+            self.log.error(message, fields);
         }
     }
 

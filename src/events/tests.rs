@@ -43,8 +43,8 @@ impl Loop {
         let mut events = mio::Events::with_capacity(4);
         self.poll.poll(&mut events, Some(PATIENCE)).unwrap();
         assert!(!events.is_empty(), "no wake");
-        let result = self.sender.take_result(self.now).expect("a result");
-        assert!(self.sender.take_result(self.now).is_none());
+        let result = self.sender.take_result(3, self.now).expect("a result");
+        assert!(self.sender.take_result(3, self.now).is_none());
         result
     }
 
@@ -96,7 +96,8 @@ fn bodies(server: &Server) -> Vec<String> {
     requests.iter().map(body).collect()
 }
 
-const DOWN: &str = "the receiver of events is down: events wait";
+const DOWN: &str =
+    "the receiver of events is down: events wait, and beyond --events-queue the oldest are dropped";
 const UP: &str = "the receiver of events is up again";
 
 #[test]
@@ -118,7 +119,7 @@ fn batches_are_sent_one_after_the_other_on_one_connection() {
 }
 
 #[test]
-fn what_fails_is_sent_again_and_logged_once() {
+fn failed_event_calls_are_repeated_and_logged_once() {
     let server = server(vec![NO, "HTTP/1.1 302 F\r\nContent-Length: 0\r\n\r\n", "?"]);
     let mut turns = Loop::new(&server.url(), PATIENCE);
     turns.begin(2);
@@ -137,7 +138,7 @@ fn what_fails_is_sent_again_and_logged_once() {
 }
 
 #[test]
-fn what_is_too_large_alone_is_dropped_and_logged() {
+fn an_event_refused_with_413_alone_is_dropped_and_logged() {
     let large = "HTTP/1.1 413 L\r\nContent-Length: 0\r\n\r\n";
     let server = server(vec![large, large]);
     let mut turns = Loop::new(&server.url(), PATIENCE);

@@ -40,8 +40,7 @@ impl Inherited {
     pub fn take(&mut self, number: u64) -> Result<OwnedFd, SnapshotError> {
         let fd = RawFd::try_from(number).ok();
         let Some(fd) = fd.filter(|fd| self.0.remove(fd)) else {
-            let problem =
-                format!("descriptor {number} is none of those handed over, or comes twice");
+            let problem = format!("descriptor {number} was not handed over, or is used twice");
             return Err(SnapshotError::new(problem));
         };
         // SAFETY: the old program has handed this number over, and was its only owner. It is in the set once, and only what

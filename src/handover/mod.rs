@@ -71,7 +71,7 @@ enum HandoverPhase {
 }
 
 impl Handover {
-    /// None is under way.
+    /// A handover that has not begun.
     pub fn new(program: io::Result<Program>) -> Handover {
         let program = program.map_err(|error| {
             format!("cannot find the file of the running program (/proc must be mounted): {error}")
@@ -147,7 +147,7 @@ impl Handover {
         matches!(self.phase, HandoverPhase::Waiting { receipts_until, .. } if now >= receipts_until)
     }
 
-    /// There is no handover any more.
+    /// Ends the handover.
     pub fn end(&mut self) {
         self.phase = HandoverPhase::Idle;
     }

@@ -76,7 +76,7 @@ impl Program {
         Ok(Program { path, file })
     }
 
-    /// Where it was started from.
+    /// The path that the program was started from.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -86,7 +86,7 @@ impl Program {
         self.file.as_fd()
     }
 
-    /// Which file lies at the path now.
+    /// The file that lies at the path now.
     ///
     /// # Errors
     /// There is none, or it cannot be looked at.

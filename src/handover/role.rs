@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_role_means_nothing() {
+    fn a_malformed_handover_role_is_ignored() {
         for text in [
             "",
             "probe",

@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_happens_at_any_point_of_a_fan_out() {
+    fn joins_leaves_and_broadcasts_at_any_point_of_a_fan_out() {
         const MEMBERS: u32 = 5;
         // Two batches: one goes out, and one waits behind it.
         for (sends, second, member, what) in (0..=MEMBERS * 2 + 1).flat_map(|sends| {

@@ -18,12 +18,13 @@ use crate::wire::channel_name::RESERVED;
 use crate::wire::node_message::envelope::NodeSeal;
 
 impl<S: Stream> Hub<S> {
-    /// There is one, with nothing up yet. `prefix`: as names are spread over the slots of a cluster; `None` for one redis.
+    /// Notes that there is a shared broker, of which nothing is up yet. `prefix`: as names are spread over the slots of
+    /// a cluster; `None` for one redis.
     pub fn share(&mut self, prefix: Option<String>) {
         self.channels.subscriptions.share(Shards::new(prefix));
     }
 
-    /// Talks to the other nodes there from now on. `seal`: how messages are signed.
+    /// Talks to the other nodes on the broker from now on. `seal`: how messages are signed.
     pub fn meet_nodes(&mut self, seal: NodeSeal) {
         if let Some(nodes) = &mut self.nodes {
             // Another program has met them.

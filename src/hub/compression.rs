@@ -1,10 +1,7 @@
 //! Compression, for all connections together: one compressor, one inflater (`docs/protocol.md#compression`).
 //!
-//! Owns: both, whether they are switched on, which contents are worth it, and what `/metrics` shows of that. Knows: how much of
-//! a turn it takes. Never knows: connections, channels, frames.
-//!
-//! Decision: it reads the clock, as no other part of the hub does, for the metric of its time. Nothing is decided by
-//! it.
+//! Owns: the compressor and the inflater, whether compression is switched on, which contents are compressed, and the counts
+//! for `/metrics`. Knows: how much of a turn it takes. Never knows: connections, channels, frames.
 
 use std::time::Instant;
 
@@ -35,7 +32,7 @@ struct Codec {
 }
 
 impl Compression {
-    /// `min_size`: `--compression-min-size`; `None` where it is switched off.
+    /// The compression of all connections. `min_size`: `--compression-min-size`; `None` where it is switched off.
     pub fn new(min_size: Option<usize>) -> Compression {
         let codec = min_size.map(|min_size| {
             Box::new(Codec {

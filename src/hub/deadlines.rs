@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn names_come_again_after_two_years() {
+    fn step_numbers_wrap_around() {
         let again = (1 << 32) * STEP;
         for at in again - 5 * STEP..again + 5 * STEP {
             let mut deadlines = Deadlines::default();

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_upgrade_can_be_hit_by_is_forgotten() {
+    fn disconnects_older_than_every_upgrade_are_forgotten() {
         let mut disconnects = Disconnects::default();
         for slot in 0..3 {
             disconnects.begin(slot);

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_back_leaves_later_in_its_order() {
+    fn effects_held_back_leave_later_in_order() {
         let mut effects = Effects::default();
         effects.push_back(Effect::Ask(question(1)));
         effects.push_back(Effect::Withdraw(id(1)));

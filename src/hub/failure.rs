@@ -87,8 +87,8 @@ pub fn abandon_command<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: &Comman
     }
 }
 
-/// It is not known whether a connection may go on. With `reject` it goes on without grants, and is asked about again after a
-/// pause.
+/// Puts off the refresh of a connection about which the authorizer does not answer. With `reject` it goes on without
+/// grants, and is asked about again after a pause.
 pub fn put_off_refresh<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     if hub.outage.failure() == AuthorizerFailure::Reject {
         hub.grants.put_off(id.slot, hub.clock.now, &mut hub.random);

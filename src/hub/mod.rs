@@ -1,5 +1,8 @@
 //! All connections. The hub decides; it never calls out.
 //!
+//! Two exceptions, on which no decision depends: `/metrics` reads the metrics of the process from `/proc`
+//! (`endpoints/metrics.rs`), and `compression.rs` reads the clock to measure how long it takes.
+//!
 //! Owns: its doors. [`server`](crate::server) calls them in the order of a turn: [`Hub::accept`], [`Hub::ready`],
 //! [`Hub::verdict`], [`Hub::turns`], [`Hub::expire`], [`Hub::fan_out`], [`Hub::evict`], [`Hub::flush`], [`Hub::reap`],
 //! [`Hub::take_events`], [`Hub::turn_over`], [`Hub::drain`], and the broker's; for a handover [`Hub::hold_back`],
@@ -224,8 +227,8 @@ impl<S: Stream> Hub<S> {
         delivery::fan_out(self);
     }
 
-    /// File descriptors have run out, and connections wait to be accepted: evicts at most `wanted`. Returns whether it is
-    /// worth going on.
+    /// Evicts at most `wanted` connections, because file descriptors have run out and connections wait to be accepted.
+    /// Returns whether it is worth going on.
     pub fn evict(&mut self, wanted: usize, buffer: &mut [u8]) -> bool {
         limits::eviction::evict(self, wanted, buffer)
     }
@@ -236,7 +239,7 @@ impl<S: Stream> Hub<S> {
         delivery::flush(self);
     }
 
-    /// Drops connections that are over: the only place where one is.
+    /// Drops connections that are over. No connection is dropped elsewhere.
     pub fn reap(&mut self) {
         for _ in 0..DROPS {
             let Some(id) = self.agenda.next_to_drop() else {

@@ -111,7 +111,7 @@ pub fn hand_out<S: Stream>(hub: &mut Hub<S>, from: PublishedBy, channel: &str, c
     }));
 }
 
-/// Publishes, or suspends the publisher, or answers with an error.
+/// Publishes a content, or suspends the publisher, or answers with an error.
 pub fn publish<S: Stream>(hub: &mut Hub<S>, id: ConnId, publisher: Publisher) {
     let (channel, content) = (publisher.channel(), publisher.content());
     let awaits = match send(hub, id.into(), channel, content) {

@@ -50,7 +50,7 @@ impl PublicId {
 }
 
 impl PublicId {
-    /// As it is shown.
+    /// The id as clients and backends see it.
     pub fn text(&self) -> ShortText {
         let mut text = ShortText::default();
         text.push_hex(self.node, 16);
@@ -92,7 +92,7 @@ pub struct Roster<S> {
 }
 
 impl<S: Stream> Roster<S> {
-    /// `node` is the process's random name.
+    /// A roster without connections. `node` is the process's random name.
     pub fn new(node: u64) -> Roster<S> {
         Roster {
             slab: Slab::new(),

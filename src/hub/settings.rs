@@ -16,7 +16,7 @@ pub struct Settings {
     pub limits: Limits,
     /// WebSockets, and upgrades under way.
     pub max_connections: usize,
-    /// The same from one address; 0 is no limit.
+    /// WebSockets from one address, and upgrades under way; 0: no limit.
     pub max_connections_per_ip: usize,
     /// Bytes buffered for all connections, in both directions.
     pub max_total_queue: usize,
@@ -37,6 +37,8 @@ pub struct Settings {
     pub proxy_protocol: bool,
     /// Whether there is an authorizer; without one everything is allowed.
     pub authorizer: bool,
+    /// Its URL for the log, without secrets; empty if there is none.
+    pub authorizer_url: String,
     pub failure: FailurePolicy,
     pub access_log: AccessLog,
     /// `None`: events have no receiver.
@@ -70,7 +72,7 @@ pub struct FailurePolicy {
 }
 
 impl Default for FailurePolicy {
-    /// As the flags have it.
+    /// The defaults of the flags.
     fn default() -> Self {
         FailurePolicy {
             failure: AuthorizerFailure::Close,

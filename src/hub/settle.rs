@@ -129,7 +129,7 @@ fn counted<S: Stream>(hub: &mut Hub<S>, id: ConnId, before: Standing, now: Stand
     }
 }
 
-/// It is in no list and no user's any more.
+/// Removes a connection from the lists of WebSockets and from its user.
 fn end_listing<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     hub.roster.close(id.slot);
     if !hub.users.is_empty()
@@ -195,7 +195,7 @@ pub fn end_of_stream<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     }
 }
 
-/// The same, while its question is held: what waits for the authorizer is forgotten.
+/// Handles the end of the stream while the connection's question is held: what waits for the authorizer is forgotten.
 pub fn leave<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     enqueue_pending(hub, id);
     if let Some(connection) = hub.roster.get(id) {

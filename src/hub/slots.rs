@@ -82,12 +82,12 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// Over the slots below `end`.
+    /// A walk over the slots below `end`.
     pub fn below(end: u32) -> Walk {
         Walk { next: 0, end }
     }
 
-    /// To one slot alone.
+    /// A walk to one slot alone.
     pub fn only(slot: u32) -> Walk {
         Walk {
             next: slot,

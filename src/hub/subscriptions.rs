@@ -142,7 +142,7 @@ impl Subscriptions {
         self.shards.as_ref()
     }
 
-    /// To name shards, to count by them, and to say which take what is published.
+    /// The shards, to name them, to count by them, and to note which take publications.
     pub fn shards_mut(&mut self) -> Option<&mut Shards> {
         self.shards.as_mut()
     }

@@ -129,7 +129,8 @@ impl Log {
     /// A log on stdout for lines of `level` and above. Without a `format` it is text at a terminal and JSON elsewhere.
     /// `colours`: where there is a terminal.
     ///
-    /// Errors: the thread cannot be started, or there is no file descriptor left for it.
+    /// # Errors
+    /// The thread cannot be started, or there is no file descriptor left for it.
     pub fn to_stdout(level: Level, format: Option<Format>, colours: bool) -> io::Result<Log> {
         // A descriptor of its own, because `io::stdout` buffers lines and locks.
         let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
@@ -442,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_goes_out_in_one_write() {
+    fn waiting_log_lines_go_out_in_one_write() {
         let (log, tell, took) = scripted(CAPACITY);
         log.info("first", &[]);
         // The writer is held inside its first write.

@@ -117,7 +117,7 @@ pub struct Spells {
 }
 
 impl Spells {
-    /// So many in each interval are logged.
+    /// A condition whose first `most` spells in each interval are logged.
     pub const fn logged(most: u64, interval: Millis) -> Spells {
         Spells {
             lines: Seldom::lines_in(most, interval),
@@ -125,7 +125,7 @@ impl Spells {
         }
     }
 
-    /// It lasts now. Returns how many were left out since the last line, if it has just begun and is to be logged.
+    /// Notes that it lasts. Returns how many were left out since the last line, if it has just begun and is to be logged.
     pub fn begin(&mut self, now: Millis) -> Option<u64> {
         if self.since.is_some() {
             return None;
@@ -135,7 +135,7 @@ impl Spells {
         admitted
     }
 
-    /// It no longer lasts. Returns how long it did, if its beginning was logged.
+    /// Notes that it no longer lasts. Returns how long it did, if its beginning was logged.
     pub fn end(&mut self, now: Millis) -> Option<Millis> {
         let (since, logged) = self.since.take()?;
         logged.then(|| now.saturating_sub(since))

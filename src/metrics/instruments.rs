@@ -59,7 +59,7 @@ pub struct Longest {
 }
 
 impl Longest {
-    /// `now` is on any clock that began with the process.
+    /// Observes a duration. `now` is on any clock that began with the process.
     pub fn observe(&mut self, now: Duration, duration: Duration) {
         let minute = now.as_secs() / 60;
         if minute != self.minute {
@@ -72,7 +72,7 @@ impl Longest {
         self.this = self.this.max(duration);
     }
 
-    /// As it is seen at `now`.
+    /// The longest duration of this minute and the one before, at `now`.
     pub fn at(&self, now: Duration) -> Duration {
         match (now.as_secs() / 60).saturating_sub(self.minute) {
             0 => self.this.max(self.last),

@@ -43,7 +43,7 @@ pub struct Metrics {
     pub handshakes: Counters<&'static str>,
     /// Events for the receiver, by kind.
     pub events: Counters<&'static str>,
-    /// Of these, how many were dropped.
+    /// Events for the receiver that were dropped.
     pub events_dropped: u64,
     /// Calls to the receiver of events, by outcome.
     pub event_calls: Counters<&'static str>,
@@ -100,19 +100,19 @@ pub struct CompressionCounts {
     pub not_smaller: u64,
     /// Contents that were too small to try.
     pub too_small: u64,
-    /// Of contents that were compressed, in bytes.
+    /// Bytes of compressed contents, before compression.
     pub before_deflate: u64,
-    /// In bytes.
+    /// Bytes of compressed contents, after compression.
     pub after_deflate: u64,
-    /// In vain, too.
+    /// Time spent on compression, also on contents that did not become smaller.
     pub deflate_time: Duration,
     /// Messages that were inflated.
     pub inflated: u64,
-    /// In bytes.
+    /// Bytes of compressed messages, as they were received.
     pub before_inflate: u64,
-    /// In bytes.
+    /// Bytes of the same messages, inflated.
     pub after_inflate: u64,
-    /// In vain, too.
+    /// Time spent on inflating, also on messages that were refused.
     pub inflate_time: Duration,
 }
 
@@ -164,20 +164,20 @@ pub struct Gauges {
 /// What is known of a shard of the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardGauge {
-    /// Its address.
+    /// The shard's address.
     pub name: Rc<str>,
     /// Whether both links to it are there. `None`: it is no shard any more.
     pub up: Option<bool>,
     /// Times that it was lost and found again.
     pub reconnections: u64,
-    /// Of [`Metrics::broker_gaps`], those in its channels.
+    /// Channels of the shard whose members were told of a gap; part of [`Metrics::broker_gaps`].
     pub gaps: u64,
 }
 
 /// What the kernel reports of this process. Unknown values are left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Process {
-    /// In user and system mode, since the start.
+    /// CPU time in user and system mode, since the start.
     pub cpu: Option<Duration>,
     /// Bytes.
     pub resident_memory: Option<u64>,

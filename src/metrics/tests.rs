@@ -131,6 +131,7 @@ fn a_new_process_shows_every_known_series_at_zero() {
     let set = HashSet::from(
         [
             ("process_start_time_seconds", 1.5),
+            ("wsify_sent_bytes_total", 12.0),
             ("wsify_connections{kind=\"websocket\"}", 3.0),
             ("wsify_connections{kind=\"http\"}", 2.0),
             ("wsify_channels", 5.0),

@@ -9,7 +9,7 @@ use crate::broker::News;
 use crate::effect::{Answer, Effect, Question};
 
 impl Server {
-    /// Turn the broker and pass its news to the hub.
+    /// Turns the broker and passes its news to the hub.
     pub(super) fn take_news(&mut self, buffer: &mut [u8]) {
         let now = self.hub.clock.now;
         self.broker.turn(self.poll.registry(), buffer, now);
@@ -39,7 +39,7 @@ impl Server {
         }
     }
 
-    /// Hand the hub's effects to the authorizer and the broker.
+    /// Hands the hub's effects to the authorizer and the broker.
     pub(super) fn take_effects(&mut self) {
         let now = self.hub.clock.now;
         while let Some(effect) = self.hub.effect() {
@@ -84,13 +84,13 @@ impl Server {
         }
     }
 
-    /// Hand the hub's events to their receiver.
+    /// Hands the hub's events to their receiver.
     pub(super) fn send_events(&mut self) {
         let Some(events) = &mut self.events else {
             return;
         };
         let now = self.hub.clock.now;
-        if let Some((result, dropped)) = events.take_result(now) {
+        if let Some((result, dropped)) = events.take_result(self.hub.events_left(), now) {
             let metrics = self.hub.metrics_mut();
             metrics.event_calls.add(result.as_str());
             metrics.events_dropped += dropped as u64;

@@ -125,7 +125,7 @@ impl Server {
         server
     }
 
-    /// Serve until a signal stops it. Returns the exit status.
+    /// Serves until a signal stops it. Returns the exit status.
     ///
     /// # Errors
     /// [`Stop`] with status 1 when the poll fails, which it should not.
@@ -151,7 +151,7 @@ impl Server {
         Ok(status)
     }
 
-    /// Turn the loop until the broker is up, or `patience` is over. Returns what was found, in lines.
+    /// Turns the loop until the broker is up, or `patience` is over. Returns what was found, in lines.
     ///
     /// # Errors
     /// Why the broker is not up.
@@ -178,7 +178,7 @@ impl Server {
         Ok(self.broker.found())
     }
 
-    /// Sleep until something happens or `timeout` is over, then set the clock.
+    /// Sleeps until something happens or `timeout` is over, then sets the clock.
     fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> Result<(), Stop> {
         match self.poll.poll(events, timeout) {
             // An interrupted poll may have written events; the next poll returns them again.

@@ -103,7 +103,8 @@ impl Server {
         self.handover.end();
         self.hub.hold_back(false);
         self.hub.metrics_mut().handovers.add("given_up");
-        let message = "the handover is given up: this program goes on, and nothing is lost";
+        let message = "the handover is given up: this program goes on, and nothing is lost; \
+                       remove the reason, and send SIGUSR2 again";
         self.log.error(message, &[("reason", Value::Text(why))]);
         if self.stop_at.is_none() {
             let (now, connections) = (self.hub.clock.now, self.hub.connections());
@@ -135,7 +136,8 @@ impl Server {
         self.hub.stood_still();
         let stood = Duration::from_micros(micros(monotonic()).saturating_sub(frozen));
         let stood = [("stood_still_ms", Value::Number(millis(stood)))];
-        self.log.info("the loop goes on", &stood);
+        let message = "the loop goes on: it stood still for a handover that failed";
+        self.log.info(message, &stood);
         why
     }
 

@@ -40,7 +40,7 @@ impl Record<'_> {
     pub fn decode<'r, T: Decode<'r, ()>>(&'r self) -> Result<T, SnapshotError> {
         let mut decoder = minicbor::Decoder::new(self.content);
         let decoded = decoder.decode().map_err(|error| {
-            SnapshotError::new(format!("it is malformed: {error}")).within(self.kind)
+            SnapshotError::new(format!("malformed content: {error}")).within(self.kind)
         })?;
         match decoder.position() == self.content.len() {
             true => Ok(decoded),
@@ -65,7 +65,9 @@ impl<R: Read> SnapshotReader<R> {
         };
         let (kind, length) = reader.prefix()?;
         if kind != RecordKind::Header.number() {
-            return Err(SnapshotError::new("it does not begin like a snapshot"));
+            return Err(SnapshotError::new(
+                "not a snapshot: it begins with something else than a header",
+            ));
         }
         let kind = RecordKind::Header;
         reader.header = reader.content(kind, length)?.decode()?;
@@ -90,11 +92,17 @@ impl<R: Read> SnapshotReader<R> {
                 Some(kind @ RecordKind::End) => {
                     let end: End = self.content(kind, length)?.decode()?;
                     if end.records != before || self.left > 0 {
-                        return Err(SnapshotError::new("it is incomplete").within(kind));
+                        let (records, left) = (end.records, self.left);
+                        let problem = format!(
+                            "expected {records} records, found {before}; bytes behind the last: {left}"
+                        );
+                        return Err(SnapshotError::new(problem).within(kind));
                     }
                     self.ended = true;
                 }
-                Some(RecordKind::Header) => return Err(SnapshotError::new("it begins twice")),
+                Some(kind @ RecordKind::Header) => {
+                    return Err(SnapshotError::new("duplicate record").within(kind));
+                }
                 Some(kind) => return self.content(kind, length).map(Some),
             }
         }
@@ -108,7 +116,11 @@ impl<R: Read> SnapshotReader<R> {
     pub fn read_kind(&mut self, kind: RecordKind) -> Result<Record<'_>, SnapshotError> {
         match self.read_next()? {
             Some(record) if record.kind == kind => Ok(record),
-            _ => Err(SnapshotError::new("it is missing").within(kind)),
+            Some(record) => {
+                let problem = format!("expected here, but found {:?}", record.kind);
+                Err(SnapshotError::new(problem).within(kind))
+            }
+            None => Err(SnapshotError::new("expected here, but the snapshot ends").within(kind)),
         }
     }
 
@@ -150,12 +162,12 @@ impl<R: Read> SnapshotReader<R> {
 }
 
 fn cut_off() -> SnapshotError {
-    SnapshotError::new("it is cut off")
+    SnapshotError::new("the snapshot is truncated")
 }
 
 fn failed(error: io::Error) -> SnapshotError {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => cut_off(),
-        _ => SnapshotError::new(format!("it cannot be read: {error}")),
+        _ => SnapshotError::new(format!("the snapshot cannot be read: {error}")),
     }
 }

@@ -1,7 +1,7 @@
 //! The start: builds the server's parts from the configuration, and logs what was built.
 //!
-//! Owns: the order of the start, the first log lines. Knows: the configuration and how
-//! each part is opened. Never knows: what happens once the loop turns.
+//! Owns: the order of the start, the first log lines. Knows: the configuration and how each part is opened. Never knows:
+//! what happens once the loop turns.
 //!
 //! `take_over.rs` begins with what another program has left, and `trial.rs` tries whether that would work.
 //!
@@ -39,7 +39,7 @@ use crate::random;
 use crate::server::Server;
 use crate::wire::forwarded::Proxies;
 
-/// Build the server: open its listeners, start its threads, log what it does.
+/// Builds the server: opens its listeners, starts its threads, logs what it does.
 ///
 /// # Errors
 /// [`Stop`] with status 1, naming the part that failed and why.
@@ -140,7 +140,7 @@ fn start_broker(
     Ok(Broker::Redis(Box::new(redis)))
 }
 
-/// Log where the server listens, and warn about what is open to all clients (docs/operating.md#listening).
+/// Logs where the server listens, and warns about what is open to all clients (docs/operating.md#listening).
 fn announce(config: &Config, addresses: &[String], log: &Log) {
     let authorizer = config.authorizer_url.as_ref().map(|url| url.to_string());
     let has_key = config.broadcasting_key.is_some();
@@ -178,7 +178,9 @@ fn announce(config: &Config, addresses: &[String], log: &Log) {
                     set --broadcasting-key to open them to others";
         log.warn(open, &[]);
         if config.broker != BrokerChoice::Memory {
-            log.warn("without a key programs that can publish at redis can do what a backend can; set --broadcasting-key", &[]);
+            let forged = "there is no key: every program that can publish at redis can do what a backend can; \
+                          set the same --broadcasting-key on all nodes";
+            log.warn(forged, &[("broker", Value::Shown(&config.broker))]);
         }
     }
     if let Some(first) = addresses.first() {

@@ -124,7 +124,7 @@ fn reserved_fds(config: &Config) -> usize {
     RESERVED_FDS + broker_fds(config) + events
 }
 
-/// Raise the soft limit on file descriptors to the hard one (docs/limits.md#connections). Returns the limit that holds.
+/// Raises the soft limit on file descriptors to the hard one (docs/limits.md#connections). Returns the limit that holds.
 fn raise_fd_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -141,14 +141,14 @@ fn raise_fd_limit() -> u64 {
 /// How many connections the limit on file descriptors allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Capacity {
-    /// Of any kind.
+    /// Sockets of clients.
     pub sockets: usize,
-    /// Of these, how many may be WebSockets.
+    /// Sockets of clients that may be WebSockets.
     pub websockets: usize,
 }
 
 impl Capacity {
-    /// Of `fds` file descriptors, `reserved` are for other things, but at most half.
+    /// Divides `fds` file descriptors, of which `reserved` are for other things, but at most half.
     pub fn of(fds: usize, reserved: usize) -> Capacity {
         let sockets = fds.saturating_sub(reserved).max(fds / 2);
         let websockets = sockets
@@ -210,6 +210,10 @@ pub(super) fn settings(
         proxies: config.trusted_proxies.clone(),
         proxy_protocol: config.proxy_protocol,
         authorizer: config.authorizer_url.is_some(),
+        authorizer_url: config
+            .authorizer_url
+            .as_ref()
+            .map_or_else(String::new, |url| url.to_string()),
         failure,
         access_log: config.access_log,
         events: config.events.url.as_ref().map(|_| EventSettings {
@@ -271,7 +275,7 @@ pub(super) fn unusable(dsn: &RedisDsn, error: &io::Error) -> Stop {
     Stop::failed(format_args!("--broker-dsn {dsn} cannot be used: {error}"))
 }
 
-/// With what redis is used, if it is.
+/// The settings of redis, if it is the broker.
 pub(super) fn redis_settings(config: &Config, seed: u64) -> Result<Option<RedisSettings>, Stop> {
     let BrokerChoice::Redis(dsn) = &config.broker else {
         return Ok(None);
@@ -308,7 +312,7 @@ pub(super) fn find_manager(config: &Config, log: &Log) -> Manager {
     })
 }
 
-/// Notify the service manager that the server serves. Without it, the server goes on.
+/// Notifies the service manager that the server serves. Without it, the server goes on.
 pub(super) fn notify_ready(manager: &mut Manager, connections: usize, log: &Log) {
     if let Err(e) = manager.ready(connections) {
         log.warn(
@@ -318,7 +322,7 @@ pub(super) fn notify_ready(manager: &mut Manager, connections: usize, log: &Log)
     }
 }
 
-/// The hub talks to other nodes. A check does not count as one.
+/// Lets the hub talk to other nodes, except in a check.
 pub fn meet_nodes(config: &Config, hub: &mut Hub<ClientSocket>) {
     if config.broker != BrokerChoice::Memory && !config.check {
         let key = config.broadcasting_key.as_ref().map(Secret::expose);

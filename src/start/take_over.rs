@@ -67,7 +67,7 @@ impl Moment {
                 started,
                 now: millis(passed),
             }),
-            _ => Err(SnapshotError::new("its clock has not begun yet")),
+            _ => Err(SnapshotError::new("the clock begins in the future")),
         }
     }
 
@@ -84,7 +84,7 @@ impl Moment {
 /// # Errors
 /// It is none, or one that this release cannot read.
 pub(super) fn open(mut file: File) -> Result<SnapshotReading, SnapshotError> {
-    let failed = |error| SnapshotError::new(format!("it cannot be read: {error}"));
+    let failed = |error| SnapshotError::new(format!("the snapshot cannot be read: {error}"));
     let size = file.metadata().map_err(failed)?.len();
     file.rewind().map_err(failed)?;
     SnapshotReader::new(BufReader::with_capacity(64 * 1024, file), size)
@@ -116,7 +116,7 @@ impl Arrival {
     }
 }
 
-/// Restore the server that another program has left. The caller keeps what is in `remains` until it serves.
+/// Restores the server that another program has left. The caller keeps what is in `remains` until it serves.
 ///
 /// # Errors
 /// What failed, and why.

@@ -79,7 +79,7 @@ impl Bare {
     }
 }
 
-/// Try whether this program could start with the configuration.
+/// Tries whether this program could start with the configuration.
 ///
 /// # Errors
 /// Why it could not.
@@ -87,7 +87,7 @@ pub fn probe(config: &Config) -> Result<(), Stop> {
     Bare::build(config).map(|_| ())
 }
 
-/// Try whether this program can restore the snapshot on its standard input.
+/// Tries whether this program can restore the snapshot on its standard input.
 ///
 /// # Errors
 /// Why it cannot.

@@ -26,7 +26,7 @@ use super::traffic::Traffic;
 use super::url::Url;
 use crate::secret::Secret;
 
-/// How long a connection may rest when the authorizer does not say: see the header.
+/// How long a connection may rest when the receiver's `Keep-Alive` gives no timeout: see the header.
 const REST: Duration = Duration::from_millis(1500);
 /// The longest rest, whatever the header says: NAT and load balancers drop idle connections silently.
 const LONGEST_REST: Duration = Duration::from_secs(60);

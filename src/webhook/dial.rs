@@ -102,7 +102,7 @@ impl Dialer {
         })
     }
 
-    /// The same, for a caller that counts its connections.
+    /// The dialer of a caller that counts its connections.
     pub(super) fn counting(&self, traffic: Arc<Traffic>) -> Dialer {
         Dialer {
             traffic,

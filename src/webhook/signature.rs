@@ -17,7 +17,7 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// `None` without a key: nothing is signed.
+    /// The signer with these keys. `None` without a key: nothing is signed.
     pub fn new(keys: &[Secret]) -> Option<Signer> {
         let prepared = |key: &Secret| hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes());
         let keys: Vec<_> = keys.iter().map(prepared).collect();

@@ -38,7 +38,7 @@ impl Unfold {
         self.held.len()
     }
 
-    /// Nothing follows what was held back.
+    /// Releases what was held back, because nothing follows it.
     pub(super) fn release(&mut self) {
         self.held = &[];
     }

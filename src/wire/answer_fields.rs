@@ -81,7 +81,7 @@ pub struct AnswerFields {
 }
 
 impl AnswerFields {
-    /// For an [`Answer`](crate::effect::Answer), which has no box for nothing.
+    /// The fields in a box, for an [`Answer`](crate::effect::Answer). `None` if there are none.
     pub fn boxed(self) -> Option<Box<AnswerFields>> {
         (self != AnswerFields::default()).then(|| Box::new(self))
     }

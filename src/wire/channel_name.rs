@@ -78,9 +78,9 @@ impl fmt::Display for ChannelName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadChannel {
     Blank,
-    /// Its bytes, without the white space around them.
+    /// The name's bytes, without the white space around them.
     TooLong(usize),
-    /// It begins with [`RESERVED`].
+    /// The name begins with [`RESERVED`].
     Reserved,
 }
 

@@ -124,7 +124,8 @@ pub struct Enveloped<'a> {
 }
 
 impl<'a> Enveloped<'a> {
-    /// `deflated` is what [`Deflater::deflate`] made of the content. `None`: the envelope does not fit.
+    /// An envelope around a deflated content. `deflated` is what [`Deflater::deflate`] made of the content. `None`: the
+    /// envelope does not fit.
     pub fn new(before: &'a [u8], deflated: &'a [u8], behind: &'a [u8]) -> Option<Enveloped<'a>> {
         let fits = before.len() <= MAX_STORED && behind.len() <= MAX_STORED;
         fits.then_some(Enveloped {
@@ -134,7 +135,7 @@ impl<'a> Enveloped<'a> {
         })
     }
 
-    /// Length of the payload.
+    /// The length of the payload.
     pub fn size(&self) -> usize {
         AROUND
             .saturating_add(self.before.len())

@@ -170,7 +170,7 @@ impl Endpoint {
         }
     }
 
-    /// Its name in metrics and logs.
+    /// The endpoint's name in metrics and logs.
     pub fn label(self) -> &'static str {
         match self {
             Endpoint::Preflight => "options",
@@ -185,7 +185,7 @@ impl Endpoint {
     pub fn restore(label: &str) -> Result<Endpoint, SnapshotError> {
         let rows = ROWS.iter().map(|row| row.endpoint);
         let mut all = rows.chain([Endpoint::Preflight, Endpoint::Unknown]);
-        let unknown = || SnapshotError::new(format!("there is no endpoint {label:?}"));
+        let unknown = || SnapshotError::new(format!("unknown endpoint {label:?}"));
         all.find(|endpoint| endpoint.label() == label)
             .ok_or_else(unknown)
     }

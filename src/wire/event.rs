@@ -27,7 +27,7 @@ impl EventKind {
         EventKind::Disconnected,
     ];
 
-    /// As flags, events and metrics name it.
+    /// The kind's name in flags, events and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             EventKind::Connected => "connected",

@@ -38,12 +38,12 @@ impl Agreement {
             .is_none_or(|bits| bits == MAX_WINDOW_BITS)
     }
 
-    /// `None`: the client did not ask.
+    /// The `server_max_window_bits` of the agreement. `None`: the client did not ask.
     pub fn server_max_window_bits(self) -> Option<u8> {
         self.server_max_window_bits
     }
 
-    /// `None`: no window has so many bits.
+    /// The agreement with these window bits. `None`: no window has so many bits.
     pub fn of(server_max_window_bits: Option<u8>) -> Option<Agreement> {
         let bits = server_max_window_bits;
         let legal = bits.is_none_or(|bits| (8..=MAX_WINDOW_BITS).contains(&bits));

@@ -105,7 +105,7 @@ pub enum Opcode {
 }
 
 impl Opcode {
-    /// `None` for the reserved ones.
+    /// The opcode of these bits. `None` for the reserved ones.
     pub fn from_bits(bits: u8) -> Option<Self> {
         Some(match bits {
             0x0 => Self::Continuation,
@@ -306,7 +306,7 @@ pub fn push_header(out: &mut Vec<u8>, opcode: Opcode, len: usize) {
     push_head(out, 0x80 | opcode as u8, len);
 }
 
-/// The same for a payload that is compressed.
+/// Appends the header of a server's frame with a compressed payload of `len` bytes.
 pub fn push_compressed_header(out: &mut Vec<u8>, opcode: Opcode, len: usize) {
     push_head(out, 0x80 | RSV1 << 4 | opcode as u8, len);
 }
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn two_bytes_condemn_what_they_can() {
+    fn invalid_frames_are_refused_at_their_second_byte() {
         use Opcode::*;
         #[rustfmt::skip]
         let table = [
@@ -623,7 +623,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn frame_headers_round_trip() {
         for (len, size) in [
             (0, 2),
             (125, 2),

@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_upgrade_is_told_what_is_required() {
+    fn a_malformed_upgrade_is_refused_with_what_is_required() {
         const GET: &str = "GET /ws HTTP/1.1";
         let table: &[(&str, &[&str])] = &[
             (GET, &[]),
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn subprotocols_are_chosen_as_the_contract_says() {
+    fn subprotocol_negotiation() {
         let table: &[(&str, Option<&str>, Encoding)] = &[
             ("", None, Encoding::Raw),
             (

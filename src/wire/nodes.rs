@@ -12,7 +12,7 @@ mod fuzz;
 #[doc(hidden)]
 pub use fuzz::fuzz;
 
-/// Where a node is.
+/// The address of a node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeAddress {
     /// A name or an address; an IPv6 one without its brackets. `None`: the host that was asked.

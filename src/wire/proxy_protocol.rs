@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn lines() {
+    fn proxy_protocol_version_1_lines() {
         for (text, client) in [
             (
                 "TCP4 203.0.113.7 192.0.2.1 51814 443",
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_is_known_by_its_first_byte_that_differs() {
+    fn input_without_a_proxy_header_is_refused_at_its_first_wrong_byte() {
         for bytes in [
             &b"GET /ws HTTP/1.1\r\n"[..],
             b"PROXX",

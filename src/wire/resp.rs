@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn replies() {
+    fn resp_replies_are_read() {
         for (bytes, reply) in [
             (&b"+OK\r\n"[..], RedisReply::Done),
             (b"+PONG\r\n", RedisReply::Done),
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reply() {
+    fn malformed_resp_replies_are_refused() {
         for bytes in [
             &b"HTTP/1.1 400 Bad Request\r\n"[..],
             b"*-1\r\n",
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_only_announced_is_awaited() {
+    fn a_resp_reply_is_read_once_it_is_complete() {
         for bytes in [
             &b"$9223372036854775807\r\nabc"[..],
             b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1073741824\r\n{",
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn commands() {
+    fn resp_commands_are_written() {
         let mut out = b"before".to_vec();
         push_command(&mut out, &[b"PUBLISH", "é".as_bytes(), b"", b"{\r\n}"]);
         let expected = "before*4\r\n$7\r\nPUBLISH\r\n$2\r\né\r\n$0\r\n\r\n$4\r\n{\r\n}\r\n";

@@ -88,6 +88,7 @@ pub fn settings() -> Settings {
         proxies: Proxies::default(),
         proxy_protocol: false,
         authorizer: false,
+        authorizer_url: "http://authorizer/".to_owned(),
         failure: FailurePolicy::default(),
         access_log: AccessLog::All,
         events: None,

@@ -476,7 +476,7 @@ fn a_connections_life_is_eight_calls() {
 }
 
 #[test]
-fn a_batch_of_newcomers_is_one_accept_in_vain() {
+fn a_batch_of_accepts_ends_with_one_that_finds_none() {
     const NEWCOMERS: usize = 20;
     let Some(mut wsify) = Watched::start(&[]) else {
         return;

@@ -35,6 +35,12 @@ fn map() -> Vec<String> {
         .collect()
 }
 
+/// Whether the map lists a file: not the form of its module in a snapshot.
+fn is_listed(name: &str) -> bool {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    !file.starts_with("saved")
+}
+
 /// Every file of Rust but the map itself, by its path below `src`, and its text. Files of tests and of fuzzing are not the
 /// product's.
 fn files() -> BTreeMap<String, String> {
@@ -81,7 +87,7 @@ fn every_file_has_its_line() {
         .filter(|name| name.ends_with(".rs"))
         .collect();
     described.sort();
-    let there: Vec<String> = files().into_keys().collect();
+    let there: Vec<String> = files().into_keys().filter(|name| is_listed(name)).collect();
     assert_eq!(described, there);
 }
 

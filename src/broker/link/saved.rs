@@ -94,7 +94,7 @@ impl RedisLink {
         self.sent = 0;
     }
 
-    /// Where it goes.
+    /// The server that the link goes to.
     pub fn place(&self) -> &Place {
         &self.place
     }

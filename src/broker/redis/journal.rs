@@ -23,6 +23,13 @@ const MOST_SAID: usize = 1_000;
 const MASTER: &str = "master";
 const SCOUT: &str = "scout";
 
+const REFUSED_PUBLICATION: &str = "the broker refuses to publish: clients get the error unavailable, backends 503; \
+    allow the channels of --broker-prefix, see docs/scaling.md#acls";
+const REFUSED_VIEW: &str = "a node does not say which masters the broker's cluster has: the server asks other nodes too; \
+    check that it is a cluster's node, and its ACL (docs/scaling.md#acls)";
+const NO_MASTER: &str = "a sentinel does not say where the broker's master is: the server asks the others too; \
+    check the master's name and the sentinels' password in --broker-dsn (docs/scaling.md#sentinel)";
+
 pub struct Journal {
     dsn: RedisDsn,
     log: Log,
@@ -125,7 +132,7 @@ impl Journal {
         }
     }
 
-    /// `up`: all is well now. Returns whether it is again, after a link had broken.
+    /// Logs whether the broker is up. `up`: all is well now. Returns whether it is up again, after a link had broken.
     pub fn judge(&mut self, up: bool, now: Millis) -> bool {
         let since = match (self.down, up) {
             (None, false) => {
@@ -157,7 +164,7 @@ impl Journal {
     fn master(&mut self, server: &str, is: bool, now: Millis) {
         let line = match is {
             true => "the broker has a new master",
-            false => "a server is no master of the broker any more",
+            false => "a server is no master of the broker any more: its links are closed",
         };
         if self.known && self.masters.admit(now).is_some() {
             let fields = [
@@ -205,25 +212,23 @@ impl Journal {
             }
             Notice::RefusedPublication { why } => {
                 let fields = [("reason", Value::Text(why)), ("refusals", count)];
-                self.log.error("the broker refuses to publish", &fields);
+                self.log.error(REFUSED_PUBLICATION, &fields);
             }
             Notice::RefusedView { node, why } => {
-                let line = "a node does not say which masters the broker's cluster has";
                 let fields = [
                     ("server", Value::Text(node)),
                     ("reason", Value::Text(why)),
                     ("refusals", count),
                 ];
-                self.log.error(line, &fields);
+                self.log.error(REFUSED_VIEW, &fields);
             }
             Notice::NoMaster { sentinel, why } => {
-                let line = "a sentinel does not say where the broker's master is";
                 let fields = [
                     ("sentinel", Value::Text(sentinel)),
                     ("reason", Value::Text(why)),
                     ("refusals", count),
                 ];
-                self.log.error(line, &fields);
+                self.log.error(NO_MASTER, &fields);
             }
         }
     }

@@ -34,7 +34,7 @@ pub enum Meaning {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// With so many replicas.
+    /// A master, with its number of replicas.
     Master(usize),
     Replica,
     Sentinel,
@@ -72,7 +72,7 @@ pub fn check_turned_away(meaning: &Meaning) -> Result<(), LinkFault> {
     }
 }
 
-/// As much of redis' words as is passed on.
+/// A text of redis, shortened to what is passed on.
 pub fn shortened(words: &str) -> String {
     words.chars().take(LONGEST_REASON).collect()
 }

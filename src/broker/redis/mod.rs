@@ -142,7 +142,7 @@ impl Redis {
         }
     }
 
-    /// Why it is down, for `--check`: empty while there is something left to be tried.
+    /// Why redis is down, for `--check`: empty while there is something left to be tried.
     pub fn trouble(&self) -> &str {
         match self.topology.is_lost() {
             true => self.journal.trouble(),
@@ -150,7 +150,7 @@ impl Redis {
         }
     }
 
-    /// The same, whatever is left to be tried.
+    /// The last reason why redis was down, even while there is something left to be tried.
     pub fn last_trouble(&self) -> &str {
         self.journal.trouble()
     }

@@ -90,7 +90,7 @@ impl Redis {
         links.filter_map(|(_, connected)| connected.link.descriptor())
     }
 
-    /// To be called between turns.
+    /// Writes redis' part of a snapshot. To be called between turns.
     ///
     /// # Errors
     /// Those of the writer.
@@ -137,7 +137,7 @@ impl Redis {
         let record = from.read_kind(RecordKind::Redis)?;
         let saved: SavedRedis = record.decode()?;
         if saved.servers != SavedServers::new(&dsn, &prefix) {
-            let problem = "it is of another redis than --broker-dsn and --broker-prefix name";
+            let problem = "another redis than --broker-dsn and --broker-prefix name";
             return Err(SnapshotError::new(problem));
         }
         let mut redis = Redis::new(settings, waker, log, now)
@@ -173,7 +173,7 @@ impl Redis {
             let within = |error: SnapshotError| error.within(RecordKind::RedisLink);
             let id = saved.id.into();
             if !missing.remove(&id) {
-                return Err(within(SnapshotError::new("there is no such link")));
+                return Err(within(SnapshotError::new("unknown link, or a duplicate")));
             }
             if saved.link.socket.is_none() && self.topology.is_talking(id) {
                 lost.push(id);
@@ -203,10 +203,12 @@ impl Redis {
         // A view may have changed which node is asked next, while a scout is still at another one.
         let free = self.topology.is_cluster() && matches!(id, LinkId::Scout(_));
         if !free && self.topology.address(id) != Some(&address) {
-            return Err(SnapshotError::new("it goes to another server"));
+            return Err(SnapshotError::new(format!("unexpected server {address}")));
         }
         if saved.link.socket.is_some() && !self.topology.is_talking(id) {
-            return Err(SnapshotError::new("nothing is awaited on an open link"));
+            return Err(SnapshotError::new(
+                "an open link on which no reply is awaited",
+            ));
         }
         near(saved.link.until, now)?;
         past(saved.link.opened, now)?;
@@ -222,7 +224,7 @@ impl Redis {
             Ok(link)
         });
         resumed.map_err(|e: io::Error| {
-            SnapshotError::new(format!("the socket to {address} is of no use: {e}"))
+            SnapshotError::new(format!("the socket to {address} cannot be used: {e}"))
         })
     }
 

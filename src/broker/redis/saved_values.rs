@@ -27,9 +27,9 @@ const FAR: Millis = 60_000;
 pub fn past(at: Millis, now: Millis) -> Result<Millis, SnapshotError> {
     match at <= now {
         true => Ok(at),
-        false => Err(SnapshotError::new(
-            "something has happened that is yet to come",
-        )),
+        false => Err(SnapshotError::new(format!(
+            "a past time that is in the future: {at} ms, at {now} ms"
+        ))),
     }
 }
 
@@ -40,7 +40,9 @@ pub fn past(at: Millis, now: Millis) -> Result<Millis, SnapshotError> {
 pub fn near(at: Millis, now: Millis) -> Result<Millis, SnapshotError> {
     match at <= now.saturating_add(FAR) {
         true => Ok(at),
-        false => Err(SnapshotError::new("something waits too long")),
+        false => Err(SnapshotError::new(format!(
+            "a deadline that is too far off: {at} ms, at {now} ms"
+        ))),
     }
 }
 

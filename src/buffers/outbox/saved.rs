@@ -27,7 +27,7 @@ enum SavedPiece {
 }
 
 impl Outbox {
-    /// `None`: nothing waits.
+    /// The outbox in a snapshot. `None`: nothing waits.
     pub fn save(&self, runs: &RunNumbers) -> Option<SavedOutbox> {
         let waiting = self.0.as_ref()?;
         let mut pieces = Vec::new();

@@ -76,7 +76,9 @@ impl Runs {
     pub fn restore(&mut self, saved: &SavedRun) -> Result<(), SnapshotError> {
         let bytes = saved.bytes.to_vec();
         if u32::try_from(bytes.len()).is_err() || self.live.len() >= NO_RUN as usize {
-            return Err(SnapshotError::new("there is too much of it"));
+            return Err(SnapshotError::new(
+                "too long, or too many records of this kind",
+            ));
         }
         self.held += bytes.len();
         self.begun += 1;

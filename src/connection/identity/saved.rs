@@ -83,7 +83,7 @@ impl Identities {
         }
     }
 
-    /// `None`: it shows nothing.
+    /// An identity in a snapshot. `None`: it shows nothing.
     pub fn save_one(&self, identity: Identity, states: &StateNumbers) -> Option<SavedIdentity> {
         if identity == Identity::default() {
             return None;
@@ -129,7 +129,7 @@ impl Identities {
 }
 
 fn no_state() -> SnapshotError {
-    SnapshotError::new("a query, a user or a state that cannot be one")
+    SnapshotError::new("invalid query, user or state")
 }
 
 #[cfg(test)]
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_an_identity_is_refused() {
+    fn invalid_identities_in_a_snapshot_are_refused() {
         let long = "x".repeat(70_000);
         let identity = |query: &str, user: Option<&str>, state: Option<&str>| SavedIdentity {
             query: query.into(),

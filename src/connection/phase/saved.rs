@@ -42,7 +42,7 @@ impl Phase {
         }
     }
 
-    /// `input`: how many bytes are in the inbox.
+    /// Restores a phase. `input`: how many bytes are in the inbox.
     ///
     /// # Errors
     /// It is malformed, or has begun in the future.
@@ -73,7 +73,7 @@ impl Phase {
         };
         match since <= now {
             true => Ok(phase),
-            false => Err(SnapshotError::new("it has begun in the future")),
+            false => Err(SnapshotError::new("the phase begins in the future")),
         }
     }
 }

@@ -93,7 +93,8 @@ pub struct RestoreContext<'c> {
 }
 
 impl<S: Stream> Connection<S> {
-    /// `slot` and `socket` pass through. What can be read and understood is no fact: a restored connection tries to.
+    /// The connection in a snapshot. `slot` and `socket` pass through. What can be read and understood is no fact: a
+    /// restored connection tries to.
     pub fn save(&self, slot: u32, socket: u64, context: SaveContext) -> SavedConnection {
         let session = &self.session;
         let input = self.inbox.bytes();

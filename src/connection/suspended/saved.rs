@@ -123,7 +123,7 @@ impl Suspended {
         }
     }
 
-    /// `open`: in a WebSocket that is open.
+    /// Restores what waits. `open`: in a WebSocket that is open.
     ///
     /// # Errors
     /// It is malformed, or does not wait there, or not for this answer.
@@ -172,7 +172,7 @@ impl Suspended {
         match work.may_wait(awaits, open) && work.held() <= limits.max_message {
             true => Ok((awaits, work)),
             false => Err(SnapshotError::new(
-                "what waits cannot wait there, or not for this answer",
+                "a request or command that cannot wait in this phase or for this answer, or is too large",
             )),
         }
     }

@@ -90,7 +90,7 @@ impl BatchDelivery {
         let mut batch = EventBatch::default();
         for EventUnderWay { at, json } in &events {
             if !batch.has_room(json.len()) {
-                return Err(SnapshotError::new("events that fit in no call"));
+                return Err(SnapshotError::new("more events than one call can have"));
             }
             batch.push(*at, json);
         }
@@ -106,7 +106,7 @@ impl BatchDelivery {
 }
 
 fn no_batch() -> SnapshotError {
-    SnapshotError::new("calls that do not make up the batch of events")
+    SnapshotError::new("the calls do not add up to the batch")
 }
 
 #[cfg(test)]

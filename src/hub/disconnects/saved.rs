@@ -78,7 +78,9 @@ impl Disconnects {
     /// It is yet to come.
     pub fn restore_begun(&mut self, slot: u32, began: u64) -> Result<(), SnapshotError> {
         if began > self.last {
-            return Err(SnapshotError::new("an upgrade that is yet to begin"));
+            let last = self.last;
+            let problem = format!("an upgrade after disconnect {began}: the last one is {last}");
+            return Err(SnapshotError::new(problem));
         }
         self.enter(slot, began);
         Ok(())

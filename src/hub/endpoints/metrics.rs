@@ -3,8 +3,7 @@
 //! Knows: where each gauge comes from. Never knows: the text format.
 //!
 //! Decision: the metrics of the process are read while the request is answered ([`process`]), over an effect and a
-//! phase that waits for its answer. It is the one exception to the rule that the hub never calls out, because no
-//! decision depends on them.
+//! phase that waits for its answer.
 
 use std::time::Duration;
 

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_64_goes_first() {
+    fn the_oldest_of_64_remembered_answers_is_dropped_first() {
         let mut remembered = Remembered::default();
         let name = |n: usize| format!("channel {n}");
         for n in 0..MOST {

@@ -52,7 +52,7 @@ impl Gathering {
         }
     }
 
-    /// It was sent to these nodes.
+    /// Notes the nodes that the command was sent to.
     pub fn begin(&mut self, number: u32, until: Millis, asked: impl Iterator<Item = u64>) {
         (self.number, self.until) = (number, until);
         self.asked.extend(asked);

@@ -1,7 +1,7 @@
 //! The nodes that share a broker: which of them there are, and what this one says to them (`docs/scaling.md#nodes`).
 //!
-//! Owns: what this node knows of the others, the commands it has asked all of them for, and what waits. Knows: values.
-//! Never knows: redis, requests, or how a command is carried out.
+//! Owns: what this node knows of the others, the commands it has asked all of them for, and the contents that wait.
+//! Knows: messages between nodes, as values. Never knows: redis, requests, or how a command is carried out.
 //!
 //! The files, from the top down: `hear` takes messages of nodes, `rounds` is what is due in each turn. `say` publishes
 //! messages, and `gap` tells clients what they have missed. `peers`, `standing`, `gathering` and `missed` are the state.

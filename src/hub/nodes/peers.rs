@@ -1,6 +1,7 @@
 //! Other nodes: which of them are there, and which of their messages have come.
 //!
-//! Owns: that. Knows: names, numbers, times. Never knows: what a message says.
+//! Owns: each node's last announcement, and the numbers of its messages. Knows: names and times. Never knows: what a
+//! message says.
 //!
 //! Decision: a message is in time if its time differs from this node's clock by [`AGE`] at most, in either direction. A clock
 //! that is ahead would otherwise sign messages that can be repeated for as long as it is. So clocks have to agree.
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_too_late_is_told_from_what_is_repeated() {
+    fn late_node_messages_differ_from_repeated_ones() {
         let mut peers = Peers::default();
         let now = START + 10_000;
         assert_eq!(

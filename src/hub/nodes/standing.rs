@@ -63,7 +63,9 @@ impl NodeChannels {
         subscriptions: &mut Subscriptions,
     ) -> Result<(), SnapshotError> {
         if saved.len() != self.channels.len() {
-            return Err(SnapshotError::new("a node has two channels"));
+            let (expected, found) = (self.channels.len(), saved.len());
+            let problem = format!("expected {expected} channels of the node, found {found}");
+            return Err(SnapshotError::new(problem));
         }
         for (channel, saved) in self.channels.iter_mut().zip(saved) {
             let name = channel.name.as_str();

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_again_goes_to_the_end_of_the_line() {
+    fn a_held_question_that_fails_again_goes_to_the_end_of_the_queue() {
         let mut held = HeldQuestions::default();
         for slot in 0..3 {
             held.insert(question(slot), 1_000);
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn time_is_over_for_each_in_its_turn_whether_it_waits_or_is_asked() {
+    fn held_questions_are_overdue_in_the_order_of_their_limits() {
         let mut held = HeldQuestions::default();
         for (slot, until) in [(0, 300), (1, 100), (2, 200)] {
             held.insert(question(slot), until);

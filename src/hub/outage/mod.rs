@@ -53,7 +53,7 @@ impl Outage {
         }
     }
 
-    /// `--authorizer-failure`.
+    /// The value of `--authorizer-failure`.
     pub fn failure(&self) -> AuthorizerFailure {
         self.policy.failure
     }

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_out_in_this_turn_does_not_wait() {
+    fn events_for_the_next_call_do_not_count_as_waiting() {
         let mut queue = EventQueue::new(1);
         push(&mut queue, 4, 4);
         assert_eq!((queue.trim(0), queue.len()), (0, 4));

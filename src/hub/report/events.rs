@@ -23,6 +23,7 @@ use crate::wire::event_batch::EventBatch;
 const CHANNELS: usize = 100;
 /// The code of a connection that ended without a close frame (RFC 6455 7.1.5).
 const ABNORMAL: u16 = 1006;
+
 /// An upgrade was granted.
 pub fn connected<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     if hub.listeners.events.wants(EventKind::Connected) {

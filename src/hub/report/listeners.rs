@@ -1,7 +1,8 @@
 //! The listeners: metrics, the access log, taps, the receiver of events, and the log.
 //!
-//! Owns: the five of them. Knows: numbers and slots. What happens for every send and every read is counted here
-//! directly. Other events come from [`super`], which knows the connections. Never knows: why something happens.
+//! Owns: each listener's own state, and the throttles of log lines. Knows: numbers and slots. What happens for every
+//! send and every read is counted here directly. Other events come from [`super`], which knows the connections. Never
+//! knows: why something happens.
 
 pub mod saved;
 

@@ -1,10 +1,8 @@
-//! Events: each function here is one, and metrics, access log, taps and log listen.
+//! Events: each function here is one. Metrics, the access log, taps, the receiver of events and the log listen.
 //!
 //! Owns: which listener gets what of an event. Knows: the facts around it (connection, channel, number of members).
 //! Never knows: why it happened, or what follows. What happens for every read and every send is counted in
 //! [`listeners`] directly.
-//!
-//! A new event is a function here, and a line in it for each listener.
 //!
 //! Decision: the end of a WebSocket is two events. [`websocket_ended`] is reported when its close begins, because a tap
 //! on a channel needs the memberships, which end then. [`dropped`] is reported when its socket is closed, because until
@@ -151,7 +149,10 @@ pub fn websocket_ended<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Option<E
     let most = hub.settings.max_connections.saturating_mul(9);
     let full = &mut hub.listeners.full;
     if full.holds() && hub.roster.websockets.saturating_mul(10) < most && full.end(hub.clock.now) {
-        hub.listeners.log.info("the server is no longer full", &[]);
+        let open = ("connections", Value::Number(hub.roster.websockets as u64));
+        hub.listeners
+            .log
+            .info("the server is no longer full", &[open]);
     }
 }
 
@@ -348,11 +349,9 @@ pub fn server_is_full<S: Stream>(hub: &mut Hub<S>) {
 /// The memory budget is used up: a connection that holds much of it is ended.
 pub fn overloaded<S: Stream>(hub: &mut Hub<S>) {
     if hub.listeners.overloaded.begin(hub.clock.now) {
-        let bytes = hub.usage.memory.total(&hub.runs) as u64;
-        hub.listeners.log.warn(
-            "queue memory is used up: the largest holders are disconnected; see --max-total-queue-size",
-            &[("bytes", Value::Number(bytes))],
-        );
+        let message = "queue memory is used up: the connections with the most buffered bytes are disconnected; \
+                       raise --max-total-queue-size, and add memory if needed";
+        hub.listeners.log.warn(message, &memory_budget(hub));
     }
 }
 
@@ -361,9 +360,17 @@ pub fn look_whether_relaxed<S: Stream>(hub: &mut Hub<S>) {
     let overloaded = &mut hub.listeners.overloaded;
     if overloaded.holds() && hub.usage.memory.is_relaxed(&hub.runs) && overloaded.end(hub.clock.now)
     {
-        let room = "there is queue memory again";
-        hub.listeners.log.info(room, &[]);
+        let message = "there is queue memory again: no more connections are disconnected for it";
+        hub.listeners.log.info(message, &memory_budget(hub));
     }
+}
+
+/// The buffered bytes, and `--max-total-queue-size`.
+fn memory_budget<S: Stream>(hub: &Hub<S>) -> [(&'static str, Value<'static>); 2] {
+    let number = |bytes: usize| Value::Number(bytes as u64);
+    let bytes = number(hub.usage.memory.total(&hub.runs));
+    let limit = number(hub.settings.max_total_queue);
+    [("bytes", bytes), ("limit", limit)]
 }
 
 /// The Unix time, in milliseconds.

@@ -29,14 +29,27 @@ pub fn answered<S: Stream>(hub: &mut Hub<S>, answer: &Answer) {
 pub fn went_down<S: Stream>(hub: &mut Hub<S>, answer: &Answer) {
     if let Some(left_out) = hub.listeners.outages.begin(hub.clock.now) {
         let reason = answer.trouble.as_deref().unwrap_or("unknown");
+        let failure = hub.outage.failure();
+        let message = match failure {
+            AuthorizerFailure::Close => {
+                "the authorizer is down: upgrades get 503, and clients whose commands need it are closed with 1013"
+            }
+            AuthorizerFailure::Reject => {
+                "the authorizer is down: upgrades get 503, and commands that need it get the error authorizer_down"
+            }
+            AuthorizerFailure::Hold => {
+                "the authorizer is down: upgrades and commands that need it wait, up to --authorizer-hold"
+            }
+        };
         let fields = [
             ("reason", Value::Text(reason)),
-            ("then", Value::Text(hub.outage.failure().as_str())),
+            ("url", Value::Text(&hub.settings.authorizer_url)),
+            ("then", Value::Text(failure.as_str())),
             ("outages_left_out", Value::Number(left_out)),
         ];
-        let shown = if left_out > 0 { 3 } else { 2 };
+        let shown = if left_out > 0 { 4 } else { 3 };
         let fields = fields.get(..shown).unwrap_or_default();
-        hub.listeners.log.error("the authorizer is down", fields);
+        hub.listeners.log.error(message, fields);
     }
 }
 

@@ -201,7 +201,7 @@ impl TapLine<'_> {
 }
 
 impl Tap {
-    /// `walk` is over the connections that are there.
+    /// A tap. `walk` is over the connections that are there.
     pub fn new(id: ConnId, filter: Filter, walk: Walk) -> Tap {
         Tap {
             id,

@@ -28,7 +28,7 @@ use crate::snapshot::{RecordKind, SnapshotWriter};
 use crate::wire::channel_name::ChannelName;
 
 impl<S: Stream> Hub<S> {
-    /// From now on no question and no publication leaves by [`Hub::effect`], or they leave again. Clients go on being
+    /// Holds questions and publications back from [`Hub::effect`], or lets them leave again. Clients go on being
     /// read and served.
     pub fn hold_back(&mut self, holding_back: bool) {
         self.effects.hold_back(holding_back);

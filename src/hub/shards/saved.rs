@@ -144,7 +144,9 @@ impl Shards {
         };
         let few = saved.names.len() <= MOST_NAMES && saved.shards.len() <= 1 << 16;
         if slots.len() != all || !few || !saved.shards.iter().all(named) {
-            return Err(SnapshotError::new("its shards do not fit together"));
+            return Err(SnapshotError::new(
+                "wrong number of slots, unknown name of a shard, or too many shards or names",
+            ));
         }
         shards.slots = slots;
         shards.shards = saved.shards.iter().map(Shard::from).collect();

@@ -182,7 +182,11 @@ impl Subscriptions {
     pub fn restore_change(&mut self, change: Effect) -> Result<(), SnapshotError> {
         match change {
             Effect::Subscribe(_) | Effect::Unsubscribe(_) => self.changes.push_back(change),
-            _ => return Err(SnapshotError::new("the broker is asked for something else")),
+            _ => {
+                return Err(SnapshotError::new(
+                    "neither a subscription nor the end of one",
+                ));
+            }
         }
         Ok(())
     }

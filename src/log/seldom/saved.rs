@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_throttle_goes_on() {
+    fn a_log_throttle_is_restored() {
         let mut before = Seldom::lines_in(2, 1_000);
         assert_eq!(before.admit(500), Some(0));
         assert_eq!(before.admit(500), Some(0));

@@ -161,7 +161,7 @@ impl SavedMetrics {
 }
 
 impl Metrics {
-    /// `compression`: what is counted elsewhere.
+    /// The counters in a snapshot. `compression`: what is counted elsewhere.
     pub fn save(&self, compression: &CompressionCounts) -> SavedMetrics {
         let Metrics {
             started,

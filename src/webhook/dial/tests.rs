@@ -112,7 +112,7 @@ impl Drop for Pki {
 }
 
 #[test]
-fn https() {
+fn https_certificates_are_checked() {
     for own in [false, true] {
         let pki = Pki::new(own);
         let server = pki.server(|peer| {

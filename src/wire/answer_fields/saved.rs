@@ -105,7 +105,9 @@ impl AnswerFields {
             && saved.state.as_deref().is_none_or(is_state)
             && content.as_deref().is_none_or(json::is_value);
         if !legal {
-            return Err(SnapshotError::new("an answer that cannot be used"));
+            return Err(SnapshotError::new(
+                "invalid user, state or content of an answer",
+            ));
         }
         let channels = saved.channels.iter();
         let channels = channels.map(|name| ChannelName::restore(name));
@@ -141,7 +143,7 @@ impl Asked {
             Asked::Refresh,
         ];
         let mut all = all.into_iter();
-        let unknown = || SnapshotError::new(format!("there is no question about {text:?}"));
+        let unknown = || SnapshotError::new(format!("unknown kind of question {text:?}"));
         all.find(|asked| asked.as_str() == text).ok_or_else(unknown)
     }
 }
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_answer_can_say_is_refused() {
+    fn impossible_answer_fields_in_a_snapshot_are_refused() {
         let alterations: [fn(&mut SavedFields); 8] = [
             |it| it.user = Some("".into()),
             |it| it.state = Some("{".into()),
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_asked_comes_back() {
+    fn kinds_of_questions_are_restored() {
         for asked in [
             Asked::Connect,
             Asked::Join,

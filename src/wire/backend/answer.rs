@@ -49,9 +49,9 @@ pub enum CommandResult {
 /// What became of connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionCounts {
-    /// Those that are now as was wanted.
+    /// Connections that are now as was wanted.
     pub connections: u64,
-    /// Those that are in as many channels as they may be.
+    /// Connections that are in as many channels as they may be.
     pub full: u64,
 }
 
@@ -264,7 +264,7 @@ fn next_of(mine: &mut Entries, others: &mut Entries) -> Option<PageEntry> {
 }
 
 impl BackendAnswer {
-    /// Of a node alone.
+    /// The answer of one node alone.
     pub fn of(result: CommandResult) -> BackendAnswer {
         BackendAnswer {
             result,

@@ -31,7 +31,7 @@ pub enum Recipient {
     Connection(Box<str>),
 }
 
-/// Where a content goes.
+/// A target of a content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     Channel(ChannelName),

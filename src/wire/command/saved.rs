@@ -100,7 +100,7 @@ impl SavedText {
 }
 
 impl Command {
-    /// `message`: the one that it was parsed from.
+    /// The command in a snapshot. `message`: the one that it was parsed from.
     pub fn save(&self, message: &[u8]) -> SavedCommand {
         SavedCommand {
             verb: self.verb.as_str().into(),
@@ -131,7 +131,7 @@ impl Command {
 }
 
 impl Post {
-    /// `body`: what it was read from, or nothing.
+    /// The post in a snapshot. `body`: what it was read from, or nothing.
     pub fn save(&self, body: &[u8]) -> SavedPost {
         SavedPost {
             channel: SavedText::of(&self.channel),
@@ -166,7 +166,7 @@ impl Verb {
     /// # Errors
     /// It is no command.
     pub fn restore(text: &str) -> Result<Verb, SnapshotError> {
-        let unknown = || SnapshotError::new(format!("there is no command {text:?}"));
+        let unknown = || SnapshotError::new(format!("unknown command {text:?}"));
         Verb::named(text).ok_or_else(unknown)
     }
 }

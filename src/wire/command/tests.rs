@@ -337,7 +337,7 @@ fn commands_are_read() {
 }
 
 #[test]
-fn what_is_no_command_is_rejected() {
+fn messages_that_are_no_commands_are_rejected() {
     for (message, expected) in REJECTED {
         assert_eq!(outcome(message.as_bytes()), *expected, "{message}");
         let padded = format!("\n {message} \t");

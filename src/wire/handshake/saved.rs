@@ -38,7 +38,7 @@ impl Upgrade {
     /// # Errors
     /// It could not be answered with a `101`.
     pub fn restore(saved: SavedUpgrade) -> Result<Upgrade, SnapshotError> {
-        let malformed = || SnapshotError::new("an upgrade that is none");
+        let malformed = || SnapshotError::new("invalid upgrade: its accept, subprotocol or window");
         let accept: [u8; 28] = saved
             .accept
             .as_bytes()

@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_announced_takes_no_memory() {
+    fn an_announced_body_length_allocates_nothing() {
         let mut content = Vec::new();
         let mut body = Body::new(Framing::Length(1 << 62));
         body.feed(b"abc", Some(&mut content), u64::MAX).unwrap();

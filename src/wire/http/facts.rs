@@ -85,7 +85,7 @@ impl HeaderFacts {
         Ok(())
     }
 
-    /// RFC 9112 6.1 and 6.3.
+    /// How the body is framed (RFC 9112 6.1 and 6.3).
     pub fn framing(&self, version: Version) -> Result<Framing, Refusal> {
         match (&self.codings, self.length) {
             (None, None) => Ok(Framing::None),

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_or_no_array_is_told_apart() {
+    fn objects_arrays_and_other_json_are_distinguished() {
         for bad in ["[]", "null", "1", "\"{}\""] {
             let read = members(bad.as_bytes());
             assert!(matches!(read, Err(NoObject::AnotherType)), "{bad}");

@@ -29,7 +29,7 @@ pub struct SavedMessage {
 }
 
 impl Reader {
-    /// `None`: no message has begun.
+    /// The reader in a snapshot. `None`: no message has begun.
     pub fn save(&self) -> Option<SavedMessage> {
         let message = self.message.as_ref()?;
         Some(SavedMessage {
@@ -42,7 +42,7 @@ impl Reader {
         })
     }
 
-    /// `max`: bytes that a message may have.
+    /// Restores a reader. `max`: bytes that a message may have.
     ///
     /// # Errors
     /// The message is longer than that, or a text that is not UTF-8.
@@ -57,9 +57,7 @@ impl Reader {
         let room = most.checked_sub(saved.bytes.len());
         let left = usize::try_from(saved.left).ok();
         let left = left.filter(|left| room.is_some_and(|room| *left <= room));
-        let left = left.ok_or(SnapshotError::new(
-            "a message that is longer than it may be",
-        ))?;
+        let left = left.ok_or(SnapshotError::new("a message over --max-message-size"))?;
         let kind = match saved.binary {
             true => Opcode::Binary,
             false => Opcode::Text,
@@ -72,7 +70,7 @@ impl Reader {
             ..Assembly::new(kind, saved.compressed)
         };
         if message.is_plain_text() && message.check().is_err() {
-            return Err(SnapshotError::new("a text that is not UTF-8"));
+            return Err(SnapshotError::new("a text message that is not UTF-8"));
         }
         Ok(Reader {
             message: Some(Box::new(message)),

@@ -74,7 +74,7 @@ fn text(text: &str) -> OwnedItem {
 }
 
 #[test]
-fn messages_are_heard() {
+fn frames_become_messages() {
     let ping = |bytes: &[u8]| OwnedItem::Ping(bytes.to_vec());
     let binary = |bytes: &[u8]| OwnedItem::Binary(bytes.to_vec());
     let long = "é".repeat(40_000);
@@ -112,7 +112,7 @@ fn messages_are_heard() {
 }
 
 #[test]
-fn an_example_of_the_rfc() {
+fn masked_hello_of_rfc_6455_is_read() {
     // Section 5.7.
     let hello = [
         0x81, 0x85, 0x37, 0xFA, 0x21, 0x3D, 0x7F, 0x9F, 0x4D, 0x51, 0x58,
@@ -297,7 +297,7 @@ fn a_compressed_message_may_be_a_little_larger_than_a_plain_one() {
 }
 
 #[test]
-fn closes_are_judged() {
+fn close_codes_and_reasons_are_validated() {
     for code in 0..=u16::MAX {
         let allowed = match code {
             0..=999 | 1004..=1006 | 1015..=2999 | 5000.. => false,

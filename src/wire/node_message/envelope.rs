@@ -41,7 +41,7 @@ pub struct NodeSeal {
 }
 
 impl NodeSeal {
-    /// `key`: `--broadcasting-key`. `prefix`: what stands before the broker's channels.
+    /// The seal of a node's messages. `key`: `--broadcasting-key`. `prefix`: what stands before the broker's channels.
     pub fn new(key: Option<&str>, prefix: &str) -> NodeSeal {
         let derived = key.map(|key| {
             let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_comes_out_with_the_same_key_prefix_and_channel_alone() {
+    fn a_signature_is_valid_for_one_key_prefix_and_channel() {
         let signed = keyed().seal("c", &ENVELOPE);
         assert_eq!(keyed().open("c", &signed), Ok(ENVELOPE));
         let wrong = Err(Hostile::WrongSignature);

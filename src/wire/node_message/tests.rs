@@ -161,7 +161,7 @@ fn members_that_a_newer_version_adds_are_ignored_and_new_messages_are_unknown() 
 }
 
 #[test]
-fn what_no_node_sends_is_malformed() {
+fn malformed_node_messages_are_refused() {
     for text in [
         "",
         "null",

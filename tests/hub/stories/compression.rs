@@ -136,7 +136,7 @@ fn a_small_window_means_plain_contents_and_compressed_messages_all_the_same() {
 }
 
 #[test]
-fn what_is_not_worth_it_is_plain_and_in_order() {
+fn contents_too_small_to_compress_are_sent_plain_and_in_order() {
     let mut rig = rig();
     let mut ann = member(&mut rig, "a", DEFLATE);
     let mut ben = member(&mut rig, "a", V1_DEFLATE);
@@ -208,7 +208,7 @@ fn what_backends_and_other_nodes_publish_is_compressed_too() {
 }
 
 #[test]
-fn who_joins_and_leaves_within_a_batch_misses_nothing_and_hears_nothing_twice() {
+fn joining_and_leaving_within_a_compressed_batch_loses_and_repeats_nothing() {
     for headers in [DEFLATE, V1_DEFLATE] {
         let mut rig = rig();
         let mut crowd: Vec<Client> = (0..100)
@@ -325,7 +325,7 @@ fn the_authorizer_is_asked_about_what_was_inflated() {
 }
 
 #[test]
-fn what_breaks_the_rules_ends_the_connection() {
+fn malformed_compressed_messages_end_the_connection() {
     let payload = compress(broadcast("a", &large(1)).as_bytes());
     let cut = &payload[..payload.len() - 1];
     let bomb = compress(&vec![b' '; (1 << 20) + 1]);

@@ -212,7 +212,7 @@ fn a_join_that_the_broker_refuses_one_node_is_not_answered_by_it() {
 }
 
 #[test]
-fn joins_that_are_forbidden_are_added() {
+fn joins_over_max_channels_are_summed_over_all_nodes() {
     let mut fleet = Fleet::with(2, None, |it| it.max_channels = 1);
     for node in [0, 1, 1] {
         let _ = member(&mut fleet, node, &["a"]);
@@ -475,7 +475,7 @@ fn the_publishing_link_makes_no_gap_and_neither_does_the_start() {
 }
 
 #[test]
-fn what_a_node_that_hung_for_long_cannot_accept_any_more_is_a_gap() {
+fn a_node_that_hung_reports_a_gap_for_messages_that_are_too_old() {
     let mut fleet = Fleet::of(2);
     let mut ann = client(&mut fleet, 1, "42", V1);
     fleet.pass(2_000);
@@ -574,7 +574,7 @@ fn messages_that_are_not_signed_as_they_have_to_be_change_nothing_and_are_counte
 }
 
 #[test]
-fn what_was_said_before_changes_nothing() {
+fn replayed_node_messages_change_nothing() {
     let mut fleet = Fleet::of(2);
     let mut ann = client(&mut fleet, 0, "42", V1);
     let body = r#"{"user":"42","content":1}"#;
@@ -713,7 +713,7 @@ fn a_command_under_way_is_answered_before_the_program_is_replaced() {
 // -- fairness
 
 #[test]
-fn a_turn_hears_a_part_of_a_flood() {
+fn a_turn_handles_a_bounded_number_of_node_messages() {
     let mut fleet = Fleet::of(2);
     let mut ann = client(&mut fleet, 0, "42", "");
     let key = NodeSeal::new(Some("key"), "");

@@ -99,6 +99,12 @@ fn gauge(rig: &mut Rig, name: &str) -> String {
     line.unwrap_or_else(|| panic!("{name}")).to_owned()
 }
 
+/// Whether a line of the log is the first of an outage.
+fn is_down_line(line: &serde_json::Value) -> bool {
+    let message = line["message"].as_str().unwrap();
+    message.starts_with("the authorizer is down: ")
+}
+
 /// The log's lines about outages, without what differs.
 fn outages(rig: &Rig) -> Vec<String> {
     let lines = rig.logged();
@@ -152,10 +158,16 @@ fn with_close_every_question_is_asked_and_the_gauge_follows_the_calls() {
         "wsify_authorizer_up 1"
     );
     let lines = rig.logged();
-    let down = lines
-        .iter()
-        .find(|line| line["message"] == "the authorizer is down");
-    assert_eq!(down.unwrap()["then"], "close");
+    let down = lines.iter().find(|line| is_down_line(line)).unwrap();
+    assert_eq!(down["then"], "close");
+    assert_eq!(down["url"], "http://authorizer/");
+    assert!(
+        down["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("closed with 1013"),
+        "{down}"
+    );
     let up = lines
         .iter()
         .find(|line| line["message"] == "the authorizer answers again");
@@ -193,7 +205,12 @@ fn with_reject_commands_get_an_error_and_the_connection_stays() {
 #[test]
 fn with_reject_nothing_is_asked_of_an_authorizer_that_is_down_but_one_probe() {
     let (mut rig, mut clients) = down(AuthorizerFailure::Reject, 3);
-    assert_eq!(outages(&rig), ["the authorizer is down"]);
+    assert_eq!(
+        outages(&rig),
+        [
+            "the authorizer is down: upgrades get 503, and commands that need it get the error authorizer_down"
+        ]
+    );
     assert_eq!(
         gauge(&mut rig, "wsify_authorizer_up"),
         "wsify_authorizer_up 0"
@@ -638,7 +655,7 @@ fn a_tap_shows_what_waits_for_an_authorizer_that_is_down() {
 }
 
 #[test]
-fn a_crowd_that_waits_is_let_out_and_given_up_in_parts() {
+fn held_questions_are_asked_and_given_up_in_parts() {
     let mut rig = Rig::with(Settings {
         failure: FailurePolicy {
             workers: 1_000,
@@ -684,9 +701,7 @@ fn an_outage_that_flickers_is_logged_now_and_then() {
     let _ben = rig.upgrading("");
     rig.answer(Verdict::Unavailable);
     let lines = rig.logged();
-    let line = lines
-        .iter()
-        .find(|line| line["message"] == "the authorizer is down");
+    let line = lines.iter().find(|line| is_down_line(line));
     assert_eq!(line.unwrap()["outages_left_out"], 14);
 }
 

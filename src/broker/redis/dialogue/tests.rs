@@ -177,7 +177,7 @@ fn message(channel: &str, content: &str) -> String {
 }
 
 #[test]
-fn greetings() {
+fn greeting_with_auth_select_and_setname() {
     let introduction = ["CLIENT SETNAME wsify-publishes", "ROLE", "PING"];
     for (user, password, db, rounds) in [
         // Each round: what is said, and the replies to it.
@@ -488,7 +488,7 @@ fn one_refused_channel_does_not_cost_the_others() {
 }
 
 #[test]
-fn what_is_outstanding_when_a_link_breaks_fails() {
+fn outstanding_commands_fail_when_a_link_breaks() {
     let mut dialogue = up("");
     dialogue.publish(publication(1, "a"), 0);
     dialogue.publish(publication(2, "a"), 0);
@@ -538,7 +538,7 @@ fn what_is_outstanding_when_a_link_breaks_fails() {
 }
 
 #[test]
-fn silence_and_patience() {
+fn a_link_without_a_reply_times_out() {
     let mut dialogue = up("");
     for duty in Duty::BOTH {
         assert_eq!(dialogue.tick(duty, 4_999), Ok(()));
@@ -702,7 +702,7 @@ fn the_end_of_a_subscription_is_told_from_one_that_redis_has_ended() {
 }
 
 #[test]
-fn what_was_published_while_redis_ended_the_subscription_is_not_known_to_be_heard() {
+fn a_publication_during_an_unsubscription_by_redis_is_unconfirmed() {
     let mut dialogue = shard("");
     for (by, channel) in [(1, "a"), (2, "b"), (3, "a"), (4, "a"), (5, "b")] {
         dialogue.publish(publication(by, channel), 0);
@@ -729,7 +729,7 @@ fn what_was_published_while_redis_ended_the_subscription_is_not_known_to_be_hear
 }
 
 #[test]
-fn what_a_cluster_answers_to_a_publication() {
+fn cluster_replies_to_a_publication() {
     for (error, told, hint) in [
         (
             "MOVED 15495 h:1",
@@ -796,7 +796,7 @@ fn what_a_cluster_answers_to_a_publication() {
 }
 
 #[test]
-fn what_is_to_be_published_again_is_what_was_published() {
+fn a_returned_publication_is_unchanged() {
     let mut dialogue = shard("");
     let publication = || Publication {
         since: 7,
@@ -812,7 +812,7 @@ fn what_is_to_be_published_again_is_what_was_published() {
 }
 
 #[test]
-fn what_a_cluster_answers_to_a_subscription() {
+fn cluster_replies_to_a_subscription() {
     for (error, told, hint) in [
         (
             "MOVED 16287 h:1",
@@ -863,7 +863,7 @@ fn what_a_cluster_answers_to_a_subscription() {
 }
 
 #[test]
-fn a_view_comes_in_its_turn_and_in_pieces() {
+fn a_cluster_view_may_arrive_in_pieces_behind_other_replies() {
     let mut dialogue = shard("");
     dialogue.publish(publication(1, "a"), 0);
     assert!(dialogue.ask_view(ViewForm::Slots, 0));
@@ -961,33 +961,33 @@ fn a_master_that_has_become_a_replica_is_left_without_advice() {
 
 /// Every table above.
 const TABLES: &[fn()] = &[
-    greetings,
+    greeting_with_auth_select_and_setname,
     why_a_link_is_of_no_use,
     a_publication_is_confirmed_behind_the_message,
     messages_that_are_nothing_for_us,
     channels_go_into_one_command_in_order,
     one_refused_channel_does_not_cost_the_others,
-    what_is_outstanding_when_a_link_breaks_fails,
-    silence_and_patience,
+    outstanding_commands_fail_when_a_link_breaks,
+    a_link_without_a_reply_times_out,
     channels_of_one_slot_go_into_one_command,
     the_end_of_a_subscription_is_told_from_one_that_redis_has_ended,
-    what_was_published_while_redis_ended_the_subscription_is_not_known_to_be_heard,
-    what_a_cluster_answers_to_a_publication,
-    what_is_to_be_published_again_is_what_was_published,
-    what_a_cluster_answers_to_a_subscription,
-    a_view_comes_in_its_turn_and_in_pieces,
+    a_publication_during_an_unsubscription_by_redis_is_unconfirmed,
+    cluster_replies_to_a_publication,
+    a_returned_publication_is_unchanged,
+    cluster_replies_to_a_subscription,
+    a_cluster_view_may_arrive_in_pieces_behind_other_replies,
     the_version_and_the_replicas_are_found_out,
     a_master_that_has_become_a_replica_is_left_without_advice,
 ];
 
 #[test]
-fn everything_goes_on_in_the_next_program() {
+fn a_dialogue_cut_anywhere_goes_on_in_the_next_program() {
     REPLACED.set(true);
     goes_on(include_str!("tests.rs"), TABLES, 2);
 }
 
 #[test]
-fn every_fact_of_a_snapshot_counts() {
+fn every_fact_of_a_dialogue_snapshot_has_an_effect() {
     REPLACED.set(true);
     assert_eq!(facts_without_effect(TABLES), [""; 0]);
 }

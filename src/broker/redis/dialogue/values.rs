@@ -30,7 +30,7 @@ impl Duty {
         }
     }
 
-    /// For the log.
+    /// The link's name in the log.
     pub fn name(self) -> &'static str {
         match self {
             Duty::Publish => "publishing",

@@ -95,7 +95,8 @@ impl Journal {
         Ok(())
     }
 
-    /// So many links were not handed over, and are away since then. When all is well again, it is logged how long that took.
+    /// Notes that `links` links were not handed over, and are away since then. When all is well again, it is logged how
+    /// long that took.
     pub fn not_handed_over(&mut self, links: usize, since: Millis) {
         self.broke = true;
         self.down.get_or_insert(since);
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fact_of_a_snapshot_counts() {
+    fn every_fact_of_a_journal_snapshot_has_an_effect() {
         // How many lines about servers and about masters were left out: that is not logged.
         assert_eq!(facts_without_effect(&[table]), ["5 2", "6 2"]);
     }

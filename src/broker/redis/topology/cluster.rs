@@ -131,7 +131,7 @@ impl Cluster {
         self.known = others.take(MOST_KNOWN).collect();
     }
 
-    /// Something is to be published again, a little later.
+    /// Keeps a publication that is to be published again a little later.
     pub fn put_off(&mut self, publication: Box<Publication>, now: Millis) {
         self.waiting
             .push_back((now.saturating_add(AGAIN), publication));
@@ -180,7 +180,7 @@ impl Cluster {
         }
     }
 
-    /// In which order `count` shards are to be asked for a view.
+    /// The order in which `count` shards are to be asked for a view.
     pub fn turns(&mut self, count: usize) -> impl Iterator<Item = usize> + use<> {
         let next = self.next;
         let turns = (0..count).filter_map(move |n| n.saturating_add(next).checked_rem(count));

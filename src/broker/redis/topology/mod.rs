@@ -348,7 +348,7 @@ impl Topology {
         }
     }
 
-    /// Where a link goes.
+    /// The address that a link goes to.
     pub fn address(&self, link: LinkId) -> Option<&RedisAddress> {
         match (link, &self.guide) {
             (LinkId::Master(id, _), _) => self.master(id).map(|master| &master.address),

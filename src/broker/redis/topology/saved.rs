@@ -161,7 +161,7 @@ impl Topology {
         let at = usize::from(saved.shard);
         // In their order, each once.
         if at < self.masters.len() || at >= MOST_SHARDS {
-            return Err(SnapshotError::new("there is no room for such a shard"));
+            return Err(SnapshotError::new(format!("shard {at} is out of order")));
         }
         let identity = LinkIdentity {
             shard: ShardId(saved.shard),
@@ -194,7 +194,9 @@ impl Topology {
         };
         let nth = size(saved.nth);
         if nth < self.scouts.len() || nth >= most {
-            return Err(SnapshotError::new("there is no room for such a scout"));
+            return Err(SnapshotError::new(format!(
+                "scout {nth} is out of order, or one too many"
+            )));
         }
         let credentials: Option<Credentials> = credentials.cloned();
         let scout = Scout::restore(saved.scout, master, credentials, now)?;
@@ -213,7 +215,7 @@ impl Topology {
                 let known = |id: &ShardId| self.master(*id).is_some();
                 return match cluster.slots.shards().iter().all(known) {
                     true => Ok(()),
-                    false => Err(SnapshotError::new("a slot's shard does not exist")),
+                    false => Err(SnapshotError::new("a slot of an unknown shard")),
                 };
             }
             (Guide::Nothing, _) => None,
@@ -222,7 +224,7 @@ impl Topology {
         match master == named && self.masters.len() <= 1 {
             true => Ok(()),
             false => Err(SnapshotError::new(
-                "it has another master than the one that is named",
+                "another master than the one that is named",
             )),
         }
     }
@@ -274,7 +276,7 @@ fn guide(saved: SavedGuide, dsn: &RedisDsn, now: Millis) -> Result<Guide, Snapsh
         }
         _ => {
             return Err(SnapshotError::new(
-                "the servers are named in another way than --broker-dsn says",
+                "another kind of --broker-dsn: one redis, Sentinel and Cluster differ",
             ));
         }
     })

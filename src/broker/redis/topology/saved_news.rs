@@ -58,7 +58,10 @@ impl News {
             SavedNews::Slots(first, last, id) if first <= last && last < SLOTS => {
                 News::Slots(first..=last, id.map(shard).transpose()?)
             }
-            SavedNews::Slots(..) => return Err(SnapshotError::new("there are no such slots")),
+            SavedNews::Slots(first, last, _) => {
+                let problem = format!("unknown slots {first} to {last}");
+                return Err(SnapshotError::new(problem));
+            }
             SavedNews::Publishing(id, up) => News::Publishing(shard(id)?, up),
             SavedNews::Listening(id, up) => News::Listening(shard(id)?, up),
             SavedNews::Published(by, receipt) => News::Published(by.into(), receipt.into()),
@@ -66,7 +69,7 @@ impl News {
             SavedNews::Subscribed(id, receipt) => News::Subscribed(id.into(), receipt.into()),
             SavedNews::Dropped(why) => {
                 let known = REASONS.into_iter().find(|known| *known == why);
-                let unknown = || SnapshotError::new("a message was dropped for no known reason");
+                let unknown = || SnapshotError::new(format!("unknown reason {why:?}"));
                 News::Dropped(known.ok_or_else(unknown)?)
             }
         })
@@ -76,6 +79,8 @@ impl News {
 fn shard(id: u16) -> Result<ShardId, SnapshotError> {
     match usize::from(id) < MOST_SHARDS {
         true => Ok(ShardId(id)),
-        false => Err(SnapshotError::new("there are not that many shards")),
+        false => Err(SnapshotError::new(format!(
+            "shard {id} is out of range: at most {MOST_SHARDS}"
+        ))),
     }
 }

@@ -112,7 +112,7 @@ impl Sentinels {
         }
     }
 
-    /// Where a sentinel is.
+    /// The address of a sentinel.
     pub fn address(&self, nth: usize) -> Option<&RedisAddress> {
         self.witnesses.get(nth).map(|witness| &witness.address)
     }
@@ -141,7 +141,7 @@ impl Sentinels {
         }
     }
 
-    /// Both links to the master are up.
+    /// Notes that both links to the master are up.
     pub fn confirm(&mut self, now: Millis) {
         if std::mem::replace(&mut self.doubtful, false) {
             self.ask_at = now.saturating_add(SELDOM);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_most_of_them_name_is_the_master() {
+    fn the_master_is_what_most_sentinels_name() {
         for (answers, expected) in [
             (vec![Some(1)], Some(1)),
             (vec![Some(1), Some(2), Some(2)], Some(2)),

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_view_changes_what_differs() {
+    fn a_cluster_view_changes_only_slots_that_differ() {
         let mut table = SlotTable::default();
         let halves = view(&[(0..=9_999, ONE), (10_000..=16_383, TWO)]);
         let changes = [(0..=9_999, Some(ONE)), (10_000..=16_383, Some(TWO))];

@@ -610,7 +610,7 @@ fn a_slot_that_is_about_to_move_is_tried_again_a_little_later() {
 }
 
 #[test]
-fn what_a_master_ends_is_looked_for_and_what_others_say_of_it_counts_less() {
+fn a_slot_without_owner_is_looked_for_and_a_masters_own_view_wins() {
     let mut topology = two_masters();
     for _ in 0..3 {
         let ended = "*3\r\n$12\r\nsunsubscribe\r\n$1\r\na\r\n:0\r\n";
@@ -1008,7 +1008,7 @@ const TABLES: &[fn()] = &[
     subscriptions_follow_their_slot,
     nodes_that_name_each_other_or_themselves_are_not_followed_for_ever,
     a_slot_that_is_about_to_move_is_tried_again_a_little_later,
-    what_a_master_ends_is_looked_for_and_what_others_say_of_it_counts_less,
+    a_slot_without_owner_is_looked_for_and_a_masters_own_view_wins,
     a_master_that_hangs_has_the_others_asked,
     a_view_that_will_not_come_is_asked_for_elsewhere_and_not_too_often,
     nodes_of_the_last_view_are_asked_when_no_master_can_be,
@@ -1023,7 +1023,7 @@ const TABLES: &[fn()] = &[
 ];
 
 #[test]
-fn everything_goes_on_in_the_next_program() {
+fn a_topology_cut_anywhere_goes_on_in_the_next_program() {
     REPLACED.set(true);
     goes_on(include_str!("tests.rs"), TABLES, 3);
 }
@@ -1113,7 +1113,10 @@ fn a_snapshot_of_other_servers_is_refused() {
     }
     DSN.set(Some(dsn));
     let error = restored(&snapshots[1]).unwrap_err().to_string();
-    assert!(error.contains("another number of sentinels"), "{error}");
+    assert!(
+        error.contains("names 3 sentinels, the snapshot 2"),
+        "{error}"
+    );
     let mut dsn = all[0].1.clone().unwrap();
     dsn.servers = RedisServers::One(at("h", 6_380));
     DSN.set(Some(dsn));
@@ -1123,7 +1126,7 @@ fn a_snapshot_of_other_servers_is_refused() {
 
 #[test]
 #[ignore = "it plays all tables for each fact, which takes a minute"]
-fn every_fact_of_a_snapshot_counts() {
+fn every_fact_of_a_topology_snapshot_has_an_effect() {
     REPLACED.set(true);
     let mut missed = facts_without_effect(TABLES);
     // The dialogue has a test of its own.

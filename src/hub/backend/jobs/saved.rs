@@ -291,7 +291,7 @@ impl Jobs {
         job.failure = saved.failure.map(|why| why.to_owned().into());
         job.asker = saved.asker.map(|(node, number)| Asker { node, number });
         if self.jobs.contains_key(&id) {
-            return Err(SnapshotError::new("a connection has two commands"));
+            return Err(SnapshotError::new("two commands of one connection"));
         }
         Ok(self.jobs.entry(id).or_insert(job))
     }
@@ -301,11 +301,13 @@ impl Jobs {
     /// # Errors
     /// One of them is not there, or is in a list twice.
     pub fn restore_queue(&mut self, saved: SavedJobQueue) -> Result<(), SnapshotError> {
-        let missing = || SnapshotError::new("a command that is not there waits");
+        let missing = || SnapshotError::new("an unknown command in a queue");
         for id in saved.ready.into_iter().map(WaiterId::from) {
             let job = self.jobs.get_mut(&id).ok_or_else(missing)?;
             if std::mem::replace(&mut job.ready, true) {
-                return Err(SnapshotError::new("a command goes on twice"));
+                return Err(SnapshotError::new(
+                    "a command is twice in the list of those that may go on",
+                ));
             }
             self.ready.push_back(id);
         }
@@ -314,7 +316,7 @@ impl Jobs {
             for id in &line {
                 let job = self.jobs.get_mut(id).ok_or_else(missing)?;
                 if std::mem::replace(&mut job.lined_up, true) {
-                    return Err(SnapshotError::new("a command is in two lines"));
+                    return Err(SnapshotError::new("a command waits in two queues"));
                 }
             }
             self.lines.insert(user.into(), line);

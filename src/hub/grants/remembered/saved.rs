@@ -52,7 +52,8 @@ impl Remembered {
     /// They are too many, or about a command that this release does not know.
     pub fn restore(saved: &[SavedRemembered]) -> Result<Remembered, SnapshotError> {
         if saved.len() > MOST {
-            return Err(SnapshotError::new("too many answers are remembered"));
+            let problem = format!("{} remembered answers: at most {MOST}", saved.len());
+            return Err(SnapshotError::new(problem));
         }
         let entry = |saved: &SavedRemembered| {
             let verb = Verb::restore(saved.verb)?;

@@ -281,7 +281,7 @@ fn in_a_slow_start_nothing_that_is_out_may_be_taken_back() {
 }
 
 #[test]
-fn what_an_answer_says_about_the_authorizer() {
+fn which_answers_count_as_authorizer_failures() {
     let answer = |call, status, call_failed| Answer {
         call,
         status,

@@ -79,7 +79,7 @@ impl From<SavedPosition> for Position {
 }
 
 impl HeldQuestions {
-    /// Those whose time is over first come first.
+    /// The held questions, those whose time is over first in front.
     pub fn save(&self) -> impl Iterator<Item = SavedHeld<'_>> {
         let found = |from: &ConnId| Some((*from, self.questions.get(from)?));
         let held = self.limits.values().filter_map(found);
@@ -119,7 +119,9 @@ impl HeldQuestions {
         let place = Position::from(saved.place);
         let own = question.as_ref().is_none_or(|it| it.from == from);
         if !own || question.is_none() != matches!(place, Position::Asked) {
-            return Err(SnapshotError::new("a question that waits in two places"));
+            return Err(SnapshotError::new(
+                "a held question that is also being asked, or belongs to another connection",
+            ));
         }
         let until = Key::from(saved.until);
         let other = match place {
@@ -141,7 +143,7 @@ impl HeldQuestions {
         self.bytes = self.bytes.saturating_add(bytes);
         let other = other.or(self.limits.insert(until, from));
         match other.is_some() || self.questions.insert(from, held).is_some() {
-            true => Err(SnapshotError::new("two questions wait in one place")),
+            true => Err(SnapshotError::new("two held questions in one place")),
             false => Ok(()),
         }
     }

@@ -63,7 +63,9 @@ impl Page {
             };
             let key = key.into();
             if !page.add(PageEntry { key, value }) {
-                return Err(SnapshotError::new("a page that is too long"));
+                return Err(SnapshotError::new(
+                    "a page with more entries than its limit",
+                ));
             }
         }
         page.more = saved.more;

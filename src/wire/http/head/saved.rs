@@ -4,7 +4,7 @@ use super::{Head, parse_head};
 use crate::snapshot::SnapshotError;
 
 impl Head {
-    /// As it was sent.
+    /// The head's bytes, as they were sent.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -14,7 +14,7 @@ impl Head {
     pub fn restore(bytes: &[u8]) -> Result<Head, SnapshotError> {
         match parse_head(bytes) {
             Ok(Some((head, used))) if used == bytes.len() => Ok(head),
-            _ => Err(SnapshotError::new("a head that is none")),
+            _ => Err(SnapshotError::new("invalid request head")),
         }
     }
 }

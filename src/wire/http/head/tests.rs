@@ -163,7 +163,7 @@ fn heads_are_read() {
 }
 
 #[test]
-fn what_is_not_all_there_is_not_yet() {
+fn an_incomplete_head_is_awaited() {
     for text in [
         "",
         "\r",

@@ -91,9 +91,8 @@ impl Cluster {
         now: Millis,
     ) -> Result<Cluster, SnapshotError> {
         if saved.known.len() > MOST_KNOWN {
-            return Err(SnapshotError::new(
-                "it knows more nodes than are remembered",
-            ));
+            let problem = format!("{} known nodes: at most {MOST_KNOWN}", saved.known.len());
+            return Err(SnapshotError::new(problem));
         }
         let waiting = |saved: SavedWaiting| {
             let publication = Publication::restore(saved.publication)?;
@@ -124,5 +123,5 @@ impl Cluster {
 
 fn number(saved: u64, most: usize) -> Result<usize, SnapshotError> {
     let number = usize::try_from(saved).ok().filter(|it| *it <= most);
-    number.ok_or_else(|| SnapshotError::new("more nodes were asked than there are"))
+    number.ok_or_else(|| SnapshotError::new(format!("node {saved} of {most}")))
 }

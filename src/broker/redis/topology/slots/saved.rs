@@ -76,7 +76,8 @@ impl SlotTable {
         let mut table = SlotTable::default();
         for SavedStretch { first, last, shard } in saved.stretches {
             let owners = table.owners.get_mut(usize::from(first)..=usize::from(last));
-            let owners = owners.ok_or_else(|| SnapshotError::new("there are no such slots"))?;
+            let unknown = || SnapshotError::new(format!("unknown slots {first} to {last}"));
+            let owners = owners.ok_or_else(unknown)?;
             owners.fill(Some(ShardId(shard)));
         }
         for saved in saved.said {
