@@ -13,25 +13,26 @@ use wsify::snapshot::RecordKind;
 
 pub type Fact = Vec<String>;
 
-/// How a fact is forgotten.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forgetting {
-    /// It is not there.
-    Missing,
-    /// It is 0, false or empty.
-    Zero,
-}
-
 /// The facts of a snapshot that are not 0, false or empty.
 pub fn facts(snapshot: &[u8]) -> BTreeSet<Fact> {
     let (facts, _) = copy(snapshot, None);
     facts
 }
 
-/// The same snapshot without a fact, wherever it is.
-pub fn without(snapshot: &[u8], fact: &Fact, how: Forgetting) -> Vec<u8> {
-    let (_, copy) = copy(snapshot, Some((fact, how)));
-    copy
+/// The same snapshot without a fact, wherever it is: as a field it is missing.
+pub fn without(snapshot: &[u8], fact: &Fact) -> Vec<u8> {
+    copy(snapshot, Some((fact, Forgetting::Missing))).1
+}
+
+/// The same snapshot in which a fact is 0, false or empty, wherever it is.
+pub fn with_nothing_of(snapshot: &[u8], fact: &Fact) -> Vec<u8> {
+    copy(snapshot, Some((fact, Forgetting::Zero))).1
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Forgetting {
+    Missing,
+    Zero,
 }
 
 fn copy(mut snapshot: &[u8], forgotten: Option<(&Fact, Forgetting)>) -> (BTreeSet<Fact>, Vec<u8>) {

@@ -9,7 +9,7 @@ use wsify::hub::{Hub, Inventory};
 use wsify::metrics::Metrics;
 use wsify::snapshot::{RecordKind, SnapshotError, SnapshotHeader, SnapshotReader, SnapshotWriter};
 
-use crate::facts::{Forgetting, without};
+use crate::facts::{with_nothing_of, without};
 use crate::pipe::Pipe;
 use crate::rig::Rig;
 use crate::snapshots;
@@ -69,8 +69,10 @@ impl Rig {
         let restored = match &self.forgotten {
             None => self.restored(&snapshot),
             Some(fact) => {
-                let forgetting = |how| self.restored(&without(&snapshot, fact, how));
-                forgetting(Forgetting::Missing).or_else(|_| forgetting(Forgetting::Zero))
+                let missing = Some(without(&snapshot, fact)).filter(|it| *it != snapshot);
+                let missing = missing.and_then(|snapshot| self.restored(&snapshot).ok());
+                let empty = || self.restored(&with_nothing_of(&snapshot, fact));
+                missing.map_or_else(empty, Ok)
             }
         };
         self.hub = restored.expect("a snapshot");

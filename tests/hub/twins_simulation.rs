@@ -67,9 +67,7 @@ seeds::sum! {
 
 fn play(seed: u64) -> Sum {
     let expected = Twin::new(seed).live();
-    let mut replaced = Twin::new(seed);
-    replaced.replacing = Some(Dice(!seed));
-    let found = replaced.live();
+    let found = Twin::replaced(seed).live_like(&expected.steps);
     for (step, (expected, found)) in expected.steps.iter().zip(&found.steps).enumerate() {
         let differs = |(one, other): (&String, &String)| one != other;
         let both = expected.iter().zip(found);
@@ -80,44 +78,46 @@ fn play(seed: u64) -> Sum {
     found.sum
 }
 
-/// Facts that need not be missed.
-const UNNOTICED: &[(&str, &str)] = &[];
+/// Facts that need not be missed, by the beginning of the way to them.
+const UNNOTICED: &[&str] = &[];
+/// Seeds that are played for one fact at most.
+const TRIES: usize = 8;
 
 #[test]
 #[ignore = "it plays the twins for each fact, which takes minutes"]
 fn every_fact_of_a_snapshot_is_missed_if_it_is_forgotten() {
     let mut lives = Vec::new();
-    let mut seeds: BTreeMap<Fact, Vec<u64>> = BTreeMap::new();
+    let mut seeds: BTreeMap<Fact, Vec<usize>> = BTreeMap::new();
     for seed in 0..SEEDS {
-        let mut twin = Twin::new(seed);
-        twin.replacing = Some(Dice(!seed));
+        let mut twin = Twin::replaced(seed);
         twin.facts = Some(BTreeSet::new());
         let mut lived = twin.live();
         for fact in lived.facts.take().into_iter().flatten() {
-            seeds.entry(fact).or_default().push(seed);
+            seeds.entry(fact).or_default().push(lives.len());
         }
         lives.push(lived.steps);
     }
-    let is_noticed = |fact: &Fact, seed: u64| {
+    let is_noticed = |fact: &Fact, seed: usize| {
         let lived = catch_unwind(|| {
-            let mut twin = Twin::new(seed);
-            twin.replacing = Some(Dice(!seed));
+            let mut twin = Twin::replaced(seed as u64);
             twin.rig().forgotten = Some(fact.clone());
-            twin.live().steps
+            twin.live_like(&lives[seed]).steps
         });
-        lived.ok().as_ref() != lives.get(seed as usize)
+        lived.ok().as_ref() != Some(&lives[seed])
     };
-    let seeds: Vec<(Fact, Vec<u64>)> = seeds.into_iter().collect();
-    let (next, unnoticed) = (AtomicUsize::new(0), Mutex::new(BTreeSet::new()));
+    let seeds: Vec<(Fact, Vec<usize>)> = seeds.into_iter().collect();
+    let (next, unnoticed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {
         while let Some((fact, seeds)) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if !seeds.iter().any(|seed| is_noticed(fact, *seed)) {
-                println!("unnoticed in {} seeds: {}", seeds.len(), fact.join(" "));
-                unnoticed.lock().unwrap().insert(fact.join(" "));
+            let mut tried = seeds.iter().take(TRIES);
+            let name = fact.join(" ");
+            if !tried.any(|seed| is_noticed(fact, *seed)) {
+                println!("unnoticed in {} of {SEEDS} seeds: {name}", seeds.len());
+                unnoticed.lock().unwrap().push(name);
             }
         }
     };
-    // Most seeds fail: that is what is looked for.
+    // Most of them panic: that is what is looked for.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     std::thread::scope(|scope| {
@@ -125,8 +125,9 @@ fn every_fact_of_a_snapshot_is_missed_if_it_is_forgotten() {
         scope.spawn(work);
     });
     std::panic::set_hook(hook);
-    let allowed = UNNOTICED.iter().map(|(fact, _)| (*fact).to_owned());
-    assert_eq!(unnoticed.into_inner().unwrap(), allowed.collect());
+    let mut unnoticed = unnoticed.into_inner().unwrap();
+    unnoticed.retain(|name| !UNNOTICED.iter().any(|allowed| name.starts_with(allowed)));
+    assert_eq!(unnoticed, [""; 0]);
     assert!(seeds.len() > 100, "{} facts", seeds.len());
 }
 
@@ -241,8 +242,25 @@ impl Twin {
         }
     }
 
+    /// One that is replaced now and then.
+    fn replaced(seed: u64) -> Twin {
+        Twin {
+            replacing: Some(Dice(!seed)),
+            ..Twin::new(seed)
+        }
+    }
+
+    /// To the end, or to the first step that differs from `expected`.
+    fn live_like(self, expected: &[Vec<String>]) -> Twin {
+        self.live_while(|steps| steps.last() == expected.get(steps.len() - 1))
+    }
+
     /// To the end.
-    fn live(mut self) -> Twin {
+    fn live(self) -> Twin {
+        self.live_while(|_| true)
+    }
+
+    fn live_while(mut self, goes_on: impl Fn(&[Vec<String>]) -> bool) -> Twin {
         for _ in 0..STEPS {
             for _ in 0..self.dice.of(&[1, 2, 5]) {
                 self.act();
@@ -257,6 +275,9 @@ impl Twin {
                 self.rest();
             }
             self.end_step();
+            if !goes_on(&self.steps) {
+                return self;
+            }
         }
         self.observe(&["/metrics"]);
         self.end_step();

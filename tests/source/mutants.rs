@@ -72,10 +72,7 @@ fn every_mutant_still_applies() {
 #[ignore = "it builds the program anew for each mutant"]
 fn every_mutant_is_found_by_a_simulation() {
     let copy = root().join("target/mutant");
-    let _ = fs::remove_dir_all(&copy);
-    for part in ["Cargo.toml", "Cargo.lock", "src", "tests", "benches"] {
-        copy_all(&root().join(part), &copy.join(part));
-    }
+    begin(&copy);
     let mut missed = Vec::new();
     for mutant in mutants().into_iter().filter(is_wanted) {
         let began = Instant::now();
@@ -93,6 +90,19 @@ fn every_mutant_is_found_by_a_simulation() {
     assert!(missed.is_empty(), "no simulation finds {missed:?}");
 }
 
+/// Makes a copy of the program that is not broken. The binary is left out: it would be linked for each mutant.
+fn begin(copy: &Path) {
+    let _ = fs::remove_dir_all(copy);
+    for part in ["Cargo.toml", "Cargo.lock", "src", "tests", "benches"] {
+        copy_all(&root().join(part), &copy.join(part));
+    }
+    let manifest = fs::read_to_string(copy.join("Cargo.toml")).expect("a manifest");
+    let (before, binary) = manifest.split_once("[[bin]]\n").expect("a binary");
+    let (_, behind) = binary.split_once("\n\n").expect("its end");
+    fs::write(copy.join("Cargo.toml"), format!("{before}{behind}")).expect("written");
+    fs::remove_file(copy.join("src/main.rs")).expect("the binary");
+}
+
 /// Whether the environment asks for it, or for none.
 fn is_wanted(mutant: &Mutant) -> bool {
     std::env::var("WSIFY_MUTANTS").map_or(true, |parts| {
@@ -105,7 +115,14 @@ fn simulate(copy: &Path, mutant: &Mutant) -> String {
     for (file, text) in &mutant.files {
         fs::write(copy.join(file), text).expect("written");
     }
-    let output = Command::new(env!("CARGO"))
+    let mut command = Command::new(env!("CARGO"));
+    // What cargo sets for a test would have it build some dependencies anew.
+    for (name, _) in std::env::vars() {
+        if name.starts_with("CARGO_") && name != "CARGO_HOME" {
+            command.env_remove(name);
+        }
+    }
+    let output = command
         .args(["test", "--quiet", "--test", "hub", "simulation"])
         .current_dir(copy)
         // Reuses the dependencies that are built already.
