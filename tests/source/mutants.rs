@@ -90,16 +90,24 @@ fn every_mutant_is_found_by_a_simulation() {
     assert!(missed.is_empty(), "no simulation finds {missed:?}");
 }
 
-/// Makes a copy of the program that is not broken. The binary is left out: it would be linked for each mutant.
+/// Makes a copy of the program that is not broken. It has a version of its own: cargo would take what is built of a mutant
+/// for the program's, as both are in one directory. The binary is left out: it would be linked for each mutant.
 fn begin(copy: &Path) {
     let _ = fs::remove_dir_all(copy);
     for part in ["Cargo.toml", "Cargo.lock", "src", "tests", "benches"] {
         copy_all(&root().join(part), &copy.join(part));
     }
-    let manifest = fs::read_to_string(copy.join("Cargo.toml")).expect("a manifest");
-    let (before, binary) = manifest.split_once("[[bin]]\n").expect("a binary");
-    let (_, behind) = binary.split_once("\n\n").expect("its end");
-    fs::write(copy.join("Cargo.toml"), format!("{before}{behind}")).expect("written");
+    let version = concat!("name = \"wsify\"\nversion = \"", env!("CARGO_PKG_VERSION"));
+    for file in ["Cargo.toml", "Cargo.lock"] {
+        let text = fs::read_to_string(copy.join(file)).expect("a text");
+        let mut text = text.replacen(version, &format!("{version}-mutant"), 1);
+        if let Some((before, binary)) = text.split_once("[[bin]]\n") {
+            let (_, behind) = binary.split_once("\n\n").expect("its end");
+            text = format!("{before}{behind}");
+        }
+        assert!(text.contains("-mutant"), "{file} has no version");
+        fs::write(copy.join(file), text).expect("written");
+    }
     fs::remove_file(copy.join("src/main.rs")).expect("the binary");
 }
 
