@@ -682,9 +682,10 @@ def test_cargo():
             assert done.returncode == 0, done.stderr
             for flag in re.findall(r"--\w+", line):
                 assert flag in done.stdout, line
-    runner = (ROOT / "tests" / "hub" / "seeds.rs").read_text()
-    for variable in {name for line in commands("cargo") for name in re.findall(r"WSIFY_SEEDS?", line)}:
-        assert f'"{variable}"' in runner, f"docs name {variable}, which the simulations do not read"
+    readers = [ROOT / "tests" / "hub" / "seeds.rs", ROOT / "tests" / "source" / "mutants.rs"]
+    read = "".join(path.read_text() for path in readers)
+    for variable in {name for line in commands("cargo") for name in re.findall(r"WSIFY_[A-Z]+", line)}:
+        assert f'"{variable}"' in read, f"docs name {variable}, which no test reads"
 
 
 def test_pytest(shell):

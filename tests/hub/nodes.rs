@@ -29,7 +29,8 @@ enum Coming {
 
 pub struct Node {
     pub rig: Rig,
-    seal: NodeSeal,
+    /// `None`: it has no broker.
+    seal: Option<NodeSeal>,
     pub subscribed: BTreeSet<String>,
     coming: VecDeque<Coming>,
     /// It gets no turn.
@@ -44,6 +45,20 @@ pub struct Fleet {
     pub nodes: Vec<Node>,
     /// What was published on the channels of the nodes.
     pub said: Vec<(String, Vec<u8>)>,
+}
+
+impl Node {
+    fn new(rig: Rig, seal: Option<NodeSeal>) -> Node {
+        Node {
+            rig,
+            seal,
+            subscribed: BTreeSet::new(),
+            coming: VecDeque::new(),
+            hangs: false,
+            subscribing: Receipt::Confirmed,
+            publishing: Receipt::Confirmed,
+        }
+    }
 }
 
 impl Fleet {
@@ -74,7 +89,10 @@ impl Fleet {
             ..settings()
         };
         change(&mut settings);
-        let mut rig = Rig::with(settings);
+        self.add_rig(key, Rig::with(settings))
+    }
+
+    pub fn add_rig(&mut self, key: Option<&str>, mut rig: Rig) -> usize {
         if let Some(first) = self.nodes.first() {
             rig.hub.clock.now = first.rig.hub.clock.now;
         }
@@ -85,17 +103,17 @@ impl Fleet {
         rig.hub.assign_slots(0..=0, Some(SHARD));
         rig.hub.set_publishing(SHARD, true);
         rig.hub.set_listening(SHARD, true);
-        self.nodes.push(Node {
-            rig,
-            seal,
-            subscribed: BTreeSet::new(),
-            coming: VecDeque::new(),
-            hangs: false,
-            subscribing: Receipt::Confirmed,
-            publishing: Receipt::Confirmed,
-        });
+        self.nodes.push(Node::new(rig, Some(seal)));
         self.settle();
         self.nodes.len() - 1
+    }
+
+    /// One node, without a broker.
+    pub fn alone(rig: Rig) -> Fleet {
+        Fleet {
+            nodes: vec![Node::new(rig, None)],
+            said: Vec::new(),
+        }
     }
 
     pub fn rig(&mut self, node: usize) -> &mut Rig {
@@ -106,7 +124,9 @@ impl Fleet {
     pub fn hand_over(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         node.rig.hand_over();
-        node.rig.hub.meet_nodes(node.seal.clone());
+        if let Some(seal) = &node.seal {
+            node.rig.hub.meet_nodes(seal.clone());
+        }
     }
 
     /// Another program, or a node, publishes.

@@ -19,6 +19,7 @@ use wsify::wire::forwarded::Proxies;
 use wsify::wire::origins::Origins;
 
 use super::client::{Client, local, upgrade};
+use super::facts::Fact;
 use super::pipe::{Far, Pipe, pipe};
 
 /// Turns after which a loop that never comes to rest counts as spinning.
@@ -62,6 +63,8 @@ pub struct Rig {
     /// How many connections to evict in each turn.
     pub wanted: usize,
     pub settings: Settings,
+    /// What a snapshot forgets.
+    pub forgotten: Option<Fact>,
     /// What is done between any two doors of the hub.
     pub between_doors: Option<Between>,
     clients: usize,
@@ -153,6 +156,7 @@ impl Rig {
         Rig {
             hub: Hub::new(settings.clone(), clock, metrics, log.clone()),
             settings,
+            forgotten: None,
             between_doors: None,
             log,
             buffer: vec![0; 64 * 1024],

@@ -1,19 +1,21 @@
 //! How a simulation is run: which seeds are played, on how many threads, and what is reported of those that fail.
 //!
 //! `WSIFY_SEEDS=10000 cargo test --profile checked --test hub simulation` plays more seeds of every simulation.
-//! `WSIFY_SEED=123 cargo test --test hub grants_simulation` repeats one seed of one of them. `tests/source/mutants.rs` shows
-//! that the simulations find faults.
+//! `WSIFY_SEED=123 cargo test --test hub grants_simulation` repeats one seed of one of them. With `WSIFY_FAILURES=1` all of
+//! them end once one seed has failed. `tests/source/mutants.rs` shows that the simulations find faults.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::panic::catch_unwind;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::rig::Rig;
 
-/// No more seeds are played after so many that fail.
+/// No more seeds of a simulation are played after so many that fail.
 const FAILURES: usize = 5;
+/// Seeds of all simulations that have failed.
+static FAILED: AtomicUsize = AtomicUsize::new(0);
 
 /// Plays `usual` seeds, or those that the environment asks for. Panics if seeds fail, and says how to repeat one.
 ///
@@ -28,12 +30,14 @@ pub fn run<S: Sum>(module: &str, usual: u64, play: fn(u64) -> S) -> Option<S> {
         Some(seed) => (seed, 1),
         None => (0, number("WSIFY_SEEDS").unwrap_or(usual)),
     };
+    let most = number("WSIFY_FAILURES").map_or(usize::MAX, |most| most as usize);
+    let goes_on = |failed: usize| failed < FAILURES && FAILED.load(Ordering::Relaxed) < most;
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let next = AtomicU64::new(from);
     let sum = Mutex::new(S::default());
     let failed = Mutex::new(Vec::new());
     let work = || {
-        while failed.lock().unwrap().len() < FAILURES {
+        while goes_on(failed.lock().unwrap().len()) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= from + count {
                 return;
@@ -42,6 +46,7 @@ pub fn run<S: Sum>(module: &str, usual: u64, play: fn(u64) -> S) -> Option<S> {
                 Ok(one) => sum.lock().unwrap().add(one),
                 Err(_) => {
                     eprintln!("seed {seed}");
+                    FAILED.fetch_add(1, Ordering::Relaxed);
                     failed.lock().unwrap().push(seed);
                 }
             }
@@ -53,16 +58,16 @@ pub fn run<S: Sum>(module: &str, usual: u64, play: fn(u64) -> S) -> Option<S> {
         }
     });
     let failed = failed.into_inner().unwrap();
+    let tried = next.into_inner().min(from + count) - from;
     if let Some(seed) = failed.iter().min() {
-        let tried = next.into_inner().min(from + count) - from;
         let name = module.trim_start_matches("hub::");
         panic!(
             "{failed:?} of {tried} seeds fail; again: WSIFY_SEED={seed} cargo test --test hub -- --exact {name}::simulation"
         );
     }
     let sum = sum.into_inner().unwrap();
-    println!("{count} seeds: {sum:?}");
-    (count >= usual).then_some(sum)
+    println!("{tried} seeds: {sum:?}");
+    (tried >= usual).then_some(sum)
 }
 
 /// What a seed counts, which is added up over all seeds.

@@ -1,0 +1,810 @@
+//! Twins: the same clients, verdicts and times are played twice, and one of the two hubs is replaced now and then while it
+//! rests. A replacement cannot be noticed: whatever leaves the two hubs is the same, step by step.
+//!
+//! This finds what a snapshot forgets: a snapshot that forgets the same fact again is the same snapshot. That each fact is
+//! missed which a snapshot has is a test of its own, which takes minutes:
+//! `cargo test --test hub every_fact -- --ignored --nocapture`.
+//!
+//! Owns: what is compared, namely all that clients and backends are sent, questions, events, log lines, `/metrics` and the
+//! lists. `/metrics` comes last, since its length differs with the memory of the process, and what is sent is counted. Left out is what may differ: slots in ids (a restored hub takes other vacant ones), the order within a step of what
+//! happens at the same time, and measured times.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::catch_unwind;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::Value;
+use wsify::config::{AccessLog, AuthorizerFailure};
+use wsify::connection::Limits;
+use wsify::effect::{Question, Receipt, Verdict};
+use wsify::hub::{EventSettings, FailurePolicy, Settings};
+use wsify::log::Level;
+use wsify::wire::answer_fields::{
+    Allow, AnswerField, AnswerFields, CloseWith, NewState, WrongField,
+};
+use wsify::wire::channel_name::ChannelName;
+use wsify::wire::event::EventKinds;
+use wsify::wire::node_message::ALL_NODES;
+
+use crate::client::{
+    Client, DEFLATE, PING, PONG, TEXT, broadcast, close, frame, get, join, leave, text, upgrade,
+    with_id,
+};
+use crate::facts::{Fact, facts};
+use crate::nodes::Fleet;
+use crate::rig::{self, Rig, settings};
+use crate::seeds::{self, Dice};
+
+const SEEDS: u64 = 60;
+const STEPS: usize = 120;
+const MOST_CLIENTS: usize = 14;
+const CHANNELS: usize = 4;
+const USERS: usize = 3;
+/// All times are multiples of so many milliseconds. A deadline is kept a step of the deadline wheel earlier if a connection
+/// had an earlier one before, which another hub does not know: no deadlines are to be so near to each other.
+const GRAIN: u64 = 64;
+/// More than the access log has room for in a second.
+const CROWD: usize = 130;
+
+#[test]
+fn simulation() {
+    if let Some(sum) = seeds::run(module_path!(), SEEDS, play) {
+        assert!(sum.replaced > 2_000 && sum.compared > 80_000, "{sum:?}");
+        assert!(sum.questions > 1_200 && sum.events > 600, "{sum:?}");
+    }
+}
+
+seeds::sum! {
+    /// What was played.
+    struct Sum {
+        replaced: usize,
+        compared: usize,
+        questions: usize,
+        events: usize,
+    }
+}
+
+fn play(seed: u64) -> Sum {
+    let expected = Twin::new(seed).live();
+    let found = Twin::replaced(seed).live_like(&expected.steps);
+    for (step, (expected, found)) in expected.steps.iter().zip(&found.steps).enumerate() {
+        let differs = |(one, other): (&String, &String)| one != other;
+        let both = expected.iter().zip(found);
+        let at = both.clone().position(differs).unwrap_or(both.len());
+        let (expected, found) = (expected.get(at), found.get(at));
+        assert_eq!(found, expected, "step {step}: a replacement was noticed");
+    }
+    found.sum
+}
+
+/// Facts that need not be missed, by the beginning of the way to them.
+const UNNOTICED: &[&str] = &[];
+/// Seeds that are played for one fact at most.
+const TRIES: usize = 8;
+
+#[test]
+#[ignore = "it plays the twins for each fact, which takes minutes"]
+fn every_fact_of_a_snapshot_is_missed_if_it_is_forgotten() {
+    let mut lives = Vec::new();
+    let mut seeds: BTreeMap<Fact, Vec<usize>> = BTreeMap::new();
+    for seed in 0..SEEDS {
+        let mut twin = Twin::replaced(seed);
+        twin.facts = Some(BTreeSet::new());
+        let mut lived = twin.live();
+        for fact in lived.facts.take().into_iter().flatten() {
+            seeds.entry(fact).or_default().push(lives.len());
+        }
+        lives.push(lived.steps);
+    }
+    let is_noticed = |fact: &Fact, seed: usize| {
+        let lived = catch_unwind(|| {
+            let mut twin = Twin::replaced(seed as u64);
+            twin.rig().forgotten = Some(fact.clone());
+            twin.live_like(&lives[seed]).steps
+        });
+        lived.ok().as_ref() != Some(&lives[seed])
+    };
+    let seeds: Vec<(Fact, Vec<usize>)> = seeds.into_iter().collect();
+    let (next, unnoticed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some((fact, seeds)) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let mut tried = seeds.iter().take(TRIES);
+            let name = fact.join(" ");
+            if !tried.any(|seed| is_noticed(fact, *seed)) {
+                println!("unnoticed in {} of {SEEDS} seeds: {name}", seeds.len());
+                unnoticed.lock().unwrap().push(name);
+            }
+        }
+    };
+    // Most of them panic: that is what is looked for.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+    std::panic::set_hook(hook);
+    let mut unnoticed = unnoticed.into_inner().unwrap();
+    unnoticed.retain(|name| !UNNOTICED.iter().any(|allowed| name.starts_with(allowed)));
+    assert_eq!(unnoticed, [""; 0]);
+    assert!(seeds.len() > 100, "{} facts", seeds.len());
+}
+
+struct Actor {
+    client: Client,
+    /// Bytes of which the client has not sent any.
+    unsent: Vec<u8>,
+    /// It answers no pings.
+    silent: bool,
+    /// Its kernel does not take everything at once.
+    narrow: bool,
+    over: bool,
+}
+
+impl Actor {
+    fn send(&mut self, bytes: &[u8]) {
+        let mut all = std::mem::take(&mut self.unsent);
+        all.extend_from_slice(bytes);
+        self.client.send(&all);
+    }
+}
+
+struct Twin {
+    dice: Dice,
+    fleet: Fleet,
+    /// Decides when the hub is replaced. `None`: never.
+    replacing: Option<Dice>,
+    /// The facts of its snapshots, if they are collected.
+    facts: Option<BTreeSet<Fact>>,
+    actors: Vec<Actor>,
+    /// Questions that are not answered, the oldest connection's first.
+    open: Vec<Question>,
+    /// The authorizer fails.
+    down: bool,
+    /// What is seen in this step, and in each one before.
+    seen: Vec<String>,
+    steps: Vec<Vec<String>>,
+    said: usize,
+    sum: Sum,
+}
+
+/// Ids without their slots.
+fn without_slots(text: &str) -> String {
+    let mut shown = text.to_owned();
+    let is_hex = |part: Option<&[u8]>| part.is_some_and(|it| it.iter().all(u8::is_ascii_hexdigit));
+    for (at, _) in text.match_indices('-') {
+        let bytes = text.as_bytes();
+        let node = at.checked_sub(16).and_then(|from| bytes.get(from..at));
+        if is_hex(node) && is_hex(bytes.get(at + 1..at + 21)) {
+            shown.replace_range(at + 1..at + 9, "........");
+        }
+    }
+    shown
+}
+
+/// Whether a line of `/metrics` is the same for the same events: no measured time, and no number of turns.
+fn is_exact(line: &str) -> bool {
+    let measured = ["wsify_loop_", "wsify_compression_seconds"];
+    line.starts_with("wsify_") && !measured.iter().any(|it| line.starts_with(it))
+}
+
+fn request(path: &str, body: &str) -> Vec<u8> {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+fn name(channel: usize) -> String {
+    format!("room:{}:{channel}", channel % 2)
+}
+
+impl Twin {
+    /// One that is never replaced.
+    fn new(seed: u64) -> Twin {
+        let mut dice = Dice(seed);
+        let settings = draw(&mut dice);
+        let level = dice.of(&[Level::Info, Level::Debug]);
+        let second = Settings {
+            instance: 2,
+            ..settings.clone()
+        };
+        let rig = Rig::with_level(settings, level);
+        let mut fleet = match dice.chance(50) {
+            true => Fleet::alone(rig),
+            false => {
+                let mut fleet = Fleet {
+                    nodes: Vec::new(),
+                    said: Vec::new(),
+                };
+                fleet.add_rig(Some("key"), rig);
+                fleet.add_rig(Some("key"), Rig::with(second));
+                fleet.pass(600);
+                fleet
+            }
+        };
+        let now = fleet.now();
+        fleet.pass(now.next_multiple_of(GRAIN) - now);
+        Twin {
+            dice,
+            fleet,
+            replacing: None,
+            facts: None,
+            actors: Vec::new(),
+            open: Vec::new(),
+            down: false,
+            seen: Vec::new(),
+            steps: Vec::new(),
+            said: 0,
+            sum: Sum::default(),
+        }
+    }
+
+    /// One that is replaced now and then.
+    fn replaced(seed: u64) -> Twin {
+        Twin {
+            replacing: Some(Dice(!seed)),
+            ..Twin::new(seed)
+        }
+    }
+
+    /// To the end, or to the first step that differs from `expected`.
+    fn live_like(self, expected: &[Vec<String>]) -> Twin {
+        self.live_while(|steps| steps.last() == expected.get(steps.len() - 1))
+    }
+
+    /// To the end.
+    fn live(self) -> Twin {
+        self.live_while(|_| true)
+    }
+
+    fn live_while(mut self, goes_on: impl Fn(&[Vec<String>]) -> bool) -> Twin {
+        for _ in 0..STEPS {
+            for _ in 0..self.dice.of(&[1, 2, 5]) {
+                self.act();
+            }
+            self.rest();
+            self.replace();
+            let grains = self.dice.of(&[0, 0, 1, 5, 5, 32, 320, 1_000]);
+            self.fleet.pass(grains * GRAIN);
+            self.rest();
+            if self.dice.chance(25) {
+                self.observe(&["/connections?limit=1000", "/channels?limit=1000"]);
+                self.rest();
+            }
+            self.end_step();
+            if !goes_on(&self.steps) {
+                return self;
+            }
+        }
+        self.observe(&["/metrics"]);
+        self.end_step();
+        self
+    }
+
+    /// Has the hub replaced, perhaps. Commands that other nodes are asked for are answered before, so there must be none.
+    fn replace(&mut self) {
+        let wants = self.replacing.as_mut().is_some_and(|dice| dice.chance(40));
+        let is_alone = self.fleet.nodes.len() == 1;
+        if wants && (is_alone || self.rig().hub.inventory().jobs == 0) {
+            if let Some(all) = &mut self.facts {
+                all.append(&mut facts(&self.fleet.rig(0).snapshot()));
+            }
+            self.fleet.hand_over(0);
+            self.sum.replaced += 1;
+        }
+    }
+
+    fn end_step(&mut self) {
+        self.sum.compared += self.seen.len();
+        self.steps.push(std::mem::take(&mut self.seen));
+    }
+
+    fn rig(&mut self) -> &mut Rig {
+        self.fleet.rig(0)
+    }
+
+    fn saw(&mut self, what: &str) {
+        self.seen.push(without_slots(what));
+    }
+
+    // -- what happens
+
+    fn act(&mut self) {
+        match self.dice.below(100) {
+            0..10 => self.arrive(),
+            10..40 => self.say(),
+            40..44 => self.tear(),
+            44..49 => self.end_somehow(),
+            49..53 => self.narrow_or_widen(),
+            53..60 => self.ask_as_backend(),
+            60..64 => self.disturb_broker(),
+            64 => self.down = !self.down,
+            65 => self.hurry(),
+            66 => self.tap(),
+            67..69 => {
+                let receiver = self.dice.of(&[rig::Receiver::Takes, rig::Receiver::Hangs]);
+                self.rig().receiver = receiver;
+            }
+            _ => self.answer(),
+        }
+    }
+
+    fn arrive(&mut self) {
+        if self.actors.iter().filter(|it| !it.over).count() >= MOST_CLIENTS {
+            return;
+        }
+        let mut more = String::new();
+        if self.dice.chance(50) {
+            more += "Sec-WebSocket-Protocol: wsify.v1\r\n";
+        }
+        if self.dice.chance(30) {
+            more += DEFLATE;
+        }
+        let with_body = self.dice.chance(5);
+        if with_body {
+            more += "Content-Length: 3\r\n";
+        }
+        let target = self.dice.of(&["/ws", "/ws?a=b", "/ws?token=t%20t&n=1"]);
+        let client = self.rig().client();
+        let silent = self.dice.chance(10);
+        self.actors.push(Actor {
+            client,
+            unsent: Vec::new(),
+            silent,
+            narrow: false,
+            over: false,
+        });
+        let at = self.actors.len() - 1;
+        self.send(at, &upgrade(target, &more));
+        if with_body {
+            self.send(at, b"abc");
+        }
+    }
+
+    /// Sends bytes, or a part of them for now.
+    fn send(&mut self, at: usize, bytes: &[u8]) {
+        let cut = match self.dice.chance(10) {
+            true => self.dice.below(bytes.len()),
+            false => bytes.len(),
+        };
+        let actor = &mut self.actors[at];
+        actor.send(&bytes[..cut]);
+        actor.unsent.extend_from_slice(&bytes[cut..]);
+    }
+
+    /// A client that is not over, if the one at random is not.
+    fn someone(&mut self) -> Option<usize> {
+        let at = self.dice.below(self.actors.len());
+        self.actors.get(at).is_some_and(|it| !it.over).then_some(at)
+    }
+
+    fn content(&mut self) -> String {
+        self.said += 1;
+        let size = self.dice.of(&[0, 5, 60, 3_000]);
+        format!(r#"{{"n":{},"x":"{}"}}"#, self.said, "x".repeat(size))
+    }
+
+    fn say(&mut self) {
+        let Some(at) = self.someone() else {
+            return;
+        };
+        for _ in 0..self.dice.of(&[1, 1, 3, 8]) {
+            let channel = name(self.dice.below(CHANNELS));
+            let command = match self.dice.below(10) {
+                0..3 => join(&channel),
+                3 => leave(&channel),
+                4 => r#"{"command":"dance"}"#.to_owned(),
+                5 => {
+                    self.send(at, &frame(PING, b"hello"));
+                    continue;
+                }
+                _ => {
+                    let content = self.content();
+                    broadcast(&channel, &content)
+                }
+            };
+            let id = self.said as u64;
+            let bytes = match self.dice.chance(60) {
+                true => text(&with_id(id, &command)),
+                false => text(&command),
+            };
+            self.send(at, &bytes);
+        }
+    }
+
+    /// The first fragment of a message, or all that is left.
+    fn tear(&mut self) {
+        let Some(at) = self.someone() else {
+            return;
+        };
+        let message = join(&name(self.dice.below(CHANNELS)));
+        let cut = self.dice.below(message.len());
+        let (first, rest) = message.as_bytes().split_at(cut);
+        let actor = &mut self.actors[at];
+        actor.send(&frame(TEXT & 0x7F, first));
+        actor.unsent.extend(frame(0x80, rest));
+    }
+
+    fn end_somehow(&mut self) {
+        let Some(at) = self.someone() else {
+            return;
+        };
+        let (how, code) = (self.dice.below(5), self.dice.of(&[1000, 4001]));
+        let actor = &mut self.actors[at];
+        match how {
+            0 => actor.send(&close(code)),
+            1 => actor.client.far.leave(),
+            2 => actor.client.far.close(),
+            3 => actor.client.far.reset(),
+            _ => actor.send(&frame(0xB1, b"")),
+        }
+        // Behind a close frame or a violation the client may still send something.
+        actor.over = (1..=3).contains(&how);
+    }
+
+    fn narrow_or_widen(&mut self) {
+        let Some(at) = self.someone() else {
+            return;
+        };
+        let room = self.dice.of(&[0, 50, 1_000]);
+        let actor = &mut self.actors[at];
+        match std::mem::replace(&mut actor.narrow, true) {
+            false => actor.client.far.narrow(room),
+            true => actor.client.far.widen(room + 2_000),
+        }
+    }
+
+    fn ask_as_backend(&mut self) {
+        let (user, channel) = (self.dice.below(USERS), name(self.dice.below(CHANNELS)));
+        let content = self.content();
+        let (path, body) = match self.dice.below(8) {
+            0 => ("/disconnect", format!(r#"{{"user":"user {user}"}}"#)),
+            1 => (
+                "/join",
+                format!(r#"{{"user":"user {user}","channel":"{channel}"}}"#),
+            ),
+            2 => (
+                "/leave",
+                format!(r#"{{"user":"user {user}","channel":"{channel}"}}"#),
+            ),
+            3 => (
+                "/broadcast",
+                format!(r#"{{"user":"user {user}","content":{content}}}"#),
+            ),
+            4 => ("/broadcast", "{}".to_owned()),
+            _ => (
+                "/broadcast",
+                format!(r#"{{"channel":"{channel}","content":{content}}}"#),
+            ),
+        };
+        let node = self.dice.below(self.fleet.nodes.len());
+        let client = self.fleet.rig(node).client();
+        self.actors.push(Actor {
+            client,
+            unsent: Vec::new(),
+            silent: true,
+            narrow: false,
+            over: false,
+        });
+        let at = self.actors.len() - 1;
+        self.send(at, &request(path, &body));
+    }
+
+    fn disturb_broker(&mut self) {
+        if self.fleet.nodes.len() < 2 {
+            return;
+        }
+        let receipts = [Receipt::Confirmed, Receipt::Refused("NOPERM".into())];
+        let channel = name(self.dice.below(CHANNELS));
+        let content = self.content();
+        let receipt = receipts[self.dice.below(receipts.len())].clone();
+        let said = self.dice.below(self.fleet.said.len());
+        match self.dice.below(8) {
+            0 => self.fleet.break_listening(0),
+            1 => self.fleet.mend_listening(0),
+            2 => self.fleet.nodes[0].publishing = receipt,
+            3 => self.fleet.nodes[0].subscribing = receipt,
+            4 => self.fleet.publish(ALL_NODES, b"{}"),
+            // A message that has come already.
+            5 | 6 => {
+                if let Some((channel, message)) = self.fleet.said.get(said).cloned() {
+                    self.fleet.publish(&channel, &message);
+                }
+            }
+            _ => self.fleet.publish(&channel, content.as_bytes()),
+        }
+    }
+
+    /// More bad requests than the access log has room for.
+    fn hurry(&mut self) {
+        for _ in 0..CROWD {
+            let client = self.rig().client();
+            client.send(b"GET\r\n\r\n");
+            client.far.leave();
+        }
+        self.fleet.settle();
+    }
+
+    /// A tap that gets more than it has room for. It ends before the hub is replaced: taps are not handed over.
+    fn tap(&mut self) {
+        let tap = self.rig().client();
+        tap.send(&get("/tap"));
+        self.fleet.settle();
+        let one = format!(
+            r#"{{"channel":"{}","content":"{}"}}"#,
+            name(0),
+            "x".repeat(150)
+        );
+        let backend = self.rig().client();
+        backend.send(&request(
+            "/broadcast",
+            &format!("[{}]", vec![one; 100].join(",")),
+        ));
+        self.fleet.settle();
+        tap.far.reset();
+        backend.far.leave();
+        self.fleet.settle();
+    }
+
+    /// The authorizer answers a question, or fails to.
+    fn answer(&mut self) {
+        if self.open.is_empty() {
+            return;
+        }
+        let question = self.open.remove(self.dice.below(self.open.len()));
+        let roll = self.dice.below(100);
+        let verdict = match roll {
+            _ if self.down => Verdict::Unavailable,
+            0..4 => Verdict::Unavailable,
+            4..20 => Verdict::Deny,
+            _ => Verdict::Allow,
+        };
+        let fields = self.fields();
+        let wrong = WrongField {
+            field: self.dice.of(&[AnswerField::User, AnswerField::Allow]),
+            value: "7".into(),
+            why: "a text".into(),
+        };
+        let down = self.down;
+        let answer = self.rig().send_verdict(&question, verdict, None);
+        answer.trouble = (verdict == Verdict::Unavailable).then(|| "trouble".to_owned());
+        match verdict {
+            // It alone is not answered as it should be.
+            Verdict::Unavailable if !down => {
+                (answer.status, answer.call_failed) = (Some(200), false);
+                answer.wrong.push(wrong);
+            }
+            Verdict::Unavailable => {}
+            Verdict::Deny if roll < 8 => answer.status = Some(204),
+            Verdict::Allow if roll < 24 => answer.unreadable = Some("no JSON".to_owned()),
+            Verdict::Allow | Verdict::Deny => answer.fields = fields.boxed(),
+        }
+        self.fleet.settle();
+    }
+
+    /// A question that was never put.
+    fn is_not_put(&mut self, question: &Question) {
+        let answer = self
+            .rig()
+            .send_verdict(question, Verdict::Unavailable, None);
+        (answer.call, answer.call_failed) = (None, false);
+    }
+
+    fn fields(&mut self) -> AnswerFields {
+        let mut fields = AnswerFields::default();
+        let n = self.dice.below(USERS);
+        if self.dice.chance(60) {
+            fields.user = Some(format!("user {n}").into());
+        }
+        if self.dice.chance(50) {
+            // None, one that many have, and one of its own.
+            fields.state = Some(match n {
+                0 => NewState::Removed,
+                1 => NewState::Json(format!(r#"{{"roles":"{}"}}"#, "x".repeat(40)).into()),
+                _ => NewState::Json(self.said.to_string().into()),
+            });
+        }
+        if self.dice.chance(40) {
+            let channel = name(self.dice.below(CHANNELS));
+            fields.channels = vec![ChannelName::checked(&channel)];
+        }
+        if self.dice.chance(30) {
+            let all: Box<[Box<str>]> = Box::new(["room:1:*".into()]);
+            fields.allow = Some(Allow {
+                join: all.clone(),
+                leave: all.clone(),
+                broadcast: all,
+            });
+        }
+        if self.dice.chance(30) {
+            fields.expires_in = Some(self.dice.of(&[1, 30]));
+        }
+        if self.dice.chance(30) {
+            fields.max_age = Some(self.dice.of(&[1, 600]));
+        }
+        if self.dice.chance(20) && fields.max_age.is_none() {
+            fields.content = Some(b"\"another\"".as_slice().into());
+        }
+        if self.dice.chance(50) {
+            fields.message = Some(format!("no {n}").into());
+        }
+        if self.dice.chance(10) {
+            fields.close = Some(CloseWith {
+                code: 4000 + n as u16,
+                reason: None,
+            });
+        }
+        fields
+    }
+
+    // -- what is seen
+
+    /// Runs the loop until nothing is left to do, and looks at what has come out.
+    fn rest(&mut self) {
+        loop {
+            self.fleet.settle();
+            let answers = self.hear();
+            if !answers {
+                break;
+            }
+        }
+        self.take_questions();
+        let mut logged = self.rig().logged();
+        for line in &mut logged {
+            line["time"] = Value::Null;
+        }
+        let shown = logged.iter().map(|line| without_slots(&line.to_string()));
+        let mut lines: Vec<String> = shown.collect();
+        lines.sort_unstable();
+        self.seen.append(&mut lines);
+        self.take_events();
+    }
+
+    fn take_events(&mut self) {
+        let mut events = std::mem::take(&mut self.rig().events);
+        self.sum.events += events.len();
+        let last = events.last().map(|event| event["seq"].clone());
+        self.saw(&format!("{} events, up to {last:?}", events.len()));
+        // Of those that happen at the same time the first are dropped.
+        if self.rig().settings.events.is_some_and(|it| it.queue < 100) {
+            return;
+        }
+        for event in &mut events {
+            event["seq"] = Value::Null;
+        }
+        let shown = events.iter().map(|event| without_slots(&event.to_string()));
+        let mut shown: Vec<String> = shown.collect();
+        shown.sort_unstable();
+        self.seen.append(&mut shown);
+    }
+
+    /// Reads what clients are sent. Returns whether one has answered to it.
+    fn hear(&mut self) -> bool {
+        let mut answers = false;
+        for at in 0..self.actors.len() {
+            let actor = &mut self.actors[at];
+            if !actor.client.has_news() {
+                continue;
+            }
+            let was_http = !actor.client.is_websocket();
+            let lines = actor.client.hear();
+            let mut shown = match was_http {
+                true => vec![actor.client.head.clone()],
+                false => Vec::new(),
+            };
+            for line in &lines {
+                match line.as_str() {
+                    "ping" if !actor.silent && !actor.over => {
+                        actor.send(&frame(PONG, b""));
+                        answers = true;
+                    }
+                    "end" => actor.over = true,
+                    _ => {}
+                }
+            }
+            shown.extend(lines);
+            for line in shown {
+                self.saw(&format!("client {at}: {line}"));
+            }
+        }
+        answers
+    }
+
+    fn take_questions(&mut self) {
+        let rig = self.rig();
+        let mut withdrawn: Vec<u32> = rig.withdrawn.drain(..).map(|it| it.generation).collect();
+        let recalled = std::mem::take(&mut rig.recalled);
+        let asked = std::mem::take(&mut rig.questions);
+        let mut asked: VecDeque<Question> = asked;
+        asked
+            .make_contiguous()
+            .sort_by_key(|question| question.from.generation);
+        self.sum.questions += asked.len();
+        for question in asked {
+            let body = String::from_utf8_lossy(&question.body).into_owned();
+            self.saw(&format!("question {body} {}", question.alone));
+            self.open.push(question);
+        }
+        self.open.sort_by_key(|question| question.from.generation);
+        withdrawn.sort_unstable();
+        self.saw(&format!("withdrawn {withdrawn:?}, recalled {recalled}"));
+        self.open
+            .retain(|question| !withdrawn.contains(&question.from.generation));
+        if recalled > 0 {
+            for question in self.open.split_off(self.open.len() / 2) {
+                self.is_not_put(&question);
+            }
+            self.fleet.settle();
+        }
+    }
+
+    /// Looks at the metrics, or at lists.
+    fn observe(&mut self, targets: &[&str]) {
+        let mut backend = self.rig().client();
+        for target in targets {
+            backend.send(&get(target));
+            self.fleet.settle();
+            let answered = !backend.hear().is_empty();
+            let body = backend.head.split_once("\r\n\r\n");
+            let Some((_, body)) = body.filter(|_| answered) else {
+                self.saw(&format!("{target} is not answered"));
+                break;
+            };
+            match serde_json::from_str::<Value>(body) {
+                Ok(list) => {
+                    for (name, value) in list.as_object().expect("an object") {
+                        let value = value.as_array().cloned().unwrap_or(vec![value.clone()]);
+                        let mut items: Vec<String> = value.iter().map(Value::to_string).collect();
+                        items = items.iter().map(|it| without_slots(it)).collect();
+                        items.sort_unstable();
+                        self.saw(&format!("{target} {name} {items:?}"));
+                    }
+                }
+                Err(_) => {
+                    for line in body.lines().filter(|line| is_exact(line)) {
+                        self.saw(line);
+                    }
+                }
+            }
+        }
+        backend.far.leave();
+    }
+}
+
+fn draw(dice: &mut Dice) -> Settings {
+    let events = dice.of(&[0, 3, 1_000]);
+    Settings {
+        limits: Limits {
+            ping_interval: dice.of(&[0, 40, 400]) * GRAIN,
+            handshake_timeout: 160 * GRAIN,
+            max_queue: dice.of(&[4_000, 1 << 20]),
+            ..settings().limits
+        },
+        authorizer: dice.chance(75),
+        max_connections: dice.of(&[4, 1_000]),
+        max_connections_per_ip: dice.of(&[0, 0, 6]),
+        max_channels: dice.of(&[2, 1_000]),
+        max_message_rate: dice.of(&[0, 2, 10]),
+        max_total_queue: dice.of(&[60_000, 1 << 30]),
+        compression: dice.of(&[None, Some(1), Some(60)]),
+        access_log: dice.of(&[AccessLog::All, AccessLog::Errors]),
+        events: (events > 0).then(|| EventSettings {
+            kinds: EventKinds::all(),
+            queue: events,
+        }),
+        failure: FailurePolicy {
+            failure: dice.of(&[
+                AuthorizerFailure::Close,
+                AuthorizerFailure::Reject,
+                AuthorizerFailure::Hold,
+            ]),
+            hold: dice.of(&[50, 700]) * GRAIN,
+            workers: dice.of(&[1, 4]),
+            ..FailurePolicy::default()
+        },
+        ..settings()
+    }
+}
