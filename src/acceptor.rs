@@ -18,7 +18,7 @@ use crate::connection::Peer;
 use crate::effect::ConnId;
 use crate::hub::Hub;
 use crate::listener::{self, ClientSocket, Listener};
-use crate::log::{Log, Seldom, Value};
+use crate::log::{Log, Throttle, Value};
 
 /// Connections accepted from one listener in one turn, so that a rush of clients does not delay the others.
 const ACCEPTS: usize = 16;
@@ -40,7 +40,7 @@ pub struct Acceptor {
     max_evictions: usize,
     /// Nothing is accepted before this time.
     paused_until: Millis,
-    failures: Seldom,
+    failures: Throttle,
     log: Log,
 }
 
@@ -59,7 +59,7 @@ impl Acceptor {
             max_sockets,
             max_evictions: (reserved / 4).clamp(1, ACCEPTS),
             paused_until: 0,
-            failures: Seldom::once_in(LOG_INTERVAL),
+            failures: Throttle::once_in(LOG_INTERVAL),
             log,
         }
     }

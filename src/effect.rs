@@ -35,7 +35,7 @@ impl ConnId {
     pub const NO_SLOT: u32 = u32::MAX;
 }
 
-/// A request of the hub to a driver. Deliveries to members are none: they never leave the hub.
+/// A request of the hub to a driver. Deliveries to members are not effects: they never leave the hub.
 #[derive(Debug)]
 pub enum Effect {
     Ask(Question),
@@ -123,7 +123,7 @@ pub struct Question {
     pub alone: bool,
 }
 
-/// The authorizer's decision. Not a `Result`: a denial is no error.
+/// The authorizer's decision. Not a `Result`: a denial is not an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// `200`.

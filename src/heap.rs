@@ -2,12 +2,12 @@
 //!
 //! Owns: when the heap is trimmed. Knows: the C library's allocator. Never knows: what the memory was used for.
 //!
-//! Decision: free pages are returned a few seconds after the last activity, over leaving it to the allocator. glibc
-//! returns only memory at the end of a heap. When connections come and go (`tests/load/soak.py`), free pages between used
-//! ones accumulate. Chosen over another allocator, because jemalloc and mimalloc need more memory per connection.
-//! Trimming takes milliseconds at most. Empty buffers that are kept for later are freed first: after a rush they would
-//! hold 100 bytes per connection in pages that contain nothing else. Reconsider when it makes turns longer (the metric
-//! `wsify_loop_turn_longest_seconds`).
+//! Decision: free pages are returned a few seconds after the last activity, rather than leaving it to the allocator.
+//! glibc returns only memory at the end of a heap. When connections come and go (`tests/load/soak.py`), free pages
+//! between used ones accumulate. Chosen over another allocator, because jemalloc and mimalloc need more memory per
+//! connection. Trimming takes milliseconds at most. Empty buffers that are kept for later are freed first: after a rush
+//! they would hold 100 bytes per connection in pages that contain nothing else. Reconsider when it makes turns longer
+//! (the metric `wsify_loop_turn_longest_seconds`).
 
 use crate::clock::Millis;
 

@@ -20,7 +20,7 @@
 //! config/dsn.rs            --broker-dsn: where redis is, and how that is shown without its secrets
 //! log/mod.rs               lines on stdout, written by a separate thread, so that the loop never waits
 //! log/format.rs            a log line as JSON or as text
-//! log/seldom.rs            throttles for log lines: a number in an interval, or one while a condition lasts
+//! log/throttle.rs          throttles for log lines: a number in an interval, or one while a condition lasts
 //! metrics/mod.rs           counters, gauges, histograms
 //! metrics/instruments.rs   the types of counters by label and of histograms
 //! metrics/family.rs        the type of a metric family
@@ -65,7 +65,7 @@
 //! wire/endpoint.rs         the table of endpoints, and the 404 and 405 that follow from it
 //! wire/event.rs            an event for the webhook of --events-url as JSON, and the kinds of events
 //! wire/event_batch.rs      the events of one call to the receiver of events
-//! wire/encoding.rs         the encodings in which a content is sent to members
+//! wire/encoding.rs         the encodings in which content is sent to members
 //! wire/extensions.rs       which offer of permessage-deflate is accepted (RFC 7692 7)
 //! wire/handshake.rs        whether a request may upgrade, and the answer (RFC 6455 4)
 //! wire/origins.rs          the meaning of --allowed-origins, and the CORS headers that follow from it
@@ -79,7 +79,7 @@
 //! wire/json/scalars.rs     JSON strings, integers and users' names: types and ranges
 //! wire/command.rs          a client's message or a POST's body as a command
 //! wire/channel_name.rs     channel names: trimmed, checked, shared
-//! wire/answer.rs           the JSON that clients are sent: answers, errors, contents with their channel
+//! wire/server_message.rs   the JSON that clients are sent: answers, errors, content with its channel
 //! wire/answer_fields.rs    what the authorizer's answer may say besides yes and no; patterns of channels
 //! wire/answer_fields/read.rs  reads the body of an authorizer's answer, or the array that answers a batch: types, ranges
 //! wire/answer_fields/state.rs  the state in an authorizer's answer
@@ -96,17 +96,17 @@
 //! wire/node_message/replay.rs  which messages of a node were received already
 //! wire/nodes.rs            which nodes redis names: redirections, answers of sentinels
 //! wire/cluster_view.rs     how a node sees its cluster
-//! wire/slot.rs             the slot of a channel in a redis cluster
+//! wire/hash_slot.rs        the slot of a channel in a redis cluster
 //! wire/resp.rs             commands to redis, and its replies
 //!
 //! connection/mod.rs        one connection, as the hub sees it: the values it takes and gives
 //! connection/traffic.rs    all reads and writes of a client's socket
 //! connection/closing.rs    how a connection ends: by its client, by the hub, because of a limit or a stop
 //! connection/state.rs      a connection's fields, and what it can be asked
-//! connection/session.rs    a connection from phase to phase: bytes in, events out; answers malformed requests by itself
+//! connection/session.rs    a connection from phase to phase: bytes in, inputs out; answers malformed requests by itself
 //! connection/phase.rs      the phase that a connection is in, and what follows from the phase alone
 //! connection/refusal.rs    a connection that is refused: malformed, too late, evicted, or over the memory budget
-//! connection/event.rs      every event that a connection yields to the hub
+//! connection/input.rs      every input that a connection yields to the hub
 //! connection/stream.rs     what carries a connection's bytes: a socket, or a scripted pipe in tests
 //! connection/limits.rs     what a connection may take, and how long it may take for it
 //! connection/exchange.rs   HTTP requests on their way in: the head, the body, what decides how a request is answered
@@ -117,7 +117,7 @@
 //! connection/identity.rs   the query, the user and the state that go with each of a connection's questions, packed
 //!
 //! hub/mod.rs               all connections: the hub's doors
-//! hub/turn.rs              one turn of a connection: reads its input, passes each event to its handler
+//! hub/turn.rs              one turn of a connection: reads its input, passes each one to its handler
 //! hub/broker.rs            the doors for the broker's news
 //! hub/returned.rs          publications that the broker has not published, to be handed out again
 //! hub/resume.rs            what has waited for a channel goes on
@@ -135,7 +135,7 @@
 //! hub/backend/mod.rs       commands of backends: begun, continued, answered
 //! hub/backend/jobs.rs      commands of backends under way, and which of them wait for each other
 //! hub/backend/reach.rs     the connections of a user, or one by its id
-//! hub/backend/contents.rs  contents to channels, users and connections
+//! hub/backend/contents.rs  content to channels, users and connections
 //! hub/backend/actions.rs   connections are disconnected, join a channel, or leave it
 //! hub/backend/lists.rs     pages of channels and connections
 //! hub/backend/gather.rs    a command that all nodes are asked for: sent, answered by each, answered to the backend
@@ -159,7 +159,7 @@
 //! hub/settle.rs            what follows from a change to a connection, in named steps; how a WebSocket is closed
 //! hub/report/mod.rs        what happens, reported to metrics, access log, taps, the receiver of events and the log
 //! hub/report/listeners.rs  the five listeners of the report, and the counts of every read and send
-//! hub/report/asking.rs     events of questions, and of commands that need none
+//! hub/report/asking.rs     reports of questions, and of commands that need none
 //! hub/report/events.rs     what the receiver of events is sent
 //! hub/report/event_listener.rs  which kinds of events the receiver gets, and first close codes
 //! hub/report/event_queue.rs  events that wait for their receiver: numbered, bounded, the oldest dropped
@@ -174,7 +174,7 @@
 //! hub/settings.rs          what the hub is configured with
 //! hub/outage/mod.rs        what becomes of questions when the authorizer fails
 //! hub/outage/breaker.rs    whether the authorizer is down, and how fast questions may go out to it
-//! hub/outage/held.rs       questions that wait in the hub: in a line, or for the end of a pause
+//! hub/outage/held.rs       questions that wait in the hub: in the queue, or for the end of a pause
 //! hub/roster.rs            every connection by its id; how many there are of each kind
 //! hub/saved/mod.rs         the hub in a snapshot: which part writes what, in which order
 //! hub/saved/facts.rs       what a snapshot says of the hub as a whole, and of each slot
@@ -190,14 +190,14 @@
 //! hub/channels/joining.rs  how a connection becomes a member, and how that ends
 //! hub/channels/named.rs    names of the channels that a connection is in
 //! hub/channels/listed.rs   channels and members in the order of lists
-//! hub/channels/publishing.rs  publishes a content to a channel's members on this node
+//! hub/channels/publishing.rs  publishes content to a channel's members on this node
 //! hub/channels/reserved.rs  channels that a connection joins together with its 101
 //! hub/channel.rs           one channel: its audiences, what waits for it
-//! hub/frames.rs            the frame of a content in each encoding
+//! hub/frames.rs            the frame of content in each encoding
 //! hub/names.rs             channels by name
 //! hub/memberships.rs       the memberships of one connection
 //! hub/audience.rs          the members of a channel with one encoding: batches, the cursor
-//! hub/compression.rs       which contents are compressed; the compressor and the inflater of all connections
+//! hub/compression.rs       which content is compressed; the compressor and the inflater of all connections
 //! hub/subscriptions.rs     which channels the broker has been asked for
 //! hub/subscriptions/unsubscriptions.rs  subscriptions that the broker has been asked to end
 //! hub/shards.rs            which shard of the broker has a channel, and what each can do
@@ -214,7 +214,7 @@
 //! authorizer/task.rs       a question on its way through the pool
 //! authorizer/waiting.rs    questions that wait for a worker
 //! authorizer/worker.rs     one worker thread: asks, hands the answer in, rests, ends
-//! authorizer/seat.rs       where an idle worker is called
+//! authorizer/parker.rs     where an idle worker is called
 //! authorizer/call.rs       one call and its answer, on a connection that is kept alive
 //! authorizer/outcome.rs    what a call's answer means for each of its questions, and when its body is looked at
 //! authorizer/probe.rs      a call for --check
@@ -236,10 +236,10 @@
 //!
 //! broker/mod.rs            the broker: memory or redis; commands in, news out, as values
 //! broker/news.rs           news of the broker for the hub
-//! broker/link.rs           one connection to the broker: bytes in and out, broken, made anew, back-off
+//! broker/link.rs           one connection to the broker: bytes in and out, broken, made again, back-off
 //! broker/socket.rs         a socket to the broker: TCP, unix or TLS; the lookup of a name
 //! broker/redis/mod.rs      the links to redis, and the bytes on them
-//! broker/redis/journal.rs  what is logged about redis
+//! broker/redis/redis_log.rs  what is logged about redis
 //! broker/redis/topology/mod.rs  which redis servers there are, without I/O: one, a watched master, or the masters of a cluster
 //! broker/redis/topology/links.rs  the names of the links to redis that should exist
 //! broker/redis/topology/masters.rs  sends commands to the master that has the channel, and takes the news of each in order
@@ -247,7 +247,7 @@
 //! broker/redis/topology/sentinels.rs  what sentinels have said, and which master follows from it
 //! broker/redis/topology/clustered.rs  the masters of a cluster: found, followed, left
 //! broker/redis/topology/cluster.rs  what is known of a cluster, and when a node is asked for its view
-//! broker/redis/topology/slots.rs  which shard has which slot of a cluster
+//! broker/redis/topology/hash_slots.rs  which shard has which slot of a cluster
 //! broker/redis/scout.rs    a link that asks a sentinel for the master, or a node for its view
 //! broker/redis/dialogue/mod.rs  commands to a master on two links, and its replies, without I/O
 //! broker/redis/dialogue/values.rs  the values of a dialogue: what a link is for, what is awaited, what comes of a reply
@@ -274,12 +274,12 @@
 //! handover/trial.rs        the new program as a child that answers with a line
 //! handover/memory.rs       the sealed file in memory that holds a snapshot
 //! handover/descriptors.rs  descriptors that pass from one program to the next
-//! handover/way_back.rs     back to the old program, if the new one fails after execve
+//! handover/rollback.rs     back to the old program, if the new one fails after execve
 //! server/mod.rs            the loop: the poll, signals, the clock, the order of a turn; no rule about a client
 //! server/drivers.rs        what passes between the hub and its drivers
 //! server/stop.rs           signals, and the graceful stop
 //! server/replace.rs        the steps of a handover in the loop
-//! server/arrive.rs         what a new program logs and counts once it has taken over
+//! server/resume.rs         what a new program logs and counts once it has taken over
 //! ```
 //!
 //! Imports point one way; `tests/source/map.rs` holds these lines, and the list above, against the source:
@@ -332,7 +332,7 @@
 //!   Users, Usage { per address, message rate, memory, eviction }            indexes, and what the limits count
 //!   Agenda { again, released, serving, dirty, to_drop, wheel }              what follows from the facts
 //!   effects, returned publications                                          what leaves
-//!   Listeners { metrics, access log, taps, events, log }                    what events are reported to
+//!   Listeners { metrics, access log, taps, events, log }                    what reports go to
 //!  Authorizer { pool: queue, workers, answers }
 //!  EventSender { batch under way, pause }    the batches behind it wait in the hub
 //! ```
@@ -350,10 +350,10 @@
 //!   answer. **Awaits** names the answer: `Verdict`, `HeldVerdict`, `Channel`, `Receipt`, `Backend`. Until it comes, no
 //!   further message of the connection is handled.
 //! - **Effect**: a request of the hub to a driver. A `Question` to the authorizer is answered with an **Answer** that
-//!   holds a **Verdict** (`Allow`, `Deny`, `Unavailable`). That is no `Result`, because a denial is no error.
-//!   Publications and subscriptions at redis are answered with a **Receipt**. Each answer comes exactly once, unless the
-//!   question was withdrawn.
-//! - **Encoding**: how a content is written for a member: `Raw` or `V1` (the subprotocol), each plain or compressed. An
+//!   holds a **Verdict** (`Allow`, `Deny`, `Unavailable`). It is not a `Result`, because a denial is not an error.
+//!   Publications and subscriptions at redis are answered with a **Receipt**. Each answer comes exactly once, unless
+//!   the question was withdrawn.
+//! - **Encoding**: how content is written for a member: `Raw` or `V1` (the subprotocol), each plain or compressed. An
 //!   **AudienceId** is one encoding's audience of one channel, in 32 bits.
 //! - **Run**: encoded frames in one buffer that grows at its end, named by an index and counted by hand ([`buffers`] says
 //!   why). A **Slice** is a stretch of one: what a batch is, and what an outbox holds of it.
@@ -390,7 +390,7 @@
 //! # Four walks
 //!
 //! 1. **A client's broadcast.** `hub.ready` → `turn` → `connection.fill` reads into the shared buffer →
-//!    `connection.next`: frame, judge, unmask in place, message → `Event::Said` → `commands::read`: parse, limits →
+//!    `connection.next`: frame, judge, unmask in place, message → `Input::Said` → `commands::read`: parse, limits →
 //!    `permission::for_command` → `commands::perform` → `publish::publish` → `channels.publish`: the frame is encoded once
 //!    for each encoding, behind the batch that has not begun to go out.
 //!    - With an authorizer, `permission` suspends the command with a copy of its message, unless a grant answers it.
@@ -406,8 +406,8 @@
 //!    - Failed: `questions::hold` keeps the question, to be asked again; or `failure` answers `503`, rejects the command or
 //!      closes with 1013 (`--authorizer-failure`).
 //!    - The question of a connection that was reset or has left is withdrawn: `settle` → `Effect::Withdraw`.
-//! 3. **POST /broadcast.** `Event::Request` → `endpoints::request`: the row in the table, the key, the type, each an
-//!    early return → the body, which usually came with the head, or `Event::Body` later → `endpoints::broadcast`.
+//! 3. **POST /broadcast.** `Input::Request` → `endpoints::request`: the row in the table, the key, the type, each an
+//!    early return → the body, which usually came with the head, or `Input::Body` later → `endpoints::broadcast`.
 //!    - To one channel: `publish::publish`, and `201`. To more targets: `backend::begin`, a job in steps.
 //!    - With more than 4 MiB under way to that channel the request is suspended, and so is a client's broadcast. Both
 //!      continue once `delivery::fan_out` has sent enough.
@@ -433,7 +433,7 @@
 //!   questions, and the answers to those under way are awaited.
 //! - Sockets stay open across `execve`, with their numbers. Their new owner registers them with its own poll, and the first
 //!   edges report readable and writable sockets.
-//! - Until `execve` the old program is as it was. After it, until the first byte, [`handover::WayBack`] rolls back.
+//! - Until `execve` the old program is as it was. After it, until the first byte, [`handover::Rollback`] rolls back.
 //!
 //! # What to touch
 //!
@@ -463,8 +463,8 @@
 //!
 //! # Rules
 //!
-//! - A file's header says what it owns, what it knows and what it never knows, and which decisions bind it: chose,
-//!   over, because, reconsider when.
+//! - A file's header says what it owns, what it knows and what it never knows, and which decisions bind it: A rather
+//!   than B, because C; reconsider when D.
 //! - "Not yet" is a value, malformed is an error that ends the connection, and no input can cause a panic. In the
 //!   folders that handle input (`wire`, `connection`, `hub`, `buffers`, `snapshot`, `broker`, `webhook`), lints refuse
 //!   unwrapping, indexing and panics. They refuse arithmetic that could overflow too, except in `webhook`, in `buffers` and
@@ -485,15 +485,15 @@
 //!
 //! # Decisions that bind the whole
 //!
-//! - **One thread for all clients**, over a runtime with tasks. A broadcast to many is a walk over a dense array, the
-//!   order in a channel costs nothing, and an idle connection has no task. If one core is not enough, run several
+//! - **One thread for all clients** rather than a runtime with tasks. A broadcast to many is a walk over a dense array,
+//!   the order in a channel costs nothing, and an idle connection has no task. If one core is not enough, run several
 //!   processes with a broker.
-//! - **Threads for the authorizer**, over non-blocking calls in the loop. Calls take milliseconds, names and TLS may
-//!   block, and the loop only sees questions and answers. A call costs about twice the CPU of a non-blocking one.
+//! - **Threads for the authorizer** rather than non-blocking calls in the loop. Calls take milliseconds, names and TLS
+//!   may block, and the loop only sees questions and answers. A call costs about twice the CPU of a non-blocking one.
 //!   Reconsider when thousands of calls have to be in flight.
 //! - **Three crates for the kernel and the C library.** rustix is for clients' sockets and limits, because its system
 //!   calls are inlined. socket2 sets what has to be set before a socket listens or connects. libc is for the allocator,
-//!   signals and the way back of a handover.
+//!   signals and the rollback of a handover.
 //! - **Batches grow with the load automatically**: what is published while one goes out makes the next. No delay is
 //!   ever added. For this, with the memory broker a broadcast is delivered within the hub (`publish.rs`).
 //!

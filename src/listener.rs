@@ -3,9 +3,9 @@
 //! Owns: how a listen address is opened, a unix socket's file, and [`ClientSocket`], the server's [`Stream`]. Knows: the
 //! kernel's sockets. Never knows: the order of a turn, the hub, a request.
 //!
-//! Decision: `socket2` opens the listeners, over mio's `bind`. mio's backlog of 128 is too short for a rush of clients,
-//! and mio cannot set SO_REUSEPORT before it binds. Sockets that a service manager has opened get the same backlog;
-//! their files are the manager's to remove.
+//! Decision: `socket2` opens the listeners rather than mio's `bind`. mio's backlog of 128 is too short for a rush of
+//! clients, and mio cannot set SO_REUSEPORT before it binds. Sockets that a service manager has opened get the same
+//! backlog; their files are the manager's to remove.
 
 mod saved;
 
@@ -36,8 +36,8 @@ const UNSENT: u32 = 128 * 1024;
 
 /// A client's socket, TCP or unix.
 ///
-/// Decision: system calls through rustix, which are inlined into the caller (connection/traffic.rs explains why), over the C
-/// library's.
+/// Decision: system calls through rustix, which are inlined into the caller (connection/traffic.rs explains why),
+/// rather than the C library's.
 #[derive(Debug)]
 pub struct ClientSocket(OwnedFd);
 
@@ -301,9 +301,10 @@ fn take_over(passed: &mut ListenFd, nth: usize) -> io::Result<Listener> {
         let both =
             matches!(address, SocketAddr::V6(v6) if v6.ip().is_unspecified() && !socket.only_v6()?);
         prepare_tcp(&socket)?;
-        let address = match both {
-            true => format!(":{}", address.port()),
-            false => address.to_string(),
+        let address = if both {
+            format!(":{}", address.port())
+        } else {
+            address.to_string()
         };
         return Ok(Listener::new(socket, ListenerKind::Tcp, address));
     }

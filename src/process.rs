@@ -3,8 +3,9 @@
 //! Owns: nothing. Knows: `/proc`, which it reads only when `/metrics` is requested. Never knows: how the values are
 //! rendered. A value that cannot be read is left out.
 //!
-//! Decision: the number of open files is the size of `/proc/self/fd`, over counting its entries, which takes a third of a
-//! second for a million. Linux before 6.2 reports a size of 0: then entries are counted, up to [`MAX_COUNTED_FILES`].
+//! Decision: the number of open files is the size of `/proc/self/fd`, rather than counting its entries, which takes a
+//! third of a second for a million. Linux before 6.2 reports a size of 0: then entries are counted, up to
+//! [`MAX_COUNTED_FILES`].
 
 use std::fs;
 use std::time::Duration;

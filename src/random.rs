@@ -1,7 +1,7 @@
 //! Numbers that look random: jitter and `Retry-After`.
 //!
-//! Decision: xorshift64*, seeded once from the system, over asking the system each time, because a test can set the
-//! seed. Nothing that must be unguessable is made of it. Reconsider when something has to be.
+//! Decision: xorshift64*, seeded once from the system, rather than asking the system each time, because a test can set
+//! the seed. Nothing that must be unguessable is made of it. Reconsider when something has to be.
 
 use std::io;
 use std::ops::RangeInclusive;

@@ -2,8 +2,9 @@
 //!
 //! Owns: which signals these are, and that they are blocked. Knows: the poll. Never knows: what a signal leads to.
 //!
-//! Decision: blocked signals and a descriptor, over a handler that writes to a pipe. A handover replaces the program, and
-//! with it the pipe: a signal that was caught and not yet read would be lost. A blocked one waits for the new program.
+//! Decision: blocked signals and a descriptor, rather than a handler that writes to a pipe. A handover replaces the
+//! program, and with it the pipe: a signal that was caught and not yet read would be lost. A blocked one waits for the
+//! new program.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -5,7 +5,8 @@
 //!
 //! Decisions
 //! - The loop itself pings the watchdog, at half its interval: if the loop hangs, the server hangs.
-//! - A client of our own, over a crate: the crates block when the manager does not read, and the loop never waits.
+//! - A client of our own rather than a crate: the crates block when the manager does not read, and the loop never
+//!   waits.
 //! - An idle server stays asleep: its status is written only when it has changed, and at most every five seconds.
 
 use std::ffi::OsStr;
@@ -22,7 +23,7 @@ const STATUS_INTERVAL: Millis = 5_000;
 /// Delay before a message is sent again because the manager had no room for it.
 const RETRY: Millis = 100;
 /// How long the start waits until the manager takes `READY=1`.
-const PATIENCE: Duration = Duration::from_secs(1);
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The connection to the service manager, if there is one.
 #[derive(Debug, Default)]
@@ -55,7 +56,7 @@ impl Manager {
         };
         let socket = UnixDatagram::unbound()?;
         socket.connect_addr(&address)?;
-        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(NOTIFY_TIMEOUT))?;
         socket.set_nonblocking(true)?;
         let half = |time: Duration| Millis::try_from(time.as_millis() / 2).unwrap_or(Millis::MAX);
         Ok(Manager {

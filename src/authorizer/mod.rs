@@ -7,9 +7,9 @@
 
 mod call;
 mod outcome;
+mod parker;
 mod pool;
 mod probe;
-mod seat;
 mod settings;
 mod task;
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::wire::http;
 
 /// The body of an `application/json` answer to a `connect`: room for what else an authorizer puts beside a `state`.
 const MAX_STATE_BODY: usize = 64 * 1024;
-/// Each question of a batch adds so much to the limit of the answer's body.
+/// Each question of a batch adds this much to the limit of the answer's body.
 const FOR_EACH: usize = 4 * 1024;
 const ANOTHER_TYPE: &str = "the answer to a batch is of another type than application/json and \
                             application/vnd.wsify+json";
@@ -69,7 +69,7 @@ impl Outcome {
         }
     }
 
-    /// A `200` that is no yes.
+    /// A `200` that does not mean yes.
     fn unusable(trouble: String, wrong: Vec<WrongField>) -> Outcome {
         Outcome {
             verdict: Verdict::Unavailable,

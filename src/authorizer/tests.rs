@@ -14,8 +14,8 @@ use crate::effect::Verdict;
 use crate::wire::answer_fields::{AnswerLimits, Asked};
 
 pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-pub(crate) const NO: &str = "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno";
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const FORBIDDEN: &str = "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno";
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An authorizer on loopback: a thread per connection runs the script it was made with.
 pub(crate) struct Server {
@@ -58,7 +58,7 @@ impl Server {
                 if shared.stop.load(SeqCst) {
                     return;
                 }
-                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
                 stream.set_nodelay(true).unwrap();
                 let number = shared.connections.fetch_add(1, SeqCst) + 1;
                 let (seen, script) = (Arc::clone(&shared), Arc::clone(&script));
@@ -185,7 +185,7 @@ impl Desk {
 
     /// Waits for `count` answers by the waker alone.
     pub(crate) fn hear(&mut self, count: usize) -> Vec<Answer> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         let mut events = mio::Events::with_capacity(4);
         while self.answers.len() < count {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -215,7 +215,7 @@ impl Desk {
 pub(crate) fn settings(url: &str) -> AuthorizerSettings {
     AuthorizerSettings {
         url: url.parse().unwrap(),
-        timeout: PATIENCE,
+        timeout: TEST_TIMEOUT,
         workers: 1,
         queue: 100,
         batch: 1,
@@ -241,7 +241,7 @@ pub(crate) fn question(slot: u32, asked: Asked) -> Question {
 }
 
 pub(crate) fn until(mut reached: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while !reached() {
         assert!(Instant::now() < deadline, "not reached in time");
         thread::sleep(Duration::from_millis(1));
@@ -289,7 +289,7 @@ fn statuses_become_verdicts() {
         ("HTTP/1.1 400 Bad\r\n\r\n", Deny),
         ("HTTP/1.1 401 Unauthorized\r\n\r\n", Deny),
         ("HTTP/1.1 404 Where\r\n\r\n", Deny),
-        (NO, Deny),
+        (FORBIDDEN, Deny),
         ("HTTP/1.1 499 Odd\r\n\r\n", Deny),
         ("HTTP/1.1 500 Oh\r\n\r\n", Unavailable),
         ("HTTP/1.1 502 Oh\r\n\r\n", Unavailable),
@@ -395,7 +395,7 @@ fn a_big_question_arrives_whole() {
 fn one_connection_serves_many_questions() {
     for answer in [
         OK,
-        NO,
+        FORBIDDEN,
         "HTTP/1.1 503 Oh\r\nContent-Length: 2\r\n\r\nno",
         "HTTP/1.1 204 No\r\n\r\n",
         "HTTP/1.1 302 F\r\nLocation: /\r\nContent-Length: 1\r\n\r\nx",
@@ -482,7 +482,7 @@ fn a_reset_that_crosses_the_question_is_unavailable_and_not_asked_twice() {
             let _ = peer.stream.peek(&mut [0]);
         } else {
             peer.request();
-            peer.say(NO);
+            peer.say(FORBIDDEN);
         }
     });
     let mut desk = Desk::new(&server.url());
@@ -503,7 +503,7 @@ fn bytes_that_nobody_asked_for_end_the_connection() {
         let server = Server::new(move |peer| {
             peer.request();
             if peer.number > 1 {
-                peer.say(NO);
+                peer.say(FORBIDDEN);
                 return;
             }
             if later {
@@ -642,7 +642,7 @@ fn a_batch_of_answers_wakes_the_loop_once() {
     let mut events = mio::Events::with_capacity(4);
     for _ in 0..2 {
         assert!(desk.put(1, Asked::Join));
-        desk.poll.poll(&mut events, Some(PATIENCE)).unwrap();
+        desk.poll.poll(&mut events, Some(TEST_TIMEOUT)).unwrap();
         assert!(!events.is_empty());
         assert!(desk.put(2, Asked::Join));
         desk.settled();
@@ -664,7 +664,7 @@ fn a_call_without_an_answer_times_out() {
     };
     for server in [
         Server::new(|peer| peer.stay()),
-        Server::new(|_| thread::park_timeout(PATIENCE)),
+        Server::new(|_| thread::park_timeout(TEST_TIMEOUT)),
         Server::new(drips),
     ] {
         let mut desk = Desk::with(AuthorizerSettings {

@@ -3,8 +3,8 @@
 //! Owns: the values that cross. Knows: which driver there is. Never knows: the hub, or a client. Commands come in as
 //! values, and [`News`] is taken out by the caller, in order.
 //!
-//! Decision: a message is a range of what was read ([`Message`]), over a copy. It stays there while the hub cannot take
-//! it.
+//! Decision: a message is a range of what was read ([`Message`]) rather than a copy. It stays there while the hub
+//! cannot take it.
 
 #![cfg_attr(
     not(test),
@@ -88,9 +88,9 @@ impl Broker {
     }
 
     /// The message cannot be taken yet: it comes again in the next turn.
-    pub fn put_off(&mut self, message: &Message) {
+    pub fn postpone(&mut self, message: &Message) {
         if let Some(redis) = self.redis_mut() {
-            redis.put_off(message);
+            redis.postpone(message);
         }
     }
 

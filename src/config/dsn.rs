@@ -3,8 +3,8 @@
 //! Owns: the forms that are accepted, which are those of the Go client that v3 uses, and how a DSN is shown without its
 //! secrets. Knows: URLs. Never knows: how a connection is made.
 //!
-//! Decision: options in the query that have no meaning here are ignored and named in one warning, over refusing them.
-//! They tune a connection pool that does not exist, and a DSN that worked with v3 has to work unchanged.
+//! Decision: options in the query that have no meaning here are ignored and named in one warning, rather than refusing
+//! them. They tune a connection pool that does not exist, and a DSN that worked with v3 has to work unchanged.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -222,9 +222,10 @@ fn with_zone(host: &str) -> Option<String> {
 /// `[//[user:pass@]]/path`
 fn unix(rest: &str) -> Option<RedisDsn> {
     let rest = rest.strip_prefix("//").unwrap_or(rest);
-    let (credentials, path) = match rest.starts_with('/') {
-        true => ("", rest),
-        false => rest.split_at_checked(rest.find("@/")?)?,
+    let (credentials, path) = if rest.starts_with('/') {
+        ("", rest)
+    } else {
+        rest.split_at_checked(rest.find("@/")?)?
     };
     let path = path.trim_start_matches('@');
     if path.contains('?') {

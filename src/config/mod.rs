@@ -172,9 +172,10 @@ impl ServiceManager {
 fn workers(setting: &Setting) -> Result<Workers, Stop> {
     // Each worker is a thread.
     let most = setting.checked(|text| values::count(text, 1..=1024))?;
-    Ok(match setting.given {
-        true => Workers::Exactly(most),
-        false => Workers::AsFdsAllow(most),
+    Ok(if setting.given {
+        Workers::Exactly(most)
+    } else {
+        Workers::AsFdsAllow(most)
     })
 }
 

@@ -250,7 +250,7 @@ pub(super) fn duration_or_zero(text: &str) -> Result<Duration, String> {
 
 /// Zero, or a millisecond (the least a poll can wait for) to a day (more is most likely a mistake).
 fn parse_duration(text: &str) -> Option<Duration> {
-    // Longer texts are no duration within a day, and could add up to more than humantime can hold.
+    // Longer texts are not a duration within a day, and could add up to more than humantime can hold.
     let short = Some(text).filter(|text| text.len() <= 20)?;
     let time = humantime::parse_duration(short).ok()?;
     let usable = Duration::from_millis(1)..=Duration::from_secs(24 * 60 * 60);

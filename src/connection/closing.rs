@@ -40,7 +40,7 @@ impl<S: Stream> Connection<S> {
     }
 
     /// The client has ended the stream, or the connection, and what waits for the authorizer is forgotten.
-    pub fn leave(&mut self, now: Millis) {
+    pub fn abandon(&mut self, now: Millis) {
         self.session.resume(Awaits::Verdict, now);
         self.forget_input();
         self.ended(now);

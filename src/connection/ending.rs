@@ -14,7 +14,7 @@ pub enum Ending {
     Left,
     /// The stream broke.
     Reset,
-    /// The client broke RFC 6455, sent text that is not UTF-8, compressed data that is none, or too big a message.
+    /// The client broke RFC 6455, sent text that is not UTF-8, invalid compressed data, or too big a message.
     Violation(Violation),
     /// More was queued for the client than may wait.
     TooSlow,

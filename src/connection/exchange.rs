@@ -169,9 +169,10 @@ impl HeadReader {
         if self.wait == Wait::Next && !input.is_empty() {
             (self.wait, self.since) = (Wait::Rest, now);
         }
-        let parsed = match http::worth_parsing(input, self.seen as usize) {
-            true => http::parse_head(input)?,
-            false => None,
+        let parsed = if http::worth_parsing(input, self.seen as usize) {
+            http::parse_head(input)?
+        } else {
+            None
         };
         let Some((head, start)) = parsed else {
             self.seen = input.len() as u32;
@@ -250,7 +251,7 @@ impl BodyReader {
     }
 
     /// Bytes kept.
-    pub fn held(&self) -> usize {
+    pub fn buffered(&self) -> usize {
         let head = self.upgrade.as_ref().map_or(0, Head::size);
         self.kept.len().saturating_add(head)
     }

@@ -16,9 +16,9 @@
 
 mod closing;
 mod ending;
-mod event;
 mod exchange;
 mod identity;
+mod input;
 mod limits;
 mod peer;
 mod phase;
@@ -31,9 +31,9 @@ mod traffic;
 mod websocket;
 
 pub use ending::{Ending, SavedEnding};
-pub use event::{Event, Understood};
 pub use exchange::Exchange;
 pub use identity::{Identities, Identity, SavedState, SharedStates, StateNumbers};
+pub use input::{Input, NextInput};
 pub use limits::Limits;
 pub use peer::{Network, Peer, SavedPeer};
 pub use phase::Evictable;

@@ -3,7 +3,7 @@
 //! Owns: the answer to its client, if one waits for it. Knows: phases. Never knows: why the hub refuses it.
 
 use super::Ending;
-use super::event::{Event, Understood};
+use super::input::{Input, NextInput};
 use super::phase::Phase;
 use super::session::Session;
 use crate::buffers::Outbox;
@@ -52,9 +52,9 @@ impl Session {
         all: usize,
         outbox: &mut Outbox,
         clock: &Clock,
-    ) -> Understood {
+    ) -> NextInput {
         let Phase::Body(body) = &mut self.phase else {
-            return Understood::wait(all);
+            return NextInput::wait(all);
         };
         if body.is_of_upgrade() {
             let refusal = match refusal.status {
@@ -62,15 +62,15 @@ impl Session {
                 _ => refusal,
             };
             self.refuse(refusal, Ending::BadRequest, outbox, clock);
-            return Understood::wait(all);
+            return NextInput::wait(all);
         }
         let exchange = body.take_exchange();
         self.linger(Ending::BadRequest, clock.now);
-        let event = exchange.map(|exchange| Event::BadBody(exchange, refusal));
-        Understood { used: all, event }
+        let input = exchange.map(|exchange| Input::BadBody(exchange, refusal));
+        NextInput { used: all, input }
     }
 
-    /// Answers what was no complete request, and ends.
+    /// Answers what was not a complete request, and ends.
     pub(super) fn refuse(
         &mut self,
         refusal: Refusal,

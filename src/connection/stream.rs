@@ -29,7 +29,7 @@ pub struct Readiness {
 /// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filled {
-    /// So many bytes at the start of the buffer.
+    /// This many bytes at the start of the buffer.
     Bytes(usize),
     /// Nothing yet.
     Nothing,

@@ -63,13 +63,13 @@ pub enum Suspended {
         post: Post,
         body: Box<[u8]>,
     },
-    /// The request of a backend whose command is being carried out. So many bytes of it wait.
+    /// The request of a backend whose command is being carried out. This many bytes of it wait.
     Backend { exchange: Exchange, bytes: usize },
 }
 
 impl Suspended {
     /// Bytes that it holds.
-    pub fn held(&self) -> usize {
+    pub fn buffered(&self) -> usize {
         match self {
             Suspended::Upgrade(..) | Suspended::Refresh => 0,
             Suspended::Command { message, .. } => message.len(),

@@ -3,19 +3,20 @@
 //! Owns: [`Connection::fill`] and [`Connection::flush`] (with [`Connection::deliver`]), which are all the reads and writes of
 //! a client. Knows: its limits, and the time as an argument. Never knows: what a message means.
 //!
-//! Decision: registered once, edge-triggered, over registering anew for each kind of event. A read that did not fill
-//! the buffer has drained the socket, so no read follows that would block. After a write that blocked, the poll reports
-//! room. The price is that code which stops early has to remember that there is more ([`Connection::has_work`]).
+//! Decision: registered once, edge-triggered, rather than registering again for each kind of readiness. A read that did
+//! not fill the buffer has drained the socket, so no read follows that would block. After a write that blocked, the
+//! poll reports room. The price is that code which stops early has to remember that there is more
+//! ([`Connection::has_work`]).
 //!
-//! Decision: reads and writes are inlined, with their system calls, into the loops that walk over connections, over
-//! calls as the compiler would have them. Because with some mitigations of Spectre on AMD, returning from a function
-//! that has made a system call takes 0.6 µs. That is a seventh of a `send`, and twenty times all else in a delivery.
-//! Reconsider when `cargo bench --bench versus` shows no difference.
+//! Decision: reads and writes are inlined, with their system calls, into the loops that walk over connections, rather
+//! than calls as the compiler would have them, because with some mitigations of Spectre on AMD, returning from a
+//! function that has made a system call takes 0.6 µs. That is a seventh of a `send`, and twenty times all else in a
+//! delivery. Reconsider when `cargo bench --bench versus` shows no difference.
 
 use std::io;
 
 use super::{
-    Awaits, Connection, Ending, Exchange, Filled, Limits, Peer, Stream, Suspended, Understood,
+    Awaits, Connection, Ending, Exchange, Filled, Limits, NextInput, Peer, Stream, Suspended,
     websocket,
 };
 use crate::buffers::{Runs, Sent, Slice, Taken};
@@ -51,12 +52,12 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Reads the next event from `input`.
-    pub fn next(&mut self, input: &mut [u8], clock: &Clock, limits: &Limits) -> Understood {
+    /// Reads the next [`Input`](super::Input) from `input`.
+    pub fn next(&mut self, input: &mut [u8], clock: &Clock, limits: &Limits) -> NextInput {
         let step = self
             .session
             .next(input, &self.peer, &mut self.outbox, clock, limits);
-        self.starved = step.event.is_none();
+        self.starved = step.input.is_none();
         step
     }
 

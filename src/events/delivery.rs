@@ -143,7 +143,7 @@ impl BatchDelivery {
         self.next = 0;
     }
 
-    /// The pause after so many failures.
+    /// The pause after this many failures.
     fn pause(&mut self) -> Millis {
         if self.hurried {
             return BACKOFF.first;
@@ -230,7 +230,7 @@ mod tests {
             assert!(delivery.next_call(next - 1).is_none());
             now = next;
         }
-        // After a success they begin anew.
+        // After a success they begin again.
         let (taken, _) = call(&mut delivery, now).unwrap();
         delivery.called(taken, CallResult::Taken, now);
         delivery.begin(batch(1));
@@ -264,9 +264,10 @@ mod tests {
         while let Some((batch, events)) = call(&mut delivery, 0) {
             calls += 1;
             let fits = events.len() <= most && !events.iter().any(|it| refused.contains(it));
-            let result = match fits {
-                true => CallResult::Taken,
-                false => CallResult::TooLarge,
+            let result = if fits {
+                CallResult::Taken
+            } else {
+                CallResult::TooLarge
             };
             if fits {
                 taken.extend(events);

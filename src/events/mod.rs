@@ -3,8 +3,8 @@
 //! Owns: the batch under way, and what the log says of the receiver. Knows: when the next call is due. Never knows: what an
 //! event says, or which events wait.
 //!
-//! Decision: one thread that exists from the start, over a worker of the authorizer's pool. Because events must stay in
-//! order, so that there is one call at most, and a slow authorizer must not delay them.
+//! Decision: one thread that exists from the start rather than a worker of the authorizer's pool, because events must
+//! stay in order, so that there is one call at most, and a slow authorizer must not delay them.
 
 mod delivery;
 mod saved;
@@ -22,13 +22,13 @@ pub use self::saved::SavedEventSender;
 use self::sender::{EventCall, EventThread, FinishedCall, post};
 use crate::clock::Millis;
 use crate::fd_table;
-use crate::log::{Log, Seldom, Spells, Value};
+use crate::log::{Log, OutageThrottle, Throttle, Value};
 use crate::webhook::{Webhook, WebhookSettings, lock};
 use crate::wire::event_batch::EventBatch;
 
 /// Outages logged in one interval, in milliseconds: a receiver that fails on and off must not flood the log.
 const OUTAGES: u64 = 6;
-const SELDOM: Millis = 60_000;
+const LOG_INTERVAL: Millis = 60_000;
 /// Lines about events that the receiver refuses as too large, in the same interval.
 const REFUSALS: u64 = 10;
 
@@ -39,8 +39,8 @@ pub struct EventSender {
     finished: Arc<Mutex<Option<FinishedCall>>>,
     /// Events of the batch under way, and when the oldest of them happened.
     under_way: (usize, Option<Millis>),
-    outages: Spells,
-    refusals: Seldom,
+    outages: OutageThrottle,
+    refusals: Throttle,
     /// The receiver's URL for the log, without secrets.
     url: String,
     log: Log,
@@ -74,8 +74,8 @@ impl EventSender {
             calls,
             finished,
             under_way: (0, None),
-            outages: Spells::logged(OUTAGES, SELDOM),
-            refusals: Seldom::lines_in(REFUSALS, SELDOM),
+            outages: OutageThrottle::logged(OUTAGES, LOG_INTERVAL),
+            refusals: Throttle::lines_in(REFUSALS, LOG_INTERVAL),
             url,
             log,
         })

@@ -16,9 +16,10 @@ use crate::snapshot::SnapshotError;
 /// It is not open.
 pub fn keep(descriptor: impl AsFd, kept: bool) -> rustix::io::Result<()> {
     // There is no other flag (fcntl(2)).
-    let flags = match kept {
-        true => FdFlags::empty(),
-        false => FdFlags::CLOEXEC,
+    let flags = if kept {
+        FdFlags::empty()
+    } else {
+        FdFlags::CLOEXEC
     };
     fcntl_setfd(descriptor, flags)
 }

@@ -8,9 +8,9 @@
 //! 1. *Probing*: the program at the path shows, as a child, that it is a wsify and can read the configuration. The loop goes on.
 //! 2. *Waiting*: nothing new is asked or published outside; what is under way is awaited. The loop goes on. Nodes go on
 //!    talking to each other, so something may always be unconfirmed at the broker: that is awaited for a short time only.
-//! 3. *Frozen*: the loop stands still. The snapshot is written, and the program at the path restores it as a child, for
+//! 3. *Frozen*: the loop is paused. The snapshot is written, and the program at the path restores it as a child, for
 //!    [checking](Handover::check).
-//! 4. *Replaced*: execve(2). The new program takes over, or goes [back](WayBack).
+//! 4. *Replaced*: execve(2). The new program takes over, or goes [back](Rollback).
 //!
 //! Until the last step any failure leaves this program as it was, and it goes on.
 
@@ -18,8 +18,8 @@ mod descriptors;
 mod memory;
 mod program;
 mod role;
+mod rollback;
 mod trial;
-mod way_back;
 
 use std::fs::File;
 use std::io;
@@ -32,20 +32,20 @@ pub use self::descriptors::{Inherited, keep};
 pub use self::memory::SnapshotFile;
 use self::program::FileIdentity;
 pub use self::program::Program;
-pub use self::role::{HandoverRole, Legacy, StandstillTimes, VARIABLE, answer, monotonic};
+pub use self::role::{HandoverRole, PauseTimes, TakeoverState, VARIABLE, answer, monotonic};
+pub use self::rollback::{Rollback, arrived};
 use self::trial::Trial;
-pub use self::way_back::{WayBack, arrived};
 use crate::clock::Millis;
 
-/// How long a trial may take; with a snapshot, one second more for so many bytes of it.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a trial may take; with a snapshot, one second more for this many bytes of it.
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(10);
 const BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
 /// How long the broker's receipts are awaited, in milliseconds. What has none then is handed over.
 const RECEIPTS: Millis = 250;
 
-/// What a snapshot of so many bytes may take to be restored.
-pub fn patience(size: u64) -> Duration {
-    PATIENCE.saturating_add(Duration::from_secs(size / BYTES_PER_SECOND))
+/// What a snapshot of this many bytes may take to be restored.
+pub fn timeout(size: u64) -> Duration {
+    TRIAL_TIMEOUT.saturating_add(Duration::from_secs(size / BYTES_PER_SECOND))
 }
 
 /// Whether a handover is under way, and in which phase.
@@ -104,7 +104,7 @@ impl Handover {
         let program = self.program.as_ref().map_err(Clone::clone)?;
         let file = program.successor().map_err(|error| error.to_string())?;
         let command = program.command(&HandoverRole::Probe);
-        let trial = Trial::start(command, Stdio::null(), PATIENCE)
+        let trial = Trial::start(command, Stdio::null(), TRIAL_TIMEOUT)
             .map_err(|error| format!("it cannot be started: {error}"))?;
         self.phase = HandoverPhase::Probing {
             trial: Box::new(trial),
@@ -121,9 +121,9 @@ impl Handover {
         }
     }
 
-    /// Looks at the probe. `Ok`: it was passed, and what is under way is awaited, for `patience` at most. The error says why it
+    /// Looks at the probe. `Ok`: it was passed, and what is under way is awaited, for `timeout` at most. The error says why it
     /// failed. `None`: there is nothing new.
-    pub fn probe(&mut self, now: Millis, patience: Millis) -> Option<Result<(), String>> {
+    pub fn probe(&mut self, now: Millis, timeout: Millis) -> Option<Result<(), String>> {
         let HandoverPhase::Probing { trial, file } = &mut self.phase else {
             return None;
         };
@@ -131,8 +131,8 @@ impl Handover {
         Some(trial.step()?.map(|_| {
             self.phase = HandoverPhase::Waiting {
                 file,
-                receipts_until: now.saturating_add(RECEIPTS.min(patience)),
-                until: now.saturating_add(patience),
+                receipts_until: now.saturating_add(RECEIPTS.min(timeout)),
+                until: now.saturating_add(timeout),
             };
         }))
     }
@@ -180,7 +180,7 @@ impl Handover {
         let (program, file) = self.chosen()?;
         let input = snapshot.try_clone().map_err(|error| error.to_string())?;
         let command = program.command(&HandoverRole::Check);
-        Trial::start(command, Stdio::from(input), patience(size))
+        Trial::start(command, Stdio::from(input), timeout(size))
             .map_err(|error| format!("it cannot be started: {error}"))?
             .wait(meanwhile)
             .map_err(|why| format!("it cannot restore the snapshot: {why}"))?;
@@ -192,12 +192,12 @@ impl Handover {
     }
 
     /// Replaces this program by the one at the path. Returns only if that fails.
-    pub fn replace(&self, snapshot: &File, times: StandstillTimes) -> String {
+    pub fn replace(&self, snapshot: &File, times: PauseTimes) -> String {
         let program = match self.chosen() {
             Ok((program, _)) => program,
             Err(why) => return why,
         };
-        let legacy = Legacy {
+        let takeover = TakeoverState {
             snapshot: snapshot.as_raw_fd(),
             program: program.file().as_raw_fd(),
             times,
@@ -207,7 +207,7 @@ impl Handover {
             Ok(keep(program.file(), kept)?)
         };
         let failed = match keep_both(true) {
-            Ok(()) => way_back::exec(program.command(&HandoverRole::Take(legacy))),
+            Ok(()) => rollback::exec(program.command(&HandoverRole::Take(takeover))),
             Err(error) => error,
         };
         let _ = keep_both(false);

@@ -3,8 +3,8 @@
 //! Owns: that path, a descriptor of the running program's own file. Knows: what was executed, arguments, PATH,
 //! `/proc/self/exe`. Never knows: whether the other program is any good.
 //!
-//! Decision: the path as it was started from, without following symbolic links, over `/proc/self/exe`: a deploy often
-//! points a link to another file.
+//! Decision: the path as it was started from, without following symbolic links, rather than `/proc/self/exe`: a deploy
+//! often points a link to another file.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -129,9 +129,10 @@ fn candidates() -> impl Iterator<Item = PathBuf> {
     let executed = (!is_descriptor).then_some(executed);
     let name = env::args_os().next().unwrap_or_default();
     let is_path = name.as_encoded_bytes().contains(&b'/');
-    let folders = match is_path {
-        true => OsString::new(),
-        false => env::var_os("PATH").unwrap_or_default(),
+    let folders = if is_path {
+        OsString::new()
+    } else {
+        env::var_os("PATH").unwrap_or_default()
     };
     let folders: Vec<PathBuf> = env::split_paths(&folders)
         .filter(|folder| !is_path && !folder.as_os_str().is_empty())

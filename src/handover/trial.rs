@@ -21,8 +21,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use super::role;
 
 /// What a child may write without an answer among it, and what is kept of its complaint, in bytes.
-const MOST: usize = 4096;
-/// Reads of so many bytes at once: as much as a pipe holds.
+const MAX_OUTPUT: usize = 4096;
+/// Reads of this many bytes at once: as much as a pipe holds.
 const PIECES: usize = 16;
 /// Until a child that has closed its output is looked at again, and until its errors are read.
 const SOON: Duration = Duration::from_millis(10);
@@ -41,15 +41,15 @@ pub struct Trial {
     /// It has closed its output.
     silent: bool,
     until: Instant,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Trial {
-    /// Starts a child, which is ended after `patience`.
+    /// Starts a child, which is ended after `timeout`.
     ///
     /// # Errors
-    /// It cannot be started: there is no such file, it is no program, or there is no file descriptor left.
-    pub fn start(mut command: Command, input: Stdio, patience: Duration) -> io::Result<Trial> {
+    /// It cannot be started: there is no such file, it is not a program, or there is no file descriptor left.
+    pub fn start(mut command: Command, input: Stdio, timeout: Duration) -> io::Result<Trial> {
         command
             .stdin(input)
             .stdout(Stdio::piped())
@@ -67,8 +67,8 @@ impl Trial {
             answer: Vec::new(),
             complaint: Vec::new(),
             silent: false,
-            until: Instant::now() + patience,
-            patience,
+            until: Instant::now() + timeout,
+            timeout,
         };
         ioctl_fionbio(&trial.out, true)?;
         ioctl_fionbio(&trial.err, true)?;
@@ -94,7 +94,7 @@ impl Trial {
         if let Some(answer) = self.find_answer() {
             return Some(answer);
         }
-        if self.answer.len() >= MOST {
+        if self.answer.len() >= MAX_OUTPUT {
             return Some(Err("it does not answer as wsify does".to_owned()));
         }
         if self.silent
@@ -110,8 +110,8 @@ impl Trial {
             return Some(Err(why));
         }
         if Instant::now() >= self.until {
-            let patience = humantime::format_duration(self.patience);
-            return Some(Err(format!("it does not answer within {patience}")));
+            let timeout = humantime::format_duration(self.timeout);
+            return Some(Err(format!("it does not answer within {timeout}")));
         }
         None
     }
@@ -156,12 +156,12 @@ impl Drop for Trial {
 
 /// Reads what is there, and keeps its beginning. Returns whether nothing more will come.
 fn read_into(from: &mut impl Read, into: &mut Vec<u8>) -> bool {
-    let mut piece = [0; MOST];
+    let mut piece = [0; MAX_OUTPUT];
     for _ in 0..PIECES {
         match from.read(&mut piece) {
             Ok(0) => return true,
             Ok(length) => {
-                let room = MOST.saturating_sub(into.len()).min(length);
+                let room = MAX_OUTPUT.saturating_sub(into.len()).min(length);
                 into.extend_from_slice(&piece[..room]);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -183,8 +183,8 @@ mod tests {
         command
     }
 
-    fn outcome(script: &str, patience: Duration) -> Result<String, String> {
-        Trial::start(shell(script), Stdio::null(), patience)
+    fn outcome(script: &str, timeout: Duration) -> Result<String, String> {
+        Trial::start(shell(script), Stdio::null(), timeout)
             .unwrap()
             .wait(|| ())
     }

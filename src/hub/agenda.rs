@@ -62,7 +62,7 @@ pub struct Agenda {
     /// Due entries of the wheel; empty between two turns, but for its memory.
     due: Vec<(u32, u32)>,
     /// Requests and messages handled in this part of the turn.
-    understood: usize,
+    handled: usize,
     /// Audiences were left over at the end of the last turn.
     pub fanning_out: bool,
 }
@@ -78,18 +78,18 @@ impl Agenda {
     }
 
     /// Requests and messages handled in this part of the turn, or what counts for as many.
-    pub fn understood(&self) -> usize {
-        self.understood
+    pub fn handled(&self) -> usize {
+        self.handled
     }
 
-    /// Something was handled that counts for so many requests or messages.
+    /// Something was handled that counts for this many requests or messages.
     pub fn count(&mut self, cost: usize) {
-        self.understood = self.understood.saturating_add(cost);
+        self.handled = self.handled.saturating_add(cost);
     }
 
     /// Another part of the turn begins.
     pub fn count_anew(&mut self) {
-        self.understood = 0;
+        self.handled = 0;
     }
 
     /// The wheel begins at this time, and has no entry yet.

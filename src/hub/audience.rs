@@ -208,9 +208,10 @@ impl Audience {
         while let Some(member) = self.members.get(self.cursor) {
             self.cursor += 1;
             if let Some(slice) = batch.part(member.since) {
-                let messages = match slice.from == batch.slice.from {
-                    true => batch.messages,
-                    false => frame::count(runs.slice(slice)),
+                let messages = if slice.from == batch.slice.from {
+                    batch.messages
+                } else {
+                    frame::count(runs.slice(slice))
                 };
                 return Some((member.slot, slice, messages));
             }

@@ -36,8 +36,8 @@ impl<S: Stream> Hub<S> {
     }
 
     /// Tells the other nodes that this one stops.
-    pub fn leave_nodes(&mut self) {
-        rounds::leave(self);
+    pub fn announce_gone(&mut self) {
+        rounds::announce_gone(self);
     }
 
     /// A shard has this name from now on, and its links are away; or it exists no more.
@@ -89,7 +89,7 @@ impl<S: Stream> Hub<S> {
     pub fn unsubscribed(&mut self, channel: &str) {
         let unsubscriptions = &mut self.channels.subscriptions.unsubscriptions;
         for id in unsubscriptions.answered(channel) {
-            self.jobs.go_on(id);
+            self.jobs.make_ready(id);
         }
     }
 
@@ -115,9 +115,10 @@ impl<S: Stream> Hub<S> {
     /// Delivers JSON that was published, here or elsewhere; or handles what a node says, which is any bytes. Returns false if
     /// it cannot be taken yet, because too much is on its way to the members.
     pub fn arrived(&mut self, channel: &str, content: &[u8]) -> bool {
-        let (taken, outcome) = match channel.starts_with(RESERVED) {
-            true => (hear::heard(self, channel, content), "nodes"),
-            false => (publish::arrived(self, channel, content), "delivered"),
+        let (taken, outcome) = if channel.starts_with(RESERVED) {
+            (hear::heard(self, channel, content), "nodes")
+        } else {
+            (publish::arrived(self, channel, content), "delivered")
         };
         if taken {
             self.listeners.metrics.broker_messages.add(outcome);
@@ -133,7 +134,7 @@ pub fn retry<S: Stream>(hub: &mut Hub<S>) {
     for publication in hub.returned.take_all(now) {
         if Returned::is_overdue(&publication, now) {
             hub.receipt(publication.from, Receipt::Failed);
-        } else if publish::why_not(hub, publication.channel.as_str()).is_none() {
+        } else if publish::refusal_reason(hub, publication.channel.as_str()).is_none() {
             hub.effects.push_back(Effect::Publish(publication));
         } else {
             hub.returned.push(publication);

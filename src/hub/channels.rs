@@ -206,7 +206,7 @@ impl Channels {
         if channel.waiting.is_empty() {
             return None;
         }
-        channel.holds += 1;
+        channel.pins += 1;
         Some(Released {
             channel: index,
             receipt,
@@ -217,7 +217,7 @@ impl Channels {
     /// Notes that all released connections have had their turn.
     pub fn released(&mut self, done: &Released) {
         if let Some(channel) = self.channels.get_mut(done.channel) {
-            channel.holds -= 1;
+            channel.pins -= 1;
         }
         self.forget_if_empty(done.channel);
     }
@@ -246,9 +246,10 @@ impl Channels {
     /// while it is being restored.
     pub fn why_missing(&self, name: &str) -> Option<Option<Rc<str>>> {
         let channel = self.channels.get(self.by_name.get(name)? as usize)?;
-        match channel.has_members() {
-            true => self.subscriptions.why_missing(&channel.subscribed),
-            false => None,
+        if channel.has_members() {
+            self.subscriptions.why_missing(&channel.subscribed)
+        } else {
+            None
         }
     }
 
@@ -287,11 +288,11 @@ impl Channels {
         answered
     }
 
-    /// Continues the walk that asks for all channels, and asks again for refused ones. Returns those that may be asked for
-    /// again and are no channels of clients.
+    /// Continues the walk that asks for all channels, and asks again for refused ones. Returns those that may be asked
+    /// for again and are not channels of clients.
     pub fn restore(&mut self, now: Millis) -> Vec<SubscriptionId> {
         let mut others = Vec::new();
-        for _ in 0..subscriptions::WALK {
+        for _ in 0..subscriptions::CHANNELS_PER_WALK {
             let Some(id) = self.subscriptions.next_again(now) else {
                 break;
             };

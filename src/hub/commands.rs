@@ -11,14 +11,14 @@ use super::state::Hub;
 use super::subscriptions::BrokerStanding;
 use crate::connection::{Awaits, Stream, Suspended};
 use crate::effect::{ConnId, Receipt};
-use crate::wire::answer::{Code, Fault};
 use crate::wire::command::{self, Command, Verb};
 use crate::wire::encoding::Encoding;
+use crate::wire::server_message::{Code, Fault};
 
 const TOO_FAST: &str = "this connection exceeds its message rate: send less often";
 
-/// Reads a client's message. A message that is no command, and a command that is refused without asking the authorizer,
-/// are answered here.
+/// Reads a client's message. A message that is not a valid command, and a command that is refused without asking the
+/// authorizer, are answered here.
 pub fn read<S: Stream>(hub: &mut Hub<S>, id: ConnId, message: &[u8]) -> Option<Command> {
     hub.listeners.message(id.slot);
     let admitted = hub.usage.message_rate.admit(id.slot, hub.clock.now);
@@ -41,7 +41,7 @@ pub fn read<S: Stream>(hub: &mut Hub<S>, id: ConnId, message: &[u8]) -> Option<C
         let why = "this connection is in the maximum number of channels: leave one first";
         (Code::TooManyChannels, why.into())
     } else if command.verb == Verb::Broadcast
-        && let Some(why) = publish::why_not(hub, command.channel(message))
+        && let Some(why) = publish::refusal_reason(hub, command.channel(message))
     {
         // Whatever the authorizer says would change nothing (`docs/protocol.md#errors`).
         (Code::Unavailable, why)
@@ -90,7 +90,7 @@ pub fn perform<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: Command, messag
 
 /// Goes on with a command that has waited for its channel; `receipt` is what became of the subscription, if it waited for
 /// that.
-pub fn go_on<S: Stream>(
+pub fn resume<S: Stream>(
     hub: &mut Hub<S>,
     id: ConnId,
     command: Command,

@@ -20,7 +20,7 @@ const SEND_COST: usize = 64 * 1024;
 /// answers to other connections are sent in between.
 pub fn fan_out<S: Stream>(hub: &mut Hub<S>) {
     hub.limits.max_queue = hub.usage.memory.queue(&hub.runs);
-    report::look_whether_relaxed(hub);
+    report::check_memory_relief(hub);
     if hub.agenda.fanning_out {
         flush(hub);
     }
@@ -56,7 +56,7 @@ fn serve<S: Stream>(hub: &mut Hub<S>, id: AudienceId, budget: usize) -> usize {
             .saturating_add(1)
             .saturating_add(slice.len() / SEND_COST);
         let before = hub.runs.taken;
-        let Some((id, connection)) = hub.roster.tenant(slot) else {
+        let Some((id, connection)) = hub.roster.in_slot(slot) else {
             continue;
         };
         if !connection.deliver(slice, &mut hub.runs, &hub.limits) {

@@ -12,7 +12,7 @@ pub mod saved;
 use std::collections::{HashMap, VecDeque};
 
 /// Disconnects that are remembered. An upgrade that is older than what is forgotten is refused for now.
-const MOST: usize = 100_000;
+const MAX_REMEMBERED_DISCONNECTS: usize = 100_000;
 
 /// Whether an upgrade survives the disconnects of its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ impl Disconnects {
         self.last = self.last.saturating_add(1);
         self.users.insert(user.into(), self.last);
         self.order.push_back((self.last, user.into()));
-        if self.order.len() > MOST {
+        if self.order.len() > MAX_REMEMBERED_DISCONNECTS {
             self.forgotten = self.forget_first();
         }
     }
@@ -163,7 +163,7 @@ mod tests {
         disconnects.end(0);
         assert_eq!((disconnects.order.len(), disconnects.users.len()), (2, 2));
         assert_eq!(disconnects.survival(2, "b"), Survival::Disconnected);
-        // The slot has another connection, which begins anew.
+        // The slot has another connection, which starts from scratch.
         disconnects.begin(2);
         assert_eq!((disconnects.order.len(), disconnects.users.len()), (0, 0));
         disconnects.end(2);
@@ -174,7 +174,7 @@ mod tests {
     fn too_many_disconnects_leave_an_old_upgrade_in_doubt() {
         let mut disconnects = Disconnects::default();
         disconnects.begin(1);
-        for n in 0..=MOST {
+        for n in 0..=MAX_REMEMBERED_DISCONNECTS {
             disconnects.note(&n.to_string());
         }
         disconnects.begin(2);

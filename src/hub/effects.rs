@@ -3,12 +3,12 @@
 //! Owns: their order, and which of them are held back. Knows: questions by their connection. Never knows: drivers, or why
 //! something is held back.
 //!
-//! Decision: while a handover waits for the answers that are under way, questions and publications stay here, over
-//! handing over what the threads of the authorizer's pool are doing. A thread cannot be handed over. Messages between nodes
-//! leave all the same: other nodes wait for them, and each is sealed with its time.
+//! Decision: while a handover waits for the answers that are under way, questions and publications stay here, rather
+//! than handing over what the threads of the authorizer's pool are doing. A thread cannot be handed over. Messages
+//! between nodes leave all the same: other nodes wait for them, and each is sealed with its time.
 //!
-//! Decision: what is held back is in a list of its own, with an index of its questions, over one queue that is searched. A
-//! busy server holds back a great many, and a turn must not cost more with each.
+//! Decision: what is held back is in a list of its own, with an index of its questions, rather than one queue that is
+//! searched. A busy server holds back a great many, and a turn must not cost more with each.
 
 pub mod saved;
 

@@ -12,9 +12,9 @@ use super::state::Hub;
 use crate::config::AuthorizerFailure;
 use crate::connection::{Awaits, Ending, Exchange, Stream, Suspended};
 use crate::effect::ConnId;
-use crate::wire::answer::Code;
 use crate::wire::command::Command;
 use crate::wire::http::{Refusal, Status};
+use crate::wire::server_message::Code;
 
 /// Questions given up between two polls.
 const GIVEN_UP: usize = 64;
@@ -35,9 +35,10 @@ pub fn give_up_overdue<S: Stream>(hub: &mut Hub<S>) {
 /// Gives up a question. What waits for its answer is not done.
 pub fn give_up<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     // The answer may still come. The connection ends, so that it is taken for no other one's.
-    let after = match hub.outage.is_asked(id) {
-        true => AfterReply::Close,
-        false => AfterReply::GoOn,
+    let after = if hub.outage.is_asked(id) {
+        AfterReply::Close
+    } else {
+        AfterReply::GoOn
     };
     let now = hub.clock.now;
     let Some(connection) = hub.roster.get(id) else {
@@ -51,7 +52,7 @@ pub fn give_up<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
         Some(Suspended::Command { command, message }) => {
             abandon_command(hub, id, &command, &message);
         }
-        Some(Suspended::Refresh) => put_off_refresh(hub, id),
+        Some(Suspended::Refresh) => postpone_refresh(hub, id),
         Some(Suspended::Post { .. } | Suspended::Backend { .. }) | None => {}
     }
 }
@@ -89,9 +90,9 @@ pub fn abandon_command<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: &Comman
 
 /// Puts off the refresh of a connection about which the authorizer does not answer. With `reject` it goes on without
 /// grants, and is asked about again after a pause.
-pub fn put_off_refresh<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+pub fn postpone_refresh<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     if hub.outage.failure() == AuthorizerFailure::Reject {
-        hub.grants.put_off(id.slot, hub.clock.now, &mut hub.random);
+        hub.grants.postpone(id.slot, hub.clock.now, &mut hub.random);
     } else {
         close(hub, id, Ending::AuthorizerDown);
     }

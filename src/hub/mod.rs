@@ -162,9 +162,9 @@ impl<S: Stream> Hub<S> {
         }
         let refused = self.channels.restore(self.clock.now);
         nodes::rounds::ask_again(self, refused);
-        nodes::rounds::go_on(self);
+        nodes::rounds::advance(self);
         broker::retry(self);
-        backend::go_on(self);
+        backend::advance_all(self);
         turn::again(self, buffer);
     }
 
@@ -203,7 +203,7 @@ impl<S: Stream> Hub<S> {
     pub fn expire(&mut self) {
         let mut due = self.agenda.take_due(self.clock.now, DEADLINES);
         for (slot, step) in due.drain(..) {
-            let Some((id, connection)) = self.roster.tenant(slot) else {
+            let Some((id, connection)) = self.roster.in_slot(slot) else {
                 continue;
             };
             // The entry may be an old one, or a former connection's.
@@ -217,9 +217,9 @@ impl<S: Stream> Hub<S> {
         self.agenda.give_back(due);
         self.listeners.access_log.expire(self.clock.now);
         report::events::expire(self);
-        questions::go_on(self);
+        questions::advance(self);
         failure::give_up_overdue(self);
-        drain::go_on(self);
+        drain::advance(self);
     }
 
     /// Sends the next slices of what was published.

@@ -12,20 +12,20 @@ use super::grants::{Known, Remembrance};
 use super::questions;
 use super::replies::{self, AfterReply};
 use super::report::{self, asking};
-use super::settle::close_saying;
+use super::settle::close_with_reason;
 use super::state::Hub;
 use crate::clock::Millis;
 use crate::connection::{Awaits, Connection, Ending, Exchange, PendingUpgrade, Stream, Suspended};
 use crate::effect::{Answer, ConnId, Question, Verdict};
-use crate::wire::answer::Code;
 use crate::wire::answer_fields::{Allow, AnswerFields, Asked, CloseWith, NewState};
 use crate::wire::command::Command;
 use crate::wire::handshake::Upgrade;
 use crate::wire::http::{self, Head, Refusal, Status};
 use crate::wire::question;
+use crate::wire::server_message::Code;
 
 /// What a client is told of a refusal of which the authorizer says no more.
-const NO: &str = "the authorizer says no";
+const DENIED_MESSAGE: &str = "the authorizer says no";
 /// The code with which a connection is closed that may not go on (`docs/protocol.md#closing`).
 const MAY_NOT_GO_ON: u16 = 4403;
 
@@ -137,7 +137,7 @@ fn ask<S: Stream>(
 /// Takes an answer of the authorizer. What is refused, or fails, is answered here. A late answer is ignored.
 pub fn answer<S: Stream>(hub: &mut Hub<S>, answer: Answer) -> Option<Allowed> {
     asking::verdict(hub, &answer);
-    questions::heard(hub, &answer);
+    questions::note_answer(hub, &answer);
     let id = answer.to;
     let now = hub.clock.now;
     let connection = hub.roster.get(id)?;
@@ -214,7 +214,7 @@ fn answer_command<S: Stream>(
                 .remember(id.slot, (verb, channel), no, seconds, now);
             refuse_command(hub, id, &command, &message, fields.message.as_deref());
             if let Some(CloseWith { code, reason }) = fields.close {
-                close_saying(hub, id, Ending::Refused(code), reason.as_deref());
+                close_with_reason(hub, id, Ending::Refused(code), reason.as_deref());
             }
         }
         Verdict::Unavailable => failure::abandon_command(hub, id, &command, &message),
@@ -229,7 +229,7 @@ fn refuse_command<S: Stream>(
     message: &[u8],
     why: Option<&str>,
 ) {
-    let why = why.unwrap_or(NO);
+    let why = why.unwrap_or(DENIED_MESSAGE);
     replies::failed(hub, id, command, message, Code::NotAuthorized, why);
 }
 
@@ -248,9 +248,9 @@ fn answer_refresh<S: Stream>(hub: &mut Hub<S>, answer: &Answer, fields: AnswerFi
                 // There is no other answer that the message could be in.
                 None => (MAY_NOT_GO_ON, fields.message),
             };
-            close_saying(hub, id, Ending::Refused(code), reason.as_deref());
+            close_with_reason(hub, id, Ending::Refused(code), reason.as_deref());
         }
-        Verdict::Unavailable => failure::put_off_refresh(hub, id),
+        Verdict::Unavailable => failure::postpone_refresh(hub, id),
     }
 }
 

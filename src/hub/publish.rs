@@ -7,8 +7,8 @@
 //! channel with members here is subscribed. Chosen over accepting whenever the shard takes it, because members here
 //! would silently miss an acknowledged message. A channel without members here is not refused because of others.
 //!
-//! Decision: without a shared broker a broadcast is delivered here at once, over sending it out as an effect and taking it
-//! back in. Because then nothing waits for a receipt, and what is read in one turn becomes one run.
+//! Decision: without a shared broker a broadcast is delivered here at once, rather than sending it out as an effect and
+//! taking it back in, because then nothing waits for a receipt, and what is read in one turn becomes one run.
 
 use std::borrow::Cow;
 
@@ -18,10 +18,10 @@ use super::state::Hub;
 use super::waiter::WaiterId;
 use crate::connection::{Awaits, Exchange, Stream, Suspended};
 use crate::effect::{ConnId, Effect, Publication, PublishedBy, Receipt};
-use crate::wire::answer::Code;
 use crate::wire::channel_name::ChannelName;
 use crate::wire::command::{Command, Post};
 use crate::wire::http::{Refusal, Reply, Status};
+use crate::wire::server_message::Code;
 
 const DOWN: &str = "the broker is down: nothing was published; try again later";
 const LOST: &str =
@@ -67,7 +67,7 @@ impl Publisher<'_> {
     }
 }
 
-/// What has become of a content that was to be published.
+/// What has become of content that was to be published.
 pub enum PublishResult {
     /// It is on its way to the members here, which are all.
     Delivered,
@@ -79,14 +79,14 @@ pub enum PublishResult {
     Refused(Cow<'static, str>),
 }
 
-/// Publishes a content, unless its channel's shard is away or too much is on its way to it.
+/// Publishes content, unless its channel's shard is away or too much is on its way to it.
 pub fn send<S: Stream>(
     hub: &mut Hub<S>,
     from: WaiterId,
     channel: &str,
     content: &[u8],
 ) -> PublishResult {
-    if let Some(why) = why_not(hub, channel) {
+    if let Some(why) = refusal_reason(hub, channel) {
         return PublishResult::Refused(why);
     }
     if hub.channels.is_congested(channel, from, &hub.runs) {
@@ -101,7 +101,7 @@ pub fn send<S: Stream>(
     PublishResult::Delivered
 }
 
-/// Has the broker publish something: a content, or a message between nodes.
+/// Has the broker publish something: content, or a message between nodes.
 pub fn hand_out<S: Stream>(hub: &mut Hub<S>, from: PublishedBy, channel: &str, content: Box<[u8]>) {
     hub.effects.push_back(Effect::Publish(Publication {
         from,
@@ -111,7 +111,7 @@ pub fn hand_out<S: Stream>(hub: &mut Hub<S>, from: PublishedBy, channel: &str, c
     }));
 }
 
-/// Publishes a content, or suspends the publisher, or answers with an error.
+/// Publishes content, or suspends the publisher, or answers with an error.
 pub fn publish<S: Stream>(hub: &mut Hub<S>, id: ConnId, publisher: Publisher) {
     let (channel, content) = (publisher.channel(), publisher.content());
     let awaits = match send(hub, id.into(), channel, content) {
@@ -193,7 +193,7 @@ pub fn refuse_waiting<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchang
 }
 
 /// Why nothing can be published to a channel now, if so.
-pub fn why_not<S: Stream>(hub: &Hub<S>, channel: &str) -> Option<Cow<'static, str>> {
+pub fn refusal_reason<S: Stream>(hub: &Hub<S>, channel: &str) -> Option<Cow<'static, str>> {
     if !hub.channels.subscriptions.is_available(channel) {
         return Some(DOWN.into());
     }
@@ -218,7 +218,7 @@ pub fn arrived<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) -> bo
     room
 }
 
-/// Puts a content on its way to the members here. The only way in which anything reaches a channel.
+/// Puts content on its way to the members here. The only way in which anything reaches a channel.
 pub fn deliver<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) {
     report::fanned_out(hub, channel, content);
     let (now, agenda) = (hub.clock.micros, &mut hub.agenda);

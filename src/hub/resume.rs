@@ -28,7 +28,7 @@ pub fn resume<S: Stream>(hub: &mut Hub<S>, waiter: WaiterId, receipt: Option<Rec
         .and_then(|c| c.resume(Awaits::Channel, now));
     match work {
         Some(Suspended::Command { command, message }) => {
-            commands::go_on(hub, id, command, &message, receipt);
+            commands::resume(hub, id, command, &message, receipt);
         }
         Some(Suspended::Post {
             exchange,
@@ -37,7 +37,7 @@ pub fn resume<S: Stream>(hub: &mut Hub<S>, waiter: WaiterId, receipt: Option<Rec
         }) => publish::publish(hub, id, Publisher::Backend(exchange, post, &body)),
         Some(Suspended::Upgrade(upgrade, fields)) => {
             let fields = fields.unwrap_or_default();
-            endpoints::upgrade::go_on(hub, id, upgrade, fields, receipt);
+            endpoints::upgrade::resume(hub, id, upgrade, fields, receipt);
         }
         Some(Suspended::Refresh | Suspended::Backend { .. }) | None => {}
     }

@@ -9,7 +9,7 @@ use crate::clock::Millis;
 use crate::effect::Publication;
 
 /// How long a publication may take to be confirmed (`docs/api.md#broadcast`).
-const PATIENCE: Millis = 5_000;
+const PUBLISH_TIMEOUT: Millis = 5_000;
 /// More publications than these are looked at only when something has changed at the broker.
 const MANY: usize = 512;
 
@@ -43,13 +43,13 @@ impl Returned {
 
     /// Whether a publication has waited for too long to be handed out again.
     pub fn is_overdue(publication: &Publication, now: Millis) -> bool {
-        now >= publication.since.saturating_add(PATIENCE)
+        now >= publication.since.saturating_add(PUBLISH_TIMEOUT)
     }
 
     /// When the first of them has waited for too long.
     pub fn next_deadline(&self) -> Option<Millis> {
         let first = self.all().map(|publication| publication.since).min();
-        first.map(|since| since.saturating_add(PATIENCE))
+        first.map(|since| since.saturating_add(PUBLISH_TIMEOUT))
     }
 
     /// All of them, in their order.

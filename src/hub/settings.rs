@@ -22,7 +22,7 @@ pub struct Settings {
     pub max_total_queue: usize,
     /// Channels that one connection may be in.
     pub max_channels: usize,
-    /// Messages that one connection may send in a second; 0 is no limit.
+    /// Messages that one connection may send in a second; 0 means no limit.
     pub max_message_rate: u64,
     /// `--compression-min-size`, in bytes; `None`: no compression is agreed to.
     pub compression: Option<usize>,
@@ -68,7 +68,7 @@ pub struct FailurePolicy {
     /// Questions that may wait for a worker.
     pub queue: usize,
     /// How long a question may wait for a worker.
-    pub patience: Millis,
+    pub authorizer_timeout: Millis,
 }
 
 impl Default for FailurePolicy {
@@ -80,7 +80,7 @@ impl Default for FailurePolicy {
             workers: 256,
             batch: 1,
             queue: 10_000,
-            patience: 5_000,
+            authorizer_timeout: 5_000,
         }
     }
 }

@@ -4,9 +4,9 @@
 //! Never knows: redis, channels, or which connection waits.
 //!
 //! A channel is subscribed while it exists. The first join waits until the broker has confirmed it. While the channel's
-//! shard is down nothing waits, and once it is up a walk subscribes its channels anew. Each subscription has a serial
-//! number, and those below the slot's `since` belonged to an earlier link. So nothing has to be undone when a link breaks
-//! or a slot moves. And a late confirmation does not count for a channel that was left and joined again.
+//! shard is down nothing waits, and once it is up a walk subscribes its channels again. Each subscription has a serial
+//! number, and those below the slot's `since` belonged to an earlier link. So nothing has to be undone when a link
+//! breaks or a slot moves. And a late confirmation does not count for a channel that was left and joined again.
 //!
 //! Decision: a refused channel with members is asked for again after its own pause, with exponential back-off and
 //! jitter. Chosen over breaking the link, which would lose messages of other channels. And over one pause for all
@@ -29,7 +29,7 @@ use crate::random::Random;
 use crate::wire::channel_name::ChannelName;
 
 /// Channels that the walk looks at, and refused channels that are asked for again, between two polls.
-pub const WALK: usize = 512;
+pub const CHANNELS_PER_WALK: usize = 512;
 /// The pauses before a refused channel is asked for again.
 const BACKOFF: Backoff = Backoff {
     first: 100,
@@ -271,9 +271,10 @@ impl Subscriptions {
         subscribed: &mut Subscribed,
         has_members: bool,
     ) {
-        let state = match has_members {
-            true => State::Restoring,
-            false => State::Asked,
+        let state = if has_members {
+            State::Restoring
+        } else {
+            State::Asked
         };
         self.count_missing(
             subscribed.slot,
@@ -329,7 +330,7 @@ impl Subscriptions {
         };
         match after {
             Some(after) => subscribed.state = after,
-            // The next join asks for it anew.
+            // The next join asks for it again.
             None => {
                 *subscribed = Subscribed {
                     slot: subscribed.slot,
@@ -380,7 +381,7 @@ impl Subscriptions {
         let Round { at, left } = self.walk?;
         let from = if at < all { at } else { 0 };
         let left = left.unwrap_or(all);
-        let end = from.saturating_add(left.min(WALK)).min(all);
+        let end = from.saturating_add(left.min(CHANNELS_PER_WALK)).min(all);
         let left = left.saturating_sub(end.saturating_sub(from));
         let (at, left) = (end, Some(left));
         self.walk = (left > Some(0)).then_some(Round { at, left });

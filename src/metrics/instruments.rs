@@ -1,4 +1,4 @@
-//! What counts and measures: counters by label, histograms, the longest of late.
+//! What counts and measures: counters by label, histograms, recent maxima.
 
 use std::ops::AddAssign;
 use std::time::Duration;
@@ -14,7 +14,7 @@ impl<K: Copy + PartialEq> Counters<K> {
     }
 
     /// Begins at zero for `keys` that are not there.
-    pub fn know(&mut self, keys: &[K]) {
+    pub fn preset(&mut self, keys: &[K]) {
         for &key in keys {
             if !self.0.iter().any(|(known, _)| *known == key) {
                 self.0.push((key, 0));

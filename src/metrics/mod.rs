@@ -3,16 +3,16 @@
 //! Owns: what is counted, by plain fields. Never knows: which code counts, or where a gauge's value comes from.
 //!
 //! Decisions
-//! - Plain fields of the one thread that counts, over atomics and a registry: `metrics.deliveries += n` is all it
+//! - Plain fields of the one thread that counts rather than atomics and a registry: `metrics.deliveries += n` is all it
 //!   costs. What other threads count comes as a gauge when the text is made.
-//! - A family with labels is a short list searched from its front, over an enum of labels here. The labels are texts
-//!   that the caller has anyway (a command's name, an error's code, an ending's label). Frequent ones stand in front.
-//!   Reconsider when a list has over twenty entries.
+//! - A family with labels is a short list searched from its front rather than an enum of labels here. The labels are
+//!   texts that the caller has anyway (a command's name, an error's code, an ending's label). Frequent ones stand in
+//!   front. Reconsider when a list has over twenty entries.
 //! - Families whose labels are known beforehand start with them at zero, since a rate over a series that begins at 1
 //!   misses the first event.
 //! - `process_*` keep the names that every Prometheus client gives them, so that dashboards find them.
-//! - The longest turn is that of the last minute or two, over one since the start, because an early stall would hide
-//!   all later ones.
+//! - The longest turn is that of the last minute or two rather than one since the start, because an early stall would
+//!   hide all later ones.
 
 mod families;
 mod family;
@@ -53,11 +53,11 @@ pub struct Metrics {
     pub commands: Counters<[&'static str; 2]>,
     /// Memberships that backends have begun or ended.
     pub backend_memberships: Counters<&'static str>,
-    /// HTTP answers by endpoint and status; a `101` is no such answer.
+    /// HTTP answers by endpoint and status; a `101` is not such an answer.
     pub answers: Counters<(&'static str, u16)>,
-    /// Contents handed to the fan-out, one for each broadcast to a channel with members here.
+    /// Pieces of content handed to the fan-out, one for each broadcast to a channel with members here.
     pub fanouts: u64,
-    /// Contents handed to members: a broadcast to N members is N.
+    /// Pieces of content handed to members: a broadcast to N members is N.
     pub deliveries: u64,
     /// Read from clients and backends, in bytes.
     pub received: u64,
@@ -166,7 +166,7 @@ pub struct Gauges {
 pub struct ShardGauge {
     /// The shard's address.
     pub name: Rc<str>,
-    /// Whether both links to it are there. `None`: it is no shard any more.
+    /// Whether both links to it are there. `None`: it is no longer a shard.
     pub up: Option<bool>,
     /// Times that it was lost and found again.
     pub reconnections: u64,
@@ -241,7 +241,7 @@ impl Metrics {
         }
     }
 
-    /// Counts contents handed to a member.
+    /// Counts content handed to a member.
     pub fn delivered(&mut self, contents: u32) {
         self.deliveries = self.deliveries.saturating_add(u64::from(contents));
     }

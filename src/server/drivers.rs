@@ -29,7 +29,7 @@ impl Server {
                     if self.hub.arrived(channel, content) {
                         self.broker.take(&message);
                     } else {
-                        self.broker.put_off(&message);
+                        self.broker.postpone(&message);
                     }
                 }
             }

@@ -3,9 +3,9 @@
 //! Owns: the poll, the signals, the receive buffer, the clock. Knows: readiness, and what passes between the hub and its
 //! drivers. Never knows: a rule about a client, or how a part is built.
 
-mod arrive;
 mod drivers;
 mod replace;
+mod resume;
 mod saved;
 mod stop;
 
@@ -33,7 +33,7 @@ use crate::log::Log;
 use crate::signals::Signals;
 use crate::systemd::Manager;
 
-pub use self::arrive::Standstill;
+pub use self::resume::Pause;
 pub use self::saved::SavedProcess;
 
 /// Size of the one receive buffer in bytes: every connection's reads go through it.
@@ -41,7 +41,7 @@ const BUFFER: usize = 64 * 1024;
 /// Events taken from the poll in one turn: each is at most one read and a bounded number of requests.
 const EVENTS: usize = 256;
 /// How long the exit waits for the last log lines to be written.
-const LOG_PATIENCE: Duration = Duration::from_millis(500);
+const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub const SIGNALS: Token = Token(usize::MAX - 1);
 pub const WAKER: Token = Token(usize::MAX - 2);
@@ -69,7 +69,7 @@ pub struct Parts {
     pub started: Instant,
     pub drain_time: Millis,
     /// How long a handover waits for what is under way.
-    pub patience: Millis,
+    pub authorizer_timeout: Millis,
 }
 
 /// The server, listening.
@@ -93,7 +93,7 @@ pub struct Server {
     date_until: Millis,
     drain_time: Millis,
     /// How long a handover waits for what is under way.
-    patience: Millis,
+    authorizer_timeout: Millis,
     /// When a graceful stop ends, even with clients still connected. `None` until a signal arrives.
     stop_at: Option<Millis>,
 }
@@ -118,7 +118,7 @@ impl Server {
             turn_ended: parts.started.elapsed(),
             date_until: 0,
             drain_time: parts.drain_time,
-            patience: parts.patience,
+            authorizer_timeout: parts.authorizer_timeout,
             stop_at: None,
         };
         server.set_clock();
@@ -136,7 +136,7 @@ impl Server {
         let status = loop {
             self.wait(&mut events, self.timeout())?;
             if let ControlFlow::Break(status) = self.tick(&events, &mut buffer, &mut answers) {
-                self.hub.leave_nodes();
+                self.hub.announce_gone();
                 self.take_effects();
                 break status;
             }
@@ -147,28 +147,28 @@ impl Server {
             self.heap
                 .turn(now, !events.is_empty(), || self.hub.free_spares());
         };
-        self.log.flush(LOG_PATIENCE);
+        self.log.flush(LOG_FLUSH_TIMEOUT);
         Ok(status)
     }
 
-    /// Turns the loop until the broker is up, or `patience` is over. Returns what was found, in lines.
+    /// Turns the loop until the broker is up, or `timeout` is over. Returns what was found, in lines.
     ///
     /// # Errors
     /// Why the broker is not up.
-    pub fn try_broker(mut self, patience: Duration) -> Result<Vec<String>, String> {
+    pub fn try_broker(mut self, timeout: Duration) -> Result<Vec<String>, String> {
         let mut events = Events::with_capacity(EVENTS);
         let mut buffer = vec![0; BUFFER];
         while !self.hub.is_broker_up() {
             if !self.broker.trouble().is_empty() {
                 return Err(self.broker.trouble().to_owned());
             }
-            let left = patience.saturating_sub(self.started.elapsed());
+            let left = timeout.saturating_sub(self.started.elapsed());
             if left.is_zero() && !self.broker.last_trouble().is_empty() {
                 return Err(self.broker.last_trouble().to_owned());
             }
             if left.is_zero() {
-                let patience = humantime::format_duration(patience);
-                return Err(format!("no reply within {patience}"));
+                let timeout = humantime::format_duration(timeout);
+                return Err(format!("no reply within {timeout}"));
             }
             let timeout = self.timeout().map_or(left, |timeout| timeout.min(left));
             self.wait(&mut events, Some(timeout))
@@ -220,7 +220,7 @@ impl Server {
             self.acceptor.resume();
         }
         self.send_events();
-        self.go_on_with_handover()?;
+        self.advance_handover()?;
         self.stop_if_due()
     }
 

@@ -14,12 +14,12 @@ use rustix::process::{Resource, getrlimit};
 
 use super::{HANDOVER, Server};
 use crate::clock::{Millis, micros, millis};
-use crate::handover::{StandstillTimes, monotonic};
+use crate::handover::{PauseTimes, monotonic};
 use crate::log::Value;
 use crate::signals;
 
 /// How long a standing loop waits for the log's lines to be written.
-const LOG_PATIENCE: Duration = Duration::from_millis(100);
+const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long the end of a call may take to be reported.
 const REPORT: Millis = 500;
 /// File descriptors that the new program needs besides those that it is handed.
@@ -52,22 +52,23 @@ impl Server {
             registered.map_err(|error| error.to_string())
         });
         if let Err(why) = begun {
-            self.give_up(&why);
+            self.abort_handover(&why);
         }
     }
 
     /// A handover under way goes on, as the last step of a turn. Breaks if a second signal ends the server.
     #[inline(always)]
-    pub(super) fn go_on_with_handover(&mut self) -> ControlFlow<u8> {
-        match self.handover.is_under_way() {
-            false => ControlFlow::Continue(()),
-            true => self.go_on(),
+    pub(super) fn advance_handover(&mut self) -> ControlFlow<u8> {
+        if self.handover.is_under_way() {
+            self.handover_step()
+        } else {
+            ControlFlow::Continue(())
         }
     }
 
-    fn go_on(&mut self) -> ControlFlow<u8> {
+    fn handover_step(&mut self) -> ControlFlow<u8> {
         let now = self.hub.clock.now;
-        let patience = self.patience.saturating_add(REPORT);
+        let patience = self.authorizer_timeout.saturating_add(REPORT);
         match self.handover.probe(now, patience) {
             Some(Ok(())) => {
                 // In this order: a question may come back that was withdrawn in this turn.
@@ -76,7 +77,7 @@ impl Server {
                 }
                 self.hub.hold_back(true);
             }
-            Some(Err(why)) => self.give_up(&why),
+            Some(Err(why)) => self.abort_handover(&why),
             None => {}
         }
         if !self.handover.is_waiting() {
@@ -89,17 +90,17 @@ impl Server {
                 Ok(()) => self.hand_over(),
                 Err(why) => why,
             };
-            self.give_up(&why);
+            self.abort_handover(&why);
             return self.take_signals();
         }
         if self.handover.is_overdue(now) {
-            self.give_up("a call to the authorizer or the receiver of events has exceeded --authorizer-timeout");
+            self.abort_handover("a call to the authorizer or the receiver of events has exceeded --authorizer-timeout");
         }
         ControlFlow::Continue(())
     }
 
     /// Ends a handover: this program goes on.
-    pub(super) fn give_up(&mut self, why: &str) {
+    pub(super) fn abort_handover(&mut self, why: &str) {
         self.handover.end();
         self.hub.hold_back(false);
         self.hub.metrics_mut().handovers.add("given_up");
@@ -123,7 +124,7 @@ impl Server {
     fn hand_over(&mut self) -> String {
         let frozen = micros(monotonic());
         self.manager.ping();
-        let flushed = self.log.flush(LOG_PATIENCE);
+        let flushed = self.log.flush(LOG_FLUSH_TIMEOUT);
         let saved = if flushed {
             Default::default()
         } else {
@@ -150,7 +151,7 @@ impl Server {
         let saved = micros(monotonic());
         let manager = &self.manager;
         self.handover.check(&snapshot, size, || manager.ping())?;
-        let times = StandstillTimes {
+        let times = PauseTimes {
             frozen,
             saved,
             checked: micros(monotonic()),
@@ -159,7 +160,7 @@ impl Server {
             let ignored =
                 "a handover is under way: this SIGUSR2 is ignored; send it again afterwards";
             self.log.info(ignored, &[]);
-            self.log.flush(LOG_PATIENCE);
+            self.log.flush(LOG_FLUSH_TIMEOUT);
         }
         if self.signals.has_arrived() {
             return Err("a stop was requested".to_owned());
@@ -177,11 +178,12 @@ impl Server {
     fn require_descriptors(&self) -> Result<(), String> {
         let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
         let open = self.descriptors().count();
-        match (open + SPARE_FDS) as u64 <= limit {
-            true => Ok(()),
-            false => Err(format!(
+        if (open + SPARE_FDS) as u64 <= limit {
+            Ok(())
+        } else {
+            Err(format!(
                 "the limit on file descriptors is now {limit}, and {open} are in use: raise it (prlimit --nofile)"
-            )),
+            ))
         }
     }
 }

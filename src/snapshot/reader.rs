@@ -42,9 +42,10 @@ impl Record<'_> {
         let decoded = decoder.decode().map_err(|error| {
             SnapshotError::new(format!("malformed content: {error}")).within(self.kind)
         })?;
-        match decoder.position() == self.content.len() {
-            true => Ok(decoded),
-            false => Err(SnapshotError::new("there is data after its end").within(self.kind)),
+        if decoder.position() == self.content.len() {
+            Ok(decoded)
+        } else {
+            Err(SnapshotError::new("there is data after its end").within(self.kind))
         }
     }
 }
@@ -53,7 +54,7 @@ impl<R: Read> SnapshotReader<R> {
     /// Reads the header of a snapshot, which is `size` bytes long. `from` should have a buffer.
     ///
     /// # Errors
-    /// It is no snapshot, or one that this release cannot read.
+    /// It is not a snapshot, or one that this release cannot read.
     pub fn new(from: R, size: u64) -> Result<SnapshotReader<R>, SnapshotError> {
         let mut reader = SnapshotReader {
             from,
@@ -141,12 +142,13 @@ impl<R: Read> SnapshotReader<R> {
         self.content.shrink_to(USUAL);
         let mut content = (&mut self.from).take(length);
         let read = content.read_to_end(&mut self.content).map_err(failed)?;
-        match read as u64 == length {
-            true => Ok(Record {
+        if read as u64 == length {
+            Ok(Record {
                 kind,
                 content: &self.content,
-            }),
-            false => Err(cut_off()),
+            })
+        } else {
+            Err(cut_off())
         }
     }
 
@@ -154,9 +156,10 @@ impl<R: Read> SnapshotReader<R> {
         self.left = self.left.checked_sub(length).ok_or_else(cut_off)?;
         let mut content = (&mut self.from).take(length);
         let skipped = io::copy(&mut content, &mut io::sink()).map_err(failed)?;
-        match skipped == length {
-            true => Ok(()),
-            false => Err(cut_off()),
+        if skipped == length {
+            Ok(())
+        } else {
+            Err(cut_off())
         }
     }
 }

@@ -19,10 +19,10 @@ use std::time::{Instant, SystemTime};
 use mio::{Registry, Waker};
 
 use self::parts::{
-    Frame, OwnParts, find_manager, meet_nodes, notify_ready, redis_settings, start_authorizer,
+    LoopParts, OwnParts, find_manager, meet_nodes, notify_ready, redis_settings, start_authorizer,
     start_events, unusable,
 };
-pub use self::take_over::{Arrival, Remains, take_over};
+pub use self::take_over::{PendingServer, Restored, take_over};
 pub use self::trial::{check, probe};
 use crate::acceptor;
 use crate::broker::Broker;
@@ -46,17 +46,17 @@ use crate::wire::forwarded::Proxies;
 pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
     // Before it listens: from then on its file may be replaced.
     let program = Program::running(None);
-    let frame = Frame::open()?;
+    let loop_parts = LoopParts::open()?;
     let node = random::seed()
         .map_err(|e| Stop::failed(format_args!("cannot read random numbers: {e}")))?;
-    let (authorizer, workers) = start_authorizer(&config, &frame)?;
-    let events = start_events(&config, node, &frame.waker, &log)?;
-    let listeners = open_listeners(&config, frame.poll.registry())?;
+    let (authorizer, workers) = start_authorizer(&config, &loop_parts)?;
+    let events = start_events(&config, node, &loop_parts.waker, &log)?;
+    let listeners = open_listeners(&config, loop_parts.poll.registry())?;
 
-    let (capacity, settings) = frame.divide(&config, (listeners.len(), workers), node, &log);
+    let (capacity, settings) = loop_parts.divide(&config, (listeners.len(), workers), node, &log);
     let metrics = Metrics::new(SystemTime::now());
     let mut hub = Hub::new(settings, Clock::default(), metrics, log.clone());
-    let broker = start_broker(&config, &mut hub, &frame.waker, node, &log)?;
+    let broker = start_broker(&config, &mut hub, &loop_parts.waker, node, &log)?;
     let mut manager = find_manager(&config, &log);
 
     let addresses: Vec<String> = listeners.iter().map(|l| l.address.clone()).collect();
@@ -73,7 +73,7 @@ pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
         node,
         started: Instant::now(),
     };
-    Ok(frame.server(&config, capacity, log, own))
+    Ok(loop_parts.server(&config, capacity, log, own))
 }
 
 fn open_listeners(config: &Config, registry: &Registry) -> Result<Vec<Listener>, Stop> {

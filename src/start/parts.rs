@@ -43,7 +43,7 @@ const EVENTS_FDS: usize = 4;
 const RESERVED_REQUESTS: usize = 128;
 
 /// What every server has, however it begins.
-pub(super) struct Frame {
+pub(super) struct LoopParts {
     /// The limit on file descriptors.
     pub fds: usize,
     pub poll: Poll,
@@ -51,15 +51,15 @@ pub(super) struct Frame {
     pub waker: Arc<Waker>,
 }
 
-impl Frame {
-    pub fn open() -> Result<Frame, Stop> {
+impl LoopParts {
+    pub fn open() -> Result<LoopParts, Stop> {
         let fds = usize::try_from(raise_fd_limit()).unwrap_or(usize::MAX);
         let poll =
             Poll::new().map_err(|e| Stop::failed(format_args!("cannot create the poll: {e}")))?;
         let signals = register_signals(poll.registry())?;
         let waker = Waker::new(poll.registry(), WAKER)
             .map_err(|e| Stop::failed(format_args!("cannot create the poll's waker: {e}")))?;
-        Ok(Frame {
+        Ok(LoopParts {
             fds,
             poll,
             signals,
@@ -67,7 +67,7 @@ impl Frame {
         })
     }
 
-    /// How many connections there may be beside so many listeners and workers, and what follows for the hub.
+    /// How many connections there may be beside this many listeners and workers, and what follows for the hub.
     pub fn divide(
         &self,
         config: &Config,
@@ -98,7 +98,7 @@ impl Frame {
             node: own.node,
             started: own.started,
             drain_time: millis(config.drain_timeout),
-            patience: millis(config.authorizer_timeout),
+            authorizer_timeout: millis(config.authorizer_timeout),
         })
     }
 }
@@ -189,7 +189,7 @@ pub(super) fn settings(
         workers,
         batch: config.authorizer_batch,
         queue: config.authorizer_queue,
-        patience: millis(config.authorizer_timeout),
+        authorizer_timeout: millis(config.authorizer_timeout),
     };
     Settings {
         limits: Limits {
@@ -234,13 +234,13 @@ fn register_signals(registry: &Registry) -> Result<Signals, Stop> {
 /// The authorizer, if there is one, and the number of its workers.
 pub(super) fn start_authorizer(
     config: &Config,
-    frame: &Frame,
+    loop_parts: &LoopParts,
 ) -> Result<(Option<Authorizer>, usize), Stop> {
-    let Some(settings) = config.authorizer(frame.fds) else {
+    let Some(settings) = config.authorizer(loop_parts.fds) else {
         return Ok((None, 0));
     };
     let workers = settings.workers;
-    let authorizer = Authorizer::start(settings, Arc::clone(&frame.waker))
+    let authorizer = Authorizer::start(settings, Arc::clone(&loop_parts.waker))
         .map_err(|e| Stop::failed(format_args!("cannot start the authorizer's workers: {e}")))?;
     Ok((Some(authorizer), workers))
 }
@@ -280,12 +280,11 @@ pub(super) fn redis_settings(config: &Config, seed: u64) -> Result<Option<RedisS
     let BrokerChoice::Redis(dsn) = &config.broker else {
         return Ok(None);
     };
-    let tls = match dsn.tls {
-        true => {
-            let shared = tls::client_config(config.cert_file.as_deref(), "redis");
-            Some(Arc::new(shared.map_err(|e| unusable(dsn, &e))?))
-        }
-        false => None,
+    let tls = if dsn.tls {
+        let shared = tls::client_config(config.cert_file.as_deref(), "redis");
+        Some(Arc::new(shared.map_err(|e| unusable(dsn, &e))?))
+    } else {
+        None
     };
     Ok(Some(RedisSettings {
         dsn: dsn.clone(),

@@ -91,9 +91,10 @@ impl Dialer {
     /// # Errors
     /// For an `https` URL: there is no certificate in that file, or none at all.
     pub(super) fn new(url: &Url, cert_file: Option<&Path>, called_for: &str) -> io::Result<Dialer> {
-        let tls = match url.is_https() {
-            true => Some(Arc::new(client_config(cert_file, called_for)?)),
-            false => None,
+        let tls = if url.is_https() {
+            Some(Arc::new(client_config(cert_file, called_for)?))
+        } else {
+            None
         };
         Ok(Dialer {
             names: Arc::new(Names::new(url)),
@@ -161,8 +162,8 @@ impl Names {
         }
     }
 
-    /// `None`: not within `patience`.
-    fn look_up(self: &Arc<Self>, patience: Duration) -> Option<Result<Vec<SocketAddr>, String>> {
+    /// `None`: not within `timeout`.
+    fn look_up(self: &Arc<Self>, timeout: Duration) -> Option<Result<Vec<SocketAddr>, String>> {
         if let Ok(address) = self.host.parse::<IpAddr>() {
             return Some(Ok(vec![SocketAddr::new(address, self.port)]));
         }
@@ -181,7 +182,7 @@ impl Names {
         let round = lookup.round;
         let (lookup, waited) = self
             .done
-            .wait_timeout_while(lookup, patience, |lookup| lookup.round == round)
+            .wait_timeout_while(lookup, timeout, |lookup| lookup.round == round)
             .unwrap_or_else(PoisonError::into_inner);
         (!waited.timed_out()).then(|| lookup.found.clone())
     }

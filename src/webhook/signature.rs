@@ -3,7 +3,7 @@
 //!
 //! Owns: the keys, prepared for signing. Knows: the form of the header. Never knows: HTTP, the clock, what a body means.
 //!
-//! Decision: ring, over the crates hmac and sha2. rustls computes with it, so it is part of the program already.
+//! Decision: ring rather than the crates hmac and sha2. rustls computes with it, so it is part of the program already.
 //! Reconsider if rustls gets another provider.
 
 use ring::hmac;

@@ -46,7 +46,7 @@ impl ChannelName {
     /// A name in a snapshot.
     ///
     /// # Errors
-    /// It is none.
+    /// It is not a channel name.
     pub fn restore(name: &str) -> Result<ChannelName, SnapshotError> {
         match ChannelName::check(name) {
             Ok(checked) if checked == name => Ok(ChannelName::checked(name)),

@@ -4,17 +4,17 @@
 //! faults are reported. Never knows: whether it is allowed, or the members of a channel.
 //!
 //! Decisions
-//! - Spans into the message, over copied parts, because the usual command is read, carried out and dropped while its
-//!   message lies in the receive buffer. A command that waits for the authorizer keeps a copy of the message, in which
-//!   the spans mean the same. Reconsider when a command is kept longer than its message.
+//! - Spans into the message rather than copied parts, because the usual command is read, carried out and dropped while
+//!   its message lies in the receive buffer. A command that waits for the authorizer keeps a copy of the message, in
+//!   which the spans mean the same. Reconsider when a command is kept longer than its message.
 //! - Faults are reported in the order of reading: first the whole syntax and all types (`bad_message`), then the verb
 //!   (`unknown_command`), then the channel (`bad_channel`). So nothing doubtful reaches the authorizer.
 
 use std::borrow::Cow;
 
-use super::answer::{Code, Fault, Rejected};
 use super::channel_name::{BadChannel, ChannelName, MAX_NAME};
 use super::json::{self, Given, Span};
+use super::server_message::{Code, Fault, Rejected};
 
 mod fuzz;
 mod saved;

@@ -4,7 +4,7 @@
 
 use crate::snapshot::SnapshotError;
 
-/// How a member is sent a content.
+/// How a member is sent content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     /// The content alone, as in v3.
@@ -60,12 +60,12 @@ impl Encoding {
         self as usize
     }
 
-    /// Whether contents come with their channel.
+    /// Whether content comes with its channel.
     pub fn is_v1(self) -> bool {
         matches!(self, Encoding::V1 | Encoding::V1Deflated)
     }
 
-    /// Whether contents are compressed where that is worth it.
+    /// Whether content is compressed where that is worth it.
     pub fn is_deflated(self) -> bool {
         matches!(self, Encoding::RawDeflated | Encoding::V1Deflated)
     }

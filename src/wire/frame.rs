@@ -5,12 +5,12 @@
 //! Never knows: what came before, whose frame it is, what the payload means.
 //!
 //! Decisions
-//! - A header is read and judged as far as it has arrived, over waiting for all of it. Two bytes already show most
-//!   violations, and a hostile client need not send the third. Reconsider when an extension gives the first bytes a
-//!   meaning that later ones decide.
-//! - Unmasking finds out whether the result is ASCII, over leaving all text to the UTF-8 check. A second pass reads
-//!   what the first has just stored, and stalls on it. Reconsider when vector code wider than the target's baseline can
-//!   be had without `unsafe`.
+//! - A header is read and judged as far as it has arrived, rather than waiting for all of it. Two bytes already show
+//!   most violations, and a hostile client need not send the third. Reconsider when an extension gives the first bytes
+//!   a meaning that later ones decide.
+//! - Unmasking finds out whether the result is ASCII, rather than leaving all text to the UTF-8 check. A second pass
+//!   reads what the first has just stored, and stalls on it. Reconsider when vector code wider than the target's
+//!   baseline can be had without `unsafe`.
 
 mod fuzz;
 mod saved;

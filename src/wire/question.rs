@@ -3,8 +3,8 @@
 //! Owns: the JSON of a question. Knows: which parts are the client's word and which are the server's own.
 //! Never knows: how it travels, or what a verdict means.
 //!
-//! Decision: the client's `args` are copied byte for byte, over writing them anew. What is allowed must be what is
-//! done, and two JSON writers might differ. It is safe: they were checked to be one JSON object without a repeated
+//! Decision: the client's `args` are copied byte for byte, rather than writing them again. What is allowed must be what
+//! is done, and two JSON writers might differ. It is safe: they were checked to be one JSON object without a repeated
 //! name.
 
 use super::json;

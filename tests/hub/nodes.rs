@@ -62,7 +62,7 @@ impl Node {
 }
 
 impl Fleet {
-    /// So many nodes with the same key, which know each other.
+    /// This many nodes with the same key, which know each other.
     pub fn of(count: usize) -> Fleet {
         Fleet::with(count, Some("key"), |_| {})
     }
@@ -300,7 +300,7 @@ impl Fleet {
     /// How many messages a node has dropped, by reason; those that it has dropped none of are left out.
     pub fn hostile(&self, node: usize) -> Vec<(&'static str, u64)> {
         let counts = &self.nodes[node].rig.hub.metrics().broker_hostile;
-        let labels = wsify::wire::node_message::Hostile::LABELS;
+        let labels = wsify::wire::node_message::NodeMessageError::LABELS;
         let found = labels.map(|label| (label, counts.get(label)));
         found.into_iter().filter(|(_, count)| *count > 0).collect()
     }

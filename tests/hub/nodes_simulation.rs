@@ -56,7 +56,7 @@ sum! {
     }
 }
 
-/// A content on its way: for which user or connection, and its number.
+/// Content on its way: for which user or connection, and its number.
 struct Sent {
     to: String,
     content: u64,
@@ -247,9 +247,10 @@ impl Sim {
             return;
         }
         let v1 = self.dice.chance(80);
-        let more = match v1 {
-            true => "Sec-WebSocket-Protocol: wsify.v1\r\n",
-            false => "",
+        let more = if v1 {
+            "Sec-WebSocket-Protocol: wsify.v1\r\n"
+        } else {
+            ""
         };
         let rig = self.fleet.rig(node);
         let mut client = rig.upgrading(more);
@@ -309,9 +310,10 @@ impl Sim {
     }
 
     fn change_link(&mut self, node: usize) {
-        match self.broken[node] {
-            true => self.fleet.mend_listening(node),
-            false => self.fleet.break_listening(node),
+        if self.broken[node] {
+            self.fleet.mend_listening(node)
+        } else {
+            self.fleet.break_listening(node)
         }
         self.broken[node] = !self.broken[node];
         self.missed = self.fleet.said.len();
@@ -489,9 +491,10 @@ impl Actor {
                     self.v1 && (alone || message["channel"].is_string()),
                     "{line}"
                 );
-                self.gap = match message["channel"].is_null() {
-                    true => [true; 2],
-                    false => self.gap,
+                self.gap = if message["channel"].is_null() {
+                    [true; 2]
+                } else {
+                    self.gap
                 };
                 sum.gaps += 1;
                 return;

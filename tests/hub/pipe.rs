@@ -29,10 +29,10 @@ pub struct Wire {
     room: usize,
     /// The most that one write takes, however much room there is.
     pub largest_write: usize,
-    /// One call in so many is interrupted; 0 is never.
+    /// One call in this many is interrupted; 0 is never.
     pub interrupted: usize,
     just_interrupted: bool,
-    /// One write in so many takes nothing though there is room; 0 is never.
+    /// One write in this many takes nothing though there is room; 0 is never.
     pub refused: usize,
     edge: Readiness,
     /// A write was cut short: an edge is due when there is room.
@@ -171,12 +171,12 @@ impl Far {
         self.0.borrow_mut().broken = true;
     }
 
-    /// Limits the room in the kernel to so many more bytes.
+    /// Limits the room in the kernel to this many more bytes.
     pub fn narrow(&self, room: usize) {
         self.0.borrow_mut().room = room;
     }
 
-    /// Adds room for so many bytes.
+    /// Adds room for this many bytes.
     pub fn widen(&self, more: usize) {
         let mut wire = self.0.borrow_mut();
         wire.room = wire.room.saturating_add(more);

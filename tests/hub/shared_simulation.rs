@@ -85,7 +85,7 @@ struct Membership {
     stretch: Stretch,
     /// The epoch of the listening link in which the join was answered, if that link was up.
     listening: Option<usize>,
-    /// So many gaps it may be told of: one may be on its way when the link breaks again.
+    /// It may be told of this many gaps: one may be on its way when the link breaks again.
     gaps: usize,
 }
 
@@ -275,9 +275,10 @@ impl Sim {
         let client = self.rig.client();
         let mut said = VecDeque::new();
         if !backend {
-            let protocol = match v1 {
-                true => "Sec-WebSocket-Protocol: wsify.v1\r\n",
-                false => "",
+            let protocol = if v1 {
+                "Sec-WebSocket-Protocol: wsify.v1\r\n"
+            } else {
+                ""
             };
             client.send(&crate::client::upgrade("/ws", protocol));
             self.tick();

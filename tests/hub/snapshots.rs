@@ -1,7 +1,8 @@
 //! Snapshots that are read by this release and every later one, and what other releases and strangers may have changed.
 //!
-//! `fuzz/corpus/snapshot` has snapshots of release 4.0.0, which together have every kind of record of a hub. They are never
-//! made anew, as they stand for what this release has written. A release that adds a kind of record adds a file:
+//! `fuzz/corpus/snapshot` has snapshots of release 4.0.0, which together have every kind of record of a hub. They are
+//! never generated again, as they stand for what this release has written. A release that adds a kind of record adds a
+//! file:
 //!
 //! ```text
 //! WSIFY_SNAPSHOTS=fuzz/corpus/snapshot cargo test --test hub -- simulation snapshots
@@ -49,9 +50,10 @@ fn joined(records: &[Record]) -> Vec<u8> {
     let end = RecordKind::End.number();
     for Record { kind, content } in records {
         let before = records.len() as u32 - 1;
-        let content = match *kind == end {
-            true => minicbor::to_vec(std::collections::BTreeMap::from([(0, before)])).unwrap(),
-            false => content.clone(),
+        let content = if *kind == end {
+            minicbor::to_vec(std::collections::BTreeMap::from([(0, before)])).unwrap()
+        } else {
+            content.clone()
         };
         snapshot.extend(kind.to_le_bytes());
         snapshot.extend((content.len() as u64).to_le_bytes());

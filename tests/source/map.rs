@@ -240,7 +240,7 @@ fn imports() -> BTreeMap<String, BTreeSet<String>> {
             .filter_map(|path| resolve(absolute(path, &from)))
             .collect();
         taken.remove(file);
-        // A re-export is no import.
+        // A re-export is not an import.
         for statement in code.split("pub use ").skip(1) {
             let statement = format!("use {};", statement.split(';').next().unwrap());
             let mut found = Vec::new();
@@ -314,7 +314,7 @@ fn imports_are_found_in_every_form() {
     }
     let imports = imports();
     assert!(imports["hub/commands.rs"].contains("hub/publish.rs"));
-    assert!(imports["hub/turn.rs"].contains("connection/event.rs"));
+    assert!(imports["hub/turn.rs"].contains("connection/input.rs"));
     assert!(!imports["hub/publish.rs"].contains("hub/mod.rs"));
 }
 

@@ -14,14 +14,14 @@ const DEFAULT_USER: &str = "default";
 /// What a redis without users (before 6) answers to `AUTH user password`.
 const NO_USERS: &str = "ERR wrong number of arguments";
 /// How the words begin with which redis closes a connection that it has just accepted: `maxclients` is reached, or
-/// protected mode is on. They are no answer, but come before any.
+/// protected mode is on. They are not an answer, but come before any.
 const TURNED_AWAY: [&str; 2] = ["ERR max number of clients", "DENIED "];
 
 pub const OTHER: &str = "it sent an unexpected reply";
 pub const UNASKED: &str = "it sent a reply that no command awaits";
 pub const NO_REDIS: &str = "it does not speak the protocol of redis";
 
-/// A reply that is no message.
+/// A reply that is not a message.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Meaning {
     Done,
@@ -88,9 +88,10 @@ pub fn log_in<W>(
 ) {
     let user = credentials.user.as_deref().unwrap_or(DEFAULT_USER);
     let password = credentials.password.expose().as_bytes();
-    match named {
-        true => talk.ask(what, &[b"AUTH", user.as_bytes(), password], now),
-        false => talk.ask(what, &[b"AUTH", password], now),
+    if named {
+        talk.ask(what, &[b"AUTH", user.as_bytes(), password], now)
+    } else {
+        talk.ask(what, &[b"AUTH", password], now)
     }
 }
 

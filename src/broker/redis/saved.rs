@@ -11,9 +11,9 @@ use std::sync::Arc;
 use minicbor::{Decode, Encode};
 use mio::{Registry, Waker};
 
-use super::journal::SavedJournal;
+use super::redis_log::SavedRedisLog;
 use super::saved_values::{SavedAddress, SavedLinkId, near, past};
-use super::{LinkId, Redis, RedisSettings, Topology, place};
+use super::{LinkId, Redis, RedisSettings, Topology, target};
 use crate::broker::link::{RedisLink, SavedLink};
 use crate::broker::socket::RedisSocket;
 use crate::clock::Millis;
@@ -27,7 +27,7 @@ struct SavedRedis {
     #[n(0)]
     servers: SavedServers,
     #[n(1)]
-    journal: SavedJournal,
+    redis_log: SavedRedisLog,
     /// Records of links, behind those of the topology.
     #[n(2)]
     links: u64,
@@ -101,8 +101,8 @@ impl Redis {
             }
         }
         let saved = SavedRedis {
-            servers: SavedServers::new(self.journal.dsn(), self.topology.prefix()),
-            journal: self.journal.save(),
+            servers: SavedServers::new(self.redis_log.dsn(), self.topology.prefix()),
+            redis_log: self.redis_log.save(),
             links: self.links.len() as u64,
             at: self.turned,
         };
@@ -111,7 +111,7 @@ impl Redis {
         for (_, connected) in &self.links {
             let saved = SavedConnected {
                 id: connected.id.into(),
-                address: (&connected.link.place().address()).into(),
+                address: (&connected.link.target().address()).into(),
                 link: connected.link.save(),
             };
             to.write(RecordKind::RedisLink, &saved)?;
@@ -143,7 +143,10 @@ impl Redis {
         let mut redis = Redis::new(settings, waker, log, now)
             .map_err(|e| SnapshotError::new(format!("--broker-dsn cannot be used: {e}")))?;
         let within = |error: SnapshotError| error.within(RecordKind::Redis);
-        redis.journal.restore(saved.journal, now).map_err(within)?;
+        redis
+            .redis_log
+            .restore(saved.redis_log, now)
+            .map_err(within)?;
         let (links, at) = (saved.links, past(saved.at, now).map_err(within)?);
         redis.topology = Topology::restore(&dsn, prefix, seed, from, now)?;
         match redis.restore_links(links, at, now, from, registry, sockets) {
@@ -212,12 +215,12 @@ impl Redis {
         }
         near(saved.link.until, now)?;
         past(saved.link.opened, now)?;
-        let place = place(&address, self.tls.as_ref(), &self.waker)
+        let target = target(&address, self.tls.as_ref(), &self.waker)
             .map_err(|e| SnapshotError::new(format!("{address} cannot be used: {e}")))?;
-        let place = Arc::new(place);
-        let socket = socket.map(|socket| RedisSocket::restore(socket, &place));
+        let target = Arc::new(target);
+        let socket = socket.map(|socket| RedisSocket::restore(socket, &target));
         let resumed = self.insert(id, |token, seed| {
-            let mut link = RedisLink::restore(place, token, seed, &saved.link);
+            let mut link = RedisLink::restore(target, token, seed, &saved.link);
             if let Some(socket) = socket {
                 link.resume(socket?, saved.link.input, registry)?;
             }
@@ -233,7 +236,7 @@ impl Redis {
         if lost.is_empty() {
             return;
         }
-        self.journal.not_handed_over(lost.len(), at);
+        self.redis_log.not_handed_over(lost.len(), at);
         for id in lost {
             self.topology.closed(*id, now);
         }

@@ -371,23 +371,22 @@ fn a_snapshot_of_another_redis_is_refused() {
     let (listener, port) = listen();
     let (mut program, ..) = up(&listener, port);
     let snapshot = program.snapshot();
-    let restore =
-        |settings: RedisSettings, bytes: &[u8], sockets: bool| {
-            let poll = Poll::new().unwrap();
-            let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-            let log = Log::in_memory(Level::Info);
-            let mut reader = SnapshotReader::new(bytes, bytes.len() as u64)?;
-            let now = program.now();
-            let registry = poll.registry();
-            let redis =
-                Redis::restore(settings, waker, log, now, &mut reader, registry, |number| {
-                    match sockets {
-                        true => program.descriptor(number),
-                        false => Ok(None),
-                    }
-                });
-            redis.map(|redis| redis.descriptors().count())
-        };
+    let restore = |settings: RedisSettings, bytes: &[u8], sockets: bool| {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let log = Log::in_memory(Level::Info);
+        let mut reader = SnapshotReader::new(bytes, bytes.len() as u64)?;
+        let now = program.now();
+        let registry = poll.registry();
+        let redis = Redis::restore(settings, waker, log, now, &mut reader, registry, |number| {
+            if sockets {
+                program.descriptor(number)
+            } else {
+                Ok(None)
+            }
+        });
+        redis.map(|redis| redis.descriptors().count())
+    };
     assert_eq!(restore(settings(port, false), &snapshot, true), Ok(2));
     // To check it no socket is needed.
     assert_eq!(restore(settings(port, false), &snapshot, false), Ok(0));

@@ -67,9 +67,10 @@ impl Outbox {
                 }
             }
         }
-        match saved.blocked {
-            true => outbox.block(runs),
-            false => outbox.count(runs),
+        if saved.blocked {
+            outbox.block(runs)
+        } else {
+            outbox.count(runs)
         }
         Ok(outbox)
     }

@@ -38,7 +38,7 @@ pub struct RunNumbers {
     numbers: Vec<u32>,
 }
 
-/// The number of what is no run: a reader refuses it.
+/// The number of what is not a run: a reader refuses it.
 const NO_RUN: u32 = u32::MAX;
 
 impl RunNumbers {

@@ -105,15 +105,16 @@ impl Exchange {
     }
 
     /// # Errors
-    /// It is for nothing that this release knows, or its origin is none.
+    /// It is for nothing that this release knows, or its origin is not valid.
     pub fn restore(saved: SavedExchange) -> Result<Exchange, SnapshotError> {
         let origin = saved.origin.map(|it| Vec::from(it).into_boxed_slice());
         if !origin.as_deref().is_none_or(is_value) {
             return Err(SnapshotError::new("invalid Origin"));
         }
-        let version = match saved.http10 {
-            true => Version::Http10,
-            false => Version::Http11,
+        let version = if saved.http10 {
+            Version::Http10
+        } else {
+            Version::Http11
         };
         Ok(Exchange {
             from: Peer::restore(saved.from),

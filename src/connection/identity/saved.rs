@@ -62,15 +62,16 @@ impl Identities {
     /// Restores a state that is shared, before the identities.
     ///
     /// # Errors
-    /// It is no state.
+    /// It is not state.
     pub fn restore(
         &mut self,
         shared: &mut SharedStates,
         saved: &SavedState,
     ) -> Result<(), SnapshotError> {
-        let name = match is_state(saved.state) {
-            true => self.shared.keep(saved.state.into()),
-            false => None,
+        let name = if is_state(saved.state) {
+            self.shared.keep(saved.state.into())
+        } else {
+            None
         };
         shared.0.push(name.ok_or_else(no_state)?);
         Ok(())
@@ -103,7 +104,7 @@ impl Identities {
     }
 
     /// # Errors
-    /// It is longer than one can be, or its state is no state.
+    /// It is longer than one can be, or its state is not state.
     pub fn restore_one(
         &mut self,
         saved: &SavedIdentity,

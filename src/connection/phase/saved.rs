@@ -71,9 +71,10 @@ impl Phase {
             Phase::Streaming { beat } => *beat,
             Phase::Suspended(_) | Phase::Open(_) | Phase::Closing(_) => 0,
         };
-        match since <= now {
-            true => Ok(phase),
-            false => Err(SnapshotError::new("the phase begins in the future")),
+        if since <= now {
+            Ok(phase)
+        } else {
+            Err(SnapshotError::new("the phase begins in the future"))
         }
     }
 }

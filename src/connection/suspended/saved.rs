@@ -169,11 +169,12 @@ impl Suspended {
                 bytes: size(bytes),
             },
         };
-        match work.may_wait(awaits, open) && work.held() <= limits.max_message {
-            true => Ok((awaits, work)),
-            false => Err(SnapshotError::new(
+        if work.may_wait(awaits, open) && work.buffered() <= limits.max_message {
+            Ok((awaits, work))
+        } else {
+            Err(SnapshotError::new(
                 "a request or command that cannot wait in this phase or for this answer, or is too large",
-            )),
+            ))
         }
     }
 

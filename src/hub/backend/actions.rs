@@ -2,11 +2,11 @@
 //!
 //! Owns: what each of them does, and when a channel is joined. Knows: memberships, grants. Never knows: the request.
 //!
-//! Decision: a channel that is joined is held until all have joined it, over asking the broker again and again. Because it
-//! would be unsubscribed if its only other member left meanwhile.
+//! Decision: a channel that is joined is held until all have joined it, rather than asking the broker again and again,
+//! because it would be unsubscribed if its only other member left meanwhile.
 //!
-//! Decision: a leave is answered when the channel's subscription has ended, if it does, over answering when the memberships
-//! have. So a backend that looks at redis, or counts its subscribers, sees what it was told.
+//! Decision: a leave is answered when the channel's subscription has ended, if it does, rather than answering when the
+//! memberships have. So a backend that looks at redis, or counts its subscribers, sees what it was told.
 
 use super::jobs::{Acting, Action, Job, JobKind};
 use super::{JobProgress, changed, reach};
@@ -17,7 +17,7 @@ use crate::hub::commands;
 use crate::hub::nodes::say;
 use crate::hub::replies;
 use crate::hub::report;
-use crate::hub::settle::{close_saying, settle};
+use crate::hub::settle::{close_with_reason, settle};
 use crate::hub::state::Hub;
 use crate::hub::subscriptions::BrokerStanding;
 use crate::hub::waiter::WaiterId;
@@ -26,7 +26,7 @@ use crate::wire::backend::answer::{BackendAnswer, CommandResult, ConnectionCount
 use crate::wire::channel_name::ChannelName;
 use crate::wire::http::{Refusal, Status};
 
-/// A connection counts for one more step for so many channels that it is in.
+/// A connection counts for one more step for this many channels that it is in.
 const STEP_CHANNELS: usize = 16;
 
 /// The next connections.
@@ -47,7 +47,7 @@ pub fn advance<S: Stream>(
         return end(hub, id, acting);
     }
     if let Action::Join(channel) = &acting.action {
-        if let Some(why) = say::why_not(hub) {
+        if let Some(why) = say::refusal_reason(hub) {
             return JobProgress::Failed(why);
         }
         if !reach::has_members(hub, &acting.reach.recipient) {
@@ -58,7 +58,7 @@ pub fn advance<S: Stream>(
         }
     }
     if let Some(user) = acting.reach.user()
-        && !hub.jobs.line_up(id, &mut job.lined_up, user)
+        && !hub.jobs.enter_queue(id, &mut job.queued, user)
     {
         return JobProgress::Waits;
     }
@@ -71,7 +71,7 @@ pub fn advance<S: Stream>(
         step(hub, acting, left);
         if acting.is_over() {
             if let Some(user) = acting.reach.user() {
-                hub.jobs.step_out(id, &mut job.lined_up, user);
+                hub.jobs.leave_queue(id, &mut job.queued, user);
             }
             return end(hub, id, acting);
         }
@@ -114,7 +114,7 @@ fn prepare<S: Stream>(
     holds: &mut bool,
 ) -> bool {
     if !std::mem::replace(holds, true) {
-        hub.channels.hold(channel.as_str());
+        hub.channels.pin(channel.as_str());
     }
     hub.channels.subscribe(channel.as_str(), id) == BrokerStanding::Ready
 }
@@ -124,7 +124,7 @@ pub fn release<S: Stream>(hub: &mut Hub<S>, action: &Action, holds: bool) {
     if let Action::Join(channel) = action
         && holds
     {
-        hub.channels.let_go(channel);
+        hub.channels.unpin(channel);
     }
 }
 
@@ -152,7 +152,7 @@ fn refuse_upgrades<S: Stream>(hub: &mut Hub<S>, recipient: &Recipient) {
 fn act<S: Stream>(hub: &mut Hub<S>, id: ConnId, action: &Action, counts: &mut ConnectionCounts) {
     match action {
         Action::Disconnect { code, reason } => {
-            close_saying(hub, id, Ending::Disconnected(*code), Some(reason));
+            close_with_reason(hub, id, Ending::Disconnected(*code), Some(reason));
         }
         Action::Join(channel) => match join(hub, id, channel) {
             None => {
@@ -173,7 +173,7 @@ fn act<S: Stream>(hub: &mut Hub<S>, id: ConnId, action: &Action, counts: &mut Co
     settle(hub, id);
 }
 
-/// Returns whether the connection was no member before; `None`: it may not be in more channels.
+/// Returns whether the connection was not a member before; `None`: it may not be in more channels.
 fn join<S: Stream>(hub: &mut Hub<S>, id: ConnId, channel: &ChannelName) -> Option<bool> {
     let encoding = hub.roster.get(id)?.encoding();
     if commands::is_one_too_many(hub, id.slot, channel.as_str(), encoding) {

@@ -1,4 +1,4 @@
-//! Contents to channels, users and connections, one target after the other (`docs/api.md#more-targets`).
+//! Content to channels, users and connections, one target after the other (`docs/api.md#more-targets`).
 //!
 //! Owns: how far a call has come, and what a user's or a connection's members are sent. Knows: channels, the broker's receipts.
 //! Never knows: the request.
@@ -20,14 +20,14 @@ use crate::hub::report;
 use crate::hub::settle::settle;
 use crate::hub::state::Hub;
 use crate::hub::waiter::WaiterId;
-use crate::wire::answer;
 use crate::wire::backend::answer::{BackendAnswer, CommandResult};
 use crate::wire::backend::{Publishing, Recipient, Target};
 use crate::wire::channel_name::ChannelName;
 use crate::wire::encoding::Encoding;
 use crate::wire::node_message::NodeMessage;
+use crate::wire::server_message;
 
-/// A content counts for one more step for each of these bytes.
+/// Content counts for one more step for each of these bytes.
 const STEP_BYTES: usize = 16 * 1024;
 
 impl Contents {
@@ -53,14 +53,14 @@ impl Contents {
         }
     }
 
-    /// A content of so many bytes was handed to the broker, which has not answered.
+    /// Content of this many bytes was handed to the broker, which has not answered.
     fn sent_out(&mut self, bytes: usize) {
         self.unconfirmed = self.unconfirmed.saturating_add(1);
         self.unconfirmed_bytes = self.unconfirmed_bytes.saturating_add(bytes);
     }
 }
 
-/// How far a content has come to one target.
+/// How far content has come to one target.
 enum TargetProgress {
     ToAll,
     /// There is more of it.
@@ -80,7 +80,7 @@ pub fn advance<S: Stream>(
     let Job {
         kind: JobKind::Publish(contents),
         failure,
-        lined_up,
+        queued,
         ..
     } = job
     else {
@@ -114,7 +114,7 @@ pub fn advance<S: Stream>(
             Target::Recipient(recipient) => send(
                 hub,
                 id,
-                (&mut *contents, &mut *lined_up),
+                (&mut *contents, &mut *queued),
                 &recipient,
                 &content,
                 left,
@@ -132,8 +132,8 @@ pub fn advance<S: Stream>(
 /// Why not all can be published, before anything is.
 fn obstacle<S: Stream>(hub: &Hub<S>, contents: &Contents) -> Option<Cow<'static, str>> {
     contents.left.iter().find_map(|(target, _)| match target {
-        Target::Channel(name) => publish::why_not(hub, name.as_str()),
-        Target::Recipient(_) if contents.arrived.is_none() => say::why_not(hub),
+        Target::Channel(name) => publish::refusal_reason(hub, name.as_str()),
+        Target::Recipient(_) if contents.arrived.is_none() => say::refusal_reason(hub),
         Target::Recipient(_) => None,
     })
 }
@@ -167,7 +167,7 @@ fn publish<S: Stream>(
     progress
 }
 
-/// Has all nodes send a content to a recipient, this one included.
+/// Has all nodes send content to a recipient, this one included.
 fn pass_on<S: Stream>(
     hub: &mut Hub<S>,
     id: WaiterId,
@@ -180,7 +180,7 @@ fn pass_on<S: Stream>(
         return TargetProgress::NotYet;
     }
     *left = left.saturating_sub(cost(content));
-    if let Some(why) = say::why_not(hub) {
+    if let Some(why) = say::refusal_reason(hub) {
         return TargetProgress::Failed(why);
     }
     report::published(hub, id.connection(), None, content);
@@ -191,7 +191,7 @@ fn pass_on<S: Stream>(
     TargetProgress::ToAll
 }
 
-/// Sends a content to one connection, at once. So what goes to it keeps the order in which it came.
+/// Sends content to one connection, at once. So what goes to it keeps the order in which it came.
 pub fn deliver_to_one<S: Stream>(hub: &mut Hub<S>, recipient: Recipient, content: &[u8]) {
     let mut contents = Contents::default();
     let mut reach = Reach::new(recipient);
@@ -202,11 +202,11 @@ pub fn deliver_to_one<S: Stream>(hub: &mut Hub<S>, recipient: Recipient, content
     release(&mut hub.runs, &mut contents);
 }
 
-/// Sends a content to the next connections of a recipient.
+/// Sends content to the next connections of a recipient.
 fn send<S: Stream>(
     hub: &mut Hub<S>,
     id: WaiterId,
-    (contents, lined_up): (&mut Contents, &mut bool),
+    (contents, queued): (&mut Contents, &mut bool),
     recipient: &Recipient,
     content: &[u8],
     left: &mut usize,
@@ -215,7 +215,7 @@ fn send<S: Stream>(
         .reach
         .get_or_insert_with(|| Reach::new(recipient.clone()));
     if let Some(user) = reach.user()
-        && !hub.jobs.line_up(id, lined_up, user)
+        && !hub.jobs.enter_queue(id, queued, user)
     {
         return TargetProgress::NotYet;
     }
@@ -236,12 +236,12 @@ fn send<S: Stream>(
     release(&mut hub.runs, contents);
     contents.reach = None;
     if let Recipient::User(user) = recipient {
-        hub.jobs.step_out(id, lined_up, user);
+        hub.jobs.leave_queue(id, queued, user);
     }
     TargetProgress::ToAll
 }
 
-/// Sends a content to one connection, behind what waits for it.
+/// Sends content to one connection, behind what waits for it.
 fn deliver<S: Stream>(
     hub: &mut Hub<S>,
     id: ConnId,
@@ -268,7 +268,7 @@ fn deliver<S: Stream>(
     settle(hub, id);
 }
 
-/// Encodes the frames for a recipient: the compressed ones, or the others. So a content is compressed once.
+/// Encodes the frames for a recipient: the compressed ones, or the others. So content is compressed once.
 fn encode<S: Stream>(
     hub: &mut Hub<S>,
     deflated: bool,
@@ -277,12 +277,13 @@ fn encode<S: Stream>(
     content: &[u8],
 ) {
     let prefix = match recipient {
-        Recipient::User(user) => answer::v1_prefix_for("user", user),
-        Recipient::Connection(id) => answer::v1_prefix_for("connection", id),
+        Recipient::User(user) => server_message::v1_prefix_for("user", user),
+        Recipient::Connection(id) => server_message::v1_prefix_for("connection", id),
     };
-    let smaller = match deflated {
-        true => hub.compression.deflate(content),
-        false => None,
+    let smaller = if deflated {
+        hub.compression.deflate(content)
+    } else {
+        None
     };
     let encodings = Encoding::ALL.into_iter().zip(frames);
     for (encoding, frame) in encodings.filter(|(it, _)| it.is_deflated() == deflated) {

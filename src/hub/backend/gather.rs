@@ -12,10 +12,10 @@ use crate::hub::nodes::say;
 use crate::hub::publish;
 use crate::hub::state::Hub;
 use crate::hub::waiter::WaiterId;
-use crate::wire::node_message::{Hostile, NodeAnswer, NodeMessage};
+use crate::wire::node_message::{NodeAnswer, NodeMessage, NodeMessageError};
 
 /// How long nodes are waited for, in milliseconds. The backend has its answer within a second.
-const PATIENCE: Millis = 950;
+const GATHER_TIMEOUT: Millis = 950;
 
 /// Sends the command, or looks whether it can be answered.
 pub fn advance<S: Stream>(hub: &mut Hub<S>, id: WaiterId, job: &mut Job) -> JobProgress {
@@ -40,10 +40,10 @@ pub fn advance<S: Stream>(hub: &mut Hub<S>, id: WaiterId, job: &mut Job) -> JobP
 }
 
 fn send<S: Stream>(hub: &mut Hub<S>, id: WaiterId, gathering: &mut Gathering) -> JobProgress {
-    if let Some(why) = say::why_not(hub) {
+    if let Some(why) = say::refusal_reason(hub) {
         return JobProgress::Failed(why);
     }
-    let until = hub.clock.now.saturating_add(PATIENCE);
+    let until = hub.clock.now.saturating_add(GATHER_TIMEOUT);
     let (Some(nodes), Some(command)) = (&mut hub.nodes, gathering.command.take()) else {
         return JobProgress::Failed(say::AWAY.into());
     };
@@ -84,27 +84,27 @@ pub fn published<S: Stream>(hub: &mut Hub<S>, number: u32, receipt: &Receipt) {
     };
     if let Some((id, job)) = waiting(hub, number) {
         job.failure.get_or_insert(why);
-        hub.jobs.go_on(id);
+        hub.jobs.make_ready(id);
     }
 }
 
 /// A node has answered. An answer to a command that does not wait any more is ignored.
 ///
 /// # Errors
-/// It is no answer to the command, or the second one.
+/// It is not an answer to the command, or the second one.
 pub fn answered<S: Stream>(
     hub: &mut Hub<S>,
     node: u64,
     number: u32,
     answer: NodeAnswer,
-) -> Result<(), Hostile> {
+) -> Result<(), NodeMessageError> {
     let Some((id, job)) = waiting(hub, number) else {
         return Ok(());
     };
     if let JobKind::Gather(gathering) = &mut job.kind {
         gathering.add(node, answer)?;
         if gathering.is_complete() {
-            hub.jobs.go_on(id);
+            hub.jobs.make_ready(id);
         }
     }
     Ok(())
@@ -122,7 +122,7 @@ pub fn gone<S: Stream>(hub: &mut Hub<S>, node: u64) {
         }) = hub.jobs.get_mut(*id)
         {
             gathering.leaves(node);
-            hub.jobs.go_on(*id);
+            hub.jobs.make_ready(*id);
         }
     }
 }

@@ -79,7 +79,7 @@ impl Acting {
     }
 }
 
-/// Contents on their way to their targets.
+/// Content on its way to its targets.
 #[derive(Debug, Default)]
 pub struct Contents {
     pub begun: bool,
@@ -88,7 +88,7 @@ pub struct Contents {
     pub reach: Option<Reach>,
     /// The frames for that recipient, one for each encoding, as soon as they are needed.
     pub frames: [Option<Slice>; Encoding::ALL.len()],
-    /// They have come over the broker, and go to connections here. So many bytes.
+    /// They have come over the broker, and go to connections here. This many bytes.
     pub arrived: Option<usize>,
     /// Publications that the broker has not answered, and their bytes.
     pub unconfirmed: usize,
@@ -143,8 +143,8 @@ pub struct Job {
     pub asker: Option<Asker>,
     /// Why it is not done, if so.
     pub failure: Option<Cow<'static, str>>,
-    /// It is in a line for a user.
-    pub lined_up: bool,
+    /// It is in a queue for a user.
+    pub queued: bool,
     /// It is in the list of those that may go on.
     ready: bool,
 }
@@ -155,7 +155,7 @@ impl Job {
             kind,
             asker: None,
             failure: None,
-            lined_up: false,
+            queued: false,
             ready: false,
         }
     }
@@ -181,7 +181,7 @@ pub struct Jobs {
     /// Those that may go on.
     ready: VecDeque<WaiterId>,
     /// Jobs that walk over the connections of a user, one at a time: all of them are sent the same in the same order.
-    lines: HashMap<Box<str>, VecDeque<WaiterId>>,
+    queues: HashMap<Box<str>, VecDeque<WaiterId>>,
     /// What may still be done in this turn.
     pub left: usize,
 }
@@ -216,13 +216,14 @@ impl Jobs {
     }
 
     pub fn get_mut(&mut self, id: WaiterId) -> Option<&mut Job> {
-        match self.jobs.is_empty() {
-            true => None,
-            false => self.jobs.get_mut(&id),
+        if self.jobs.is_empty() {
+            None
+        } else {
+            self.jobs.get_mut(&id)
         }
     }
 
-    /// Contents on their way, of all jobs.
+    /// Content on its way, of all jobs.
     pub fn contents(&mut self) -> impl Iterator<Item = &mut Contents> {
         self.jobs
             .values_mut()
@@ -239,8 +240,8 @@ impl Jobs {
         gathering.map(|(id, _)| *id).collect()
     }
 
-    /// Has a job go on.
-    pub fn go_on(&mut self, id: WaiterId) {
+    /// Has a job continue with its next turn.
+    pub fn make_ready(&mut self, id: WaiterId) {
         if let Some(job) = self.jobs.get_mut(&id)
             && !std::mem::replace(&mut job.ready, true)
         {
@@ -262,40 +263,40 @@ impl Jobs {
     }
 
     /// Whether a job may walk over the connections of a user. If not, it goes on when it may.
-    pub fn line_up(&mut self, id: WaiterId, lined_up: &mut bool, user: &str) -> bool {
-        if *lined_up {
-            let line = self.lines.get(user);
-            return line.is_some_and(|line| line.front() == Some(&id));
+    pub fn enter_queue(&mut self, id: WaiterId, queued: &mut bool, user: &str) -> bool {
+        if *queued {
+            let queue = self.queues.get(user);
+            return queue.is_some_and(|queue| queue.front() == Some(&id));
         }
-        *lined_up = true;
-        let line = self.lines.entry(user.into()).or_default();
-        line.push_back(id);
-        line.len() == 1
+        *queued = true;
+        let queue = self.queues.entry(user.into()).or_default();
+        queue.push_back(id);
+        queue.len() == 1
     }
 
     /// A job has gone over the connections of a user, or will not.
-    pub fn step_out(&mut self, id: WaiterId, lined_up: &mut bool, user: &str) {
-        if !std::mem::take(lined_up) {
+    pub fn leave_queue(&mut self, id: WaiterId, queued: &mut bool, user: &str) {
+        if !std::mem::take(queued) {
             return;
         }
-        let Some(line) = self.lines.get_mut(user) else {
+        let Some(queue) = self.queues.get_mut(user) else {
             return;
         };
-        let was_first = line.front() == Some(&id);
-        line.retain(|other| *other != id);
-        match line.front().copied() {
-            None => _ = self.lines.remove(user),
-            Some(next) if was_first => self.go_on(next),
+        let was_first = queue.front() == Some(&id);
+        queue.retain(|other| *other != id);
+        match queue.front().copied() {
+            None => _ = self.queues.remove(user),
+            Some(next) if was_first => self.make_ready(next),
             Some(_) => {}
         }
     }
 
     /// A connection of a user was opened: walks that have begun skip it.
     pub fn opened(&mut self, user: &str, slot: u32) {
-        if self.lines.is_empty() {
+        if self.queues.is_empty() {
             return;
         }
-        let first = self.lines.get(user).and_then(|line| line.front());
+        let first = self.queues.get(user).and_then(|queue| queue.front());
         if let Some(job) = first.and_then(|first| self.jobs.get_mut(first))
             && let Some(reach) = job.reach()
             && reach.begun

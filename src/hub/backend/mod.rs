@@ -3,7 +3,7 @@
 //! Owns: how a command is begun, goes on, waits and is answered. Knows: jobs. Never knows: how a request carries a command,
 //! or what is done to one connection.
 //!
-//! Decision: a command is a job that is done in small steps, over doing it at once. One that concerns 10,000
+//! Decision: a command is a job that is done in small steps, rather than doing it at once. One that concerns 10,000
 //! connections, or lists them, delays no other connection. A small one is done and answered within its request.
 
 mod actions;
@@ -58,7 +58,7 @@ pub fn begin<S: Stream>(
     command: BackendCommand,
     bytes: usize,
 ) {
-    if let Some(why) = say::why_not(hub) {
+    if let Some(why) = say::refusal_reason(hub) {
         return refuse(hub, id, exchange, why);
     }
     let kind = match command {
@@ -80,7 +80,7 @@ pub fn begin_for<S: Stream>(hub: &mut Hub<S>, asker: Asker, command: BackendComm
     start(hub, id, job);
 }
 
-/// Sends a content that has come over the broker to the connections here.
+/// Sends content that has come over the broker to the connections here.
 pub fn deliver<S: Stream>(hub: &mut Hub<S>, recipient: Recipient, content: Rc<[u8]>) {
     let Recipient::User(user) = &recipient else {
         return contents::deliver_to_one(hub, recipient, &content);
@@ -92,10 +92,10 @@ pub fn deliver<S: Stream>(hub: &mut Hub<S>, recipient: Recipient, content: Rc<[u
     if let Some(nodes) = &mut hub.nodes {
         nodes.backlog = nodes.backlog.saturating_add(content.len());
     }
-    let mut lined_up = false;
-    hub.jobs.line_up(id, &mut lined_up, user);
+    let mut queued = false;
+    hub.jobs.enter_queue(id, &mut queued, user);
     let mut job = Job::new(JobKind::Publish(Contents::arrived(recipient, content)));
-    job.lined_up = lined_up;
+    job.queued = queued;
     start(hub, id, job);
 }
 
@@ -107,7 +107,7 @@ fn job_without_connection<S: Stream>(hub: &mut Hub<S>) -> WaiterId {
 fn start<S: Stream>(hub: &mut Hub<S>, id: WaiterId, job: Job) {
     hub.jobs.put(id, job);
     match hub.jobs.left {
-        0 => hub.jobs.go_on(id),
+        0 => hub.jobs.make_ready(id),
         _ => advance(hub, id),
     }
 }
@@ -150,7 +150,7 @@ fn act(action: Action, reach: Reach) -> JobKind {
 }
 
 /// Continues commands that may go on.
-pub fn go_on<S: Stream>(hub: &mut Hub<S>) {
+pub fn advance_all<S: Stream>(hub: &mut Hub<S>) {
     hub.jobs.left = STEPS;
     for _ in 0..hub.jobs.ready().min(JOBS) {
         if hub.jobs.left == 0 {
@@ -184,7 +184,7 @@ fn advance<S: Stream>(hub: &mut Hub<S>, id: WaiterId) {
     match progress {
         JobProgress::MoreToDo => {
             hub.jobs.put(id, job);
-            hub.jobs.go_on(id);
+            hub.jobs.make_ready(id);
         }
         JobProgress::Waits => hub.jobs.put(id, job),
         JobProgress::Done(answer) => {
@@ -208,7 +208,7 @@ fn end<S: Stream>(hub: &mut Hub<S>, id: WaiterId, job: &mut Job) {
     }
     let user: Option<Box<str>> = job.reach().and_then(|reach| reach.user().map(Into::into));
     if let Some(user) = user {
-        hub.jobs.step_out(id, &mut job.lined_up, &user);
+        hub.jobs.leave_queue(id, &mut job.queued, &user);
     }
 }
 
@@ -273,7 +273,7 @@ pub fn confirmed<S: Stream>(hub: &mut Hub<S>, id: ConnId, receipt: &Receipt) -> 
         return false;
     };
     contents::confirmed(job, receipt);
-    hub.jobs.go_on(id);
+    hub.jobs.make_ready(id);
     true
 }
 
@@ -289,12 +289,12 @@ pub fn resume<S: Stream>(hub: &mut Hub<S>, id: WaiterId, receipt: Option<&Receip
         );
         job.failure = Some(why.into());
     }
-    hub.jobs.go_on(id);
+    hub.jobs.make_ready(id);
     true
 }
 
-/// Gives a command up that waits for the broker or a channel, because the server stops. Returns its request.
-pub fn give_up<S: Stream>(hub: &mut Hub<S>, id: ConnId) -> Option<Exchange> {
+/// Cancels a command that waits for the broker or a channel, because the server stops. Returns its request.
+pub fn cancel<S: Stream>(hub: &mut Hub<S>, id: ConnId) -> Option<Exchange> {
     if !hub.jobs.waits(id.into()) {
         return None;
     }

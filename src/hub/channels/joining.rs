@@ -84,9 +84,10 @@ impl Channels {
         {
             return LeftStanding::Unasked;
         }
-        match self.subscriptions.unsubscriptions.awaits(name, leaving) {
-            true => LeftStanding::Unsubscribing,
-            false => LeftStanding::Settled,
+        if self.subscriptions.unsubscriptions.awaits(name, leaving) {
+            LeftStanding::Unsubscribing
+        } else {
+            LeftStanding::Settled
         }
     }
 

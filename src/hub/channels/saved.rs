@@ -148,7 +148,7 @@ impl Channels {
         let held = self.named_mut(name).map(|(_, channel)| channel);
         let unknown = || SnapshotError::new(format!("unknown channel {name:?}"));
         let held = held.ok_or_else(unknown)?;
-        held.holds += 1;
+        held.pins += 1;
         Ok(())
     }
 
@@ -161,7 +161,7 @@ impl Channels {
         let held = self.channels.get_mut(channel);
         let unknown = || SnapshotError::new(format!("unknown number of a channel: {channel}"));
         let held = held.ok_or_else(unknown)?;
-        held.holds += 1;
+        held.pins += 1;
         let ids: Vec<WaiterId> = saved.ids.into_iter().map(Into::into).collect();
         Ok(Released {
             channel,

@@ -2,8 +2,8 @@
 //!
 //! Knows: where each gauge comes from. Never knows: the text format.
 //!
-//! Decision: the metrics of the process are read while the request is answered ([`process`]), over an effect and a
-//! phase that waits for its answer.
+//! Decision: the metrics of the process are read while the request is answered ([`process`]) rather than an effect and
+//! a phase that waits for its answer.
 
 use std::time::Duration;
 

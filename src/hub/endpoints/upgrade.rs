@@ -76,12 +76,12 @@ pub fn allowed<S: Stream>(
 ) {
     let channels = std::mem::take(&mut fields.channels);
     hub.channels.reserve(id.slot, channels);
-    go_on(hub, id, pending, fields, None);
+    resume(hub, id, pending, fields, None);
 }
 
 /// Goes on with an upgrade that is allowed: it is open once its channels are subscribed. `receipt` is what became of the
 /// subscription that it has waited for, if it has.
-pub fn go_on<S: Stream>(
+pub fn resume<S: Stream>(
     hub: &mut Hub<S>,
     id: ConnId,
     pending: PendingUpgrade,

@@ -6,12 +6,12 @@
 //! The files, from the top down: `hear` takes messages of nodes, `rounds` is what is due in each turn. `say` publishes
 //! messages, and `gap` tells clients what they have missed. `peers`, `standing`, `gathering` and `missed` are the state.
 //!
-//! Decision: nodes announce themselves every [`HERE`](rounds::HERE) milliseconds, over counting redis' subscribers. Other
-//! programs may subscribe too, and a node with another key is none of ours. The price: a node that has crashed is
-//! asked until it has been silent for [`peers::SILENCE`].
+//! Decision: nodes announce themselves every [`HERE`](rounds::HERE) milliseconds, rather than counting redis'
+//! subscribers. Other programs may subscribe too, and a node with another key is none of ours. The price: a node that
+//! has crashed is asked until it has been silent for [`peers::SILENCE`].
 //!
-//! Decision: a node does what it has asked for itself when its own message comes back, over doing it at once. So all
-//! nodes do everything in the order of the broker, and nothing is done if the broker refuses the message.
+//! Decision: a node does what it has asked for itself when its own message comes back, rather than doing it at once. So
+//! all nodes do everything in the order of the broker, and nothing is done if the broker refuses the message.
 
 pub mod gap;
 pub mod gathering;
@@ -55,9 +55,9 @@ pub struct Nodes {
     pub deadlines: VecDeque<(Millis, u32)>,
     /// The last number for a command.
     ticket: u32,
-    /// Contents that wait until clients are told what they have missed, in their order.
+    /// Content that waits until clients are told what they have missed, in their order.
     pub held: VecDeque<(Recipient, Rc<[u8]>)>,
-    /// Bytes of contents that have come and are not sent.
+    /// Bytes of content that has come and is not sent.
     pub backlog: usize,
     /// What may still be heard in this turn.
     pub left: usize,

@@ -15,18 +15,18 @@ use crate::wire::node_message::NodeMessage;
 pub const HERE: Millis = 2_000;
 /// How long after this node has announced itself others are waited for that it does not know, in milliseconds.
 const SETTLES: Millis = 500;
-/// Contents that have waited and are sent in one turn.
+/// Pieces of content that have waited and are sent in one turn.
 const CONTENTS: usize = 64;
 
 /// Goes on with what is due.
-pub fn go_on<S: Stream>(hub: &mut Hub<S>) {
+pub fn advance<S: Stream>(hub: &mut Hub<S>) {
     if hub.nodes.is_none() {
         return;
     }
     hear::begin_turn(hub);
     subscribe(hub);
     announce(hub);
-    gap::go_on(hub);
+    gap::advance(hub);
     deliver_held(hub);
     finish_overdue(hub);
 }
@@ -92,7 +92,7 @@ fn announce<S: Stream>(hub: &mut Hub<S>) {
     say::to_all(hub, PublishedBy::Nothing, &NodeMessage::Here { new });
 }
 
-/// Sends contents that have waited until clients were told what they have missed.
+/// Sends content that has waited until clients were told what they have missed.
 fn deliver_held<S: Stream>(hub: &mut Hub<S>) {
     for _ in 0..CONTENTS {
         let nodes = hub.nodes.as_mut().filter(|it| !it.missed.is_under_way());
@@ -116,7 +116,7 @@ fn finish_overdue<S: Stream>(hub: &mut Hub<S>) {
     if nodes.settled_at.is_some_and(|at| now >= at) {
         nodes.settled_at = None;
         for id in nodes.asked.values() {
-            hub.jobs.go_on(*id);
+            hub.jobs.make_ready(*id);
         }
     }
     while let Some((at, number)) = nodes.deadlines.front().copied()
@@ -124,14 +124,14 @@ fn finish_overdue<S: Stream>(hub: &mut Hub<S>) {
     {
         nodes.deadlines.pop_front();
         if let Some(id) = nodes.asked.get(&number) {
-            hub.jobs.go_on(*id);
+            hub.jobs.make_ready(*id);
         }
     }
 }
 
 /// Tells the other nodes that this one stops.
-pub fn leave<S: Stream>(hub: &mut Hub<S>) {
-    if say::why_not(hub).is_none() {
+pub fn announce_gone<S: Stream>(hub: &mut Hub<S>) {
+    if say::refusal_reason(hub).is_none() {
         say::to_all(hub, PublishedBy::Nothing, &NodeMessage::Gone);
     }
 }

@@ -42,7 +42,7 @@ pub struct SavedNodes<'b> {
     /// Clients that were open then are being told of a gap.
     #[n(8)]
     missed_at: Option<Millis>,
-    /// Contents that wait for that.
+    /// Content that waits for that.
     #[cbor(b(9), default)]
     held: Vec<SavedHeldContent<'b>>,
 }

@@ -16,7 +16,7 @@ use crate::wire::node_message::{ALL_NODES, NodeMessage, channel_of};
 pub const AWAY: &str = "the broker is down: nothing is known to have been done; try again later";
 
 /// Why other nodes cannot be asked now, if so.
-pub fn why_not<S: Stream>(hub: &Hub<S>) -> Option<Cow<'static, str>> {
+pub fn refusal_reason<S: Stream>(hub: &Hub<S>) -> Option<Cow<'static, str>> {
     let subscriptions = &hub.channels.subscriptions;
     if !subscriptions.is_available(ALL_NODES) {
         return Some(AWAY.into());

@@ -2,8 +2,8 @@
 //!
 //! Owns: how they stand. Knows: subscriptions. Never knows: which messages come on them.
 //!
-//! Decision: they are no channels of the hub, which clients join and lists show. They are subscribed, restored and asked
-//! for again like those, by the same [`Subscriptions`].
+//! Decision: they are not channels of the hub, which clients join and lists show. They are subscribed, restored and
+//! asked for again like those, by the same [`Subscriptions`].
 //!
 //! Decision: if the broker refuses them, backends' commands are answered with `503`, and clients are served as
 //! before. Chosen over counting as down: an ACL may allow only the clients' channels.

@@ -10,8 +10,8 @@
 //! slow start ── a failed call ──────────────────────────────────> down
 //! ```
 //!
-//! Decision: the slow start counts questions, over calls. A batch is one call with many questions, so that calls only grow
-//! more slowly than they might. Counting questions needs nothing from the driver.
+//! Decision: the slow start counts questions rather than calls. A batch is one call with many questions, so that calls
+//! only grow more slowly than they might. Counting questions needs nothing from the driver.
 
 pub mod saved;
 
@@ -119,7 +119,7 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// There are so many workers, and up to `batch` questions in a call.
+    /// There are this many workers, and up to `batch` questions in a call.
     pub fn new(workers: usize, batch: usize) -> Breaker {
         let workers = workers.max(1);
         Breaker {

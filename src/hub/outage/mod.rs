@@ -106,23 +106,23 @@ impl Outage {
             self.breaker.let_out(question.from);
             return Admission::Ask(question);
         }
-        let (fits, patience) = match self.policy.failure {
+        let (fits, longest) = match self.policy.failure {
             AuthorizerFailure::Hold => (question.body.len() <= room, self.policy.hold),
             // It waits as for a worker.
             _ => {
                 let fits = !self.is_down() && self.held.len() < self.policy.queue;
-                (fits, self.policy.patience)
+                (fits, self.policy.authorizer_timeout)
             }
         };
         if !fits {
             return Admission::Refuse;
         }
-        self.held.insert(question, now.saturating_add(patience));
+        self.held.insert(question, now.saturating_add(longest));
         Admission::Wait
     }
 
     /// An answer has come, for whichever connection.
-    pub fn heard(
+    pub fn note_answer(
         &mut self,
         answer: &Answer,
         now: Millis,
@@ -175,7 +175,7 @@ impl Outage {
         self.held.is_empty()
     }
 
-    /// Puts what has paused long enough into the line.
+    /// Puts what has paused long enough into the queue.
     pub fn end_pauses(&mut self, now: Millis) {
         self.breaker.pass(now);
         self.held.end_pauses(now, PAUSES);
@@ -198,9 +198,10 @@ impl Outage {
     /// The next connection whose question is given up: it has waited too long, or nothing waits for an authorizer that is
     /// down. To be [forgotten](Outage::forget).
     pub fn next_given_up(&self, now: Millis) -> Option<ConnId> {
-        let refused = match self.refuses_waiting() {
-            true => self.held.first(),
-            false => None,
+        let refused = if self.refuses_waiting() {
+            self.held.first()
+        } else {
+            None
         };
         refused.or_else(|| self.held.overdue(now))
     }
@@ -227,9 +228,10 @@ impl Outage {
         }
         let waits = self.held.first().is_some();
         let pausing = self.held.next_pause();
-        let turn = match self.breaker.admits(now) {
-            true => Some(now),
-            false => self.breaker.next(),
+        let turn = if self.breaker.admits(now) {
+            Some(now)
+        } else {
+            self.breaker.next()
         };
         let goes = waits || self.is_down() && pausing.is_some();
         let refused = (waits && self.refuses_waiting()).then_some(now);

@@ -17,7 +17,7 @@ use crate::config;
 use crate::connection::Ending;
 use crate::hub::roster::Subject;
 use crate::hub::slots::Slots;
-use crate::log::{Level, Log, Seldom, Value};
+use crate::log::{Level, Log, Throttle, Value};
 
 /// Lines in one second, with `errors`.
 const LINES: u64 = 100;
@@ -39,7 +39,7 @@ pub struct AccessLogger {
     /// Empty unless the log is to be `all`.
     counts: Slots<Counts>,
     /// Lines about faults, with `errors`.
-    faults: Seldom,
+    faults: Throttle,
 }
 
 impl AccessLogger {
@@ -48,7 +48,7 @@ impl AccessLogger {
             wanted,
             log,
             counts: Slots::default(),
-            faults: Seldom::lines_in(LINES, SECOND),
+            faults: Throttle::lines_in(LINES, SECOND),
         }
     }
 

@@ -1,13 +1,14 @@
 //! Events: each function here is one. Metrics, the access log, taps, the receiver of events and the log listen.
 //!
-//! Owns: which listener gets what of an event. Knows: the facts around it (connection, channel, number of members).
+//! Owns: which listener gets what of a report. Knows: the facts around it (connection, channel, number of members).
 //! Never knows: why it happened, or what follows. What happens for every read and every send is counted in
 //! [`listeners`] directly.
 //!
-//! Decision: the end of a WebSocket is two events. [`websocket_ended`] is reported when its close begins, because a tap
-//! on a channel needs the memberships, which end then. [`dropped`] is reported when its socket is closed, because until
-//! then the close frame and what waits before it are still being sent and counted. One event would lose memberships or
-//! counts, or keep memberships during the close. Reconsider when memberships are kept until the connection is dropped.
+//! Decision: the end of a WebSocket is two reports. [`websocket_ended`] is reported when its close begins, because a
+//! tap on a channel needs the memberships, which end then. [`dropped`] is reported when its socket is closed, because
+//! until then the close frame and what waits before it are still being sent and counted. One report would lose
+//! memberships or counts, or keep memberships during the close. Reconsider when memberships are kept until the
+//! connection is dropped.
 
 pub mod access_log;
 mod answers;
@@ -30,13 +31,13 @@ use crate::clock::Millis;
 use crate::connection::{Ending, Exchange, Peer, Stream};
 use crate::effect::{Answer, ConnId};
 use crate::log::Value;
-use crate::wire::answer::{Code, Rejected};
 use crate::wire::channel_name::ChannelName;
 use crate::wire::command::{Command, Verb};
 use crate::wire::encoding::Encoding;
 use crate::wire::endpoint::Endpoint;
 use crate::wire::frame;
 use crate::wire::http::{self, Refusal, Status};
+use crate::wire::server_message::{Code, Rejected};
 
 /// A connection was accepted.
 pub fn accepted<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
@@ -74,7 +75,7 @@ pub fn replied<S: Stream>(hub: &mut Hub<S>, endpoint: Endpoint, status: Status) 
 pub fn refused<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: &Exchange, refusal: &Refusal) {
     let endpoint = exchange.endpoint.label();
     let status = refusal.status.code();
-    tell(hub, "refused", Some(id), None, |line| {
+    emit_to_taps(hub, "refused", Some(id), None, |line| {
         line.text("endpoint", endpoint);
         line.number("status", status.into());
         line.text("code", refusal.code);
@@ -107,9 +108,12 @@ pub fn connecting<S: Stream>(hub: &mut Hub<S>, id: ConnId, from: Peer, query: &s
             continue;
         }
         tap.line("connect", at, Some(&subject), None, |line, filter| {
-            let shown = |(name, values): &(String, Vec<String>)| match filter.shows(name) {
-                true => format!("{name}={}", values.join(",")),
-                false => format!("{name}=***"),
+            let shown = |(name, values): &(String, Vec<String>)| {
+                if filter.shows(name) {
+                    format!("{name}={}", values.join(","))
+                } else {
+                    format!("{name}=***")
+                }
             };
             let pairs: Vec<String> = pairs.iter().map(shown).collect();
             line.text("query", &pairs.join("&"));
@@ -125,7 +129,7 @@ pub fn upgrade_refused<S: Stream>(hub: &mut Hub<S>, outcome: &'static str) {
 /// An upgrade was granted.
 pub fn opened<S: Stream>(hub: &mut Hub<S>, id: ConnId, encoding: Encoding, joined: &[ChannelName]) {
     hub.listeners.metrics.handshakes.add("accepted");
-    tell(hub, "open", Some(id), None, |line| {
+    emit_to_taps(hub, "open", Some(id), None, |line| {
         line.text("hears", encoding.shown());
     });
     events::connected(hub, id);
@@ -178,7 +182,7 @@ fn tap_end<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
 /// The authorizer has answered for a command that waits, or for an upgrade.
 pub fn decided<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str, channel: Option<&str>) {
     answers::log(hub, answer, command);
-    tell(hub, "verdict", Some(answer.to), channel, |line| {
+    emit_to_taps(hub, "verdict", Some(answer.to), channel, |line| {
         line.text("command", command);
         line.text("verdict", answer.verdict.as_str());
         if let Some(status) = answer.status.filter(|status| *status != 200) {
@@ -204,7 +208,7 @@ pub fn command_done<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: &Command, 
 fn command_shown<S: Stream>(hub: &mut Hub<S>, id: ConnId, verb: Verb, channel: &str) {
     if !hub.listeners.taps.is_empty() {
         let members = hub.channels.members(channel) as u64;
-        tell(hub, verb.as_str(), Some(id), Some(channel), |line| {
+        emit_to_taps(hub, verb.as_str(), Some(id), Some(channel), |line| {
             line.number("members", members);
         });
     }
@@ -212,20 +216,17 @@ fn command_shown<S: Stream>(hub: &mut Hub<S>, id: ConnId, verb: Verb, channel: &
 
 /// A backend has made a connection join a channel, or leave it.
 pub fn moved_by_backend<S: Stream>(hub: &mut Hub<S>, id: ConnId, joined: bool, channel: &str) {
-    let verb = match joined {
-        true => Verb::Join,
-        false => Verb::Leave,
-    };
+    let verb = if joined { Verb::Join } else { Verb::Leave };
     hub.listeners.metrics.backend_memberships.add(verb.as_str());
     command_shown(hub, id, verb, channel);
 }
 
-/// A content for its user, or for itself alone, was sent to a connection.
+/// Content for its user, or for itself alone, was sent to a connection.
 pub fn delivered_to<S: Stream>(hub: &mut Hub<S>, id: ConnId, bytes: u64) {
     if !hub.listeners.taps.watches(id.slot) {
         return;
     }
-    tell(hub, "deliver", Some(id), None, |line| {
+    emit_to_taps(hub, "deliver", Some(id), None, |line| {
         line.number("messages", 1);
         line.number("bytes", bytes);
     });
@@ -248,7 +249,7 @@ pub fn command_failed<S: Stream>(
 ) {
     let verb = command.verb.as_str();
     hub.listeners.metrics.commands.add([verb, code.as_str()]);
-    tell(
+    emit_to_taps(
         hub,
         "refused",
         Some(id),
@@ -261,11 +262,11 @@ pub fn command_failed<S: Stream>(
     );
 }
 
-/// A message was no command.
+/// A message was not a valid command.
 pub fn message_rejected<S: Stream>(hub: &mut Hub<S>, id: ConnId, rejected: &Rejected) {
     let code = rejected.fault.code.as_str();
     hub.listeners.metrics.commands.add(["other", code]);
-    tell(hub, "refused", Some(id), None, |line| {
+    emit_to_taps(hub, "refused", Some(id), None, |line| {
         line.text("code", code);
         line.text("message", &rejected.fault.message);
     });
@@ -279,7 +280,7 @@ pub fn published<S: Stream>(
     channel: Option<&str>,
     content: &[u8],
 ) {
-    tell(hub, "broadcast", from, channel, |line| {
+    emit_to_taps(hub, "broadcast", from, channel, |line| {
         line.content(content);
     });
 }
@@ -290,7 +291,7 @@ pub fn fanned_out<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) {
     *fanouts = fanouts.saturating_add(1);
     if !hub.listeners.taps.is_empty() {
         let members = hub.channels.members(channel) as u64;
-        tell(hub, "fanout", None, Some(channel), |line| {
+        emit_to_taps(hub, "fanout", None, Some(channel), |line| {
             line.content(content);
             line.number("members", members);
         });
@@ -356,7 +357,7 @@ pub fn overloaded<S: Stream>(hub: &mut Hub<S>) {
 }
 
 /// Checks whether the memory budget is no longer used up.
-pub fn look_whether_relaxed<S: Stream>(hub: &mut Hub<S>) {
+pub fn check_memory_relief<S: Stream>(hub: &mut Hub<S>) {
     let overloaded = &mut hub.listeners.overloaded;
     if overloaded.holds() && hub.usage.memory.is_relaxed(&hub.runs) && overloaded.end(hub.clock.now)
     {
@@ -378,9 +379,9 @@ pub fn unix_time<S>(hub: &Hub<S>) -> Millis {
     hub.clock.unix.saturating_add(hub.clock.now)
 }
 
-/// Shows an event to the taps that look at the connection or the channel.
+/// Emits a line to the taps that look at the connection or the channel.
 #[inline]
-fn tell<S: Stream>(
+fn emit_to_taps<S: Stream>(
     hub: &mut Hub<S>,
     event: &str,
     id: Option<ConnId>,

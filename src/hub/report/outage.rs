@@ -2,7 +2,7 @@
 //!
 //! Owns: which listener gets what. Knows: answers, and connections that wait. Never knows: whether the authorizer is down.
 
-use super::tell;
+use super::emit_to_taps;
 use crate::config::AuthorizerFailure;
 use crate::connection::Stream;
 use crate::effect::{Answer, ConnId, Verdict};
@@ -66,7 +66,7 @@ pub fn came_back<S: Stream>(hub: &mut Hub<S>) {
     }
 }
 
-/// A question has failed, which is no outage yet.
+/// A question has failed, which is not an outage yet.
 fn question_failed<S: Stream>(hub: &mut Hub<S>, answer: &Answer) {
     if !hub.outage.is_down()
         && let Some(left_out) = hub.listeners.failed_questions.admit(hub.clock.now)
@@ -111,7 +111,7 @@ fn waits<S: Stream>(hub: &mut Hub<S>, event: &str, id: ConnId, asked: Asked, rea
     let connection = hub.roster.get(id);
     let command = connection.and_then(|c| c.command());
     let channel = command.map(|(command, message)| command.channel(message).to_owned());
-    tell(hub, event, Some(id), channel.as_deref(), |line| {
+    emit_to_taps(hub, event, Some(id), channel.as_deref(), |line| {
         line.text("command", asked.as_str());
         line.number("failed", failures);
         if let Some(reason) = reason {

@@ -3,8 +3,8 @@
 //! Owns: which part writes what. Knows: every part of the hub. Never knows: the format of a record, which each part has
 //! in a file `saved.rs` of its own; sockets, which the caller names by numbers.
 //!
-//! Facts are saved, and nothing that follows from them: the agenda, the counts of the roster and the limits, the indexes
-//! of channels and users are made anew by [`rebuild`]. What is on its way through a part for a moment is
+//! Facts are saved, and nothing that follows from them: the agenda, the counts of the roster and the limits, the
+//! indexes of channels and users are rebuilt by [`rebuild`]. What is on its way through a part for a moment is
 //! [finished](super::finish) before.
 //!
 //! A snapshot can be made between any two doors of the hub. Answers to what has left it come to the one that is restored,
@@ -42,7 +42,7 @@ impl<S: Stream> Hub<S> {
     /// No turn came for a while, and the program goes on: what clients have sent meanwhile is read before anything is due.
     pub fn stood_still(&mut self) {
         for slot in 0..self.roster.slots() {
-            if let Some((id, connection)) = self.roster.tenant(slot) {
+            if let Some((id, connection)) = self.roster.in_slot(slot) {
                 connection.readable(false, false);
                 settle::settle(self, id);
             }

@@ -209,7 +209,7 @@ impl<S: Stream> Restoring<S> {
             ..
         } = &mut self.hub;
         all.restore_all(channels, |slot, encoding| {
-            let member = roster.tenant(slot);
+            let member = roster.in_slot(slot);
             member.is_some_and(|(_, c)| c.is_open() && !c.is_over() && c.encoding() == encoding)
         })
     }
@@ -260,7 +260,7 @@ impl<S: Stream> Restoring<S> {
 
     fn slot(&mut self, saved: SavedSlot) -> Result<(), SnapshotError> {
         let (hub, slot) = (&mut self.hub, saved.slot);
-        if hub.roster.tenant(slot).is_none() {
+        if hub.roster.in_slot(slot).is_none() {
             let problem = format!("there is no connection in slot {slot}");
             return Err(SnapshotError::new(problem));
         }

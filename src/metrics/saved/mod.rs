@@ -154,7 +154,7 @@ pub struct SavedMetrics {
 }
 
 impl SavedMetrics {
-    /// What is counted where contents are compressed.
+    /// What is counted where content is compressed.
     pub fn compression(&self) -> CompressionCounts {
         CompressionCounts::restore(&self.compression)
     }

@@ -114,9 +114,10 @@ impl AnswerFields {
         let reason = saved.reason;
         Ok(AnswerFields {
             user: saved.user,
-            state: match saved.stateless {
-                true => Some(NewState::Removed),
-                false => saved.state.map(NewState::Json),
+            state: if saved.stateless {
+                Some(NewState::Removed)
+            } else {
+                saved.state.map(NewState::Json)
             },
             channels: channels.collect::<Result<_, _>>()?,
             allow: saved.allow.map(Allow::restore).transpose()?,

@@ -3,7 +3,7 @@
 #![expect(clippy::indexing_slicing, reason = "a broken promise is to panic")]
 
 use super::*;
-use crate::wire::answer::{push_ok, push_v1, v1_prefix};
+use crate::wire::server_message::{push_ok, push_v1, v1_prefix};
 
 /// Panics if a promise is broken.
 pub fn fuzz(bytes: &[u8]) {

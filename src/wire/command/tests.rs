@@ -47,7 +47,7 @@ const COMMANDS: &[(&str, &str)] = &[
         r#"{"command":"broadcast","args":{"channel":"h","content":{"any":"JSON"}}}"#,
         r#"broadcast "h" {"any":"JSON"} {"channel":"h","content":{"any":"JSON"}} -"#,
     ),
-    // Digits, order and inner white space stay as sent; white space around a value is no part of it.
+    // Digits, order and inner white space stay as sent; white space around a value is not part of it.
     (
         "{ \"command\" :\"broadcast\",\"args\"\t: \r\n{ \"content\" : { \"b\" : 1.00,\n\"a\":1e999 } , \"channel\":\"h\" } ,\"id\": 1.0e2 }",
         "broadcast \"h\" { \"b\" : 1.00,\n\"a\":1e999 } { \"content\" : { \"b\" : 1.00,\n\"a\":1e999 } , \"channel\":\"h\" } 1.0e2",
@@ -64,7 +64,7 @@ const COMMANDS: &[(&str, &str)] = &[
         r#"{"command":"broadcast","args":{"channel":"h","content":null}}"#,
         r#"broadcast "h" null {"channel":"h","content":null} -"#,
     ),
-    // Ids as they were sent; null is none.
+    // Ids as they were sent; null means none.
     (
         r#"{"id":9007199254740993000000001,"command":"join","args":{"channel":"h"}}"#,
         r#"join "h" null {"channel":"h"} 9007199254740993000000001"#,

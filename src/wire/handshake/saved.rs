@@ -44,9 +44,10 @@ impl Upgrade {
             .as_bytes()
             .try_into()
             .map_err(|_| malformed())?;
-        let deflate = match saved.deflate {
-            true => Some(Agreement::of(saved.server_max_window_bits).ok_or_else(malformed)?),
-            false => None,
+        let deflate = if saved.deflate {
+            Some(Agreement::of(saved.server_max_window_bits).ok_or_else(malformed)?)
+        } else {
+            None
         };
         let protocol = saved.protocol;
         let is_legal = protocol.as_ref().is_none_or(|it| is_token(it.as_bytes()));

@@ -19,7 +19,7 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 pub enum Framing {
     /// There is no body.
     None,
-    /// So many bytes. A number that no `u64` holds is `u64::MAX`: well-formed, and over any limit.
+    /// This many bytes. A number that no `u64` holds is `u64::MAX`: well-formed, and over any limit.
     Length(u64),
     Chunked,
 }

@@ -160,7 +160,7 @@ pub struct ReplyOptions {
 }
 
 impl ReplyOptions {
-    /// For the reply to input that is no request.
+    /// For the reply to input that is not a request.
     pub const LAST: ReplyOptions = ReplyOptions {
         version: Version::Http11,
         close: true,

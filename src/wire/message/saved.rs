@@ -50,17 +50,19 @@ impl Reader {
         let Some(saved) = saved else {
             return Ok(Reader::default());
         };
-        let most = match saved.compressed {
-            false => max,
-            true => deflate::bound(max),
+        let most = if saved.compressed {
+            deflate::bound(max)
+        } else {
+            max
         };
         let room = most.checked_sub(saved.bytes.len());
         let left = usize::try_from(saved.left).ok();
         let left = left.filter(|left| room.is_some_and(|room| *left <= room));
         let left = left.ok_or(SnapshotError::new("a message over --max-message-size"))?;
-        let kind = match saved.binary {
-            true => Opcode::Binary,
-            false => Opcode::Text,
+        let kind = if saved.binary {
+            Opcode::Binary
+        } else {
+            Opcode::Text
         };
         let mut message = Assembly {
             last: saved.last,
@@ -95,7 +97,7 @@ mod tests {
         let table = [
             (message(false, 5, b"hello"), true),
             (message(false, 5, "héé".as_bytes()), true),
-            // A text may end within a character, and compressed bytes are no text.
+            // A text may end within a character, and compressed bytes are not text.
             (message(false, 5, b"h\xC3"), true),
             (message(true, 5, b"\xFF\xFE"), true),
             (message(false, 5, b"h\xFF"), false),

@@ -534,7 +534,7 @@ fn a_leave_forgets_what_was_remembered_about_the_channel() {
     ann.say(&crate::client::leave("a"));
     rig.run();
     rig.answer_fields(Verdict::Allow, remembered());
-    // It is no member any more, and is found all the same.
+    // It is no longer a member, and is found all the same.
     let body = r#"{"user":"42","channel":"a"}"#;
     assert_eq!(post(&mut rig, "/leave", body), r#"200 {"connections":1}"#);
     ann.say(&join("a"));

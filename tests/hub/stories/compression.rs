@@ -31,12 +31,12 @@ fn member(rig: &mut Rig, channel: &str, headers: &str) -> Client {
     client
 }
 
-/// A content that is worth it, `n` of which differ.
+/// Content that is worth it, `n` of which differ.
 fn large(n: usize) -> String {
     format!(r#"{{"n":{n},"x":"{}"}}"#, "x".repeat(MIN_SIZE))
 }
 
-/// A content of this size that does not get smaller.
+/// Content of this size that does not get smaller.
 fn noise(size: usize) -> String {
     let mut seed = 7u64;
     let letters = (0..size - 2).map(|_| {
@@ -83,9 +83,10 @@ fn a_broadcast_is_compressed_once_whoever_hears_it() {
     rig.says(&mut ann, &broadcast("a", &content));
     for (headers, member) in &mut members {
         let v1 = headers.contains("wsify.v1");
-        let expected = match v1 {
-            true => format!(r#"{{"channel":"a","content":{content}}}"#),
-            false => content.clone(),
+        let expected = if v1 {
+            format!(r#"{{"channel":"a","content":{content}}}"#)
+        } else {
+            content.clone()
         };
         assert_eq!(member.hear(), [expected], "{headers}");
         let compressed = usize::from([DEFLATE, V1_DEFLATE].contains(headers));
@@ -355,7 +356,7 @@ fn malformed_compressed_messages_end_the_connection() {
         rig.run();
         rig.assert_empty();
     }
-    // The largest one there may be is no command, and no violation.
+    // The largest one there may be is not a command, and no violation.
     let mut rig = rig();
     let mut ann = member(&mut rig, "a", DEFLATE);
     let heard = rig.sends(&mut ann, &frame(COMPRESSED, &exact));

@@ -6,7 +6,7 @@ use wsify::hub::Settings;
 use wsify::wire::answer_fields::{Allow, AnswerFields, CloseWith, NewState};
 use wsify::wire::channel_name::ChannelName;
 
-use crate::broker::{Broker, NO};
+use crate::broker::{BROKER_REFUSAL, Broker};
 use crate::client::{Client, PING, broadcast, frame, get, join, leave, with_id};
 use crate::rig::{Rig, settings};
 
@@ -826,7 +826,7 @@ fn an_upgrade_whose_channel_redis_refuses_is_answered_503() {
     broker.bring(&mut rig);
     broker.run(&mut rig);
     assert_eq!(ann.hear(), ["503 unavailable"]);
-    assert!(ann.head.contains(NO), "{}", ann.head);
+    assert!(ann.head.contains(BROKER_REFUSAL), "{}", ann.head);
     assert!(ann.header("Retry-After").is_some());
     broker.settle(&mut rig);
     assert!(broker.subscribed.is_empty());

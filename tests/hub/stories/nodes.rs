@@ -297,7 +297,7 @@ fn a_node_that_hangs_is_asked_and_waited_for_less_than_a_second_and_may_act_late
     let answer = fleet.ends(0, &mut backend);
     assert_eq!(answer, counted(2, r#","nodes":{"answered":2,"asked":3}"#));
     assert_eq!(mine[2].hear(), [""; 0]);
-    // Its answer comes too late, which is no fault.
+    // Its answer comes too late, which is not a fault.
     fleet.nodes[2].hangs = false;
     fleet.settle();
     assert_eq!(mine[2].hear(), ["close 4403"]);
@@ -308,7 +308,7 @@ fn a_node_that_hangs_is_asked_and_waited_for_less_than_a_second_and_may_act_late
 #[test]
 fn a_node_that_is_silent_for_long_is_not_asked_any_more_and_one_that_stops_is_not_at_once() {
     let mut fleet = Fleet::of(4);
-    fleet.rig(3).hub.leave_nodes();
+    fleet.rig(3).hub.announce_gone();
     fleet.rig(3).tick();
     fleet.take(3);
     fleet.nodes[3].hangs = true;
@@ -348,7 +348,7 @@ fn a_node_that_stops_while_it_is_asked_is_not_waited_for() {
     let mut backend = fleet.begins(0, &get("/channels"));
     fleet.settle();
     assert_eq!(backend.hear(), [""; 0]);
-    fleet.rig(2).hub.leave_nodes();
+    fleet.rig(2).hub.announce_gone();
     fleet.rig(2).tick();
     fleet.take(2);
     fleet.settle();

@@ -30,7 +30,7 @@ fn with(failure: AuthorizerFailure) -> Settings {
     }
 }
 
-/// A rig with so many members of `a`, whose authorizer is down; the first three have noticed. With `hold` these wait.
+/// A rig with this many members of `a`, whose authorizer is down; the first three have noticed. With `hold` these wait.
 fn down(failure: AuthorizerFailure, members: usize) -> (Rig, Vec<Client>) {
     let mut rig = rig(failure);
     let mut clients: Vec<Client> = (0..members).map(|_| rig.member("a")).collect();
@@ -521,9 +521,10 @@ fn a_held_client_whose_socket_ends_has_left() {
         let held = rig.hub.inventory().held;
         assert_eq!(held, 4);
         for client in [&clients[0], &ben] {
-            match reset {
-                true => client.far.reset(),
-                false => client.far.leave(),
+            if reset {
+                client.far.reset()
+            } else {
+                client.far.leave()
             }
         }
         rig.run();

@@ -46,7 +46,7 @@ impl Dialogue {
             (What::Role, meaning) => self.judge_role(&meaning)?,
             (What::Ping(position), Meaning::Done) => {
                 while self.heard < position && !self.published.is_empty() {
-                    self.heard_one(Receipt::Confirmed);
+                    self.finish_first(Receipt::Confirmed);
                 }
             }
             (What::Ping(_), Meaning::Error(why)) => return Err(LinkFault::of_one(why)),
@@ -120,9 +120,10 @@ impl Dialogue {
     ) -> Result<(), LinkFault> {
         match (step, meaning) {
             (Greeting::Auth { alone_next }, meaning) => {
-                match meaning::logged_in(meaning, alone_next, "the user and the password")? {
-                    true => self.introduce(duty, now),
-                    false => self.authenticate(duty, false, now),
+                if meaning::logged_in(meaning, alone_next, "the user and the password")? {
+                    self.introduce(duty, now)
+                } else {
+                    self.authenticate(duty, false, now)
                 }
             }
             (Greeting::Select | Greeting::Ping, Meaning::Error(why))
@@ -223,12 +224,11 @@ impl Dialogue {
         }
         for channel in channels {
             // Outstanding for now, it would come behind its end.
-            match self.is_unwanted(&channel.channel) {
-                true => {
-                    let news = News::Subscribed(channel.id, Receipt::Failed);
-                    self.news.push_back(news);
-                }
-                false => self.subscribe_all(vec![channel], now),
+            if self.is_unwanted(&channel.channel) {
+                let news = News::Subscribed(channel.id, Receipt::Failed);
+                self.news.push_back(news);
+            } else {
+                self.subscribe_all(vec![channel], now)
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use crate::effect::{
 };
 use crate::snapshot::SnapshotError;
 use crate::wire::channel_name::ChannelName;
-use crate::wire::slot::SLOTS;
+use crate::wire::hash_slot::HASH_SLOTS;
 
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
@@ -285,9 +285,10 @@ fn place_in(next: u64, channels: usize) -> Result<usize, SnapshotError> {
 }
 
 fn checked_slot(slot: u16) -> Result<u16, SnapshotError> {
-    match slot < SLOTS {
-        true => Ok(slot),
-        false => Err(SnapshotError::new(format!("unknown slot {slot}"))),
+    if slot < HASH_SLOTS {
+        Ok(slot)
+    } else {
+        Err(SnapshotError::new(format!("unknown slot {slot}")))
     }
 }
 
@@ -338,7 +339,7 @@ mod tests {
             (|it| it.heard = u64::MAX, "a PING that confirms more"),
             (|it| it.heard = 3, "a PING that confirms more"),
             (|it| it.published.clear(), "a PING that confirms more"),
-            (|it| it.published[0].slot = SLOTS, "unknown slot"),
+            (|it| it.published[0].slot = HASH_SLOTS, "unknown slot"),
             (|it| it.published[0].at = NOW + 1, "in the future"),
             (|it| it.publisher.checked = u64::MAX, "in the future"),
             (|it| it.unsubscribing.push(""), "invalid channel name"),

@@ -64,9 +64,9 @@ fn replies(dialogue: &mut Dialogue, duty: Duty, replies: &[&str], now: Millis) -
     let bytes = replies.concat();
     let mut rest = bytes.as_bytes();
     while !rest.is_empty() {
-        match understand(dialogue, duty, rest, now) {
+        match handle_reply(dialogue, duty, rest, now) {
             Ok(Progress::Starved) => panic!("half a reply"),
-            Ok(Progress::Understood(count)) => rest = &rest[count..],
+            Ok(Progress::Handled(count)) => rest = &rest[count..],
             Ok(Progress::Message(message)) => {
                 let text = |range: std::ops::Range<usize>| str::from_utf8(&rest[range]).unwrap();
                 let (channel, content) = (message.channel, message.content);
@@ -85,7 +85,7 @@ fn replies(dialogue: &mut Dialogue, duty: Duty, replies: &[&str], now: Millis) -
 }
 
 /// Understands what comes first, as it comes in.
-fn understand(
+fn handle_reply(
     dialogue: &mut Dialogue,
     duty: Duty,
     bytes: &[u8],
@@ -94,13 +94,13 @@ fn understand(
     let pieces = if REPLACED.get() { bytes.len() } else { 0 };
     for end in 0..pieces {
         hand_over(dialogue);
-        let step = dialogue.understand(duty, &bytes[..end], now);
+        let step = dialogue.handle_reply(duty, &bytes[..end], now);
         if step != Ok(Progress::Starved) {
             hand_over(dialogue);
             return step;
         }
     }
-    let step = dialogue.understand(duty, bytes, now);
+    let step = dialogue.handle_reply(duty, bytes, now);
     hand_over(dialogue);
     step
 }
@@ -404,8 +404,8 @@ fn messages_that_are_nothing_for_us() {
     let channel = "a".to_owned();
     assert_eq!(dialogue.notice(), Some(Notice::NotJson { channel }));
     let invalid = b"*3\r\n$7\r\nmessage\r\n$5\r\napp:\xff\r\n$1\r\n1\r\n";
-    let step = dialogue.understand(Duty::Listen, invalid, 0);
-    assert_eq!(step, Ok(Progress::Understood(invalid.len())));
+    let step = dialogue.handle_reply(Duty::Listen, invalid, 0);
+    assert_eq!(step, Ok(Progress::Handled(invalid.len())));
     assert_eq!(news(&mut dialogue), ["dropped unknown"]);
 }
 
@@ -565,22 +565,22 @@ fn a_link_without_a_reply_times_out() {
     let mut dialogue = up("");
     dialogue.publish(publication(1, "a"), 1_000);
     assert!(replies(&mut dialogue, Duty::Publish, &[":1\r\n"], 2_000).is_empty());
-    dialogue.give_up(5_999);
+    dialogue.fail_overdue(5_999);
     assert!(news(&mut dialogue).is_empty());
-    dialogue.give_up(6_000);
+    dialogue.fail_overdue(6_000);
     assert_eq!(news(&mut dialogue), ["1 failed"]);
 
     // So is what is not answered although something else comes without end. Time alone may be our own delay.
     dialogue.publish(publication(2, "a"), 7_000);
-    dialogue.give_up(12_000);
+    dialogue.fail_overdue(12_000);
     let pushed = message("b", "1");
     replies(&mut dialogue, Duty::Publish, &[&pushed], 11_999);
-    dialogue.give_up(12_000);
+    dialogue.fail_overdue(12_000);
     assert!(news(&mut dialogue).is_empty());
     replies(&mut dialogue, Duty::Publish, &[&pushed], 12_000);
-    dialogue.give_up(12_000);
+    dialogue.fail_overdue(12_000);
     assert_eq!(news(&mut dialogue), ["2 failed"]);
-    dialogue.give_up(13_000);
+    dialogue.fail_overdue(13_000);
     assert!(replies(&mut dialogue, Duty::Publish, &[":1\r\n"], 13_000).is_empty());
 }
 
@@ -785,7 +785,7 @@ fn cluster_replies_to_a_publication() {
             hints(&mut dialogue).iter().all(|it| !it.contains("Some")),
             "{error}"
         );
-        // One redis alone is no cluster: it only refuses.
+        // One redis alone is not a cluster: it only refuses.
         let mut dialogue = up("");
         dialogue.publish(publication(1, "a"), 0);
         let told = replies(&mut dialogue, Duty::Publish, &[&error], 0);
@@ -873,17 +873,17 @@ fn a_cluster_view_may_arrive_in_pieces_behind_other_replies() {
     assert!(replies(&mut dialogue, Duty::Publish, &[":1\r\n"], 0).is_empty());
     let view = b"*1\r\n*3\r\n:0\r\n:1\r\n*2\r\n$1\r\nh\r\n:7\r\n";
     for cut in 0..view.len() {
-        let step = dialogue.understand(Duty::Publish, &view[..cut], 0);
+        let step = dialogue.handle_reply(Duty::Publish, &view[..cut], 0);
         assert_eq!(step, Ok(Progress::Starved));
     }
-    let step = dialogue.understand(Duty::Publish, view, 0);
-    assert_eq!(step, Ok(Progress::Understood(view.len())));
+    let step = dialogue.handle_reply(Duty::Publish, view, 0);
+    assert_eq!(step, Ok(Progress::Handled(view.len())));
     let hint = hints(&mut dialogue).pop().expect("a view");
     assert!(hint.contains("0..=1") && hint.contains("port: 7"), "{hint}");
     let refused = ["-MOVED 3300 h:1\r\n"];
     assert!(replies(&mut dialogue, Duty::Publish, &refused, 0).is_empty());
     assert_eq!(hints(&mut dialogue), ["3300 moved to h:1: Some(2) []"]);
-    // What is no view breaks the link, and a refusal does not.
+    // What is not a view breaks the link, and a refusal does not.
     assert!(dialogue.ask_view(ViewForm::Shards, 0));
     let told = replies(&mut dialogue, Duty::Publish, &["-ERR unknown\r\n"], 0);
     assert!(told.is_empty());

@@ -83,7 +83,7 @@ fn play(topology: &mut Topology) {
     topology.finish(NOW);
     for (nth, link) in topology.links().into_iter().enumerate() {
         for reply in ["+OK\r\n", ":1\r\n", "-MOVED 15495 h:3\r\n"] {
-            let _ = topology.understand(link, reply.as_bytes(), NOW);
+            let _ = topology.handle_reply(link, reply.as_bytes(), NOW);
         }
         let _ = topology.tick(link, NOW);
         if nth.is_multiple_of(2) {

@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode};
 use super::cluster::{Cluster, SavedCluster};
 use super::saved_news::SavedNews;
 use super::sentinels::{SavedSentinels, Sentinels};
-use super::{Guide, LinkId, MOST_SHARDS, Master, Topology};
+use super::{Discovery, LinkId, MOST_SHARDS, Master, Topology};
 use crate::broker::news::News;
 use crate::broker::redis::dialogue::{Dialogue, Duty, LinkIdentity, SavedDialogue};
 use crate::broker::redis::saved_values::{SavedAddress, near};
@@ -29,7 +29,7 @@ struct SavedTopology<'b> {
     #[n(1)]
     scouts: u64,
     #[b(2)]
-    guide: SavedGuide<'b>,
+    discovery: SavedGuide<'b>,
     #[cbor(b(3), default)]
     news: Vec<SavedNews<'b>>,
     /// Channels whose subscriptions have ended, which is news, too.
@@ -79,10 +79,10 @@ impl Topology {
         let saved = SavedTopology {
             masters: self.masters.iter().flatten().count() as u64,
             scouts: self.scouts.iter().flatten().count() as u64,
-            guide: match &self.guide {
-                Guide::Nothing => SavedGuide::Nothing,
-                Guide::Sentinels(sentinels) => SavedGuide::Sentinels(sentinels.save()),
-                Guide::Cluster(cluster) => SavedGuide::Cluster(cluster.save()),
+            discovery: match &self.discovery {
+                Discovery::Nothing => SavedGuide::Nothing,
+                Discovery::Sentinels(sentinels) => SavedGuide::Sentinels(sentinels.save()),
+                Discovery::Cluster(cluster) => SavedGuide::Cluster(cluster.save()),
             },
             news: self.news.iter().filter_map(News::save).collect(),
             unsubscribed: self.news.iter().filter_map(unsubscribed).collect(),
@@ -125,7 +125,7 @@ impl Topology {
         let saved: SavedTopology = record.decode()?;
         let within = |error: SnapshotError| error.within(RecordKind::RedisServers);
         let (masters, scouts) = (saved.masters, saved.scouts);
-        topology.guide = guide(saved.guide, dsn, now).map_err(within)?;
+        topology.discovery = discovery(saved.discovery, dsn, now).map_err(within)?;
         let news: Result<_, _> = saved.news.into_iter().map(News::restore).collect();
         topology.news = news.map_err(within)?;
         for channel in saved.unsubscribed {
@@ -208,24 +208,26 @@ impl Topology {
     /// Whether the masters are those that are named.
     fn check(&self, dsn: &RedisDsn) -> Result<(), SnapshotError> {
         let mut masters = self.masters.iter().flatten();
-        let named = match (&self.guide, &dsn.servers) {
-            (Guide::Sentinels(sentinels), _) => sentinels.master(),
+        let named = match (&self.discovery, &dsn.servers) {
+            (Discovery::Sentinels(sentinels), _) => sentinels.master(),
             (_, RedisServers::One(address)) => Some(address),
-            (Guide::Cluster(cluster), _) => {
+            (Discovery::Cluster(cluster), _) => {
                 let known = |id: &ShardId| self.master(*id).is_some();
-                return match cluster.slots.shards().iter().all(known) {
-                    true => Ok(()),
-                    false => Err(SnapshotError::new("a slot of an unknown shard")),
+                return if cluster.slots.shards().iter().all(known) {
+                    Ok(())
+                } else {
+                    Err(SnapshotError::new("a slot of an unknown shard"))
                 };
             }
-            (Guide::Nothing, _) => None,
+            (Discovery::Nothing, _) => None,
         };
         let master = masters.next().map(|master| &master.address);
-        match master == named && self.masters.len() <= 1 {
-            true => Ok(()),
-            false => Err(SnapshotError::new(
+        if master == named && self.masters.len() <= 1 {
+            Ok(())
+        } else {
+            Err(SnapshotError::new(
                 "another master than the one that is named",
-            )),
+            ))
         }
     }
 
@@ -263,16 +265,16 @@ fn unsubscribed(news: &News) -> Option<&str> {
     }
 }
 
-fn guide(saved: SavedGuide, dsn: &RedisDsn, now: Millis) -> Result<Guide, SnapshotError> {
+fn discovery(saved: SavedGuide, dsn: &RedisDsn, now: Millis) -> Result<Discovery, SnapshotError> {
     Ok(match (saved, &dsn.servers) {
-        (SavedGuide::Nothing, RedisServers::One(_)) => Guide::Nothing,
+        (SavedGuide::Nothing, RedisServers::One(_)) => Discovery::Nothing,
         (SavedGuide::Sentinels(saved), RedisServers::Sentinel { sentinels, .. }) => {
             let sentinels: &[RedisAddress] = sentinels;
-            Guide::Sentinels(Box::new(Sentinels::restore(saved, sentinels, now)?))
+            Discovery::Sentinels(Box::new(Sentinels::restore(saved, sentinels, now)?))
         }
         (SavedGuide::Cluster(saved), RedisServers::Cluster(seeds)) => {
             let cluster = Cluster::restore(saved, seeds.clone(), dsn.tls, now)?;
-            Guide::Cluster(Box::new(cluster))
+            Discovery::Cluster(Box::new(cluster))
         }
         _ => {
             return Err(SnapshotError::new(

@@ -8,7 +8,7 @@ use crate::effect::{
     Publication, SavedConnId, SavedPublication, SavedReceipt, SavedSubscriptionId, ShardId,
 };
 use crate::snapshot::SnapshotError;
-use crate::wire::slot::SLOTS;
+use crate::wire::hash_slot::HASH_SLOTS;
 
 /// Why messages are dropped.
 const REASONS: [&str; 2] = ["unknown", "not_json"];
@@ -34,7 +34,7 @@ pub enum SavedNews<'b> {
 }
 
 impl News {
-    /// `None`: messages lie in what a link has read, and are understood again. Ends of subscriptions have a list of their
+    /// `None`: messages lie in what a link has read, and are handled again. Ends of subscriptions have a list of their
     /// own: an older release passes that over, and has no value for another kind of news.
     pub(super) fn save(&self) -> Option<SavedNews<'_>> {
         Some(match self {
@@ -55,7 +55,7 @@ impl News {
     pub(super) fn restore(saved: SavedNews) -> Result<News, SnapshotError> {
         Ok(match saved {
             SavedNews::Shard(id, name) => News::Shard(shard(id)?, name.map(Into::into)),
-            SavedNews::Slots(first, last, id) if first <= last && last < SLOTS => {
+            SavedNews::Slots(first, last, id) if first <= last && last < HASH_SLOTS => {
                 News::Slots(first..=last, id.map(shard).transpose()?)
             }
             SavedNews::Slots(first, last, _) => {
@@ -77,10 +77,11 @@ impl News {
 }
 
 fn shard(id: u16) -> Result<ShardId, SnapshotError> {
-    match usize::from(id) < MOST_SHARDS {
-        true => Ok(ShardId(id)),
-        false => Err(SnapshotError::new(format!(
+    if usize::from(id) < MOST_SHARDS {
+        Ok(ShardId(id))
+    } else {
+        Err(SnapshotError::new(format!(
             "shard {id} is out of range: at most {MOST_SHARDS}"
-        ))),
+        )))
     }
 }

@@ -182,9 +182,9 @@ fn reply(topology: &mut Topology, id: LinkId, replies: &[&str], now: Millis) -> 
     let bytes = replies.concat();
     let mut rest = bytes.as_bytes();
     while !rest.is_empty() {
-        match understand(topology, id, rest, now) {
+        match handle_reply(topology, id, rest, now) {
             Ok(Progress::Starved) => panic!("half a reply: {}", rest.escape_ascii()),
-            Ok(Progress::Understood(count)) => rest = &rest[count..],
+            Ok(Progress::Handled(count)) => rest = &rest[count..],
             Ok(Progress::Message(message)) => rest = &rest[message.size..],
             Err(fault) => return Some(fault.why),
         }
@@ -193,7 +193,7 @@ fn reply(topology: &mut Topology, id: LinkId, replies: &[&str], now: Millis) -> 
 }
 
 /// Understands what comes first, as it comes in.
-fn understand(
+fn handle_reply(
     topology: &mut Topology,
     id: LinkId,
     bytes: &[u8],
@@ -206,13 +206,13 @@ fn understand(
     };
     for end in (0..size).step_by(size / most + 1) {
         hand_over(topology);
-        let step = topology.understand(id, &bytes[..end], now);
+        let step = topology.handle_reply(id, &bytes[..end], now);
         if step != Ok(Progress::Starved) {
             hand_over(topology);
             return step;
         }
     }
-    let step = topology.understand(id, bytes, now);
+    let step = topology.handle_reply(id, bytes, now);
     hand_over(topology);
     step
 }
@@ -333,7 +333,7 @@ fn one_redis_is_one_shard() {
 fn a_cluster_is_found_through_its_seeds() {
     let mut topology = cluster();
     assert_eq!(orders(&mut topology), ["open scout0 s:1"]);
-    // One is not there, one refuses, one speaks something else, one is no cluster; a round of them takes a pause.
+    // One is not there, one refuses, one speaks something else, one is not a cluster; a round of them takes a pause.
     topology.closed(LinkId::Scout(0), 10);
     assert_eq!(orders(&mut topology), ["close scout0"]);
     topology.turn(10);
@@ -391,7 +391,7 @@ fn a_node_that_hangs_does_not_keep_the_others_from_being_asked() {
     assert_eq!(reply(&mut topology, LinkId::Scout(0), &[OK], 20), None);
     let half = &whole.as_bytes()[..whole.len() / 2];
     assert_eq!(
-        topology.understand(LinkId::Scout(0), half, 20),
+        topology.handle_reply(LinkId::Scout(0), half, 20),
         Ok(Progress::Starved)
     );
     topology.turn(1_999);
@@ -858,7 +858,7 @@ fn again(topology: &mut Topology, nth: usize, port: u16, now: Millis) -> Option<
     reply(topology, LinkId::Scout(nth), &replies, now)
 }
 
-/// The master `m:1` is up, and so are so many sentinels.
+/// The master `m:1` is up, and so are this many sentinels.
 fn found(sentinels: u16) -> Topology {
     let mut topology = watched(sentinels);
     for nth in 0..usize::from(sentinels) {
@@ -1083,7 +1083,7 @@ fn a_hostile_snapshot_causes_no_panic() {
             topology.subscribe(subscription(9, "b"), LATER);
             for id in topology.links() {
                 for reply in [OK, ":1\r\n", "-MOVED 15495 m:1\r\n"] {
-                    let _ = topology.understand(id, reply.as_bytes(), LATER);
+                    let _ = topology.handle_reply(id, reply.as_bytes(), LATER);
                 }
                 let _ = topology.tick(id, LATER);
                 topology.closed(id, LATER);

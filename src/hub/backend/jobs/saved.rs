@@ -1,7 +1,7 @@
 //! Commands of backends under way, in a snapshot: a command that was begun is not left half done.
 //!
 //! Owns: [`SavedJob`] and [`SavedJobQueue`]. Knows: that frames for a recipient are encoded again when they are needed.
-//! Which jobs are ready and which are in a line follows from the queue. A job that
+//! Which jobs are ready and which are in a queue follows from the queue. A job that
 //! waits for the end of a subscription is among the ready ones: it looks again whether that is still under way.
 
 use std::collections::VecDeque;
@@ -57,12 +57,12 @@ struct SavedContents<'b> {
     unconfirmed: u64,
     #[cbor(n(4), default)]
     unconfirmed_bytes: u64,
-    /// They have come over the broker: so many bytes.
+    /// They have come over the broker: this many bytes.
     #[n(5)]
     arrived: Option<u64>,
 }
 
-/// A content, and the targets that it has not been sent to.
+/// Content, and the targets that it has not been sent to.
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
 struct SavedPublishing<'b> {
@@ -105,13 +105,13 @@ pub struct SavedJobQueue<'b> {
     #[cbor(n(0), default)]
     ready: Vec<SavedConnId>,
     #[cbor(b(1), default)]
-    lines: Vec<SavedLine<'b>>,
+    queues: Vec<SavedQueue<'b>>,
 }
 
 /// Jobs that walk over the connections of a user, one at a time.
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
-struct SavedLine<'b> {
+struct SavedQueue<'b> {
     #[b(0)]
     user: &'b str,
     #[n(1)]
@@ -240,7 +240,7 @@ impl Jobs {
                 kind,
                 asker,
                 failure,
-                lined_up: _,
+                queued: _,
                 ready: _,
             } = job;
             Some(SavedJob {
@@ -256,18 +256,18 @@ impl Jobs {
         let Jobs {
             jobs,
             ready,
-            lines,
+            queues,
             left: _,
         } = self;
         let ids = |ids: &VecDeque<WaiterId>| ids.iter().copied().map(Into::into).collect();
-        let mut lines: Vec<SavedLine> = lines
+        let mut queues: Vec<SavedQueue> = queues
             .iter()
-            .map(|(user, line)| SavedLine {
+            .map(|(user, queue)| SavedQueue {
                 user,
-                ids: ids(line),
+                ids: ids(queue),
             })
             .collect();
-        lines.sort_unstable_by_key(|line| line.user);
+        queues.sort_unstable_by_key(|queue| queue.user);
         let mut look_again: Vec<WaiterId> = jobs
             .iter()
             .filter(|(_, job)| !job.ready && job.is_over())
@@ -277,7 +277,7 @@ impl Jobs {
         let ready = ready.iter().copied().chain(look_again);
         SavedJobQueue {
             ready: ready.map(Into::into).collect(),
-            lines,
+            queues,
         }
     }
 
@@ -311,15 +311,15 @@ impl Jobs {
             }
             self.ready.push_back(id);
         }
-        for SavedLine { user, ids } in saved.lines {
-            let line: VecDeque<WaiterId> = ids.into_iter().map(WaiterId::from).collect();
-            for id in &line {
+        for SavedQueue { user, ids } in saved.queues {
+            let queue: VecDeque<WaiterId> = ids.into_iter().map(WaiterId::from).collect();
+            for id in &queue {
                 let job = self.jobs.get_mut(id).ok_or_else(missing)?;
-                if std::mem::replace(&mut job.lined_up, true) {
+                if std::mem::replace(&mut job.queued, true) {
                     return Err(SnapshotError::new("a command waits in two queues"));
                 }
             }
-            self.lines.insert(user.into(), line);
+            self.queues.insert(user.into(), queue);
         }
         Ok(())
     }

@@ -177,7 +177,7 @@ fn calls_from_before_the_outage_put_the_probe_off_and_do_not_lengthen_the_pause(
         let next = bench.breaker.next().unwrap();
         assert!((125..=250).contains(&(next - bench.now)));
     }
-    // What was not put is no failure of the authorizer's.
+    // What was not put is not a failure of the authorizer's.
     let next = bench.breaker.next();
     bench.now += 100;
     bench.hears(8, CallOutcome::Nothing);

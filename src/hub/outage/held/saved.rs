@@ -39,7 +39,7 @@ struct SavedKey {
 #[derive(Clone, Copy, Debug, Encode, Decode)]
 enum SavedPosition {
     #[n(0)]
-    InLine(#[n(0)] u64),
+    InQueue(#[n(0)] u64),
     #[n(1)]
     Pausing(#[n(0)] SavedKey),
     #[n(2)]
@@ -61,7 +61,7 @@ impl From<SavedKey> for Key {
 impl From<Position> for SavedPosition {
     fn from(place: Position) -> SavedPosition {
         match place {
-            Position::InLine(ticket) => SavedPosition::InLine(ticket),
+            Position::InQueue(ticket) => SavedPosition::InQueue(ticket),
             Position::Pausing(key) => SavedPosition::Pausing(key.into()),
             Position::Asked => SavedPosition::Asked,
         }
@@ -71,7 +71,7 @@ impl From<Position> for SavedPosition {
 impl From<SavedPosition> for Position {
     fn from(saved: SavedPosition) -> Position {
         match saved {
-            SavedPosition::InLine(ticket) => Position::InLine(ticket),
+            SavedPosition::InQueue(ticket) => Position::InQueue(ticket),
             SavedPosition::Pausing(key) => Position::Pausing(key.into()),
             SavedPosition::Asked => Position::Asked,
         }
@@ -125,7 +125,7 @@ impl HeldQuestions {
         }
         let until = Key::from(saved.until);
         let other = match place {
-            Position::InLine(ticket) => self.line.insert(ticket, from),
+            Position::InQueue(ticket) => self.queue.insert(ticket, from),
             Position::Pausing(key) => self.pauses.insert(key, from),
             Position::Asked => None,
         };
@@ -142,9 +142,10 @@ impl HeldQuestions {
         };
         self.bytes = self.bytes.saturating_add(bytes);
         let other = other.or(self.limits.insert(until, from));
-        match other.is_some() || self.questions.insert(from, held).is_some() {
-            true => Err(SnapshotError::new("two held questions in one place")),
-            false => Ok(()),
+        if other.is_some() || self.questions.insert(from, held).is_some() {
+            Err(SnapshotError::new("two held questions in one place"))
+        } else {
+            Ok(())
         }
     }
 }

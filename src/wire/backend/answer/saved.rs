@@ -51,9 +51,10 @@ impl Page {
     /// # Errors
     /// It has more entries than it may have.
     pub fn restore(saved: SavedPage) -> Result<Page, SnapshotError> {
-        let listed = match saved.connections {
-            true => Listed::Connections,
-            false => Listed::Channels,
+        let listed = if saved.connections {
+            Listed::Connections
+        } else {
+            Listed::Channels
         };
         let mut page = Page::new(listed, size(saved.limit));
         for SavedEntry { key, members, json } in saved.entries {

@@ -10,7 +10,7 @@ impl Head {
     }
 
     /// # Errors
-    /// The bytes are no head, or more than one.
+    /// The bytes are not a head, or more than one.
     pub fn restore(bytes: &[u8]) -> Result<Head, SnapshotError> {
         match parse_head(bytes) {
             Ok(Some((head, used))) if used == bytes.len() => Ok(head),

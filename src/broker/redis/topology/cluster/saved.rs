@@ -2,10 +2,10 @@
 
 use minicbor::{Decode, Encode};
 
-use super::{Cluster, MOST_KNOWN, MOST_SHARDS, SlotTable};
+use super::{Cluster, HashSlotTable, MOST_KNOWN, MOST_SHARDS};
 use crate::broker::redis::saved_values::{SavedAddress, SavedForm, SavedLinkId, near, past};
 use crate::broker::redis::topology::LinkId;
-use crate::broker::redis::topology::slots::SavedSlots;
+use crate::broker::redis::topology::hash_slots::SavedHashSlots;
 use crate::clock::Millis;
 use crate::config::RedisAddress;
 use crate::effect::{Publication, SavedPublication, ShardId};
@@ -15,7 +15,7 @@ use crate::snapshot::SnapshotError;
 #[cbor(map)]
 pub struct SavedCluster<'b> {
     #[n(0)]
-    slots: SavedSlots,
+    slots: SavedHashSlots,
     #[n(1)]
     form: SavedForm,
     #[cbor(n(2), default)]
@@ -100,7 +100,7 @@ impl Cluster {
         };
         let waiting: Result<_, SnapshotError> = saved.waiting.into_iter().map(waiting).collect();
         Ok(Cluster {
-            slots: SlotTable::restore(saved.slots, now)?,
+            slots: HashSlotTable::restore(saved.slots, now)?,
             form: saved.form.into(),
             known: saved.known.into_iter().map(RedisAddress::from).collect(),
             asked: saved.asked.map(LinkId::from),
@@ -110,7 +110,7 @@ impl Cluster {
             ask_at: near(saved.ask_at, now)?,
             last: past(saved.last, now)?,
             slow_noted: past(saved.slow_noted, now)?,
-            // It counts on for ever, and what counts is its remainder.
+            // It counts on forever, and what counts is its remainder.
             candidate: saved.candidate as usize,
             tried: number(saved.tried, seeds.len().saturating_add(MOST_KNOWN))?,
             rounds: saved.rounds,
