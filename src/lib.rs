@@ -240,6 +240,7 @@
 //! broker/socket.rs         a socket to the broker: TCP, unix or TLS; the lookup of a name
 //! broker/redis/mod.rs      the links to redis, and the bytes on them
 //! broker/redis/redis_log.rs  what is logged about redis
+//! broker/redis/settings.rs  what redis' driver is configured with
 //! broker/redis/topology/mod.rs  which redis servers there are, without I/O: one, a watched master, or the masters of a cluster
 //! broker/redis/topology/links.rs  the names of the links to redis that should exist
 //! broker/redis/topology/masters.rs  sends commands to the master that has the channel, and takes the news of each in order

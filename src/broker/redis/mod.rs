@@ -13,6 +13,7 @@ mod redis_log;
 mod saved;
 mod saved_values;
 mod scout;
+mod settings;
 mod topology;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use slab::Slab;
 pub use self::conversation::LinkFault;
 pub use self::dialogue::{Dialogue, Duty, LinkIdentity, Notice, Progress, SavedDialogue};
 use self::redis_log::RedisLog;
+pub use self::settings::RedisSettings;
 #[doc(hidden)]
 pub use self::topology::fuzz;
 pub use self::topology::{LinkId, Order, Topology};
@@ -36,7 +38,7 @@ use super::link::{self, Advance, RedisLink};
 use super::news::{Message, News};
 use super::socket::RedisTarget;
 use crate::clock::Millis;
-use crate::config::{RedisAddress, RedisDsn, RedisServers};
+use crate::config::{RedisAddress, RedisServers};
 use crate::log::Log;
 
 /// Replies, messages and news of all links in one turn: a flood gets its share, and when a link breaks much may be
@@ -46,22 +48,6 @@ const STEPS: usize = 2048;
 const STEPS_OF_LINK: usize = 256;
 /// Links at a time: two for each master, and scouts.
 pub const MOST_LINKS: usize = 4 * topology::MOST_SHARDS;
-
-/// What the driver is started with.
-#[derive(Debug)]
-pub struct RedisSettings {
-    pub dsn: RedisDsn,
-    pub prefix: String,
-    /// Bytes of the largest content that clients may send.
-    pub largest_content: usize,
-    /// For TLS.
-    pub tls: Option<Arc<ClientConfig>>,
-    /// The tokens of the links are these [`MOST_LINKS`], from this one on.
-    pub first_token: Token,
-    pub seed: u64,
-    /// To find out about the servers, for `--check`.
-    pub probe: bool,
-}
 
 pub struct Redis {
     pub(super) topology: Topology,
