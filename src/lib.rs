@@ -166,6 +166,7 @@
 //! hub/report/answers.rs    what is logged of the authorizer's answers
 //! hub/report/access_log.rs  the access log: a line for an end, and for a refused request
 //! hub/report/outage.rs     an authorizer that fails: two log lines for an outage, and what becomes of questions meanwhile
+//! hub/report/capacity.rs   the report that the limits on connections and queue memory are reached
 //! hub/report/gap.rs        the report that members may have missed messages
 //! hub/report/nodes.rs      the report of messages on the channels of the nodes that are not used
 //! hub/report/tap.rs        taps: the filter of each, and the lines that wait for it

@@ -20,7 +20,7 @@ const SEND_COST: usize = 64 * 1024;
 /// answers to other connections are sent in between.
 pub fn fan_out<S: Stream>(hub: &mut Hub<S>) {
     hub.limits.max_queue = hub.usage.memory.queue(&hub.runs);
-    report::check_memory_relief(hub);
+    report::capacity::check_memory_relief(hub);
     if hub.agenda.fanning_out {
         flush(hub);
     }

@@ -65,7 +65,7 @@ fn close_if_due<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
         } else if !connection.is_over() {
             // What waits for it is released at once. A close frame would have to wait behind it.
             connection.fail(Ending::TooSlow);
-            report::overloaded(hub);
+            report::capacity::overloaded(hub);
         }
     } else if connection.is_to_stop() {
         close(hub, id, Ending::Stopping);
@@ -99,7 +99,7 @@ fn overload<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
         connection.forget_input();
         hub.usage.memory.note(id.slot, connection.waiting_in());
     }
-    report::overloaded(hub);
+    report::capacity::overloaded(hub);
 }
 
 /// Counts it as what it is now. If it was a WebSocket and no longer is one, its memberships and grants end.

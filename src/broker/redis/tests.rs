@@ -14,6 +14,7 @@ use mio::{Events, Poll};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::*;
+use crate::config::RedisDsn;
 use crate::effect::{ConnId, Publication, PublishedBy, ShardId, Subscription, SubscriptionId};
 use crate::log::Level;
 use crate::snapshot::tests::cbor::Part;

@@ -43,7 +43,7 @@ pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head
         return refuse_stopping(hub, id, exchange);
     }
     if hub.roster.websockets >= hub.settings.max_connections {
-        report::server_is_full(hub);
+        report::capacity::server_is_full(hub);
         let message = "the server is full: come back later";
         let refusal = Refusal::new(Status::Unavailable, "full", message);
         return refuse_for_now(hub, id, exchange, refusal);
