@@ -5,9 +5,9 @@
 //! has each fact forgotten in turn, and prints those that nothing has missed, which takes minutes:
 //! `cargo test --test hub every_fact -- --ignored --nocapture`.
 //!
-//! Owns: what is compared, namely all that clients and backends are sent, questions, events, log lines, `/metrics` and the
-//! lists. `/metrics` comes last, since its length differs with the memory of the process, and what is sent is counted. Left out is what may differ: slots in ids (a restored hub takes other vacant ones), the order within a step of what
-//! happens at the same time, and measured times.
+//! Owns: what is compared: all that clients and backends are sent, questions, events, log lines, lists, and in the end
+//! `/metrics`. Left out is what may differ: slots in ids, as a restored hub takes other vacant ones; the order within a step
+//! of what happens at the same time; measured times, and the memory of the process.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::catch_unwind;
