@@ -25,11 +25,11 @@ const PUBLISHERS: usize = 16;
 const MESSAGES: usize = 500;
 const CLIENTS: usize = 10;
 const CHANNELS: usize = 1000;
-/// With many channels: how many, and of the clients on each node each is in so many of them.
+/// With many channels: how many, and of the clients on each node each is in this many of them.
 const SPREAD: usize = 60;
 const EACH: usize = 6;
 const SPREAD_MESSAGES: usize = 1_500;
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn main() -> Result<()> {
     // `cargo test --benches` wants no figures.
@@ -226,7 +226,7 @@ fn fan_out(name: &str, nodes: &[Server]) -> Result<()> {
     Ok(())
 }
 
-/// So many channels are joined, redis is ended and started again, and all are subscribed once more.
+/// This many channels are joined, redis is ended and started again, and all are subscribed once more.
 fn subscriptions(node: &Server, redis: Server, port: u16) -> Result<()> {
     let cpu = cpu_ns(std::slice::from_ref(node))?;
     let begun = Instant::now();
@@ -275,16 +275,17 @@ fn millis(begun: Instant) -> f64 {
 fn ask(socket: &mut WebSocket<TcpStream>, message: &str) -> Result<()> {
     socket.send(Message::text(message))?;
     let answer = socket.read()?.into_text()?;
-    match answer.contains("\"ok\":true") {
-        true => Ok(()),
-        false => Err(answer.as_str().into()),
+    if answer.contains("\"ok\":true") {
+        Ok(())
+    } else {
+        Err(answer.as_str().into())
     }
 }
 
 fn wait(mut until: impl FnMut() -> Result<bool>) -> Result<()> {
     let begun = Instant::now();
     while !until()? {
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > TIMEOUT {
             return Err("it took too long".into());
         }
         thread::sleep(Duration::from_millis(1));
@@ -342,7 +343,7 @@ impl Server {
     fn client(&self) -> Result<WebSocket<TcpStream>> {
         let stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         let url = format!("ws://127.0.0.1:{}/ws", self.port);
         Ok(tungstenite::client(url, stream)
             .map_err(|e| e.to_string())?

@@ -18,7 +18,7 @@ use crate::connection::Peer;
 use crate::effect::ConnId;
 use crate::hub::Hub;
 use crate::listener::{self, ClientSocket, Listener};
-use crate::log::{Log, Seldom, Value};
+use crate::log::{Log, Throttle, Value};
 
 /// Connections accepted from one listener in one turn, so that a rush of clients does not delay the others.
 const ACCEPTS: usize = 16;
@@ -40,7 +40,7 @@ pub struct Acceptor {
     max_evictions: usize,
     /// Nothing is accepted before this time.
     paused_until: Millis,
-    failures: Seldom,
+    failures: Throttle,
     log: Log,
 }
 
@@ -59,7 +59,7 @@ impl Acceptor {
             max_sockets,
             max_evictions: (reserved / 4).clamp(1, ACCEPTS),
             paused_until: 0,
-            failures: Seldom::once_in(LOG_INTERVAL),
+            failures: Throttle::once_in(LOG_INTERVAL),
             log,
         }
     }
@@ -68,7 +68,7 @@ impl Acceptor {
         &self.listeners
     }
 
-    /// Note the poll's event if `token` is a listener's. Returns whether it is.
+    /// Notes the poll's event if `token` is a listener's. Returns whether it is.
     #[inline(always)]
     pub fn ready(&mut self, token: Token) -> bool {
         let Some(nth) = token.0.checked_sub(FIRST_LISTENER) else {
@@ -85,12 +85,12 @@ impl Acceptor {
         self.is_pending().then_some(self.paused_until)
     }
 
-    /// End the pause, because a connection has closed and its descriptor is free.
+    /// Ends the pause, because a connection has closed and its descriptor is free.
     pub fn resume(&mut self) {
         self.paused_until = 0;
     }
 
-    /// Accept a bounded number of connections from each listener.
+    /// Accepts a bounded number of connections from each listener.
     pub fn accept(&mut self, hub: &mut Hub<ClientSocket>, registry: &Registry) {
         let now = hub.clock.now;
         if self.paused_until > now {
@@ -102,18 +102,15 @@ impl Acceptor {
                     break;
                 }
                 match self.listeners[nth].accept() {
-                    Ok((socket, peer)) => self.admit(hub, registry, socket, peer),
+                    Ok((socket, peer)) => self.admit(hub, registry, nth, socket, peer),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                         self.listeners[nth].pending = false;
                     }
                     Err(e) if listener::is_of_one_connection(&e) => {}
                     Err(e) => {
                         self.paused_until = now + PAUSE;
-                        self.warn(
-                            now,
-                            "cannot accept connections for now: the server tries again",
-                            &e,
-                        );
+                        let message = "cannot accept connections for now: the server tries again";
+                        self.warn(now, message, Some(nth), &e);
                         return;
                     }
                 }
@@ -121,7 +118,7 @@ impl Acceptor {
         }
     }
 
-    /// If connections wait and all descriptors are taken, have the hub evict idle HTTP connections.
+    /// Has the hub evict idle HTTP connections, if connections wait and all descriptors are taken.
     pub fn evict(&mut self, hub: &mut Hub<ClientSocket>, buffer: &mut [u8]) {
         let now = hub.clock.now;
         let full = hub.connections() >= self.max_sockets;
@@ -134,7 +131,7 @@ impl Acceptor {
         let message = "the limit on file descriptors is reached: idle HTTP connections are closed to accept new ones; \
                        raise the limit (ulimit -n)";
         let open = format!("{} connections are open", hub.connections());
-        self.warn(now, message, &open);
+        self.warn(now, message, None, &open);
     }
 
     fn is_pending(&self) -> bool {
@@ -145,6 +142,7 @@ impl Acceptor {
         &mut self,
         hub: &mut Hub<ClientSocket>,
         registry: &Registry,
+        nth: usize,
         socket: ClientSocket,
         peer: Peer,
     ) {
@@ -155,18 +153,25 @@ impl Acceptor {
             register(registry, id, socket).inspect_err(|_| hub.fail(id))
         });
         if let Err(e) = admitted {
-            self.warn(hub.clock.now, "cannot serve a connection", &e);
+            let message = "cannot serve a connection: it is closed";
+            self.warn(hub.clock.now, message, Some(nth), &e);
         }
     }
 
-    fn warn(&mut self, now: Millis, message: &str, reason: &dyn Display) {
-        if self.failures.admit(now).is_some() {
-            self.log.warn(message, &[("reason", Value::Shown(reason))]);
+    /// `nth`: the listener that it is about, if it is about one.
+    fn warn(&mut self, now: Millis, message: &str, nth: Option<usize>, reason: &dyn Display) {
+        if self.failures.admit(now).is_none() {
+            return;
         }
+        let mut fields = vec![("reason", Value::Shown(reason))];
+        if let Some(listener) = nth.and_then(|nth| self.listeners.get(nth)) {
+            fields.push(("listener", Value::Text(&listener.address)));
+        }
+        self.log.warn(message, &fields);
     }
 }
 
-/// Register a connection's socket with the poll.
+/// Registers a connection's socket with the poll.
 ///
 /// # Errors
 /// The kernel can watch no more sockets.

@@ -4,8 +4,8 @@
 //! Owns: what is tried, and the report. Knows: the addresses, the authorizer and the broker as the server uses them.
 //! Never knows: their protocols.
 //!
-//! Decision: it uses the server's own code for each part, over code of its own: a check that passes means that the start
-//! passes.
+//! Decision: it uses the server's own code for each part rather than code of its own: a check that passes means that
+//! the start passes.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -21,9 +21,9 @@ use crate::start;
 use crate::wire::question;
 
 /// How long the broker may take: name lookup, connection, TLS and greeting.
-const PATIENCE: Duration = Duration::from_secs(5);
+const BROKER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Try everything and print a line for each part. Returns whether everything works.
+/// Tries everything and prints a line for each part. Returns whether everything works.
 pub fn run(config: &Config) -> bool {
     let mut report = Report { ok: true };
     report.result(true, "the flags and variables are valid");
@@ -204,9 +204,10 @@ fn fields(probed: &Probed, batch: usize, report: &mut Report) {
     }
     if !body.ignored.is_empty() {
         let names = body.ignored.join(", ");
-        let why = match body.has_fields {
-            true => "they mean nothing in an answer of this status to a connect",
-            false => "application/json has `state` only; application/vnd.wsify+json has all fields",
+        let why = if body.has_fields {
+            "they mean nothing in an answer of this status to a connect"
+        } else {
+            "application/json has `state` only; application/vnd.wsify+json has all fields"
         };
         report.note(format_args!(
             "fields in its answer that are ignored: {names} ({why})"
@@ -277,7 +278,7 @@ fn broker(config: &Config, report: &mut Report) {
     };
     let up = start::build(alone, Log::in_memory(Level::Error))
         .map_err(|stop| stop.text)
-        .and_then(|server| server.try_broker(PATIENCE));
+        .and_then(|server| server.try_broker(BROKER_TIMEOUT));
     match up {
         Ok(found) => {
             let accepts = format_args!("the broker at {dsn} accepts the connection");

@@ -10,6 +10,11 @@ pub fn millis(duration: Duration) -> Millis {
     Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
+/// A duration in whole microseconds, rounded down.
+pub fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// The latest time that [`rfc3339`] shows, in the year 6429.
 const LATEST: Millis = 1 << 47;
 

@@ -3,7 +3,7 @@
 //! Owns: nothing. Knows: how a connection is named, what may be asked and answered. Never knows: what carries a value
 //! across, or when.
 //!
-//! Each `Ask`, `Publish` and `Subscribe` is answered once, whether it succeeds or not. A connection that waits for the
+//! Each `Ask`, `Publish`, `Subscribe` and `Unsubscribe` is answered once, whether it succeeds or not. A connection that waits for the
 //! answer has no deadline of its own. Only an `Ask` that was followed by `Withdraw` may stay unanswered.
 //!
 //! A question that failed comes back with its answer, so that it can be asked again without a copy.
@@ -24,29 +24,18 @@ use crate::wire::channel_name::ChannelName;
 
 /// A connection's name inside the process. Late events, verdicts and receipts are looked up by it. A slot's new
 /// connection has another generation, so it is never mistaken for the old one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId {
     pub slot: u32,
     pub generation: u32,
 }
 
 impl ConnId {
-    /// A slot that no connection has: what has this one belongs to none.
+    /// A slot that no connection has: in a snapshot, what has this one belongs to none.
     pub const NO_SLOT: u32 = u32::MAX;
-
-    /// Of what is answered to nothing.
-    pub const NONE: ConnId = ConnId::of_ticket(0);
-
-    /// Of what belongs to no connection, by a number.
-    pub const fn of_ticket(ticket: u32) -> ConnId {
-        ConnId {
-            slot: ConnId::NO_SLOT,
-            generation: ticket,
-        }
-    }
 }
 
-/// A request of the hub to a driver. Deliveries to members are none: they never leave the hub.
+/// A request of the hub to a driver. Deliveries to members are not effects: they never leave the hub.
 #[derive(Debug)]
 pub enum Effect {
     Ask(Question),
@@ -56,18 +45,41 @@ pub enum Effect {
     Recall,
     Publish(Publication),
     Subscribe(Subscription),
+    /// Answered when the subscription has ended at the broker, or the broker has refused that.
     Unsubscribe(ChannelName),
 }
 
 /// What the broker is to publish; answered with a [`Receipt`].
 #[derive(Debug)]
 pub struct Publication {
-    pub from: ConnId,
+    pub from: PublishedBy,
     /// When it was first handed out.
     pub since: Millis,
     pub channel: ChannelName,
     /// JSON, as it was sent.
     pub content: Box<[u8]>,
+}
+
+/// What has something published, and is given the [`Receipt`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishedBy {
+    /// A connection: its command, its request, or the job that its request has begun. It waits for one of them at a time.
+    Connection(ConnId),
+    /// A command that all nodes are asked for, by its number, which is not 0.
+    Gathering(u32),
+    /// A message of this node of which no receipt is needed.
+    Nothing,
+}
+
+#[cfg(test)]
+impl PublishedBy {
+    /// The slot of the connection.
+    pub fn slot(self) -> Option<u32> {
+        match self {
+            PublishedBy::Connection(id) => Some(id.slot),
+            PublishedBy::Gathering(_) | PublishedBy::Nothing => None,
+        }
+    }
 }
 
 /// A channel whose messages the broker is to bring; answered with a [`Receipt`].
@@ -111,7 +123,7 @@ pub struct Question {
     pub alone: bool,
 }
 
-/// The authorizer's decision. Not a `Result`: a denial is no error.
+/// The authorizer's decision. Not a `Result`: a denial is not an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// `200`.
@@ -166,7 +178,7 @@ impl Answer {
         self.fields.as_ref()?.state.as_ref()?.json()
     }
 
-    /// There is none, for this reason.
+    /// The answer to a question that failed, for this reason.
     pub fn unavailable(to: ConnId, trouble: String, took: Duration) -> Answer {
         Answer {
             to,
@@ -184,7 +196,7 @@ impl Answer {
         }
     }
 
-    /// With the question, if it has failed.
+    /// The answer together with its question, if it has failed.
     pub fn returning(mut self, question: Question) -> Answer {
         self.question = (self.verdict == Verdict::Unavailable).then_some(question);
         self

@@ -2,12 +2,12 @@
 //!
 //! Owns: how one is started. Knows: `unshare(2)`. Never knows: what such a thread does.
 //!
-//! Decision: a table of their own, over sharing the loop's as threads do. The kernel looks a descriptor up faster while
-//! its table has one user, which is 2 to 4 % of a delivery. And a table with several users grows only after a wait for
-//! all processors. Each time that it doubles, that would stop a rush of clients for 10 milliseconds. Threads that are
-//! started from such a thread share its table. The price: descriptors that are already open are in both tables. A
-//! client's connection that is closed in only one of them would never end. So all these threads start before there are
-//! clients, and close the descriptors that a handover has brought.
+//! Decision: a table of their own, rather than sharing the loop's as threads do. The kernel looks a descriptor up
+//! faster while its table has one user, which is 2 to 4 % of a delivery. And a table with several users grows only
+//! after a wait for all processors. Each time that it doubles, that would stop a rush of clients for 10 milliseconds.
+//! Threads that are started from such a thread share its table. The price: descriptors that are already open are in
+//! both tables. A client's connection that is closed in only one of them would never end. So all these threads start
+//! before there are clients, and close the descriptors that a handover has brought.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_it_opens_is_not_in_the_loops_table() {
+    fn descriptors_of_a_thread_with_own_fds_are_not_in_the_loops_table() {
         let path = std::env::temp_dir().join(format!("wsify-fd-table-{}", std::process::id()));
         let theirs = path.clone();
         let (opened, seen) = mpsc::channel();

@@ -2,8 +2,8 @@
 //!
 //! Owns: the values, and how many hold each. Knows: equality and hashes. Never knows: what a value is for, or what holds it.
 //!
-//! Decision: 32-bit hashes in a tree, over a hash table of the values. A table that has to grow is filled anew in one
-//! step, which with a million values delays the loop. If two values have one hash, about one pair in 4 billion, the
+//! Decision: 32-bit hashes in a tree rather than a hash table of the values. A table that has to grow is rehashed in
+//! one step, which with a million values delays the loop. If two values have one hash, about one pair in 4 billion, the
 //! second is not shared.
 
 use std::borrow::Borrow;
@@ -138,7 +138,7 @@ impl<T: Eq + Hash> Interned<T> {
         }
     }
 
-    /// Different values.
+    /// The number of different values.
     pub fn count(&self) -> usize {
         self.kept.len()
     }

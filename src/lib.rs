@@ -1,335 +1,285 @@
 //! wsify: a WebSocket publish/subscribe server that asks a webhook for permission. README.md and docs/ describe what it
-//! does; this page is the map of how. Together with the headers of the files it can be read in an hour.
+//! does; this page is the map of how. Each file's header tells more.
 //!
 //! The hard part is not bytes but interleaving. A verdict of the authorizer, a broadcast, a disconnect and the next
 //! frame arrive in any order, and no client's work may delay another's. So one thread owns all connections. The part of
-//! it that decides, the [`hub`], has no poll, thread or clock, so that a test controls the order of events.
+//! it that decides, the [`hub`], has no poll, thread or clock of its own, so a test controls the order of events.
 //!
 //! # Files
 //!
+//! Not listed are files `saved….rs`: `saved.rs` in a module's folder is the module's form in a snapshot.
+//!
 //! ```text
 //! main.rs                  arguments, configuration, log, server, or a part in a handover; one line on stderr if it cannot start
-//! config/mod.rs            the command line and the environment, turned once into a checked Config; no other file reads them
+//! config/mod.rs            flags and variables, turned once into a checked Config; no other file reads settings from them
 //! config/flags.rs          every flag as data: name, default, help
-//! config/help.rs           the text of --help, made of it
+//! config/help.rs           the text of --help, made from the flags
 //! config/arguments.rs      arguments and variables as texts, and the errors that name them
 //! config/values.rs         checks and types of values
 //! config/stop.rs           why the program does not start, or ends early: a text and an exit status
 //! config/dsn.rs            --broker-dsn: where redis is, and how that is shown without its secrets
 //! log/mod.rs               lines on stdout, written by a separate thread, so that the loop never waits
-//! log/format.rs            a line as JSON or as text
-//! log/saved.rs             lines that stdout has not taken, in a snapshot
-//! log/seldom.rs            throttles for lines: a number in an interval, or one while a condition lasts
-//! log/seldom/saved.rs      a throttle in a snapshot
-//! log/seldom/saved_conditions.rs   conditions in a snapshot
+//! log/format.rs            a log line as JSON or as text
+//! log/throttle.rs          throttles for log lines: a number in an interval, or one while a condition lasts
 //! metrics/mod.rs           counters, gauges, histograms
-//! metrics/instruments.rs   counters by label, histograms
+//! metrics/instruments.rs   the types of counters by label and of histograms
 //! metrics/family.rs        the type of a metric family
 //! metrics/families.rs      every metric of wsify itself as data: name, kind, meaning, samples
-//! metrics/process_families.rs   the metrics of the process, likewise
+//! metrics/process_families.rs  the metrics of the process as data: name, kind, meaning, samples
 //! metrics/render.rs        all families, and their Prometheus text
 //! metrics/samples.rs       the Prometheus text of a family's samples
 //! metrics/saved/mod.rs     the counters in a snapshot
-//! metrics/saved/instruments.rs   counters by label and histograms in a snapshot
-//! clock.rs                 Millis and Clock: the time, as every part below the loop is given it
+//! metrics/saved/instruments.rs  counters by label and histograms in a snapshot
+//! clock.rs                 Millis and Clock: the time, as the loop passes it to the hub and the broker
 //! secret.rs                a text that is never shown
 //! short_text.rs            a short text on the stack: an id, an address
-//! random.rs                one generator, for jitter
+//! random.rs                one random generator, for jitter
+//! backoff.rs               exponential back-off with jitter
 //! interned.rs              values that many connections share, kept once
 //! signals.rs               signals, which wait until the loop reads them
 //! fd_table.rs              threads that have a table of file descriptors of their own
 //! heap.rs                  free memory is returned to the kernel
 //! process.rs               the process_* metrics, read from /proc when /metrics is requested
 //! effect.rs                values that cross between the hub and its drivers: ConnId, Effect, Answer, Receipt
-//! effect/saved.rs          what a snapshot holds of them
 //! snapshot/mod.rs          the format in which a program hands over its state to the one that replaces it
-//! snapshot/record_kind.rs  the kinds of records, and their numbers
-//! snapshot/header.rs       the first record and the last; what a reader has to know
-//! snapshot/writer.rs       a snapshot on its way out, record by record
-//! snapshot/reader.rs       a snapshot on its way in, record by record; what is unknown is skipped
+//! snapshot/record_kind.rs  the kinds of records in a snapshot, and their numbers
+//! snapshot/header.rs       a snapshot's first record and its last; what a reader has to know
+//! snapshot/writer.rs       writes a snapshot, record by record
+//! snapshot/reader.rs       reads a snapshot, record by record; skips records of unknown kinds
 //! snapshot/error.rs        why a snapshot cannot be used
-//! buffers/mod.rs           bytes that wait
-//! buffers/inbox.rs         Inbox: received, and not yet used
-//! buffers/outbox.rs        Outbox: what the kernel has not yet taken
-//! buffers/outbox/saved.rs  in a snapshot
+//! buffers/mod.rs           bytes of connections that wait, in both directions
+//! buffers/inbox.rs         Inbox: bytes received from a client and not yet used
+//! buffers/outbox.rs        Outbox: bytes for a client that the kernel has not yet taken
 //! buffers/queued.rs        what waits in an outbox, piece by piece
-//! buffers/slice.rs         a stretch of a run, and sums of what waits
-//! buffers/runs.rs          Runs: encoded once, shared by many outboxes
-//! buffers/runs/saved.rs    in a snapshot: each once, with a number
+//! buffers/slice.rs         a stretch of a run, and sums of queued bytes
+//! buffers/runs.rs          Runs: frames encoded once, shared by many outboxes
 //!
 //! wire/mod.rs              bytes to values and back, pure: no sockets, time, threads, logging, ConnId
 //! wire/http/mod.rs         HTTP/1.1 on the server's side: one request, one reply (RFC 9112)
 //! wire/http/head.rs        a request's head: its bytes and its lines
-//! wire/http/head/saved.rs    in a snapshot
-//! wire/http/facts.rs       what its headers say about the request itself: host, framing, keep-alive
-//! wire/http/target.rs      its target, and query strings
-//! wire/http/body.rs        its body, and how the end of it is found
-//! wire/http/body/saved.rs    in a snapshot
+//! wire/http/facts.rs       what a request's headers say about the request itself: host, framing, keep-alive
+//! wire/http/target.rs      a request's target, and query strings
+//! wire/http/body.rs        a request's body, and how its end is found
 //! wire/http/reply.rs       statuses, error answers, and their bytes
-//! wire/authority.rs        a host, and perhaps a port
-//! wire/endpoint.rs         what a request is for: the table of endpoints, and the 404 and 405 that follow from it
-//! wire/event.rs            one event as JSON, and the kinds of events
-//! wire/event_batch.rs      events of one call to their receiver
-//! wire/event_batch/saved.rs   events in a snapshot
-//! wire/encoding.rs         in which encodings a content is sent to members
+//! wire/authority.rs        a host with an optional port
+//! wire/endpoint.rs         the table of endpoints, and the 404 and 405 that follow from it
+//! wire/event.rs            an event for the webhook of --events-url as JSON, and the kinds of events
+//! wire/event_batch.rs      the events of one call to the receiver of events
+//! wire/encoding.rs         the encodings in which content is sent to members
 //! wire/extensions.rs       which offer of permessage-deflate is accepted (RFC 7692 7)
 //! wire/handshake.rs        whether a request may upgrade, and the answer (RFC 6455 4)
-//! wire/handshake/saved.rs    in a snapshot
 //! wire/origins.rs          the meaning of --allowed-origins, and the CORS headers that follow from it
 //! wire/forwarded.rs        the client behind a proxy: X-Forwarded-For, and --trusted-proxies
 //! wire/proxy_protocol.rs   the header in which a proxy names its client (PROXY protocol 1 and 2)
-//! wire/frame.rs            one frame: read its header, judge it, unmask, encode (RFC 6455 5.2)
-//! wire/frame/saved.rs        in a snapshot
-//! wire/message.rs          frames to messages: fragments, UTF-8, sizes, pings, closes (RFC 6455 5.4 to 5.6, 7)
-//! wire/message/saved.rs      in a snapshot
+//! wire/frame.rs            one WebSocket frame: read its header, judge it, unmask, encode (RFC 6455 5.2)
+//! wire/message.rs          WebSocket frames to messages: fragments, UTF-8, sizes, pings, closes (RFC 6455 5.4 to 5.6, 7)
 //! wire/deflate.rs          a message compressed, a compressed message inflated (RFC 7692 6)
 //! wire/json.rs             one JSON object in one pass: where its values lie, which name came twice
-//! wire/json/members.rs     any object or array, by its parts
-//! wire/json/scalars.rs     strings, integers and users' names: types and ranges
-//! wire/command.rs          a client's message, a POST's body
-//! wire/command/saved.rs      in a snapshot
+//! wire/json/members.rs     any JSON object or array, by its parts
+//! wire/json/scalars.rs     JSON strings, integers and users' names: types and ranges
+//! wire/command.rs          a client's message or a POST's body as a command
 //! wire/channel_name.rs     channel names: trimmed, checked, shared
-//! wire/answer.rs           the JSON that clients are sent: answers, errors, contents with their channel
+//! wire/server_message.rs   the JSON that clients are sent: answers, errors, content with its channel
 //! wire/answer_fields.rs    what the authorizer's answer may say besides yes and no; patterns of channels
-//! wire/answer_fields/saved.rs  in a snapshot
-//! wire/answer_fields/read.rs   how that is read: types, ranges, what belongs where; the array that answers a batch
-//! wire/answer_fields/wrong.rs  a field that cannot be used, for the log
-//! wire/question.rs         the JSON of a question to the authorizer, and the state in its answer
+//! wire/answer_fields/read.rs  reads the body of an authorizer's answer, or the array that answers a batch: types, ranges
+//! wire/answer_fields/state.rs  the state in an authorizer's answer
+//! wire/answer_fields/wrong.rs  a field of an authorizer's answer that cannot be used, for the log
+//! wire/question.rs         the JSON of a question to the authorizer
 //! wire/backend/mod.rs      commands of backends to channels, users and connections, as values
-//! wire/backend/body.rs     how that is read from bodies
-//! wire/backend/query.rs    how it is read from queries
-//! wire/backend/answer.rs   what a node answers, and how answers of several nodes become one
-//! wire/backend/answer/saved.rs   a page on its way, in a snapshot
-//! wire/node_message/mod.rs       messages between nodes, as values, and their channels
+//! wire/backend/body.rs     commands of backends read from request bodies
+//! wire/backend/query.rs    commands of backends read from query strings
+//! wire/backend/answer.rs   a node's answer to a backend's command, and how answers of several nodes become one
+//! wire/node_message/mod.rs  messages between nodes, as values, and their channels
 //! wire/node_message/envelope.rs  which node a message is from, and the signature that proves it
-//! wire/node_message/read.rs      messages read from JSON: types and ranges
-//! wire/node_message/write.rs     messages as JSON
-//! wire/node_message/replay.rs    which messages of a node were received already
+//! wire/node_message/read.rs  messages of nodes read from JSON: types and ranges
+//! wire/node_message/write.rs  messages of nodes as JSON
+//! wire/node_message/replay.rs  which messages of a node were received already
 //! wire/nodes.rs            which nodes redis names: redirections, answers of sentinels
 //! wire/cluster_view.rs     how a node sees its cluster
-//! wire/slot.rs             the slot of a channel in a redis cluster
+//! wire/hash_slot.rs        the slot of a channel in a redis cluster
 //! wire/resp.rs             commands to redis, and its replies
 //!
 //! connection/mod.rs        one connection, as the hub sees it: the values it takes and gives
-//! connection/traffic.rs    what goes in and out; all reads and writes of a client's socket
-//! connection/state.rs      its fields, and what it can be asked
-//! connection/state/saved.rs  in a snapshot
-//! connection/session.rs    from phase to phase: bytes in, events out; answers malformed requests by itself
-//! connection/phase.rs      the phase it is in, and what follows from that alone
-//! connection/phase/saved.rs  in a snapshot
+//! connection/traffic.rs    all reads and writes of a client's socket
+//! connection/closing.rs    how a connection ends: by its client, by the hub, because of a limit or a stop
+//! connection/state.rs      a connection's fields, and what it can be asked
+//! connection/session.rs    a connection from phase to phase: bytes in, inputs out; answers malformed requests by itself
+//! connection/phase.rs      the phase that a connection is in, and what follows from the phase alone
 //! connection/refusal.rs    a connection that is refused: malformed, too late, evicted, or over the memory budget
-//! connection/event.rs      every event that a connection yields to the hub
-//! connection/stream.rs     what carries its bytes: a socket, or a scripted pipe in tests
-//! connection/limits.rs     what it may take, and how long it may take for it
+//! connection/input.rs      every input that a connection yields to the hub
+//! connection/stream.rs     what carries a connection's bytes: a socket, or a scripted pipe in tests
+//! connection/limits.rs     what a connection may take, and how long it may take for it
 //! connection/exchange.rs   HTTP requests on their way in: the head, the body, what decides how a request is answered
-//! connection/exchange/saved.rs  in a snapshot
 //! connection/websocket.rs  a WebSocket while it is open (pings, messages) and while it closes
-//! connection/websocket/saved.rs  in a snapshot
 //! connection/suspended.rs  what a connection waits with: for the authorizer, a channel or the broker
-//! connection/suspended/saved.rs  in a snapshot
-//! connection/ending.rs     every way in which it ends: close code, the log's word, the metric's label
-//! connection/ending/saved.rs  in a snapshot
-//! connection/peer.rs       the address at the other end, packed
-//! connection/peer/saved.rs   in a snapshot
-//! connection/identity.rs   the query, the user and the state that go with each of its questions, packed
-//! connection/identity/saved.rs  in a snapshot
+//! connection/ending.rs     every way in which a connection ends: close code, the log's word, the metric's label
+//! connection/peer.rs       the address at a connection's other end, packed
+//! connection/identity.rs   the query, the user and the state that go with each of a connection's questions, packed
 //!
-//! hub/mod.rs               all connections: the doors, nothing else
-//! hub/turn.rs              one turn of a connection: reads its input, passes each event to its handler
+//! hub/mod.rs               all connections: the hub's doors
+//! hub/turn.rs              one turn of a connection: reads its input, passes each one to its handler
 //! hub/broker.rs            the doors for the broker's news
+//! hub/returned.rs          publications that the broker has not published, to be handed out again
+//! hub/resume.rs            what has waited for a channel goes on
+//! hub/waiter.rs            the name of what waits: a connection, or a job that belongs to none
 //! hub/drain.rs             the graceful stop, carried out: what happens to upgrades, clients and taps
-//! hub/delivery.rs          what was published goes out: the fan-out in slices, and the flush
+//! hub/delivery.rs          sends what was published: the fan-out in slices, and the flush
 //! hub/finish.rs            what is finished before a snapshot, so that it need not be saved
-//! hub/endpoints/mod.rs     HTTP requests: a request goes to the handler of its row in the table; the key
-//! hub/endpoints/upgrade.rs     GET /ws: the checks in their order, then the WebSocket is open
-//! hub/endpoints/broadcast.rs   POST /broadcast
-//! hub/endpoints/health.rs      GET /health
-//! hub/endpoints/metrics.rs     GET /metrics, and where each gauge comes from
-//! hub/endpoints/tap.rs         GET /tap: how a tap begins, how its lines are sent, how it ends
-//! hub/endpoints/backend.rs     POST /disconnect, /join and /leave, GET /channels and /connections
+//! hub/endpoints/mod.rs     HTTP requests: passes each to the handler of its row in the table; checks the key
+//! hub/endpoints/upgrade.rs  GET /ws: the checks in their order, then the WebSocket is open
+//! hub/endpoints/broadcast.rs  POST /broadcast
+//! hub/endpoints/health.rs  GET /health
+//! hub/endpoints/metrics.rs  GET /metrics, and where each gauge comes from
+//! hub/endpoints/tap.rs     GET /tap: how a tap begins, how its lines are sent, how it ends
+//! hub/endpoints/backend.rs  POST /disconnect, /join and /leave, GET /channels and /connections
 //! hub/backend/mod.rs       commands of backends: begun, continued, answered
-//! hub/backend/jobs.rs      the commands under way, and which of them wait for each other
-//! hub/backend/jobs/saved.rs   these commands in a snapshot
-//! hub/backend/jobs/saved_values.rs   recipients, targets and walks over them in a snapshot
+//! hub/backend/jobs.rs      commands of backends under way, and which of them wait for each other
 //! hub/backend/reach.rs     the connections of a user, or one by its id
-//! hub/backend/contents.rs  contents to channels, users and connections
+//! hub/backend/contents.rs  content to channels, users and connections
 //! hub/backend/actions.rs   connections are disconnected, join a channel, or leave it
 //! hub/backend/lists.rs     pages of channels and connections
 //! hub/backend/gather.rs    a command that all nodes are asked for: sent, answered by each, answered to the backend
-//! hub/nodes/mod.rs         the nodes that share a broker: what this one knows of them
-//! hub/nodes/hear.rs        messages of nodes: judged, then done
+//! hub/nodes/mod.rs         the nodes that share a broker: what this one knows of the others
+//! hub/nodes/hear.rs        messages of other nodes: validated, then executed
 //! hub/nodes/rounds.rs      what is due between nodes in each turn
 //! hub/nodes/gap.rs         clients are told that they may have missed what goes to users and connections
-//! hub/nodes/say.rs         what this node says to the others
+//! hub/nodes/say.rs         messages to the other nodes
 //! hub/nodes/gathering.rs   the answers of nodes to one command
 //! hub/nodes/peers.rs       which other nodes are there, and which of their messages have come
 //! hub/nodes/standing.rs    the two channels of a node at the broker
-//! hub/nodes/saved.rs       the other nodes in a snapshot
 //! hub/nodes/missed.rs      which clients are still to be told of a gap
-//! hub/permission.rs        may this be done: whether to ask, the question, what an answer does, what a failure does
+//! hub/permission.rs        permission for a command: whether to ask, the question, what an answer does, what a failure does
 //! hub/grants/mod.rs        what needs no question of a connection, and until when: allow, max_age, expires_in
-//! hub/grants/saved.rs      grants in a snapshot
-//! hub/grants/remembered.rs   answers that are remembered for one connection
-//! hub/grants/remembered/saved.rs   these answers in a snapshot
+//! hub/grants/remembered.rs  answers that are remembered for one connection
 //! hub/commands.rs          join, leave and broadcast, once they are allowed
 //! hub/publish.rs           the one way to publish, and the one way to wait for it
 //! hub/replies.rs           what clients and backends are answered, and that it is reported
-//! hub/failure.rs           what becomes of what waits for an answer when the authorizer fails
-//! hub/questions.rs         questions on their way to the authorizer: put, held, asked again, taken back
+//! hub/failure.rs           what a failure of the authorizer leads to for each kind of waiting request
+//! hub/questions.rs         questions on their way to the authorizer: put, held, asked again, withdrawn
 //! hub/settle.rs            what follows from a change to a connection, in named steps; how a WebSocket is closed
-//! hub/report/mod.rs        what happens, reported to metrics, access log, taps and log
-//! hub/report/listeners.rs  these listeners, and the counts of every read and send
-//! hub/report/listeners/saved.rs   what they have counted and throttled, in a snapshot
-//! hub/report/asking.rs     events of questions, and of commands that need none
-//! hub/report/events.rs       what the receiver of events is sent
-//! hub/report/event_listener.rs   which kinds it is sent, and first close codes
-//! hub/report/event_queue.rs  events that wait for it: numbered, bounded, the oldest dropped
-//! hub/report/event_queue/saved.rs   these events in a snapshot
-//! hub/report/answers.rs      what is logged of the authorizer's answers
-//! hub/report/access_log.rs   the access log: a line for an end, and for a refused request
-//! hub/report/access_log/saved.rs   its counts in a snapshot
+//! hub/report/mod.rs        what happens, reported to metrics, access log, taps, the receiver of events and the log
+//! hub/report/listeners.rs  the five listeners of the report, and the counts of every read and send
+//! hub/report/asking.rs     reports of questions, and of commands that need none
+//! hub/report/events.rs     what the receiver of events is sent
+//! hub/report/event_listener.rs  which kinds of events the receiver gets, and first close codes
+//! hub/report/event_queue.rs  events that wait for their receiver: numbered, bounded, the oldest dropped
+//! hub/report/answers.rs    what is logged of the authorizer's answers
+//! hub/report/access_log.rs  the access log: a line for an end, and for a refused request
 //! hub/report/outage.rs     an authorizer that fails: two log lines for an outage, and what becomes of questions meanwhile
-//! hub/report/gap.rs        that members may have missed messages
-//! hub/report/nodes.rs      messages on the channels of the nodes that are not used
-//! hub/report/tap.rs        taps: the filter of each, and lines on their way to them
+//! hub/report/gap.rs        the report that members may have missed messages
+//! hub/report/nodes.rs      the report of messages on the channels of the nodes that are not used
+//! hub/report/tap.rs        taps: the filter of each, and the lines that wait for it
 //! hub/state.rs             the hub's fields: facts, what follows from them, what leaves
 //! hub/effects.rs           requests to the drivers that have not been taken, and which of them are held back
-//! hub/effects/saved.rs     these requests in a snapshot
 //! hub/settings.rs          what the hub is configured with
 //! hub/outage/mod.rs        what becomes of questions when the authorizer fails
-//! hub/outage/saved.rs      an authorizer that fails, in a snapshot
 //! hub/outage/breaker.rs    whether the authorizer is down, and how fast questions may go out to it
-//! hub/outage/breaker/saved.rs   the same in a snapshot
-//! hub/outage/held.rs       questions that wait in the hub: in a line, or for the end of a pause
-//! hub/outage/held/saved.rs   these questions in a snapshot
+//! hub/outage/held.rs       questions that wait in the hub: in the queue, or for the end of a pause
 //! hub/roster.rs            every connection by its id; how many there are of each kind
-//! hub/roster/saved.rs      every connection in a snapshot, by its slot
 //! hub/saved/mod.rs         the hub in a snapshot: which part writes what, in which order
 //! hub/saved/facts.rs       what a snapshot says of the hub as a whole, and of each slot
-//! hub/saved/restoring.rs   the hub's part of a snapshot, read
-//! hub/saved/rebuild.rs     what follows from the facts of a restored hub, made by one walk
+//! hub/saved/restoring.rs   reads the hub's part of a snapshot
+//! hub/saved/rebuild.rs     rebuilds what follows from the facts of a restored hub, in one walk
 //! hub/users.rs             which connections belong to which user
+//! hub/users/blocks.rs      pairs of numbers in order, in blocks of memory
 //! hub/disconnects.rs       upgrades under way, and the users that were disconnected meanwhile
-//! hub/disconnects/saved.rs   these disconnects in a snapshot
 //! hub/slots.rs             tables by slot, and the walk over all slots
-//! hub/slots/saved.rs       a walk in a snapshot
 //! hub/agenda.rs            which connections and audiences have work: lists and the wheel
 //! hub/deadlines.rs         deadlines of connections: a wheel
 //! hub/channels.rs          channels and their members, both ways
 //! hub/channels/joining.rs  how a connection becomes a member, and how that ends
 //! hub/channels/named.rs    names of the channels that a connection is in
-//! hub/channels/listed.rs   channels and members, as lists show them
-//! hub/channels/publishing.rs   what is published to members here
-//! hub/channels/reserved.rs   channels that a connection joins together with its 101
-//! hub/channels/saved.rs    channels and memberships in a snapshot
+//! hub/channels/listed.rs   channels and members in the order of lists
+//! hub/channels/publishing.rs  publishes content to a channel's members on this node
+//! hub/channels/reserved.rs  channels that a connection joins together with its 101
 //! hub/channel.rs           one channel: its audiences, what waits for it
-//! hub/channel/saved.rs     one channel in a snapshot
-//! hub/frames.rs            the frame of a content in each encoding
-//! hub/names.rs             which name is which channel's
+//! hub/frames.rs            the frame of content in each encoding
+//! hub/names.rs             channels by name
 //! hub/memberships.rs       the memberships of one connection
 //! hub/audience.rs          the members of a channel with one encoding: batches, the cursor
-//! hub/compression.rs       which contents are compressed; what is compressed and inflated for all connections
+//! hub/compression.rs       which content is compressed; the compressor and the inflater of all connections
 //! hub/subscriptions.rs     which channels the broker has been asked for
-//! hub/subscriptions/saved.rs   the same in a snapshot
+//! hub/subscriptions/unsubscriptions.rs  subscriptions that the broker has been asked to end
 //! hub/shards.rs            which shard of the broker has a channel, and what each can do
-//! hub/shards/saved.rs      the shards in a snapshot
 //! hub/drain_plan.rs        the graceful stop, planned: when which client is closed
-//! hub/drain_plan/saved.rs  this plan in a snapshot
 //! hub/limits/mod.rs        the limits that hold for all connections together
-//! hub/limits/per_address.rs    WebSockets from one address
-//! hub/limits/message_rate.rs   messages of a connection in a second
+//! hub/limits/per_address.rs  WebSockets from one address
+//! hub/limits/message_rate.rs  messages of a connection in a second
 //! hub/limits/memory.rs     bytes buffered for all connections
 //! hub/limits/eviction.rs   idle HTTP connections are closed when file descriptors run out
 //!
 //! authorizer/mod.rs        the loop's side: a Question goes out, an Answer comes back; never sees a client
-//! authorizer/settings.rs   what it is configured with
+//! authorizer/settings.rs   the authorizer's settings
 //! authorizer/pool.rs       how many worker threads there are, and what they share with the loop
 //! authorizer/task.rs       a question on its way through the pool
 //! authorizer/waiting.rs    questions that wait for a worker
-//! authorizer/worker.rs     one worker: it asks, hands the answer in, rests, ends
-//! authorizer/seat.rs       where an idle worker is called
+//! authorizer/worker.rs     one worker thread: asks, hands the answer in, rests, ends
+//! authorizer/parker.rs     where an idle worker is called
 //! authorizer/call.rs       one call and its answer, on a connection that is kept alive
-//! authorizer/outcome.rs    what its answer means for each question, and when its body is looked at
+//! authorizer/outcome.rs    what a call's answer means for each of its questions, and when its body is looked at
 //! authorizer/probe.rs      a call for --check
 //!
 //! webhook/mod.rs           calls to webhooks: what the authorizer and the receiver of events have in common
-//! webhook/caller.rs        one caller: a POST and its answer, on a connection that is kept alive
-//! webhook/dial.rs          a connection to a webhook is made: name, TCP, TLS
-//! webhook/link.rs          that connection as bytes: TCP or TLS, timeouts
-//! webhook/transport.rs     that connection as ureq uses it
-//! webhook/traffic.rs       what a caller knows of its connections
-//! webhook/unfold.rs        folded header lines of an answer, made one line
+//! webhook/caller.rs        one caller of a webhook: a POST and its answer, on a connection that is kept alive
+//! webhook/dial.rs          how a connection to a webhook is made: name, TCP, TLS
+//! webhook/link.rs          a connection to a webhook as bytes: TCP or TLS, timeouts
+//! webhook/transport.rs     a connection to a webhook as ureq uses it
+//! webhook/traffic.rs       how many connections a caller has made, and how long a read may take
+//! webhook/unfold.rs        an answer's folded header lines, made one line
 //! webhook/signature.rs     what proves to the receiver of a call that wsify has sent it: --authorizer-key
 //! webhook/url.rs           a webhook's URL, and how it is shown without its secrets
-//! webhook/threads.rs       what all threads that call have in common
+//! webhook/threads.rs       the stack of all threads that call webhooks, and how they take a lock
 //!
 //! events/mod.rs            events on their way to their receiver: the loop's side
-//! events/delivery.rs       one batch: which events go in the next call, and when; pauses, halves
-//! events/delivery/saved.rs   the batch in a snapshot
-//! events/saved.rs          the sender in a snapshot
-//! events/sender.rs         the thread that makes the calls
+//! events/delivery.rs       one batch of events: which of them go in the next call, and when; pauses, halves
+//! events/sender.rs         the thread that calls the receiver of events
 //!
 //! broker/mod.rs            the broker: memory or redis; commands in, news out, as values
-//! broker/news.rs           what it yields to the hub
-//! broker/link.rs           one connection to it: bytes in and out, broken, made anew, back-off
-//! broker/link/saved.rs     what a snapshot holds of it
-//! broker/saved.rs          what a snapshot holds of the broker
-//! broker/socket.rs         the socket below it: TCP, unix or TLS; the lookup of a name
+//! broker/news.rs           news of the broker for the hub
+//! broker/link.rs           one connection to the broker: bytes in and out, broken, made again, back-off
+//! broker/socket.rs         a socket to the broker: TCP, unix or TLS; the lookup of a name
 //! broker/redis/mod.rs      the links to redis, and the bytes on them
-//! broker/redis/journal.rs  what is logged of redis
-//! broker/redis/journal/saved.rs       what a snapshot holds of that
-//! broker/redis/saved.rs    what a snapshot holds of redis: the topology, the links
-//! broker/redis/saved_values.rs        saved values that several of these files need: addresses, names of links, times
-//! broker/redis/topology/mod.rs        which servers there are, without I/O: one, a watched master, a cluster's masters
-//! broker/redis/topology/links.rs      the links that there should be, by name
-//! broker/redis/topology/masters.rs    commands go to masters, and the news of each are taken in order
-//! broker/redis/topology/watched.rs    the master that sentinels name: followed, left
-//! broker/redis/topology/sentinels.rs  what sentinels have said, and which master follows
-//! broker/redis/topology/sentinels/saved.rs   what a snapshot holds of that
+//! broker/redis/redis_log.rs  what is logged about redis
+//! broker/redis/topology/mod.rs  which redis servers there are, without I/O: one, a watched master, or the masters of a cluster
+//! broker/redis/topology/links.rs  the names of the links to redis that should exist
+//! broker/redis/topology/masters.rs  sends commands to the master that has the channel, and takes the news of each in order
+//! broker/redis/topology/watched.rs  the master that sentinels name: followed, left
+//! broker/redis/topology/sentinels.rs  what sentinels have said, and which master follows from it
 //! broker/redis/topology/clustered.rs  the masters of a cluster: found, followed, left
-//! broker/redis/topology/cluster.rs    what is known of a cluster, and when a node is asked for its view
-//! broker/redis/topology/slots.rs      which shard has which slot
-//! broker/redis/topology/cluster/saved.rs     what a snapshot holds of a cluster
-//! broker/redis/topology/slots/saved.rs       what a snapshot holds of the slots
-//! broker/redis/topology/saved.rs      what a snapshot holds of the servers: masters, scouts, and what names them
-//! broker/redis/topology/saved_news.rs  what a snapshot holds of news that the hub has not taken
+//! broker/redis/topology/cluster.rs  what is known of a cluster, and when a node is asked for its view
+//! broker/redis/topology/hash_slots.rs  which shard has which slot of a cluster
 //! broker/redis/scout.rs    a link that asks a sentinel for the master, or a node for its view
-//! broker/redis/scout/saved.rs         what a snapshot holds of it
-//! broker/redis/dialogue/mod.rs        commands to a master on two links, and its replies, without I/O
-//! broker/redis/dialogue/values.rs     its values: what a link is for, what is awaited, what comes of a reply
-//! broker/redis/dialogue/commands.rs   publications and subscriptions become commands
-//! broker/redis/dialogue/replies.rs    the greeting, and what each reply means
-//! broker/redis/dialogue/sharded.rs    replies that only a node of a cluster sends
-//! broker/redis/dialogue/saved.rs      what a snapshot holds of a dialogue
-//! broker/redis/conversation.rs        one link: what is to be sent, which replies are awaited
-//! broker/redis/conversation/saved.rs  what a snapshot holds of it
-//! broker/redis/meaning.rs  what a reply means, whatever the command was; authentication
-//! tls.rs                   which certificates of the authorizer and redis are trusted
+//! broker/redis/dialogue/mod.rs  commands to a master on two links, and its replies, without I/O
+//! broker/redis/dialogue/values.rs  the values of a dialogue: what a link is for, what is awaited, what comes of a reply
+//! broker/redis/dialogue/commands.rs  publications and subscriptions become commands
+//! broker/redis/dialogue/replies.rs  the greeting, and what each reply means
+//! broker/redis/dialogue/sharded.rs  replies that only a node of a cluster sends
+//! broker/redis/conversation.rs  the commands and replies of one link: what is to be sent, which replies are awaited
+//! broker/redis/meaning.rs  the meaning of a redis reply that depends on no command; authentication
+//! tls.rs                   which certificates of the authorizer, the receiver of events and redis are trusted
 //!
 //! listener.rs              TCP and unix listeners, and the clients' sockets that they accept
-//! listener/saved.rs        a listener in a snapshot
 //! playground.rs            the page of --playground, and what a browser may do with it
 //! systemd.rs               notifications to the service manager: ready, status, watchdog, stopping
 //! quickstart.rs            two commands to try, printed when the server starts at a terminal
 //! check.rs                 --check: tries what a start needs, and reports what is wrong
-//! start/mod.rs             the start: builds the parts, divides the file descriptors, logs what was built
-//! start/parts.rs           parts that every server is built with, the split of the file descriptors
-//! start/take_over.rs       the start with what another program has left
-//! start/trial.rs           whether that would work, tried as a child of the other program
-//! acceptor.rs              accepting: pending listeners, the pause and the eviction when file descriptors run out
-//! handover/mod.rs          the running program is replaced: its phases, the trials of the new program, execve
+//! start/mod.rs             builds the parts of the server, divides the file descriptors, logs what was built
+//! start/parts.rs           parts that every server is built with, and the split of the file descriptors
+//! start/take_over.rs       the start of a program that replaces another one
+//! start/trial.rs           whether a takeover would work, tested as a child of the running program
+//! acceptor.rs              accepts connections: pending listeners, the pause and the eviction when file descriptors run out
+//! handover/mod.rs          replaces the running program: its phases, the trials of the new program, execve
 //! handover/role.rs         what this process is in a handover, and what one program leaves to the next
-//! handover/program.rs      the running program, and the one at the path it was started from
+//! handover/program.rs      the running program, and the file at the path it was started from
 //! handover/trial.rs        the new program as a child that answers with a line
 //! handover/memory.rs       the sealed file in memory that holds a snapshot
 //! handover/descriptors.rs  descriptors that pass from one program to the next
-//! handover/way_back.rs     back to the old program, if the new one fails after execve
+//! handover/rollback.rs     back to the old program, if the new one fails after execve
 //! server/mod.rs            the loop: the poll, signals, the clock, the order of a turn; no rule about a client
 //! server/drivers.rs        what passes between the hub and its drivers
 //! server/stop.rs           signals, and the graceful stop
-//! server/replace.rs        a handover, as the loop goes through it
-//! server/saved.rs          the process in a snapshot: descriptors, listeners, events, the log
-//! server/arrive.rs         a server goes on that another program has left
+//! server/replace.rs        the steps of a handover in the loop
+//! server/resume.rs         what a new program logs and counts once it has taken over
 //! ```
 //!
 //! Imports point one way; `tests/source/map.rs` holds these lines, and the list above, against the source:
@@ -338,19 +288,20 @@
 //! main -> check, config, handover, heap, log, server, signals, start
 //! check -> authorizer, config, effect, events, listener, log, start, wire
 //! start -> acceptor, authorizer, broker, clock, config, connection, events, fd_table, handover, hub, listener, log, metrics, quickstart, random, secret, server, signals, snapshot, systemd, tls, wire
-//! server -> acceptor, authorizer, broker, clock, config, effect, events, handover, heap, hub, listener, log, signals, snapshot, systemd
+//! server -> acceptor, authorizer, broker, clock, config, connection, effect, events, handover, heap, hub, listener, log, signals, snapshot, systemd
 //! handover -> clock, snapshot
 //! acceptor -> clock, config, connection, effect, hub, listener, log
 //! listener -> config, connection, snapshot
+//! backoff -> clock, random
 //! heap, random, systemd -> clock
-//! hub -> buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, short_text, snapshot, wire
+//! hub -> backoff, buffers, clock, config, connection, effect, interned, log, metrics, playground, process, random, secret, short_text, snapshot, wire
 //! connection -> buffers, clock, interned, short_text, snapshot, wire
-//! broker -> clock, config, effect, log, random, snapshot, wire
+//! broker -> backoff, clock, config, effect, log, random, snapshot, wire
 //! authorizer -> effect, fd_table, secret, webhook, wire
 //! config -> authorizer, log, secret, webhook, wire
 //! webhook -> secret, tls, wire
 //! effect -> clock, snapshot, wire
-//! events -> clock, fd_table, log, random, snapshot, webhook, wire
+//! events -> backoff, clock, fd_table, log, random, snapshot, webhook, wire
 //! playground -> wire
 //! process -> metrics
 //! log -> clock, fd_table
@@ -358,15 +309,16 @@
 //! clock, fd_table, interned, metrics, quickstart, secret, short_text, signals, snapshot, tls -> nothing
 //! ```
 //!
-//! (The hub needs from `config` the type of `--access-log`, and the acceptor's tests that of a listen address. `config`
-//! needs from `webhook` the type of the URL, and from `wire` those of proxies, origins and events.)
+//! `config` holds the types of parsed flag values, which the hub, the broker and the listener take as settings. It needs
+//! from `authorizer` and `webhook` their settings and the type of a URL, from `log` levels and formats, and from `wire` the
+//! types of proxies, origins and events.
 //!
 //! # Ownership
 //!
 //! ```text
 //! Server { poll, signals, acceptor, hub, authorizer, broker, events, manager, handover, log, heap }
 //!  Acceptor { listeners, max_sockets, paused_until }
-//!  Hub<S> { settings, clock, random, drivers, and: }
+//!  Hub<S> { settings, limits now, clock, random, drivers, and: }
 //!   Roster<S> { Slab<Connection<S>>, identities, counts }                   facts
 //!    Connection<S> { stream: S, session, inbox, outbox, peer, encoding, identity, marks }       all private
 //!     Session { phase, ending, over }        Outbox: own bytes and slices of runs, in order
@@ -380,13 +332,15 @@
 //!   Users, Usage { per address, message rate, memory, eviction }            indexes, and what the limits count
 //!   Agenda { again, released, serving, dirty, to_drop, wheel }              what follows from the facts
 //!   effects, returned publications                                          what leaves
-//!   Listeners { metrics, access log, taps, events, log }                    what events are reported to
+//!   Listeners { metrics, access log, taps, events, log }                    what reports go to
 //!  Authorizer { pool: queue, workers, answers }
 //!  EventSender { batch under way, pause }    the batches behind it wait in the hub
 //! ```
 //!
-//! Threads share only the authorizer's pool, the log's queue and the event sender's call. All reads go through one buffer
-//! of 64 KiB. `S` is a socket in the program, and a scripted pipe in tests. The words:
+//! Threads share the authorizer's pool, the log's queue and the event sender's call. They also share lookups of names
+//! (`broker/socket.rs`, `webhook/dial.rs`), and the list of descriptors that a handover has brought (`fd_table.rs`). All
+//! reads from clients go through one buffer of 64 KiB. `S` is a socket in the program, and a scripted pipe in tests. The
+//! words:
 //!
 //! - **ConnId** (slot, generation): a connection's name inside the process. Events of the poll and late answers are
 //!   looked up by it, so a slot's new connection is never mistaken for the old one. The **PublicId** is its name
@@ -396,10 +350,10 @@
 //!   answer. **Awaits** names the answer: `Verdict`, `HeldVerdict`, `Channel`, `Receipt`, `Backend`. Until it comes, no
 //!   further message of the connection is handled.
 //! - **Effect**: a request of the hub to a driver. A `Question` to the authorizer is answered with an **Answer** that
-//!   holds a **Verdict** (`Allow`, `Deny`, `Unavailable`). That is no `Result`, because a denial is no error.
-//!   Publications and subscriptions at redis are answered with a **Receipt**. Each answer comes exactly once, unless the
-//!   question was withdrawn.
-//! - **Encoding**: how a content is written for a member: `Raw` or `V1` (the subprotocol), each plain or compressed. An
+//!   holds a **Verdict** (`Allow`, `Deny`, `Unavailable`). It is not a `Result`, because a denial is not an error.
+//!   Publications and subscriptions at redis are answered with a **Receipt**. Each answer comes exactly once, unless
+//!   the question was withdrawn.
+//! - **Encoding**: how content is written for a member: `Raw` or `V1` (the subprotocol), each plain or compressed. An
 //!   **AudienceId** is one encoding's audience of one channel, in 32 bits.
 //! - **Run**: encoded frames in one buffer that grows at its end, named by an index and counted by hand ([`buffers`] says
 //!   why). A **Slice** is a stretch of one: what a batch is, and what an outbox holds of it.
@@ -407,24 +361,23 @@
 //!
 //! # One turn
 //!
-//! [`server`] calls the hub's doors in this order. Each has its limit, and work that is left over waits for the next turn.
+//! [`server`] calls the hub's doors in this order. Answers, effects, returned publications and the flush are worked off
+//! completely. Each other step has a limit, a constant beside its code, and work that is left over waits for the next turn.
 //!
 //! ```text
 //!  1 poll            until the next deadline; not at all while the hub, a driver or the acceptor has work
-//!  2 events          256: signals; listeners and the broker's links (only noted); hub.ready(): one read each, 512 requests or
-//!                    messages, 4,096 of all connections
-//!  3 accept          16 from each listener, as long as there are file descriptors
-//!  4 answers         all of the authorizer's: hub.verdict(); the broker's news: 256 KiB from each link, 2,048 of all links;
-//!                    of nodes' messages 256 KiB, each counted with 4 KiB more
-//!  5 hub.turns       256 connections that need not wait for a channel any longer; 512 channels subscribed again; returned
-//!                    publications; 64 steps of backends' commands; 256 connections in the again-list, 4,096 messages;
-//!                    64 contents of nodes that have waited; 256 clients told of a gap, 4,096 slots looked at
+//!  2 events          signals; listeners and the broker's links (only marked pending); hub.ready(): one read for each
+//!                    connection, then the requests and messages in it
+//!  3 accept          from each listener, as long as there are file descriptors
+//!  4 answers         all of the authorizer's: hub.verdict(); then the broker's news, messages of other nodes among them
+//!  5 hub.turns       connections that no longer wait for a channel; channels subscribed again; returned publications; steps
+//!                    of backends' commands; the again-list; contents of nodes that have waited; clients told of a gap
 //!  6 effects         all of them: hub.effect() to the authorizer and the broker
-//!  7 hub.expire      64 due deadlines; 64 held questions asked, 64 given up; in a graceful stop, 16 clients to be closed
-//!  8 hub.fan_out     32 sends, round-robin between audiences, 16 each; a large frame counts for more
+//!  7 hub.expire      due deadlines; held questions asked or given up; in a graceful stop, clients to be closed
+//!  8 hub.fan_out     sends, round-robin between audiences; a large frame counts for more
 //!  9 hub.evict       if connections wait to be accepted, and file descriptors have run out: closes idle HTTP connections
 //! 10 hub.flush       each connection into whose outbox something was put, once
-//! 11 hub.reap        64 of those that are over
+//! 11 hub.reap        connections that are over
 //! 12 hub.take_events the next batch, if no call is under way; then a handover, and the end of a graceful stop
 //! ```
 //!
@@ -437,7 +390,7 @@
 //! # Four walks
 //!
 //! 1. **A client's broadcast.** `hub.ready` → `turn` → `connection.fill` reads into the shared buffer →
-//!    `connection.next`: frame, judge, unmask in place, message → `Event::Said` → `commands::read`: parse, limits →
+//!    `connection.next`: frame, judge, unmask in place, message → `Input::Said` → `commands::read`: parse, limits →
 //!    `permission::for_command` → `commands::perform` → `publish::publish` → `channels.publish`: the frame is encoded once
 //!    for each encoding, behind the batch that has not begun to go out.
 //!    - With an authorizer, `permission` suspends the command with a copy of its message, unless a grant answers it.
@@ -453,8 +406,8 @@
 //!    - Failed: `questions::hold` keeps the question, to be asked again; or `failure` answers `503`, rejects the command or
 //!      closes with 1013 (`--authorizer-failure`).
 //!    - The question of a connection that was reset or has left is withdrawn: `settle` → `Effect::Withdraw`.
-//! 3. **POST /broadcast.** `Event::Request` → `endpoints::request`: the row in the table, the key, the type, each an
-//!    early return → the body, which usually came with the head, or `Event::Body` later → `endpoints::broadcast`.
+//! 3. **POST /broadcast.** `Input::Request` → `endpoints::request`: the row in the table, the key, the type, each an
+//!    early return → the body, which usually came with the head, or `Input::Body` later → `endpoints::broadcast`.
 //!    - To one channel: `publish::publish`, and `201`. To more targets: `backend::begin`, a job in steps.
 //!    - With more than 4 MiB under way to that channel the request is suspended, and so is a client's broadcast. Both
 //!      continue once `delivery::fan_out` has sent enough.
@@ -474,41 +427,52 @@
 //! `SIGUSR2` replaces the running program, in the same process, and no connection is closed. [`handover`] knows how,
 //! `server/replace.rs` in which order.
 //!
-//! - The facts of each part are saved by the part itself, in a file `saved.rs`, as types that are nothing but the format of the
-//!   [`snapshot`]. What follows from facts is not saved, and made anew.
+//! - Each part saves its own facts, in a file `saved.rs`, as types that define only the format of the [`snapshot`]. What
+//!   follows from facts is not saved but rebuilt.
 //! - A snapshot can be made between any two doors of the hub. Only threads cannot be handed over. So `hub.hold_back` keeps
 //!   questions, and the answers to those under way are awaited.
 //! - Sockets stay open across `execve`, with their numbers. Their new owner registers them with its own poll, and the first
-//!   edges say what is there to read or can be written.
-//! - Until `execve` the old program is as it was. After it, until the first byte, [`handover::WayBack`] leads back.
+//!   edges report readable and writable sockets.
+//! - Until `execve` the old program is as it was. After it, until the first byte, [`handover::Rollback`] rolls back.
 //!
 //! # What to touch
 //!
-//! - **An endpoint**: a row in `wire/endpoint.rs`, a handler in `hub/endpoints`.
-//! - **A command of backends**: `wire/backend` to read and answer it, a job in `hub/backend`.
-//! - **A metric, a log line, a line of taps**: a function in `hub/report`, and the call where it happens.
-//! - **An event for the receiver**: its kind and JSON in `wire/event.rs`, a function in `hub/report/events.rs`, and the
-//!   call where it happens.
-//! - **A client's command**: `wire/command.rs` to read it, `hub/commands.rs` to do it; `permission` asks about every
-//!   command.
-//! - **A field of the authorizer's answers**: its name in `wire/answer_fields/wrong.rs`, its type and place in
-//!   `read.rs`. Its effect is in `hub/permission.rs` and `hub/grants`; add it to the table in docs/authorizer.md.
+//! Each also has its place in `docs/`: `tests/source` compares the tables there with the code.
+//!
+//! - **An endpoint**: a variant and a row in `wire/endpoint.rs`, at the same position. An arm in both matches of
+//!   `hub/endpoints/mod.rs`, and a handler beside it. docs/api.md.
+//! - **A command of backends**: `wire/backend` to read and answer it, a job in `hub/backend`. docs/api.md.
+//! - **A metric**: a field and its start value in `metrics/mod.rs`, a row in `metrics/families.rs`, a field in
+//!   `metrics/saved`. A function in `hub/report` counts it; `hub/endpoints/metrics.rs` fills in a gauge.
+//! - **A log line, a line of taps**: a function in `hub/report`, and the call where it happens. docs/observing.md.
+//! - **An event for the receiver**: its kind and JSON in `wire/event.rs`, its label in `metrics/mod.rs` (`events`), a
+//!   function in `hub/report/events.rs`, and the call where it happens. docs/events.md.
+//! - **A client's command**: a `Verb` in `wire/command.rs`, what it does in `hub/commands.rs`. `permission` asks about
+//!   every command: `Asked` and `Allow` in `wire/answer_fields.rs`. Its labels in `metrics/mod.rs` (`commands`,
+//!   `questions`). docs/protocol.md, docs/authorizer.md.
+//! - **A field of the authorizer's answers**: a field of `AnswerFields`, its name in `wire/answer_fields/wrong.rs`, its
+//!   type and place in `read.rs`. Its effect is in `hub/permission.rs` and `hub/grants`. docs/authorizer.md.
 //! - **A broker**: a variant of `broker::Broker`, a driver beside `broker/redis` that takes `Effect::{Publish,
 //!   Subscribe, Unsubscribe}` and yields `News`. `server/` passes these to the hub; `publish.rs`, `subscriptions.rs` and
 //!   `shards.rs` know no driver.
 //! - **A fact that a replacement of the program has to hand over**: a field of the `Saved…` type beside its owner, with the
 //!   next number. An `Option`, or with a default; if a reader must know it, a name in `snapshot/header.rs`.
-//! - **A limit**: a file in `hub/limits`, a field of `Usage`, its flag in `config/flags.rs`.
+//! - **A limit**: its flag in `config/flags.rs` and a field of `Config`. A field of `connection/limits.rs` or
+//!   `hub/settings.rs`, which `settings()` in `start/parts.rs` fills in. If it holds for all connections together: a file
+//!   in `hub/limits`, a field of `Usage` in `hub/state.rs`. README.md, docs/limits.md.
 //!
 //! # Rules
 //!
-//! - A file's header says what it owns, what it knows and what it never knows, and which decisions bind it: chose,
-//!   over, because, reconsider when.
+//! - A file's header says what it owns, what it knows and what it never knows, and which decisions bind it: A rather
+//!   than B, because C; reconsider when D.
 //! - "Not yet" is a value, malformed is an error that ends the connection, and no input can cause a panic. In the
-//!   folders that handle input (`wire`, `connection`, `hub`, `buffers`, `snapshot`), lints refuse unwrapping, indexing, and
-//!   arithmetic that could overflow. Reading, judging and encoding are separate functions.
+//!   folders that handle input (`wire`, `connection`, `hub`, `buffers`, `snapshot`, `broker`, `webhook`), lints refuse
+//!   unwrapping, indexing and panics. They refuse arithmetic that could overflow too, except in `webhook`, in `buffers` and
+//!   in a few files of `hub` and `wire` that say why. Reading, judging and encoding are separate functions.
 //! - These have one place each: what waits for an answer (`Suspended`, one open question for each connection), bytes to
-//!   a client (`connection/traffic.rs`), the drop of a connection (`hub.reap`). Below `server/` time is an argument.
+//!   a client (`connection/traffic.rs`), the drop of a connection (`hub.reap`).
+//! - Hub, connections and broker get the time as an argument; only `hub/compression.rs` reads the clock, for a metric.
+//!   Threads, webhooks, handovers and the log read it themselves.
 //! - Files do not import each other in circles. A file has at most 400 lines of product code, and a function 60. One
 //!   type name is one type. `tests/source/map.rs` checks these rules, and lists the exceptions.
 //! - Everything has a limit, with its reason beside it. Reaching it leads to an [`Ending`](connection::Ending) or an
@@ -521,16 +485,16 @@
 //!
 //! # Decisions that bind the whole
 //!
-//! - **One thread for all clients**, over a runtime with tasks. A broadcast to many is a walk over a dense array, the
-//!   order in a channel costs nothing, and an idle connection has no task. If one core is not enough, run several
+//! - **One thread for all clients** rather than a runtime with tasks. A broadcast to many is a walk over a dense array,
+//!   the order in a channel costs nothing, and an idle connection has no task. If one core is not enough, run several
 //!   processes with a broker.
-//! - **Threads for the authorizer**, over non-blocking calls in the loop. Calls take milliseconds, names and TLS may
-//!   block, and the loop only sees questions and answers. A call costs about twice the CPU of a non-blocking one.
+//! - **Threads for the authorizer** rather than non-blocking calls in the loop. Calls take milliseconds, names and TLS
+//!   may block, and the loop only sees questions and answers. A call costs about twice the CPU of a non-blocking one.
 //!   Reconsider when thousands of calls have to be in flight.
 //! - **Three crates for the kernel and the C library.** rustix is for clients' sockets and limits, because its system
 //!   calls are inlined. socket2 sets what has to be set before a socket listens or connects. libc is for the allocator,
-//!   signals and the way back of a handover.
-//! - **Batches grow with the load by themselves**: what is published while one goes out makes the next. No delay is
+//!   signals and the rollback of a handover.
+//! - **Batches grow with the load automatically**: what is published while one goes out makes the next. No delay is
 //!   ever added. For this, with the memory broker a broadcast is delivered within the hub (`publish.rs`).
 //!
 //! # Tests
@@ -556,6 +520,7 @@
 
 pub mod acceptor;
 pub mod authorizer;
+pub mod backoff;
 pub mod broker;
 pub mod buffers;
 pub mod check;

@@ -3,9 +3,9 @@
 //! Owns: how a listen address is opened, a unix socket's file, and [`ClientSocket`], the server's [`Stream`]. Knows: the
 //! kernel's sockets. Never knows: the order of a turn, the hub, a request.
 //!
-//! Decision: `socket2` opens the listeners, over mio's `bind`. mio's backlog of 128 is too short for a rush of clients,
-//! and mio cannot set SO_REUSEPORT before it binds. Sockets that a service manager has opened get the same backlog;
-//! their files are the manager's to remove.
+//! Decision: `socket2` opens the listeners rather than mio's `bind`. mio's backlog of 128 is too short for a rush of
+//! clients, and mio cannot set SO_REUSEPORT before it binds. Sockets that a service manager has opened get the same
+//! backlog; their files are the manager's to remove.
 
 mod saved;
 
@@ -36,8 +36,8 @@ const UNSENT: u32 = 128 * 1024;
 
 /// A client's socket, TCP or unix.
 ///
-/// Decision: system calls through rustix, which are inlined into the caller (connection/mod.rs explains why), over the C
-/// library's.
+/// Decision: system calls through rustix, which are inlined into the caller (connection/traffic.rs explains why),
+/// rather than the C library's.
 #[derive(Debug)]
 pub struct ClientSocket(OwnedFd);
 
@@ -92,7 +92,7 @@ impl From<OwnedFd> for ClientSocket {
 }
 
 impl ClientSocket {
-    /// Register the socket with the poll.
+    /// Registers the socket with the poll.
     ///
     /// # Errors
     /// The kernel can watch no more sockets.
@@ -151,7 +151,7 @@ impl Listener {
         }
     }
 
-    /// Accept one connection.
+    /// Accepts one connection.
     ///
     /// # Errors
     /// `WouldBlock`: none waits. [`is_of_one_connection`] separates failures of a connection from those of the
@@ -170,7 +170,7 @@ impl Listener {
         Ok((ClientSocket(socket), peer))
     }
 
-    /// Register the listener with the poll.
+    /// Registers the listener with the poll.
     ///
     /// # Errors
     /// The kernel can watch no more sockets.
@@ -200,7 +200,7 @@ pub fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Open the listeners of one listen address (docs/operating.md#listening): several if a name has several addresses.
+/// Opens the listeners of one listen address (docs/operating.md#listening): several if a name has several addresses.
 ///
 /// `shared`: other processes may listen on the same TCP port (SO_REUSEPORT).
 ///
@@ -261,13 +261,13 @@ fn open_tcp(address: SocketAddr, only: bool, shared: bool) -> io::Result<Listene
     Ok(Listener::new(socket, ListenerKind::Tcp, address))
 }
 
-/// Set the options that accepted sockets inherit.
+/// Sets the options that accepted sockets inherit.
 fn prepare_tcp(socket: &RawSocket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_notsent_lowat(UNSENT)
 }
 
-/// Take over the `count` sockets that a service manager has opened (docs/operating.md#socket-activation).
+/// Takes over the `count` sockets that a service manager has opened (docs/operating.md#socket-activation).
 ///
 /// # Errors
 /// The first socket that cannot be used, and why.
@@ -301,9 +301,10 @@ fn take_over(passed: &mut ListenFd, nth: usize) -> io::Result<Listener> {
         let both =
             matches!(address, SocketAddr::V6(v6) if v6.ip().is_unspecified() && !socket.only_v6()?);
         prepare_tcp(&socket)?;
-        let address = match both {
-            true => format!(":{}", address.port()),
-            false => address.to_string(),
+        let address = if both {
+            format!(":{}", address.port())
+        } else {
+            address.to_string()
         };
         return Ok(Listener::new(socket, ListenerKind::Tcp, address));
     }
@@ -338,7 +339,7 @@ fn open_unix(path: &Path) -> io::Result<Listener> {
     ))
 }
 
-/// Remove a socket file on which no process listens any more.
+/// Removes a socket file on which no process listens any more.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return Ok(());

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use wsify::check;
 use wsify::config::{Config, Stop};
-use wsify::handover::{self, HandoverRole, Legacy, VARIABLE, WayBack};
+use wsify::handover::{self, HandoverRole, Rollback, TakeoverState, VARIABLE};
 use wsify::heap;
 use wsify::log::Log;
-use wsify::server::Standstill;
+use wsify::server::Pause;
 use wsify::signals;
-use wsify::start::{self, Remains};
+use wsify::start::{self, Restored};
 
 fn main() -> ExitCode {
     run().unwrap_or_else(Stop::print)
@@ -25,8 +25,8 @@ fn run() -> Result<ExitCode, Stop> {
         HandoverRole::Fresh => serve(),
         HandoverRole::Probe => start::probe(&read_config()?).map(|()| answer()),
         HandoverRole::Check => start::check(&read_config()?).map(|()| answer()),
-        HandoverRole::Take(legacy) => take_over(&legacy, None, begun),
-        HandoverRole::Return(legacy, failure) => take_over(&legacy, Some(failure), begun),
+        HandoverRole::Take(takeover) => take_over(&takeover, None, begun),
+        HandoverRole::Return(takeover, failure) => take_over(&takeover, Some(failure), begun),
     }
 }
 
@@ -38,9 +38,10 @@ fn read_config() -> Result<Config, Stop> {
 fn serve() -> Result<ExitCode, Stop> {
     let config = read_config()?;
     if config.check {
-        return Ok(match check::run(&config) {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::FAILURE,
+        return Ok(if check::run(&config) {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
         });
     }
     heap::share();
@@ -58,38 +59,42 @@ fn answer() -> ExitCode {
 }
 
 /// Goes on with what another program has left. If that fails, the other one goes on. `failure`: this is that one.
-fn take_over(legacy: &Legacy, failure: Option<String>, begun: Duration) -> Result<ExitCode, Stop> {
-    let way_back = match failure {
-        None => Some(WayBack::open(*legacy)),
+fn take_over(
+    takeover: &TakeoverState,
+    failure: Option<String>,
+    begun: Duration,
+) -> Result<ExitCode, Stop> {
+    let rollback = match failure {
+        None => Some(Rollback::open(*takeover)),
         Some(_) => {
             handover::arrived();
             None
         }
     };
     heap::share();
-    let mut remains = Remains::default();
+    let mut restored = Restored::default();
     let config = read_config().map_err(|stop| stop.text);
-    let arrival = config.and_then(|config| start::take_over(&config, legacy, &mut remains));
-    let arrival = match (arrival, way_back) {
-        (Ok(arrival), way_back) => {
-            if let Some(way_back) = way_back {
-                way_back.close();
+    let pending = config.and_then(|config| start::take_over(&config, takeover, &mut restored));
+    let pending = match (pending, rollback) {
+        (Ok(pending), rollback) => {
+            if let Some(rollback) = rollback {
+                rollback.close();
             }
-            arrival
+            pending
         }
         (Err(why), None) => return Err(Stop::failed(why)),
-        (Err(why), Some(way_back)) => {
-            let error = way_back.go(&why);
+        (Err(why), Some(rollback)) => {
+            let error = rollback.go(&why);
             return Err(Stop::failed(format_args!(
                 "{why}; there is no way back: {error}"
             )));
         }
     };
-    drop(remains);
-    let standstill = Standstill {
-        times: legacy.times,
+    drop(restored);
+    let pause = Pause {
+        times: takeover.times,
         begun,
         failure,
     };
-    arrival.begin(&standstill).run().map(ExitCode::from)
+    pending.begin(&pause).run().map(ExitCode::from)
 }

@@ -2,8 +2,9 @@
 //!
 //! Owns: the page and its content security policy. Knows: replies. Never knows: the request.
 //!
-//! Decision: the page is one file, and its policy names its script and style by their hashes, over `unsafe-inline`. So
-//! a script injected by another client's message does not run. A test prints the hashes that the policy needs.
+//! Decision: the page is one file, and its policy names its script and style by their hashes, rather than
+//! `unsafe-inline`. So a script injected by another client's message does not run. A test prints the hashes that the
+//! policy needs.
 
 use std::borrow::Cow;
 

@@ -3,8 +3,9 @@
 //! Owns: nothing. Knows: `/proc`, which it reads only when `/metrics` is requested. Never knows: how the values are
 //! rendered. A value that cannot be read is left out.
 //!
-//! Decision: the number of open files is the size of `/proc/self/fd`, over counting its entries, which takes a third of a
-//! second for a million. Linux before 6.2 reports a size of 0: then entries are counted, up to [`MAX_COUNTED_FILES`].
+//! Decision: the number of open files is the size of `/proc/self/fd`, rather than counting its entries, which takes a
+//! third of a second for a million. Linux before 6.2 reports a size of 0: then entries are counted, up to
+//! [`MAX_COUNTED_FILES`].
 
 use std::fs;
 use std::time::Duration;
@@ -18,7 +19,7 @@ const MAX_COUNTED_FILES: usize = 4096;
 /// The unit of CPU time in `/proc/self/stat`, on every supported architecture (`USER_HZ`).
 const TICKS_PER_SECOND: u64 = 100;
 
-/// Read all values.
+/// Reads the process's values from `/proc`.
 pub fn now() -> Process {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -16,13 +16,15 @@ pub fn text(address: &str, has_key: bool, has_authorizer: bool) -> String {
             (format!("ws://{host}/ws"), "curl".to_owned(), host)
         }
     };
-    let key = match has_key {
-        true => "\\\n    -H \"Authorization: Bearer $WSIFY_BROADCASTING_KEY\" ",
-        false => "",
+    let key = if has_key {
+        "\\\n    -H \"Authorization: Bearer $WSIFY_BROADCASTING_KEY\" "
+    } else {
+        ""
     };
-    let login = match has_authorizer {
-        true => ", with the query or headers that your authorizer asks for",
-        false => "",
+    let login = if has_authorizer {
+        ", with the query or headers that your authorizer asks for"
+    } else {
+        ""
     };
     let connect = quoted(&connect);
     format!(
@@ -53,9 +55,10 @@ fn reachable(address: &str) -> String {
 /// The text as one word of a shell command.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/:.-_+".contains(c);
-    match word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
+    if word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
 

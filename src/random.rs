@@ -1,14 +1,14 @@
 //! Numbers that look random: jitter and `Retry-After`.
 //!
-//! Decision: xorshift64*, seeded once from the system, over asking the system each time, because a test can set the
-//! seed. Nothing that must be unguessable is made of it. Reconsider when something has to be.
+//! Decision: xorshift64*, seeded once from the system, rather than asking the system each time, because a test can set
+//! the seed. Nothing that must be unguessable is made of it. Reconsider when something has to be.
 
 use std::io;
 use std::ops::RangeInclusive;
 
 use crate::clock::Millis;
 
-/// 64 bits of the system's, as a seed or a name.
+/// 64 random bits of the system, as a seed or a name.
 ///
 /// # Errors
 /// The system has none to give.
@@ -21,7 +21,7 @@ pub fn seed() -> io::Result<u64> {
 pub struct Random(u64);
 
 impl Random {
-    /// The same numbers for the same seed.
+    /// A generator, which yields the same numbers for the same seed.
     pub fn new(seed: u64) -> Random {
         // Zero would stay zero.
         Random(seed | 1)

@@ -2,8 +2,9 @@
 //!
 //! Owns: the bytes. Knows: digits. Never knows: what the text names.
 //!
-//! Decision: digits are written by hand, over `fmt` with its widths and calls through a table. Because an event has two such
-//! texts, which would cost as much as all the rest of it. Hexadecimal digits are made 16 at a time, as an id has 36.
+//! Decision: digits are written by hand rather than `fmt` with its widths and calls through a table, because an event
+//! has two such texts, which would cost as much as all the rest of it. Hexadecimal digits are made 16 at a time, as an
+//! id has 36.
 
 use std::fmt;
 
@@ -56,7 +57,7 @@ impl ShortText {
         }
     }
 
-    /// Appends a number with so many hexadecimal digits, 16 at most.
+    /// Appends a number with this many hexadecimal digits, 16 at most.
     #[inline]
     pub fn push_hex(&mut self, number: u64, width: usize) {
         let digits = hex(number);
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_is_cut_off() {
+    fn a_text_over_the_capacity_is_truncated() {
         let mut text = ShortText::default();
         let longest = "[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:65535";
         write!(text, "{longest}").unwrap();

@@ -2,8 +2,9 @@
 //!
 //! Owns: which signals these are, and that they are blocked. Knows: the poll. Never knows: what a signal leads to.
 //!
-//! Decision: blocked signals and a descriptor, over a handler that writes to a pipe. A handover replaces the program, and
-//! with it the pipe: a signal that was caught and not yet read would be lost. A blocked one waits for the new program.
+//! Decision: blocked signals and a descriptor, rather than a handler that writes to a pipe. A handover replaces the
+//! program, and with it the pipe: a signal that was caught and not yet read would be lost. A blocked one waits for the
+//! new program.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -53,7 +54,7 @@ impl Signals {
         })
     }
 
-    /// Register with the poll.
+    /// Registers the signals with the poll.
     ///
     /// # Errors
     /// The kernel can watch no more descriptors.
@@ -101,6 +102,15 @@ pub fn block() {
     // first argument.
     unsafe {
         libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+    }
+}
+
+/// Keeps the status of children that end until it is read. A process may be started with SIGCHLD ignored, and then the kernel
+/// forgets its children as soon as they end.
+pub fn keep_ended_children() {
+    // SAFETY: signal(2) takes numbers.
+    unsafe {
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
     }
 }
 

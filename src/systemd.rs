@@ -1,11 +1,12 @@
 //! Notifications to the service manager: ready, status, watchdog, stopping (sd_notify(3)).
 //!
 //! Owns: the socket to the manager, and when it is written to. Knows: the protocol of NOTIFY_SOCKET. Never knows: the
-//! environment, the clock, connections. What is sent and when: docs/operating.md#what-systemd-hears.
+//! environment, the clock, connections. What is sent and when: docs/operating.md#notifications-to-systemd.
 //!
 //! Decisions
 //! - The loop itself pings the watchdog, at half its interval: if the loop hangs, the server hangs.
-//! - A client of our own, over a crate: the crates block when the manager does not read, and the loop never waits.
+//! - A client of our own rather than a crate: the crates block when the manager does not read, and the loop never
+//!   waits.
 //! - An idle server stays asleep: its status is written only when it has changed, and at most every five seconds.
 
 use std::ffi::OsStr;
@@ -22,7 +23,7 @@ const STATUS_INTERVAL: Millis = 5_000;
 /// Delay before a message is sent again because the manager had no room for it.
 const RETRY: Millis = 100;
 /// How long the start waits until the manager takes `READY=1`.
-const PATIENCE: Duration = Duration::from_secs(1);
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The connection to the service manager, if there is one.
 #[derive(Debug, Default)]
@@ -55,7 +56,7 @@ impl Manager {
         };
         let socket = UnixDatagram::unbound()?;
         socket.connect_addr(&address)?;
-        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(NOTIFY_TIMEOUT))?;
         socket.set_nonblocking(true)?;
         let half = |time: Duration| Millis::try_from(time.as_millis() / 2).unwrap_or(Millis::MAX);
         Ok(Manager {
@@ -65,7 +66,7 @@ impl Manager {
         })
     }
 
-    /// Notify that the server serves. This is the only message that waits for the manager.
+    /// Notifies the manager that the server serves. This is the only message that waits for the manager.
     ///
     /// # Errors
     /// The manager did not take the message.
@@ -81,26 +82,27 @@ impl Manager {
         sent.map(|_| ())
     }
 
-    /// Notify that a handover begins, at a time of the kernel's monotonic clock. It ends with [`Manager::reloaded`].
+    /// Notifies the manager that a handover begins, at a time of the kernel's monotonic clock. It ends with
+    /// [`Manager::reloaded`].
     pub fn reloading(&self, monotonic: Duration) {
         let micros = monotonic.as_micros();
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
-    /// Notify that a handover is over, whatever came of it.
+    /// Notifies the manager that a handover is over, whatever came of it.
     pub fn reloaded(&mut self, now: Millis, connections: usize) {
         self.ready_at = self.socket.as_ref().map(|_| now);
         self.turn(now, connections);
     }
 
-    /// Ping the watchdog now, because what follows may take a while.
+    /// Pings the watchdog now, because what follows may take a while.
     pub fn ping(&self) {
         if self.interval.is_some() {
             self.send("WATCHDOG=1");
         }
     }
 
-    /// Notify that a graceful stop begins, which may take `time`.
+    /// Notifies the manager that a graceful stop begins, which may take `time`.
     pub fn stopping(&mut self, time: Millis) {
         self.stopping = true;
         // Overrides TimeoutStopSec=. 5 s more, because a busy machine needs time after the drain time is over.
@@ -108,7 +110,7 @@ impl Manager {
         self.send(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={micros}"));
     }
 
-    /// Note the end of a turn: send what is due.
+    /// Notes the end of a turn: sends what is due.
     pub fn turn(&mut self, now: Millis, connections: usize) {
         if self.socket.is_none() {
             return;
@@ -144,7 +146,7 @@ impl Manager {
         [ping, status, self.ready_at].into_iter().flatten().min()
     }
 
-    /// Send a message without waiting. Returns whether the manager took it.
+    /// Sends a message without waiting. Returns whether the manager took it.
     fn send(&self, message: &str) -> bool {
         let Some(socket) = &self.socket else {
             return true;

@@ -1,4 +1,5 @@
-//! TLS as a client: which server certificates are trusted (docs/authorizer.md#connections, docs/scaling.md#the-dsn).
+//! TLS as a client of the authorizer, the receiver of events and redis: which certificates are trusted
+//! (docs/authorizer.md#connections, docs/scaling.md#the-dsn).
 //!
 //! Owns: the roots, and the one exception to webpki's verdict. Knows: rustls. Never knows: what the connection is for.
 //!

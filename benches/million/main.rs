@@ -443,6 +443,7 @@ fn hub(authorizer: bool) -> Hub<Puppet> {
         proxies: Proxies::default(),
         proxy_protocol: false,
         authorizer,
+        authorizer_url: String::new(),
         failure: FailurePolicy::default(),
         access_log: AccessLog::Errors,
         events: None,

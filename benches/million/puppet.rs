@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice, Read, Write};
 
-use wsify::connection::Stream;
+use wsify::connection::{Readiness, Stream};
 use wsify::effect::ConnId;
 use wsify::hub::Hub;
 
@@ -28,7 +28,11 @@ pub fn say(hub: &mut Hub<Puppet>, buffer: &mut [u8], id: ConnId, bytes: &[u8]) {
     line.clear();
     line.extend_from_slice(bytes);
     LINE.set(line);
-    hub.ready(id, true, false, false, false, buffer);
+    let reported = Readiness {
+        readable: true,
+        ..Readiness::default()
+    };
+    hub.ready(id, reported, buffer);
 }
 
 /// Numbers of the streams that were sent a ping or a close since the last call.

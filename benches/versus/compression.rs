@@ -1,7 +1,7 @@
 //! Compression (M14): one deflate for each broadcast, and no more CPU beside it than the bytes that are sent take.
 //!
-//! Owns: its rows. The reference is wsify itself without compression, once with a content of as many bytes as the compressed
-//! one has, and once with the same content.
+//! Owns: its rows. The reference is wsify itself without compression, once with content of as many bytes as the
+//! compressed one has, and once with the same content.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -151,7 +151,7 @@ fn cpu_row(name: &str, target: Target, rounds: &[Round]) -> Row {
     }
 }
 
-/// What one deflate of a content of this size takes when the caches hold other things, as after a fan-out: the median.
+/// What one deflate of content of this size takes when the caches hold other things, as after a fan-out: the median.
 fn deflate_ns(size: usize) -> f64 {
     let mut squeezer = wire::Squeezer::default();
     let mut frame = Vec::new();

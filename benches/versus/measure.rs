@@ -72,7 +72,7 @@ pub struct Paired<'a> {
     pub reference_client: Option<&'a str>,
     /// Length of a sample, in milliseconds.
     pub millis: u64,
-    /// Servers and clients are started anew for each sample, for those that would disturb each other.
+    /// Servers and clients are started again for each sample, for those that would disturb each other.
     pub fresh: bool,
 }
 
@@ -104,7 +104,8 @@ impl Bench {
         }
     }
 
-    /// An authorizer that answers after so many milliseconds. It shares the client's core: the servers' is theirs alone.
+    /// An authorizer that answers after this many milliseconds. It shares the client's core: the servers' is theirs
+    /// alone.
     pub fn authorizer(&self, millis: u64) -> io::Result<Server> {
         self.authorizer_called("authorizer", millis)
     }

@@ -3,8 +3,8 @@
 //! Owns: how the benches build and cut bytes, and the one shape of command they speak.
 //! Never knows: sockets. Uses nothing of `wsify`: a fault there must not hide behind the same fault here.
 //!
-//! Decision: channels are named `room-NNNNNNNN` and every id has nine digits, over free names, because a floor may then
-//! cut a message at fixed places and spend nothing on parsing, while wsify sees ordinary JSON.
+//! Decision: channels are named `room-NNNNNNNN` and every id has nine digits, rather than free names, because a floor
+//! may then cut a message at fixed places and spend nothing on parsing, while wsify sees ordinary JSON.
 
 use std::sync::LazyLock;
 
@@ -174,9 +174,10 @@ pub fn header_value<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
 
 /// The upgrade request of a client.
 pub fn upgrade(key: &str, query: &str, deflate: bool) -> Vec<u8> {
-    let offer = match deflate {
-        true => "Sec-WebSocket-Extensions: permessage-deflate\r\n",
-        false => "",
+    let offer = if deflate {
+        "Sec-WebSocket-Extensions: permessage-deflate\r\n"
+    } else {
+        ""
     };
     format!(
         "GET /ws{query} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -196,7 +197,7 @@ pub fn join(room: usize, id: u32) -> Vec<u8> {
     text
 }
 
-/// The answer to a command with this id (docs/protocol.md#answers).
+/// The answer to a command with this id (docs/protocol.md#replies).
 pub fn ack(id: u32) -> Vec<u8> {
     let mut text = br#"{"id":"#.to_vec();
     digits(u64::from(id), ID_DIGITS, &mut text);
@@ -230,7 +231,7 @@ pub fn post(room: usize, content: &[u8], out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// A content of exactly `size` bytes of JSON (24 or more) that no other (room, sequence) has.
+/// Content of exactly `size` bytes of JSON (24 or more) that no other (room, sequence) has.
 pub fn content(room: usize, sequence: u64, size: usize) -> Vec<u8> {
     static NOISE: LazyLock<Vec<u8>> = LazyLock::new(noise);
     let mut text = Vec::with_capacity(size);
@@ -253,7 +254,7 @@ pub fn content(room: usize, sequence: u64, size: usize) -> Vec<u8> {
     text
 }
 
-/// A content of exactly `size` bytes of JSON (120 or more) as applications send it, that no other (room, sequence) has.
+/// Content of exactly `size` bytes of JSON (120 or more) as applications send it, that no other (room, sequence) has.
 pub fn objects(room: usize, sequence: u64, size: usize) -> Vec<u8> {
     let mut text = format!(r#"[{{"room":{room},"sequence":{sequence}}}"#);
     let mut state = sequence
@@ -287,7 +288,7 @@ pub fn objects(room: usize, sequence: u64, size: usize) -> Vec<u8> {
     }
 }
 
-/// The room (or backend) and the sequence that a content names.
+/// The room (or backend) and the sequence that content names.
 pub fn named(content: &[u8]) -> Option<(usize, u64)> {
     let sequence = 1 + ROOM_DIGITS + 1;
     Some((

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-var key = os.Getenv("AUTHORIZER_KEY") // without it every question is believed
+var key = os.Getenv("AUTHORIZER_KEY") // without it signatures are not checked
 
 func isSigned(header string, body []byte) bool {
 	parts := strings.Split(header, ",")

@@ -3,7 +3,7 @@ import { createHmac, timingSafeEqual } from "node:crypto";
 import { createServer } from "node:http";
 import { buffer } from "node:stream/consumers";
 
-const key = process.env.AUTHORIZER_KEY; // without it every question is believed
+const key = process.env.AUTHORIZER_KEY; // without it signatures are not checked
 
 function isSigned(header, body) {
   const [, t] = header.match(/^t=(\d{1,12}),/) ?? [];

@@ -16,7 +16,7 @@ function decide(array $question): array {
     return ['status' => 403, 'message' => "not for user $user"];
 }
 $body = file_get_contents('php://input');
-$key = (string) getenv('AUTHORIZER_KEY'); // without it every question is believed
+$key = (string) getenv('AUTHORIZER_KEY'); // without it signatures are not checked
 if ($key !== '' && !is_signed($key, $_SERVER['HTTP_X_WSIFY_SIGNATURE'] ?? '', $body)) {
     http_response_code(401);
     exit;

@@ -2,7 +2,7 @@
 import hmac, json, os, re, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-KEY = os.environ.get("AUTHORIZER_KEY", "").encode()  # without it every question is believed
+KEY = os.environ.get("AUTHORIZER_KEY", "").encode()  # without it signatures are not checked
 
 def is_signed(header, body):
     t = re.match("t=([0-9]{1,12}),", header)
@@ -33,7 +33,7 @@ class Authorizer(BaseHTTPRequestHandler):
             return self.answer(401)
         try:
             questions = json.loads(body)
-        except (ValueError, RecursionError):  # one question in a batch is to harm no other: see docs/authorizer.md#batches
+        except (ValueError, RecursionError):  # a bad question must not fail a batch for good: see docs/authorizer.md#batches
             return self.answer(500 if body.startswith(b"[") else 400)
         if isinstance(questions, list):  # with --authorizer-batch
             return self.answer(200, [decide(question) for question in questions])

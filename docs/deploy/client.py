@@ -10,7 +10,7 @@ async def main(url):
 
         print(await ws.recv())                                  # {"welcome":{"connection":"…","channels":[]}}
         await say(1, "join", channel="hello")                   # {"id":1,"ok":true}
-        await say(2, "broadcast", channel="hello", content=42)  # the answer; the content may come first
+        await say(2, "broadcast", channel="hello", content=42)  # the reply; the content may come first
         print(await ws.recv())                                  # {"channel":"hello","content":42}
         await say(3, "leave", channel="hello")                  # {"id":3,"ok":true}
 

@@ -6,7 +6,7 @@ from urllib.request import Request, urlopen
 
 WSIFY = "http://localhost:3000"
 BROADCASTING_KEY = os.environ.get("BROADCASTING_KEY", "")
-AUTHORIZER_KEY = os.environ.get("AUTHORIZER_KEY", "").encode()  # without it every call is believed
+AUTHORIZER_KEY = os.environ.get("AUTHORIZER_KEY", "").encode()  # without it signatures are not checked
 FILES = {"/": ("presence.html", "text/html; charset=utf-8"), "/wsify.js": ("wsify.js", "text/javascript")}
 
 online = {}  # the name of each connection
@@ -39,7 +39,7 @@ def take_events(node, events):
         elif event["event"] == "disconnected":
             online.pop(event["connection"]["id"], None)
         seen[node] = event["seq"]
-    if events:  # repeated ones too: the call before may have failed here
+    if events:  # repeated ones too: the previous call may have failed here
         wsify("/broadcast", {"channel": "online", "content": sorted(set(online.values()))})
 
 def decide(question):
@@ -95,5 +95,5 @@ server = ThreadingHTTPServer(("127.0.0.1", 8000), Backend)  # calls wait until t
 try:
     take_list()
 except OSError:
-    pass  # wsify is not up: its first event will ask for the list
+    pass  # wsify is not up: its first event makes take_events fetch the list
 server.serve_forever()

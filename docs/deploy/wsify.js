@@ -19,7 +19,7 @@ export function wsify(url, protocols, channels, onContent) {
       if (done) return;
       if ([1002, 1007, 1009].includes(code) || code >= 4000) return console.error("wsify:", code, reason);
       // 1012: the server stops; another may be up in a second. 1013: the authorizer is down; give it time.
-      // 1008: this client was too slow and missed messages. 1006: unknown. The random part spreads a crowd out.
+      // 1008: this client was too slow and missed messages. 1006: unknown. The random part is jitter.
       const least = { 1012: 1000, 1013: 5000, 1008: 1000 }[code] ?? 250;
       const most = Math.min(30_000, 500 * 2 ** failures++);
       timer = setTimeout(open, least + Math.random() * most);

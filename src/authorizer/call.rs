@@ -104,7 +104,7 @@ impl Client {
         let limits = self.shared.limits;
         let body = match says {
             Says::Nothing | Says::AnotherType => {
-                self.caller.leave(response.into_body());
+                self.caller.discard(response.into_body());
                 ReadBody::Whole(Vec::new())
             }
             _ => self

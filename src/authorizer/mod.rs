@@ -3,16 +3,13 @@
 //! Owns: what the pool is started with, and when the loop has to look after it. Knows: that a question is answered once,
 //! unless it is taken back before it is put. Never knows: a client's socket, what a question means, what is logged.
 //!
-//! One file for each part; the map in src/lib.rs lists them.
-//!
-//! Decision: no proxy from the environment. The authorizer is part of the deployment, and `HTTP_PROXY` is meant for the
-//! world.
+//! Calls are made by [`crate::webhook`].
 
 mod call;
 mod outcome;
+mod parker;
 mod pool;
 mod probe;
-mod seat;
 mod settings;
 mod task;
 #[cfg(test)]

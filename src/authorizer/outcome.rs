@@ -8,14 +8,13 @@ use crate::effect::{Answer, Verdict};
 use crate::webhook::ReadBody;
 use crate::wire::answer_fields::{
     AnswerFields, AnswerLimits, Asked, BatchItem, CONTENT_TYPE, Reading, WrongField, read,
-    read_items,
+    read_items, read_state,
 };
 use crate::wire::http;
-use crate::wire::question::read_state;
 
 /// The body of an `application/json` answer to a `connect`: room for what else an authorizer puts beside a `state`.
 const MAX_STATE_BODY: usize = 64 * 1024;
-/// Each question of a batch adds so much to the limit of the answer's body.
+/// Each question of a batch adds this much to the limit of the answer's body.
 const FOR_EACH: usize = 4 * 1024;
 const ANOTHER_TYPE: &str = "the answer to a batch is of another type than application/json and \
                             application/vnd.wsify+json";
@@ -36,7 +35,7 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// There was no answer, for this reason.
+    /// The outcome of a call without an answer, for this reason.
     pub(super) fn nothing(trouble: impl Into<String>) -> Outcome {
         Outcome {
             verdict: Verdict::Unavailable,
@@ -70,7 +69,7 @@ impl Outcome {
         }
     }
 
-    /// A `200` that is no yes.
+    /// A `200` that does not mean yes.
     fn unusable(trouble: String, wrong: Vec<WrongField>) -> Outcome {
         Outcome {
             verdict: Verdict::Unavailable,
@@ -243,7 +242,7 @@ fn of_items(items: Vec<BatchItem>) -> Vec<Outcome> {
     outcomes.collect()
 }
 
-/// The same for each question.
+/// The same outcome for each question.
 pub(super) fn for_all(asked: &[Asked], outcome: impl Fn() -> Outcome) -> Vec<Outcome> {
     asked.iter().map(|_| outcome()).collect()
 }

@@ -27,7 +27,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::call::ClientFactory;
-use super::seat::{Call, Seat};
+use super::parker::{Call, Parker};
 use super::settings::AuthorizerSettings;
 use super::task::Task;
 use super::waiting::Waiting;
@@ -63,7 +63,7 @@ pub(super) struct Work {
     /// Questions that were taken and have no answer yet.
     asking: usize,
     /// The last one rested least.
-    pub(super) idle: Vec<Arc<Seat>>,
+    pub(super) idle: Vec<Arc<Parker>>,
     /// Numbers of the workers that are not there.
     pub(super) vacant: Vec<usize>,
     /// Workers that are being started, and have not looked for a question yet.
@@ -140,9 +140,9 @@ impl Pool {
                 return Err(last.question);
             }
         }
-        let seat = work.wake_up();
+        let parker = work.wake_up();
         drop(work);
-        Seat::call(seat, Call::Look);
+        Parker::call(parker, Call::Wake);
         Ok(())
     }
 
@@ -176,9 +176,10 @@ impl Pool {
                 oldest = work.waiting.oldest();
             }
         }
-        match into.is_empty() {
-            true => std::mem::swap(into, &mut work.answers),
-            false => into.append(&mut work.answers),
+        if into.is_empty() {
+            std::mem::swap(into, &mut work.answers)
+        } else {
+            into.append(&mut work.answers)
         }
         let waiting = work.waiting.len();
         // About to be taken.
@@ -196,8 +197,8 @@ impl Pool {
         let mut work = self.work();
         work.to_spawn = None;
         work.waiting = Waiting::default();
-        for seat in work.idle.drain(..) {
-            Seat::call(Some(seat), Call::Stop);
+        for parker in work.idle.drain(..) {
+            Parker::call(Some(parker), Call::Stop);
         }
     }
 
@@ -266,14 +267,15 @@ impl Work {
         };
         let sent = self.to_spawn.as_ref().map(|spawner| spawner.send(number));
         let spawning = sent.is_some_and(|sent| sent.is_ok());
-        match spawning {
-            true => self.spawning += 1,
-            false => self.vacant.push(number),
+        if spawning {
+            self.spawning += 1;
+        } else {
+            self.vacant.push(number)
         }
         spawning
     }
 
-    /// Workers that will look for questions without being started anew.
+    /// Workers that will look for questions without being started again.
     pub(super) fn covered(&self) -> usize {
         self.spawning + self.finishing + self.idle.len() + self.waking
     }
@@ -283,19 +285,19 @@ impl Work {
         self.waiting.calls(self.batch)
     }
 
-    /// Questions that so many workers may take.
+    /// Questions that this many workers may take.
     fn questions_of(&self, workers: usize) -> usize {
         workers.saturating_mul(self.batch)
     }
 
     /// The next idle worker to be called, if one is wanted and not enough are on their way.
-    pub(super) fn wake_up(&mut self) -> Option<Arc<Seat>> {
+    pub(super) fn wake_up(&mut self) -> Option<Arc<Parker>> {
         if self.waking >= WAKING || self.calls() <= self.waking {
             return None;
         }
-        let seat = self.idle.pop()?;
+        let parker = self.idle.pop()?;
         self.waking += 1;
-        Some(seat)
+        Some(parker)
     }
 
     /// Takes the questions of the next call. None: there are none.

@@ -14,8 +14,8 @@ use crate::effect::Verdict;
 use crate::wire::answer_fields::{AnswerLimits, Asked};
 
 pub(crate) const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-pub(crate) const NO: &str = "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno";
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const FORBIDDEN: &str = "HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno";
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An authorizer on loopback: a thread per connection runs the script it was made with.
 pub(crate) struct Server {
@@ -58,7 +58,7 @@ impl Server {
                 if shared.stop.load(SeqCst) {
                     return;
                 }
-                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
                 stream.set_nodelay(true).unwrap();
                 let number = shared.connections.fetch_add(1, SeqCst) + 1;
                 let (seen, script) = (Arc::clone(&shared), Arc::clone(&script));
@@ -185,7 +185,7 @@ impl Desk {
 
     /// Waits for `count` answers by the waker alone.
     pub(crate) fn hear(&mut self, count: usize) -> Vec<Answer> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         let mut events = mio::Events::with_capacity(4);
         while self.answers.len() < count {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -215,7 +215,7 @@ impl Desk {
 pub(crate) fn settings(url: &str) -> AuthorizerSettings {
     AuthorizerSettings {
         url: url.parse().unwrap(),
-        timeout: PATIENCE,
+        timeout: TEST_TIMEOUT,
         workers: 1,
         queue: 100,
         batch: 1,
@@ -241,7 +241,7 @@ pub(crate) fn question(slot: u32, asked: Asked) -> Question {
 }
 
 pub(crate) fn until(mut reached: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while !reached() {
         assert!(Instant::now() < deadline, "not reached in time");
         thread::sleep(Duration::from_millis(1));
@@ -249,7 +249,7 @@ pub(crate) fn until(mut reached: impl FnMut() -> bool) {
 }
 
 #[test]
-fn verdicts() {
+fn statuses_become_verdicts() {
     use Verdict::{Allow, Deny, Unavailable};
     let table: &[(&str, Verdict)] = &[
         (OK, Allow),
@@ -289,7 +289,7 @@ fn verdicts() {
         ("HTTP/1.1 400 Bad\r\n\r\n", Deny),
         ("HTTP/1.1 401 Unauthorized\r\n\r\n", Deny),
         ("HTTP/1.1 404 Where\r\n\r\n", Deny),
-        (NO, Deny),
+        (FORBIDDEN, Deny),
         ("HTTP/1.1 499 Odd\r\n\r\n", Deny),
         ("HTTP/1.1 500 Oh\r\n\r\n", Unavailable),
         ("HTTP/1.1 502 Oh\r\n\r\n", Unavailable),
@@ -353,7 +353,7 @@ fn a_head_without_end_is_not_http() {
 }
 
 #[test]
-fn what_is_sent() {
+fn a_question_is_sent_as_a_post() {
     let server = Server::always(OK);
     let mut desk = Desk::new(&format!("http://{}/ask/me?key=a%20b#f", server.addr));
     assert_eq!(desk.ask().verdict, Verdict::Allow);
@@ -395,7 +395,7 @@ fn a_big_question_arrives_whole() {
 fn one_connection_serves_many_questions() {
     for answer in [
         OK,
-        NO,
+        FORBIDDEN,
         "HTTP/1.1 503 Oh\r\nContent-Length: 2\r\n\r\nno",
         "HTTP/1.1 204 No\r\n\r\n",
         "HTTP/1.1 302 F\r\nLocation: /\r\nContent-Length: 1\r\n\r\nx",
@@ -482,7 +482,7 @@ fn a_reset_that_crosses_the_question_is_unavailable_and_not_asked_twice() {
             let _ = peer.stream.peek(&mut [0]);
         } else {
             peer.request();
-            peer.say(NO);
+            peer.say(FORBIDDEN);
         }
     });
     let mut desk = Desk::new(&server.url());
@@ -503,7 +503,7 @@ fn bytes_that_nobody_asked_for_end_the_connection() {
         let server = Server::new(move |peer| {
             peer.request();
             if peer.number > 1 {
-                peer.say(NO);
+                peer.say(FORBIDDEN);
                 return;
             }
             if later {
@@ -574,7 +574,7 @@ fn as_many_calls_at_once_as_there_are_workers() {
 }
 
 #[test]
-fn the_queue_is_full() {
+fn a_question_over_authorizer_queue_is_refused() {
     for queue in [0, 2] {
         let (server, open) = gated(OK);
         let mut desk = Desk::with(AuthorizerSettings {
@@ -636,13 +636,13 @@ fn the_connection_that_rested_least_is_used_next() {
 }
 
 #[test]
-fn one_wake_per_batch() {
+fn a_batch_of_answers_wakes_the_loop_once() {
     let server = Server::always(OK);
     let mut desk = Desk::new(&server.url());
     let mut events = mio::Events::with_capacity(4);
     for _ in 0..2 {
         assert!(desk.put(1, Asked::Join));
-        desk.poll.poll(&mut events, Some(PATIENCE)).unwrap();
+        desk.poll.poll(&mut events, Some(TEST_TIMEOUT)).unwrap();
         assert!(!events.is_empty());
         assert!(desk.put(2, Asked::Join));
         desk.settled();
@@ -655,7 +655,7 @@ fn one_wake_per_batch() {
 }
 
 #[test]
-fn no_answer_in_time() {
+fn a_call_without_an_answer_times_out() {
     let drips = |peer: &mut Peer| {
         peer.request();
         while peer.say("HTTP/1.1 103 Wait\r\n\r\n") {
@@ -664,7 +664,7 @@ fn no_answer_in_time() {
     };
     for server in [
         Server::new(|peer| peer.stay()),
-        Server::new(|_| thread::park_timeout(PATIENCE)),
+        Server::new(|_| thread::park_timeout(TEST_TIMEOUT)),
         Server::new(drips),
     ] {
         let mut desk = Desk::with(AuthorizerSettings {
@@ -714,7 +714,7 @@ fn a_state_that_comes_too_late_or_not_whole_is_no_answer() {
 }
 
 #[test]
-fn states() {
+fn a_state_is_read_from_a_json_answer() {
     let json = "application/json";
     let table: &[(&str, &str, Option<&str>, Option<&str>)] = &[
         (
@@ -878,7 +878,7 @@ fn a_refused_connection_is_unavailable() {
 }
 
 #[test]
-fn names_and_ipv6() {
+fn host_names_and_ipv6_addresses_are_called() {
     let server = Server::always(OK);
     let mut desk = Desk::new(&format!("http://localhost:{}/", server.addr.port()));
     assert_eq!(desk.ask().verdict, Verdict::Allow);

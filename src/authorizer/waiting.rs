@@ -2,8 +2,9 @@
 //!
 //! Owns: their order. Knows: a connection has one open question at most. Never knows: workers, time.
 //!
-//! Decision: a tree of tickets beside a table of connections, over a queue that leaves holes where questions were taken
-//! back. Because both ends and any place in it are found in logarithmic time, and a crowd that comes and goes leaves nothing.
+//! Decision: a tree of tickets beside a table of connections rather than a queue that leaves holes where questions were
+//! taken back, because both ends and any place in it are found in logarithmic time, and a crowd that comes and goes
+//! leaves nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
@@ -49,9 +50,10 @@ impl Waiting {
     }
 
     pub(super) fn push(&mut self, task: Task) {
-        match task.question.alone {
-            true => self.alone += 1,
-            false => self.bytes += task.question.body.len(),
+        if task.question.alone {
+            self.alone += 1;
+        } else {
+            self.bytes += task.question.body.len();
         }
         self.tickets.insert(task.question.from, self.next_ticket);
         self.tasks.insert(self.next_ticket, task);
@@ -101,9 +103,10 @@ impl Waiting {
 
     fn forget(&mut self, task: &Task) {
         self.tickets.remove(&task.question.from);
-        match task.question.alone {
-            true => self.alone -= 1,
-            false => self.bytes -= task.question.body.len(),
+        if task.question.alone {
+            self.alone -= 1;
+        } else {
+            self.bytes -= task.question.body.len();
         }
     }
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use super::call::{Client, ClientFactory};
 use super::outcome::Outcome;
+use super::parker::{Call, Parker};
 use super::pool::{Pool, Work};
-use super::seat::{Call, Seat};
 use super::task::Task;
 use crate::effect::{Answer, Question};
 
@@ -24,11 +24,11 @@ const ABOUT_TO_BE_IDLE: Duration = Duration::from_millis(2);
 impl Pool {
     /// A worker's life.
     pub(super) fn serve(&self, number: usize) {
-        let seat = Arc::new(Seat::own(number));
+        let parker = Arc::new(Parker::own(number));
         let mut client = self.clients.client();
         let mut work = self.work();
         work.spawning -= 1;
-        let mut next = self.next(work, false, &seat, client.caller.rest);
+        let mut next = self.next(work, false, &parker, client.caller.rest);
         while let Some(tasks) = next {
             let answers = self.put(&mut client, tasks);
             let finished = shielded(&mut client, &self.clients, |client| {
@@ -41,9 +41,9 @@ impl Pool {
                 drop(work);
                 self.wake(first);
                 work = self.finish(&mut client);
-                next = self.next(work, false, &seat, client.caller.rest);
+                next = self.next(work, false, &parker, client.caller.rest);
             } else {
-                next = self.next(work, first, &seat, client.caller.rest);
+                next = self.next(work, first, &parker, client.caller.rest);
             }
         }
     }
@@ -67,9 +67,9 @@ impl Pool {
 
     /// Waits for the rest of an answer. Where that takes long, this worker does not count as about to be idle any more.
     fn finish(&self, client: &mut Client) -> MutexGuard<'_, Work> {
-        let wait = |client: &mut Client, patience| {
+        let wait = |client: &mut Client, timeout| {
             shielded(client, &self.clients, |client| {
-                client.caller.finish(patience)
+                client.caller.finish(timeout)
             })
             .unwrap_or(true)
         };
@@ -89,13 +89,13 @@ impl Pool {
         self.work()
     }
 
-    /// The next questions for the worker on `seat`, which may wait for them as long as its connection is worth keeping.
+    /// The next questions for the worker on `parker`, which may wait for them as long as its connection is worth keeping.
     /// `None`: the worker is to end. `wake`: the loop has to be woken.
     fn next<'p>(
         &'p self,
         mut work: MutexGuard<'p, Work>,
         wake: bool,
-        seat: &Arc<Seat>,
+        parker: &Arc<Parker>,
         rest: Duration,
     ) -> Option<Vec<Task>> {
         let mut until = None;
@@ -104,33 +104,33 @@ impl Pool {
             if !tasks.is_empty() {
                 let another = work.wake_up();
                 drop(work);
-                Seat::call(another, Call::Look);
+                Parker::call(another, Call::Wake);
                 self.wake(wake && until.is_none());
                 return Some(tasks);
             }
             work.to_spawn.as_ref()?;
-            work.idle.push(Arc::clone(seat));
+            work.idle.push(Arc::clone(parker));
             drop(work);
             self.wake(wake && until.is_none());
             let until = *until.get_or_insert_with(|| Instant::now() + rest);
-            match self.rest(seat, until) {
+            match self.rest(parker, until) {
                 Call::Stop => return None,
-                Call::Look => work = self.work(),
+                Call::Wake => work = self.work(),
             }
             work.waking -= 1;
         }
     }
 
     /// Waits to be called.
-    fn rest(&self, seat: &Seat, until: Instant) -> Call {
+    fn rest(&self, parker: &Parker, until: Instant) -> Call {
         loop {
-            if let Some(call) = seat.take_call() {
+            if let Some(call) = parker.take_call() {
                 return call;
             }
             let left = until.saturating_duration_since(Instant::now());
             if !left.is_zero() {
                 thread::park_timeout(left);
-            } else if let Some(call) = self.leave(seat) {
+            } else if let Some(call) = self.retire(parker) {
                 return call;
             } else {
                 // It has just been taken off the list, and is about to be called.
@@ -140,15 +140,15 @@ impl Pool {
     }
 
     /// Takes a worker off the list of those that are idle, if it is still there. It is to end, unless a question waits.
-    fn leave(&self, seat: &Seat) -> Option<Call> {
+    fn retire(&self, parker: &Parker) -> Option<Call> {
         let mut work = self.work();
-        let at = work.idle.iter().position(|it| it.number == seat.number)?;
+        let at = work.idle.iter().position(|it| it.number == parker.number)?;
         work.idle.remove(at);
         if work.waiting.len() > 0 {
             work.waking += 1;
-            return Some(Call::Look);
+            return Some(Call::Wake);
         }
-        work.vacant.push(seat.number);
+        work.vacant.push(parker.number);
         Some(Call::Stop)
     }
 }

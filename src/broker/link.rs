@@ -1,6 +1,6 @@
-//! One connection to the broker: made, broken, made anew; bytes in and out.
+//! One connection to the broker: made, broken, made again; bytes in and out.
 //!
-//! Owns: the socket, the bytes that have come and are not understood, the back-off. Knows: where the broker is. Never
+//! Owns: the socket, the bytes that have come and are not handled, the back-off. Knows: where the broker is. Never
 //! knows: what is said.
 //!
 //! Decision: never two lookups of its name at once. While one hangs, another would hang as well.
@@ -15,21 +15,26 @@ use mio::event::Event;
 use mio::{Interest, Registry, Token};
 
 pub use self::saved::SavedLink;
-use super::socket::{Destination, NameLookup, Place, RedisSocket};
+use super::socket::{Destination, NameLookup, RedisSocket, RedisTarget};
+use crate::backoff::Backoff;
 use crate::clock::Millis;
 use crate::random::Random;
 
-/// How long the lookup of a name may take, and again how long a connection may take to come about.
-const PATIENCE: Millis = 5_000;
-/// The pause between two attempts: the first, and the longest. Without jitter all servers would come back at once.
-const FIRST_PAUSE: Millis = 100;
-const LONGEST_PAUSE: Millis = 5_000;
+/// How long the lookup of a name may take, and again how long a connection may take to be established.
+const CONNECT_TIMEOUT: Millis = 5_000;
+/// The pauses between two attempts.
+const BACKOFF: Backoff = Backoff {
+    first: 100,
+    longest: 5_000,
+};
 /// A connection that lasted so long was a good one: the next attempt is a first one again.
 const STEADY: Millis = 10_000;
 /// Reads in one turn, each of the whole buffer: a flood gets its share.
 const READS: usize = 4;
 /// A reply that has not ended by then has no end; the messages of servers with a larger `--max-message-size` fit.
 const LARGEST_REPLY: usize = 64 * 1024 * 1024;
+/// Bytes of a reply besides the content in it: names, and what nodes say to each other.
+const BESIDES: usize = 1024 * 1024;
 /// A buffer that has grown larger is given back once it is empty.
 const KEPT: usize = 256 * 1024;
 
@@ -51,7 +56,7 @@ enum Stage {
 }
 
 pub struct RedisLink {
-    place: Arc<Place>,
+    target: Arc<RedisTarget>,
     token: Token,
     stage: Stage,
     lookup: Option<NameLookup>,
@@ -61,10 +66,10 @@ pub struct RedisLink {
     first: usize,
     opened: Millis,
     random: Random,
-    /// What has come, from `understood` on not understood.
+    /// What has come, from `handled` on not handled.
     input: Vec<u8>,
-    understood: usize,
-    /// More bytes have to come before there is anything to understand.
+    handled: usize,
+    /// More bytes have to come before there is anything to handle.
     starved: bool,
     /// The kernel may have bytes that were not read.
     unread: bool,
@@ -72,6 +77,11 @@ pub struct RedisLink {
     sent: usize,
     /// The kernel took less than it was offered; an edge says when it takes more.
     blocked: bool,
+}
+
+/// How large a reply may be where a client may send content of `largest` bytes.
+pub fn largest_reply(largest: usize) -> usize {
+    LARGEST_REPLY.max(largest.saturating_add(BESIDES))
 }
 
 /// What [`RedisLink::advance`] has come to.
@@ -84,9 +94,9 @@ pub enum Advance {
 }
 
 impl RedisLink {
-    pub fn new(place: Arc<Place>, token: Token, seed: u64) -> RedisLink {
+    pub fn new(target: Arc<RedisTarget>, token: Token, seed: u64) -> RedisLink {
         RedisLink {
-            place,
+            target,
             token,
             stage: Stage::Resting { until: 0 },
             lookup: None,
@@ -95,7 +105,7 @@ impl RedisLink {
             opened: 0,
             random: Random::new(seed),
             input: Vec::new(),
-            understood: 0,
+            handled: 0,
             starved: true,
             unread: false,
             sent: 0,
@@ -133,7 +143,7 @@ impl RedisLink {
     /// Does what is next to come to a connection.
     pub fn advance(&mut self, registry: &Registry, now: Millis) -> Advance {
         match self.stage {
-            Stage::Resting { until } if now >= until => match self.place.destination() {
+            Stage::Resting { until } if now >= until => match self.target.destination() {
                 Some(destination) => self.connect(registry, VecDeque::from([destination]), now),
                 None => self.resolve(now),
             },
@@ -145,18 +155,18 @@ impl RedisLink {
 
     fn resolve(&mut self, now: Millis) -> Advance {
         self.stage = Stage::Resolving {
-            until: now.saturating_add(PATIENCE),
+            until: now.saturating_add(CONNECT_TIMEOUT),
         };
         if self.lookup.is_some() {
             return Advance::Nothing;
         }
-        match NameLookup::start(&self.place) {
+        match NameLookup::start(&self.target) {
             Ok(lookup) => {
                 self.lookup = Some(lookup);
                 Advance::Nothing
             }
             Err(error) => {
-                let why = format!("no thread to look up {}: {error}", self.place);
+                let why = format!("no thread to look up {}: {error}", self.target);
                 self.fail(why, now)
             }
         }
@@ -176,7 +186,7 @@ impl RedisLink {
                 }
             }
             None if late => {
-                let why = format!("{}: the name's address did not come in time", self.place);
+                let why = format!("{}: looking up the name timed out", self.target);
                 self.fail(why, now)
             }
             None => Advance::Nothing,
@@ -189,7 +199,7 @@ impl RedisLink {
         mut others: VecDeque<Destination>,
         now: Millis,
     ) -> Advance {
-        let mut why = format!("{}: the name has no address", self.place);
+        let mut why = format!("{}: the name has no address", self.target);
         while let Some(destination) = others.pop_front() {
             let connecting = RedisSocket::connect(&destination).and_then(|mut socket| {
                 let interest = Interest::READABLE | Interest::WRITABLE;
@@ -199,7 +209,7 @@ impl RedisLink {
             match connecting {
                 Ok(socket) => {
                     self.stage = Stage::Connecting {
-                        until: now.saturating_add(PATIENCE),
+                        until: now.saturating_add(CONNECT_TIMEOUT),
                         socket,
                         destination,
                         others,
@@ -224,7 +234,7 @@ impl RedisLink {
             return Advance::Nothing;
         };
         match socket.outcome() {
-            Ok(()) => match socket.open(&self.place) {
+            Ok(()) => match socket.open(&self.target) {
                 Ok(socket) => {
                     self.stage = Stage::Open(socket);
                     self.opened = now;
@@ -245,10 +255,7 @@ impl RedisLink {
             }
             Err(e) if e.kind() == io::ErrorKind::NotConnected => {
                 self.first = self.first.wrapping_add(1);
-                self.fail(
-                    format!("{destination}: no connection came about in time"),
-                    now,
-                )
+                self.fail(format!("{destination}: connecting timed out"), now)
             }
             Err(e) if others.is_empty() => self.fail(format!("{destination}: {e}"), now),
             Err(_) => self.connect(registry, others, now),
@@ -265,63 +272,62 @@ impl RedisLink {
         if self.is_open() && now >= self.opened.saturating_add(STEADY) {
             self.tries = 0;
         }
-        let pause = FIRST_PAUSE
-            .saturating_mul(1 << self.tries.min(16))
-            .min(LONGEST_PAUSE);
         self.tries = self.tries.saturating_add(1);
+        let pause = BACKOFF.pause(self.tries, &mut self.random);
         self.stage = Stage::Resting {
-            until: now.saturating_add(self.random.jittered(pause)),
+            until: now.saturating_add(pause),
         };
-        (self.input, self.understood) = (Vec::new(), 0);
+        (self.input, self.handled) = (Vec::new(), 0);
         (self.starved, self.unread) = (true, false);
         (self.sent, self.blocked) = (0, false);
     }
 
-    /// What has come and is not understood.
+    /// What has come and is not handled.
     pub fn input(&self) -> &[u8] {
-        self.input.get(self.understood..).unwrap_or_default()
+        self.input.get(self.handled..).unwrap_or_default()
     }
 
-    /// So many bytes of it are understood.
+    /// Removes `count` bytes of the input, which are handled.
     pub fn consume(&mut self, count: usize) {
-        self.understood = self.understood.saturating_add(count);
-        if self.understood >= self.input.len() {
+        self.handled = self.handled.saturating_add(count);
+        if self.handled >= self.input.len() {
             self.input.clear();
             self.input.shrink_to(KEPT);
-            (self.understood, self.starved) = (0, true);
+            (self.handled, self.starved) = (0, true);
         }
     }
 
-    /// More has to come before there is anything to understand.
+    /// Notes that more has to come before the input can be handled.
     pub fn starve(&mut self) {
         self.starved = true;
     }
 
-    /// Whether there may be something to understand.
+    /// Whether there may be something to handle.
     pub fn is_fed(&self) -> bool {
         !self.starved
     }
 
-    /// Reads what has come, unless what came before has to be understood first. Bounded.
+    /// Reads what has come, unless what came before has to be handled first. Bounded. What is not handled has at most
+    /// `largest` bytes.
     ///
     /// # Errors
     /// The connection is broken, in words for the log.
-    pub fn fill(&mut self, buffer: &mut [u8]) -> Result<(), String> {
+    pub fn fill(&mut self, buffer: &mut [u8], largest: usize) -> Result<(), String> {
         let Stage::Open(socket) = &mut self.stage else {
             self.unread = false;
             return Ok(());
         };
-        let mut reads = 0;
+        let mut reads: usize = 0;
         while self.unread && (self.starved || reads > 0) && reads < READS {
             match socket.read(buffer) {
-                // What came before the end is understood first: it may say why.
+                // What came before the end is handled first: it may say why.
                 Ok(0) if reads > 0 => return Ok(()),
                 Ok(0) => return Err("it has closed the connection".to_owned()),
                 Ok(count) => {
-                    reads += 1;
+                    reads = reads.saturating_add(1);
                     self.starved = false;
-                    self.input.drain(..self.understood);
-                    self.understood = 0;
+                    self.input.drain(..self.handled);
+                    self.handled = 0;
                     self.input
                         .extend_from_slice(buffer.get(..count).unwrap_or_default());
                 }
@@ -331,9 +337,10 @@ impl RedisLink {
                 Err(e) => return Err(e.to_string()),
             }
         }
-        match self.input.len() > LARGEST_REPLY {
-            true => Err("a reply of it has no end".to_owned()),
-            false => Ok(()),
+        if self.input.len() > largest {
+            Err("its reply is too long".to_owned())
+        } else {
+            Ok(())
         }
     }
 
@@ -350,13 +357,14 @@ impl RedisLink {
         }
         loop {
             let rest = out.get(self.sent..).unwrap_or_default();
-            let sent = match rest.is_empty() {
-                true => socket.flush().map(|()| None),
-                false => socket.write(rest).map(Some),
+            let sent = if rest.is_empty() {
+                socket.flush().map(|()| None)
+            } else {
+                socket.write(rest).map(Some)
             };
             match sent {
                 Ok(None) => break,
-                Ok(Some(0)) => return Err("nothing can be sent to it".to_owned()),
+                Ok(Some(0)) => return Err("it accepts no data".to_owned()),
                 Ok(Some(count)) => self.sent = self.sent.saturating_add(count),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked = true;

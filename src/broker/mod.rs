@@ -3,8 +3,19 @@
 //! Owns: the values that cross. Knows: which driver there is. Never knows: the hub, or a client. Commands come in as
 //! values, and [`News`] is taken out by the caller, in order.
 //!
-//! Decision: a message is a range of what was read ([`Message`]), over a copy. It stays there while the hub cannot take
-//! it.
+//! Decision: a message is a range of what was read ([`Message`]) rather than a copy. It stays there while the hub
+//! cannot take it.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
 
 mod link;
 mod news;
@@ -77,9 +88,9 @@ impl Broker {
     }
 
     /// The message cannot be taken yet: it comes again in the next turn.
-    pub fn put_off(&mut self, message: &Message) {
+    pub fn postpone(&mut self, message: &Message) {
         if let Some(redis) = self.redis_mut() {
-            redis.put_off(message);
+            redis.postpone(message);
         }
     }
 
@@ -109,7 +120,7 @@ impl Broker {
         }
     }
 
-    /// Has a channel subscribed no longer.
+    /// Has a channel subscribed no longer; answered with [`News::Unsubscribed`].
     pub fn unsubscribe(&mut self, channel: ChannelName, now: Millis) {
         if let Some(redis) = self.redis_mut() {
             redis.topology.unsubscribe(channel, now);
@@ -123,12 +134,12 @@ impl Broker {
         }
     }
 
-    /// Why it is down; empty while there is something left to be tried.
+    /// Why the broker is down; empty while there is something left to be tried.
     pub fn trouble(&self) -> &str {
         self.redis().map_or("", Redis::trouble)
     }
 
-    /// The same, whatever is left to be tried.
+    /// The last reason why the broker was down, even while there is something left to be tried.
     pub fn last_trouble(&self) -> &str {
         self.redis().map_or("", Redis::last_trouble)
     }

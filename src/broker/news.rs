@@ -5,7 +5,8 @@
 use std::ops::{Range, RangeInclusive};
 use std::rc::Rc;
 
-use crate::effect::{ConnId, Publication, Receipt, ShardId, SubscriptionId};
+use crate::effect::{Publication, PublishedBy, Receipt, ShardId, SubscriptionId};
+use crate::wire::channel_name::ChannelName;
 
 /// What has happened at the broker.
 #[derive(Debug)]
@@ -18,10 +19,12 @@ pub enum News {
     Publishing(ShardId, bool),
     /// The shard brings what is subscribed from now on, with nothing subscribed yet; or not.
     Listening(ShardId, bool),
-    Published(ConnId, Receipt),
+    Published(PublishedBy, Receipt),
     /// It was not published, and may be now.
     Returned(Publication),
     Subscribed(SubscriptionId, Receipt),
+    /// The answer to the request to end this channel's subscription. It has ended, unless the broker refused that.
+    Unsubscribed(ChannelName),
     /// Something was published. It comes again until it is taken.
     Message(Message),
     /// A message was dropped: the metric's label.

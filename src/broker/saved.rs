@@ -74,7 +74,7 @@ impl Broker {
                 Ok(Broker::Redis(Box::new(redis)))
             }
             _ => Err(SnapshotError::new(
-                "it is of another broker than --broker-driver names",
+                "another broker than --broker-driver names",
             )),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Owns: which kind of socket an address needs. Knows: addresses. Never knows: when to connect again, or what is said.
 //!
-//! Decision: a thread of its own for each lookup, over a resolver without threads: `getaddrinfo` knows the host's
+//! Decision: a thread of its own for each lookup rather than a resolver without threads: `getaddrinfo` knows the host's
 //! configuration, and it cannot be stopped.
 
 use std::fmt;
@@ -24,9 +24,9 @@ use crate::config::RedisAddress;
 /// Stack of the thread that looks up a name, in bytes: the system's resolver needs a quarter of it.
 const STACK: usize = 512 * 1024;
 
-/// Where the broker is.
+/// The place of a broker: its address, and what a connection to it needs.
 #[derive(Debug)]
-pub enum Place {
+pub enum RedisTarget {
     Tcp {
         host: String,
         port: u16,
@@ -38,32 +38,32 @@ pub enum Place {
     Unix(PathBuf),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for RedisTarget {
     /// The host, or the path.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Tcp { host, .. } => host.fmt(f),
-            Place::Unix(path) => path.display().fmt(f),
+            RedisTarget::Tcp { host, .. } => host.fmt(f),
+            RedisTarget::Unix(path) => path.display().fmt(f),
         }
     }
 }
 
-impl Place {
+impl RedisTarget {
     pub fn address(&self) -> RedisAddress {
         match self {
-            Place::Tcp { host, port, .. } => RedisAddress::Tcp {
+            RedisTarget::Tcp { host, port, .. } => RedisAddress::Tcp {
                 host: host.clone(),
                 port: *port,
             },
-            Place::Unix(path) => RedisAddress::Unix(path.clone()),
+            RedisTarget::Unix(path) => RedisAddress::Unix(path.clone()),
         }
     }
 
     /// Its destination, where no name has to be looked up for that.
     pub fn destination(&self) -> Option<Destination> {
         match self {
-            Place::Unix(path) => Some(Destination::Unix(path.clone())),
-            Place::Tcp { host, port, .. } => {
+            RedisTarget::Unix(path) => Some(Destination::Unix(path.clone())),
+            RedisTarget::Tcp { host, port, .. } => {
                 let ip = host.parse::<IpAddr>().ok()?;
                 Some(Destination::Tcp(SocketAddr::new(ip, *port)))
             }
@@ -97,13 +97,13 @@ impl NameLookup {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(place: &Arc<Place>) -> io::Result<NameLookup> {
-        let (place, found) = (Arc::clone(place), Arc::new(Mutex::new(None)));
+    pub fn start(target: &Arc<RedisTarget>) -> io::Result<NameLookup> {
+        let (target, found) = (Arc::clone(target), Arc::new(Mutex::new(None)));
         let answer = Arc::clone(&found);
         let look_up = move || {
-            let Place::Tcp {
+            let RedisTarget::Tcp {
                 host, port, waker, ..
-            } = &*place
+            } = &*target
             else {
                 return;
             };
@@ -151,14 +151,16 @@ impl RedisSocket {
     ///
     /// # Errors
     /// Nothing can be said over TLS by a program that has not begun it.
-    pub fn restore(socket: OwnedFd, place: &Place) -> io::Result<RedisSocket> {
-        match place {
-            Place::Tcp { tls: Some(_), .. } => Err(io::Error::other("its keys are not known")),
-            Place::Tcp { .. } => {
+    pub fn restore(socket: OwnedFd, target: &RedisTarget) -> io::Result<RedisSocket> {
+        match target {
+            RedisTarget::Tcp { tls: Some(_), .. } => {
+                Err(io::Error::other("its keys are not known"))
+            }
+            RedisTarget::Tcp { .. } => {
                 let stream = std::net::TcpStream::from(socket);
                 Ok(RedisSocket::Tcp(TcpStream::from_std(stream)))
             }
-            Place::Unix(_) => {
+            RedisTarget::Unix(_) => {
                 let stream = std::os::unix::net::UnixStream::from(socket);
                 Ok(RedisSocket::Unix(UnixStream::from_std(stream)))
             }
@@ -183,7 +185,7 @@ impl RedisSocket {
         }
     }
 
-    /// Whether the connection has come about.
+    /// Whether the connection has been established.
     ///
     /// # Errors
     /// `NotConnected` while that is open.
@@ -199,19 +201,19 @@ impl RedisSocket {
         error.map_or(peer, Err)
     }
 
-    /// Makes a connection that has come about ready for use.
+    /// Makes an established connection ready for use.
     ///
     /// # Errors
     /// Of the kernel, or of TLS.
-    pub fn open(self, place: &Place) -> io::Result<RedisSocket> {
+    pub fn open(self, target: &RedisTarget) -> io::Result<RedisSocket> {
         let stream = match self {
             RedisSocket::Tcp(stream) => stream,
             other => return Ok(other),
         };
         // Without it small commands wait for the acknowledgement of the ones before them.
         stream.set_nodelay(true)?;
-        match place {
-            Place::Tcp {
+        match target {
+            RedisTarget::Tcp {
                 tls: Some((config, name)),
                 ..
             } => {

@@ -3,10 +3,10 @@
 //! Owns: [`Inbox`], [`Outbox`], and [`Runs`], the store of encoded bytes that many connections share. Knows: how much
 //! waits, and where it begins. Never knows: what the bytes mean, or to which connection they belong.
 //!
-//! Decision: a shared run is named by its index in [`Runs`] and counted by hand, over `Rc<[u8]>`. A run can then grow
-//! at its end while a slow member holds its beginning. However many messages of a channel wait for a member, they are
-//! one piece of twelve bytes. So a thousand stalled members cost the bytes once, and no reference for each message. The
-//! price is that each holder must release by hand, which is done in one place ([`Outbox`]) and checked by the
+//! Decision: a shared run is named by its index in [`Runs`] and counted by hand, rather than `Rc<[u8]>`. A run can then
+//! grow at its end while a slow member holds its beginning. However many messages of a channel wait for a member, they
+//! are one piece of twelve bytes. So a thousand stalled members cost the bytes once, and no reference for each message.
+//! The price is that each holder must release by hand, which is done in one place ([`Outbox`]) and checked by the
 //! simulation. Reconsider when a second kind of holder appears.
 
 #![cfg_attr(

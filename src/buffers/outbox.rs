@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_to_an_empty_queue_is_taken() {
+    fn an_empty_outbox_takes_any_message() {
         let (mut runs, mut outbox, mut sink) = (Runs::default(), Outbox::default(), sink(1));
         assert!(outbox.has_room(1 << 20, 10));
         let slice = run(&mut runs, b"0123456789ab");

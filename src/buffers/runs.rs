@@ -66,6 +66,13 @@ impl Runs {
         }
     }
 
+    /// Frees the spare buffers and queues. Those of a rush lie scattered over the heap, and each keeps a page in use.
+    pub fn free_spares(&mut self) {
+        self.spare = Vec::new();
+        self.spare_bytes = 0;
+        self.spare_queues = Vec::new();
+    }
+
     /// A new, empty run with one holder, and its serial number.
     pub fn begin(&mut self) -> (u32, u64) {
         let bytes = self.spare.pop().unwrap_or_default();
@@ -101,7 +108,7 @@ impl Runs {
         }
     }
 
-    /// Length of the run in bytes.
+    /// The length of a run in bytes.
     pub fn len(&self, run: u32) -> usize {
         self.live.get(run as usize).map_or(0, |run| run.bytes.len())
     }

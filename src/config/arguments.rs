@@ -22,7 +22,7 @@ pub(super) struct Arguments(Vec<(Flag, Vec<String>)>);
 
 impl Arguments {
     /// # Errors
-    /// [`Stop`] with status 0 for `--help` and `--version`, and with 2 for what is no flag or has no value.
+    /// [`Stop`] with status 0 for `--help` and `--version`, and with 2 for what is not a flag or has no value.
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments, Stop> {
         let mut respelled = Vec::new();
         let mut arguments = arguments.into_iter().peekable();
@@ -197,7 +197,7 @@ impl Setting {
         let hint = meant(&self.text, choices);
         let hint = hint.map_or(String::new(), |word| format!("; did you mean {word}?"));
         Stop::misused(format_args!(
-            "{} cannot be {shown:?}{because}: accepted is {accepted}{hint}",
+            "{}: invalid value {shown:?}{because}: expected {accepted}{hint}",
             self.name
         ))
     }

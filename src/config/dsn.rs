@@ -3,10 +3,11 @@
 //! Owns: the forms that are accepted, which are those of the Go client that v3 uses, and how a DSN is shown without its
 //! secrets. Knows: URLs. Never knows: how a connection is made.
 //!
-//! Decision: options in the query that have no meaning here are ignored and named in one warning, over refusing them.
-//! They tune a connection pool that does not exist, and a DSN that worked with v3 has to work unchanged.
+//! Decision: options in the query that have no meaning here are ignored and named in one warning, rather than refusing
+//! them. They tune a connection pool that does not exist, and a DSN that worked with v3 has to work unchanged.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use super::values::digits;
@@ -156,6 +157,10 @@ fn parts(rest: &str) -> Option<(&str, &str, &str)> {
     let rest = rest.strip_prefix("//")?;
     // The last '@': no host or number holds one, and a password that was not encoded may.
     let (credentials, place) = rest.rsplit_once('@').unwrap_or(("", rest));
+    // Options that cannot be used are no part of a name: they may hold a password, and the name is shown.
+    if place.contains(['?', '#']) {
+        return None;
+    }
     let (authority, path) = place.split_once('/').unwrap_or((place, ""));
     Some((credentials, authority, path))
 }
@@ -194,20 +199,33 @@ fn address(authority: &str, default_port: u16) -> Option<RedisAddress> {
     };
     let host = match host {
         "" => DEFAULT_HOST.to_owned(),
-        host => match Host::parse(host)? {
-            Host::Ip(ip) => ip.to_string(),
-            Host::Name(name) => name,
+        host => match with_zone(host) {
+            Some(zoned) => zoned,
+            None => match Host::parse(host)? {
+                Host::Ip(ip) => ip.to_string(),
+                Host::Name(name) => name,
+            },
         },
     };
     (port != 0).then_some(RedisAddress::Tcp { host, port })
 }
 
+/// An IPv6 address with the interface that it is reached by (RFC 6874), without brackets: `[fe80::1%25eth0]`.
+fn with_zone(host: &str) -> Option<String> {
+    let inner = host.strip_prefix('[')?.strip_suffix(']')?;
+    let (ip, zone) = inner.split_once("%25")?;
+    let ip: Ipv6Addr = ip.parse().ok()?;
+    let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    (!zone.is_empty() && zone.bytes().all(valid)).then(|| format!("{ip}%{zone}"))
+}
+
 /// `[//[user:pass@]]/path`
 fn unix(rest: &str) -> Option<RedisDsn> {
     let rest = rest.strip_prefix("//").unwrap_or(rest);
-    let (credentials, path) = match rest.starts_with('/') {
-        true => ("", rest),
-        false => rest.split_at_checked(rest.find("@/")?)?,
+    let (credentials, path) = if rest.starts_with('/') {
+        ("", rest)
+    } else {
+        rest.split_at_checked(rest.find("@/")?)?
     };
     let path = path.trim_start_matches('@');
     if path.contains('?') {
@@ -259,6 +277,7 @@ fn apply(dsn: &mut RedisDsn, query: &str) -> Option<()> {
             return None;
         }
         match name {
+            "db" if value.is_empty() => {}
             "db" => dsn.db = digits(value)?.parse().ok()?,
             "sentinel_user" if by_sentinels => sentinel_user = Some(percent_decoded(value)?),
             "sentinel_password" if by_sentinels => {
@@ -335,6 +354,12 @@ mod tests {
             ("redis://[::1]", "redis://[::1]:6379/0"),
             ("redis://h?db=4", "redis://h:6379/4"),
             ("redis://h/3?db=4&", "redis://h:6379/4"),
+            ("redis://h/3?db=", "redis://h:6379/3"),
+            ("redis://h?db=4&db=5", "redis://h:6379/5"),
+            (
+                "redis://[fe80::1%25eth0]:7000",
+                "redis://[fe80::1%eth0]:7000/0",
+            ),
             ("unix:///run/redis.sock", "unix:///run/redis.sock?db=0"),
             ("UNIX:///run/r.sock?db=7", "unix:///run/r.sock?db=7"),
             ("unix:/run/a%20b@c", "unix:///run/a b@c?db=0"),
@@ -344,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials() {
+    fn credentials_of_a_dsn_are_read() {
         for (text, user, password) in [
             ("rediss://us%65r:p%40s+s@[::1]:7000/3", "user", "p@s+s"),
             ("redis://:p@ss/w@10.0.0.1", "", "p@ss/w"),
@@ -479,6 +504,9 @@ mod tests {
             "redis://h?Db=1",
             "redis://h#f",
             "redis://[::1",
+            "redis://[fe80::1%25]",
+            "redis://[fe80::1%eth0]",
+            "redis://[h%25eth0]",
             "unix://",
             "unix:",
             "unix:relative",
@@ -496,6 +524,9 @@ mod tests {
             "redis-sentinel://h/m/x",
             "redis-sentinel://h/m/1/2",
             "redis-sentinel://h/m?sentinel_password=%zz",
+            "redis-sentinel://h/?sentinel_password=p",
+            "redis-sentinel://h/m#f",
+            "redis-sentinel://u:p?w@h/m?sentinel_password=p",
             "redis-sentinels://h/m",
             "redis-cluster://h/1",
             "redis-cluster://h?db=1",

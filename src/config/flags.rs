@@ -16,7 +16,7 @@ pub struct Flag {
     pub(super) kind: ValueKind,
     /// What stands for the value in the help.
     pub value: &'static str,
-    /// The value without flag and variable, spelled as a user would; empty is none.
+    /// The value without flag and variable, spelled as a user would; empty means none.
     pub default: &'static str,
     /// What it does.
     pub about: &'static str,

@@ -1,7 +1,7 @@
 //! The command line and the environment, turned once into checked types.
 //!
 //! Owns: what an operator can set. Knows: what a usable value looks like. Never knows: what a value is used for. No
-//! other file reads arguments or variables.
+//! other file reads settings from arguments or variables.
 
 mod arguments;
 mod dsn;
@@ -172,9 +172,10 @@ impl ServiceManager {
 fn workers(setting: &Setting) -> Result<Workers, Stop> {
     // Each worker is a thread.
     let most = setting.checked(|text| values::count(text, 1..=1024))?;
-    Ok(match setting.given {
-        true => Workers::Exactly(most),
-        false => Workers::AsFdsAllow(most),
+    Ok(if setting.given {
+        Workers::Exactly(most)
+    } else {
+        Workers::AsFdsAllow(most)
     })
 }
 

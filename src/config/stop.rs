@@ -22,7 +22,7 @@ impl Stop {
         }
     }
 
-    /// It was called correctly, and could not start or go on.
+    /// The program was called correctly, and could not start or go on.
     pub fn failed(why: impl fmt::Display) -> Stop {
         Stop {
             status: 1,
@@ -30,7 +30,7 @@ impl Stop {
         }
     }
 
-    /// It was called wrongly.
+    /// The program was called wrongly.
     pub(super) fn misused(why: impl fmt::Display) -> Stop {
         Stop {
             status: 2,

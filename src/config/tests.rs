@@ -21,9 +21,9 @@ fn refusal(flag: &str, value: &str) -> String {
     let stop = given(flag, value).expect_err(value);
     assert_eq!(stop.status, 2, "{stop:?}");
     assert!(!stop.text.contains('\n'), "{stop:?}");
-    let begin = format!("wsify: --{flag} cannot be ");
+    let begin = format!("wsify: --{flag}: invalid value ");
     assert!(stop.text.starts_with(&begin), "{stop:?}");
-    assert!(stop.text.contains(": accepted is "), "{stop:?}");
+    assert!(stop.text.contains(": expected "), "{stop:?}");
     stop.text
 }
 
@@ -118,8 +118,8 @@ fn a_variable_counts_where_there_is_no_flag() {
     let stop = read(&[], &nonsense).unwrap_err();
     assert_eq!(
         stop.text,
-        "wsify: WSIFY_MAX_CHANNELS cannot be \"nonsense\": \
-         accepted is a whole number from 1 to 1000000"
+        "wsify: WSIFY_MAX_CHANNELS: invalid value \"nonsense\": \
+         expected a whole number from 1 to 1000000"
     );
 }
 
@@ -161,7 +161,7 @@ fn help_and_version_are_no_errors() {
 }
 
 #[test]
-fn what_is_no_flag_is_refused_in_one_line() {
+fn an_unknown_flag_is_refused_in_one_line() {
     for (arguments, named) in [
         (&["--lisen-addr", ":80"][..], "--lisen-addr"),
         (&["--lisen-addr=secret"], "--lisen-addr"),
@@ -325,11 +325,11 @@ fn authorizer_urls() {
 }
 
 #[test]
-fn brokers() {
+fn broker_flags_are_read() {
     let stop = given("broker-driver", "redis").unwrap_err();
     assert!(
         stop.text
-            .starts_with("wsify: --broker-dsn cannot be \"\": accepted is redis://")
+            .starts_with("wsify: --broker-dsn: invalid value \"\": expected redis://")
     );
     assert!(given("broker-driver", "Memory").is_ok());
     refused("broker-driver", &["", "kafka", "redis "]);
@@ -362,7 +362,7 @@ fn reuse_port() {
 }
 
 #[test]
-fn durations() {
+fn durations_are_read() {
     let time = |text: &str| given("handshake-timeout", text).unwrap().handshake_timeout;
     assert_eq!(time("500ms"), Duration::from_millis(500));
     assert_eq!(time("2m"), Duration::from_secs(120));
@@ -394,7 +394,7 @@ fn durations() {
         let drain = given("drain-timeout", zero).unwrap().drain_timeout;
         assert_eq!(drain, Duration::ZERO);
     }
-    assert!(refusal("drain-timeout", "x").contains("accepted is 0, or"));
+    assert!(refusal("drain-timeout", "x").contains("expected 0, or"));
 }
 
 #[test]
@@ -506,14 +506,14 @@ fn an_error_names_the_wrong_item_of_a_list() {
         ("trusted-proxies", "10.0.0.1,10.0.0.0/33", "10.0.0.0/33"),
     ] {
         let line = refusal(flag, value);
-        let named = format!("--{flag} cannot be {value:?} because of {item:?}: accepted is ");
+        let named = format!("--{flag}: invalid value {value:?} because of {item:?}: expected ");
         assert!(line.contains(&named), "{line}");
     }
     let repeated = ["--listen-addr=:1", "--listen-addr=:x"];
     let stop = read(&repeated, &[]).unwrap_err();
     assert!(stop.text.contains(r#"":1,:x" because of ":x""#), "{stop:?}");
     // The only item is not named twice.
-    assert!(refusal("listen-addr", ":x").contains("cannot be \":x\": accepted is "));
+    assert!(refusal("listen-addr", ":x").contains("invalid value \":x\": expected "));
 }
 
 #[test]
@@ -632,7 +632,7 @@ fn authorizer_keys() {
         ("hunter2,hunter3,hunter4", "(there are 3 keys)"),
     ] {
         let line = refusal("authorizer-key", text);
-        assert!(line.contains("cannot be \"***\": "), "{line}");
+        assert!(line.contains("invalid value \"***\": "), "{line}");
         assert!(line.ends_with(named) && !line.contains("hunter"), "{line}");
     }
 }
@@ -712,6 +712,11 @@ fn no_secret_is_shown() {
         ),
         (
             "broker-dsn",
+            "redis-sentinel://s1/?sentinel_password=hunter2",
+            "redis-sentinel://s1/***",
+        ),
+        (
+            "broker-dsn",
             "redis-cluster://:hunter2@a:1,b:x",
             "redis-cluster://***@a:1,b:x",
         ),
@@ -735,7 +740,7 @@ fn no_secret_is_shown() {
 }
 
 #[test]
-fn events() {
+fn events_flags_are_read() {
     let config = read(&[], &[]).unwrap();
     assert_eq!(config.events.url, None);
     assert_eq!(

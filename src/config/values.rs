@@ -13,7 +13,7 @@ use crate::secret::Secret;
 use crate::webhook::Url;
 use crate::wire::authority::{self, Host};
 
-/// Where to listen.
+/// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
     /// `:PORT`: IPv4 and IPv6.
@@ -160,7 +160,7 @@ pub(super) fn driver(text: &str) -> Result<Driver, String> {
 pub(super) fn key(text: &str) -> Result<Option<Secret>, String> {
     // No header can carry a control character (RFC 9110 §5.5): it is the line break at the end of a secret's file.
     if text.chars().any(char::is_control) {
-        return Err("a text without line breaks and other control characters".to_owned());
+        return Err("a text without line breaks or other control characters".to_owned());
     }
     Ok((!text.is_empty()).then(|| Secret::new(text)))
 }
@@ -221,7 +221,7 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "a size such as 65536, 64KiB or 1MiB, from 1 to 1GiB".to_owned())
 }
 
-/// Of memory: a terabyte at most.
+/// A size of memory: a terabyte at most.
 pub(super) fn total_size(text: &str) -> Result<usize, String> {
     size_up_to(text, 1 << 40)
         .ok_or_else(|| "a size such as 65536, 64MiB or 1GiB, from 1 to 1TiB".to_owned())
@@ -250,7 +250,7 @@ pub(super) fn duration_or_zero(text: &str) -> Result<Duration, String> {
 
 /// Zero, or a millisecond (the least a poll can wait for) to a day (more is most likely a mistake).
 fn parse_duration(text: &str) -> Option<Duration> {
-    // Longer texts are no duration within a day, and could add up to more than humantime can hold.
+    // Longer texts are not a duration within a day, and could add up to more than humantime can hold.
     let short = Some(text).filter(|text| text.len() <= 20)?;
     let time = humantime::parse_duration(short).ok()?;
     let usable = Duration::from_millis(1)..=Duration::from_secs(24 * 60 * 60);

@@ -14,7 +14,7 @@ pub enum Ending {
     Left,
     /// The stream broke.
     Reset,
-    /// The client broke RFC 6455, sent text that is not UTF-8, compressed data that is none, or too big a message.
+    /// The client broke RFC 6455, sent text that is not UTF-8, invalid compressed data, or too big a message.
     Violation(Violation),
     /// More was queued for the client than may wait.
     TooSlow,
@@ -49,14 +49,17 @@ impl Ending {
         match self {
             Ending::Closed(code) => (code.or(Some(1000)), "goodbye"),
             Ending::Violation(violation) => (Some(violation.code()), violation.reason()),
-            Ending::TooSlow => (Some(1008), "it reads too slowly: too much waits to be sent"),
+            Ending::TooSlow => (
+                Some(1008),
+                "the client reads too slowly: its send queue is full",
+            ),
             Ending::Stopping => (Some(1012), "the server is stopping: come back later"),
             Ending::AuthorizerDown => (Some(1013), "the authorizer is down: come back later"),
             Ending::Refused(code) => (Some(code), "the authorizer says no"),
             Ending::Disconnected(code) => (Some(code), "closed by the backend"),
             Ending::Overloaded => (
                 Some(1013),
-                "there is no room for your message: come back later",
+                "the server is out of queue memory: come back later",
             ),
             _ => (None, ""),
         }

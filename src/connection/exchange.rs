@@ -107,7 +107,7 @@ pub(super) enum HeadStep {
 }
 
 impl HeadReader {
-    /// For a connection that was accepted at `now`.
+    /// The reader of the first head, on a connection that was accepted at `now`.
     pub fn first(now: Millis) -> HeadReader {
         HeadReader {
             since: now,
@@ -116,7 +116,7 @@ impl HeadReader {
         }
     }
 
-    /// For a connection whose last request was answered at `now`.
+    /// The reader of the next head, on a connection whose last request was answered at `now`.
     pub fn following(now: Millis) -> HeadReader {
         HeadReader {
             wait: Wait::Next,
@@ -169,9 +169,10 @@ impl HeadReader {
         if self.wait == Wait::Next && !input.is_empty() {
             (self.wait, self.since) = (Wait::Rest, now);
         }
-        let parsed = match http::worth_parsing(input, self.seen as usize) {
-            true => http::parse_head(input)?,
-            false => None,
+        let parsed = if http::worth_parsing(input, self.seen as usize) {
+            http::parse_head(input)?
+        } else {
+            None
         };
         let Some((head, start)) = parsed else {
             self.seen = input.len() as u32;
@@ -250,7 +251,7 @@ impl BodyReader {
     }
 
     /// Bytes kept.
-    pub fn held(&self) -> usize {
+    pub fn buffered(&self) -> usize {
         let head = self.upgrade.as_ref().map_or(0, Head::size);
         self.kept.len().saturating_add(head)
     }

@@ -3,14 +3,14 @@
 //!
 //! Owns: [`Identities`], the texts of all connections. Knows: bytes. Never knows: connections, or what the texts mean.
 //!
-//! Decision: shelves of equal pieces, one for each 16 bytes of size, over an allocation for each identity. During a
-//! rush of clients, separate identities would lie between questions that are freed a moment later. Their pages could
-//! not be returned, which costs 80 bytes per connection with a query of 60. The price is that a shelf is freed only
-//! with its last identity.
+//! Decision: size classes of equal pieces, one for each 16 bytes of size, rather than an allocation for each identity.
+//! During a rush of clients, separate identities would lie between questions that are freed a moment later. Their pages
+//! could not be returned, which costs 80 bytes per connection with a query of 60. The price is that a size class is
+//! freed only with its last identity.
 //!
-//! Decision: a state is shared from its second sighting on, over sharing each one from the start. Most states belong to
-//! one connection, and an index of all states would cost 40 bytes for each. The price is that the first connection with
-//! a state keeps a copy of its own.
+//! Decision: a state is shared from its second sighting on, rather than sharing each one from the start. Most states
+//! belong to one connection, and an index of all states would cost 40 bytes for each. The price is that the first
+//! connection with a state keeps a copy of its own.
 
 use slab::Slab;
 
@@ -37,10 +37,10 @@ impl Identity {
     }
 }
 
-/// Pieces of one shelf are so much larger than those of the one before.
+/// Pieces of one size class are this much larger than those of the one before.
 const STEP: usize = 16;
-/// What is larger than a piece of the last shelf, which is rare, is an allocation of its own.
-const SHELVES: usize = 16;
+/// What is larger than a piece of the last size class, which is rare, is an allocation of its own.
+const SIZE_CLASSES: usize = 16;
 
 /// In place of a state, before its [`Name`] among the shared ones. No JSON begins with it.
 const SHARED: u8 = 0;
@@ -53,7 +53,7 @@ const SEEN: usize = 1024;
 /// The identities of all connections.
 #[derive(Debug, Default)]
 pub struct Identities {
-    shelves: [Shelf; SHELVES],
+    size_classes: [SizeClass; SIZE_CLASSES],
     large: Slab<Box<[u8]>>,
     shared: Interned<Box<str>>,
     /// Empty until there is a state.
@@ -61,7 +61,7 @@ pub struct Identities {
 }
 
 #[derive(Debug, Default)]
-struct Shelf {
+struct SizeClass {
     pieces: Vec<u8>,
     vacant: Vec<u32>,
 }
@@ -69,18 +69,22 @@ struct Shelf {
 impl Identities {
     /// Keeps a query as it was sent, a user, and a state as JSON text.
     pub fn put(&mut self, query: &str, user: Option<&str>, state: Option<&str>) -> Identity {
-        self.put_sharing(query, user, state, true)
+        let state = state.unwrap_or_default();
+        match self.share(state) {
+            Some(name) => self.put_shared(query, user, name),
+            None => self.put_text(query, user, state.as_bytes()),
+        }
     }
 
-    /// Likewise; `sharing`: the state may be one that others have.
-    fn put_sharing(
-        &mut self,
-        query: &str,
-        user: Option<&str>,
-        state: Option<&str>,
-        sharing: bool,
-    ) -> Identity {
-        let (user, state) = (user.unwrap_or_default(), state.unwrap_or_default());
+    /// Likewise, with a state that is shared: the identity is the holder that `name` stands for.
+    fn put_shared(&mut self, query: &str, user: Option<&str>, name: Name) -> Identity {
+        let [a, b, c, d] = name.to_bytes();
+        self.put_text(query, user, &[SHARED, a, b, c, d])
+    }
+
+    /// Likewise; `state` is what is kept beside the user.
+    fn put_text(&mut self, query: &str, user: Option<&str>, state: &[u8]) -> Identity {
+        let user = user.unwrap_or_default();
         let rest = match user.len().saturating_add(state.len()) {
             0 => 0,
             len => len.saturating_add(1),
@@ -93,14 +97,6 @@ impl Identities {
             // No head is so long, and no user or state.
             return Identity::default();
         };
-        let shared = if sharing { self.share(state) } else { None };
-        let shared = shared.map(|name| {
-            let [a, b, c, d] = name.to_bytes();
-            [SHARED, a, b, c, d]
-        });
-        let state = shared
-            .as_ref()
-            .map_or(state.as_bytes(), <[u8; 5]>::as_slice);
         let user_len = [user_len];
         let user_len = user_len.get(..rest.min(1)).unwrap_or_default();
         let text = [query.as_bytes(), user_len, user.as_bytes(), state];
@@ -110,10 +106,10 @@ impl Identities {
             query: query_len,
             rest: rest.into_iter().fold(0, usize::saturating_add) as u16,
         };
-        identity.place = match shelf(identity.len()) {
+        identity.place = match size_class(identity.len()) {
             None => return Identity::default(),
-            Some(at) => match self.shelves.get_mut(at) {
-                Some(shelf) => shelf.put(piece(at), text),
+            Some(at) => match self.size_classes.get_mut(at) {
+                Some(size_class) => size_class.put(piece(at), text),
                 None => self.large.insert(text.concat().into()) as u32,
             },
         };
@@ -131,9 +127,10 @@ impl Identities {
         let hash = self.shared.hash(state);
         self.seen.resize(SEEN, 0);
         let seen = self.seen.get_mut(hash as usize % SEEN)?;
-        match std::mem::replace(seen, hash) == hash {
-            true => self.shared.keep(state.into()),
-            false => None,
+        if std::mem::replace(seen, hash) == hash {
+            self.shared.keep(state.into())
+        } else {
+            None
         }
     }
 
@@ -150,11 +147,11 @@ impl Identities {
         if let Some(name) = self.shared_state(identity) {
             self.shared.release(name);
         }
-        let Some(at) = shelf(identity.len()) else {
+        let Some(at) = size_class(identity.len()) else {
             return;
         };
-        match self.shelves.get_mut(at) {
-            Some(shelf) => shelf.remove(piece(at), identity.place),
+        match self.size_classes.get_mut(at) {
+            Some(size_class) => size_class.remove(piece(at), identity.place),
             None => drop(self.large.try_remove(identity.place as usize)),
         }
     }
@@ -191,8 +188,8 @@ impl Identities {
     }
 
     fn text(&self, identity: Identity) -> &[u8] {
-        let text = shelf(identity.len()).and_then(|at| match self.shelves.get(at) {
-            Some(shelf) => shelf.piece(piece(at), identity.place),
+        let text = size_class(identity.len()).and_then(|at| match self.size_classes.get(at) {
+            Some(size_class) => size_class.piece(piece(at), identity.place),
             None => self.large.get(identity.place as usize).map(|text| &**text),
         });
         text.and_then(|text| text.get(..identity.len()))
@@ -201,9 +198,9 @@ impl Identities {
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        let shelves = self.shelves.iter().enumerate();
-        let shelved = shelves.map(|(at, shelf)| shelf.count(piece(at)));
-        shelved.fold(self.large.len(), usize::saturating_add)
+        let size_classes = self.size_classes.iter().enumerate();
+        let classed = size_classes.map(|(at, size_class)| size_class.count(piece(at)));
+        classed.fold(self.large.len(), usize::saturating_add)
     }
 
     /// How many states are shared.
@@ -212,7 +209,7 @@ impl Identities {
     }
 }
 
-impl Shelf {
+impl SizeClass {
     fn put(&mut self, size: usize, text: [&[u8]; 4]) -> u32 {
         let place = self.vacant.pop().unwrap_or_else(|| {
             let end = self.pieces.len();
@@ -235,7 +232,7 @@ impl Shelf {
     fn remove(&mut self, size: usize, place: u32) {
         self.vacant.push(place);
         if self.count(size) == 0 {
-            *self = Shelf::default();
+            *self = SizeClass::default();
         }
     }
 
@@ -245,14 +242,14 @@ impl Shelf {
     }
 }
 
-/// The shelf for so many bytes, or one beyond the last; none for nothing.
-fn shelf(len: usize) -> Option<usize> {
+/// The size class for this many bytes, or one beyond the last; none for nothing.
+fn size_class(len: usize) -> Option<usize> {
     Some(len.checked_sub(1)? / STEP)
 }
 
-/// The size of a shelf's pieces.
-fn piece(shelf: usize) -> usize {
-    shelf.saturating_add(1).saturating_mul(STEP)
+/// The size of a size class's pieces.
+fn piece(size_class: usize) -> usize {
+    size_class.saturating_add(1).saturating_mul(STEP)
 }
 
 #[cfg(test)]
@@ -262,7 +259,7 @@ mod tests {
     #[test]
     fn all_parts_come_back_whatever_their_sizes() {
         let mut identities = Identities::default();
-        let long = "é".repeat(SHELVES * STEP / 2);
+        let long = "é".repeat(SIZE_CLASSES * STEP / 2);
         let texts: Vec<(String, String, String)> = (0..=long.len())
             .filter(|len| long.is_char_boundary(*len))
             .flat_map(|len| [(len, 0, 0), (0, 0, len), (len, 2, 3), (2, len, 0)])
@@ -291,14 +288,14 @@ mod tests {
         }
         assert!(
             identities
-                .shelves
+                .size_classes
                 .iter()
-                .all(|shelf| shelf.pieces.capacity() == 0)
+                .all(|size_class| size_class.pieces.capacity() == 0)
         );
     }
 
     #[test]
-    fn a_place_is_used_again() {
+    fn a_freed_identity_is_reused() {
         let mut identities = Identities::default();
         let one = identities.put("one", None, None);
         let two = identities.put("two", None, Some("{}"));
@@ -351,7 +348,10 @@ mod tests {
             assert_eq!(state.len(), 60);
             identities.put(&"q".repeat(60), Some("user-12345"), Some(&state));
         }
-        let pieces = identities.shelves.iter().map(|shelf| shelf.pieces.len());
+        let pieces = identities
+            .size_classes
+            .iter()
+            .map(|size_class| size_class.pieces.len());
         assert_eq!(pieces.sum::<usize>(), 10_000 * 144);
         assert!(identities.shared() < 10);
     }

@@ -14,10 +14,11 @@
     )
 )]
 
+mod closing;
 mod ending;
-mod event;
 mod exchange;
 mod identity;
+mod input;
 mod limits;
 mod peer;
 mod phase;
@@ -30,13 +31,13 @@ mod traffic;
 mod websocket;
 
 pub use ending::{Ending, SavedEnding};
-pub use event::{Event, Understood};
 pub use exchange::Exchange;
 pub use identity::{Identities, Identity, SavedState, SharedStates, StateNumbers};
+pub use input::{Input, NextInput};
 pub use limits::Limits;
 pub use peer::{Network, Peer, SavedPeer};
 pub use phase::Evictable;
 
 pub use state::{Connection, Marks, RestoreContext, SaveContext, SavedConnection, Standing};
-pub use stream::{Filled, Stream};
-pub use suspended::{Awaits, Suspended};
+pub use stream::{Filled, Readiness, Stream};
+pub use suspended::{Awaits, PendingUpgrade, Suspended};

@@ -36,7 +36,7 @@ impl Peer {
         }
     }
 
-    /// `None`: it has none, on a unix socket.
+    /// The address' IP. `None`: a unix socket, which has none.
     pub fn ip(&self) -> Option<IpAddr> {
         (*self != Peer::UNIX).then(|| Ipv6Addr::from(self.ip).to_canonical())
     }

@@ -61,7 +61,7 @@ impl Phase {
     pub fn upgrading(&self) -> Option<Peer> {
         match self {
             Phase::Suspended(suspended) => match &suspended.1 {
-                Suspended::Upgrade { exchange, .. } => Some(exchange.from),
+                Suspended::Upgrade(upgrade, _) => Some(upgrade.exchange.from),
                 _ => None,
             },
             _ => None,
@@ -69,12 +69,12 @@ impl Phase {
     }
 
     /// Bytes that were received and wait: of a message or a body that is incomplete or suspended.
-    pub fn held(&self) -> usize {
+    pub fn buffered(&self) -> usize {
         match self {
-            Phase::Body(body) => body.held(),
-            Phase::Suspended(suspended) => suspended.1.held(),
-            Phase::Open(open) => open.held(),
-            Phase::Closing(closing) => closing.held(),
+            Phase::Body(body) => body.buffered(),
+            Phase::Suspended(suspended) => suspended.1.buffered(),
+            Phase::Open(open) => open.buffered(),
+            Phase::Closing(closing) => closing.buffered(),
             Phase::Request(_) | Phase::Streaming { .. } => 0,
         }
     }
@@ -98,9 +98,10 @@ impl Phase {
                 return Evictable::No;
             }
         };
-        match now < since.saturating_add(GRACE) {
-            true => Evictable::No,
-            false => evictable,
+        if now < since.saturating_add(GRACE) {
+            Evictable::No
+        } else {
+            evictable
         }
     }
 

@@ -2,17 +2,14 @@
 //!
 //! Owns: the answer to its client, if one waits for it. Knows: phases. Never knows: why the hub refuses it.
 
-use super::event::{Event, Understood};
+use super::Ending;
+use super::input::{Input, NextInput};
 use super::phase::Phase;
 use super::session::Session;
-use super::{Ending, Limits};
 use crate::buffers::Outbox;
 use crate::clock::Clock;
 use crate::wire::handshake;
 use crate::wire::http::{self, Refusal, ReplyOptions, Status};
-
-/// The comment, as server-sent events have it.
-const STILL_THERE: &[u8] = b":\n\n";
 
 impl Session {
     /// Discards the input. A client that waits for an answer is sent `503`. `retry_after` is in seconds.
@@ -23,7 +20,7 @@ impl Session {
                 self.linger(Ending::Overloaded, clock.now);
             }
             _ => {
-                let message = "there is no room for your request: come back later";
+                let message = "the server is out of queue memory: come back later";
                 let refusal = Refusal::new(Status::Unavailable, "overloaded", message)
                     .with("Retry-After", retry_after);
                 self.refuse(refusal, Ending::Overloaded, outbox, clock);
@@ -48,34 +45,6 @@ impl Session {
         }
     }
 
-    /// The deadline has passed.
-    pub fn expire(&mut self, outbox: &mut Outbox, clock: &Clock, limits: &Limits) {
-        match &mut self.phase {
-            Phase::Open(open) => {
-                if open.expire(outbox, clock.now, limits) {
-                    self.fail(Ending::Silent);
-                }
-            }
-            Phase::Body(body) if body.is_skipping() => {
-                self.linger(Ending::HandshakeTimeout, clock.now);
-            }
-            Phase::Request(head) if head.is_between_requests() => self.fail(Ending::Idle),
-            Phase::Request(_) | Phase::Body(_) => {
-                let late = "the request was not complete in time: send it at once, or raise --handshake-timeout";
-                let refusal = Refusal::new(Status::RequestTimeout, "request_timeout", late);
-                self.refuse(refusal, Ending::HandshakeTimeout, outbox, clock);
-            }
-            Phase::Streaming { beat } => {
-                *beat = clock.now;
-                if outbox.is_empty() {
-                    outbox.own(|out| out.extend_from_slice(STILL_THERE));
-                }
-            }
-            Phase::Closing(_) => self.over = true,
-            Phase::Suspended(_) => {}
-        }
-    }
-
     /// The body is malformed, or too long. All of the input is used, as the body's end is unknown.
     pub(super) fn body_failed(
         &mut self,
@@ -83,9 +52,9 @@ impl Session {
         all: usize,
         outbox: &mut Outbox,
         clock: &Clock,
-    ) -> Understood {
+    ) -> NextInput {
         let Phase::Body(body) = &mut self.phase else {
-            return Understood::wait(all);
+            return NextInput::wait(all);
         };
         if body.is_of_upgrade() {
             let refusal = match refusal.status {
@@ -93,15 +62,15 @@ impl Session {
                 _ => refusal,
             };
             self.refuse(refusal, Ending::BadRequest, outbox, clock);
-            return Understood::wait(all);
+            return NextInput::wait(all);
         }
         let exchange = body.take_exchange();
         self.linger(Ending::BadRequest, clock.now);
-        let event = exchange.map(|exchange| Event::BadBody(exchange, refusal));
-        Understood { used: all, event }
+        let input = exchange.map(|exchange| Input::BadBody(exchange, refusal));
+        NextInput { used: all, input }
     }
 
-    /// Answers what was no complete request, and ends.
+    /// Answers what was not a complete request, and ends.
     pub(super) fn refuse(
         &mut self,
         refusal: Refusal,

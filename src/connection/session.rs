@@ -1,14 +1,14 @@
-//! The session: which phase a connection is in, bytes in and [`Event`]s out.
+//! The session: which phase a connection is in, bytes in and [`Input`]s out.
 //!
 //! Owns: the phase. What belongs to one phase alone lies in it: requests and bodies ([`super::exchange`]), the
 //! WebSocket ([`super::websocket`]), what waits for an answer ([`super::suspended`]). Answers malformed requests by
 //! itself. Never knows: permissions, the stream.
 //!
-//! A request belongs to the hub from its [`Event`] until the hub answers it, has its body read or suspends it. Nothing
+//! A request belongs to the hub from its [`Input`] until the hub answers it, has its body read or suspends it. Nothing
 //! else is read meanwhile.
 
-use super::event::{Event, Understood};
 use super::exchange::{BodyReader, HeadReader};
+use super::input::{Input, NextInput};
 use super::phase::{Evictable, Phase};
 use super::suspended::{Awaits, Suspended};
 use super::websocket::{AfterSent, Closing, Open, shift};
@@ -16,7 +16,10 @@ use super::{Ending, Exchange, Limits, Peer};
 use crate::buffers::Outbox;
 use crate::clock::{Clock, Millis};
 use crate::wire::handshake::{self, Upgrade};
-use crate::wire::http::{self, Head, Reply};
+use crate::wire::http::{self, Head, Refusal, Reply, Status};
+
+/// The comment, as server-sent events have it.
+const STILL_THERE: &[u8] = b":\n\n";
 
 /// An idle connection is mostly this; there may be a million of them.
 const _: () = assert!(size_of::<Session>() <= 32);
@@ -31,7 +34,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// `now` is when the connection was accepted.
+    /// The session of a connection that was accepted at `now`.
     pub fn new(now: Millis) -> Session {
         Session {
             phase: Phase::Request(HeadReader::first(now)),
@@ -97,7 +100,7 @@ impl Session {
         !self.over && self.phase.awaits() == Some(Awaits::HeldVerdict)
     }
 
-    /// Its question is held.
+    /// Notes that the connection's question is held.
     pub fn hold(&mut self, now: Millis) {
         self.phase.hold(now);
     }
@@ -117,25 +120,27 @@ impl Session {
     }
 
     /// The client need not have answered the last ping: it was not read.
-    pub fn excuse(&mut self) {
+    pub fn reset_ping(&mut self) {
         if let Phase::Open(open) = &mut self.phase {
-            open.excuse();
+            open.reset_ping();
         }
     }
 
     /// Whether it may be evicted.
     pub fn evictable(&self, now: Millis) -> Evictable {
-        match self.over {
-            true => Evictable::No,
-            false => self.phase.evictable(now),
+        if self.over {
+            Evictable::No
+        } else {
+            self.phase.evictable(now)
         }
     }
 
     /// The deadline at which to check it, if nothing happens before.
     pub fn deadline(&self, now: Millis, limits: &Limits) -> Option<Millis> {
-        match self.over {
-            true => None,
-            false => self.phase.deadline(now, limits),
+        if self.over {
+            None
+        } else {
+            self.phase.deadline(now, limits)
         }
     }
 
@@ -152,7 +157,7 @@ impl Session {
         }
     }
 
-    /// Reads the next event from `input`.
+    /// Reads the next [`Input`] from `input`.
     pub fn next(
         &mut self,
         input: &mut [u8],
@@ -160,29 +165,29 @@ impl Session {
         outbox: &mut Outbox,
         clock: &Clock,
         limits: &Limits,
-    ) -> Understood {
+    ) -> NextInput {
         let all = input.len();
         let mut used = 0;
         loop {
             let rest = input.get_mut(used..).unwrap_or_default();
             match &mut self.phase {
                 // Nothing is read while something waits for an answer.
-                Phase::Suspended(_) => return Understood::wait(used),
-                Phase::Open(open) if open.is_suspended() => return Understood::wait(used),
+                Phase::Suspended(_) => return NextInput::wait(used),
+                Phase::Open(open) if open.is_suspended() => return NextInput::wait(used),
                 Phase::Open(open) => {
                     let (count, said) = open.next(rest, outbox, limits);
-                    return Understood::said(said, used, count);
+                    return NextInput::said(said, used, count);
                 }
                 Phase::Request(head) => match head.next(rest, peer, clock.now, limits) {
-                    Ok(None) => return Understood::wait(used),
-                    Ok(Some((found, count))) => return Understood::found(found, used, count),
+                    Ok(None) => return NextInput::wait(used),
+                    Ok(Some((found, count))) => return NextInput::found(found, used, count),
                     Err(refusal) => {
                         self.refuse(refusal, Ending::BadRequest, outbox, clock);
-                        return Understood::wait(all);
+                        return NextInput::wait(all);
                     }
                 },
                 Phase::Body(body) => match body.feed(rest, outbox) {
-                    Ok((count, None)) => return Understood::wait(used.saturating_add(count)),
+                    Ok((count, None)) => return NextInput::wait(used.saturating_add(count)),
                     Ok((count, Some(payload))) => {
                         let payload = shift(payload, used);
                         used = used.saturating_add(count);
@@ -190,11 +195,11 @@ impl Session {
                         self.phase = Phase::Request(HeadReader::following(clock.now));
                         if let Some(mut exchange) = exchange {
                             exchange.body_was_read();
-                            let event = match upgrade {
-                                Some(head) => Event::Request(exchange, head, Some(used..used)),
-                                None => Event::Body(exchange, payload),
+                            let next = match upgrade {
+                                Some(head) => Input::Request(exchange, head, Some(used..used)),
+                                None => Input::Body(exchange, payload),
                             };
-                            return Understood::event(used, event);
+                            return NextInput::of(used, next);
                         }
                     }
                     Err(refusal) => return self.body_failed(refusal, all, outbox, clock),
@@ -202,14 +207,14 @@ impl Session {
                 Phase::Closing(closing) => match closing.next(rest, limits) {
                     Ok((count, found)) => {
                         self.over |= found;
-                        return Understood::wait(used.saturating_add(count));
+                        return NextInput::wait(used.saturating_add(count));
                     }
                     Err(_) => {
                         self.linger(Ending::Reset, clock.now);
-                        return Understood::wait(all);
+                        return NextInput::wait(all);
                     }
                 },
-                Phase::Streaming { .. } => return Understood::wait(all),
+                Phase::Streaming { .. } => return NextInput::wait(all),
             }
         }
     }
@@ -235,13 +240,13 @@ impl Session {
         }
     }
 
-    /// Has a request's body read, to come back as [`Event::Body`].
+    /// Has a request's body read, to come back as [`Input::Body`].
     pub fn read_body(&mut self, exchange: Exchange, limits: &Limits) {
         self.phase = Phase::Body(Box::new(BodyReader::keep(exchange, limits)));
     }
 
     /// Reads the chunked body of an upgrade request, which has to be empty. RFC 6455 4.1 requires a GET, and a proxy
-    /// may frame a GET's missing body as chunks. Afterwards the request is yielded again as [`Event::Request`].
+    /// may frame a GET's missing body as chunks. Afterwards the request is yielded again as [`Input::Request`].
     pub fn read_empty_body(&mut self, exchange: Exchange, upgrade: Head, limits: &Limits) {
         self.phase = Phase::Body(Box::new(BodyReader::empty(exchange, upgrade, limits)));
     }
@@ -286,6 +291,34 @@ impl Session {
     pub fn open(&mut self, upgrade: &Upgrade, outbox: &mut Outbox, clock: &Clock) {
         outbox.own(|out| handshake::switching(out, upgrade, Some(&clock.date)));
         self.phase = Phase::Open(Open::new(upgrade.deflate.is_some(), clock.now));
+    }
+
+    /// The deadline has passed.
+    pub fn expire(&mut self, outbox: &mut Outbox, clock: &Clock, limits: &Limits) {
+        match &mut self.phase {
+            Phase::Open(open) => {
+                if open.expire(outbox, clock.now, limits) {
+                    self.fail(Ending::Silent);
+                }
+            }
+            Phase::Body(body) if body.is_skipping() => {
+                self.linger(Ending::HandshakeTimeout, clock.now);
+            }
+            Phase::Request(head) if head.is_between_requests() => self.fail(Ending::Idle),
+            Phase::Request(_) | Phase::Body(_) => {
+                let late = "the request was not complete in time: send it at once, or raise --handshake-timeout";
+                let refusal = Refusal::new(Status::RequestTimeout, "request_timeout", late);
+                self.refuse(refusal, Ending::HandshakeTimeout, outbox, clock);
+            }
+            Phase::Streaming { beat } => {
+                *beat = clock.now;
+                if outbox.is_empty() {
+                    outbox.own(|out| out.extend_from_slice(STILL_THERE));
+                }
+            }
+            Phase::Closing(_) => self.over = true,
+            Phase::Suspended(_) => {}
+        }
     }
 
     /// Begins the end of a WebSocket. `reason` takes the place of the ending's own.

@@ -30,7 +30,7 @@ pub struct Connection<S> {
     pub(super) unread: bool,
     /// The other side sends no more than what the kernel has.
     pub(super) hung_up: bool,
-    broken: Broken,
+    fault: StreamFault,
     /// The authorizer is being asked about it.
     pub(super) asking: bool,
     /// More bytes are needed before anything can be read.
@@ -46,19 +46,19 @@ pub struct Connection<S> {
 
 /// Whether the poll has reported a broken stream, and the reason as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Broken {
-    No,
-    Somehow,
+enum StreamFault {
+    None,
+    Unknown,
     /// The peer has reset it.
-    Off,
+    ResetByPeer,
     /// The peer had closed it in order, and something was sent to it later.
-    ByUs,
+    WriteAfterClose,
 }
 
 /// The hub's marks on a connection, so that it need not search its lists. The connection only stores them.
 #[derive(Debug, Default)]
 pub struct Marks {
-    /// The step of the deadline wheel in which its valid entry lies; 0 is none.
+    /// The step of the deadline wheel in which its valid entry lies; 0 means none.
     pub alarm: u32,
     /// It is in the list of those to be flushed.
     pub dirty: bool,
@@ -96,7 +96,7 @@ impl<S: Stream> Connection<S> {
             outbox: Outbox::default(),
             unread: false,
             hung_up: false,
-            broken: Broken::No,
+            fault: StreamFault::None,
             asking: false,
             starved: true,
             too_slow: false,
@@ -115,7 +115,7 @@ impl<S: Stream> Connection<S> {
         &mut self.stream
     }
 
-    /// Unique since the server's start.
+    /// The connection's serial number, unique since the server's start.
     pub fn serial(&self) -> u64 {
         self.serial
     }
@@ -168,8 +168,8 @@ impl<S: Stream> Connection<S> {
     pub fn readable(&mut self, closed: bool, reset: bool) {
         self.unread = true;
         self.hung_up |= closed;
-        if reset && self.broken == Broken::No {
-            self.broken = Broken::Somehow;
+        if reset && self.fault == StreamFault::None {
+            self.fault = StreamFault::Unknown;
         }
     }
 
@@ -180,19 +180,20 @@ impl<S: Stream> Connection<S> {
 
     /// Whether the stream is broken.
     pub fn is_broken(&self) -> bool {
-        self.broken != Broken::No
+        self.fault != StreamFault::None
     }
 
     /// Whether the peer has reset the stream, and not only ended it. The kernel is asked once, and only when it
     /// matters: it then clears the error, which a read would have found.
     pub fn was_reset(&mut self) -> bool {
-        if self.broken == Broken::Somehow {
-            self.broken = match self.stream.was_reset() {
-                true => Broken::Off,
-                false => Broken::ByUs,
+        if self.fault == StreamFault::Unknown {
+            self.fault = if self.stream.was_reset() {
+                StreamFault::ResetByPeer
+            } else {
+                StreamFault::WriteAfterClose
             };
         }
-        self.broken == Broken::Off
+        self.fault == StreamFault::ResetByPeer
     }
 
     /// Whether the authorizer is being asked about it.
@@ -215,16 +216,16 @@ impl<S: Stream> Connection<S> {
         self.session.is_held()
     }
 
-    /// Its question is held.
+    /// Notes that the connection's question is held.
     pub fn hold(&mut self, now: Millis) {
         self.session.hold(now);
         self.starved = false;
     }
 
     /// Whether its question is held, and something may be there that can be heard nevertheless.
-    pub fn hears_pings(&self) -> bool {
-        let heard = !self.starved || self.unread && !self.has_message();
-        heard && self.session.is_open() && self.session.is_held()
+    pub fn answers_pings(&self) -> bool {
+        let readable = !self.starved || self.unread && !self.has_message();
+        readable && self.session.is_open() && self.session.is_held()
     }
 
     /// Whether more than pings and pongs has come and was not understood: a message, or what is malformed.
@@ -300,7 +301,9 @@ impl<S: Stream> Connection<S> {
 
     /// Bytes that have come from it and wait.
     pub fn waiting_in(&self) -> usize {
-        self.inbox.len().saturating_add(self.session.phase().held())
+        self.inbox
+            .len()
+            .saturating_add(self.session.phase().buffered())
     }
 
     /// Bytes that wait to be sent to it.
@@ -316,7 +319,7 @@ impl<S: Stream> Connection<S> {
 
     /// Whether a turn would have an effect although the poll will report nothing.
     pub fn has_work(&self) -> bool {
-        self.is_listening() && (self.unread || !self.starved) || self.hears_pings()
+        self.is_listening() && (self.unread || !self.starved) || self.answers_pings()
     }
 
     /// What it counts as now.
@@ -353,7 +356,7 @@ impl<S: Stream> Connection<S> {
             }
             // Its pong may lie behind what waits to be read.
             if self.session.is_held() && self.has_message() || self.has_work() {
-                self.session.excuse();
+                self.session.reset_ping();
             }
             self.session.expire(&mut self.outbox, clock, limits);
         }

@@ -14,10 +14,22 @@ pub trait Stream: Read + Write {
     fn was_reset(&mut self) -> bool;
 }
 
+/// What the poll has reported of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// There is something to read, or its end.
+    pub readable: bool,
+    pub writable: bool,
+    /// Nothing follows what there is to read.
+    pub closed: bool,
+    /// Nothing can be sent any more either.
+    pub reset: bool,
+}
+
 /// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filled {
-    /// So many bytes at the start of the buffer.
+    /// This many bytes at the start of the buffer.
     Bytes(usize),
     /// Nothing yet.
     Nothing,

@@ -35,18 +35,21 @@ impl Awaits {
     }
 }
 
+/// An upgrade under way.
+#[derive(Debug)]
+pub struct PendingUpgrade {
+    pub exchange: Exchange,
+    pub upgrade: Upgrade,
+    /// The query of the upgrade request, which later questions show.
+    pub query: Box<str>,
+}
+
 /// What waits.
 #[derive(Debug)]
 pub enum Suspended {
-    /// An upgrade about which the authorizer is being asked, or whose channels are not all subscribed.
-    Upgrade {
-        exchange: Exchange,
-        upgrade: Upgrade,
-        /// The query of the upgrade request, which later questions show.
-        query: Box<str>,
-        /// What the authorizer has said, once it has allowed the upgrade.
-        fields: Option<Box<AnswerFields>>,
-    },
+    /// An upgrade about which the authorizer is being asked, or whose channels are not all subscribed; and what the
+    /// authorizer has said, once it has allowed it.
+    Upgrade(PendingUpgrade, Option<Box<AnswerFields>>),
     /// A command of a client, and the message that it was parsed from.
     Command {
         command: Command,
@@ -60,15 +63,15 @@ pub enum Suspended {
         post: Post,
         body: Box<[u8]>,
     },
-    /// The request of a backend whose command is being carried out. So many bytes of it wait.
+    /// The request of a backend whose command is being carried out. This many bytes of it wait.
     Backend { exchange: Exchange, bytes: usize },
 }
 
 impl Suspended {
     /// Bytes that it holds.
-    pub fn held(&self) -> usize {
+    pub fn buffered(&self) -> usize {
         match self {
-            Suspended::Upgrade { .. } | Suspended::Refresh => 0,
+            Suspended::Upgrade(..) | Suspended::Refresh => 0,
             Suspended::Command { message, .. } => message.len(),
             Suspended::Post { body, .. } => body.len(),
             Suspended::Backend { bytes, .. } => *bytes,

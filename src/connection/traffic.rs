@@ -3,84 +3,27 @@
 //! Owns: [`Connection::fill`] and [`Connection::flush`] (with [`Connection::deliver`]), which are all the reads and writes of
 //! a client. Knows: its limits, and the time as an argument. Never knows: what a message means.
 //!
-//! Decision: registered once, edge-triggered, over registering anew for each kind of event. A read that did not fill
-//! the buffer has drained the socket, so no read follows that would block. After a write that blocked, the poll reports
-//! room. The price is that code which stops early has to remember that there is more ([`Connection::has_work`]).
+//! Decision: registered once, edge-triggered, rather than registering again for each kind of readiness. A read that did
+//! not fill the buffer has drained the socket, so no read follows that would block. After a write that blocked, the
+//! poll reports room. The price is that code which stops early has to remember that there is more
+//! ([`Connection::has_work`]).
 //!
-//! Decision: reads and writes are inlined, with their system calls, into the loops that walk over connections, over
-//! calls as the compiler would have them. Because with some mitigations of Spectre on AMD, returning from a function
-//! that has made a system call takes 0.6 µs. That is a seventh of a `send`, and twenty times all else in a delivery.
-//! Reconsider when `cargo bench --bench versus` shows no difference.
+//! Decision: reads and writes are inlined, with their system calls, into the loops that walk over connections, rather
+//! than calls as the compiler would have them, because with some mitigations of Spectre on AMD, returning from a
+//! function that has made a system call takes 0.6 µs. That is a seventh of a `send`, and twenty times all else in a
+//! delivery. Reconsider when `cargo bench --bench versus` shows no difference.
 
 use std::io;
 
 use super::{
-    Awaits, Connection, Ending, Exchange, Filled, Limits, Peer, Stream, Suspended, Understood,
+    Awaits, Connection, Ending, Exchange, Filled, Limits, NextInput, Peer, Stream, Suspended,
     websocket,
 };
-use crate::buffers::{Inbox, Runs, Sent, Slice, Taken};
+use crate::buffers::{Runs, Sent, Slice, Taken};
 use crate::clock::{Clock, Millis};
 use crate::wire::handshake::Upgrade;
 use crate::wire::http::{self, Head, Reply};
 
-/// It ends.
-impl<S: Stream> Connection<S> {
-    /// Ends it, because its file descriptor is needed. An answer to its client is sent at once, or not at all.
-    pub fn evict(&mut self, retry_after: String, runs: &mut Runs, clock: &Clock) {
-        self.session.evict(retry_after, &mut self.outbox, clock);
-        self.flush(runs, clock.now);
-        self.session.fail(Ending::NoRoom);
-    }
-
-    /// Ends a request, because too many bytes are buffered; a WebSocket is closed instead.
-    pub fn overload(&mut self, retry_after: String, clock: &Clock) {
-        self.session.overload(retry_after, &mut self.outbox, clock);
-    }
-
-    /// Discards the input that was not used.
-    pub fn forget_input(&mut self) {
-        self.inbox = Inbox::default();
-    }
-
-    /// It is to be closed because the server stops, once the open question is answered.
-    pub fn stop(&mut self) {
-        self.stopping = true;
-    }
-
-    /// Whether it is to be closed now because the server stops.
-    pub fn is_to_stop(&self) -> bool {
-        self.stopping && !self.session.is_command_suspended()
-    }
-
-    /// Ends it at once.
-    pub fn fail(&mut self, ending: Ending) {
-        self.session.fail(ending);
-    }
-
-    /// The client has ended the stream, or the connection, and what waits for the authorizer is forgotten.
-    pub fn leave(&mut self, now: Millis) {
-        self.session.resume(Awaits::Verdict, now);
-        self.forget_input();
-        self.ended(now);
-    }
-
-    /// The client has ended the stream.
-    pub fn ended(&mut self, now: Millis) {
-        self.session.ended(&self.outbox, now);
-    }
-
-    /// Begins the end of a WebSocket: puts the close frame behind what waits. `reason` takes the place of the ending's own.
-    pub fn close(&mut self, ending: Ending, reason: Option<&str>, now: Millis) {
-        self.session.close(ending, reason, &mut self.outbox, now);
-    }
-
-    /// Discards everything that waits to be sent.
-    pub fn clear(&mut self, runs: &mut Runs) {
-        self.outbox.clear(runs);
-    }
-}
-
-/// Reading, parsing and writing.
 impl<S: Stream> Connection<S> {
     /// Reads once into `buffer`. A read that does not fill it has drained the socket.
     #[inline(always)]
@@ -109,12 +52,12 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Reads the next event from `input`.
-    pub fn next(&mut self, input: &mut [u8], clock: &Clock, limits: &Limits) -> Understood {
+    /// Reads the next [`Input`](super::Input) from `input`.
+    pub fn next(&mut self, input: &mut [u8], clock: &Clock, limits: &Limits) -> NextInput {
         let step = self
             .session
             .next(input, &self.peer, &mut self.outbox, clock, limits);
-        self.starved = step.event.is_none();
+        self.starved = step.input.is_none();
         step
     }
 
@@ -156,6 +99,20 @@ impl<S: Stream> Connection<S> {
         let work = self.session.resume(answer, now)?;
         self.starved = false;
         Some(work)
+    }
+
+    /// Takes back the upgrade under way, whatever it waits for. Its request is still to be answered.
+    pub fn cancel_upgrade(&mut self, now: Millis) -> Option<Exchange> {
+        if !self.is_upgrading() {
+            return None;
+        }
+        let work = self
+            .resume(Awaits::Verdict, now)
+            .or_else(|| self.resume(Awaits::Channel, now))?;
+        match work {
+            Suspended::Upgrade(upgrade, _) => Some(upgrade.exchange),
+            _ => None,
+        }
     }
 
     /// Puts a text message behind the `101`, whatever may wait; `write` appends its payload.

@@ -42,7 +42,7 @@ pub(super) enum Said {
 }
 
 impl Open {
-    /// `deflate`: permessage-deflate was agreed to.
+    /// A WebSocket that opens at `now`. `deflate`: permessage-deflate was agreed to.
     pub fn new(deflate: bool, now: Millis) -> Open {
         Open {
             active: now as u32,
@@ -78,14 +78,14 @@ impl Open {
         self.suspended = Some(Box::new((awaits, work)));
     }
 
-    /// Takes what waits for this answer. The time of silence starts anew, because the server has not read meanwhile.
+    /// Takes what waits for this answer. The time of silence starts again, because the server has not read meanwhile.
     pub fn resume(&mut self, answer: Awaits, now: Millis) -> Option<Suspended> {
         let suspended = self.suspended.take_if(|it| it.0.ends_with(answer))?;
         self.active(now);
         Some(suspended.1)
     }
 
-    /// The question about its command is held. Silence is measured anew, as the client is read from now on.
+    /// The question about its command is held. Silence is measured again, as the client is read from now on.
     pub fn hold(&mut self, now: Millis) {
         if let Some(suspended) = &mut self.suspended
             && suspended.0 == Awaits::Verdict
@@ -108,7 +108,7 @@ impl Open {
     }
 
     /// The client was not read: its last ping counts as answered.
-    pub fn excuse(&mut self) {
+    pub fn reset_ping(&mut self) {
         self.pinged = false;
     }
 
@@ -145,9 +145,9 @@ impl Open {
     }
 
     /// Bytes that have come and wait.
-    pub fn held(&self) -> usize {
-        let suspended = self.suspended.as_ref().map_or(0, |it| it.1.held());
-        self.reader.held().saturating_add(suspended)
+    pub fn buffered(&self) -> usize {
+        let suspended = self.suspended.as_ref().map_or(0, |it| it.1.buffered());
+        self.reader.buffered().saturating_add(suspended)
     }
 
     /// Reads the next message in `input`, and answers the pings before it. Returns how many bytes were used, and `None` when
@@ -256,7 +256,7 @@ fn said(kind: Opcode, payload: Payload, at: usize, used: usize) -> (usize, Optio
     (used, Some(Said::Message(kind, shift(payload, at))))
 }
 
-/// The same payload, seen from `by` bytes earlier.
+/// A payload at its place, counted from `by` bytes earlier.
 #[inline]
 pub(super) fn shift(payload: Payload, by: usize) -> Payload {
     match payload {
@@ -334,8 +334,8 @@ impl Closing {
     }
 
     /// Bytes that have come and wait.
-    pub fn held(&self) -> usize {
-        self.reader.held()
+    pub fn buffered(&self) -> usize {
+        self.reader.buffered()
     }
 
     /// Looks for the client's close in `input`. Returns how many bytes were used, and whether it was found.

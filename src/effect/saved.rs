@@ -2,12 +2,13 @@
 
 use minicbor::{Decode, Encode};
 
-use super::{ConnId, Publication, Receipt, Subscription, SubscriptionId};
+use super::{ConnId, Publication, PublishedBy, Receipt, Subscription, SubscriptionId};
 use crate::clock::Millis;
 use crate::snapshot::SnapshotError;
 use crate::wire::channel_name::{BadChannel, ChannelName};
 
-#[derive(Clone, Copy, Debug, Encode, Decode)]
+/// A connection, or with [`ConnId::NO_SLOT`] what belongs to none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(map)]
 pub struct SavedConnId {
     #[n(0)]
@@ -27,6 +28,41 @@ impl From<SavedConnId> for ConnId {
     fn from(saved: SavedConnId) -> ConnId {
         let SavedConnId { slot, generation } = saved;
         ConnId { slot, generation }
+    }
+}
+
+impl SavedConnId {
+    /// Of what belongs to no connection, by a number.
+    pub fn of_no_connection(number: u32) -> SavedConnId {
+        SavedConnId {
+            slot: ConnId::NO_SLOT,
+            generation: number,
+        }
+    }
+
+    /// The number of what belongs to no connection.
+    pub fn number(self) -> Option<u32> {
+        (self.slot == ConnId::NO_SLOT).then_some(self.generation)
+    }
+}
+
+impl From<PublishedBy> for SavedConnId {
+    fn from(by: PublishedBy) -> SavedConnId {
+        match by {
+            PublishedBy::Connection(id) => id.into(),
+            PublishedBy::Gathering(number) => SavedConnId::of_no_connection(number),
+            PublishedBy::Nothing => SavedConnId::of_no_connection(0),
+        }
+    }
+}
+
+impl From<SavedConnId> for PublishedBy {
+    fn from(saved: SavedConnId) -> PublishedBy {
+        match saved.number() {
+            None => PublishedBy::Connection(saved.into()),
+            Some(0) => PublishedBy::Nothing,
+            Some(number) => PublishedBy::Gathering(number),
+        }
     }
 }
 
@@ -153,7 +189,7 @@ pub fn restore_channel(name: &str) -> Result<ChannelName, SnapshotError> {
     match ChannelName::check(name) {
         Ok(checked) if checked == name => Ok(ChannelName::checked(name)),
         Err(BadChannel::Reserved) if name.trim() == name => Ok(ChannelName::checked(name)),
-        _ => Err(SnapshotError::new(format!("{name:?} is no channel"))),
+        _ => Err(SnapshotError::new(format!("invalid channel name {name:?}"))),
     }
 }
 
@@ -167,18 +203,25 @@ mod tests {
 
     #[test]
     fn values_are_restored_as_they_were() {
-        let publication = Publication {
-            from: ConnId {
-                slot: 7,
-                generation: u32::MAX,
-            },
-            since: 9,
-            channel: ChannelName::checked("ä"),
-            content: b"[1]".as_slice().into(),
+        let id = ConnId {
+            slot: 7,
+            generation: u32::MAX,
         };
-        let bytes = again(&publication.save());
-        let restored = Publication::restore(minicbor::decode(&bytes).unwrap()).unwrap();
-        assert_eq!(format!("{restored:?}"), format!("{publication:?}"));
+        for from in [
+            PublishedBy::Connection(id),
+            PublishedBy::Gathering(1),
+            PublishedBy::Nothing,
+        ] {
+            let publication = Publication {
+                from,
+                since: 9,
+                channel: ChannelName::checked("ä"),
+                content: b"[1]".as_slice().into(),
+            };
+            let bytes = again(&publication.save());
+            let restored = Publication::restore(minicbor::decode(&bytes).unwrap()).unwrap();
+            assert_eq!(format!("{restored:?}"), format!("{publication:?}"));
+        }
         let subscription = Subscription {
             id: SubscriptionId {
                 channel: 3,
@@ -201,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_channel_is_refused() {
+    fn invalid_channel_names_in_a_snapshot_are_refused() {
         for name in ["", " ", " a", "a\n", &"x".repeat(256), " wsify:nodes"] {
             assert!(restore_channel(name).is_err(), "{name:?}");
         }

@@ -11,13 +11,16 @@
 mod saved;
 
 pub use self::saved::SavedDelivery;
+use crate::backoff::Backoff;
 use crate::clock::Millis;
 use crate::random::Random;
 use crate::wire::event_batch::EventBatch;
 
-/// The pause after the first failed call, in milliseconds. Each further one is twice as long.
-const FIRST_PAUSE: Millis = 250;
-const LONGEST_PAUSE: Millis = 30_000;
+/// The pauses after failed calls.
+const BACKOFF: Backoff = Backoff {
+    first: 250,
+    longest: 30_000,
+};
 
 /// What a call has led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,14 +143,12 @@ impl BatchDelivery {
         self.next = 0;
     }
 
-    /// The pause after so many failures: half of it at random, so that many servers do not retry at once.
+    /// The pause after this many failures.
     fn pause(&mut self) -> Millis {
         if self.hurried {
-            return FIRST_PAUSE;
+            return BACKOFF.first;
         }
-        let doubled = self.failures.saturating_sub(1).min(7);
-        self.random
-            .jittered((FIRST_PAUSE << doubled).min(LONGEST_PAUSE))
+        BACKOFF.pause(self.failures, &mut self.random)
     }
 }
 
@@ -229,7 +230,7 @@ mod tests {
             assert!(delivery.next_call(next - 1).is_none());
             now = next;
         }
-        // After a success they begin anew.
+        // After a success they begin again.
         let (taken, _) = call(&mut delivery, now).unwrap();
         delivery.called(taken, CallResult::Taken, now);
         delivery.begin(batch(1));
@@ -263,9 +264,10 @@ mod tests {
         while let Some((batch, events)) = call(&mut delivery, 0) {
             calls += 1;
             let fits = events.len() <= most && !events.iter().any(|it| refused.contains(it));
-            let result = match fits {
-                true => CallResult::Taken,
-                false => CallResult::TooLarge,
+            let result = if fits {
+                CallResult::Taken
+            } else {
+                CallResult::TooLarge
             };
             if fits {
                 taken.extend(events);

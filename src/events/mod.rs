@@ -3,8 +3,8 @@
 //! Owns: the batch under way, and what the log says of the receiver. Knows: when the next call is due. Never knows: what an
 //! event says, or which events wait.
 //!
-//! Decision: one thread that exists from the start, over a worker of the authorizer's pool. Because events must stay in
-//! order, so that there is one call at most, and a slow authorizer must not delay them.
+//! Decision: one thread that exists from the start rather than a worker of the authorizer's pool, because events must
+//! stay in order, so that there is one call at most, and a slow authorizer must not delay them.
 
 mod delivery;
 mod saved;
@@ -22,13 +22,13 @@ pub use self::saved::SavedEventSender;
 use self::sender::{EventCall, EventThread, FinishedCall, post};
 use crate::clock::Millis;
 use crate::fd_table;
-use crate::log::{Log, Seldom, Spells, Value};
+use crate::log::{Log, OutageThrottle, Throttle, Value};
 use crate::webhook::{Webhook, WebhookSettings, lock};
 use crate::wire::event_batch::EventBatch;
 
 /// Outages logged in one interval, in milliseconds: a receiver that fails on and off must not flood the log.
 const OUTAGES: u64 = 6;
-const SELDOM: Millis = 60_000;
+const LOG_INTERVAL: Millis = 60_000;
 /// Lines about events that the receiver refuses as too large, in the same interval.
 const REFUSALS: u64 = 10;
 
@@ -39,8 +39,10 @@ pub struct EventSender {
     finished: Arc<Mutex<Option<FinishedCall>>>,
     /// Events of the batch under way, and when the oldest of them happened.
     under_way: (usize, Option<Millis>),
-    outages: Spells,
-    refusals: Seldom,
+    outages: OutageThrottle,
+    refusals: Throttle,
+    /// The receiver's URL for the log, without secrets.
+    url: String,
     log: Log,
 }
 
@@ -57,6 +59,7 @@ impl EventSender {
         log: Log,
     ) -> io::Result<EventSender> {
         let (calls, to_make) = channel();
+        let url = settings.url.to_string();
         let finished = Arc::default();
         let thread = EventThread {
             webhook: Arc::new(Webhook::new(settings)?),
@@ -71,21 +74,23 @@ impl EventSender {
             calls,
             finished,
             under_way: (0, None),
-            outages: Spells::logged(OUTAGES, SELDOM),
-            refusals: Seldom::lines_in(REFUSALS, SELDOM),
+            outages: OutageThrottle::logged(OUTAGES, LOG_INTERVAL),
+            refusals: Throttle::lines_in(REFUSALS, LOG_INTERVAL),
+            url,
             log,
         })
     }
 
-    /// What the last call has led to, if it is over, and how many events were dropped with it.
-    pub fn take_result(&mut self, now: Millis) -> Option<(CallResult, usize)> {
+    /// What the last call has led to, if it is over, and how many events were dropped with it. `waiting`: events that the
+    /// receiver has not taken, for the log.
+    pub fn take_result(&mut self, waiting: u64, now: Millis) -> Option<(CallResult, usize)> {
         let FinishedCall {
             batch,
             result,
             trouble,
         } = lock(&self.finished).take()?;
         match result {
-            CallResult::Failed => self.went_down(&trouble, now),
+            CallResult::Failed => self.went_down(&trouble, waiting, now),
             CallResult::Taken | CallResult::TooLarge => self.came_back(now),
         }
         let dropped = self.delivery.called(batch, result, now);
@@ -138,16 +143,18 @@ impl EventSender {
         self.delivery.hurry();
     }
 
-    fn went_down(&mut self, trouble: &str, now: Millis) {
+    fn went_down(&mut self, trouble: &str, waiting: u64, now: Millis) {
         if let Some(left_out) = self.outages.begin(now) {
+            let message = "the receiver of events is down: events wait, and beyond --events-queue the oldest are dropped";
             let fields = [
                 ("reason", Value::Text(trouble)),
+                ("url", Value::Text(&self.url)),
+                ("waiting", Value::Number(waiting)),
                 ("outages_left_out", Value::Number(left_out)),
             ];
-            let shown = if left_out > 0 { 2 } else { 1 };
+            let shown = if left_out > 0 { 4 } else { 3 };
             let fields = fields.get(..shown).unwrap_or_default();
-            self.log
-                .error("the receiver of events is down: events wait", fields);
+            self.log.error(message, fields);
         }
     }
 

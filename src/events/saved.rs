@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 
 use super::{EventSender, SavedDelivery};
 use crate::clock::Millis;
-use crate::log::{SavedSeldom, SavedSpells};
+use crate::log::{SavedOutageThrottle, SavedThrottle};
 use crate::snapshot::SnapshotError;
 
 #[derive(Debug, Encode, Decode)]
@@ -17,10 +17,10 @@ pub struct SavedEventSender {
     delivery: SavedDelivery,
     /// Outages of the receiver.
     #[n(1)]
-    outages: Option<SavedSpells>,
+    outages: Option<SavedOutageThrottle>,
     /// Events that it has refused.
     #[n(2)]
-    refusals: Option<SavedSeldom>,
+    refusals: Option<SavedThrottle>,
 }
 
 impl EventSender {
@@ -36,7 +36,7 @@ impl EventSender {
     /// Goes on with what another program has left. `node` is this process's name.
     ///
     /// # Errors
-    /// It is no batch.
+    /// It is not a batch.
     pub fn restore(
         &mut self,
         saved: SavedEventSender,

@@ -2,9 +2,9 @@
 //!
 //! Owns: the caller. Knows: HTTP as far as a status. Never knows: what follows from it.
 //!
-//! Decision: the thread has a lower priority than the loop (a higher niceness), over equal priority. If all processors
-//! are busy, the thread then waits for a moment, so that calls become fewer and batches larger. With equal priority
-//! each answer would interrupt the loop for a small batch. Nothing is delayed while a processor is free.
+//! Decision: the thread has a lower priority than the loop (a higher niceness) rather than equal priority. If all
+//! processors are busy, the thread then waits for a moment, so that calls become fewer and batches larger. With equal
+//! priority each answer would interrupt the loop for a small batch. Nothing is delayed while a processor is free.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -109,6 +109,6 @@ impl EventThread {
 pub(super) fn post(caller: &mut Caller, body: &[u8]) -> Result<u16, String> {
     let response = caller.post(body)?;
     let status = response.status().as_u16();
-    caller.leave(response.into_body());
+    caller.discard(response.into_body());
     Ok(status)
 }

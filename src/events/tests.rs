@@ -1,7 +1,7 @@
 //! The thread that sends, against servers on loopback that say anything.
 
 use super::*;
-use crate::authorizer::tests::{NO, OK, PATIENCE, Peer, Server, until};
+use crate::authorizer::tests::{FORBIDDEN, OK, Peer, Server, TEST_TIMEOUT, until};
 use crate::log::Level;
 
 /// The loop's side: a clock that the test sets, and the waker.
@@ -27,7 +27,7 @@ impl Loop {
         }
     }
 
-    /// Begins with a batch of so many events, and makes its first call.
+    /// Begins with a batch of this many events, and makes its first call.
     fn begin(&mut self, count: usize) {
         let mut batch = EventBatch::default();
         for _ in 0..count {
@@ -41,10 +41,10 @@ impl Loop {
     /// Waits for the result of the call by the waker alone.
     fn result(&mut self) -> (CallResult, usize) {
         let mut events = mio::Events::with_capacity(4);
-        self.poll.poll(&mut events, Some(PATIENCE)).unwrap();
+        self.poll.poll(&mut events, Some(TEST_TIMEOUT)).unwrap();
         assert!(!events.is_empty(), "no wake");
-        let result = self.sender.take_result(self.now).expect("a result");
-        assert!(self.sender.take_result(self.now).is_none());
+        let result = self.sender.take_result(3, self.now).expect("a result");
+        assert!(self.sender.take_result(3, self.now).is_none());
         result
     }
 
@@ -96,13 +96,14 @@ fn bodies(server: &Server) -> Vec<String> {
     requests.iter().map(body).collect()
 }
 
-const DOWN: &str = "the receiver of events is down: events wait";
+const DOWN: &str =
+    "the receiver of events is down: events wait, and beyond --events-queue the oldest are dropped";
 const UP: &str = "the receiver of events is up again";
 
 #[test]
 fn batches_are_sent_one_after_the_other_on_one_connection() {
     let server = server(Vec::new());
-    let mut turns = Loop::new(&server.url(), PATIENCE);
+    let mut turns = Loop::new(&server.url(), TEST_TIMEOUT);
     for count in [1, 3] {
         turns.begin(count);
         assert_eq!(turns.sender.under_way(), (count, Some(0)));
@@ -118,9 +119,13 @@ fn batches_are_sent_one_after_the_other_on_one_connection() {
 }
 
 #[test]
-fn what_fails_is_sent_again_and_logged_once() {
-    let server = server(vec![NO, "HTTP/1.1 302 F\r\nContent-Length: 0\r\n\r\n", "?"]);
-    let mut turns = Loop::new(&server.url(), PATIENCE);
+fn failed_event_calls_are_repeated_and_logged_once() {
+    let server = server(vec![
+        FORBIDDEN,
+        "HTTP/1.1 302 F\r\nContent-Length: 0\r\n\r\n",
+        "?",
+    ]);
+    let mut turns = Loop::new(&server.url(), TEST_TIMEOUT);
     turns.begin(2);
     for _ in 0..3 {
         assert_eq!(turns.result(), (CallResult::Failed, 0));
@@ -137,10 +142,10 @@ fn what_fails_is_sent_again_and_logged_once() {
 }
 
 #[test]
-fn what_is_too_large_alone_is_dropped_and_logged() {
+fn an_event_refused_with_413_alone_is_dropped_and_logged() {
     let large = "HTTP/1.1 413 L\r\nContent-Length: 0\r\n\r\n";
     let server = server(vec![large, large]);
-    let mut turns = Loop::new(&server.url(), PATIENCE);
+    let mut turns = Loop::new(&server.url(), TEST_TIMEOUT);
     turns.begin(2);
     assert_eq!(turns.result(), (CallResult::TooLarge, 0));
     turns.next();
@@ -164,7 +169,7 @@ fn a_receiver_that_hangs_fails_after_the_timeout() {
 fn a_connection_is_given_up_when_it_has_rested_and_with_the_sender() {
     let short = "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=0\r\nContent-Length: 0\r\n\r\n";
     let server = server(vec![short]);
-    let mut turns = Loop::new(&server.url(), PATIENCE);
+    let mut turns = Loop::new(&server.url(), TEST_TIMEOUT);
     turns.begin(1);
     turns.result();
     until(|| server.closed() == 1);
@@ -177,10 +182,10 @@ fn a_connection_is_given_up_when_it_has_rested_and_with_the_sender() {
 
 #[test]
 fn a_probe_posts_no_events() {
-    let server = server(vec![OK, NO]);
+    let server = server(vec![OK, FORBIDDEN]);
     let settings = || WebhookSettings {
         probes: true,
-        ..settings(&server.url(), PATIENCE)
+        ..settings(&server.url(), TEST_TIMEOUT)
     };
     assert_eq!(probe(settings()).unwrap().0, 200);
     assert_eq!(probe(settings()).unwrap().0, 403);
@@ -195,21 +200,21 @@ fn a_probe_posts_no_events() {
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", gone.local_addr().unwrap());
     drop(gone);
-    let refused = probe(super::tests::settings(&url, PATIENCE));
+    let refused = probe(super::tests::settings(&url, TEST_TIMEOUT));
     assert_eq!(refused.unwrap_err(), "connection refused");
 }
 
 #[test]
 fn an_outage_and_its_batch_go_on_in_the_next_program() {
-    let server = server(vec![NO]);
-    let mut turns = Loop::new(&server.url(), PATIENCE);
+    let server = server(vec![FORBIDDEN]);
+    let mut turns = Loop::new(&server.url(), TEST_TIMEOUT);
     turns.begin(2);
     assert!(!turns.sender.is_quiet());
     assert_eq!(turns.result(), (CallResult::Failed, 0));
     assert!(turns.sender.is_quiet());
     let saved = minicbor::to_vec(turns.sender.save()).unwrap();
 
-    let mut next = Loop::new(&server.url(), PATIENCE);
+    let mut next = Loop::new(&server.url(), TEST_TIMEOUT);
     let saved = minicbor::decode(&saved).unwrap();
     next.sender.restore(saved, 7, 0).unwrap();
     assert_eq!(next.sender.next_deadline(), turns.sender.next_deadline());

@@ -16,9 +16,10 @@ use crate::snapshot::SnapshotError;
 /// It is not open.
 pub fn keep(descriptor: impl AsFd, kept: bool) -> rustix::io::Result<()> {
     // There is no other flag (fcntl(2)).
-    let flags = match kept {
-        true => FdFlags::empty(),
-        false => FdFlags::CLOEXEC,
+    let flags = if kept {
+        FdFlags::empty()
+    } else {
+        FdFlags::CLOEXEC
     };
     fcntl_setfd(descriptor, flags)
 }
@@ -40,8 +41,7 @@ impl Inherited {
     pub fn take(&mut self, number: u64) -> Result<OwnedFd, SnapshotError> {
         let fd = RawFd::try_from(number).ok();
         let Some(fd) = fd.filter(|fd| self.0.remove(fd)) else {
-            let problem =
-                format!("descriptor {number} is none of those handed over, or comes twice");
+            let problem = format!("descriptor {number} was not handed over, or is used twice");
             return Err(SnapshotError::new(problem));
         };
         // SAFETY: the old program has handed this number over, and was its only owner. It is in the set once, and only what

@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_sealed_cannot_change() {
+    fn a_sealed_memory_file_cannot_be_written() {
         let mut file = SnapshotFile::create().unwrap();
         file.write_all(b"facts").unwrap();
         let (mut file, size) = file.seal().unwrap();

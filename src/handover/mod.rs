@@ -6,10 +6,11 @@
 //! The phases, which [`server`](crate::server) goes through:
 //!
 //! 1. *Probing*: the program at the path shows, as a child, that it is a wsify and can read the configuration. The loop goes on.
-//! 2. *Waiting*: nothing new is asked or published outside; what is under way is awaited. The loop goes on.
-//! 3. *Frozen*: the loop stands still. The snapshot is written, and the program at the path restores it as a child, for
+//! 2. *Waiting*: nothing new is asked or published outside; what is under way is awaited. The loop goes on. Nodes go on
+//!    talking to each other, so something may always be unconfirmed at the broker: that is awaited for a short time only.
+//! 3. *Frozen*: the loop is paused. The snapshot is written, and the program at the path restores it as a child, for
 //!    [checking](Handover::check).
-//! 4. *Replaced*: execve(2). The new program takes over, or goes [back](WayBack).
+//! 4. *Replaced*: execve(2). The new program takes over, or goes [back](Rollback).
 //!
 //! Until the last step any failure leaves this program as it was, and it goes on.
 
@@ -17,8 +18,8 @@ mod descriptors;
 mod memory;
 mod program;
 mod role;
+mod rollback;
 mod trial;
-mod way_back;
 
 use std::fs::File;
 use std::io;
@@ -31,18 +32,20 @@ pub use self::descriptors::{Inherited, keep};
 pub use self::memory::SnapshotFile;
 use self::program::FileIdentity;
 pub use self::program::Program;
-pub use self::role::{HandoverRole, Legacy, StandstillTimes, VARIABLE, answer, monotonic};
+pub use self::role::{HandoverRole, PauseTimes, TakeoverState, VARIABLE, answer, monotonic};
+pub use self::rollback::{Rollback, arrived};
 use self::trial::Trial;
-pub use self::way_back::{WayBack, arrived};
 use crate::clock::Millis;
 
-/// How long a trial may take; with a snapshot, one second more for so many bytes of it.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a trial may take; with a snapshot, one second more for this many bytes of it.
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(10);
 const BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
+/// How long the broker's receipts are awaited, in milliseconds. What has none then is handed over.
+const RECEIPTS: Millis = 250;
 
-/// What a snapshot of so many bytes may take to be restored.
-pub fn patience(size: u64) -> Duration {
-    PATIENCE.saturating_add(Duration::from_secs(size / BYTES_PER_SECOND))
+/// What a snapshot of this many bytes may take to be restored.
+pub fn timeout(size: u64) -> Duration {
+    TRIAL_TIMEOUT.saturating_add(Duration::from_secs(size / BYTES_PER_SECOND))
 }
 
 /// Whether a handover is under way, and in which phase.
@@ -62,15 +65,16 @@ enum HandoverPhase {
     },
     Waiting {
         file: FileIdentity,
+        receipts_until: Millis,
         until: Millis,
     },
 }
 
 impl Handover {
-    /// None is under way.
+    /// A handover that has not begun.
     pub fn new(program: io::Result<Program>) -> Handover {
         let program = program.map_err(|error| {
-            format!("the running program cannot be found, which takes a mounted /proc: {error}")
+            format!("cannot find the file of the running program (/proc must be mounted): {error}")
         });
         Handover {
             program,
@@ -100,7 +104,7 @@ impl Handover {
         let program = self.program.as_ref().map_err(Clone::clone)?;
         let file = program.successor().map_err(|error| error.to_string())?;
         let command = program.command(&HandoverRole::Probe);
-        let trial = Trial::start(command, Stdio::null(), PATIENCE)
+        let trial = Trial::start(command, Stdio::null(), TRIAL_TIMEOUT)
             .map_err(|error| format!("it cannot be started: {error}"))?;
         self.phase = HandoverPhase::Probing {
             trial: Box::new(trial),
@@ -117,15 +121,19 @@ impl Handover {
         }
     }
 
-    /// Looks at the probe. `Ok`: it was passed, and what is under way is awaited, until this time at most. The error says why
-    /// it failed. `None`: there is nothing new.
-    pub fn probe(&mut self, until: Millis) -> Option<Result<(), String>> {
+    /// Looks at the probe. `Ok`: it was passed, and what is under way is awaited, for `timeout` at most. The error says why it
+    /// failed. `None`: there is nothing new.
+    pub fn probe(&mut self, now: Millis, timeout: Millis) -> Option<Result<(), String>> {
         let HandoverPhase::Probing { trial, file } = &mut self.phase else {
             return None;
         };
         let file = *file;
         Some(trial.step()?.map(|_| {
-            self.phase = HandoverPhase::Waiting { file, until };
+            self.phase = HandoverPhase::Waiting {
+                file,
+                receipts_until: now.saturating_add(RECEIPTS.min(timeout)),
+                until: now.saturating_add(timeout),
+            };
         }))
     }
 
@@ -134,20 +142,33 @@ impl Handover {
         matches!(self.phase, HandoverPhase::Waiting { until, .. } if now >= until)
     }
 
-    /// There is no handover any more.
+    /// Whether the broker's receipts have been awaited for long enough.
+    pub fn has_awaited_receipts(&self, now: Millis) -> bool {
+        matches!(self.phase, HandoverPhase::Waiting { receipts_until, .. } if now >= receipts_until)
+    }
+
+    /// Ends the handover.
     pub fn end(&mut self) {
         self.phase = HandoverPhase::Idle;
     }
 
     /// When the loop has to look at it, on a clock that began at `started`.
-    pub fn next_deadline(&self, started: Instant) -> Option<Millis> {
+    pub fn next_deadline(&self, started: Instant, now: Millis) -> Option<Millis> {
         match &self.phase {
             HandoverPhase::Idle => None,
             HandoverPhase::Probing { trial, .. } => {
                 let at = trial.next_deadline().saturating_duration_since(started);
                 Some(crate::clock::millis(at).saturating_add(1))
             }
-            HandoverPhase::Waiting { until, .. } => Some(*until),
+            HandoverPhase::Waiting {
+                receipts_until,
+                until,
+                ..
+            } => Some(if now < *receipts_until {
+                *receipts_until
+            } else {
+                *until
+            }),
         }
     }
 
@@ -159,24 +180,24 @@ impl Handover {
         let (program, file) = self.chosen()?;
         let input = snapshot.try_clone().map_err(|error| error.to_string())?;
         let command = program.command(&HandoverRole::Check);
-        Trial::start(command, Stdio::from(input), patience(size))
+        Trial::start(command, Stdio::from(input), timeout(size))
             .map_err(|error| format!("it cannot be started: {error}"))?
             .wait(meanwhile)
             .map_err(|why| format!("it cannot restore the snapshot: {why}"))?;
         match program.successor() {
             Ok(now) if now == file => Ok(()),
-            Ok(_) => Err("the file has changed while it was tried".to_owned()),
+            Ok(_) => Err("the file has changed while it was being tested".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     }
 
     /// Replaces this program by the one at the path. Returns only if that fails.
-    pub fn replace(&self, snapshot: &File, times: StandstillTimes) -> String {
+    pub fn replace(&self, snapshot: &File, times: PauseTimes) -> String {
         let program = match self.chosen() {
             Ok((program, _)) => program,
             Err(why) => return why,
         };
-        let legacy = Legacy {
+        let takeover = TakeoverState {
             snapshot: snapshot.as_raw_fd(),
             program: program.file().as_raw_fd(),
             times,
@@ -186,7 +207,7 @@ impl Handover {
             Ok(keep(program.file(), kept)?)
         };
         let failed = match keep_both(true) {
-            Ok(()) => way_back::exec(program.command(&HandoverRole::Take(legacy))),
+            Ok(()) => rollback::exec(program.command(&HandoverRole::Take(takeover))),
             Err(error) => error,
         };
         let _ = keep_both(false);

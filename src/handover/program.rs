@@ -1,16 +1,17 @@
 //! The program that runs, and the one that lies at the path it was started from.
 //!
-//! Owns: that path, a descriptor of the running program's own file. Knows: arguments, PATH, `/proc/self/exe`. Never knows:
-//! whether the other program is any good.
+//! Owns: that path, a descriptor of the running program's own file. Knows: what was executed, arguments, PATH,
+//! `/proc/self/exe`. Never knows: whether the other program is any good.
 //!
-//! Decision: the path as it was started from, without following symbolic links, over `/proc/self/exe`: a deploy often
-//! points a link to another file.
+//! Decision: the path as it was started from, without following symbolic links, rather than `/proc/self/exe`: a deploy
+//! often points a link to another file.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -75,7 +76,7 @@ impl Program {
         Ok(Program { path, file })
     }
 
-    /// Where it was started from.
+    /// The path that the program was started from.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -85,7 +86,7 @@ impl Program {
         self.file.as_fd()
     }
 
-    /// Which file lies at the path now.
+    /// The file that lies at the path now.
     ///
     /// # Errors
     /// There is none, or it cannot be looked at.
@@ -117,21 +118,30 @@ pub(super) fn command(program: &OsStr, role: &HandoverRole) -> Command {
     command
 }
 
-/// Where this program may have been started from: its name as a path, or in the folders of PATH.
+/// Where this program may have been started from: the path that was executed; its name as a path, or in the folders of PATH.
+/// The name may be any text (`exec -a`).
 fn candidates() -> impl Iterator<Item = PathBuf> {
+    let executed = PathBuf::from(OsStr::from_bytes(rustix::param::linux_execfn().to_bytes()));
+    // The number of a descriptor is another file's later (fexecve(3)).
+    let is_descriptor = ["/dev/fd", "/proc"]
+        .iter()
+        .any(|it| executed.starts_with(it));
+    let executed = (!is_descriptor).then_some(executed);
     let name = env::args_os().next().unwrap_or_default();
     let is_path = name.as_encoded_bytes().contains(&b'/');
-    let folders = match is_path {
-        true => OsString::new(),
-        false => env::var_os("PATH").unwrap_or_default(),
+    let folders = if is_path {
+        OsString::new()
+    } else {
+        env::var_os("PATH").unwrap_or_default()
     };
     let folders: Vec<PathBuf> = env::split_paths(&folders)
         .filter(|folder| !is_path && !folder.as_os_str().is_empty())
         .collect();
     let alone = is_path.then(|| PathBuf::from(&name));
     let found = folders.into_iter().map(move |folder| folder.join(&name));
-    alone
+    executed
         .into_iter()
+        .chain(alone)
         .chain(found)
         .filter_map(|path| std::path::absolute(path).ok())
 }

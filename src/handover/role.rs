@@ -3,8 +3,9 @@
 //! Owns: the variable's name and format, the line with which a trial answers. Knows: process ids. Never knows: what a role
 //! leads to.
 //!
-//! Decision: a variable, over an argument: the arguments stay what the operator gave, and `ps` shows them. It names the
-//! process that it is for. So a process that merely inherits it, or an operator's variable of this name, means nothing.
+//! Decision: a variable rather than an argument: the arguments stay what the operator gave, and `ps` shows them. It
+//! names the process that it is for. So a process that merely inherits it, or an operator's variable of this name,
+//! means nothing.
 
 use std::ffi::OsString;
 use std::os::fd::RawFd;
@@ -28,24 +29,24 @@ pub enum HandoverRole {
     /// A child that is to restore the snapshot on its standard input.
     Check,
     /// The new program, in the old one's process.
-    Take(Legacy),
+    Take(TakeoverState),
     /// The old program again, because the new one has failed, for this reason.
-    Return(Legacy, String),
+    Return(TakeoverState, String),
 }
 
 /// What one program leaves to the next: the numbers of two descriptors, and when it did what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Legacy {
+pub struct TakeoverState {
     /// The snapshot.
     pub snapshot: RawFd,
     /// The file of the program that has written it.
     pub program: RawFd,
-    pub times: StandstillTimes,
+    pub times: PauseTimes,
 }
 
-/// The steps of a standstill, in microseconds of the kernel's monotonic clock.
+/// The steps of a pause, in microseconds of the kernel's monotonic clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StandstillTimes {
+pub struct PauseTimes {
     /// The loop stopped.
     pub frozen: u64,
     /// The snapshot was written.
@@ -66,12 +67,12 @@ impl HandoverRole {
         let mut words = text.splitn(8, ' ');
         let role = words.next()?;
         let process: u32 = words.next()?.parse().ok()?;
-        let legacy = |words: &mut dyn Iterator<Item = &str>| {
+        let takeover = |words: &mut dyn Iterator<Item = &str>| {
             let descriptor = |word: &str| word.parse().ok().filter(|fd| *fd > 2);
-            Some(Legacy {
+            Some(TakeoverState {
                 snapshot: descriptor(words.next()?)?,
                 program: descriptor(words.next()?)?,
-                times: StandstillTimes {
+                times: PauseTimes {
                     frozen: words.next()?.parse().ok()?,
                     saved: words.next()?.parse().ok()?,
                     checked: words.next()?.parse().ok()?,
@@ -81,10 +82,10 @@ impl HandoverRole {
         match role {
             "probe" if process == parent => Some(HandoverRole::Probe),
             "check" if process == parent => Some(HandoverRole::Check),
-            "take" if process == own => Some(HandoverRole::Take(legacy(&mut words)?)),
+            "take" if process == own => Some(HandoverRole::Take(takeover(&mut words)?)),
             "return" if process == own => {
-                let legacy = legacy(&mut words)?;
-                Some(HandoverRole::Return(legacy, words.next()?.to_owned()))
+                let takeover = takeover(&mut words)?;
+                Some(HandoverRole::Return(takeover, words.next()?.to_owned()))
             }
             _ => None,
         }
@@ -93,19 +94,19 @@ impl HandoverRole {
     /// The variable's value for the process with this role. `own` is the id of the process that sets it: the parent of
     /// a trial, and otherwise the same process.
     pub fn text(&self, own: u32) -> String {
-        let (word, legacy, reason) = match self {
+        let (word, takeover, reason) = match self {
             HandoverRole::Fresh => return String::new(),
             HandoverRole::Probe => return format!("probe {own}"),
             HandoverRole::Check => return format!("check {own}"),
-            HandoverRole::Take(legacy) => ("take", legacy, ""),
-            HandoverRole::Return(legacy, reason) => ("return", legacy, reason.as_str()),
+            HandoverRole::Take(takeover) => ("take", takeover, ""),
+            HandoverRole::Return(takeover, reason) => ("return", takeover, reason.as_str()),
         };
-        let StandstillTimes {
+        let PauseTimes {
             frozen,
             saved,
             checked,
-        } = legacy.times;
-        let (snapshot, program) = (legacy.snapshot, legacy.program);
+        } = takeover.times;
+        let (snapshot, program) = (takeover.snapshot, takeover.program);
         // A variable's value ends with its first NUL.
         let reason = reason.replace('\0', "");
         format!("{word} {own} {snapshot} {program} {frozen} {saved} {checked} {reason}")
@@ -125,11 +126,12 @@ pub fn read_answer(line: &str) -> Option<Result<String, String>> {
     let (Some(ANSWER), Some(format), Some(release), None) = parts else {
         return None;
     };
-    Some(match format.parse() == Ok(FORMAT) {
-        true => Ok(release.to_owned()),
-        false => Err(format!(
+    Some(if format.parse() == Ok(FORMAT) {
+        Ok(release.to_owned())
+    } else {
+        Err(format!(
             "release {release} reads snapshots of format {format}, and this one writes {FORMAT}"
-        )),
+        ))
     })
 }
 
@@ -143,10 +145,10 @@ pub fn monotonic() -> Duration {
 mod tests {
     use super::*;
 
-    const LEGACY: Legacy = Legacy {
+    const TAKEOVER: TakeoverState = TakeoverState {
         snapshot: 7,
         program: 4,
-        times: StandstillTimes {
+        times: PauseTimes {
             frozen: 1,
             saved: 20,
             checked: u64::MAX,
@@ -159,8 +161,8 @@ mod tests {
         for (role, for_child) in [
             (HandoverRole::Probe, true),
             (HandoverRole::Check, true),
-            (HandoverRole::Take(LEGACY), false),
-            (HandoverRole::Return(LEGACY, reason), false),
+            (HandoverRole::Take(TAKEOVER), false),
+            (HandoverRole::Return(TAKEOVER, reason), false),
         ] {
             let text = OsString::from(role.text(100));
             let read = |parent, own| HandoverRole::read(Some(text.clone()), parent, own);
@@ -173,15 +175,15 @@ mod tests {
             assert_eq!((is, other), (role, HandoverRole::Fresh));
             assert_eq!(read(3, 4), HandoverRole::Fresh);
         }
-        let nul = HandoverRole::Return(LEGACY, "a\0b".into()).text(1);
+        let nul = HandoverRole::Return(TAKEOVER, "a\0b".into()).text(1);
         assert_eq!(
             HandoverRole::read(Some(nul.into()), 0, 1),
-            HandoverRole::Return(LEGACY, "ab".into())
+            HandoverRole::Return(TAKEOVER, "ab".into())
         );
     }
 
     #[test]
-    fn what_is_no_role_means_nothing() {
+    fn a_malformed_handover_role_is_ignored() {
         for text in [
             "",
             "probe",

@@ -2,23 +2,31 @@
 //!
 //! Owns: the child and its time. Knows: pipes. Never knows: what the trial is about.
 //!
-//! Decision: what counts is the line, and not the end of the child. A child may have passed its output on to another
-//! process, which keeps it open.
+//! Decisions
+//! - What counts is the line, and not the end of the child. A child may have passed its output on to another process,
+//!   which keeps it open.
+//! - The child leads a process group of its own, which is ended as a whole. A script that is ended alone would leave behind
+//!   what it has started.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionbio;
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::role;
 
 /// What a child may write without an answer among it, and what is kept of its complaint, in bytes.
-const MOST: usize = 4096;
-/// Until a child that has closed its output is looked at again.
+const MAX_OUTPUT: usize = 4096;
+/// Reads of this many bytes at once: as much as a pipe holds.
+const PIECES: usize = 16;
+/// Until a child that has closed its output is looked at again, and until its errors are read.
 const SOON: Duration = Duration::from_millis(10);
+const LATER: Duration = Duration::from_millis(100);
 /// Characters of a complaint that are logged.
 const SHOWN: usize = 500;
 
@@ -33,19 +41,21 @@ pub struct Trial {
     /// It has closed its output.
     silent: bool,
     until: Instant,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Trial {
-    /// Starts a child, which is ended after `patience`.
+    /// Starts a child, which is ended after `timeout`.
     ///
     /// # Errors
-    /// It cannot be started: there is no such file, it is no program, or there is no file descriptor left.
-    pub fn start(mut command: Command, input: Stdio, patience: Duration) -> io::Result<Trial> {
+    /// It cannot be started: there is no such file, it is not a program, or there is no file descriptor left.
+    pub fn start(mut command: Command, input: Stdio, timeout: Duration) -> io::Result<Trial> {
         command
             .stdin(input)
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .stderr(Stdio::piped())
+            // A script's own children end with it.
+            .process_group(0);
         let mut child = command.spawn()?;
         let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -57,8 +67,8 @@ impl Trial {
             answer: Vec::new(),
             complaint: Vec::new(),
             silent: false,
-            until: Instant::now() + patience,
-            patience,
+            until: Instant::now() + timeout,
+            timeout,
         };
         ioctl_fionbio(&trial.out, true)?;
         ioctl_fionbio(&trial.err, true)?;
@@ -72,10 +82,8 @@ impl Trial {
 
     /// When [`Trial::step`] is to be called, if nothing happens before.
     pub fn next_deadline(&self) -> Instant {
-        match self.silent {
-            true => self.until.min(Instant::now() + SOON),
-            false => self.until,
-        }
+        let pause = if self.silent { SOON } else { LATER };
+        self.until.min(Instant::now() + pause)
     }
 
     /// Looks at what the child has written. `None`: it is still at work. Otherwise the release that has answered, or why
@@ -86,7 +94,7 @@ impl Trial {
         if let Some(answer) = self.find_answer() {
             return Some(answer);
         }
-        if self.answer.len() >= MOST {
+        if self.answer.len() >= MAX_OUTPUT {
             return Some(Err("it does not answer as wsify does".to_owned()));
         }
         if self.silent
@@ -102,8 +110,8 @@ impl Trial {
             return Some(Err(why));
         }
         if Instant::now() >= self.until {
-            let patience = humantime::format_duration(self.patience);
-            return Some(Err(format!("it does not answer within {patience}")));
+            let timeout = humantime::format_duration(self.timeout);
+            return Some(Err(format!("it does not answer within {timeout}")));
         }
         None
     }
@@ -121,8 +129,9 @@ impl Trial {
             if let Some(result) = self.step() {
                 return result;
             }
-            let until = self.next_deadline().min(Instant::now() + SOON * 10);
-            let left = until.saturating_duration_since(Instant::now());
+            let left = self
+                .next_deadline()
+                .saturating_duration_since(Instant::now());
             let left = Timespec::try_from(left).unwrap_or_default();
             if self.silent {
                 std::thread::sleep(SOON);
@@ -135,30 +144,31 @@ impl Trial {
 }
 
 impl Drop for Trial {
-    /// Whatever the child is still doing, it is not needed any more.
+    /// Whatever the child and its own children are still doing, it is not needed any more.
     fn drop(&mut self) {
+        if let Some(group) = Pid::from_raw(self.child.id() as i32) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Reads what is there, up to a limit. Returns whether nothing more will come.
+/// Reads what is there, and keeps its beginning. Returns whether nothing more will come.
 fn read_into(from: &mut impl Read, into: &mut Vec<u8>) -> bool {
-    let mut piece = [0; MOST];
-    loop {
+    let mut piece = [0; MAX_OUTPUT];
+    for _ in 0..PIECES {
         match from.read(&mut piece) {
             Ok(0) => return true,
             Ok(length) => {
-                let room = MOST.saturating_sub(into.len()).min(length);
+                let room = MAX_OUTPUT.saturating_sub(into.len()).min(length);
                 into.extend_from_slice(&piece[..room]);
-                if room == 0 {
-                    return false;
-                }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
         }
     }
+    false
 }
 
 #[cfg(test)]
@@ -173,8 +183,8 @@ mod tests {
         command
     }
 
-    fn outcome(script: &str, patience: Duration) -> Result<String, String> {
-        Trial::start(shell(script), Stdio::null(), patience)
+    fn outcome(script: &str, timeout: Duration) -> Result<String, String> {
+        Trial::start(shell(script), Stdio::null(), timeout)
             .unwrap()
             .wait(|| ())
     }

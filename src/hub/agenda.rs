@@ -62,7 +62,7 @@ pub struct Agenda {
     /// Due entries of the wheel; empty between two turns, but for its memory.
     due: Vec<(u32, u32)>,
     /// Requests and messages handled in this part of the turn.
-    pub understood: usize,
+    handled: usize,
     /// Audiences were left over at the end of the last turn.
     pub fanning_out: bool,
 }
@@ -75,6 +75,21 @@ impl Agenda {
             || !self.serving.is_empty()
             || !self.dirty.is_empty()
             || !self.to_drop.is_empty()
+    }
+
+    /// Requests and messages handled in this part of the turn, or what counts for as many.
+    pub fn handled(&self) -> usize {
+        self.handled
+    }
+
+    /// Something was handled that counts for this many requests or messages.
+    pub fn count(&mut self, cost: usize) {
+        self.handled = self.handled.saturating_add(cost);
+    }
+
+    /// Another part of the turn begins.
+    pub fn count_anew(&mut self) {
+        self.handled = 0;
     }
 
     /// The wheel begins at this time, and has no entry yet.

@@ -208,9 +208,10 @@ impl Audience {
         while let Some(member) = self.members.get(self.cursor) {
             self.cursor += 1;
             if let Some(slice) = batch.part(member.since) {
-                let messages = match slice.from == batch.slice.from {
-                    true => batch.messages,
-                    false => frame::count(runs.slice(slice)),
+                let messages = if slice.from == batch.slice.from {
+                    batch.messages
+                } else {
+                    frame::count(runs.slice(slice))
                 };
                 return Some((member.slot, slice, messages));
             }
@@ -334,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_happens_at_any_point_of_a_fan_out() {
+    fn joins_leaves_and_broadcasts_at_any_point_of_a_fan_out() {
         const MEMBERS: u32 = 5;
         // Two batches: one goes out, and one waits behind it.
         for (sends, second, member, what) in (0..=MEMBERS * 2 + 1).flat_map(|sends| {

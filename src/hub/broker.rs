@@ -1,7 +1,6 @@
 //! The hub's doors for the broker that is shared with other servers.
 //!
-//! Owns: what was to be published and has to be once more. Knows: which part of the hub the broker's news are for. Never
-//! knows: redis.
+//! Owns: nothing. Knows: which part of the hub the broker's news are for. Never knows: redis.
 
 use std::ops::RangeInclusive;
 use std::rc::Rc;
@@ -9,27 +8,23 @@ use std::rc::Rc;
 use super::backend;
 use super::nodes::{Nodes, hear, rounds};
 use super::publish;
+use super::returned::Returned;
 use super::settle;
 use super::shards::Shards;
 use super::state::Hub;
-use crate::clock::Millis;
 use crate::connection::Stream;
-use crate::effect::{ConnId, Effect, Publication, Receipt, ShardId, SubscriptionId};
+use crate::effect::{Effect, Publication, PublishedBy, Receipt, ShardId, SubscriptionId};
 use crate::wire::channel_name::RESERVED;
 use crate::wire::node_message::envelope::NodeSeal;
 
-/// How long a publication may take to be confirmed (`docs/api.md#broadcast`).
-const PATIENCE: Millis = 5_000;
-/// More returned publications than these are looked at only when something has changed at the broker.
-const MANY: usize = 512;
-
 impl<S: Stream> Hub<S> {
-    /// There is one, with nothing up yet. `prefix`: as names are spread over the slots of a cluster; `None` for one redis.
+    /// Notes that there is a shared broker, of which nothing is up yet. `prefix`: as names are spread over the slots of
+    /// a cluster; `None` for one redis.
     pub fn share(&mut self, prefix: Option<String>) {
         self.channels.subscriptions.share(Shards::new(prefix));
     }
 
-    /// Talks to the other nodes there from now on. `seal`: how messages are signed.
+    /// Talks to the other nodes on the broker from now on. `seal`: how messages are signed.
     pub fn meet_nodes(&mut self, seal: NodeSeal) {
         if let Some(nodes) = &mut self.nodes {
             // Another program has met them.
@@ -41,8 +36,8 @@ impl<S: Stream> Hub<S> {
     }
 
     /// Tells the other nodes that this one stops.
-    pub fn leave_nodes(&mut self) {
-        rounds::leave(self);
+    pub fn announce_gone(&mut self) {
+        rounds::announce_gone(self);
     }
 
     /// A shard has this name from now on, and its links are away; or it exists no more.
@@ -54,13 +49,13 @@ impl<S: Stream> Hub<S> {
 
     /// The channels of these slots are this shard's from now on, or no shard's; nothing of them is subscribed.
     pub fn assign_slots(&mut self, slots: RangeInclusive<u16>, shard: Option<ShardId>) {
-        self.returned.due = true;
+        self.returned.mark_due();
         self.channels.subscriptions.assign(slots, shard);
     }
 
     /// Whether a shard takes what is published.
     pub fn set_publishing(&mut self, shard: ShardId, up: bool) {
-        self.returned.due = true;
+        self.returned.mark_due();
         if let Some(shards) = self.channels.subscriptions.shards_mut() {
             shards.set_publishing(shard, up);
         }
@@ -68,13 +63,13 @@ impl<S: Stream> Hub<S> {
 
     /// Whether a shard brings what is subscribed; nothing is when it begins to.
     pub fn set_listening(&mut self, shard: ShardId, up: bool) {
-        self.returned.due = true;
+        self.returned.mark_due();
         self.channels.subscriptions.set_listening(shard, up);
     }
 
     /// Handles the result of a subscription.
     pub fn subscribed(&mut self, id: SubscriptionId, receipt: Receipt) {
-        self.returned.due = true;
+        self.returned.mark_due();
         if rounds::subscribed(self, id, &receipt) {
             return;
         }
@@ -90,28 +85,40 @@ impl<S: Stream> Hub<S> {
         }
     }
 
-    /// Handles the result of a publication of this connection, or of a node's message.
-    pub fn receipt(&mut self, id: ConnId, receipt: Receipt) {
-        if id.slot == ConnId::NO_SLOT {
-            backend::gather::published(self, id, &receipt);
-        } else if !backend::confirmed(self, id, &receipt) {
-            publish::confirmed(self, id, receipt);
-            settle::settle(self, id);
+    /// Handles the end of a subscription at the broker.
+    pub fn unsubscribed(&mut self, channel: &str) {
+        let unsubscriptions = &mut self.channels.subscriptions.unsubscriptions;
+        for id in unsubscriptions.answered(channel) {
+            self.jobs.make_ready(id);
+        }
+    }
+
+    /// Handles the result of a publication.
+    pub fn receipt(&mut self, by: PublishedBy, receipt: Receipt) {
+        match by {
+            PublishedBy::Nothing => {}
+            PublishedBy::Gathering(number) => backend::gather::published(self, number, &receipt),
+            PublishedBy::Connection(id) if backend::confirmed(self, id, &receipt) => {}
+            PublishedBy::Connection(id) => {
+                publish::confirmed(self, id, receipt);
+                settle::settle(self, id);
+            }
         }
     }
 
     /// Takes back a publication: its channel's slot has moved. It is handed out again once the channel can be published to.
     pub fn returned(&mut self, publication: Publication) {
-        self.returned.waiting.push_back(publication);
-        self.returned.due = true;
+        self.returned.push(publication);
+        self.returned.mark_due();
     }
 
     /// Delivers JSON that was published, here or elsewhere; or handles what a node says, which is any bytes. Returns false if
     /// it cannot be taken yet, because too much is on its way to the members.
     pub fn arrived(&mut self, channel: &str, content: &[u8]) -> bool {
-        let (taken, outcome) = match channel.starts_with(RESERVED) {
-            true => (hear::heard(self, channel, content), "nodes"),
-            false => (publish::arrived(self, channel, content), "delivered"),
+        let (taken, outcome) = if channel.starts_with(RESERVED) {
+            (hear::heard(self, channel, content), "nodes")
+        } else {
+            (publish::arrived(self, channel, content), "delivered")
         };
         if taken {
             self.listeners.metrics.broker_messages.add(outcome);
@@ -123,25 +130,14 @@ impl<S: Stream> Hub<S> {
 /// Hands out again what was returned, as far as its channels can be published to, in order. Fails what has waited for too
 /// long.
 pub fn retry<S: Stream>(hub: &mut Hub<S>) {
-    let (now, many) = (hub.clock.now, hub.returned.waiting.len() > MANY);
-    if many && !hub.returned.due && next_deadline(hub).is_none_or(|at| now < at) {
-        return;
-    }
-    hub.returned.due = false;
-    for publication in std::mem::take(&mut hub.returned.waiting) {
-        if now >= publication.since.saturating_add(PATIENCE) {
+    let now = hub.clock.now;
+    for publication in hub.returned.take_all(now) {
+        if Returned::is_overdue(&publication, now) {
             hub.receipt(publication.from, Receipt::Failed);
-        } else if publish::why_not(hub, publication.channel.as_str()).is_none() {
+        } else if publish::refusal_reason(hub, publication.channel.as_str()).is_none() {
             hub.effects.push_back(Effect::Publish(publication));
         } else {
-            hub.returned.waiting.push_back(publication);
+            hub.returned.push(publication);
         }
     }
-}
-
-/// When something has waited for too long to be handed out again.
-pub fn next_deadline<S: Stream>(hub: &Hub<S>) -> Option<Millis> {
-    let waiting = hub.returned.waiting.iter();
-    let first = waiting.map(|publication| publication.since).min();
-    first.map(|since| since.saturating_add(PATIENCE))
 }

@@ -9,24 +9,24 @@ use super::audience::Audience;
 use super::compression::Compression;
 use super::frames;
 use super::subscriptions::Subscribed;
+use super::waiter::WaiterId;
 use crate::buffers::Runs;
-use crate::effect::ConnId;
-use crate::wire::answer;
 use crate::wire::channel_name::ChannelName;
 use crate::wire::encoding::Encoding;
 use crate::wire::frame::{self, Opcode};
+use crate::wire::server_message;
 
 #[derive(Debug)]
 pub struct Channel {
     pub name: ChannelName,
     audiences: Audiences,
-    /// The bytes before a content in the encoding `wsify.v1`; made when they are first needed.
+    /// The bytes before content in the encoding `wsify.v1`; made when they are first needed.
     prefix: Box<[u8]>,
     /// Waiting connections: publishers until less is on its way to the members, joining ones until it is subscribed.
-    pub waiting: Vec<ConnId>,
+    pub waiting: Vec<WaiterId>,
     /// What keeps it though it has no members: lists of released connections that have not all had their turn, and
     /// connections that will join it.
-    pub holds: u32,
+    pub pins: u32,
     pub subscribed: Subscribed,
 }
 
@@ -80,7 +80,7 @@ impl Channel {
             audiences: Audiences::default(),
             prefix: Box::default(),
             waiting: Vec::new(),
-            holds: 0,
+            pins: 0,
             subscribed,
         }
     }
@@ -127,8 +127,12 @@ impl Channel {
 
     /// Whether it has no members, and nothing waits for it.
     pub fn is_unused(&self) -> bool {
-        let mut audiences = self.audiences.all();
-        audiences.all(Audience::is_unused) && self.waiting.is_empty() && self.holds == 0
+        self.is_closing() && self.audiences.all().all(Audience::is_unused)
+    }
+
+    /// Whether it has no members, and will be unused as soon as its audiences are in no list.
+    pub fn is_closing(&self) -> bool {
+        !self.has_members() && self.waiting.is_empty() && self.pins == 0
     }
 
     /// Publishes to all members: the frame of each audience is encoded once. `list` gets each audience that was idle.
@@ -189,7 +193,7 @@ impl Channel {
             if audience.is_empty() {
                 continue;
             }
-            let gap = answer::v1_gap(self.name.as_str());
+            let gap = server_message::v1_gap(self.name.as_str());
             audience.publish(now, runs, |out| frame::push_frame(out, Opcode::Text, &gap));
             if !std::mem::replace(&mut audience.listed, true) {
                 list(encoding);
@@ -198,11 +202,11 @@ impl Channel {
     }
 }
 
-/// What stands before a content in an encoding.
+/// What stands before content in an encoding.
 #[inline]
 fn prefix_for<'p>(encoding: Encoding, name: &ChannelName, prefix: &'p mut Box<[u8]>) -> &'p [u8] {
     if encoding.is_v1() && prefix.is_empty() {
-        *prefix = answer::v1_prefix(name.as_str()).into();
+        *prefix = server_message::v1_prefix(name.as_str()).into();
     }
     prefix
 }

@@ -16,6 +16,8 @@ mod publishing;
 mod reserved;
 pub mod saved;
 
+pub use joining::LeftStanding;
+
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -27,24 +29,25 @@ use super::memberships::{AudienceId, Memberships};
 use super::names::{ChannelNames, OccupiedChannels};
 use super::slots::Slots;
 use super::subscriptions::{self, Answered, BrokerStanding, Subscriptions};
+use super::waiter::WaiterId;
 use crate::buffers::{Runs, Slice};
 use crate::clock::Millis;
-use crate::effect::{ConnId, Receipt, SubscriptionId};
+use crate::effect::{Receipt, SubscriptionId};
 use crate::random::Random;
 use crate::wire::channel_name::ChannelName;
 use crate::wire::encoding::Encoding;
 
-/// Connections that have waited for a channel and may try again, in the order in which they came.
+/// What has waited for a channel and may try again, in the order in which it came.
 #[derive(Debug)]
 pub struct Released {
     channel: usize,
     /// The result of the subscription, if they have waited for one.
     pub receipt: Option<Receipt>,
-    ids: std::vec::IntoIter<ConnId>,
+    ids: std::vec::IntoIter<WaiterId>,
 }
 
 impl Released {
-    pub fn next(&mut self) -> Option<ConnId> {
+    pub fn next(&mut self) -> Option<WaiterId> {
         self.ids.next()
     }
 }
@@ -161,7 +164,7 @@ impl Channels {
 
     /// Whether a publisher has to wait until less is on its way to the channel; if so, `publisher` is released when there
     /// is.
-    pub fn is_congested(&mut self, name: &str, publisher: ConnId, runs: &Runs) -> bool {
+    pub fn is_congested(&mut self, name: &str, publisher: WaiterId, runs: &Runs) -> bool {
         // The total of all runs bounds what is on its way to one channel. Mostly that is enough, and saves a second
         // lookup of the name.
         if runs.held <= audience::CONGESTED {
@@ -203,7 +206,7 @@ impl Channels {
         if channel.waiting.is_empty() {
             return None;
         }
-        channel.holds += 1;
+        channel.pins += 1;
         Some(Released {
             channel: index,
             receipt,
@@ -214,14 +217,14 @@ impl Channels {
     /// Notes that all released connections have had their turn.
     pub fn released(&mut self, done: &Released) {
         if let Some(channel) = self.channels.get_mut(done.channel) {
-            channel.holds -= 1;
+            channel.pins -= 1;
         }
         self.forget_if_empty(done.channel);
     }
 
     /// The state at the broker of the channel `name`, which `joining` wants to join. Asks the broker for it unless it
     /// is subscribed or already asked for. `joining` is released by the answer.
-    pub fn subscribe(&mut self, name: &str, joining: ConnId) -> BrokerStanding {
+    pub fn subscribe(&mut self, name: &str, joining: WaiterId) -> BrokerStanding {
         if !self.subscriptions.is_listening(name) {
             return BrokerStanding::Ready;
         }
@@ -243,9 +246,10 @@ impl Channels {
     /// while it is being restored.
     pub fn why_missing(&self, name: &str) -> Option<Option<Rc<str>>> {
         let channel = self.channels.get(self.by_name.get(name)? as usize)?;
-        match channel.has_members() {
-            true => self.subscriptions.why_missing(&channel.subscribed),
-            false => None,
+        if channel.has_members() {
+            self.subscriptions.why_missing(&channel.subscribed)
+        } else {
+            None
         }
     }
 
@@ -284,11 +288,11 @@ impl Channels {
         answered
     }
 
-    /// Continues the walk that asks for all channels, and asks again for refused ones. Returns those that may be asked for
-    /// again and are no channels of clients.
+    /// Continues the walk that asks for all channels, and asks again for refused ones. Returns those that may be asked
+    /// for again and are not channels of clients.
     pub fn restore(&mut self, now: Millis) -> Vec<SubscriptionId> {
         let mut others = Vec::new();
-        for _ in 0..subscriptions::WALK {
+        for _ in 0..subscriptions::CHANNELS_PER_WALK {
             let Some(id) = self.subscriptions.next_again(now) else {
                 break;
             };

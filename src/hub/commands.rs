@@ -6,17 +6,19 @@
 use super::publish::{self, Publisher};
 use super::replies;
 use super::report;
+use super::settle;
 use super::state::Hub;
 use super::subscriptions::BrokerStanding;
 use crate::connection::{Awaits, Stream, Suspended};
 use crate::effect::{ConnId, Receipt};
-use crate::wire::answer::{Code, Fault};
 use crate::wire::command::{self, Command, Verb};
+use crate::wire::encoding::Encoding;
+use crate::wire::server_message::{Code, Fault};
 
-const TOO_FAST: &str = "this connection has said more in a second than it may: send less often";
+const TOO_FAST: &str = "this connection exceeds its message rate: send less often";
 
-/// Reads a client's message. A message that is no command, and a command that is refused without asking the authorizer,
-/// are answered here.
+/// Reads a client's message. A message that is not a valid command, and a command that is refused without asking the
+/// authorizer, are answered here.
 pub fn read<S: Stream>(hub: &mut Hub<S>, id: ConnId, message: &[u8]) -> Option<Command> {
     hub.listeners.message(id.slot);
     let admitted = hub.usage.message_rate.admit(id.slot, hub.clock.now);
@@ -36,10 +38,10 @@ pub fn read<S: Stream>(hub: &mut Hub<S>, id: ConnId, message: &[u8]) -> Option<C
     let refused = if !admitted {
         (Code::RateLimited, TOO_FAST.into())
     } else if has_too_many_channels(hub, id, &command, message) {
-        let why = "this connection is in as many channels as it may be: leave one first";
+        let why = "this connection is in the maximum number of channels: leave one first";
         (Code::TooManyChannels, why.into())
     } else if command.verb == Verb::Broadcast
-        && let Some(why) = publish::why_not(hub, command.channel(message))
+        && let Some(why) = publish::refusal_reason(hub, command.channel(message))
     {
         // Whatever the authorizer says would change nothing (`docs/protocol.md#errors`).
         (Code::Unavailable, why)
@@ -59,11 +61,19 @@ fn has_too_many_channels<S: Stream>(
     let Some(connection) = hub.roster.get(id).filter(|_| command.verb == Verb::Join) else {
         return false;
     };
-    let channel = command.channel(message);
-    hub.channels.joined(id.slot) >= hub.settings.max_channels
-        && !hub
-            .channels
-            .is_member(id.slot, channel, connection.encoding())
+    let (channel, encoding) = (command.channel(message), connection.encoding());
+    is_one_too_many(hub, id.slot, channel, encoding)
+}
+
+/// Whether the connection in `slot` is in as many channels as it may be, and this one is another.
+pub fn is_one_too_many<S: Stream>(
+    hub: &Hub<S>,
+    slot: u32,
+    channel: &str,
+    encoding: Encoding,
+) -> bool {
+    hub.channels.joined(slot) >= hub.settings.max_channels
+        && !hub.channels.is_member(slot, channel, encoding)
 }
 
 /// Does what was allowed.
@@ -80,7 +90,7 @@ pub fn perform<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: Command, messag
 
 /// Goes on with a command that has waited for its channel; `receipt` is what became of the subscription, if it waited for
 /// that.
-pub fn go_on<S: Stream>(
+pub fn resume<S: Stream>(
     hub: &mut Hub<S>,
     id: ConnId,
     command: Command,
@@ -101,7 +111,7 @@ fn join<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: Command, message: &[u8
         return;
     };
     let channel = command.channel(message);
-    match hub.channels.subscribe(channel, id) {
+    match hub.channels.subscribe(channel, id.into()) {
         BrokerStanding::Ready => {
             let first = hub.channels.join(id.slot, channel, connection.encoding());
             report::events::joined(hub, channel, first);
@@ -122,12 +132,8 @@ pub fn leave<S: Stream>(hub: &mut Hub<S>, id: ConnId, channel: &str) -> bool {
     if !hub.channels.is_member(id.slot, channel, encoding) {
         return false;
     }
-    for slice in hub.channels.pending(id.slot, channel, encoding) {
-        report::enqueued(hub, id, slice);
-        if let Some(connection) = hub.roster.get(id) {
-            connection.enqueue(slice, &mut hub.runs, &hub.settings.limits);
-        }
-    }
+    let slices = hub.channels.pending(id.slot, channel, encoding);
+    settle::enqueue(hub, id, slices);
     let last = hub
         .channels
         .leave(id.slot, channel, encoding, &mut hub.runs);

@@ -1,10 +1,7 @@
 //! Compression, for all connections together: one compressor, one inflater (`docs/protocol.md#compression`).
 //!
-//! Owns: both, whether they are switched on, which contents are worth it, and what `/metrics` shows of that. Knows: how much of
-//! a turn it takes. Never knows: connections, channels, frames.
-//!
-//! Decision: it reads the clock, as no other part of the hub does, for the metric of its time. Nothing is decided by
-//! it.
+//! Owns: the compressor and the inflater, whether compression is switched on, which content is compressed, and the
+//! counts for `/metrics`. Knows: how much of a turn it takes. Never knows: connections, channels, frames.
 
 use std::time::Instant;
 
@@ -12,8 +9,8 @@ use crate::metrics::CompressionCounts;
 use crate::wire::deflate::{Deflater, Inflated, Inflater};
 use crate::wire::frame::{Opcode, Violation};
 
-/// So many bytes take about the time of one more message: plain bytes to deflate, compressed bytes to inflate, inflated
-/// bytes.
+/// This many bytes take about the time of one more message: plain bytes to deflate, compressed bytes to inflate,
+/// inflated bytes.
 const DEFLATED_PER_MESSAGE: usize = 512;
 const COMPRESSED_PER_MESSAGE: usize = 256;
 const INFLATED_PER_MESSAGE: usize = 2048;
@@ -35,7 +32,7 @@ struct Codec {
 }
 
 impl Compression {
-    /// `min_size`: `--compression-min-size`; `None` where it is switched off.
+    /// The compression of all connections. `min_size`: `--compression-min-size`; `None` where it is switched off.
     pub fn new(min_size: Option<usize>) -> Compression {
         let codec = min_size.map(|min_size| {
             Box::new(Codec {
@@ -54,7 +51,8 @@ impl Compression {
         self.codec.is_some()
     }
 
-    /// Compresses a content that a member wants compressed. `None`: it is not worth it. [`Compression::rest`] is to follow.
+    /// Compresses content that a member wants compressed. `None`: it is not worth it. [`Compression::rest`] is to
+    /// follow.
     pub fn deflate(&mut self, content: &[u8]) -> Option<&[u8]> {
         let (codec, counts) = (self.codec.as_deref_mut()?, &mut self.counts);
         if content.len() < codec.min_size {

@@ -4,7 +4,7 @@
 //! to check the connection. What is due follows from its own fields, so activity writes one field there and nothing
 //! here. An entry of a slot's former connection costs one needless check, so entries need no id.
 //!
-//! Decision: one wheel of a fixed horizon, over a heap or a hierarchy of wheels. A deadline beyond the horizon is
+//! Decision: one wheel of a fixed horizon rather than a heap or a hierarchy of wheels. A deadline beyond the horizon is
 //! entered at its end and checked again there. One check per minute and connection costs less than a structure that
 //! avoids it.
 
@@ -82,7 +82,7 @@ impl Deadlines {
             left -= entries.len() - keep;
             due.extend(entries.drain(keep..).map(|slot| (slot, name(step))));
             if entries.is_empty() {
-                // If it were kept for the next round, each step's memory would occupy a page of the heap for ever.
+                // If it were kept for the next round, each step's memory would occupy a page of the heap forever.
                 *entries = Vec::new();
                 self.filled[index / 64] &= !(1 << (index % 64));
                 self.next = step + 1;
@@ -112,7 +112,7 @@ impl Deadlines {
     }
 }
 
-/// A step's number: its low half, so that numbers repeat after two years; 0 is none. If two steps have one number, a
+/// A step's number: its low half, so that numbers repeat after two years; 0 means none. If two steps have one number, a
 /// connection is checked twice, which is harmless.
 fn name(step: u64) -> u32 {
     (step as u32).max(1)
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn names_come_again_after_two_years() {
+    fn step_numbers_wrap_around() {
         let again = (1 << 32) * STEP;
         for at in again - 5 * STEP..again + 5 * STEP {
             let mut deadlines = Deadlines::default();

@@ -19,8 +19,8 @@ const SEND_COST: usize = 64 * 1024;
 /// Sends the next slices of what was published, round-robin between audiences. If that takes more than one turn,
 /// answers to other connections are sent in between.
 pub fn fan_out<S: Stream>(hub: &mut Hub<S>) {
-    hub.settings.limits.max_queue = hub.usage.memory.queue(&hub.runs);
-    report::look_whether_relaxed(hub);
+    hub.limits.max_queue = hub.usage.memory.queue(&hub.runs);
+    report::check_memory_relief(hub);
     if hub.agenda.fanning_out {
         flush(hub);
     }
@@ -56,10 +56,10 @@ fn serve<S: Stream>(hub: &mut Hub<S>, id: AudienceId, budget: usize) -> usize {
             .saturating_add(1)
             .saturating_add(slice.len() / SEND_COST);
         let before = hub.runs.taken;
-        let Some((id, connection)) = hub.roster.tenant(slot) else {
+        let Some((id, connection)) = hub.roster.in_slot(slot) else {
             continue;
         };
-        if !connection.deliver(slice, &mut hub.runs, &hub.settings.limits) {
+        if !connection.deliver(slice, &mut hub.runs, &hub.limits) {
             failed.push(id);
         }
         let sent = hub.runs.taken.saturating_sub(before);

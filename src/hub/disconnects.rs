@@ -12,7 +12,7 @@ pub mod saved;
 use std::collections::{HashMap, VecDeque};
 
 /// Disconnects that are remembered. An upgrade that is older than what is forgotten is refused for now.
-const MOST: usize = 100_000;
+const MAX_REMEMBERED_DISCONNECTS: usize = 100_000;
 
 /// Whether an upgrade survives the disconnects of its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,11 +42,25 @@ impl Disconnects {
     /// The authorizer is asked about an upgrade.
     pub fn begin(&mut self, slot: u32) {
         self.end(slot);
-        self.begun.insert(slot, self.last);
-        match self.counts.back_mut() {
-            Some((last, count)) if *last == self.last => *count = count.saturating_add(1),
-            _ => self.counts.push_back((self.last, 1)),
+        self.enter(slot, self.last);
+    }
+
+    /// An upgrade is under way in `slot`, where none was; `began`: the last disconnect before it.
+    fn enter(&mut self, slot: u32, began: u64) {
+        self.begun.insert(slot, began);
+        match self.at(began) {
+            Ok(at) => {
+                if let Some((_, count)) = self.counts.get_mut(at) {
+                    *count = count.saturating_add(1);
+                }
+            }
+            Err(at) => self.counts.insert(at, (began, 1)),
         }
+    }
+
+    /// Where upgrades that began after this disconnect are counted, or would be.
+    fn at(&self, began: u64) -> Result<usize, usize> {
+        self.counts.binary_search_by_key(&began, |(last, _)| *last)
     }
 
     /// An upgrade is no longer under way.
@@ -57,7 +71,7 @@ impl Disconnects {
         let Some(began) = self.begun.remove(&slot) else {
             return;
         };
-        let at = self.counts.binary_search_by_key(&began, |(last, _)| *last);
+        let at = self.at(began);
         if let Some((_, count)) = at.ok().and_then(|at| self.counts.get_mut(at)) {
             *count = count.saturating_sub(1);
         }
@@ -92,7 +106,7 @@ impl Disconnects {
         self.last = self.last.saturating_add(1);
         self.users.insert(user.into(), self.last);
         self.order.push_back((self.last, user.into()));
-        if self.order.len() > MOST {
+        if self.order.len() > MAX_REMEMBERED_DISCONNECTS {
             self.forgotten = self.forget_first();
         }
     }
@@ -136,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_upgrade_can_be_hit_by_is_forgotten() {
+    fn disconnects_older_than_every_upgrade_are_forgotten() {
         let mut disconnects = Disconnects::default();
         for slot in 0..3 {
             disconnects.begin(slot);
@@ -149,7 +163,7 @@ mod tests {
         disconnects.end(0);
         assert_eq!((disconnects.order.len(), disconnects.users.len()), (2, 2));
         assert_eq!(disconnects.survival(2, "b"), Survival::Disconnected);
-        // The slot has another connection, which begins anew.
+        // The slot has another connection, which starts from scratch.
         disconnects.begin(2);
         assert_eq!((disconnects.order.len(), disconnects.users.len()), (0, 0));
         disconnects.end(2);
@@ -160,7 +174,7 @@ mod tests {
     fn too_many_disconnects_leave_an_old_upgrade_in_doubt() {
         let mut disconnects = Disconnects::default();
         disconnects.begin(1);
-        for n in 0..=MOST {
+        for n in 0..=MAX_REMEMBERED_DISCONNECTS {
             disconnects.note(&n.to_string());
         }
         disconnects.begin(2);

@@ -24,7 +24,7 @@ const CLOSES: u64 = 16;
 /// their events.
 const WITH_EVENTS: Millis = 75;
 /// Slots that each walk looks at between two polls: 0.01 to 0.2 milliseconds, as they are in a cache or not.
-const WALK: u32 = 1024;
+const SLOTS_PER_WALK: u32 = 1024;
 
 /// Begins a graceful stop, which is to be over in `time`.
 pub fn begin<S: Stream>(hub: &mut Hub<S>, time: Millis) {
@@ -34,12 +34,12 @@ pub fn begin<S: Stream>(hub: &mut Hub<S>, time: Millis) {
         Some(_) => time.saturating_mul(WITH_EVENTS) / 100,
     };
     hub.drain = Some(DrainPlan::new(hub.clock.now, closing, websockets, slots));
-    go_on(hub);
+    advance(hub);
     tap::end_all(hub);
 }
 
 /// Continues a graceful stop, if there is one.
-pub fn go_on<S: Stream>(hub: &mut Hub<S>) {
+pub fn advance<S: Stream>(hub: &mut Hub<S>) {
     refuse_upgrades(hub);
     close_clients(hub);
     close_waiting(hub);
@@ -48,16 +48,13 @@ pub fn go_on<S: Stream>(hub: &mut Hub<S>) {
 
 /// Refuses upgrades that are under way, those in the next slots.
 fn refuse_upgrades<S: Stream>(hub: &mut Hub<S>) {
-    for _ in 0..WALK {
+    for _ in 0..SLOTS_PER_WALK {
         let Some(slot) = hub.drain.as_mut().and_then(|plan| plan.refuse.next()) else {
             return;
         };
         let now = hub.clock.now;
-        if let Some((id, connection)) = hub.roster.tenant(slot)
-            && connection.is_upgrading()
-            && let Some(Suspended::Upgrade { exchange, .. }) = connection
-                .resume(Awaits::Verdict, now)
-                .or_else(|| connection.resume(Awaits::Channel, now))
+        if let Some((id, connection)) = hub.roster.in_slot(slot)
+            && let Some(exchange) = connection.cancel_upgrade(now)
         {
             upgrade::refuse_stopping(hub, id, exchange);
             settle(hub, id);
@@ -69,7 +66,7 @@ fn refuse_upgrades<S: Stream>(hub: &mut Hub<S>) {
 fn close_clients<S: Stream>(hub: &mut Hub<S>) {
     let now = hub.clock.now;
     let mut left = hub.drain.as_ref().map_or(0, |plan| plan.due(now, CLOSES));
-    for _ in 0..WALK {
+    for _ in 0..SLOTS_PER_WALK {
         let Some(plan) = &mut hub.drain else { return };
         if left == 0 {
             return;
@@ -79,7 +76,7 @@ fn close_clients<S: Stream>(hub: &mut Hub<S>) {
         };
         // A client that has just left is not counted any more: it must not take the turn of another.
         let is_here = |connection: &Connection<S>| connection.is_open() && !connection.is_over();
-        let Some((id, connection)) = hub.roster.tenant(slot).filter(|(_, c)| is_here(c)) else {
+        let Some((id, connection)) = hub.roster.in_slot(slot).filter(|(_, c)| is_here(c)) else {
             continue;
         };
         connection.stop();
@@ -108,7 +105,7 @@ fn close_waiting<S: Stream>(hub: &mut Hub<S>) {
 fn answer_waiting<S: Stream>(hub: &mut Hub<S>) {
     let now = hub.clock.now;
     let slots = hub.roster.slots();
-    for _ in 0..WALK {
+    for _ in 0..SLOTS_PER_WALK {
         let Some(plan) = hub.drain.as_mut().filter(|plan| plan.is_ending(now)) else {
             return;
         };
@@ -116,10 +113,10 @@ fn answer_waiting<S: Stream>(hub: &mut Hub<S>) {
         let Some(slot) = walk.next() else { return };
         let request =
             |connection: &Connection<S>| !connection.is_open() && !connection.is_upgrading();
-        let Some((id, _)) = hub.roster.tenant(slot).filter(|(_, c)| request(c)) else {
+        let Some((id, _)) = hub.roster.in_slot(slot).filter(|(_, c)| request(c)) else {
             continue;
         };
-        if let Some(exchange) = backend::give_up(hub, id) {
+        if let Some(exchange) = backend::cancel(hub, id) {
             publish::refuse_waiting(hub, id, exchange);
             settle(hub, id);
             continue;

@@ -4,7 +4,7 @@
 //! it out).
 //!
 //! Decision: if a client's command waits for the authorizer or the broker, the client is closed after the answer, or
-//! after [`PATIENCE`]. Chosen over closing it in its turn. With the default timeouts the client still learns whether
+//! after [`COMMAND_PERCENT`]. Chosen over closing it in its turn. With the default timeouts the client still learns whether
 //! its command was done. Whatever still waits at the end does so because the authorizer or the broker hangs.
 
 pub mod saved;
@@ -21,7 +21,7 @@ const CLOSING: Millis = 90;
 const WAITING: Millis = 95;
 /// How long a client whose turn has come may wait for the answer to its command. In percent of the rest of the time in
 /// which requests may wait.
-const PATIENCE: Millis = 75;
+const COMMAND_PERCENT: Millis = 75;
 
 /// A graceful stop under way.
 #[derive(Debug)]
@@ -85,8 +85,8 @@ impl DrainPlan {
     /// Notes a client whose turn has come and whose command waits for an answer.
     pub fn wait(&mut self, id: ConnId, now: Millis) {
         let left = self.until.saturating_sub(now);
-        let patience = left.saturating_mul(PATIENCE) / 100;
-        self.waiting.push_back((now.saturating_add(patience), id));
+        let longest = left.saturating_mul(COMMAND_PERCENT) / 100;
+        self.waiting.push_back((now.saturating_add(longest), id));
     }
 
     /// The next client that has waited long enough.

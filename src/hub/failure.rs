@@ -5,16 +5,16 @@
 //! or which questions are asked again ([`super::outage`] decides).
 
 use super::questions;
-use super::replies;
+use super::replies::{self, AfterReply};
 use super::report;
 use super::settle::{close, settle};
 use super::state::Hub;
 use crate::config::AuthorizerFailure;
 use crate::connection::{Awaits, Ending, Exchange, Stream, Suspended};
 use crate::effect::ConnId;
-use crate::wire::answer::Code;
 use crate::wire::command::Command;
 use crate::wire::http::{Refusal, Status};
+use crate::wire::server_message::Code;
 
 /// Questions given up between two polls.
 const GIVEN_UP: usize = 64;
@@ -35,34 +35,45 @@ pub fn give_up_overdue<S: Stream>(hub: &mut Hub<S>) {
 /// Gives up a question. What waits for its answer is not done.
 pub fn give_up<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     // The answer may still come. The connection ends, so that it is taken for no other one's.
-    let closing = hub.outage.is_asked(id);
+    let after = if hub.outage.is_asked(id) {
+        AfterReply::Close
+    } else {
+        AfterReply::GoOn
+    };
     let now = hub.clock.now;
     let Some(connection) = hub.roster.get(id) else {
         return;
     };
     connection.set_asking(false);
     match connection.resume(Awaits::Verdict, now) {
-        Some(Suspended::Upgrade { exchange, .. }) => refuse_upgrade(hub, id, exchange, closing),
+        Some(Suspended::Upgrade(upgrade, _)) => {
+            refuse_upgrade(hub, id, upgrade.exchange, after);
+        }
         Some(Suspended::Command { command, message }) => {
             abandon_command(hub, id, &command, &message);
         }
-        Some(Suspended::Refresh) => put_off_refresh(hub, id),
+        Some(Suspended::Refresh) => postpone_refresh(hub, id),
         Some(Suspended::Post { .. } | Suspended::Backend { .. }) | None => {}
     }
 }
 
-/// Refuses an upgrade for now. `closing`: the connection ends with it.
-pub fn refuse_upgrade<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, closing: bool) {
+/// Refuses an upgrade for now.
+pub fn refuse_upgrade<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    exchange: Exchange,
+    after: AfterReply,
+) {
     let message = "the authorizer is down: come back later";
     let refusal = Refusal::new(Status::Unavailable, "authorizer_down", message);
     report::upgrade_refused(hub, "authorizer_down");
     hub.disconnects.end(id.slot);
-    match closing {
-        true => {
+    match after {
+        AfterReply::Close => {
             let refusal = refusal.with("Retry-After", hub.retry_after());
             replies::refuse_and_close(hub, id, exchange, refusal);
         }
-        false => replies::refuse_for_now(hub, id, exchange, refusal),
+        AfterReply::GoOn => replies::refuse_for_now(hub, id, exchange, refusal),
     }
 }
 
@@ -77,11 +88,11 @@ pub fn abandon_command<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: &Comman
     }
 }
 
-/// It is not known whether a connection may go on. With `reject` it goes on without grants, and is asked about again after a
-/// pause.
-pub fn put_off_refresh<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+/// Puts off the refresh of a connection about which the authorizer does not answer. With `reject` it goes on without
+/// grants, and is asked about again after a pause.
+pub fn postpone_refresh<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     if hub.outage.failure() == AuthorizerFailure::Reject {
-        hub.grants.put_off(id.slot, hub.clock.now, &mut hub.random);
+        hub.grants.postpone(id.slot, hub.clock.now, &mut hub.random);
     } else {
         close(hub, id, Ending::AuthorizerDown);
     }

@@ -2,9 +2,9 @@
 //!
 //! Owns: how each of these is ended. Knows: audiences, jobs, taps. Never knows: the format of a snapshot.
 //!
-//! Decision: what is on its way to the members of a channel is put into their outboxes, over saving batches with their
-//! cursors. Because outboxes have to be saved anyway, and a snapshot then says nothing of how a fan-out works. The
-//! price is a piece in each member's outbox, of contents that are kept once.
+//! Decision: what is on its way to the members of a channel is put into their outboxes, rather than saving batches with
+//! their cursors, because outboxes have to be saved anyway, and a snapshot then says nothing of how a fan-out works.
+//! The price is a piece in each member's outbox, of content that is kept once.
 
 use super::backend;
 use super::endpoints::tap;
@@ -50,10 +50,10 @@ fn enqueue<S: Stream>(hub: &mut Hub<S>, id: AudienceId, touched: &mut Vec<ConnId
             audience.listed = false;
             return;
         };
-        let Some((id, connection)) = hub.roster.tenant(slot) else {
+        let Some((id, connection)) = hub.roster.in_slot(slot) else {
             continue;
         };
-        connection.enqueue(slice, &mut hub.runs, &hub.settings.limits);
+        connection.enqueue(slice, &mut hub.runs, &hub.limits);
         report::enqueued(hub, id, slice);
         touched.push(id);
     }

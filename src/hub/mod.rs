@@ -1,12 +1,15 @@
 //! All connections. The hub decides; it never calls out.
 //!
+//! Two exceptions, on which no decision depends: `/metrics` reads the metrics of the process from `/proc`
+//! (`endpoints/metrics.rs`), and `compression.rs` reads the clock to measure how long it takes.
+//!
 //! Owns: its doors. [`server`](crate::server) calls them in the order of a turn: [`Hub::accept`], [`Hub::ready`],
 //! [`Hub::verdict`], [`Hub::turns`], [`Hub::expire`], [`Hub::fan_out`], [`Hub::evict`], [`Hub::flush`], [`Hub::reap`],
 //! [`Hub::take_events`], [`Hub::turn_over`], [`Hub::drain`], and the broker's; for a handover [`Hub::hold_back`],
 //! [`Hub::take_back`], [`Hub::save`] and [`Hub::restore`]. Its requests to the drivers leave by [`Hub::effect`]. Knows: which
 //! file does what a door is for. Never knows: poll, threads, the clock, ureq, redis.
 //!
-//! The files, from the top down: this one; `turn`, `limits/eviction`, `drain`; `endpoints`, `delivery`; `nodes`; `backend`;
+//! The files, from the top down: this one; `turn`, `resume`, `limits/eviction`, `drain`; `endpoints`, `delivery`; `nodes`; `backend`;
 //! `commands`; `publish`, `permission`; `settle`, `replies`; `report`; `state`. Below are the parts of the state, which do not use
 //! each other's doors. After each change to a connection, [`settle`](self::settle::settle) does what follows from it.
 
@@ -50,6 +53,8 @@ mod publish;
 mod questions;
 mod replies;
 mod report;
+mod resume;
+mod returned;
 mod roster;
 mod saved;
 mod settings;
@@ -60,6 +65,7 @@ mod state;
 mod subscriptions;
 mod turn;
 mod users;
+mod waiter;
 
 use std::io;
 use std::time::Duration;
@@ -69,11 +75,10 @@ pub use self::state::Hub;
 
 use self::drain_plan::DrainPlan;
 use self::nodes::Nodes;
-use self::permission::{Allowed, AllowedUpgrade};
-use self::publish::Publisher;
+use self::permission::Allowed;
 use crate::clock::Millis;
-use crate::connection::{Awaits, Ending, Peer, Stream, Suspended};
-use crate::effect::{Answer, ConnId, Effect, Receipt};
+use crate::connection::{Ending, Peer, Readiness, Stream};
+use crate::effect::{Answer, ConnId, Effect};
 use crate::metrics::Metrics;
 use crate::wire::event_batch::EventBatch;
 
@@ -126,26 +131,17 @@ impl<S: Stream> Hub<S> {
         }
     }
 
-    /// Handles a connection that the poll has reported. `closed`: nothing follows what there is to read. `reset`:
-    /// nothing can be sent any more either.
+    /// Handles a connection that the poll has reported.
     #[inline(always)]
-    pub fn ready(
-        &mut self,
-        id: ConnId,
-        readable: bool,
-        closed: bool,
-        reset: bool,
-        writable: bool,
-        buffer: &mut [u8],
-    ) {
+    pub fn ready(&mut self, id: ConnId, reported: Readiness, buffer: &mut [u8]) {
         let Some(connection) = self.roster.get(id) else {
             return;
         };
-        if writable && connection.writable() {
+        if reported.writable && connection.writable() {
             self.agenda.flush(id, connection);
         }
-        if readable {
-            connection.readable(closed, reset);
+        if reported.readable {
+            connection.readable(reported.closed, reported.reset);
             turn::turn(self, id, buffer);
         }
     }
@@ -159,63 +155,26 @@ impl<S: Stream> Hub<S> {
             };
             if let Some(id) = released.next() {
                 let receipt = released.receipt.clone();
-                self.resume(id, receipt);
+                resume::resume(self, id, receipt);
             } else if let Some(done) = self.agenda.released.pop_front() {
                 self.channels.released(&done);
             }
         }
         let refused = self.channels.restore(self.clock.now);
         nodes::rounds::ask_again(self, refused);
-        nodes::rounds::go_on(self);
+        nodes::rounds::advance(self);
         broker::retry(self);
-        backend::go_on(self);
+        backend::advance_all(self);
         turn::again(self, buffer);
-    }
-
-    /// Retries for a connection that has waited for a channel. `receipt` is the result of the subscription, if it
-    /// waited for one.
-    fn resume(&mut self, id: ConnId, receipt: Option<Receipt>) {
-        if backend::resume(self, id, receipt.as_ref()) {
-            return;
-        }
-        let now = self.clock.now;
-        let work = self
-            .roster
-            .get(id)
-            .and_then(|c| c.resume(Awaits::Channel, now));
-        match work {
-            Some(Suspended::Command { command, message }) => {
-                commands::go_on(self, id, command, &message, receipt);
-            }
-            Some(Suspended::Post {
-                exchange,
-                post,
-                body,
-            }) => publish::publish(self, id, Publisher::Backend(exchange, post, &body)),
-            Some(Suspended::Upgrade {
-                exchange,
-                upgrade,
-                query,
-                fields,
-            }) => {
-                let allowed = AllowedUpgrade {
-                    exchange,
-                    upgrade,
-                    query,
-                    fields: fields.unwrap_or_default(),
-                };
-                endpoints::upgrade::go_on(self, id, allowed, receipt);
-            }
-            Some(Suspended::Refresh | Suspended::Backend { .. }) | None => {}
-        }
-        settle::settle(self, id);
     }
 
     /// The authorizer's answer. A late one is ignored.
     pub fn verdict(&mut self, answer: Answer) {
         let id = answer.to;
         match permission::answer(self, answer) {
-            Some(Allowed::Upgrade(allowed)) => endpoints::upgrade::allowed(self, id, allowed),
+            Some(Allowed::Upgrade(upgrade, fields)) => {
+                endpoints::upgrade::allowed(self, id, upgrade, fields);
+            }
             Some(Allowed::Command(command, message)) => {
                 commands::perform(self, id, command, &message);
             }
@@ -244,13 +203,13 @@ impl<S: Stream> Hub<S> {
     pub fn expire(&mut self) {
         let mut due = self.agenda.take_due(self.clock.now, DEADLINES);
         for (slot, step) in due.drain(..) {
-            let Some((id, connection)) = self.roster.tenant(slot) else {
+            let Some((id, connection)) = self.roster.in_slot(slot) else {
                 continue;
             };
             // The entry may be an old one, or a former connection's.
             if connection.marks().alarm == step {
                 connection.marks().alarm = 0;
-                connection.expire(&self.clock, &self.settings.limits);
+                connection.expire(&self.clock, &self.limits);
                 permission::refresh(self, id);
                 settle::settle(self, id);
             }
@@ -258,9 +217,9 @@ impl<S: Stream> Hub<S> {
         self.agenda.give_back(due);
         self.listeners.access_log.expire(self.clock.now);
         report::events::expire(self);
-        questions::go_on(self);
+        questions::advance(self);
         failure::give_up_overdue(self);
-        drain::go_on(self);
+        drain::advance(self);
     }
 
     /// Sends the next slices of what was published.
@@ -268,8 +227,8 @@ impl<S: Stream> Hub<S> {
         delivery::fan_out(self);
     }
 
-    /// File descriptors have run out, and connections wait to be accepted: evicts at most `wanted`. Returns whether it is
-    /// worth going on.
+    /// Evicts at most `wanted` connections, because file descriptors have run out and connections wait to be accepted.
+    /// Returns whether it is worth going on.
     pub fn evict(&mut self, wanted: usize, buffer: &mut [u8]) -> bool {
         limits::eviction::evict(self, wanted, buffer)
     }
@@ -280,7 +239,7 @@ impl<S: Stream> Hub<S> {
         delivery::flush(self);
     }
 
-    /// Drops connections that are over: the only place where one is.
+    /// Drops connections that are over. No connection is dropped elsewhere.
     pub fn reap(&mut self) {
         for _ in 0..DROPS {
             let Some(id) = self.agenda.next_to_drop() else {
@@ -309,6 +268,11 @@ impl<S: Stream> Hub<S> {
     pub fn turn_over(&mut self, end: Duration) {
         self.listeners.turn_over(self.clock.micros, end);
     }
+
+    /// Frees empty buffers that are kept for later. The next messages allocate new ones.
+    pub fn free_spares(&mut self) {
+        self.runs.free_spares();
+    }
 }
 
 /// Questions of the server.
@@ -330,7 +294,7 @@ impl<S: Stream> Hub<S> {
             self.agenda.next_deadline(),
             self.drain.as_ref().and_then(DrainPlan::next),
             self.channels.subscriptions.next_deadline(),
-            broker::next_deadline(self),
+            self.returned.next_deadline(),
             self.nodes.as_ref().and_then(Nodes::next_deadline),
             self.listeners.access_log.next_deadline(),
             self.listeners.events.next_deadline(),
@@ -339,6 +303,17 @@ impl<S: Stream> Hub<S> {
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// Whether what is published reaches every member, here and on other nodes.
+    pub fn is_broker_up(&self) -> bool {
+        self.channels.subscriptions.are_complete()
+    }
+
+    /// Events that their receiver has not taken.
+    pub fn events_left(&self) -> u64 {
+        let waiting = self.listeners.events.queue.len() as u64;
+        waiting.saturating_add(self.drivers.events_under_way)
     }
 
     /// Connections of any kind.
@@ -376,6 +351,7 @@ impl<S: Stream> Hub<S> {
             upgrades: self.disconnects.upgrades(),
             jobs: self.jobs.len(),
             reservations: self.channels.reservations(),
+            unsubscriptions: self.channels.subscriptions.unsubscriptions.len(),
             held: self.outage.held(),
             runs: self.runs.live(),
             waiting: self.usage.memory.total(&self.runs),

@@ -10,8 +10,8 @@ use crate::wire::channel_name::ChannelName;
 /// Tables in [`ChannelNames`], as a power of 2. With a million channels each has 500 names.
 const TABLE_BITS: u32 = 11;
 
-/// Which name is which channel's. Many small tables, over a large one. A table that grows is filled anew in one step,
-/// which delays the loop by half a microsecond for each name.
+/// Which name is which channel's. Many small tables rather than a large one. A table that grows is rehashed in one
+/// step, which delays the loop by half a microsecond for each name.
 #[derive(Debug)]
 pub struct ChannelNames(Box<[HashMap<ChannelName, u32>]>);
 
@@ -63,9 +63,10 @@ impl OccupiedChannels {
 
     /// Names behind `after` that begin with `prefix`, each with its channel.
     pub fn behind(&self, prefix: &str, after: &str) -> impl Iterator<Item = (&ChannelName, u32)> {
-        let from = match after < prefix {
-            true => Bound::Included(prefix),
-            false => Bound::Excluded(after),
+        let from = if after < prefix {
+            Bound::Included(prefix)
+        } else {
+            Bound::Excluded(after)
         };
         let names = self.0.range::<str, _>((from, Bound::Unbounded));
         let fits = move |(name, _): &(&ChannelName, &u32)| name.as_str().starts_with(prefix);

@@ -10,38 +10,29 @@ use std::borrow::Cow;
 use super::failure;
 use super::grants::{Known, Remembrance};
 use super::questions;
-use super::replies;
+use super::replies::{self, AfterReply};
 use super::report::{self, asking};
-use super::settle::close_saying;
+use super::settle::close_with_reason;
 use super::state::Hub;
 use crate::clock::Millis;
-use crate::connection::{Awaits, Connection, Ending, Exchange, Stream, Suspended};
+use crate::connection::{Awaits, Connection, Ending, Exchange, PendingUpgrade, Stream, Suspended};
 use crate::effect::{Answer, ConnId, Question, Verdict};
-use crate::wire::answer::Code;
 use crate::wire::answer_fields::{Allow, AnswerFields, Asked, CloseWith, NewState};
 use crate::wire::command::Command;
 use crate::wire::handshake::Upgrade;
 use crate::wire::http::{self, Head, Refusal, Status};
 use crate::wire::question;
+use crate::wire::server_message::Code;
 
 /// What a client is told of a refusal of which the authorizer says no more.
-const NO: &str = "the authorizer says no";
+const DENIED_MESSAGE: &str = "the authorizer says no";
 /// The code with which a connection is closed that may not go on (`docs/protocol.md#closing`).
 const MAY_NOT_GO_ON: u16 = 4403;
 
-/// An upgrade that is allowed.
-pub struct AllowedUpgrade {
-    pub exchange: Exchange,
-    pub upgrade: Upgrade,
-    /// The query that later questions show.
-    pub query: Box<str>,
-    /// What the authorizer has said besides.
-    pub fields: Box<AnswerFields>,
-}
-
 /// What an answer of the authorizer allows.
 pub enum Allowed {
-    Upgrade(AllowedUpgrade),
+    /// An upgrade, and what the authorizer has said besides.
+    Upgrade(PendingUpgrade, Box<AnswerFields>),
     /// A command, and the message that it was parsed from.
     Command(Command, Box<[u8]>),
 }
@@ -105,14 +96,12 @@ pub fn for_upgrade<S: Stream>(
         return Some((exchange, upgrade));
     }
     if let Some(connection) = hub.roster.get(id) {
-        let query = head.query().into();
-        let work = Suspended::Upgrade {
+        let pending = PendingUpgrade {
             exchange,
             upgrade,
-            query,
-            fields: None,
+            query: head.query().into(),
         };
-        connection.suspend(Awaits::Verdict, work);
+        connection.suspend(Awaits::Verdict, Suspended::Upgrade(pending, None));
     }
     hub.disconnects.begin(id.slot);
     let body = connect_body(hub, id, head);
@@ -148,7 +137,7 @@ fn ask<S: Stream>(
 /// Takes an answer of the authorizer. What is refused, or fails, is answered here. A late answer is ignored.
 pub fn answer<S: Stream>(hub: &mut Hub<S>, answer: Answer) -> Option<Allowed> {
     asking::verdict(hub, &answer);
-    questions::heard(hub, &answer);
+    questions::note_answer(hub, &answer);
     let id = answer.to;
     let now = hub.clock.now;
     let connection = hub.roster.get(id)?;
@@ -159,24 +148,14 @@ pub fn answer<S: Stream>(hub: &mut Hub<S>, answer: Answer) -> Option<Allowed> {
     let mut answer = questions::hold(hub, answer)?;
     let fields = answer.fields.take().unwrap_or_default();
     match hub.roster.get(id)?.resume(Awaits::Verdict, now)? {
-        Suspended::Upgrade {
-            exchange,
-            upgrade,
-            query,
-            ..
-        } => {
+        Suspended::Upgrade(pending, _) => {
             report::decided(hub, &answer, "connect", None);
             match answer.verdict {
-                Verdict::Allow => {
-                    return Some(Allowed::Upgrade(AllowedUpgrade {
-                        exchange,
-                        upgrade,
-                        query,
-                        fields,
-                    }));
+                Verdict::Allow => return Some(Allowed::Upgrade(pending, fields)),
+                Verdict::Deny => refuse_upgrade(hub, id, pending.exchange, fields.message),
+                Verdict::Unavailable => {
+                    failure::refuse_upgrade(hub, id, pending.exchange, AfterReply::GoOn);
                 }
-                Verdict::Deny => refuse_upgrade(hub, id, exchange, fields.message),
-                Verdict::Unavailable => failure::refuse_upgrade(hub, id, exchange, false),
             }
             None
         }
@@ -235,7 +214,7 @@ fn answer_command<S: Stream>(
                 .remember(id.slot, (verb, channel), no, seconds, now);
             refuse_command(hub, id, &command, &message, fields.message.as_deref());
             if let Some(CloseWith { code, reason }) = fields.close {
-                close_saying(hub, id, Ending::Refused(code), reason.as_deref());
+                close_with_reason(hub, id, Ending::Refused(code), reason.as_deref());
             }
         }
         Verdict::Unavailable => failure::abandon_command(hub, id, &command, &message),
@@ -250,7 +229,7 @@ fn refuse_command<S: Stream>(
     message: &[u8],
     why: Option<&str>,
 ) {
-    let why = why.unwrap_or(NO);
+    let why = why.unwrap_or(DENIED_MESSAGE);
     replies::failed(hub, id, command, message, Code::NotAuthorized, why);
 }
 
@@ -269,9 +248,9 @@ fn answer_refresh<S: Stream>(hub: &mut Hub<S>, answer: &Answer, fields: AnswerFi
                 // There is no other answer that the message could be in.
                 None => (MAY_NOT_GO_ON, fields.message),
             };
-            close_saying(hub, id, Ending::Refused(code), reason.as_deref());
+            close_with_reason(hub, id, Ending::Refused(code), reason.as_deref());
         }
-        Verdict::Unavailable => failure::put_off_refresh(hub, id),
+        Verdict::Unavailable => failure::postpone_refresh(hub, id),
     }
 }
 

@@ -7,20 +7,21 @@
 //! channel with members here is subscribed. Chosen over accepting whenever the shard takes it, because members here
 //! would silently miss an acknowledged message. A channel without members here is not refused because of others.
 //!
-//! Decision: without a shared broker a broadcast is delivered here at once, over sending it out as an effect and taking it
-//! back in. Because then nothing waits for a receipt, and what is read in one turn becomes one run.
+//! Decision: without a shared broker a broadcast is delivered here at once, rather than sending it out as an effect and
+//! taking it back in, because then nothing waits for a receipt, and what is read in one turn becomes one run.
 
 use std::borrow::Cow;
 
 use super::replies;
 use super::report;
 use super::state::Hub;
+use super::waiter::WaiterId;
 use crate::connection::{Awaits, Exchange, Stream, Suspended};
-use crate::effect::{ConnId, Effect, Publication, Receipt};
-use crate::wire::answer::Code;
+use crate::effect::{ConnId, Effect, Publication, PublishedBy, Receipt};
 use crate::wire::channel_name::ChannelName;
 use crate::wire::command::{Command, Post};
 use crate::wire::http::{Refusal, Reply, Status};
+use crate::wire::server_message::Code;
 
 const DOWN: &str = "the broker is down: nothing was published; try again later";
 const LOST: &str =
@@ -66,26 +67,58 @@ impl Publisher<'_> {
     }
 }
 
-/// Publishes, or suspends the publisher, or answers with an error.
+/// What has become of content that was to be published.
+pub enum PublishResult {
+    /// It is on its way to the members here, which are all.
+    Delivered,
+    /// The broker has it, and is going to answer.
+    AwaitsReceipt,
+    /// Too much is on its way to the channel. The publisher is resumed once there is room.
+    Congested,
+    /// It cannot be published, for this reason.
+    Refused(Cow<'static, str>),
+}
+
+/// Publishes content, unless its channel's shard is away or too much is on its way to it.
+pub fn send<S: Stream>(
+    hub: &mut Hub<S>,
+    from: WaiterId,
+    channel: &str,
+    content: &[u8],
+) -> PublishResult {
+    if let Some(why) = refusal_reason(hub, channel) {
+        return PublishResult::Refused(why);
+    }
+    if hub.channels.is_congested(channel, from, &hub.runs) {
+        return PublishResult::Congested;
+    }
+    report::published(hub, from.connection(), Some(channel), content);
+    if hub.channels.subscriptions.is_shared() {
+        hand_out(hub, from.into(), channel, content.into());
+        return PublishResult::AwaitsReceipt;
+    }
+    deliver(hub, channel, content);
+    PublishResult::Delivered
+}
+
+/// Has the broker publish something: content, or a message between nodes.
+pub fn hand_out<S: Stream>(hub: &mut Hub<S>, from: PublishedBy, channel: &str, content: Box<[u8]>) {
+    hub.effects.push_back(Effect::Publish(Publication {
+        from,
+        since: hub.clock.now,
+        channel: ChannelName::checked(channel),
+        content,
+    }));
+}
+
+/// Publishes content, or suspends the publisher, or answers with an error.
 pub fn publish<S: Stream>(hub: &mut Hub<S>, id: ConnId, publisher: Publisher) {
     let (channel, content) = (publisher.channel(), publisher.content());
-    let awaits = if let Some(why) = why_not(hub, channel) {
-        return answer(hub, id, publisher, Some(why));
-    } else if hub.channels.is_congested(channel, id, &hub.runs) {
-        Awaits::Channel
-    } else if hub.channels.subscriptions.is_shared() {
-        report::published(hub, id, Some(channel), content);
-        hub.effects.push_back(Effect::Publish(Publication {
-            from: id,
-            since: hub.clock.now,
-            channel: ChannelName::checked(channel),
-            content: content.into(),
-        }));
-        Awaits::Receipt
-    } else {
-        report::published(hub, id, Some(channel), content);
-        deliver(hub, channel, content);
-        return answer(hub, id, publisher, None);
+    let awaits = match send(hub, id.into(), channel, content) {
+        PublishResult::Delivered => return answer(hub, id, publisher, None),
+        PublishResult::Refused(why) => return answer(hub, id, publisher, Some(why)),
+        PublishResult::Congested => Awaits::Channel,
+        PublishResult::AwaitsReceipt => Awaits::Receipt,
     };
     let now = hub.clock.now;
     let ending = hub.drain.as_ref().is_some_and(|plan| plan.is_ending(now));
@@ -114,8 +147,7 @@ pub fn confirmed<S: Stream>(hub: &mut Hub<S>, id: ConnId, receipt: Receipt) {
             post,
             body,
         }) => answer(hub, id, Publisher::Backend(exchange, post, &body), why),
-        Some(Suspended::Upgrade { .. } | Suspended::Refresh | Suspended::Backend { .. }) | None => {
-        }
+        Some(Suspended::Upgrade(..) | Suspended::Refresh | Suspended::Backend { .. }) | None => {}
     }
 }
 
@@ -161,7 +193,7 @@ pub fn refuse_waiting<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchang
 }
 
 /// Why nothing can be published to a channel now, if so.
-pub fn why_not<S: Stream>(hub: &Hub<S>, channel: &str) -> Option<Cow<'static, str>> {
+pub fn refusal_reason<S: Stream>(hub: &Hub<S>, channel: &str) -> Option<Cow<'static, str>> {
     if !hub.channels.subscriptions.is_available(channel) {
         return Some(DOWN.into());
     }
@@ -186,7 +218,7 @@ pub fn arrived<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) -> bo
     room
 }
 
-/// Puts a content on its way to the members here. The only way in which anything reaches a channel.
+/// Puts content on its way to the members here. The only way in which anything reaches a channel.
 pub fn deliver<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) {
     report::fanned_out(hub, channel, content);
     let (now, agenda) = (hub.clock.micros, &mut hub.agenda);
@@ -198,8 +230,7 @@ pub fn deliver<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) {
         &mut hub.compression,
         &mut agenda.serving,
     );
-    let cost = hub.compression.take_cost();
-    agenda.understood = agenda.understood.saturating_add(cost);
+    agenda.count(hub.compression.take_cost());
 }
 
 /// The members of a channel may have missed messages: those that speak `wsify.v1` are told, behind all that was published

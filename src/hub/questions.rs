@@ -11,7 +11,8 @@ use crate::connection::Stream;
 use crate::effect::{Answer, ConnId, Effect, Question, Verdict};
 use crate::wire::question;
 
-/// Questions that are let out between two polls: a crowd that waits for an authorizer that is back is no burst of work.
+/// Questions that are let out between two polls: a crowd that waits for an authorizer that is back is not a burst of
+/// work.
 const ASKED: usize = 64;
 
 /// Has a question put, for a connection that waits for the answer already. Returns false if it is refused at once.
@@ -42,7 +43,7 @@ pub fn put<S: Stream>(hub: &mut Hub<S>, mut question: Question, channel: Option<
 
 /// A question of this connection waits in the hub.
 fn mark_as_held<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
-    hub.usage.memory.hold(hub.outage.bytes());
+    hub.usage.memory.set_held_bytes(hub.outage.bytes());
     if let Some(connection) = hub.roster.get(id) {
         connection.set_asking(true);
         if hub.outage.holds() {
@@ -52,9 +53,9 @@ fn mark_as_held<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
 }
 
 /// An answer has come, for whichever connection: what it says about the authorizer.
-pub fn heard<S: Stream>(hub: &mut Hub<S>, answer: &Answer) {
+pub fn note_answer<S: Stream>(hub: &mut Hub<S>, answer: &Answer) {
     let now = hub.clock.now;
-    let change = hub.outage.heard(answer, now, &mut hub.random);
+    let change = hub.outage.note_answer(answer, now, &mut hub.random);
     report::answered(hub, answer);
     match change {
         Some(OutageChange::Down) => {
@@ -86,13 +87,13 @@ pub fn hold<S: Stream>(hub: &mut Hub<S>, mut answer: Answer) -> Option<Answer> {
     }
     if !hub.outage.is_idle() {
         hub.outage.settled(id);
-        hub.usage.memory.hold(hub.outage.bytes());
+        hub.usage.memory.set_held_bytes(hub.outage.bytes());
     }
     Some(answer)
 }
 
 /// Lets out what waits and may be asked now.
-pub fn go_on<S: Stream>(hub: &mut Hub<S>) {
+pub fn advance<S: Stream>(hub: &mut Hub<S>) {
     let now = hub.clock.now;
     if hub.outage.is_idle() {
         return;
@@ -112,5 +113,5 @@ pub fn withdraw<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     if hub.outage.forget(id) {
         hub.effects.push_back(Effect::Withdraw(id));
     }
-    hub.usage.memory.hold(hub.outage.bytes());
+    hub.usage.memory.set_held_bytes(hub.outage.bytes());
 }

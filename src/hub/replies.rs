@@ -7,22 +7,30 @@ use super::report;
 use super::state::Hub;
 use crate::connection::{Exchange, Stream};
 use crate::effect::ConnId;
-use crate::wire::answer::{self, Code, Rejected};
 use crate::wire::channel_name::ChannelName;
 use crate::wire::command::Command;
 use crate::wire::encoding::Encoding;
 use crate::wire::endpoint::Endpoint;
 use crate::wire::http::{Refusal, Reply};
+use crate::wire::server_message::{self, Code, Rejected};
+
+/// What becomes of a connection once its request is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterReply {
+    /// It takes the next request, unless its client or a stop ends it.
+    GoOn,
+    Close,
+}
 
 /// Answers a request.
 pub fn reply<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, reply: Reply) {
-    send(hub, id, exchange, reply, false);
+    send(hub, id, exchange, reply, AfterReply::GoOn);
 }
 
 /// Answers a request with an error.
 pub fn refuse<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, refusal: Refusal) {
     report::refused(hub, id, &exchange, &refusal);
-    send(hub, id, exchange, refusal.reply(), false);
+    send(hub, id, exchange, refusal.reply(), AfterReply::GoOn);
 }
 
 /// Answers a request with a temporary error and `Retry-After`.
@@ -44,7 +52,7 @@ pub fn refuse_and_close<S: Stream>(
     refusal: Refusal,
 ) {
     report::refused(hub, id, &exchange, &refusal);
-    send(hub, id, exchange, refusal.reply(), true);
+    send(hub, id, exchange, refusal.reply(), AfterReply::Close);
 }
 
 fn send<S: Stream>(
@@ -52,7 +60,7 @@ fn send<S: Stream>(
     id: ConnId,
     exchange: Exchange,
     mut reply: Reply,
-    closing: bool,
+    after: AfterReply,
 ) {
     report::replied(hub, exchange.endpoint, reply.status);
     if let Some(origin) = exchange.origin.as_deref()
@@ -62,9 +70,9 @@ fn send<S: Stream>(
         reply.headers.extend(headers);
     }
     if let Some(connection) = hub.roster.get(id) {
-        let closing = closing || hub.drain.is_some();
+        let closing = after == AfterReply::Close || hub.drain.is_some();
         connection.prepare(&mut hub.runs);
-        connection.answer(exchange, &reply, closing, &hub.clock, &hub.settings.limits);
+        connection.answer(exchange, &reply, closing, &hub.clock, &hub.limits);
     }
 }
 
@@ -72,7 +80,7 @@ fn send<S: Stream>(
 pub fn done<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: &Command, message: &[u8]) {
     report::command_done(hub, id, command, message);
     if let Some(answer_to) = command.id(message) {
-        push(hub, id, |out| answer::push_ok(out, answer_to));
+        push(hub, id, |out| server_message::push_ok(out, answer_to));
     }
 }
 
@@ -89,11 +97,11 @@ pub fn failed<S: Stream>(
     let (answer_to, channel) = (command.id(message), command.channel(message));
     let verb = command.verb.as_str();
     push(hub, id, |out| {
-        answer::push_error(out, answer_to, code, why, Some(verb), Some(channel));
+        server_message::push_error(out, answer_to, code, why, Some(verb), Some(channel));
     });
 }
 
-/// Answers that a message was no command.
+/// Answers that a message was not a valid command.
 pub fn rejected<S: Stream>(hub: &mut Hub<S>, id: ConnId, rejected: &Rejected) {
     report::message_rejected(hub, id, rejected);
     push(hub, id, |out| rejected.push(out));
@@ -104,7 +112,7 @@ pub fn welcome<S: Stream>(hub: &mut Hub<S>, id: ConnId, channels: &[ChannelName]
     let subject = hub.roster.subject(id);
     let (public, user) = (subject.id.to_string(), subject.user.as_deref());
     if let Some(connection) = hub.roster.get(id) {
-        connection.greet(|out| answer::push_welcome(out, &public, user, channels));
+        connection.greet(|out| server_message::push_welcome(out, &public, user, channels));
         hub.listeners.answered(id.slot);
     }
 }
@@ -113,20 +121,22 @@ pub fn welcome<S: Stream>(hub: &mut Hub<S>, id: ConnId, channels: &[ChannelName]
 pub fn moved<S: Stream>(hub: &mut Hub<S>, id: ConnId, joined: bool, channel: &str) {
     let encoding = hub.roster.get(id).map(|c| c.encoding());
     if encoding.is_some_and(Encoding::is_v1) {
-        push(hub, id, |out| answer::push_moved(out, joined, channel));
+        push(hub, id, |out| {
+            server_message::push_moved(out, joined, channel)
+        });
     }
 }
 
 /// Tells a client that uses `wsify.v1` that it may have missed what goes to users and connections.
 pub fn gap<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
-    push(hub, id, answer::push_gap);
+    push(hub, id, server_message::push_gap);
 }
 
 /// Sends a text message to one connection; `write` appends its payload.
 fn push<S: Stream>(hub: &mut Hub<S>, id: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
     if let Some(connection) = hub.roster.get(id) {
         connection.prepare(&mut hub.runs);
-        if connection.tell(&hub.settings.limits, write) {
+        if connection.tell(&hub.limits, write) {
             hub.listeners.answered(id.slot);
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Owns: the connections, their serial numbers and public ids, their queries and states, and how many of them count as
 //! WebSockets or as busy. Knows: which slot holds which connection. Never knows: what a connection does. There is no
-//! other way to a connection than [`Roster::get`] with a [`ConnId`] or [`Roster::tenant`] with a slot.
+//! other way to a connection than [`Roster::get`] with a [`ConnId`] or [`Roster::in_slot`] with a slot.
 
 mod saved;
 
@@ -50,7 +50,7 @@ impl PublicId {
 }
 
 impl PublicId {
-    /// As it is shown.
+    /// The id as clients and backends see it.
     pub fn text(&self) -> ShortText {
         let mut text = ShortText::default();
         text.push_hex(self.node, 16);
@@ -92,7 +92,7 @@ pub struct Roster<S> {
 }
 
 impl<S: Stream> Roster<S> {
-    /// `node` is the process's random name.
+    /// A roster without connections. `node` is the process's random name.
     pub fn new(node: u64) -> Roster<S> {
         Roster {
             slab: Slab::new(),
@@ -132,7 +132,7 @@ impl<S: Stream> Roster<S> {
 
     /// The connection in `slot`, and its id.
     #[inline]
-    pub fn tenant(&mut self, slot: u32) -> Option<(ConnId, &mut Connection<S>)> {
+    pub fn in_slot(&mut self, slot: u32) -> Option<(ConnId, &mut Connection<S>)> {
         let connection = self.slab.get_mut(slot as usize)?;
         let generation = connection.generation();
         Some((ConnId { slot, generation }, connection))

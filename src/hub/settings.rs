@@ -16,13 +16,13 @@ pub struct Settings {
     pub limits: Limits,
     /// WebSockets, and upgrades under way.
     pub max_connections: usize,
-    /// The same from one address; 0 is no limit.
+    /// WebSockets from one address, and upgrades under way; 0: no limit.
     pub max_connections_per_ip: usize,
     /// Bytes buffered for all connections, in both directions.
     pub max_total_queue: usize,
     /// Channels that one connection may be in.
     pub max_channels: usize,
-    /// Messages that one connection may send in a second; 0 is no limit.
+    /// Messages that one connection may send in a second; 0 means no limit.
     pub max_message_rate: u64,
     /// `--compression-min-size`, in bytes; `None`: no compression is agreed to.
     pub compression: Option<usize>,
@@ -37,6 +37,8 @@ pub struct Settings {
     pub proxy_protocol: bool,
     /// Whether there is an authorizer; without one everything is allowed.
     pub authorizer: bool,
+    /// Its URL for the log, without secrets; empty if there is none.
+    pub authorizer_url: String,
     pub failure: FailurePolicy,
     pub access_log: AccessLog,
     /// `None`: events have no receiver.
@@ -66,11 +68,11 @@ pub struct FailurePolicy {
     /// Questions that may wait for a worker.
     pub queue: usize,
     /// How long a question may wait for a worker.
-    pub patience: Millis,
+    pub authorizer_timeout: Millis,
 }
 
 impl Default for FailurePolicy {
-    /// As the flags have it.
+    /// The defaults of the flags.
     fn default() -> Self {
         FailurePolicy {
             failure: AuthorizerFailure::Close,
@@ -78,7 +80,7 @@ impl Default for FailurePolicy {
             workers: 256,
             batch: 1,
             queue: 10_000,
-            patience: 5_000,
+            authorizer_timeout: 5_000,
         }
     }
 }
@@ -121,6 +123,8 @@ pub struct Inventory {
     pub jobs: usize,
     /// Upgrades that wait with channels.
     pub reservations: usize,
+    /// Channels of which the broker has been asked to end the subscription.
+    pub unsubscriptions: usize,
     /// Questions that wait in the hub.
     pub held: usize,
     /// Buffers of what was published.

@@ -6,6 +6,7 @@
 use super::questions;
 use super::report::{self, events};
 use super::state::Hub;
+use crate::buffers::Slice;
 use crate::connection::{Ending, Standing, Stream};
 use crate::effect::ConnId;
 use crate::wire::event::EventKind;
@@ -14,8 +15,8 @@ use crate::wire::event::EventKind;
 #[inline]
 pub fn settle<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     withdraw_question(hub, id);
-    end_what_has_to(hub, id);
-    weigh(hub, id);
+    close_if_due(hub, id);
+    enforce_memory_budget(hub, id);
     recount(hub, id);
     enlist(hub, id);
 }
@@ -23,7 +24,7 @@ pub fn settle<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
 /// Takes the question of a connection back if it is of no use any more. Ends a connection that was reset while it waits for
 /// the answer.
 ///
-/// Decision: a connection that was reset counts as gone while its question is open, over serving it to the end.
+/// Decision: a connection that was reset counts as gone while its question is open, rather than serving it to the end.
 /// Otherwise many clients that have given up would occupy workers and count toward --max-connections. A connection that
 /// has only shut down its sending side behind a message still waits for the answer, and is served to the end. It is
 /// closed while its question is held, which may take long.
@@ -40,7 +41,7 @@ fn withdraw_question<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
         connection.forget_input();
     }
     if connection.is_held() && connection.has_hung_up() {
-        leave(hub, id);
+        abandon(hub, id);
     }
     let Some(connection) = hub.roster.get(id) else {
         return;
@@ -53,7 +54,7 @@ fn withdraw_question<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
 
 /// Closes a connection that is too slow, or whose turn it is in the graceful stop.
 #[inline]
-fn end_what_has_to<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+fn close_if_due<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     let Some(connection) = hub.roster.get(id) else {
         return;
     };
@@ -73,7 +74,7 @@ fn end_what_has_to<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
 
 /// Notes how much of its input waits, and ends it when that is more than is left of the memory budget.
 #[inline]
-fn weigh<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+fn enforce_memory_budget<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     let Some(connection) = hub.roster.get(id) else {
         return;
     };
@@ -101,7 +102,7 @@ fn overload<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     report::overloaded(hub);
 }
 
-/// Counts it as what it is now. If it was a WebSocket and is none any more, its memberships and grants end.
+/// Counts it as what it is now. If it was a WebSocket and no longer is one, its memberships and grants end.
 #[inline]
 fn recount<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     if let Some((before, now)) = hub.roster.recount(id) {
@@ -116,9 +117,9 @@ fn counted<S: Stream>(hub: &mut Hub<S>, id: ConnId, before: Standing, now: Stand
     let (ending, network) = (connection.ending(), connection.client().network());
     if before == Standing::WebSocket {
         report::websocket_ended(hub, id, ending);
-        hub.usage.per_address.leave(id.slot);
+        hub.usage.per_address.uncount(id.slot);
         end_memberships(hub, id, ending);
-        hub.channels.give_up_reserved(id.slot);
+        hub.channels.release_reserved(id.slot);
         hub.grants.end(id.slot);
         hub.disconnects.end(id.slot);
         end_listing(hub, id);
@@ -128,7 +129,7 @@ fn counted<S: Stream>(hub: &mut Hub<S>, id: ConnId, before: Standing, now: Stand
     }
 }
 
-/// It is in no list and no user's any more.
+/// Removes a connection from the lists of WebSockets and from its user.
 fn end_listing<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     hub.roster.close(id.slot);
     if !hub.users.is_empty()
@@ -164,17 +165,22 @@ pub fn enlist<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
         hub.agenda.again(id, connection);
     }
     let refresh = hub.grants.refresh_at(id.slot);
-    let (now, limits) = (hub.clock.now, &hub.settings.limits);
+    let (now, limits) = (hub.clock.now, &hub.limits);
     hub.agenda.watch(id, connection, refresh, now, limits);
 }
 
 /// Begins the end of a WebSocket. What was published while it was a member goes before the close frame.
 pub fn close<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
-    close_saying(hub, id, ending, None);
+    close_with_reason(hub, id, ending, None);
 }
 
 /// Begins the end of a WebSocket; `reason` takes the place of the ending's own.
-pub fn close_saying<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending, reason: Option<&str>) {
+pub fn close_with_reason<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    ending: Ending,
+    reason: Option<&str>,
+) {
     if !hub.roster.get(id).is_some_and(|c| c.is_open()) {
         return;
     }
@@ -194,11 +200,11 @@ pub fn end_of_stream<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     }
 }
 
-/// The same, while its question is held: what waits for the authorizer is forgotten.
-pub fn leave<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+/// Handles the end of the stream while the connection's question is held: what waits for the authorizer is forgotten.
+pub fn abandon<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     enqueue_pending(hub, id);
     if let Some(connection) = hub.roster.get(id) {
-        connection.leave(hub.clock.now);
+        connection.abandon(hub.clock.now);
     }
 }
 
@@ -207,10 +213,16 @@ fn enqueue_pending<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     if hub.roster.get(id).is_none_or(|c| c.ending().is_some()) {
         return;
     }
-    for slice in hub.channels.all_pending(id.slot) {
+    let slices = hub.channels.all_pending(id.slot);
+    enqueue(hub, id, slices);
+}
+
+/// Puts what was published while it was a member into its outbox.
+pub fn enqueue<S: Stream>(hub: &mut Hub<S>, id: ConnId, slices: Vec<Slice>) {
+    for slice in slices {
         report::enqueued(hub, id, slice);
         if let Some(connection) = hub.roster.get(id) {
-            connection.enqueue(slice, &mut hub.runs, &hub.settings.limits);
+            connection.enqueue(slice, &mut hub.runs, &hub.limits);
         }
     }
 }

@@ -13,13 +13,13 @@ use std::rc::Rc;
 
 use crate::effect::ShardId;
 use crate::metrics::ShardGauge;
-use crate::wire::slot;
+use crate::wire::hash_slot;
 
 /// Names of shards that are counted. A cluster that names more has invented most of them.
 const MOST_NAMES: usize = 4_096;
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Slot {
+struct HashSlot {
     shard: Option<ShardId>,
     /// Subscriptions of its channels below this one are void.
     since: u64,
@@ -59,7 +59,7 @@ struct Named {
 pub struct Shards {
     /// What stands before each name where they are spread over slots. `None`: there is one slot for all.
     prefix: Option<String>,
-    slots: Vec<Slot>,
+    slots: Vec<HashSlot>,
     shards: Vec<Shard>,
     names: Vec<Named>,
     /// Slots whose channels cannot be published to, or are not listened to.
@@ -72,12 +72,12 @@ impl Shards {
     /// All slots are no shard's yet. `prefix`: as names are spread over the slots of a cluster; `None` for one redis.
     pub fn new(prefix: Option<String>) -> Shards {
         let slots = match prefix {
-            Some(_) => usize::from(slot::SLOTS),
+            Some(_) => usize::from(hash_slot::HASH_SLOTS),
             None => 1,
         };
         Shards {
             prefix,
-            slots: vec![Slot::default(); slots],
+            slots: vec![HashSlot::default(); slots],
             shards: Vec::new(),
             names: Vec::new(),
             away: slots,
@@ -89,7 +89,7 @@ impl Shards {
     pub fn slot_of(&self, channel: &str) -> u16 {
         let prefix = self.prefix.as_ref();
         prefix.map_or(0, |prefix| {
-            slot::slot(prefix.as_bytes(), channel.as_bytes())
+            hash_slot::hash_slot(prefix.as_bytes(), channel.as_bytes())
         })
     }
 
@@ -150,9 +150,10 @@ impl Shards {
         }
         if before.is_up() != now.is_up() {
             let slots = self.slots.iter().filter(|slot| slot.shard == Some(id));
-            self.away = match now.is_up() {
-                true => self.away.saturating_sub(slots.count()),
-                false => self.away.saturating_add(slots.count()),
+            self.away = if now.is_up() {
+                self.away.saturating_sub(slots.count())
+            } else {
+                self.away.saturating_add(slots.count())
             };
         }
     }
@@ -166,7 +167,7 @@ impl Shards {
             if let Some(slot) = self.slots.get_mut(at) {
                 self.missing = self.missing.saturating_sub(slot.missing as usize);
                 let missing = 0;
-                *slot = Slot {
+                *slot = HashSlot {
                     shard,
                     since,
                     missing,
@@ -272,7 +273,7 @@ mod tests {
         assert!(!shards.is_available(8_191) && shards.is_available(8_192));
         assert_eq!((shards.since(0), shards.since(8_192)), (7, 1));
         shards.set_listening(ONE, true, 9);
-        // Its channels are asked for anew.
+        // Its channels are asked for again.
         assert!(shards.are_complete());
         shards.set_publishing(TWO, false);
         assert!(shards.is_listening(9_000) && !shards.is_available(9_000));

@@ -64,9 +64,10 @@ impl SlotSet {
     }
 
     pub fn set(&mut self, slot: u32, present: bool) {
-        let word = match present {
-            true => self.0.entry(slot / 64),
-            false => self.0.get_mut(slot / 64),
+        let word = if present {
+            self.0.entry(slot / 64)
+        } else {
+            self.0.get_mut(slot / 64)
         };
         if let Some(word) = word {
             *word = *word & !(1 << (slot % 64)) | u64::from(present) << (slot % 64);
@@ -82,12 +83,12 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// Over the slots below `end`.
+    /// A walk over the slots below `end`.
     pub fn below(end: u32) -> Walk {
         Walk { next: 0, end }
     }
 
-    /// To one slot alone.
+    /// A walk to one slot alone.
     pub fn only(slot: u32) -> Walk {
         Walk {
             next: slot,
@@ -121,7 +122,7 @@ impl Walk {
     }
 
     /// Continues behind `slot`.
-    pub fn go_on_behind(&mut self, slot: u32) {
+    pub fn continue_after(&mut self, slot: u32) {
         self.next = slot.saturating_add(1);
     }
 }
@@ -162,7 +163,7 @@ mod tests {
         let mut round = Walk::default();
         let visited: Vec<u32> = (0..5).map(|_| round.next_around(2)).collect();
         assert_eq!(visited, [0, 1, 0, 1, 0]);
-        round.go_on_behind(4);
+        round.continue_after(4);
         assert_eq!(round.next_around(9), 5);
     }
 }

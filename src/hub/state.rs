@@ -4,8 +4,6 @@
 //! separate from what can be derived (the agenda) and from what leaves (effects, listeners). Knows: how the parts fit
 //! together. Never knows: what is done with them.
 
-use std::collections::VecDeque;
-
 use super::agenda::Agenda;
 use super::backend::jobs::Jobs;
 use super::channels::Channels;
@@ -20,14 +18,14 @@ use super::limits::per_address::PerAddress;
 use super::nodes::Nodes;
 use super::outage::Outage;
 use super::report::listeners::Listeners;
+use super::returned::Returned;
 use super::roster::Roster;
 use super::settings::{DriverGauges, Settings};
 use super::slots::Walk;
 use super::users::Users;
 use crate::buffers::Runs;
 use crate::clock::Clock;
-use crate::connection::Stream;
-use crate::effect::Publication;
+use crate::connection::{Limits, Stream};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::random::Random;
@@ -35,6 +33,8 @@ use crate::random::Random;
 /// All connections.
 pub struct Hub<S> {
     pub(super) settings: Settings,
+    /// What a connection may take now: less may wait for a slow one when the memory budget is short.
+    pub(super) limits: Limits,
     pub clock: Clock,
     pub(super) roster: Roster<S>,
     pub(super) channels: Channels,
@@ -59,14 +59,6 @@ pub struct Hub<S> {
     pub(super) drain: Option<DrainPlan>,
     pub drivers: DriverGauges,
     pub(super) random: Random,
-}
-
-/// What the broker has not published, and is to be handed out again.
-#[derive(Debug, Default)]
-pub(super) struct Returned {
-    pub waiting: VecDeque<Publication>,
-    /// Something has changed since it was last looked at.
-    pub due: bool,
 }
 
 /// What the limits count.
@@ -109,19 +101,9 @@ impl<S: Stream> Hub<S> {
             drain: None,
             drivers: DriverGauges::default(),
             random: Random::new(settings.instance),
+            limits: settings.limits,
             settings,
         }
-    }
-
-    /// Whether what is published reaches every member, here and on other nodes.
-    pub fn is_broker_up(&self) -> bool {
-        self.channels.subscriptions.are_complete()
-    }
-
-    /// Events that their receiver has not taken.
-    pub fn events_left(&self) -> u64 {
-        let waiting = self.listeners.events.queue.len() as u64;
-        waiting.saturating_add(self.drivers.events_under_way)
     }
 
     /// The value of `Retry-After`, in seconds: 1 to 5 at random, so that not all clients retry at once. Every answer

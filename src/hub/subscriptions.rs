@@ -4,33 +4,37 @@
 //! Never knows: redis, channels, or which connection waits.
 //!
 //! A channel is subscribed while it exists. The first join waits until the broker has confirmed it. While the channel's
-//! shard is down nothing waits, and once it is up a walk subscribes its channels anew. Each subscription has a serial
-//! number, and those below the slot's `since` belonged to an earlier link. So nothing has to be undone when a link breaks
-//! or a slot moves. And a late confirmation does not count for a channel that was left and joined again.
+//! shard is down nothing waits, and once it is up a walk subscribes its channels again. Each subscription has a serial
+//! number, and those below the slot's `since` belonged to an earlier link. So nothing has to be undone when a link
+//! breaks or a slot moves. And a late confirmation does not count for a channel that was left and joined again.
 //!
 //! Decision: a refused channel with members is asked for again after its own pause, with exponential back-off and
 //! jitter. Chosen over breaking the link, which would lose messages of other channels. And over one pause for all
 //! refused channels, which would ask for all of them at once.
 
 pub mod saved;
+pub mod unsubscriptions;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::ops::{Range, RangeInclusive};
 use std::rc::Rc;
 
+use self::unsubscriptions::Unsubscriptions;
 use super::shards::Shards;
+use crate::backoff::Backoff;
 use crate::clock::Millis;
 use crate::effect::{Effect, Receipt, ShardId, Subscription, SubscriptionId};
 use crate::random::Random;
 use crate::wire::channel_name::ChannelName;
 
 /// Channels that the walk looks at, and refused channels that are asked for again, between two polls.
-pub const WALK: usize = 512;
-/// The pause before a refused channel is asked for again: the first, and the longest, in milliseconds. It doubles with
-/// each refusal, and up to half of it is left out at random.
-const FIRST_PAUSE: Millis = 100;
-const LONGEST_PAUSE: Millis = 5_000;
+pub const CHANNELS_PER_WALK: usize = 512;
+/// The pauses before a refused channel is asked for again.
+const BACKOFF: Backoff = Backoff {
+    first: 100,
+    longest: 5_000,
+};
 
 /// A channel's subscription, which the channel keeps.
 #[derive(Clone, Debug, Default)]
@@ -113,6 +117,8 @@ pub struct Subscriptions {
     /// Which refused subscription is asked for again, and when. What has been asked for since has another serial number.
     again: BinaryHeap<Reverse<(Millis, u64, u32)>>,
     changes: VecDeque<Effect>,
+    /// What the broker has been asked to end, or will be with the changes.
+    pub unsubscriptions: Unsubscriptions,
 }
 
 impl Subscriptions {
@@ -136,7 +142,7 @@ impl Subscriptions {
         self.shards.as_ref()
     }
 
-    /// To name shards, to count by them, and to say which take what is published.
+    /// The shards, to name them, to count by them, and to note which take publications.
     pub fn shards_mut(&mut self) -> Option<&mut Shards> {
         self.shards.as_mut()
     }
@@ -265,9 +271,10 @@ impl Subscriptions {
         subscribed: &mut Subscribed,
         has_members: bool,
     ) {
-        let state = match has_members {
-            true => State::Restoring,
-            false => State::Asked,
+        let state = if has_members {
+            State::Restoring
+        } else {
+            State::Asked
         };
         self.count_missing(
             subscribed.slot,
@@ -313,8 +320,8 @@ impl Subscriptions {
                     subscribed.why = Some(Rc::clone(why));
                 }
                 has_members.then(|| {
-                    let pause = random.jittered(pause(subscribed.refusals));
                     subscribed.refusals = subscribed.refusals.saturating_add(1);
+                    let pause = BACKOFF.pause(subscribed.refusals.into(), random);
                     let again = (now.saturating_add(pause), id.serial, id.channel);
                     self.again.push(Reverse(again));
                     State::Refused
@@ -323,7 +330,7 @@ impl Subscriptions {
         };
         match after {
             Some(after) => subscribed.state = after,
-            // The next join asks for it anew.
+            // The next join asks for it again.
             None => {
                 *subscribed = Subscribed {
                     slot: subscribed.slot,
@@ -349,6 +356,7 @@ impl Subscriptions {
         let state = self.state(subscribed);
         self.count_missing(subscribed.slot, self.is_missing(subscribed), false);
         if state.is_some_and(|state| state != State::Refused) && self.is_listening(name.as_str()) {
+            self.unsubscriptions.begin(name);
             self.changes.push_back(Effect::Unsubscribe(name.clone()));
         }
     }
@@ -373,17 +381,10 @@ impl Subscriptions {
         let Round { at, left } = self.walk?;
         let from = if at < all { at } else { 0 };
         let left = left.unwrap_or(all);
-        let end = from.saturating_add(left.min(WALK)).min(all);
+        let end = from.saturating_add(left.min(CHANNELS_PER_WALK)).min(all);
         let left = left.saturating_sub(end.saturating_sub(from));
         let (at, left) = (end, Some(left));
         self.walk = (left > Some(0)).then_some(Round { at, left });
         Some(from..end)
     }
-}
-
-/// The longest pause before a channel is asked for again that was refused `times` times.
-fn pause(refusals: u8) -> Millis {
-    FIRST_PAUSE
-        .saturating_mul(1 << refusals.min(16))
-        .min(LONGEST_PAUSE)
 }

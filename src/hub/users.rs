@@ -2,18 +2,21 @@
 //!
 //! Owns: the index. Knows: slots, and hashes of users' names. Never knows: the names, which connections' identities keep.
 //!
-//! Decision: hashes and slots in one tree, over a table of names with a list for each. A table that has to grow is filled
-//! anew in one step, which with a million users delays the loop. This costs 8 to 16 bytes for each connection with a user,
+//! Decision: hashes and slots in one ordered set rather than a table of names with a list for each, because a table that
+//! has to grow is rehashed in one step, which with a million users delays the loop. This costs 8 to 16 bytes for each connection with a user,
 //! and lists a user's connections in the order of their ids. Two users can share a hash, about one pair in 4 billion, so
 //! the caller compares the names.
 
-use std::collections::BTreeSet;
+mod blocks;
+
 use std::hash::{BuildHasher, RandomState};
+
+use self::blocks::Blocks;
 
 #[derive(Debug, Default)]
 pub struct Users {
     /// A user's hash, and the slot of one of the user's connections.
-    connections: BTreeSet<(u32, u32)>,
+    connections: Blocks,
     hasher: RandomState,
 }
 
@@ -28,13 +31,14 @@ impl Users {
     }
 
     pub fn remove(&mut self, user: &str, slot: u32) {
-        self.connections.remove(&(self.key(user), slot));
+        self.connections.remove((self.key(user), slot));
     }
 
     /// The slots from `from` on of a user's connections, in order, and perhaps of another user's.
     pub fn slots(&self, key: u32, from: u32) -> impl Iterator<Item = u32> {
-        let range = self.connections.range((key, from)..=(key, u32::MAX));
-        range.map(|(_, slot)| *slot)
+        let from = self.connections.from((key, from));
+        from.take_while(move |(other, _)| *other == key)
+            .map(|(_, slot)| slot)
     }
 
     /// Connections that have a user.
@@ -43,7 +47,7 @@ impl Users {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.connections.is_empty()
+        self.connections.len() == 0
     }
 }
 

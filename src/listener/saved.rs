@@ -63,7 +63,7 @@ impl Listener {
     /// A listener of another program. `socket` brings the descriptor with a number.
     ///
     /// # Errors
-    /// The descriptor is none that listens.
+    /// The descriptor does not listen.
     pub fn restore(
         saved: SavedListener,
         socket: impl FnOnce(u64) -> Result<OwnedFd, SnapshotError>,
@@ -81,11 +81,12 @@ impl Listener {
             let problem = format!("descriptor {number} does not listen");
             return Err(SnapshotError::new(problem));
         }
-        let kind = match unix {
-            true => ListenerKind::Unix {
+        let kind = if unix {
+            ListenerKind::Unix {
                 file: file.map(SocketFile::restore),
-            },
-            false => ListenerKind::Tcp,
+            }
+        } else {
+            ListenerKind::Tcp
         };
         Ok(Listener::new(socket, kind, address))
     }

@@ -107,9 +107,10 @@ fn push_value(line: &mut String, text: &str) {
 
 fn push_visible(line: &mut String, text: &str) {
     for c in text.chars() {
-        match is_visible(c) {
-            true => line.push(c),
-            false => line.extend(c.escape_default()),
+        if is_visible(c) {
+            line.push(c)
+        } else {
+            line.extend(c.escape_default())
         }
     }
 }

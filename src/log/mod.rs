@@ -4,17 +4,18 @@
 //! slow or gone. Never knows: the content of the lines.
 //!
 //! Decisions
-//! - A thread and a bounded queue, over a non-blocking stdout: that flag would be shared with every process that has
-//!   the same terminal or pipe.
-//! - The thread has a table of file descriptors of its own, over sharing the loop's: a broadcast is 2 to 4 % cheaper.
-//! - A lock, over a lock-free queue. It is held for the copy of a line or the swap of a buffer, never for a write. The
-//!   writer takes all that waits in one piece, so a burst is one system call.
+//! - A thread and a bounded queue, rather than a non-blocking stdout: that flag would be shared with every process that
+//!   has the same terminal or pipe.
+//! - The thread has a table of file descriptors of its own, rather than sharing the loop's: a broadcast is 2 to 4 %
+//!   cheaper.
+//! - A lock rather than a lock-free queue. It is held for the copy of a line or the swap of a buffer, never for a
+//!   write. The writer takes all that waits in one piece, so a burst is one system call.
 //! - Once a line is dropped, all are until the writer returns. So the gap is in one place, and the line that reports it
 //!   stands there.
 
 mod format;
 mod saved;
-mod seldom;
+mod throttle;
 
 use std::fmt;
 use std::fs::File;
@@ -29,7 +30,7 @@ use crate::fd_table;
 pub use format::is_visible;
 use format::{Style, encoded};
 pub use saved::SavedLog;
-pub use seldom::{Condition, SavedSeldom, SavedSpells, Seldom, Spells};
+pub use throttle::{Condition, OutageThrottle, SavedOutageThrottle, SavedThrottle, Throttle};
 
 /// How much a line matters. Ordered: what is greater matters less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -129,7 +130,8 @@ impl Log {
     /// A log on stdout for lines of `level` and above. Without a `format` it is text at a terminal and JSON elsewhere.
     /// `colours`: where there is a terminal.
     ///
-    /// Errors: the thread cannot be started, or there is no file descriptor left for it.
+    /// # Errors
+    /// The thread cannot be started, or there is no file descriptor left for it.
     pub fn to_stdout(level: Level, format: Option<Format>, colours: bool) -> io::Result<Log> {
         // A descriptor of its own, because `io::stdout` buffers lines and locks.
         let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
@@ -229,9 +231,9 @@ impl Log {
         self.shared.lock().dropped
     }
 
-    /// Waits until all lines are written, for `patience` at most; whether they were.
-    pub fn flush(&self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
+    /// Waits until all lines are written, for `timeout` at most; whether they were.
+    pub fn flush(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
         let mut queue = self.shared.lock();
         while !queue.waiting.is_empty() || queue.gap > 0 || queue.writing {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -311,7 +313,7 @@ fn write_forever(shared: &Shared, style: Style, mut sink: impl Write) {
             torn |= batch[..written].last().is_some_and(|&last| last != b'\n');
         }
         batch.clear();
-        // The memory of a burst is not kept for ever.
+        // The memory of a burst is not kept forever.
         batch.shrink_to(64 * 1024);
     }
 }
@@ -344,7 +346,7 @@ mod tests {
     use serde_json::Value as Json;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
     /// What a write shall do.
     enum Step {
@@ -418,7 +420,7 @@ mod tests {
         let time = line["time"].as_str().unwrap();
         assert_eq!(time.len(), "2026-01-01T00:00:00.000Z".len());
         let age = humantime::parse_rfc3339(time).unwrap().elapsed();
-        assert!(age.is_ok_and(|age| age < PATIENCE), "{time}");
+        assert!(age.is_ok_and(|age| age < FLUSH_TIMEOUT), "{time}");
     }
 
     #[test]
@@ -442,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_goes_out_in_one_write() {
+    fn waiting_log_lines_go_out_in_one_write() {
         let (log, tell, took) = scripted(CAPACITY);
         log.info("first", &[]);
         // The writer is held inside its first write.
@@ -455,7 +457,7 @@ mod tests {
         assert!(!log.flush(Duration::ZERO));
         tell.send(Step::Take(usize::MAX)).unwrap();
         tell.send(Step::Take(usize::MAX)).unwrap();
-        assert!(log.flush(PATIENCE));
+        assert!(log.flush(FLUSH_TIMEOUT));
         let writes: Vec<_> = took.try_iter().collect();
         assert_eq!(writes.len(), 2);
         assert_eq!(writes[1].iter().filter(|&&b| b == b'\n').count(), 100);
@@ -482,9 +484,9 @@ mod tests {
         assert!(1 < dropped && dropped < 50);
         assert!(log.shared.lock().waiting.len() <= 1_000);
         drop(tell);
-        assert!(log.flush(PATIENCE));
+        assert!(log.flush(FLUSH_TIMEOUT));
         log.info("last", &[]);
-        assert!(log.flush(PATIENCE));
+        assert!(log.flush(FLUSH_TIMEOUT));
         let lines = parsed(&text(&took));
         let kept = 50 - dropped as usize;
         assert_eq!(lines.len(), 1 + kept + 2);
@@ -502,7 +504,7 @@ mod tests {
         let (log, tell, took) = scripted(1_000);
         drop(tell);
         log.info(&"x".repeat(1_000), &[]);
-        assert!(log.flush(PATIENCE));
+        assert!(log.flush(FLUSH_TIMEOUT));
         assert_eq!(parsed(&text(&took))[0]["dropped"], 1);
         assert_eq!(log.dropped(), 1);
     }
@@ -513,18 +515,18 @@ mod tests {
         for _ in 0..3 {
             tell.send(Step::Fail(ErrorKind::BrokenPipe)).unwrap();
             log.info("lost", &[]);
-            assert!(log.flush(PATIENCE));
+            assert!(log.flush(FLUSH_TIMEOUT));
         }
         assert_eq!(log.dropped(), 3);
         // A disk that has room for a part of a line: the next ones begin on a line of their own.
         tell.send(Step::Take(10)).unwrap();
         tell.send(Step::Fail(ErrorKind::StorageFull)).unwrap();
         log.info("torn", &[]);
-        assert!(log.flush(PATIENCE));
+        assert!(log.flush(FLUSH_TIMEOUT));
         assert_eq!(log.dropped(), 4);
         drop(tell);
         log.info("back", &[]);
-        assert!(log.flush(PATIENCE));
+        assert!(log.flush(FLUSH_TIMEOUT));
         let text = text(&took);
         let (torn, whole) = text.split_once('\n').unwrap();
         assert_eq!(torn.len(), 10);
@@ -543,7 +545,7 @@ mod tests {
         tell.send(Step::Fail(ErrorKind::WouldBlock)).unwrap();
         drop(tell);
         log.info("whole", &[]);
-        assert!(log.flush(PATIENCE));
+        assert!(log.flush(FLUSH_TIMEOUT));
         assert_eq!(parsed(&text(&took))[0]["message"], "whole");
         assert_eq!(log.dropped(), 0);
     }

@@ -55,7 +55,7 @@ pub const FAMILIES: &[Family] = &[
         name: "wsify_sent_bytes_total",
         kind: Kind::Counter,
         about: "bytes written to clients and backends",
-        samples: |metrics, _, out| out.value(metrics.sent),
+        samples: |_, now, out| out.value(now.sent),
     },
     Family {
         name: "wsify_handovers_total",
@@ -113,8 +113,8 @@ pub const FAMILIES: &[Family] = &[
         name: "wsify_compression_contents_total",
         kind: Kind::Counter,
         about: "contents for members with compression, by `outcome`: `compressed`, `not_smaller`, `too_small` (below `--compression-min-size`)",
-        samples: |metrics, _, out| {
-            let counts = &metrics.compression;
+        samples: |_, now, out| {
+            let counts = &now.compression;
             out.labelled(&[("outcome", "compressed")], counts.deflated);
             out.labelled(&[("outcome", "not_smaller")], counts.not_smaller);
             out.labelled(&[("outcome", "too_small")], counts.too_small);
@@ -124,14 +124,14 @@ pub const FAMILIES: &[Family] = &[
         name: "wsify_compression_messages_total",
         kind: Kind::Counter,
         about: "compressed messages of clients, inflated",
-        samples: |metrics, _, out| out.value(metrics.compression.inflated),
+        samples: |_, now, out| out.value(now.compression.inflated),
     },
     Family {
         name: "wsify_compression_bytes_total",
         kind: Kind::Counter,
         about: "bytes of what was compressed (`deflate`, once for each content) or inflated, by `operation` and `form`: `plain` or `compressed`",
-        samples: |metrics, _, out| {
-            let counts = &metrics.compression;
+        samples: |_, now, out| {
+            let counts = &now.compression;
             for (operation, form, bytes) in [
                 ("deflate", "plain", counts.before_deflate),
                 ("deflate", "compressed", counts.after_deflate),
@@ -146,8 +146,8 @@ pub const FAMILIES: &[Family] = &[
         name: "wsify_compression_seconds_total",
         kind: Kind::Counter,
         about: "time spent compressing and inflating, in vain too, by `operation`: `deflate` or `inflate`",
-        samples: |metrics, _, out| {
-            let counts = &metrics.compression;
+        samples: |_, now, out| {
+            let counts = &now.compression;
             let (deflate, inflate) = (counts.deflate_time, counts.inflate_time);
             out.labelled(&[("operation", "deflate")], deflate.as_secs_f64());
             out.labelled(&[("operation", "inflate")], inflate.as_secs_f64());

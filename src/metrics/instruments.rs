@@ -1,4 +1,4 @@
-//! What counts and measures: counters by label, histograms, the longest of late.
+//! What counts and measures: counters by label, histograms, recent maxima.
 
 use std::ops::AddAssign;
 use std::time::Duration;
@@ -14,7 +14,7 @@ impl<K: Copy + PartialEq> Counters<K> {
     }
 
     /// Begins at zero for `keys` that are not there.
-    pub fn know(&mut self, keys: &[K]) {
+    pub fn preset(&mut self, keys: &[K]) {
         for &key in keys {
             if !self.0.iter().any(|(known, _)| *known == key) {
                 self.0.push((key, 0));
@@ -59,7 +59,7 @@ pub struct Longest {
 }
 
 impl Longest {
-    /// `now` is on any clock that began with the process.
+    /// Observes a duration. `now` is on any clock that began with the process.
     pub fn observe(&mut self, now: Duration, duration: Duration) {
         let minute = now.as_secs() / 60;
         if minute != self.minute {
@@ -72,7 +72,7 @@ impl Longest {
         self.this = self.this.max(duration);
     }
 
-    /// As it is seen at `now`.
+    /// The longest duration of this minute and the one before, at `now`.
     pub fn at(&self, now: Duration) -> Duration {
         match (now.as_secs() / 60).saturating_sub(self.minute) {
             0 => self.this.max(self.last),

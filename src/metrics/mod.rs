@@ -3,16 +3,16 @@
 //! Owns: what is counted, by plain fields. Never knows: which code counts, or where a gauge's value comes from.
 //!
 //! Decisions
-//! - Plain fields of the one thread that counts, over atomics and a registry: `metrics.deliveries += n` is all it
+//! - Plain fields of the one thread that counts rather than atomics and a registry: `metrics.deliveries += n` is all it
 //!   costs. What other threads count comes as a gauge when the text is made.
-//! - A family with labels is a short list searched from its front, over an enum of labels here. The labels are texts
-//!   that the caller has anyway (a command's name, an error's code, an ending's label). Frequent ones stand in front.
-//!   Reconsider when a list has over twenty entries.
+//! - A family with labels is a short list searched from its front rather than an enum of labels here. The labels are
+//!   texts that the caller has anyway (a command's name, an error's code, an ending's label). Frequent ones stand in
+//!   front. Reconsider when a list has over twenty entries.
 //! - Families whose labels are known beforehand start with them at zero, since a rate over a series that begins at 1
 //!   misses the first event.
 //! - `process_*` keep the names that every Prometheus client gives them, so that dashboards find them.
-//! - The longest turn is that of the last minute or two, over one since the start, because an early stall would hide
-//!   all later ones.
+//! - The longest turn is that of the last minute or two rather than one since the start, because an early stall would
+//!   hide all later ones.
 
 mod families;
 mod family;
@@ -28,6 +28,7 @@ use std::time::{Duration, SystemTime};
 pub use self::family::{Family, Kind};
 pub use self::instruments::{Counters, Histogram, Longest};
 pub use self::render::all_families;
+pub use self::saved::SavedMetrics;
 
 /// The `Content-Type` of [`Metrics::render`]'s text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -42,7 +43,7 @@ pub struct Metrics {
     pub handshakes: Counters<&'static str>,
     /// Events for the receiver, by kind.
     pub events: Counters<&'static str>,
-    /// Of these, how many were dropped.
+    /// Events for the receiver that were dropped.
     pub events_dropped: u64,
     /// Calls to the receiver of events, by outcome.
     pub event_calls: Counters<&'static str>,
@@ -52,17 +53,14 @@ pub struct Metrics {
     pub commands: Counters<[&'static str; 2]>,
     /// Memberships that backends have begun or ended.
     pub backend_memberships: Counters<&'static str>,
-    /// HTTP answers by endpoint and status; a `101` is no such answer.
+    /// HTTP answers by endpoint and status; a `101` is not such an answer.
     pub answers: Counters<(&'static str, u16)>,
-    /// Contents handed to the fan-out, one for each broadcast to a channel with members here.
+    /// Pieces of content handed to the fan-out, one for each broadcast to a channel with members here.
     pub fanouts: u64,
-    /// Contents handed to members: a broadcast to N members is N.
+    /// Pieces of content handed to members: a broadcast to N members is N.
     pub deliveries: u64,
     /// Read from clients and backends, in bytes.
     pub received: u64,
-    /// Written to clients and backends, in bytes.
-    pub sent: u64,
-    pub compression: CompressionCounts,
     /// Messages that the broker brought, by outcome.
     pub broker_messages: Counters<&'static str>,
     /// Channels whose members here were told that they may have missed messages. What goes to users and connections counts as
@@ -102,25 +100,28 @@ pub struct CompressionCounts {
     pub not_smaller: u64,
     /// Contents that were too small to try.
     pub too_small: u64,
-    /// Of contents that were compressed, in bytes.
+    /// Bytes of compressed contents, before compression.
     pub before_deflate: u64,
-    /// In bytes.
+    /// Bytes of compressed contents, after compression.
     pub after_deflate: u64,
-    /// In vain, too.
+    /// Time spent on compression, also on contents that did not become smaller.
     pub deflate_time: Duration,
     /// Messages that were inflated.
     pub inflated: u64,
-    /// In bytes.
+    /// Bytes of compressed messages, as they were received.
     pub before_inflate: u64,
-    /// In bytes.
+    /// Bytes of the same messages, inflated.
     pub after_inflate: u64,
-    /// In vain, too.
+    /// Time spent on inflating, also on messages that were refused.
     pub inflate_time: Duration,
 }
 
-/// Values at the time when the text is made.
+/// Values at the time when the text is made: gauges, and what is counted where it happens.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gauges {
+    /// Written to clients and backends, in bytes.
+    pub sent: u64,
+    pub compression: CompressionCounts,
     /// Connections that have been upgraded.
     pub websockets: u64,
     /// All other connections.
@@ -163,20 +164,20 @@ pub struct Gauges {
 /// What is known of a shard of the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardGauge {
-    /// Its address.
+    /// The shard's address.
     pub name: Rc<str>,
-    /// Whether both links to it are there. `None`: it is no shard any more.
+    /// Whether both links to it are there. `None`: it is no longer a shard.
     pub up: Option<bool>,
     /// Times that it was lost and found again.
     pub reconnections: u64,
-    /// Of [`Metrics::broker_gaps`], those in its channels.
+    /// Channels of the shard whose members were told of a gap; part of [`Metrics::broker_gaps`].
     pub gaps: u64,
 }
 
 /// What the kernel reports of this process. Unknown values are left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Process {
-    /// In user and system mode, since the start.
+    /// CPU time in user and system mode, since the start.
     pub cpu: Option<Duration>,
     /// Bytes.
     pub resident_memory: Option<u64>,
@@ -223,8 +224,6 @@ impl Metrics {
             fanouts: 0,
             deliveries: 0,
             received: 0,
-            sent: 0,
-            compression: CompressionCounts::default(),
             broker_messages: Counters::of(&["delivered", "nodes", "not_json", "unknown"]),
             broker_gaps: 0,
             broker_hostile: Counters::of(&[]),
@@ -242,7 +241,7 @@ impl Metrics {
         }
     }
 
-    /// Counts contents handed to a member.
+    /// Counts content handed to a member.
     pub fn delivered(&mut self, contents: u32) {
         self.deliveries = self.deliveries.saturating_add(u64::from(contents));
     }

@@ -9,7 +9,7 @@ use crate::broker::News;
 use crate::effect::{Answer, Effect, Question};
 
 impl Server {
-    /// Turn the broker and pass its news to the hub.
+    /// Turns the broker and passes its news to the hub.
     pub(super) fn take_news(&mut self, buffer: &mut [u8]) {
         let now = self.hub.clock.now;
         self.broker.turn(self.poll.registry(), buffer, now);
@@ -22,13 +22,14 @@ impl Server {
                 News::Published(by, receipt) => self.hub.receipt(by, receipt),
                 News::Returned(publication) => self.hub.returned(publication),
                 News::Subscribed(id, receipt) => self.hub.subscribed(id, receipt),
+                News::Unsubscribed(channel) => self.hub.unsubscribed(channel.as_str()),
                 News::Dropped(why) => self.hub.metrics_mut().broker_messages.add(why),
                 News::Message(message) => {
                     let (channel, content) = self.broker.content(&message);
                     if self.hub.arrived(channel, content) {
                         self.broker.take(&message);
                     } else {
-                        self.broker.put_off(&message);
+                        self.broker.postpone(&message);
                     }
                 }
             }
@@ -38,7 +39,7 @@ impl Server {
         }
     }
 
-    /// Hand the hub's effects to the authorizer and the broker.
+    /// Hands the hub's effects to the authorizer and the broker.
     pub(super) fn take_effects(&mut self) {
         let now = self.hub.clock.now;
         while let Some(effect) = self.hub.effect() {
@@ -83,13 +84,13 @@ impl Server {
         }
     }
 
-    /// Hand the hub's events to their receiver.
+    /// Hands the hub's events to their receiver.
     pub(super) fn send_events(&mut self) {
         let Some(events) = &mut self.events else {
             return;
         };
         let now = self.hub.clock.now;
-        if let Some((result, dropped)) = events.take_result(now) {
+        if let Some((result, dropped)) = events.take_result(self.hub.events_left(), now) {
             let metrics = self.hub.metrics_mut();
             metrics.event_calls.add(result.as_str());
             metrics.events_dropped += dropped as u64;

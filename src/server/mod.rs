@@ -3,9 +3,9 @@
 //! Owns: the poll, the signals, the receive buffer, the clock. Knows: readiness, and what passes between the hub and its
 //! drivers. Never knows: a rule about a client, or how a part is built.
 
-mod arrive;
 mod drivers;
 mod replace;
+mod resume;
 mod saved;
 mod stop;
 
@@ -20,8 +20,9 @@ use crate::acceptor::{self, Acceptor};
 use crate::authorizer::Authorizer;
 use crate::broker::Broker;
 use crate::broker::redis::MOST_LINKS;
-use crate::clock::{Millis, millis};
+use crate::clock::{Millis, micros, millis};
 use crate::config::Stop;
+use crate::connection::Readiness;
 use crate::effect::Answer;
 use crate::events::EventSender;
 use crate::handover::Handover;
@@ -32,7 +33,7 @@ use crate::log::Log;
 use crate::signals::Signals;
 use crate::systemd::Manager;
 
-pub use self::arrive::Standstill;
+pub use self::resume::Pause;
 pub use self::saved::SavedProcess;
 
 /// Size of the one receive buffer in bytes: every connection's reads go through it.
@@ -40,7 +41,7 @@ const BUFFER: usize = 64 * 1024;
 /// Events taken from the poll in one turn: each is at most one read and a bounded number of requests.
 const EVENTS: usize = 256;
 /// How long the exit waits for the last log lines to be written.
-const LOG_PATIENCE: Duration = Duration::from_millis(500);
+const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub const SIGNALS: Token = Token(usize::MAX - 1);
 pub const WAKER: Token = Token(usize::MAX - 2);
@@ -68,7 +69,7 @@ pub struct Parts {
     pub started: Instant,
     pub drain_time: Millis,
     /// How long a handover waits for what is under way.
-    pub patience: Millis,
+    pub authorizer_timeout: Millis,
 }
 
 /// The server, listening.
@@ -92,7 +93,7 @@ pub struct Server {
     date_until: Millis,
     drain_time: Millis,
     /// How long a handover waits for what is under way.
-    patience: Millis,
+    authorizer_timeout: Millis,
     /// When a graceful stop ends, even with clients still connected. `None` until a signal arrives.
     stop_at: Option<Millis>,
 }
@@ -117,14 +118,14 @@ impl Server {
             turn_ended: parts.started.elapsed(),
             date_until: 0,
             drain_time: parts.drain_time,
-            patience: parts.patience,
+            authorizer_timeout: parts.authorizer_timeout,
             stop_at: None,
         };
         server.set_clock();
         server
     }
 
-    /// Serve until a signal stops it. Returns the exit status.
+    /// Serves until a signal stops it. Returns the exit status.
     ///
     /// # Errors
     /// [`Stop`] with status 1 when the poll fails, which it should not.
@@ -135,7 +136,7 @@ impl Server {
         let status = loop {
             self.wait(&mut events, self.timeout())?;
             if let ControlFlow::Break(status) = self.tick(&events, &mut buffer, &mut answers) {
-                self.hub.leave_nodes();
+                self.hub.announce_gone();
                 self.take_effects();
                 break status;
             }
@@ -143,30 +144,31 @@ impl Server {
             self.hub.turn_over(self.turn_ended);
             let (now, connections) = (self.hub.clock.now, self.hub.connections());
             self.manager.turn(now, connections);
-            self.heap.turn(now, !events.is_empty());
+            self.heap
+                .turn(now, !events.is_empty(), || self.hub.free_spares());
         };
-        self.log.flush(LOG_PATIENCE);
+        self.log.flush(LOG_FLUSH_TIMEOUT);
         Ok(status)
     }
 
-    /// Turn the loop until the broker is up, or `patience` is over. Returns what was found, in lines.
+    /// Turns the loop until the broker is up, or `timeout` is over. Returns what was found, in lines.
     ///
     /// # Errors
     /// Why the broker is not up.
-    pub fn try_broker(mut self, patience: Duration) -> Result<Vec<String>, String> {
+    pub fn try_broker(mut self, timeout: Duration) -> Result<Vec<String>, String> {
         let mut events = Events::with_capacity(EVENTS);
         let mut buffer = vec![0; BUFFER];
         while !self.hub.is_broker_up() {
             if !self.broker.trouble().is_empty() {
                 return Err(self.broker.trouble().to_owned());
             }
-            let left = patience.saturating_sub(self.started.elapsed());
+            let left = timeout.saturating_sub(self.started.elapsed());
             if left.is_zero() && !self.broker.last_trouble().is_empty() {
                 return Err(self.broker.last_trouble().to_owned());
             }
             if left.is_zero() {
-                let patience = humantime::format_duration(patience);
-                return Err(format!("no reply within {patience}"));
+                let timeout = humantime::format_duration(timeout);
+                return Err(format!("no reply within {timeout}"));
             }
             let timeout = self.timeout().map_or(left, |timeout| timeout.min(left));
             self.wait(&mut events, Some(timeout))
@@ -176,7 +178,7 @@ impl Server {
         Ok(self.broker.found())
     }
 
-    /// Sleep until something happens or `timeout` is over, then set the clock.
+    /// Sleeps until something happens or `timeout` is over, then sets the clock.
     fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> Result<(), Stop> {
         match self.poll.poll(events, timeout) {
             // An interrupted poll may have written events; the next poll returns them again.
@@ -218,7 +220,7 @@ impl Server {
             self.acceptor.resume();
         }
         self.send_events();
-        self.go_on_with_handover()?;
+        self.advance_handover()?;
         self.stop_if_due()
     }
 
@@ -226,14 +228,14 @@ impl Server {
     fn ready(&mut self, token: Token, event: &Event, buffer: &mut [u8]) {
         let reset = event.is_error();
         let closed = event.is_read_closed() || reset;
-        self.hub.ready(
-            acceptor::connection_id(token),
-            event.is_readable() || closed,
+        let reported = Readiness {
+            readable: event.is_readable() || closed,
+            writable: event.is_writable(),
             closed,
             reset,
-            event.is_writable(),
-            buffer,
-        );
+        };
+        let id = acceptor::connection_id(token);
+        self.hub.ready(id, reported, buffer);
     }
 
     /// How long the poll may sleep. `None`: until an event arrives.
@@ -254,7 +256,8 @@ impl Server {
             self.manager.next_deadline(),
             self.heap.next_deadline(),
             self.acceptor.next_deadline(),
-            self.handover.next_deadline(self.started),
+            self.handover
+                .next_deadline(self.started, self.hub.clock.now),
             self.stop_at,
         ]
         .into_iter()
@@ -269,7 +272,7 @@ impl Server {
         let elapsed = self.started.elapsed();
         let now = millis(elapsed);
         self.hub.clock.now = now;
-        self.hub.clock.micros = elapsed.as_micros() as u64;
+        self.hub.clock.micros = micros(elapsed);
         if now >= self.date_until {
             let wall = SystemTime::now().max(SystemTime::UNIX_EPOCH);
             let unix = wall

@@ -25,7 +25,7 @@ impl Server {
                 return ControlFlow::Break(128 + signal as u8);
             }
             if self.handover.is_under_way() {
-                self.give_up("the server is to stop");
+                self.abort_handover("the server is to stop");
             }
             let fields = [
                 number,
@@ -45,7 +45,7 @@ impl Server {
     }
 
     /// Goes on with a graceful stop that another program has begun.
-    pub(super) fn go_on_stopping(&mut self, until: Millis) {
+    pub(super) fn resume_stop(&mut self, until: Millis) {
         self.stop_at = Some(until);
         let left = until.saturating_sub(self.hub.clock.now);
         self.manager.stopping(left.min(self.drain_time));

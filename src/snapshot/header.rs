@@ -7,7 +7,7 @@ use super::SnapshotError;
 /// The format of the records themselves, as opposed to what they hold. Another format cannot be read at all.
 pub const FORMAT: u32 = 1;
 
-/// What this release knows of that a snapshot may need. A name stays for ever.
+/// What this release knows of that a snapshot may need. A name stays forever.
 const KNOWN: &[&str] = &[];
 
 /// The first record of a snapshot.

@@ -9,7 +9,7 @@
 //! - Releases understand each other's snapshots: a record of an unknown kind is skipped, and so is an unknown field.
 //!   Fields and kinds are added, and their numbers are never used for anything else. A new field is an `Option`, or has
 //!   a default.
-//! - What a reader has to know, lest something is lost, is a name in the header's `needs`. A reader refuses a snapshot
+//! - What a reader has to know so that nothing is lost is a name in the header's `needs`. A reader refuses a snapshot
 //!   that needs what it does not know. A new variant of an enum always needs a name, because an older reader has no
 //!   value for it.
 //! - A snapshot is input like any other: lengths, numbers and references are checked, and what is wrong is a
@@ -19,9 +19,10 @@
 //! The `Saved…` types of the modules are the format. They hold facts, and nothing that follows from other facts. They are
 //! apart from the types that the program works with, so that a change to these does not change the format by accident.
 //!
-//! Decision: minicbor with an explicit number for each field, over a format of field names. The numbers are small, and
-//! unknown ones are skipped without a line of code. Over serde: a derived `Deserialize` refuses what it does not know
-//! or ignores what it should not, and cannot read a text in place. Maps, over arrays: an absent field takes no byte.
+//! Decision: minicbor with an explicit number for each field rather than a format of field names. The numbers are
+//! small, and unknown ones are skipped without a line of code. It was chosen over serde as well: a derived
+//! `Deserialize` refuses what it does not know or ignores what it should not, and cannot read a text in place. Maps
+//! rather than arrays: an absent field takes no byte.
 
 #![cfg_attr(
     not(test),
@@ -57,4 +58,4 @@ pub fn size(saved: u64) -> usize {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

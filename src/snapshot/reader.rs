@@ -40,11 +40,12 @@ impl Record<'_> {
     pub fn decode<'r, T: Decode<'r, ()>>(&'r self) -> Result<T, SnapshotError> {
         let mut decoder = minicbor::Decoder::new(self.content);
         let decoded = decoder.decode().map_err(|error| {
-            SnapshotError::new(format!("it is malformed: {error}")).within(self.kind)
+            SnapshotError::new(format!("malformed content: {error}")).within(self.kind)
         })?;
-        match decoder.position() == self.content.len() {
-            true => Ok(decoded),
-            false => Err(SnapshotError::new("something follows its content").within(self.kind)),
+        if decoder.position() == self.content.len() {
+            Ok(decoded)
+        } else {
+            Err(SnapshotError::new("there is data after its end").within(self.kind))
         }
     }
 }
@@ -53,7 +54,7 @@ impl<R: Read> SnapshotReader<R> {
     /// Reads the header of a snapshot, which is `size` bytes long. `from` should have a buffer.
     ///
     /// # Errors
-    /// It is no snapshot, or one that this release cannot read.
+    /// It is not a snapshot, or one that this release cannot read.
     pub fn new(from: R, size: u64) -> Result<SnapshotReader<R>, SnapshotError> {
         let mut reader = SnapshotReader {
             from,
@@ -65,7 +66,9 @@ impl<R: Read> SnapshotReader<R> {
         };
         let (kind, length) = reader.prefix()?;
         if kind != RecordKind::Header.number() {
-            return Err(SnapshotError::new("it does not begin like a snapshot"));
+            return Err(SnapshotError::new(
+                "not a snapshot: it begins with something else than a header",
+            ));
         }
         let kind = RecordKind::Header;
         reader.header = reader.content(kind, length)?.decode()?;
@@ -90,11 +93,17 @@ impl<R: Read> SnapshotReader<R> {
                 Some(kind @ RecordKind::End) => {
                     let end: End = self.content(kind, length)?.decode()?;
                     if end.records != before || self.left > 0 {
-                        return Err(SnapshotError::new("it is not all there").within(kind));
+                        let (records, left) = (end.records, self.left);
+                        let problem = format!(
+                            "expected {records} records, found {before}; bytes behind the last: {left}"
+                        );
+                        return Err(SnapshotError::new(problem).within(kind));
                     }
                     self.ended = true;
                 }
-                Some(RecordKind::Header) => return Err(SnapshotError::new("it begins twice")),
+                Some(kind @ RecordKind::Header) => {
+                    return Err(SnapshotError::new("duplicate record").within(kind));
+                }
                 Some(kind) => return self.content(kind, length).map(Some),
             }
         }
@@ -108,7 +117,11 @@ impl<R: Read> SnapshotReader<R> {
     pub fn read_kind(&mut self, kind: RecordKind) -> Result<Record<'_>, SnapshotError> {
         match self.read_next()? {
             Some(record) if record.kind == kind => Ok(record),
-            _ => Err(SnapshotError::new("it is missing").within(kind)),
+            Some(record) => {
+                let problem = format!("expected here, but found {:?}", record.kind);
+                Err(SnapshotError::new(problem).within(kind))
+            }
+            None => Err(SnapshotError::new("expected here, but the snapshot ends").within(kind)),
         }
     }
 
@@ -129,12 +142,13 @@ impl<R: Read> SnapshotReader<R> {
         self.content.shrink_to(USUAL);
         let mut content = (&mut self.from).take(length);
         let read = content.read_to_end(&mut self.content).map_err(failed)?;
-        match read as u64 == length {
-            true => Ok(Record {
+        if read as u64 == length {
+            Ok(Record {
                 kind,
                 content: &self.content,
-            }),
-            false => Err(cut_off()),
+            })
+        } else {
+            Err(cut_off())
         }
     }
 
@@ -142,20 +156,21 @@ impl<R: Read> SnapshotReader<R> {
         self.left = self.left.checked_sub(length).ok_or_else(cut_off)?;
         let mut content = (&mut self.from).take(length);
         let skipped = io::copy(&mut content, &mut io::sink()).map_err(failed)?;
-        match skipped == length {
-            true => Ok(()),
-            false => Err(cut_off()),
+        if skipped == length {
+            Ok(())
+        } else {
+            Err(cut_off())
         }
     }
 }
 
 fn cut_off() -> SnapshotError {
-    SnapshotError::new("it is cut off")
+    SnapshotError::new("the snapshot is truncated")
 }
 
 fn failed(error: io::Error) -> SnapshotError {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => cut_off(),
-        _ => SnapshotError::new(format!("it cannot be read: {error}")),
+        _ => SnapshotError::new(format!("the snapshot cannot be read: {error}")),
     }
 }

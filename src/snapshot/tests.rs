@@ -1,3 +1,5 @@
+pub mod cbor;
+
 use minicbor::{Decode, Encode};
 
 use super::*;
@@ -157,25 +159,31 @@ fn a_snapshot_that_is_cut_or_longer_than_it_says_is_refused() {
         assert!(cut_off.is_err(), "{cut}");
     }
     let longer = [&bytes[..], b"x"].concat();
-    assert_eq!(problem(&longer), "record End: it is not all there");
+    assert_eq!(
+        problem(&longer),
+        "record End: expected 3 records, found 3; bytes behind the last: 1"
+    );
     // A record that is missing as a whole.
     let (run, connection) = (
         position(&bytes, RecordKind::Run),
         position(&bytes, RecordKind::Connection),
     );
     let without = [&bytes[..run], &bytes[connection..]].concat();
-    assert_eq!(problem(&without), "record End: it is not all there");
+    assert_eq!(
+        problem(&without),
+        "record End: expected 3 records, found 2; bytes behind the last: 0"
+    );
     // And a length beyond all bounds.
     let mut absurd = bytes.clone();
     absurd[run + 4..run + 12].copy_from_slice(&u64::MAX.to_le_bytes());
-    assert_eq!(problem(&absurd), "it is cut off");
+    assert_eq!(problem(&absurd), "the snapshot is truncated");
     let twice = [&bytes[..run], &bytes[..]].concat();
-    assert_eq!(problem(&twice), "it begins twice");
+    assert_eq!(problem(&twice), "record Header: duplicate record");
     assert_eq!(
         problem(b"#!/bin/sh\necho hello\n"),
-        "it does not begin like a snapshot"
+        "not a snapshot: it begins with something else than a header"
     );
-    assert_eq!(problem(b""), "it is cut off");
+    assert_eq!(problem(b""), "the snapshot is truncated");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The start: builds the server's parts from the configuration, and logs what was built.
 //!
-//! Owns: the order of the start, the first log lines. Knows: the configuration and how
-//! each part is opened. Never knows: what happens once the loop turns.
+//! Owns: the order of the start, the first log lines. Knows: the configuration and how each part is opened. Never knows:
+//! what happens once the loop turns.
 //!
 //! `take_over.rs` begins with what another program has left, and `trial.rs` tries whether that would work.
 //!
@@ -19,67 +19,61 @@ use std::time::{Instant, SystemTime};
 use mio::{Registry, Waker};
 
 use self::parts::{
-    Capacity, Frame, find_manager, max_connections, meet_nodes, notify_ready, redis_settings,
-    reserved_fds, settings, start_authorizer, start_events, unusable,
+    LoopParts, OwnParts, find_manager, meet_nodes, notify_ready, redis_settings, start_authorizer,
+    start_events, unusable,
 };
-pub use self::take_over::{Arrival, Remains, take_over};
+pub use self::take_over::{PendingServer, Restored, take_over};
 pub use self::trial::{check, probe};
-use crate::acceptor::{self, Acceptor};
+use crate::acceptor;
 use crate::broker::Broker;
 use crate::broker::redis::Redis;
-use crate::clock::{Clock, millis};
+use crate::clock::Clock;
 use crate::config::{BrokerChoice, Config, Listen, RedisServers, Stop};
-use crate::handover::{Handover, Program};
+use crate::handover::Program;
 use crate::hub::Hub;
 use crate::listener::{self, ClientSocket, Listener};
 use crate::log::{Log, Value};
 use crate::metrics::Metrics;
 use crate::quickstart;
 use crate::random;
-use crate::server::{Parts, Server};
+use crate::server::Server;
 use crate::wire::forwarded::Proxies;
 
-/// Build the server: open its listeners, start its threads, log what it does.
+/// Builds the server: opens its listeners, starts its threads, logs what it does.
 ///
 /// # Errors
 /// [`Stop`] with status 1, naming the part that failed and why.
 pub fn build(config: Config, log: Log) -> Result<Server, Stop> {
-    let frame = Frame::open()?;
+    // Before it listens: from then on its file may be replaced.
+    let program = Program::running(None);
+    let loop_parts = LoopParts::open()?;
     let node = random::seed()
         .map_err(|e| Stop::failed(format_args!("cannot read random numbers: {e}")))?;
-    let (authorizer, workers) = start_authorizer(&config, &frame)?;
-    let events = start_events(&config, node, &frame.waker, &log)?;
-    let listeners = open_listeners(&config, frame.poll.registry())?;
+    let (authorizer, workers) = start_authorizer(&config, &loop_parts)?;
+    let events = start_events(&config, node, &loop_parts.waker, &log)?;
+    let listeners = open_listeners(&config, loop_parts.poll.registry())?;
 
-    // Where threads cannot have a descriptor table of their own, their descriptors are in this one.
-    let capacity = Capacity::of(frame.fds, reserved_fds(&config) + listeners.len() + workers);
-    let max_connections = max_connections(&config, &capacity, &log);
-    let settings = settings(&config, max_connections, workers, node);
+    let (capacity, settings) = loop_parts.divide(&config, (listeners.len(), workers), node, &log);
     let metrics = Metrics::new(SystemTime::now());
     let mut hub = Hub::new(settings, Clock::default(), metrics, log.clone());
-    let broker = start_broker(&config, &mut hub, &frame.waker, node, &log)?;
+    let broker = start_broker(&config, &mut hub, &loop_parts.waker, node, &log)?;
     let mut manager = find_manager(&config, &log);
 
     let addresses: Vec<String> = listeners.iter().map(|l| l.address.clone()).collect();
     announce(&config, &addresses, &log);
     notify_ready(&mut manager, 0, &log);
-    let (max_sockets, reserved) = (capacity.sockets, capacity.sockets - capacity.websockets);
-    Ok(Server::new(Parts {
-        poll: frame.poll,
-        signals: frame.signals,
-        acceptor: Acceptor::new(listeners, max_sockets, reserved, log.clone()),
+    let own = OwnParts {
+        listeners,
         hub,
         authorizer,
         broker,
         events,
         manager,
-        handover: Handover::new(Program::running(None)),
-        log,
+        program,
         node,
         started: Instant::now(),
-        drain_time: millis(config.drain_timeout),
-        patience: millis(config.authorizer_timeout),
-    }))
+    };
+    Ok(loop_parts.server(&config, capacity, log, own))
 }
 
 fn open_listeners(config: &Config, registry: &Registry) -> Result<Vec<Listener>, Stop> {
@@ -146,7 +140,7 @@ fn start_broker(
     Ok(Broker::Redis(Box::new(redis)))
 }
 
-/// Log where the server listens, and warn about what is open to all clients (docs/operating.md#listening).
+/// Logs where the server listens, and warns about what is open to all clients (docs/operating.md#listening).
 fn announce(config: &Config, addresses: &[String], log: &Log) {
     let authorizer = config.authorizer_url.as_ref().map(|url| url.to_string());
     let has_key = config.broadcasting_key.is_some();
@@ -184,7 +178,9 @@ fn announce(config: &Config, addresses: &[String], log: &Log) {
                     set --broadcasting-key to open them to others";
         log.warn(open, &[]);
         if config.broker != BrokerChoice::Memory {
-            log.warn("without a key programs that can publish at redis can do what a backend can; set --broadcasting-key", &[]);
+            let forged = "there is no key: every program that can publish at redis can do what a backend can; \
+                          set the same --broadcasting-key on all nodes";
+            log.warn(forged, &[("broker", Value::Shown(&config.broker))]);
         }
     }
     if let Some(first) = addresses.first() {

@@ -1,25 +1,30 @@
 //! Parts that every server is built with, however it begins.
 //!
-//! Owns: the split of the file descriptors, how the configuration becomes each part's settings. Knows: how each part is
-//! opened. Never knows: in which order.
+//! Owns: the split of the file descriptors, how the configuration becomes each part's settings, how the parts become a
+//! server. Knows: how each part is opened. Never knows: in which order.
 
 use std::io;
+
 use std::sync::Arc;
+use std::time::Instant;
 
 use mio::{Poll, Registry, Waker};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::acceptor::Acceptor;
 use crate::authorizer::Authorizer;
+use crate::broker::Broker;
 use crate::broker::redis::RedisSettings;
 use crate::clock::millis;
 use crate::config::{BrokerChoice, Config, RedisDsn, RedisServers, Stop};
 use crate::connection::Limits;
 use crate::events::EventSender;
+use crate::handover::{Handover, Program};
 use crate::hub::{EventSettings, FailurePolicy, Hub, Settings};
-use crate::listener::ClientSocket;
+use crate::listener::{ClientSocket, Listener};
 use crate::log::{Log, Value};
 use crate::secret::Secret;
-use crate::server::{FIRST_LINK, SIGNALS, WAKER};
+use crate::server::{FIRST_LINK, Parts, SIGNALS, Server, WAKER};
 use crate::signals::Signals;
 use crate::systemd::Manager;
 use crate::tls;
@@ -38,7 +43,7 @@ const EVENTS_FDS: usize = 4;
 const RESERVED_REQUESTS: usize = 128;
 
 /// What every server has, however it begins.
-pub(super) struct Frame {
+pub(super) struct LoopParts {
     /// The limit on file descriptors.
     pub fds: usize,
     pub poll: Poll,
@@ -46,30 +51,80 @@ pub(super) struct Frame {
     pub waker: Arc<Waker>,
 }
 
-impl Frame {
-    pub fn open() -> Result<Frame, Stop> {
+impl LoopParts {
+    pub fn open() -> Result<LoopParts, Stop> {
         let fds = usize::try_from(raise_fd_limit()).unwrap_or(usize::MAX);
         let poll =
             Poll::new().map_err(|e| Stop::failed(format_args!("cannot create the poll: {e}")))?;
         let signals = register_signals(poll.registry())?;
         let waker = Waker::new(poll.registry(), WAKER)
             .map_err(|e| Stop::failed(format_args!("cannot create the poll's waker: {e}")))?;
-        Ok(Frame {
+        Ok(LoopParts {
             fds,
             poll,
             signals,
             waker: Arc::new(waker),
         })
     }
+
+    /// How many connections there may be beside this many listeners and workers, and what follows for the hub.
+    pub fn divide(
+        &self,
+        config: &Config,
+        (listeners, workers): (usize, usize),
+        node: u64,
+        log: &Log,
+    ) -> (Capacity, Settings) {
+        // Where threads cannot have a descriptor table of their own, their descriptors are in this one.
+        let capacity = Capacity::of(self.fds, reserved_fds(config) + listeners + workers);
+        let max_connections = max_connections(config, &capacity, log);
+        (capacity, settings(config, max_connections, workers, node))
+    }
+
+    /// The server of all its parts.
+    pub fn server(self, config: &Config, capacity: Capacity, log: Log, own: OwnParts) -> Server {
+        let reserved = capacity.sockets - capacity.websockets;
+        Server::new(Parts {
+            poll: self.poll,
+            signals: self.signals,
+            acceptor: Acceptor::new(own.listeners, capacity.sockets, reserved, log.clone()),
+            hub: own.hub,
+            authorizer: own.authorizer,
+            broker: own.broker,
+            events: own.events,
+            manager: own.manager,
+            handover: Handover::new(own.program),
+            log,
+            node: own.node,
+            started: own.started,
+            drain_time: millis(config.drain_timeout),
+            authorizer_timeout: millis(config.authorizer_timeout),
+        })
+    }
+}
+
+/// Parts that are new in a first start, and go on in a program that takes over.
+pub(super) struct OwnParts {
+    pub listeners: Vec<Listener>,
+    pub hub: Hub<ClientSocket>,
+    pub authorizer: Option<Authorizer>,
+    pub broker: Broker,
+    pub events: Option<EventSender>,
+    pub manager: Manager,
+    /// The program that a handover starts.
+    pub program: io::Result<Program>,
+    pub node: u64,
+    /// When the clock began.
+    pub started: Instant,
 }
 
 /// File descriptors that are kept for other things than listeners, workers and clients.
-pub(super) fn reserved_fds(config: &Config) -> usize {
+fn reserved_fds(config: &Config) -> usize {
     let events = config.events.url.as_ref().map_or(0, |_| EVENTS_FDS);
     RESERVED_FDS + broker_fds(config) + events
 }
 
-/// Raise the soft limit on file descriptors to the hard one (docs/limits.md#connections). Returns the limit that holds.
+/// Raises the soft limit on file descriptors to the hard one (docs/limits.md#connections). Returns the limit that holds.
 fn raise_fd_limit() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -86,14 +141,14 @@ fn raise_fd_limit() -> u64 {
 /// How many connections the limit on file descriptors allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Capacity {
-    /// Of any kind.
+    /// Sockets of clients.
     pub sockets: usize,
-    /// Of these, how many may be WebSockets.
+    /// Sockets of clients that may be WebSockets.
     pub websockets: usize,
 }
 
 impl Capacity {
-    /// Of `fds` file descriptors, `reserved` are for other things, but at most half.
+    /// Divides `fds` file descriptors, of which `reserved` are for other things, but at most half.
     pub fn of(fds: usize, reserved: usize) -> Capacity {
         let sockets = fds.saturating_sub(reserved).max(fds / 2);
         let websockets = sockets
@@ -107,7 +162,7 @@ impl Capacity {
 }
 
 /// `--max-connections`, or less if there are not enough file descriptors.
-pub(super) fn max_connections(config: &Config, capacity: &Capacity, log: &Log) -> usize {
+fn max_connections(config: &Config, capacity: &Capacity, log: &Log) -> usize {
     let allowed = capacity.websockets;
     let wanted = config.max_connections.unwrap_or(allowed);
     if wanted > allowed {
@@ -134,7 +189,7 @@ pub(super) fn settings(
         workers,
         batch: config.authorizer_batch,
         queue: config.authorizer_queue,
-        patience: millis(config.authorizer_timeout),
+        authorizer_timeout: millis(config.authorizer_timeout),
     };
     Settings {
         limits: Limits {
@@ -155,6 +210,10 @@ pub(super) fn settings(
         proxies: config.trusted_proxies.clone(),
         proxy_protocol: config.proxy_protocol,
         authorizer: config.authorizer_url.is_some(),
+        authorizer_url: config
+            .authorizer_url
+            .as_ref()
+            .map_or_else(String::new, |url| url.to_string()),
         failure,
         access_log: config.access_log,
         events: config.events.url.as_ref().map(|_| EventSettings {
@@ -175,13 +234,13 @@ fn register_signals(registry: &Registry) -> Result<Signals, Stop> {
 /// The authorizer, if there is one, and the number of its workers.
 pub(super) fn start_authorizer(
     config: &Config,
-    frame: &Frame,
+    loop_parts: &LoopParts,
 ) -> Result<(Option<Authorizer>, usize), Stop> {
-    let Some(settings) = config.authorizer(frame.fds) else {
+    let Some(settings) = config.authorizer(loop_parts.fds) else {
         return Ok((None, 0));
     };
     let workers = settings.workers;
-    let authorizer = Authorizer::start(settings, Arc::clone(&frame.waker))
+    let authorizer = Authorizer::start(settings, Arc::clone(&loop_parts.waker))
         .map_err(|e| Stop::failed(format_args!("cannot start the authorizer's workers: {e}")))?;
     Ok((Some(authorizer), workers))
 }
@@ -216,21 +275,21 @@ pub(super) fn unusable(dsn: &RedisDsn, error: &io::Error) -> Stop {
     Stop::failed(format_args!("--broker-dsn {dsn} cannot be used: {error}"))
 }
 
-/// With what redis is used, if it is.
+/// The settings of redis, if it is the broker.
 pub(super) fn redis_settings(config: &Config, seed: u64) -> Result<Option<RedisSettings>, Stop> {
     let BrokerChoice::Redis(dsn) = &config.broker else {
         return Ok(None);
     };
-    let tls = match dsn.tls {
-        true => {
-            let shared = tls::client_config(config.cert_file.as_deref(), "redis");
-            Some(Arc::new(shared.map_err(|e| unusable(dsn, &e))?))
-        }
-        false => None,
+    let tls = if dsn.tls {
+        let shared = tls::client_config(config.cert_file.as_deref(), "redis");
+        Some(Arc::new(shared.map_err(|e| unusable(dsn, &e))?))
+    } else {
+        None
     };
     Ok(Some(RedisSettings {
         dsn: dsn.clone(),
         prefix: config.broker_prefix.clone(),
+        largest_content: config.max_message_size,
         tls,
         first_token: FIRST_LINK,
         seed,
@@ -252,7 +311,7 @@ pub(super) fn find_manager(config: &Config, log: &Log) -> Manager {
     })
 }
 
-/// Notify the service manager that the server serves. Without it, the server goes on.
+/// Notifies the service manager that the server serves. Without it, the server goes on.
 pub(super) fn notify_ready(manager: &mut Manager, connections: usize, log: &Log) {
     if let Err(e) = manager.ready(connections) {
         log.warn(
@@ -262,7 +321,7 @@ pub(super) fn notify_ready(manager: &mut Manager, connections: usize, log: &Log)
     }
 }
 
-/// The hub talks to other nodes. A check does not count as one.
+/// Lets the hub talk to other nodes, except in a check.
 pub fn meet_nodes(config: &Config, hub: &mut Hub<ClientSocket>) {
     if config.broker != BrokerChoice::Memory && !config.check {
         let key = config.broadcasting_key.as_ref().map(Secret::expose);

@@ -3,8 +3,8 @@
 //! Owns: the order in which the parts are restored. Knows: each part's own way to be restored. Never knows: how the program
 //! came to run ([`crate::handover`]).
 //!
-//! Decision: what has been restored is kept by the caller ([`Remains`]), over values that are dropped with an error. A socket
-//! that is closed on the way cannot be handed back to the old program.
+//! Decision: what has been restored is kept by the caller ([`Restored`]) rather than values that are dropped with an
+//! error. A socket that is closed on the way cannot be handed back to the old program.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -18,20 +18,20 @@ use std::time::{Duration, Instant, SystemTime};
 use mio::Registry;
 
 use super::parts::{
-    Capacity, Frame, find_manager, max_connections, meet_nodes, redis_settings, reserved_fds,
-    settings, start_authorizer, start_events,
+    LoopParts, OwnParts, find_manager, meet_nodes, redis_settings, start_authorizer, start_events,
 };
-use crate::acceptor::{self, Acceptor};
+use crate::acceptor;
 use crate::broker::Broker;
 use crate::clock::{Clock, Millis, millis};
 use crate::config::{Config, Stop};
 use crate::fd_table;
-use crate::handover::{Handover, Inherited, Legacy, Program, monotonic};
+use crate::handover::Program;
+use crate::handover::{Inherited, TakeoverState, monotonic};
 use crate::hub::{Hub, Settings};
 use crate::listener::{ClientSocket, Listener, SavedListener};
 use crate::log::{Log, SavedLog};
 use crate::metrics::Metrics;
-use crate::server::{Parts, SavedProcess, Server, Standstill};
+use crate::server::{Pause, SavedProcess, Server};
 use crate::snapshot::{SnapshotError, SnapshotReader};
 
 /// A snapshot that is read.
@@ -39,7 +39,7 @@ pub(super) type SnapshotReading = SnapshotReader<BufReader<File>>;
 
 /// What has been restored so far.
 #[derive(Default)]
-pub struct Remains {
+pub struct Restored {
     listeners: Vec<Listener>,
     broker: Option<Broker>,
     hub: Option<Hub<ClientSocket>>,
@@ -48,30 +48,30 @@ pub struct Remains {
 }
 
 /// When this program takes over.
-pub(super) struct Moment {
+pub(super) struct TakeoverClock {
     /// When the clock began.
     pub started: Instant,
     pub now: Millis,
 }
 
-impl Moment {
-    /// The moment is now. `began` is when the clock began, in nanoseconds of the kernel's monotonic clock.
+impl TakeoverClock {
+    /// The time is now. `began` is when the clock began, in nanoseconds of the kernel's monotonic clock.
     ///
     /// # Errors
     /// It has not begun yet.
-    pub fn of(began: u64) -> Result<Moment, SnapshotError> {
+    pub fn of(began: u64) -> Result<TakeoverClock, SnapshotError> {
         let passed = monotonic().checked_sub(Duration::from_nanos(began));
         let started = passed.and_then(|passed| Instant::now().checked_sub(passed));
         match (passed, started) {
-            (Some(passed), Some(started)) => Ok(Moment {
+            (Some(passed), Some(started)) => Ok(TakeoverClock {
                 started,
                 now: millis(passed),
             }),
-            _ => Err(SnapshotError::new("its clock has not begun yet")),
+            _ => Err(SnapshotError::new("the clock begins in the future")),
         }
     }
 
-    pub fn clock(&self) -> Clock {
+    pub fn for_hub(&self) -> Clock {
         Clock {
             now: self.now,
             ..Clock::default()
@@ -82,9 +82,9 @@ impl Moment {
 /// Begins to read a snapshot from a file.
 ///
 /// # Errors
-/// It is none, or one that this release cannot read.
+/// It is not a snapshot, or this release cannot read it.
 pub(super) fn open(mut file: File) -> Result<SnapshotReading, SnapshotError> {
-    let failed = |error| SnapshotError::new(format!("it cannot be read: {error}"));
+    let failed = |error| SnapshotError::new(format!("the snapshot cannot be read: {error}"));
     let size = file.metadata().map_err(failed)?.len();
     file.rewind().map_err(failed)?;
     SnapshotReader::new(BufReader::with_capacity(64 * 1024, file), size)
@@ -100,40 +100,40 @@ pub(super) fn end(from: &mut SnapshotReading) -> Result<(), SnapshotError> {
 }
 
 /// A server that has been restored, and does not serve yet.
-pub struct Arrival {
+pub struct PendingServer {
     server: Server,
     stop_at: Option<Millis>,
     log: SavedLog,
 }
 
-impl Arrival {
-    /// The server, which serves from now on. There is no way back any more.
-    pub fn begin(self, standstill: &Standstill) -> Server {
+impl PendingServer {
+    /// The server, which serves from now on. No rollback is possible any more.
+    pub fn begin(self, pause: &Pause) -> Server {
         fd_table::set_inherited(Vec::new());
         let mut server = self.server;
-        server.arrive(self.stop_at, self.log, standstill);
+        server.resume(self.stop_at, self.log, pause);
         server
     }
 }
 
-/// Restore the server that another program has left. The caller keeps what is in `remains` until it serves.
+/// Restores the server that another program has left. The caller keeps what is in `restored` until it serves.
 ///
 /// # Errors
 /// What failed, and why.
 pub fn take_over(
     config: &Config,
-    legacy: &Legacy,
-    remains: &mut Remains,
-) -> Result<Arrival, String> {
-    let mut inherited = Inherited::new([legacy.snapshot, legacy.program]);
-    for number in [legacy.program, legacy.snapshot] {
+    takeover: &TakeoverState,
+    restored: &mut Restored,
+) -> Result<PendingServer, String> {
+    let mut inherited = Inherited::new([takeover.snapshot, takeover.program]);
+    for number in [takeover.program, takeover.snapshot] {
         let descriptor = inherited.take(number as u64).map_err(text)?;
-        remains.files.push(descriptor.into());
+        restored.files.push(descriptor.into());
     }
-    let snapshot = remains.files.last().map(File::try_clone);
+    let snapshot = restored.files.last().map(File::try_clone);
     let snapshot = snapshot.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
     let snapshot = snapshot.map_err(text)?;
-    let mut here = vec![legacy.program, legacy.snapshot, snapshot.as_raw_fd()];
+    let mut here = vec![takeover.program, takeover.snapshot, snapshot.as_raw_fd()];
     let mut from = open(snapshot).map_err(text)?;
     let mut process = SavedProcess::read(&mut from).map_err(text)?;
     here.extend(&process.descriptors);
@@ -141,8 +141,8 @@ pub fn take_over(
     let log = Log::to_stdout(config.log_level, config.log_format, config.colours)
         .map_err(|e| format!("the log cannot be started: {e}"))?;
     let (stop_at, lines) = (process.stop_at, std::mem::take(&mut process.log));
-    Ok(Arrival {
-        server: rebuild(config, process, &log, &mut from, remains)?,
+    Ok(PendingServer {
+        server: rebuild(config, process, &log, &mut from, restored)?,
         stop_at,
         log: lines,
     })
@@ -157,71 +157,64 @@ fn rebuild(
     process: SavedProcess,
     log: &Log,
     from: &mut SnapshotReading,
-    remains: &mut Remains,
+    restored: &mut Restored,
 ) -> Result<Server, String> {
     let stopped = |stop: Stop| stop.text;
-    let moment = Moment::of(from.header().started).map_err(text)?;
+    let clock = TakeoverClock::of(from.header().started).map_err(text)?;
     let mut inherited = Inherited::new(process.descriptors);
-    let frame = Frame::open().map_err(stopped)?;
-    let (authorizer, workers) = start_authorizer(config, &frame).map_err(stopped)?;
+    let loop_parts = LoopParts::open().map_err(stopped)?;
+    let (authorizer, workers) = start_authorizer(config, &loop_parts).map_err(stopped)?;
     let node = process.node;
-    let mut events = start_events(config, node, &frame.waker, log).map_err(stopped)?;
+    let mut events = start_events(config, node, &loop_parts.waker, log).map_err(stopped)?;
     if let (Some(events), Some(saved)) = (&mut events, process.events) {
-        events.restore(saved, node, moment.now).map_err(text)?;
+        events.restore(saved, node, clock.now).map_err(text)?;
     }
-    let registry = frame.poll.registry();
-    restore_listeners(process.listeners, &mut inherited, registry, remains)?;
+    let registry = loop_parts.poll.registry();
+    restore_listeners(process.listeners, &mut inherited, registry, restored)?;
     let redis = redis_settings(config, node).map_err(stopped)?;
-    let (waker, now) = (Arc::clone(&frame.waker), moment.now);
+    let (waker, now) = (Arc::clone(&loop_parts.waker), clock.now);
     let socket = |number| inherited.take(number).map(Some);
     let broker = Broker::restore(redis, waker, log.clone(), now, from, registry, socket);
-    remains.broker = Some(broker.map_err(text)?);
+    restored.broker = Some(broker.map_err(text)?);
 
-    let reserved = reserved_fds(config) + remains.listeners.len() + workers;
-    let capacity = Capacity::of(frame.fds, reserved);
-    let most = max_connections(config, &capacity, log);
-    let settings = settings(config, most, workers, node);
-    restore_hub(settings, &moment, log, inherited, from, registry, remains)?;
-    if let Some(hub) = &mut remains.hub {
+    let beside = (restored.listeners.len(), workers);
+    let (capacity, settings) = loop_parts.divide(config, beside, node, log);
+    restore_hub(settings, &clock, log, inherited, from, registry, restored)?;
+    if let Some(hub) = &mut restored.hub {
         meet_nodes(config, hub);
     }
     end(from).map_err(text)?;
-    let (Some(hub), Some(broker)) = (remains.hub.take(), remains.broker.take()) else {
+    let (Some(hub), Some(broker)) = (restored.hub.take(), restored.broker.take()) else {
         return Err("a part is missing".to_owned());
     };
-    let listeners = std::mem::take(&mut remains.listeners);
-    let (max_sockets, reserved) = (capacity.sockets, capacity.sockets - capacity.websockets);
+    let listeners = std::mem::take(&mut restored.listeners);
     let path = process.path.map(|path| OsString::from_vec(path.into()));
-    Ok(Server::new(Parts {
-        poll: frame.poll,
-        signals: frame.signals,
-        acceptor: Acceptor::new(listeners, max_sockets, reserved, log.clone()),
+    let own = OwnParts {
+        listeners,
         hub,
         authorizer,
         broker,
         events,
         manager: find_manager(config, log),
-        handover: Handover::new(Program::running(path.map(PathBuf::from))),
-        log: log.clone(),
+        program: Program::running(path.map(PathBuf::from)),
         node,
-        started: moment.started,
-        drain_time: millis(config.drain_timeout),
-        patience: millis(config.authorizer_timeout),
-    }))
+        started: clock.started,
+    };
+    Ok(loop_parts.server(config, capacity, log.clone(), own))
 }
 
 fn restore_listeners(
     listeners: Vec<SavedListener>,
     inherited: &mut Inherited,
     registry: &Registry,
-    remains: &mut Remains,
+    restored: &mut Restored,
 ) -> Result<(), String> {
     for (nth, saved) in listeners.into_iter().enumerate() {
         let listener = Listener::restore(saved, |number| inherited.take(number)).map_err(text)?;
         let registered = listener.register(registry, acceptor::listener_token(nth));
         let failed = |e| format!("cannot listen on {}: {e}", listener.address);
         let registered = registered.map_err(failed);
-        remains.listeners.push(listener);
+        restored.listeners.push(listener);
         registered?;
     }
     Ok(())
@@ -229,17 +222,24 @@ fn restore_listeners(
 
 fn restore_hub(
     settings: Settings,
-    moment: &Moment,
+    clock: &TakeoverClock,
     log: &Log,
     mut inherited: Inherited,
     from: &mut SnapshotReading,
     registry: &Registry,
-    remains: &mut Remains,
+    restored: &mut Restored,
 ) -> Result<(), String> {
     let metrics = Metrics::new(SystemTime::now());
     let socket = |number| inherited.take(number).map(ClientSocket::from);
-    let hub = Hub::restore(settings, moment.clock(), metrics, log.clone(), from, socket);
-    let hub = remains.hub.insert(hub.map_err(text)?);
+    let hub = Hub::restore(
+        settings,
+        clock.for_hub(),
+        metrics,
+        log.clone(),
+        from,
+        socket,
+    );
+    let hub = restored.hub.insert(hub.map_err(text)?);
     for (id, socket) in hub.streams() {
         acceptor::register(registry, id, socket).map_err(text)?;
     }

@@ -2,8 +2,8 @@
 //!
 //! Owns: what is tried. Knows: each part's own way to be restored. Never knows: sockets, and what follows from the result.
 //!
-//! Decision: the parts are built as they would be, over a check of their settings. Nothing is called and nothing listens,
-//! because neither a question nor a socket is there.
+//! Decision: the parts are built as they would be rather than a check of their settings. Nothing is called and nothing
+//! listens, because neither a question nor a socket is there.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -11,9 +11,10 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::parts::{Frame, redis_settings, settings, start_authorizer, start_events};
-use super::take_over::{Moment, end, open};
+use super::parts::{LoopParts, redis_settings, settings, start_authorizer, start_events};
+use super::take_over::{TakeoverClock, end, open};
 use crate::broker::Broker;
+use crate::broker::redis::RedisSettings;
 use crate::config::{Config, Stop};
 use crate::connection::Stream;
 use crate::events::EventSender;
@@ -53,78 +54,83 @@ impl Stream for Unopened {
 }
 
 /// The parts that need no snapshot.
-struct Bare {
-    frame: Frame,
+struct TrialParts {
+    loop_parts: LoopParts,
     workers: usize,
     events: Option<EventSender>,
+    redis: Option<RedisSettings>,
     log: Log,
 }
 
-impl Bare {
-    fn build(config: &Config) -> Result<Bare, Stop> {
+impl TrialParts {
+    fn build(config: &Config) -> Result<TrialParts, Stop> {
         let log = Log::in_memory(Level::Error);
-        let frame = Frame::open()?;
-        let (_, workers) = start_authorizer(config, &frame)?;
-        let events = start_events(config, 0, &frame.waker, &log)?;
-        redis_settings(config, 0)?;
-        Ok(Bare {
-            frame,
+        let loop_parts = LoopParts::open()?;
+        let (_, workers) = start_authorizer(config, &loop_parts)?;
+        let events = start_events(config, 0, &loop_parts.waker, &log)?;
+        let redis = redis_settings(config, 0)?;
+        Ok(TrialParts {
+            loop_parts,
             workers,
             events,
+            redis,
             log,
         })
     }
 }
 
-/// Try whether this program could start with the configuration.
+/// Tries whether this program could start with the configuration.
 ///
 /// # Errors
 /// Why it could not.
 pub fn probe(config: &Config) -> Result<(), Stop> {
-    Bare::build(config).map(|_| ())
+    TrialParts::build(config).map(|_| ())
 }
 
-/// Try whether this program can restore the snapshot on its standard input.
+/// Tries whether this program can restore the snapshot on its standard input.
 ///
 /// # Errors
 /// Why it cannot.
 pub fn check(config: &Config) -> Result<(), Stop> {
-    let bare = Bare::build(config)?;
+    let parts = TrialParts::build(config)?;
     let input = io::stdin().as_fd().try_clone_to_owned();
     let failed = |error: io::Error| Stop::failed(format_args!("there is no snapshot: {error}"));
     let input = File::from(input.map_err(failed)?);
-    restore(config, bare, input).map_err(Stop::failed)
+    restore(config, parts, input).map_err(Stop::failed)
 }
 
 /// Restores everything but sockets.
-fn restore(config: &Config, bare: Bare, input: File) -> Result<(), SnapshotError> {
+fn restore(config: &Config, parts: TrialParts, input: File) -> Result<(), SnapshotError> {
     let mut from = open(input)?;
-    let moment = Moment::of(from.header().started)?;
+    let clock = TakeoverClock::of(from.header().started)?;
     let process = SavedProcess::read(&mut from)?;
-    if let (Some(mut events), Some(saved)) = (bare.events, process.events) {
-        events.restore(saved, process.node, moment.now)?;
+    if let (Some(mut events), Some(saved)) = (parts.events, process.events) {
+        events.restore(saved, process.node, clock.now)?;
     }
-    let redis =
-        redis_settings(config, process.node).map_err(|stop| SnapshotError::new(stop.text))?;
-    let (waker, registry) = (Arc::clone(&bare.frame.waker), bare.frame.poll.registry());
-    let log = &bare.log;
+    let seed = process.node;
+    let redis = parts.redis.map(|redis| RedisSettings { seed, ..redis });
+    let (waker, registry) = (
+        Arc::clone(&parts.loop_parts.waker),
+        parts.loop_parts.poll.registry(),
+    );
+    let log = &parts.log;
     let none = |_| Ok(None);
     Broker::restore(
         redis,
         waker,
         log.clone(),
-        moment.now,
+        clock.now,
         &mut from,
         registry,
         none,
     )?;
     // As many connections as there are: a lowered limit closes none.
-    let settings = settings(config, usize::MAX, bare.workers, process.node);
+    let settings = settings(config, usize::MAX, parts.workers, process.node);
     let metrics = Metrics::new(SystemTime::now());
     let unopened = |_| Ok(Unopened);
     Hub::restore(
         settings,
-        moment.clock(),
+        clock.for_hub(),
         metrics,
         log.clone(),
         &mut from,

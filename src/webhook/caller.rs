@@ -9,8 +9,8 @@
 //! - **An idle connection is closed before the other side would close it.** `Keep-Alive: timeout=N` is kept, less a
 //!   fifth. Without it a connection rests 1.5 s at most, below the 2 s of gunicorn and the 5 s of Node, Apache and
 //!   uvicorn.
-//! - **An agent for each caller**, over one for all. Its pool holds this caller's connection only, so that no lock is
-//!   shared. Dropping the agent ends the connection.
+//! - **An agent for each caller** rather than one for all. Its pool holds this caller's connection only, so that no
+//!   lock is shared. Dropping the agent ends the connection.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use super::traffic::Traffic;
 use super::url::Url;
 use crate::secret::Secret;
 
-/// How long a connection may rest when the authorizer does not say: see the header.
+/// How long a connection may rest when the receiver's `Keep-Alive` gives no timeout: see the header.
 const REST: Duration = Duration::from_millis(1500);
 /// The longest rest, whatever the header says: NAT and load balancers drop idle connections silently.
 const LONGEST_REST: Duration = Duration::from_secs(60);
@@ -180,8 +180,8 @@ impl Caller {
         request.send(body)
     }
 
-    /// Leaves a body that does not matter to be read later, or never.
-    pub fn leave(&mut self, body: ureq::Body) {
+    /// Discards a body that does not matter: it is read later, or never.
+    pub fn discard(&mut self, body: ureq::Body) {
         match body.content_length() {
             // Its connection is free already.
             Some(0) => {}
@@ -215,12 +215,12 @@ impl Caller {
     }
 
     /// Waits for the rest of the last answer's body, so that its connection can be used again. Returns false when it has
-    /// not come within `patience`.
-    pub fn finish(&mut self, patience: Duration) -> bool {
+    /// not come within `timeout`.
+    pub fn finish(&mut self, timeout: Duration) -> bool {
         let Some(body) = &mut self.unread else {
             return true;
         };
-        self.traffic.wait_until(Some(Instant::now() + patience));
+        self.traffic.wait_until(Some(Instant::now() + timeout));
         let mut reader = body.as_reader();
         let mut scratch = [0; 1024];
         let mut drained = 0;
@@ -253,7 +253,7 @@ impl Caller {
 #[derive(Clone, Debug)]
 pub enum ReadBody {
     Whole(Vec<u8>),
-    /// It has so many bytes, or more.
+    /// It has this many bytes, or more.
     TooLong(usize),
     Broken {
         len: usize,

@@ -91,9 +91,10 @@ impl Dialer {
     /// # Errors
     /// For an `https` URL: there is no certificate in that file, or none at all.
     pub(super) fn new(url: &Url, cert_file: Option<&Path>, called_for: &str) -> io::Result<Dialer> {
-        let tls = match url.is_https() {
-            true => Some(Arc::new(client_config(cert_file, called_for)?)),
-            false => None,
+        let tls = if url.is_https() {
+            Some(Arc::new(client_config(cert_file, called_for)?))
+        } else {
+            None
         };
         Ok(Dialer {
             names: Arc::new(Names::new(url)),
@@ -102,7 +103,7 @@ impl Dialer {
         })
     }
 
-    /// The same, for a caller that counts its connections.
+    /// The dialer of a caller that counts its connections.
     pub(super) fn counting(&self, traffic: Arc<Traffic>) -> Dialer {
         Dialer {
             traffic,
@@ -123,7 +124,7 @@ impl Dialer {
             return Ok(Link::Plain(socket));
         };
         let name = ServerName::try_from(self.names.host.clone())
-            .map_err(|_| io::Error::other("the host is no name that a certificate can bear"))?;
+            .map_err(|_| io::Error::other("the host is not a name that a certificate can have"))?;
         let mut session = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
         session.complete_io(&mut socket)?;
         Ok(Link::Tls(Box::new(StreamOwned::new(session, socket))))
@@ -161,8 +162,8 @@ impl Names {
         }
     }
 
-    /// `None`: not within `patience`.
-    fn look_up(self: &Arc<Self>, patience: Duration) -> Option<Result<Vec<SocketAddr>, String>> {
+    /// `None`: not within `timeout`.
+    fn look_up(self: &Arc<Self>, timeout: Duration) -> Option<Result<Vec<SocketAddr>, String>> {
         if let Ok(address) = self.host.parse::<IpAddr>() {
             return Some(Ok(vec![SocketAddr::new(address, self.port)]));
         }
@@ -181,7 +182,7 @@ impl Names {
         let round = lookup.round;
         let (lookup, waited) = self
             .done
-            .wait_timeout_while(lookup, patience, |lookup| lookup.round == round)
+            .wait_timeout_while(lookup, timeout, |lookup| lookup.round == round)
             .unwrap_or_else(PoisonError::into_inner);
         (!waited.timed_out()).then(|| lookup.found.clone())
     }

@@ -3,8 +3,8 @@
 //! Owns: a socket's timeouts. Knows: rustls. Never knows: how the connection was made, or what is said on it.
 //!
 //! Decision
-//! - **A socket's timeout is set only when it would be off by more than a sixteenth**, over setting it before each
-//!   system call. Nearly always the whole time of a call is left.
+//! - **A socket's timeout is set only when it would be off by more than a sixteenth** rather than setting it before
+//!   each system call. Nearly always the whole time of a call is left.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -62,7 +62,7 @@ impl Link {
             Link::Plain(socket) => is_blocked(&Glance(&socket.tcp).read(&mut [0])),
             Link::Tls(stream) => loop {
                 let session = &mut stream.conn;
-                // Session tickets may come at any time; anything else is no good sign.
+                // Session tickets may come at any time; anything else is not a good sign.
                 let silent = session
                     .process_new_packets()
                     .is_ok_and(|it| !it.peer_has_closed() && it.plaintext_bytes_to_read() == 0);

@@ -3,9 +3,17 @@
 //!
 //! Owns: what a call needs. Knows: HTTP through ureq, TLS through rustls. Never knows: what is said in a body.
 //!
-//! One file for each part; the map in src/lib.rs lists them.
-//!
 //! Decision: no proxy from the environment. A webhook is part of the deployment, and `HTTP_PROXY` is meant for the world.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
 
 mod caller;
 mod dial;

@@ -3,7 +3,7 @@
 //!
 //! Owns: the keys, prepared for signing. Knows: the form of the header. Never knows: HTTP, the clock, what a body means.
 //!
-//! Decision: ring, over the crates hmac and sha2. rustls computes with it, so it is part of the program already.
+//! Decision: ring rather than the crates hmac and sha2. rustls computes with it, so it is part of the program already.
 //! Reconsider if rustls gets another provider.
 
 use ring::hmac;
@@ -17,7 +17,7 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// `None` without a key: nothing is signed.
+    /// The signer with these keys. `None` without a key: nothing is signed.
     pub fn new(keys: &[Secret]) -> Option<Signer> {
         let prepared = |key: &Secret| hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes());
         let keys: Vec<_> = keys.iter().map(prepared).collect();

@@ -80,7 +80,7 @@ impl Transport for Carrier {
             let room = self.buffers.input_append_buf();
             let held = self.unfold.put_back(room);
             let Some(free) = room.get_mut(held..).filter(|free| !free.is_empty()) else {
-                return Err(ureq::Error::Other("its answer does not fit".into()));
+                return Err(ureq::Error::Other("its answer is too large".into()));
             };
             let read = match self.link.read(free, deadline) {
                 // TLS was not ended as it should be; the answer's framing says whether anything is missing.

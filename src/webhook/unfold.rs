@@ -38,7 +38,7 @@ impl Unfold {
         self.held.len()
     }
 
-    /// Nothing follows what was held back.
+    /// Releases what was held back, because nothing follows it.
     pub(super) fn release(&mut self) {
         self.held = &[];
     }
@@ -84,7 +84,7 @@ impl Unfold {
     /// The line ends at `at`. Returns false if what follows decides, and has not come.
     fn line_end(&mut self, piece: &mut [u8], at: usize, end: &'static [u8]) -> bool {
         if self.line == 0 {
-            // An empty line before the first is none of the head.
+            // An empty line before the first is not part of the head.
             if self.is_field {
                 self.over = !self.status.starts_with(b"1") || self.status == *b"101";
                 self.is_field = false;

@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls() {
+    fn webhook_urls_are_validated_and_redacted() {
         for (text, redacted) in [
             ("http://host", "http://host/"),
             ("HTTPS://host:8443/a?b=c&d", "https://host:8443/a?b=***&***"),

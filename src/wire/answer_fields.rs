@@ -5,10 +5,12 @@
 
 use super::channel_name::ChannelName;
 use super::command::Verb;
+use super::json::scalars::MAX_USER;
 
 mod fuzz;
 mod read;
 mod saved;
+mod state;
 #[cfg(test)]
 mod tests;
 mod wrong;
@@ -17,6 +19,7 @@ mod wrong;
 pub use self::fuzz::fuzz;
 pub use self::read::{AnswerLimits, BatchItem, Reading, first_item, names, read, read_items};
 pub use self::saved::{SavedAllow, SavedFields};
+pub use self::state::{is_state, read_state};
 pub use self::wrong::{AnswerField, WrongField};
 
 /// The `Content-Type` of an answer that has fields.
@@ -78,7 +81,7 @@ pub struct AnswerFields {
 }
 
 impl AnswerFields {
-    /// For an [`Answer`](crate::effect::Answer), which has no box for nothing.
+    /// The fields in a box, for an [`Answer`](crate::effect::Answer). `None` if there are none.
     pub fn boxed(self) -> Option<Box<AnswerFields>> {
         (self != AnswerFields::default()).then(|| Box::new(self))
     }
@@ -90,6 +93,11 @@ impl AnswerFields {
             ..AnswerFields::default()
         })
     }
+}
+
+/// Whether a connection may be of this user.
+pub fn is_user(user: &str) -> bool {
+    (1..=MAX_USER).contains(&user.len())
 }
 
 /// What becomes of a connection's state.

@@ -34,7 +34,7 @@ impl Host {
             .then(|| Host::Name(text.to_owned()))
     }
 
-    /// `host[:port]`.
+    /// Reads `host[:port]`.
     pub fn with_port(authority: &str) -> Option<(Host, Option<u16>)> {
         let (host, digits) = split(authority.as_bytes())?;
         let host = Host::parse(str::from_utf8(host).ok()?)?;

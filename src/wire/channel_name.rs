@@ -46,7 +46,7 @@ impl ChannelName {
     /// A name in a snapshot.
     ///
     /// # Errors
-    /// It is none.
+    /// It is not a channel name.
     pub fn restore(name: &str) -> Result<ChannelName, SnapshotError> {
         match ChannelName::check(name) {
             Ok(checked) if checked == name => Ok(ChannelName::checked(name)),
@@ -78,9 +78,9 @@ impl fmt::Display for ChannelName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadChannel {
     Blank,
-    /// Its bytes, without the white space around them.
+    /// The name's bytes, without the white space around them.
     TooLong(usize),
-    /// It begins with [`RESERVED`].
+    /// The name begins with [`RESERVED`].
     Reserved,
 }
 

@@ -4,9 +4,9 @@
 
 use std::ops::RangeInclusive;
 
+use super::hash_slot::HASH_SLOTS;
 use super::nodes::NodeAddress;
 use super::resp::{self, Malformed, RedisValue};
-use super::slot::SLOTS;
 
 /// Bytes of a view. That of a cluster of 1,000 nodes has a quarter of a MiB.
 const MAX_VIEW: usize = 4 * 1024 * 1024;
@@ -64,7 +64,7 @@ pub enum ViewAnswer {
 /// Reads the view at the start of `bytes`, and how long it is. `None`: more bytes are needed.
 ///
 /// # Errors
-/// It is no view, or has no end.
+/// It is not a view, or has no end.
 pub fn read_view(form: ViewForm, bytes: &[u8]) -> Result<Option<(ViewAnswer, usize)>, Malformed> {
     let mut reader = ViewReader {
         bytes,
@@ -135,9 +135,10 @@ impl ViewReader<'_> {
 
     fn part(&mut self) -> Result<(), Unread> {
         self.parts = self.parts.saturating_add(1);
-        match self.parts > MAX_PARTS {
-            true => Err(Unread::Malformed),
-            false => Ok(()),
+        if self.parts > MAX_PARTS {
+            Err(Unread::Malformed)
+        } else {
+            Ok(())
         }
     }
 
@@ -162,11 +163,11 @@ impl ViewReader<'_> {
             _ => return Err(Unread::Malformed),
         };
         let text = self.bytes.get(range).unwrap_or_default();
-        // What is no text names nothing.
+        // What is not text names nothing.
         Ok(str::from_utf8(text).unwrap_or("?"))
     }
 
-    /// A port: a number. What is none is 0.
+    /// A port: a number. Anything else is 0.
     fn port(&mut self) -> Result<u16, Unread> {
         match self.value()? {
             RedisValue::Number(port) => Ok(port.try_into().unwrap_or_default()),
@@ -182,9 +183,10 @@ impl ViewReader<'_> {
         let (first, last) = (slot()?, slot()?);
         let slots = u16::try_from(first).ok().zip(u16::try_from(last).ok());
         let (first, last) = slots.ok_or(Unread::Malformed)?;
-        match first <= last && last < SLOTS {
-            true => Ok(first..=last),
-            false => Err(Unread::Malformed),
+        if first <= last && last < HASH_SLOTS {
+            Ok(first..=last)
+        } else {
+            Err(Unread::Malformed)
         }
     }
 
@@ -255,7 +257,7 @@ impl ViewReader<'_> {
         })
     }
 
-    /// A node of `CLUSTER SLOTS`: its host, its port, and what has no meaning here. `None`: its address is none.
+    /// A node of `CLUSTER SLOTS`: its host, its port, and what has no meaning here. `None`: it has no usable address.
     fn listed(&mut self) -> Result<Option<Node>, Unread> {
         let aside = self.count()?.checked_sub(2).ok_or(Unread::Malformed)?;
         let host = self.text()?.to_owned();
@@ -282,7 +284,7 @@ impl ViewReader<'_> {
 }
 
 struct NamedNode {
-    /// `None`: its address is none.
+    /// `None`: it has no usable address.
     node: Option<Node>,
     master: bool,
     online: bool,

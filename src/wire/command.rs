@@ -4,17 +4,17 @@
 //! faults are reported. Never knows: whether it is allowed, or the members of a channel.
 //!
 //! Decisions
-//! - Spans into the message, over copied parts, because the usual command is read, carried out and dropped while its
-//!   message lies in the receive buffer. A command that waits for the authorizer keeps a copy of the message, in which
-//!   the spans mean the same. Reconsider when a command is kept longer than its message.
+//! - Spans into the message rather than copied parts, because the usual command is read, carried out and dropped while
+//!   its message lies in the receive buffer. A command that waits for the authorizer keeps a copy of the message, in
+//!   which the spans mean the same. Reconsider when a command is kept longer than its message.
 //! - Faults are reported in the order of reading: first the whole syntax and all types (`bad_message`), then the verb
 //!   (`unknown_command`), then the channel (`bad_channel`). So nothing doubtful reaches the authorizer.
 
 use std::borrow::Cow;
 
-use super::answer::{Code, Fault, Rejected};
 use super::channel_name::{BadChannel, ChannelName, MAX_NAME};
 use super::json::{self, Given, Span};
+use super::server_message::{Code, Fault, Rejected};
 
 mod fuzz;
 mod saved;
@@ -151,7 +151,7 @@ fn judge(text: &str, object: &json::Object) -> Result<Command, Fault> {
     refuse_twice(args.twice.as_deref(), "args")?;
 
     let command = own.command.once().ok_or_else(|| {
-        Fault::bad_message(r#"there is no "command": say join, leave or broadcast"#)
+        Fault::bad_message(r#"there is no "command": send join, leave or broadcast"#)
     })?;
     let command = string(text, command, "command")?;
     let id = id(text, own.id)?;
@@ -177,11 +177,13 @@ fn judge(text: &str, object: &json::Object) -> Result<Command, Fault> {
 
 fn unknown_command(command: &str) -> Fault {
     let message = match short(command) {
-        Some("connect") => "only the server may say connect: say join, leave or broadcast".into(),
-        Some(command) => {
-            format!("there is no command {command:?}: say join, leave or broadcast").into()
+        Some("connect") => {
+            "connect is not a command for clients: send join, leave or broadcast".into()
         }
-        None => "there is no command of this name: say join, leave or broadcast".into(),
+        Some(command) => {
+            format!("unknown command {command:?}: send join, leave or broadcast").into()
+        }
+        None => "unknown command: send join, leave or broadcast".into(),
     };
     Fault {
         code: Code::UnknownCommand,

@@ -5,17 +5,18 @@
 //! whether compressing pays.
 //!
 //! Decisions
-//! - zlib-rs itself, over flate2 with zlib-rs below it: they are equally fast, and flate2 adds only a layer. Reconsider
-//!   when zlib-rs changes its interface often.
-//! - Level 3 of 9, over the usual 6. JSON gets nearly as small, and a large content occupies the loop for a fifth of
-//!   the time (`docs/performance.md#compression`). Reconsider when contents travel over links that are paid by the
+//! - zlib-rs itself rather than flate2 with zlib-rs below it: they are equally fast, and flate2 adds only a layer.
+//!   Reconsider when zlib-rs changes its interface often.
+//! - Level 3 of 9 rather than the usual 6. JSON gets nearly as small, and large content occupies the loop for a fifth
+//!   of the time (`docs/performance.md#compression`). Reconsider when content travels over links that are paid by the
 //!   byte.
-//! - A content is deflated once, and its envelope is put around it in two stored blocks, over deflating it again with
-//!   its envelope. That costs a few bytes and no time. It is possible because a deflated content ends in an empty
+//! - Content is deflated once, and its envelope is put around it in two stored blocks, rather than deflating it again
+//!   with its envelope. That costs a few bytes and no time. It is possible because deflated content ends in an empty
 //!   stored block, on a byte's boundary, and refers to nothing before it. Reconsider when envelopes become large enough
 //!   to be worth compressing.
-//! - A message is inflated when it is complete, over inflating its parts as they arrive. That would take a window of 40
-//!   KiB for each message that has begun, and seven bytes begin one. Reconsider when messages have many megabytes.
+//! - A message is inflated when it is complete, rather than inflating its parts as they arrive. That would take a
+//!   window of 40 KiB for each message that has begun, and seven bytes begin one. Reconsider when messages have many
+//!   megabytes.
 
 use simdutf8::compat::from_utf8;
 use zlib_rs::{Deflate, DeflateConfig, DeflateFlush, Inflate, InflateFlush, Status};
@@ -55,7 +56,7 @@ pub fn bound(len: usize) -> usize {
     len.saturating_add(len / 8).saturating_add(64)
 }
 
-/// Compresses contents, one at a time.
+/// Compresses content, one at a time.
 pub struct Deflater {
     stream: Deflate,
     out: Vec<u8>,
@@ -80,7 +81,7 @@ fn compressor() -> Deflate {
 }
 
 impl Deflater {
-    /// Compresses a content to the payload of a message of its own. `None`: that would not be smaller.
+    /// Compresses content to the payload of a message of its own. `None`: that would not be smaller.
     pub fn deflate(&mut self, content: &[u8]) -> Option<&[u8]> {
         // Room for all of it, whether it is smaller or not. If a compressor of zlib-rs 0.6.8 is reset with output
         // unwritten, that output goes on taking room in its buffer. Once none is left, it panics.
@@ -101,7 +102,7 @@ impl Deflater {
         (deflated.len() < content.len()).then_some(deflated)
     }
 
-    /// Gives back what only a large content needed.
+    /// Gives back what only large content needed.
     pub fn rest(&mut self) {
         give_back(&mut self.out);
     }
@@ -124,7 +125,8 @@ pub struct Enveloped<'a> {
 }
 
 impl<'a> Enveloped<'a> {
-    /// `deflated` is what [`Deflater::deflate`] made of the content. `None`: the envelope does not fit.
+    /// An envelope around deflated content. `deflated` is what [`Deflater::deflate`] made of the content. `None`: the
+    /// envelope does not fit.
     pub fn new(before: &'a [u8], deflated: &'a [u8], behind: &'a [u8]) -> Option<Enveloped<'a>> {
         let fits = before.len() <= MAX_STORED && behind.len() <= MAX_STORED;
         fits.then_some(Enveloped {
@@ -134,7 +136,7 @@ impl<'a> Enveloped<'a> {
         })
     }
 
-    /// Length of the payload.
+    /// The length of the payload.
     pub fn size(&self) -> usize {
         AROUND
             .saturating_add(self.before.len())
@@ -218,10 +220,7 @@ impl Inflater {
         self.stream.reset(false);
         let mut progress = InflatedText::default();
         let done = self.payload(payload, &mut progress, text, max);
-        let done = done.and_then(|ended| match ended {
-            true => Ok(()),
-            false => self.end(),
-        });
+        let done = done.and_then(|ended| if ended { Ok(()) } else { self.end() });
         let buffer = std::mem::take(&mut self.out);
         let inflated = Inflated {
             buffer,
@@ -311,7 +310,7 @@ impl Inflater {
 struct InflatedText {
     /// Bytes that were inflated.
     len: usize,
-    /// So many of them are valid UTF-8; up to three more begin a character. Counted in a text only.
+    /// This many of them are valid UTF-8; up to three more begin a character. Counted in a text only.
     checked: usize,
 }
 

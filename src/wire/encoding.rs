@@ -4,7 +4,7 @@
 
 use crate::snapshot::SnapshotError;
 
-/// How a member is sent a content.
+/// How a member is sent content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     /// The content alone, as in v3.
@@ -26,7 +26,7 @@ impl Encoding {
         Encoding::V1Deflated,
     ];
 
-    /// `v1`: with the subprotocol. `deflated`: compressed where that is worth it.
+    /// The encoding for these features. `v1`: with the subprotocol. `deflated`: compressed where that is worth it.
     pub fn of(v1: bool, deflated: bool) -> Encoding {
         match (v1, deflated) {
             (false, false) => Encoding::Raw,
@@ -36,7 +36,7 @@ impl Encoding {
         }
     }
 
-    /// As `/tap` shows it (`docs/observing.md#tap`).
+    /// The encoding as `/tap` shows it (`docs/observing.md#tap`).
     pub fn shown(self) -> &'static str {
         match self {
             Encoding::Raw => "contents alone",
@@ -52,7 +52,7 @@ impl Encoding {
     /// There is none.
     pub fn restore(index: u8) -> Result<Encoding, SnapshotError> {
         let encoding = Encoding::ALL.get(usize::from(index)).copied();
-        encoding.ok_or(SnapshotError::new("an encoding that does not exist"))
+        encoding.ok_or(SnapshotError::new("unknown encoding"))
     }
 
     /// A small number, for tables.
@@ -60,12 +60,12 @@ impl Encoding {
         self as usize
     }
 
-    /// Whether contents come with their channel.
+    /// Whether content comes with its channel.
     pub fn is_v1(self) -> bool {
         matches!(self, Encoding::V1 | Encoding::V1Deflated)
     }
 
-    /// Whether contents are compressed where that is worth it.
+    /// Whether content is compressed where that is worth it.
     pub fn is_deflated(self) -> bool {
         matches!(self, Encoding::RawDeflated | Encoding::V1Deflated)
     }

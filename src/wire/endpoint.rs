@@ -170,7 +170,7 @@ impl Endpoint {
         }
     }
 
-    /// Its name in metrics and logs.
+    /// The endpoint's name in metrics and logs.
     pub fn label(self) -> &'static str {
         match self {
             Endpoint::Preflight => "options",
@@ -185,7 +185,7 @@ impl Endpoint {
     pub fn restore(label: &str) -> Result<Endpoint, SnapshotError> {
         let rows = ROWS.iter().map(|row| row.endpoint);
         let mut all = rows.chain([Endpoint::Preflight, Endpoint::Unknown]);
-        let unknown = || SnapshotError::new(format!("there is no endpoint {label:?}"));
+        let unknown = || SnapshotError::new(format!("unknown endpoint {label:?}"));
         all.find(|endpoint| endpoint.label() == label)
             .ok_or_else(unknown)
     }
@@ -209,7 +209,7 @@ impl Endpoint {
 /// The answer to a request for [`Endpoint::Unknown`]: `405` where the path is known, `404` elsewhere.
 pub fn unknown(head: &Head, playground: bool) -> Refusal {
     if let Some(row) = at(head.path(), playground) {
-        let message = "this path has other methods: see Allow";
+        let message = "this path does not support this method: see Allow";
         return Refusal::new(Status::MethodNotAllowed, "method_not_allowed", message)
             .with("Allow", row.methods.allow());
     }
@@ -219,7 +219,10 @@ pub fn unknown(head: &Head, playground: bool) -> Refusal {
         .filter(|path| *path != "/")
         .collect();
     let (last, others) = paths.split_last().unwrap_or((&"", &[]));
-    let message = format!("there is nothing here: use {} or {last}", others.join(", "));
+    let message = format!(
+        "this path does not exist: use {} or {last}",
+        others.join(", ")
+    );
     Refusal::new(Status::NotFound, "not_found", message)
 }
 
@@ -277,7 +280,7 @@ mod tests {
         assert_eq!(refusal.status, Status::NotFound);
         assert_eq!(
             refusal.message,
-            "there is nothing here: use /ws, /broadcast, /disconnect, /join, /leave, /channels, /connections, /health, /metrics or /tap"
+            "this path does not exist: use /ws, /broadcast, /disconnect, /join, /leave, /channels, /connections, /health, /metrics or /tap"
         );
         assert_eq!(
             unknown(&head("POST /"), true).status,

@@ -27,7 +27,7 @@ impl EventKind {
         EventKind::Disconnected,
     ];
 
-    /// As flags, events and metrics name it.
+    /// The kind's name in flags, events and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             EventKind::Connected => "connected",
@@ -54,7 +54,7 @@ impl EventKinds {
     /// Reads the value of `--events`.
     ///
     /// # Errors
-    /// The item that is no kind of event; empty if there are no items.
+    /// The item that is not a kind of event; empty if there are no items.
     pub fn parse(text: &str) -> Result<EventKinds, String> {
         let mut kinds = EventKinds::default();
         for item in text.split(',').map(str::trim).filter(|it| !it.is_empty()) {

@@ -3,8 +3,8 @@
 //! Owns: [`EventBatch`]: encoded events, up to as many as one call may have. Knows: the limits of a call. Never knows: what an
 //! event says, or whether a call is made.
 //!
-//! Decision: events wait as the bytes of the call that they will be part of, over a queue from which calls are put together.
-//! Because handing a batch over then copies nothing, however much waits.
+//! Decision: events wait as the bytes of the call that they will be part of rather than a queue from which calls are
+//! put together, because handing a batch over then copies nothing, however much waits.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -40,7 +40,7 @@ pub struct EventBatch {
 }
 
 impl EventBatch {
-    /// An empty batch with room for so many events, and so many bytes.
+    /// An empty batch with room for this many events, and this many bytes.
     pub fn with_capacity(events: usize, bytes: usize) -> EventBatch {
         EventBatch {
             bytes: Vec::with_capacity(bytes),
@@ -67,7 +67,7 @@ impl EventBatch {
         self.events.front().map(|(_, at)| *at)
     }
 
-    /// Whether an event of so many bytes fits into the same call. Into a call of its own any event does.
+    /// Whether an event of this many bytes fits into the same call. Into a call of its own any event does.
     pub fn has_room(&self, event: usize) -> bool {
         let filled = self.len() < MOST_EVENTS && self.bytes() + event + ENVELOPE <= MOST_BYTES;
         self.is_empty() || filled

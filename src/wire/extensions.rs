@@ -4,10 +4,10 @@
 //! compression is switched on, or how anything is compressed ([`super::deflate`] does).
 //!
 //! Decisions
-//! - Both sides give up context takeover, over a window for each connection. So a content is compressed once for all
-//!   members, and a connection owns no window. Reconsider when a client cannot do without.
-//! - A malformed offer is ignored, over failing the handshake as RFC 6455 section 9.1 says. So a client that works
-//!   without the extension keeps working when compression is switched on.
+//! - Both sides give up context takeover rather than a window for each connection. So content is compressed once for
+//!   all members, and a connection owns no window. Reconsider when a client cannot do without.
+//! - A malformed offer is ignored, rather than failing the handshake as RFC 6455 section 9.1 says. So a client that
+//!   works without the extension keeps working when compression is switched on.
 //! - Names are case-sensitive, as in other servers. A client that offered `Permessage-Deflate` would fail the
 //!   connection if the answer were `permessage-deflate`.
 
@@ -31,19 +31,19 @@ pub struct Agreement {
 }
 
 impl Agreement {
-    /// Whether the client is sent compressed contents. A client that asks for a smaller window gets every content
-    /// plain, because its window would need a second compression. RFC 7692 section 6 leaves that to the sender.
+    /// Whether the client is sent compressed content. A client that asks for a smaller window gets all content plain,
+    /// because its window would need a second compression. RFC 7692 section 6 leaves that to the sender.
     pub fn compresses(self) -> bool {
         self.server_max_window_bits
             .is_none_or(|bits| bits == MAX_WINDOW_BITS)
     }
 
-    /// `None`: the client did not ask.
+    /// The `server_max_window_bits` of the agreement. `None`: the client did not ask.
     pub fn server_max_window_bits(self) -> Option<u8> {
         self.server_max_window_bits
     }
 
-    /// `None`: no window has so many bits.
+    /// The agreement with these window bits. `None`: no window has this many bits.
     pub fn of(server_max_window_bits: Option<u8>) -> Option<Agreement> {
         let bits = server_max_window_bits;
         let legal = bits.is_none_or(|bits| (8..=MAX_WINDOW_BITS).contains(&bits));
@@ -253,7 +253,7 @@ mod tests {
             "permessage-deflate; client_max_window_bits=\"9\\\"",
             "permessage-deflate; client_max_window_bits=\"9 \"",
             "permessage-deflate; client_max_window_bits 9",
-            // What stands within quotes is no offer.
+            // What stands within quotes is not an offer.
             "x; y=\"a, permessage-deflate, b\"",
             "x; y=\"a\\\", permessage-deflate, b\"",
         ] {

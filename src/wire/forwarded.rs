@@ -5,10 +5,10 @@
 //!
 //! Decisions
 //! - The header is read from its end, and only as far as proxies are trusted. Each proxy appends the address that it
-//!   saw, and entries further to the left may be forged. So the client is the last hop that is no trusted proxy.
-//! - A hop that is no address ends the walk at the proxy that appended it.
-//! - `X-Forwarded-For` alone, over `Forwarded` and `X-Real-IP` as well: a proxy sets the one and passes the others through
-//!   as the client wrote them. Reconsider when a proxy that people use has no other.
+//!   saw, and entries further to the left may be forged. So the client is the last hop that is not a trusted proxy.
+//! - A hop that is not an address ends the walk at the proxy that appended it.
+//! - `X-Forwarded-For` alone rather than `Forwarded` and `X-Real-IP` as well: a proxy sets the one and passes the
+//!   others through as the client wrote them. Reconsider when a proxy that people use has no other.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -180,7 +180,7 @@ mod tests {
             ("[2001:db8::1]:9", Some("[2001:db8::1]:9")),
             ("::ffff:203.0.113.7", Some("203.0.113.7:0")),
             ("203.0.113.7,::ffff:10.0.0.1", Some("203.0.113.7:0")),
-            // An entry that is no address ends the walk at the proxy that wrote it.
+            // An entry that is not an address ends the walk at the proxy that wrote it.
             ("203.0.113.7,unknown", None),
             ("203.0.113.7,unknown,10.0.0.1", Some("10.0.0.1:0")),
             ("203.0.113.7,_hidden,10.0.0.2,10.0.0.1", Some("10.0.0.2:0")),

@@ -5,12 +5,12 @@
 //! Never knows: what came before, whose frame it is, what the payload means.
 //!
 //! Decisions
-//! - A header is read and judged as far as it has arrived, over waiting for all of it. Two bytes already show most
-//!   violations, and a hostile client need not send the third. Reconsider when an extension gives the first bytes a
-//!   meaning that later ones decide.
-//! - Unmasking finds out whether the result is ASCII, over leaving all text to the UTF-8 check. A second pass reads
-//!   what the first has just stored, and stalls on it. Reconsider when vector code wider than the target's baseline can
-//!   be had without `unsafe`.
+//! - A header is read and judged as far as it has arrived, rather than waiting for all of it. Two bytes already show
+//!   most violations, and a hostile client need not send the third. Reconsider when an extension gives the first bytes
+//!   a meaning that later ones decide.
+//! - Unmasking finds out whether the result is ASCII, rather than leaving all text to the UTF-8 check. A second pass
+//!   reads what the first has just stored, and stalls on it. Reconsider when vector code wider than the target's
+//!   baseline can be had without `unsafe`.
 
 mod fuzz;
 mod saved;
@@ -105,7 +105,7 @@ pub enum Opcode {
 }
 
 impl Opcode {
-    /// `None` for the reserved ones.
+    /// The opcode of these bits. `None` for the reserved ones.
     pub fn from_bits(bits: u8) -> Option<Self> {
         Some(match bits {
             0x0 => Self::Continuation,
@@ -306,7 +306,7 @@ pub fn push_header(out: &mut Vec<u8>, opcode: Opcode, len: usize) {
     push_head(out, 0x80 | opcode as u8, len);
 }
 
-/// The same for a payload that is compressed.
+/// Appends the header of a server's frame with a compressed payload of `len` bytes.
 pub fn push_compressed_header(out: &mut Vec<u8>, opcode: Opcode, len: usize) {
     push_head(out, 0x80 | RSV1 << 4 | opcode as u8, len);
 }
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn two_bytes_condemn_what_they_can() {
+    fn invalid_frames_are_refused_at_their_second_byte() {
         use Opcode::*;
         #[rustfmt::skip]
         let table = [
@@ -623,7 +623,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn frame_headers_round_trip() {
         for (len, size) in [
             (0, 2),
             (125, 2),

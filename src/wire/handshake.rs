@@ -24,7 +24,7 @@ mod saved;
 pub use fuzz::fuzz;
 pub use saved::SavedUpgrade;
 
-/// The subprotocol in which contents are told apart from answers (`docs/protocol.md#wsifyv1`).
+/// The subprotocol in which content is told apart from answers (`docs/protocol.md#wsifyv1`).
 pub const V1: &str = "wsify.v1";
 
 /// What a key is hashed with (RFC 6455 1.3).
@@ -39,7 +39,7 @@ pub struct Upgrade {
     pub protocol: Option<Box<str>>,
     /// The extension to confirm, if it was agreed to: messages of the client may be compressed.
     pub deflate: Option<Agreement>,
-    /// How it is sent contents, as follows from both.
+    /// How it is sent content, as follows from both.
     pub encoding: Encoding,
 }
 
@@ -47,7 +47,7 @@ pub struct Upgrade {
 /// `compression`: permessage-deflate may be agreed to.
 ///
 /// # Errors
-/// `426` what is no upgrade, and another version; `400` a malformed key, a malformed offer of subprotocols, a body.
+/// `426` what is not an upgrade, and another version; `400` a malformed key, a malformed offer of subprotocols, a body.
 pub fn judge(head: &Head, compression: bool) -> Result<Upgrade, Refusal> {
     // HTTP/1.0 knows no Upgrade, and one in it is to be ignored (RFC 9110 7.8).
     let upgrades = head.method == Method::Get
@@ -79,9 +79,10 @@ pub fn judge(head: &Head, compression: bool) -> Result<Upgrade, Refusal> {
         return Err(has_body());
     }
     let protocol = choose(head)?;
-    let deflate = match compression {
-        true => extensions::agree(head.headers_named("sec-websocket-extensions")),
-        false => None,
+    let deflate = if compression {
+        extensions::agree(head.headers_named("sec-websocket-extensions"))
+    } else {
+        None
     };
     Ok(Upgrade {
         accept: accept(key),
@@ -91,7 +92,7 @@ pub fn judge(head: &Head, compression: bool) -> Result<Upgrade, Refusal> {
     })
 }
 
-/// How a client is sent contents.
+/// How a client is sent content.
 fn encoding(protocol: Option<&str>, deflate: Option<Agreement>) -> Encoding {
     let is_deflated = deflate.is_some_and(Agreement::compresses);
     Encoding::of(protocol == Some(V1), is_deflated)
@@ -101,7 +102,7 @@ fn encoding(protocol: Option<&str>, deflate: Option<Agreement>) -> Encoding {
 pub fn has_body() -> Refusal {
     bad_request(
         "bad_request",
-        "an upgrade request has no body: send neither Content-Length nor Transfer-Encoding",
+        "an upgrade request must not have a body: send neither Content-Length nor Transfer-Encoding",
     )
 }
 
@@ -174,9 +175,10 @@ fn choose(head: &Head) -> Result<Option<Box<str>>, Refusal> {
         v1 |= text == V1;
         alone = (place == 0).then_some(text);
     }
-    Ok(match v1 {
-        true => Some(V1.into()),
-        false => alone.map(Box::from),
+    Ok(if v1 {
+        Some(V1.into())
+    } else {
+        alone.map(Box::from)
     })
 }
 
@@ -278,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_upgrade_is_told_what_is_required() {
+    fn a_malformed_upgrade_is_refused_with_what_is_required() {
         const GET: &str = "GET /ws HTTP/1.1";
         let table: &[(&str, &[&str])] = &[
             (GET, &[]),
@@ -391,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn subprotocols_are_chosen_as_the_contract_says() {
+    fn subprotocol_negotiation() {
         let table: &[(&str, Option<&str>, Encoding)] = &[
             ("", None, Encoding::Raw),
             (

@@ -4,7 +4,7 @@
 //! message and in its `args` (`docs/protocol.md#commands`). Never knows: what any of them is for, or which of them must
 //! be there.
 //!
-//! Chose serde_json's raw values over its `Value`. Contents are forwarded byte for byte, deep nesting must not use the
+//! Chose serde_json's raw values over its `Value`. Content is forwarded byte for byte, deep nesting must not use the
 //! stack, and the usual message is read without a heap allocation. (serde_json keeps one small stack of its own for a
 //! value nested in two others or more.) Reconsider when a profile shows this reading.
 //!
@@ -119,14 +119,14 @@ impl KnownNames {
     }
 }
 
-/// An object, and the object under its `args` (nothing is in it when `args` is no object).
+/// An object, and the object under its `args` (nothing is in it when `args` is not an object).
 #[derive(Debug, Default)]
 pub(super) struct Object {
     pub(super) own: KnownNames,
     pub(super) args: KnownNames,
 }
 
-/// Why a text is no object.
+/// Why a text is not an object.
 #[derive(Debug)]
 pub(super) enum NoObject {
     /// The first byte that is not UTF-8.
@@ -151,7 +151,7 @@ impl fmt::Display for NoObject {
 
 /// Checks the whole of `bytes` and finds the names that mean something.
 ///
-/// A name that came twice, or a value of a wrong type, is no error here: the caller may still need the rest.
+/// A name that came twice, or a value of a wrong type, is not an error here: the caller may still need the rest.
 pub(super) fn read(bytes: &[u8]) -> Result<(&str, Object), NoObject> {
     if u32::try_from(bytes.len()).is_err() {
         return Err(NoObject::TooLong);
@@ -298,13 +298,13 @@ fn brace_after(text: &str, name: &str) -> Option<usize> {
     (text.as_bytes().get(start) == Some(&b'{')).then_some(start)
 }
 
-/// The first byte that is no white space of JSON's.
+/// The first byte that is not white space of JSON's.
 pub(super) fn first_byte(text: &[u8]) -> Option<u8> {
     let white = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     text.iter().copied().find(|byte| !white(byte))
 }
 
-/// The position of the first byte from `at` on that is no white space of JSON's.
+/// The position of the first byte from `at` on that is not white space of JSON's.
 fn after_white(text: &str, at: usize) -> usize {
     let rest = text.as_bytes().get(at..).unwrap_or_default();
     let white = rest
@@ -381,8 +381,8 @@ pub fn is_json(bytes: &[u8]) -> bool {
     utf8(bytes).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
-/// `bytes` as text, or the position of the first byte that is none.
-/// Whether this is a JSON value, and nothing else.
+/// `bytes` as text, or the position of the first byte that is not UTF-8. Whether this is a JSON value, and nothing
+/// else.
 pub fn is_value(bytes: &[u8]) -> bool {
     let text = utf8(bytes).ok();
     text.is_some_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())

@@ -6,14 +6,15 @@
 //! Never knows: where bytes come from or go to, what a message says, what is answered.
 //!
 //! Decisions
-//! - A message that lies whole in the input stays there, unmasked in place and named by its range, over a copy. It is
-//!   the common case, and an idle connection then owns no buffer. Reconsider when a message must outlive the input.
+//! - A message that lies whole in the input stays there, unmasked in place and named by its range, rather than a copy.
+//!   It is the common case, and an idle connection then owns no buffer. Reconsider when a message must outlive the
+//!   input.
 //! - A frame that has only begun is taken in as it comes, so what stays unused is less than one header or control
 //!   frame. Over waiting for the whole frame, because text is refused at its first wrong byte, and no large
 //!   frame is in memory twice. Reconsider when another layer buffers whole frames anyway.
-//! - Memory follows what has arrived (a `Vec`'s doubling), never what was announced, over
-//!   reserving once: ten bytes of header must not reserve a gigabyte. The price is that a large message is copied
-//!   twice on average. Reconsider when only authenticated clients may send.
+//! - Memory follows what has arrived (a `Vec`'s doubling), never what was announced, rather than reserving once: ten
+//!   bytes of header must not reserve a gigabyte. The price is that a large message is copied twice on average.
+//!   Reconsider when only authenticated clients may send.
 //! - Text is a `Payload` of bytes that were checked, not a `str`: a range has no type to remember it by. Reconsider when a
 //!   second check of the text is seen in a profile.
 
@@ -93,7 +94,7 @@ struct Assembly {
     left: usize,
     /// What has arrived, unmasked.
     bytes: Vec<u8>,
-    /// So many of `bytes` are valid UTF-8; up to three more begin a character. Counted in a plain text only.
+    /// This many of `bytes` are valid UTF-8; up to three more begin a character. Counted in a plain text only.
     checked: usize,
 }
 
@@ -111,7 +112,7 @@ impl Reader {
     }
 
     /// Bytes of the message that has begun.
-    pub fn held(&self) -> usize {
+    pub fn buffered(&self) -> usize {
         self.message.as_ref().map_or(0, |m| m.bytes.len())
     }
 
@@ -198,10 +199,7 @@ impl Reader {
             None => (header.is_compressed(), 0),
             Some(message) => (message.compressed, message.bytes.len()),
         };
-        let most = match compressed {
-            false => max,
-            true => deflate::bound(max),
-        };
+        let most = if compressed { deflate::bound(max) } else { max };
         most.saturating_sub(held)
     }
 }
@@ -281,9 +279,10 @@ impl Assembly {
     /// All of it has come.
     fn ended(self) -> Item {
         let payload = Payload::Owned(self.bytes);
-        match self.compressed {
-            true => Item::Compressed(self.kind, payload),
-            false => plain(self.kind, payload),
+        if self.compressed {
+            Item::Compressed(self.kind, payload)
+        } else {
+            plain(self.kind, payload)
         }
     }
 

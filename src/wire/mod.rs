@@ -16,7 +16,6 @@
     )
 )]
 
-pub mod answer;
 pub mod answer_fields;
 pub mod authority;
 pub mod backend;
@@ -32,6 +31,7 @@ pub mod extensions;
 pub mod forwarded;
 pub mod frame;
 pub mod handshake;
+pub mod hash_slot;
 pub mod http;
 pub mod json;
 pub mod message;
@@ -41,4 +41,4 @@ pub mod origins;
 pub mod proxy_protocol;
 pub mod question;
 pub mod resp;
-pub mod slot;
+pub mod server_message;

@@ -5,14 +5,14 @@
 use std::net::IpAddr;
 
 use super::authority::{self, Host};
+use super::hash_slot::HASH_SLOTS;
 use super::resp::{self, Malformed, RedisValue};
-use super::slot::SLOTS;
 
 mod fuzz;
 #[doc(hidden)]
 pub use fuzz::fuzz;
 
-/// Where a node is.
+/// The address of a node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeAddress {
     /// A name or an address; an IPv6 one without its brackets. `None`: the host that was asked.
@@ -58,7 +58,7 @@ impl ClusterError {
         match parts.next() {
             Some("MOVED") => {
                 let slot = parts.next().and_then(|slot| slot.parse().ok());
-                let slot = slot.filter(|&slot| slot < SLOTS);
+                let slot = slot.filter(|&slot| slot < HASH_SLOTS);
                 let address = parts.next().and_then(|text| {
                     let (host, digits) = text.rsplit_once(':')?;
                     NodeAddress::new(host, authority::port(digits.as_bytes())?)
@@ -88,7 +88,7 @@ pub enum MasterAnswer {
 /// Reads a sentinel's answer at the start of `bytes`, and how long it is. `None`: more bytes are needed.
 ///
 /// # Errors
-/// It is no such answer.
+/// It is not such an answer.
 pub fn read_master(bytes: &[u8]) -> Result<Option<(MasterAnswer, usize)>, Malformed> {
     let Some((first, end)) = resp::value(bytes, 0)? else {
         return Ok(None);

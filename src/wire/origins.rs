@@ -3,9 +3,10 @@
 //! Owns: the meaning of `--allowed-origins`. Knows: [`Head`] and [`Reply`]. Never knows: which request needs an origin.
 //!
 //! Decisions
-//! - Scheme, host and port are compared, over the text, because an operator writes `https://App.example.com:443` for
-//!   what browsers send as `https://app.example.com`.
-//! - `*.` stands for whole labels below a domain, over patterns within a label: what it trusts is what DNS delegates.
+//! - Scheme, host and port are compared, rather than the text, because an operator writes `https://App.example.com:443`
+//!   for what browsers send as `https://app.example.com`.
+//! - `*.` stands for whole labels below a domain rather than patterns within a label: what it trusts is what DNS
+//!   delegates.
 //! - A scheme may stand alone if it is an app's (`capacitor://`), because the app chooses the host. `https://` alone
 //!   would trust the whole web and look like a restriction. `*` is the clear way to write that.
 
@@ -145,7 +146,7 @@ impl Origins {
     /// Reads the flag's value: `*`, or patterns with commas between them.
     ///
     /// # Errors
-    /// The item that is no pattern; empty if there are no items.
+    /// The item that is not a pattern; empty if there are no items.
     pub fn parse(value: &str) -> Result<Origins, String> {
         let mut listed = Vec::new();
         let mut any = false;
@@ -198,7 +199,8 @@ impl Origins {
     }
 
     /// The answer to `OPTIONS` (`docs/api.md#cors`): what a page of an allowed origin may send. `requested` are the
-    /// headers it asks for. Those that are tokens are allowed: every header is harmless here, as the key is no cookie.
+    /// headers it asks for. Those that are tokens are allowed: every header is harmless here, as the key is not a
+    /// cookie.
     pub fn preflight<'a>(
         &self,
         origin: Option<&[u8]>,

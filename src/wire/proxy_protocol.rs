@@ -7,8 +7,8 @@
 //! - A peer that has to send a header and sends something else is refused: a receiver must not guess (section 2).
 //! - A header without an internet address (LOCAL, UNKNOWN, UNSPEC, a unix socket's, a datagram's) is skipped. The
 //!   connection keeps the address that it has, as with HAProxy and nginx. Extensions (TLVs) are skipped too.
-//! - At most [`MAX_HEADER`] bytes, over the 64 KiB that version 2 can announce, because they wait in memory until they
-//!   are complete. Real headers have a few hundred bytes, and nginx accepts as many.
+//! - At most [`MAX_HEADER`] bytes rather than the 64 KiB that version 2 can announce, because they wait in memory until
+//!   they are complete. Real headers have a few hundred bytes, and nginx accepts as many.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -32,7 +32,7 @@ const LINE: &[u8; 6] = b"PROXY ";
 /// is incomplete.
 ///
 /// # Errors
-/// `400` for what is no header. The connection cannot be used after it.
+/// `400` for what is not a header. The connection cannot be used after it.
 pub fn parse(bytes: &[u8]) -> Result<Option<(Option<SocketAddr>, usize)>, Refusal> {
     if begins(bytes, LINE) {
         line(bytes)
@@ -148,7 +148,7 @@ mod tests {
     }
 
     const V4: &[u8] = &[203, 0, 113, 7, 192, 0, 2, 1, 0xCA, 0x66, 0x01, 0xBB];
-    /// A type, a length of 3, and so many bytes.
+    /// A type, a length of 3, and this many bytes.
     const TLV: &[u8] = &[0x04, 0, 3, 1, 2, 3];
 
     fn v6() -> Vec<u8> {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn lines() {
+    fn proxy_protocol_version_1_lines() {
         for (text, client) in [
             (
                 "TCP4 203.0.113.7 192.0.2.1 51814 443",
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_is_known_by_its_first_byte_that_differs() {
+    fn input_without_a_proxy_header_is_refused_at_its_first_wrong_byte() {
         for bytes in [
             &b"GET /ws HTTP/1.1\r\n"[..],
             b"PROXX",

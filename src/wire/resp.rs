@@ -4,9 +4,9 @@
 //! knows: to which command a reply belongs.
 //!
 //! Decisions
-//! - The codec of `redis-protocol`, over our own, for one value at a time. Arrays are taken apart here, because the
-//!   codec follows nested ones on the stack to any depth. A subscriber is sent no nested arrays.
-//! - Version 2 of the protocol, over 3: every redis and compatible server supports it.
+//! - The codec of `redis-protocol` rather than our own, for one value at a time. Arrays are taken apart here, because
+//!   the codec follows nested ones on the stack to any depth. A subscriber is sent no nested arrays.
+//! - Version 2 of the protocol rather than 3: every redis and compatible server supports it.
 
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ pub use fuzz::fuzz;
 const MAX_ITEMS: usize = 8;
 /// Values in an answer to `ROLE`, which lists all replicas of a master.
 const MAX_VALUES: usize = 4096;
-/// A line: a reply that is no bulk string, or the length of one. Error messages are the longest.
+/// A line: a reply that is not a bulk string, or the length of one. Error messages are the longest.
 const MAX_LINE: usize = 64 * 1024;
 
 /// A reply, or a message of a subscription. Ranges lie in the bytes that were read.
@@ -51,7 +51,7 @@ pub enum RedisReply {
 /// A value of any reply. Ranges lie in the bytes that were read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RedisValue {
-    /// So many values follow.
+    /// This many values follow.
     Array(usize),
     Text(Range<usize>),
     Number(i64),
@@ -59,7 +59,7 @@ pub enum RedisValue {
     Error(Range<usize>),
 }
 
-/// The input is no reply that is supported.
+/// The input is not a supported reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -212,7 +212,7 @@ fn read_count(bytes: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
     Ok(Some((count, end.saturating_add(1))))
 }
 
-/// One value that is no array, `at` bytes behind the start, and where it ends.
+/// One value that is not an array, `at` bytes behind the start, and where it ends.
 fn read_item(bytes: &[u8], at: usize) -> Result<Option<(RangeFrame, usize)>, Malformed> {
     let rest = bytes.get(at..).unwrap_or_default();
     let line = rest.get(..MAX_LINE.min(rest.len())).unwrap_or_default();
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn replies() {
+    fn resp_replies_are_read() {
         for (bytes, reply) in [
             (&b"+OK\r\n"[..], RedisReply::Done),
             (b"+PONG\r\n", RedisReply::Done),
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reply() {
+    fn malformed_resp_replies_are_refused() {
         for bytes in [
             &b"HTTP/1.1 400 Bad Request\r\n"[..],
             b"*-1\r\n",
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_only_announced_is_awaited() {
+    fn a_resp_reply_is_read_once_it_is_complete() {
         for bytes in [
             &b"$9223372036854775807\r\nabc"[..],
             b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1073741824\r\n{",
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn commands() {
+    fn resp_commands_are_written() {
         let mut out = b"before".to_vec();
         push_command(&mut out, &[b"PUBLISH", "é".as_bytes(), b"", b"{\r\n}"]);
         let expected = "before*4\r\n$7\r\nPUBLISH\r\n$2\r\né\r\n$0\r\n\r\n$4\r\n{\r\n}\r\n";

@@ -13,7 +13,7 @@ use mio::{Events, Interest, Poll, Token};
 use wsify::buffers::Runs;
 use wsify::clock::Clock;
 use wsify::config::Listen;
-use wsify::connection::{Connection, Ending, Event, Filled, Limits};
+use wsify::connection::{Connection, Ending, Filled, Input, Limits};
 use wsify::listener::{self, ClientSocket};
 use wsify::wire::deflate::{Deflater, Inflater};
 use wsify::wire::frame::{self, Opcode};
@@ -116,9 +116,9 @@ fn turn(connection: &mut Connection<ClientSocket>, shared: &mut Shared) {
     loop {
         let step = connection.next(&mut input[used..], &shared.clock, &LIMITS);
         let here = &input[used..];
-        match step.event {
+        match step.input {
             None => break used += step.used,
-            Some(Event::Request(exchange, head, _)) => {
+            Some(Input::Request(exchange, head, _)) => {
                 match handshake::judge(&head, shared.compression) {
                     Ok(upgrade) => connection.open(exchange.from, &upgrade, &shared.clock),
                     Err(refusal) => {
@@ -127,10 +127,10 @@ fn turn(connection: &mut Connection<ClientSocket>, shared: &mut Shared) {
                     }
                 }
             }
-            Some(Event::Said(kind, payload)) => {
+            Some(Input::Said(kind, payload)) => {
                 say(connection, &mut shared.deflater, kind, payload.of(here));
             }
-            Some(Event::Compressed(kind, payload)) => {
+            Some(Input::Compressed(kind, payload)) => {
                 let (payload, text) = (payload.of(here), kind == Opcode::Text);
                 match shared.inflater.inflate(payload, text, LIMITS.max_message) {
                     Ok(message) => {
@@ -142,10 +142,10 @@ fn turn(connection: &mut Connection<ClientSocket>, shared: &mut Shared) {
                     }
                 }
             }
-            Some(Event::Bye(ending)) => {
+            Some(Input::Bye(ending)) => {
                 connection.close(ending, None, now);
             }
-            Some(Event::Introduced(_) | Event::Body(..) | Event::BadBody(..)) => {}
+            Some(Input::Introduced(_) | Input::Body(..) | Input::BadBody(..)) => {}
         }
         used += step.used;
     }

@@ -6,6 +6,7 @@ import pytest
 
 from harness.certificates import Certificates
 from harness.crowd import Crowd
+from harness.joiner import Joiner
 from harness.net import is_error, until
 from harness.redis import health, is_down, is_up
 from harness.redis_many import Cluster
@@ -156,6 +157,48 @@ def test_a_master_that_hangs_and_comes_back_as_a_replica(cluster, node, record):
         member = server.ws().join("x")
         assert post(server, "x").status == 201
         member.hears("1")
+
+
+# -- without load
+
+
+@pytest.mark.parametrize("option", ["FORCE", "TAKEOVER"])
+def test_a_replica_takes_over_without_its_master(cluster, node, option):
+    """Under load redis may deliver what was published just before once more (docs/scaling.md#cluster)."""
+    group = cluster()
+    servers = [node(group.dsn) for _ in range(2)]
+    names = [f"c{n}" for n in range(30)]
+    member = servers[0].ws(protocols="wsify.v1").join(*names)
+    master = group.nodes[0]
+    concerned = [name for name in names if group.owner(name) is master]
+    all_are_told = [ALL] if group.owner("wsify:{nodes}") is master else []
+    group.replica_of(master).ask("CLUSTER", "FAILOVER", option)
+    promoted(group, master)
+    for server in servers:
+        is_up(server)
+    until(lambda: all_subscribed(group, names, 1), "everything is subscribed")
+    heard = sorted(member.hear() for _ in [*concerned, *all_are_told])
+    assert heard == sorted([GAP % name for name in concerned] + all_are_told)
+    for number, name in enumerate(names):
+        servers[1].publish(name, str(number))
+        member.hears(CONTENT % (name, number))
+    member.is_quiet()
+
+
+def test_channels_are_joined_while_slots_move(cluster, node):
+    group = cluster(replicas=0)
+    one, two = node(group.dsn), node(group.dsn)
+    joiner = Joiner(one)
+    for source, target in ((0, 1), (1, 2), (2, 0)):
+        source, target = group.nodes[source], group.nodes[target]
+        group.cli("--cluster", "reshard", f"127.0.0.1:{source.port}", "--cluster-from", group.id(source), "--cluster-to", group.id(target),
+                  "--cluster-slots", 500, "--cluster-yes")
+    names = joiner.stop()
+    for server in (one, two):
+        is_up(server)
+    until(group.is_well, "the cluster is well")
+    until(lambda: all_subscribed(group, names, 1), "everything is subscribed")
+    joiner.hears_all(two)
 
 
 # -- which nodes are in the cluster

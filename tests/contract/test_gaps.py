@@ -1,7 +1,10 @@
 """After the listening connection was lost, wsify.v1 members are told that they may have missed messages; with one redis. Sentinel
 and cluster have files of their own."""
 
-from harness.net import until
+import json
+import re
+
+from harness.net import request, until
 from harness.redis import is_down, is_up
 from harness.ws import command
 
@@ -69,3 +72,31 @@ def test_who_joined_while_redis_was_away_is_told_too(redis, node):
     # Published and heard as ever.
     after.say(command("broadcast", "x", "2", id=1))
     assert {after.hear(), after.hear()} == {CONTENT % ("x", 2), '{"id":1,"ok":true}'}
+
+
+def test_taps_show_gaps(redis, node):
+    server = node(redis.dsn)
+    member, raw = server.ws(protocols="wsify.v1").join("x"), server.ws().join("x")
+    taps = [server.dial().send(request("GET", target)) for target in ("/tap", "/tap?channel=x", "/tap?channel=y")]
+    for tap in taps:
+        until(lambda: b"event: tap" in tap.buffer or not tap.more(), "the tap is open")
+    redis.ask("CLIENT", "KILL", "ID", redis.link("wsify-listens"))
+    assert {member.hear(), member.hear()} == {GAP % "x", ALL}
+    is_up(server)
+    server.publish("x", "1")
+    member.hears(CONTENT % ("x", 1))
+    raw.hears("1")
+    server.ws().join("y")
+    everything, x, y = (shown(tap, last) for tap, last in zip(taps, ("fanout", "fanout", "join"), strict=True))
+    of_channel, of_all = {"channel": "x", "members": 2}, {"clients": 2}
+    assert [gap for gap in everything if "channel" in gap] == [of_channel]
+    assert [gap for gap in everything if "channel" not in gap] == [of_all]
+    assert [gap for gap in x if "channel" in gap] == [of_channel]
+    assert [gap for gap in y if "channel" in gap] == []
+
+
+def shown(tap, last):
+    """The gaps that a tap shows before an event of this name: their data, without the time."""
+    until(lambda: f"event: {last}".encode() in tap.buffer or not tap.more(), f"the tap shows {last}")
+    events = re.findall(rb"event: gap\r?\ndata: (.*?)\r?\n", tap.buffer)
+    return [{name: value for name, value in json.loads(data).items() if name != "time"} for data in events]

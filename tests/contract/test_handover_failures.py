@@ -5,11 +5,12 @@ import os
 import resource
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
 from harness.handover import (
-    GOES_ON, PATIENCE, REPLACED, WENT_BACK, ask, beside, children, closes_on_exec, descriptors, fails, hand_over, image, logged, put, script,
+    GOES_ON, PATIENCE, REPLACED, WENT_BACK, ask, beside, children, closes_on_exec, descriptors, fails, hand_over, handed_over, image, logged, put, script,
 )
 from harness.net import request, until
 from harness.receiver import line
@@ -90,6 +91,18 @@ def site(serve, releases, tmp_path):
     return Site(serve(*FLAGS, program=path), path)
 
 
+def holders(file):
+    """The processes that have a file open."""
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if os.path.samefile(link, file):
+                found.add(int(link.parts[2]))
+        except OSError:
+            pass  # it was closed meanwhile, or is another user's
+    return found
+
+
 # -- programs that are none
 
 
@@ -127,6 +140,7 @@ BAD = {
     "it exits 1": lambda path: script(path, "#!/bin/sh\necho to the log; echo it is broken >&2; exit 1\n"),
     "it crashes": lambda path: script(path, "#!/bin/sh\nkill -SEGV $$\n"),
     "it floods": lambda path: script(path, "#!/bin/sh\nexec yes\n"),
+    "it complains at length": lambda path: script(path, "#!/bin/sh\necho it is broken >&2; yes | head -n 100000 >&2; exit 1\n"),
     "it says what it is not": lambda path: script(path, "#!/bin/sh\necho wsify 4.0.0; echo ok; exit 0\n"),
 }
 
@@ -136,7 +150,7 @@ def test_a_bad_program_changes_nothing(site, releases, bad):
     BAD[bad](site.path)
     entry = fails(site.server)
     assert entry["level"] in ("warn", "error") and entry["reason"], entry
-    if bad == "it exits 1":
+    if bad in ("it exits 1", "it complains at length"):
         assert "it is broken" in entry["reason"], entry
     site.was_left_alone(releases)
 
@@ -154,6 +168,23 @@ def test_a_program_that_hangs_is_ended(site, releases):
     site.was_left_alone(releases)
 
 
+@pytest.mark.parametrize("ends", ["wait", "exit 1", 'exec "$real" "$@"'], ids=["it hangs", "it fails", "it is a program"])
+def test_what_a_script_has_started_ends_with_it(serve, releases, tmp_path, ends):
+    """The trials leave no process behind, whatever they come to."""
+    path = releases.link("old", tmp_path / "wsify")
+    server = serve(program=path)
+    started = tmp_path / "started"
+    begins = f'case $WSIFY_HANDOVER in take*) ;; *) sleep 60 > "{started}" & ;; esac'
+    script(path, f'#!/bin/sh\nreal={releases.directory / "new"}\n{begins}\n{ends}\n')
+    before = ask(server)
+    until(started.exists, "it is tried")
+    if ends.startswith("exec"):
+        handed_over(server, before)
+    else:
+        until(lambda: logged(server, GOES_ON), "it is given up", PATIENCE)
+    until(lambda: not holders(started), lambda: f"they are ended: {holders(started)}")
+
+
 @pytest.mark.parametrize("then", ["exit 1", "kill -SEGV $$", "exit 0", "exec cat >&2", "ulimit -v 4096; exec \"$real\" \"$@\""])
 def test_a_program_that_fails_with_the_snapshot_changes_nothing(site, releases, then):
     """A script passes the first trial on to a good program, and fails in the second."""
@@ -161,6 +192,17 @@ def test_a_program_that_fails_with_the_snapshot_changes_nothing(site, releases, 
     script(site.path, f'#!/bin/sh\nreal={real}\ncase $WSIFY_HANDOVER in check*) {then} ;; esac\nexec "$real" "$@"\n')
     fails(site.server)
     site.was_left_alone(releases)
+
+
+def test_why_a_program_fails_is_known_even_if_sigchld_is_ignored(serve, releases, tmp_path):
+    """Some parents ignore it, and their children inherit that."""
+    path = releases.link("old", tmp_path / "wsify")
+    server = serve(program=script(tmp_path / "start", f'#!/bin/sh\nexec env --ignore-signal=CHLD {path} "$@"\n'))
+    script(path, "#!/bin/sh\necho it is broken >&2; exit 3\n")
+    assert fails(server)["reason"] == "it ends with exit status: 3: it is broken"
+    releases.deploy("new", path)
+    hand_over(server)
+    until(lambda: not children(server.pid), "no process is left")
 
 
 def test_a_script_that_starts_the_program_is_a_program(site, releases):
@@ -259,6 +301,23 @@ def test_a_symbolic_link_that_is_flipped(serve, releases, tmp_path, flipped):
         ws.is_quiet()
 
 
+def test_a_symbolic_link_to_a_program_that_has_another_name(serve, releases, tmp_path):
+    """A supervisor may give a process any name."""
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        releases.link(name, tmp_path / name / "wsify")
+    link = tmp_path / "current"
+    link.symlink_to("old")
+    server = serve(program=script(tmp_path / "start", f'#!/bin/bash\nexec -a "the server" {link}/wsify "$@"\n'))
+    ws = server.ws().join("x")
+    for name in ("new", "old"):
+        beside(link).symlink_to(name)
+        beside(link).rename(link)
+        hand_over(server)
+        assert releases.is_run_by(server.pid) == name
+        ws.is_quiet()
+
+
 def test_a_relative_path_and_one_that_is_searched_for(serve, releases, tmp_path):
     (tmp_path / "bin").mkdir()
     path = releases.link("old", tmp_path / "bin" / "wsify")
@@ -302,6 +361,21 @@ def test_a_limit_that_is_too_low(site, releases, kind, soft):
     before = limited(site.server, kind, soft)
     fails(site.server)
     resource.prlimit(site.server.pid, kind, before)
+    site.was_left_alone(releases)
+
+
+def test_a_limit_on_memory_that_is_nearly_reached(site, releases):
+    """An allocation that fails would end the program. The new one may have as much as it takes. It works or it says why."""
+    server = site.server
+    script(site.path, f'#!/bin/sh\nulimit -v unlimited\nexec {releases.directory / "new"} "$@"\n')
+    outcomes = lambda: len(logged(server, REPLACED) + logged(server, GOES_ON))
+    for more in range(0, 1 << 20, 1 << 16):
+        status = Path(f"/proc/{server.pid}/status").read_text()
+        size = int(status.partition("VmSize:")[2].split()[0]) << 10
+        before, seen = limited(server, resource.RLIMIT_AS, size + more), outcomes()
+        ask(server)
+        until(lambda: outcomes() > seen, lambda: f"it says what it did: {server.out[-3:]} {server.err}", PATIENCE)
+        resource.prlimit(server.pid, resource.RLIMIT_AS, before)
     site.was_left_alone(releases)
 
 

@@ -149,6 +149,22 @@ def test_the_manager_is_told(serve, ear):
     ear.hears("STOPPING=1")
 
 
+def test_a_file_that_is_replaced_as_soon_as_the_program_listens(serve, ear, releases, tmp_path):
+    """The manager is slow to take READY=1, and the deployment does not wait for it."""
+    path = releases.link("old", tmp_path / "wsify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.setblocking(False)
+        other.connect(ear.name.replace("@", "\0", 1))
+        with pytest.raises(BlockingIOError):
+            while other.send(b"X=1"):
+                pass
+    server = serve(env={"NOTIFY_SOCKET": ear.name}, program=path)
+    releases.deploy("new", path)
+    ear.hears("READY=1")
+    hand_over(server)
+    assert releases.is_run_by(server.pid) == "new"
+
+
 def test_the_manager_is_told_of_a_failure(serve, ear, releases, tmp_path):
     """READY=1 ends the reload in any case: the service is as ready as it was."""
     path = releases.link("old", tmp_path / "wsify")

@@ -4,10 +4,12 @@
 import json
 import threading
 
-from harness.authorizer import named
+import pytest
+
+from harness.authorizer import named, with_fields
 from harness.certificates import Certificates
 from harness.crowd import Crowd
-from harness.handover import ask, hand_over, handed_over, logged
+from harness.handover import ask, hand_over, handed_over, logged, script
 from harness.net import DEADLINE, is_error, request, until
 from harness.redis import Redis, Scripted, health, is_down, is_up
 from harness.redis_many import Cluster, Watched
@@ -149,6 +151,24 @@ def test_publications_and_subscriptions_without_a_receipt_are_awaited(redis, nod
     no_gaps(server)
 
 
+def test_publications_that_redis_does_not_confirm_are_handed_over(redis, node):
+    """They are not awaited as long as questions: nodes go on talking to each other, and then there may always be some."""
+    server = node(redis.dsn, "--authorizer-timeout", "10m")
+    member, client = server.ws().join("x"), server.ws()
+    redis.hang()
+    posts = server.dial().send(request("POST", "/broadcast", [JSON], b'{"channel":"x","content":1}'))
+    client.say(command("broadcast", "x", "2", id=2))
+    client.say(command("broadcast", "x", "3", id=3))
+    hand_over(server)
+    redis.go_on()
+    assert posts.response().status == 201
+    assert client.answer() == {"id": 2, "ok": True} and client.answer() == {"id": 3, "ok": True}
+    heard = [member.hear() for _ in range(3)]
+    assert sorted(heard) == ["1", "2", "3"] and heard.index("2") < heard.index("3")
+    member.is_quiet()
+    no_gaps(server)
+
+
 def test_a_redis_that_is_down_is_awaited_by_the_new_program(redis, node):
     server = node(redis.dsn)
     member = server.ws(protocols="wsify.v1").join("x")
@@ -246,3 +266,127 @@ def test_in_a_cluster(begin, node, tmp_path):
     until(lambda: nodes[1].post('{"channel":"moves","content":1}').status == 201, "it is published there")
     assert member.hear() == "1"
     assert upgraded(nodes[0].dial().send(nodes[0].upgrade() + text(command("join", "moves", id=1))), KEY).answer() == {"id": 1, "ok": True}
+
+
+# -- several nodes
+
+
+def allowed(question):
+    """The answer to a client that may name its user in the query. Nothing further is asked about it."""
+    user = question.args["query"].get("user")
+    fields = {"user": user[0]} if user else {}
+    return with_fields(allow={"join": ["*"], "broadcast": ["*"]}, **fields)
+
+
+def writer(server, by):
+    """What publishes to a user by one node, in requests one after the other."""
+    stream = server.dial()
+
+    def publish(user, content):
+        body = f'{{"user":"{user}","content":{{"by":{by},"n":{content}}}}}'
+        stream.send(request("POST", "/broadcast", [JSON], body.encode()))
+        response = stream.response()
+        assert response.status == 201, response
+
+    return publish
+
+
+def says(server, path, **body):
+    return json.loads(server.post(json.dumps(body), path).body)
+
+
+class Nodes:
+    """Nodes under load, with a user who has a client on each of them, to whom each of them writes."""
+
+    def __init__(self, servers):
+        self.servers = servers
+        self.clients = [server.ws("/ws?user=ann", protocols="wsify.v1") for server in servers]
+        self.all = {"asked": len(servers), "answered": len(servers)}
+        self.joined = []
+        known = lambda: [json.loads(server.call("GET", "/channels?limit=1").body)["nodes"] for server in servers]
+        until(lambda: known() == [self.all] * len(servers), lambda: f"all know each other; {known()}")
+        self.crowd = Crowd(servers, channels=30, clients=8 * len(servers))
+        self.crowd.start()
+        self.writers = [Neighbour(writer(server, by), ["ann"]) for by, server in enumerate(servers)]
+        self.go_on()
+
+    def go_on(self):
+        """Everything goes on at all nodes; each of them knows the others, and all answer it."""
+        seen = [it.count for it in self.writers]
+        self.crowd.goes_on(20)
+        until(lambda: all(it.count > was + 5 for it, was in zip(self.writers, seen)), "every node writes to the user")
+        for server in self.servers:
+            self.is_complete(lambda: json.loads(server.call("GET", "/connections?user=ann").body), lambda it: len(it["connections"]))
+            self.join(server)
+
+    def join(self, server):
+        channel = f"joined {len(self.joined)}"
+        self.joined.append(channel)
+        self.is_complete(lambda: says(server, "/join", user="ann", channel=channel), lambda it: it["connections"])
+
+    def is_complete(self, call, count):
+        """A node that stands still for more than a second answers too late. It is asked all the same, and no other is."""
+
+        def is_answered_by_all():
+            answer = call()
+            assert answer["nodes"]["asked"] == len(self.servers), answer
+            return answer["nodes"] == self.all and count(answer) == len(self.servers)
+
+        until(is_answered_by_all, lambda: f"all nodes answer: {call()}")
+
+    def verify(self):
+        """Everything was heard once, by all clients of the user in one order."""
+        counts = [it.stop() for it in self.writers]
+        self.crowd.stop()
+        heard = []
+        for ws in self.clients:
+            contents, joined = [], []
+            while len(contents) < sum(counts) or len(joined) < len(self.joined):
+                message = json.loads(ws.hear())
+                if "joined" in message:
+                    joined.append(message["joined"])
+                else:
+                    assert message["user"] == "ann", message
+                    contents.append((message["content"]["by"], message["content"]["n"]))
+            ws.is_quiet()
+            assert joined == self.joined
+            heard.append(contents)
+        for contents in heard:
+            assert contents == heard[0], "one order"
+        for by, count in enumerate(counts):
+            assert [n for writer, n in heard[0] if writer == by] == list(range(count))
+        acknowledged, unavailable = self.crowd.verify(lambda channel: False)
+        self.crowd.orders_agree()
+        self.crowd.close()
+        assert acknowledged and not unavailable
+        no_gaps(*self.servers)
+
+
+@pytest.mark.parametrize("kind", ["one redis", "a cluster"])
+def test_nodes_are_replaced_one_after_the_other_and_at_once(begin, node, authorizer, releases, tmp_path, kind):
+    authorizer.on(allowed, "connect")
+    group = begin(Redis) if kind == "one redis" else begin(Cluster, tmp_path / "cluster", replicas=0)
+    paths = [releases.link("old", tmp_path / f"wsify{n}") for n in range(3)]
+    first, second, third = servers = [node(group.dsn, auth=authorizer, program=path) for path in paths]
+    nodes = Nodes(servers)
+    for server in servers:
+        hand_over(server)
+        nodes.go_on()
+    for server, before in [(server, ask(server)) for server in servers]:
+        handed_over(server, before)
+    nodes.go_on()
+    # One stands still, in the middle of its replacement, while the next one is replaced.
+    stands, goes_on = tmp_path / "stands", tmp_path / "goes on"
+    waits = f'case $WSIFY_HANDOVER in check*) touch "{stands}"; while [ ! -e "{goes_on}" ]; do sleep 0.02; done ;; esac'
+    script(paths[0], f'#!/bin/sh\n{waits}\nexec {releases.directory / "new"} "$@"\n')
+    before = ask(first)
+    until(stands.exists, "it stands still")
+    assert says(third, "/join", user="ann", channel="meanwhile") == {"connections": 2, "nodes": {"asked": 3, "answered": 2}}
+    nodes.joined.append("meanwhile")
+    hand_over(second)
+    goes_on.touch()
+    handed_over(first, before)
+    assert releases.is_run_by(first.pid) == "new"
+    nodes.go_on()
+    nodes.verify()
+    assert all(server.metric("^wsify_broker_nodes$") == 3 for server in servers)

@@ -110,11 +110,11 @@ def test_queues_of_slow_readers_have_a_total_limit(serve):
         fast.hears(str(turn))
     assert server.memory()[0] - before < 24 << 20
     assert server.metric(r'^wsify_connections_ended_total\{reason="too_slow"\}') > 0
-    server.logged("too much waits.*--max-total-queue-size")
+    server.logged("queue memory is used up.*--max-total-queue-size")
     # When they have gone, there is room again, and the log says so.
     for ws in slow:
         ws.reset()
-    until(lambda: server.call("GET", "/health") and any("there is room again" in line for line in list(server.out)), "the log says so")
+    until(lambda: server.call("GET", "/health") and any("there is queue memory again" in line for line in list(server.out)), "the log says so")
     server.publish("fast", content)
     fast.hears(content)
 

@@ -141,6 +141,16 @@ def test_content_that_is_not_json_is_dropped_counted_and_logged_once(redis, node
     assert sum("not JSON" in line for line in server.out) == 1, server.out
 
 
+def test_a_content_that_clients_may_send_is_not_too_large_for_the_links(start, node):
+    redis = start("--client-output-buffer-limit", "pubsub 0 0 0")
+    server = node(redis.dsn, "--max-message-size", "80MiB")
+    member = server.ws().join("x")
+    content = '"' + "x" * (70 << 20) + '"'
+    server.publish("x", content)
+    assert member.hear() == content
+    assert server.metric("wsify_broker_reconnections_total") == 0
+
+
 def test_large_contents(redis, node):
     one, two = node(redis.dsn), node(redis.dsn)
     member = two.ws().join("x")
@@ -231,6 +241,22 @@ def test_a_password_is_sent_alone_to_a_redis_without_users(serve):
         named.logged("refuses the user and the password")
     finally:
         old.stop()
+
+
+@pytest.mark.parametrize("password", ["", "secret"])
+def test_a_redis_that_has_too_many_clients_says_so(start, serve, password):
+    redis = start("--maxclients", "4", *(["--requirepass", password] if password else []))
+    redis.auth = (password,) if password else None
+    others = [redis.wire() for _ in range(4)]
+    dsn = f"redis://:{password}@127.0.0.1:{redis.port}"
+    server = serve("--broker-driver", "redis", "--broker-dsn", dsn)
+    is_down(server)
+    assert "max number of clients" in json.loads(server.logged("broker is down"))["reason"]
+    status, out, _ = run("--check", "--listen-addr", f"127.0.0.1:{free_port()}", "--broker-driver", "redis", "--broker-dsn", dsn)
+    assert status == 1 and "max number of clients" in out, out
+    for wire in others:
+        wire.close()
+    is_up(server)
 
 
 def test_a_user_without_a_password_is_ignored(redis, node):

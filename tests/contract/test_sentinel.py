@@ -6,6 +6,7 @@ import pytest
 
 from harness.certificates import Certificates
 from harness.crowd import Crowd
+from harness.joiner import Joiner
 from harness.net import is_error, until
 from harness.redis import health, is_down, is_up
 from harness.redis_many import StaleSentinel, Watched
@@ -30,7 +31,7 @@ def fails_over(group, nodes, begin, record):
     crowd.start()
     crowd.goes_on()
     former = group.master
-    begin(former)
+    begin(former, crowd)
     master = group.failed_over(former)
     over = time.monotonic()
     crowd.goes_on(deadline=30)
@@ -66,7 +67,7 @@ PASSWORDS = {
 }
 
 
-@pytest.mark.parametrize("how", ["kill", "command", "stop", "passwords", "a stale sentinel"])
+@pytest.mark.parametrize("how", ["kill", "command", "stop", "passwords", "a stale sentinel", "sentinels that were gone"])
 def test_a_failover_under_load(watched, node, record, how):
     group = watched(**(PASSWORDS if how == "passwords" else {}))
     stale = StaleSentinel(group.nodes[2].port)
@@ -77,11 +78,22 @@ def test_a_failover_under_load(watched, node, record, how):
         dsn = group.dsn_of([stale, *group.sentinels])
     nodes = [node(dsn) for _ in range(3)]
 
-    def begin(master):
+    def begin(master, crowd):
         if how == "command":
             group.sentinels[0].ask("SENTINEL", "FAILOVER", "mymaster")
         elif how == "stop":
             master.hang()
+        elif how == "sentinels that were gone":
+            for sentinel in group.sentinels:
+                sentinel.kill()
+            nodes[0].logged("sentinel of the broker does not answer")
+            crowd.goes_on()
+            # The master is there, and is enough.
+            assert all(ok for _, _, ok in crowd.outcomes.values())
+            for sentinel in group.sentinels:
+                sentinel.start()
+            until(group.is_settled, lambda: f"the sentinels know each other again; {group.logs()}")
+            master.kill()
         else:
             master.kill()
 
@@ -98,6 +110,21 @@ def test_a_failover_under_load(watched, node, record, how):
         assert server.metric("wsify_broker_gaps_total") == 501  # and that of users and connections
         assert server.metric(f'wsify_broker_shard_up.*:{master.port}"') == 1
     assert master.ask("PUBSUB", "NUMSUB", "c1")[1] == 3
+
+
+def test_channels_are_joined_during_a_failover(watched, node):
+    group = watched(replicas=1)
+    one, two = node(group.dsn), node(group.dsn)
+    joiner = Joiner(one)
+    until(lambda: len(joiner.joined) > 20, "it joins")
+    former = group.master
+    former.kill()
+    master = group.failed_over(former)
+    for server in (one, two):
+        is_up(server)
+    names = joiner.stop()
+    until(lambda: subscribed(master, names, 1), "everything is subscribed")
+    joiner.hears_all(two)
 
 
 def test_one_sentinel_that_answers_is_enough(watched, node):
@@ -179,6 +206,26 @@ def test_sentinels_and_redis_with_passwords_of_their_own(watched, node, serve):
         status, out, _ = run("--check", "--listen-addr", f"127.0.0.1:{free_port()}", "--broker-driver", "redis", "--broker-dsn",
                              group.dsn_of(group.sentinels, ":secret@", wrong))
         assert status == 1 and reason in out and "hunter2" not in out, out
+
+
+def test_what_sentinels_and_redis_have_to_allow(watched, node):
+    """The permissions that docs/scaling.md names."""
+    redis_rules = "user app on >secret resetchannels &* +publish +subscribe +unsubscribe +ping +role"
+    sentinel_rules = "user app on >other resetchannels &+switch-master +sentinel +subscribe +unsubscribe"
+    group = watched(replicas=1, lines=[redis_rules], sentinel_lines=[sentinel_rules])
+    server = node(group.dsn_of(group.sentinels, "app:secret@", "?sentinel_user=app&sentinel_password=other"))
+    member = server.ws().join("x")
+    server.publish("x", "1")
+    member.hears("1")
+    former = group.master
+    former.kill()
+    master = group.failed_over(former)
+    is_up(server)
+    server.publish("x", "2")
+    member.hears("2").leave("x")
+    until(lambda: master.subscribers("x") == 0, "it is not subscribed any more")
+    denied = {entry[entry.index(b"object") + 1] for process in (master, *group.sentinels) for entry in process.ask("ACL", "LOG")}
+    assert denied <= {b"client|setname"}
 
 
 def test_a_name_that_sentinels_do_not_know(watched, serve):

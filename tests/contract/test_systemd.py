@@ -1,4 +1,4 @@
-"""Under a service manager: readiness, the watchdog, and socket activation (docs/operating.md#what-systemd-hears)."""
+"""Under a service manager: readiness, the watchdog, and socket activation (docs/operating.md#notifications-to-systemd)."""
 
 import os
 import signal

@@ -6,7 +6,7 @@ import ssl
 import threading
 from dataclasses import dataclass, field
 
-from .net import DEADLINE, Stream, TOKEN, until
+from .net import DEADLINE, Stream, TOKEN, accepted, until
 
 
 @dataclass
@@ -182,11 +182,7 @@ class Authorizer:
     # -- the server
 
     def accept(self):
-        while True:
-            try:
-                sock, _ = self.listener.accept()
-            except OSError:
-                return
+        for sock in accepted(self.listener):
             self.connections += 1
             threading.Thread(target=self.serve, args=(sock, self.connections), daemon=True).start()
 

@@ -239,11 +239,13 @@ class Crowd:
                 assert places == sorted(places), f"the order in {channel} differs"
 
     def first_deliveries(self, since, channels):
-        """For each node the time from `since` to the first content in one of these channels, in milliseconds."""
+        """For each node the time from `since` to the first content in one of these channels, in milliseconds. There is one on
+        every node."""
         channels, first = set(channels), {}
         for member in self.members:
             for when, message in member.messages:
                 if when >= since and message["channel"] in channels and "gap" not in message:
                     first[member.node.port] = min(first.get(member.node.port, when), when)
                     break
-        return [round((first[node.port] - since) * 1000) if node.port in first else None for node in self.nodes]
+        assert len(first) == len(self.nodes), f"no content since on some of {[node.port for node in self.nodes]}: {first}"
+        return [round((first[node.port] - since) * 1000) for node in self.nodes]

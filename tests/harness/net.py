@@ -29,6 +29,16 @@ def until(happens, what, deadline=None):
         time.sleep(0.005)
 
 
+def accepted(listener):
+    """Each socket that a listener accepts, until it is closed."""
+    while True:
+        try:
+            sock = listener.accept()[0]
+        except OSError:
+            return
+        yield sock
+
+
 @dataclass
 class Response:
     version: str

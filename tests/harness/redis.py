@@ -9,7 +9,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from .net import DEADLINE, until
+from .net import DEADLINE, accepted, until
 from .server import free_port
 from .tools import need
 
@@ -166,11 +166,7 @@ class Old(threading.Thread):
         self.start()
 
     def run(self):
-        while True:
-            try:
-                sock = self.listener.accept()[0]
-            except OSError:
-                return
+        for sock in accepted(self.listener):
             threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
 
     def serve(self, sock):
@@ -207,11 +203,7 @@ class Scripted:
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
-        while True:
-            try:
-                sock = self.listener.accept()[0]
-            except OSError:
-                return
+        for sock in accepted(self.listener):
             self.links.append(sock)
             threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
 

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import threading
 
-from .net import until
+from .net import accepted, until
 from .redis import Redis, Refused, Wire
 from .server import free_port
 from .tools import need
@@ -313,11 +313,7 @@ class StaleSentinel:
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
-        while True:
-            try:
-                sock = self.listener.accept()[0]
-            except OSError:
-                return
+        for sock in accepted(self.listener):
             threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
 
     def serve(self, sock):

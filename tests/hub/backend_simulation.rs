@@ -7,7 +7,7 @@
 //!
 //! 1. `joined` and `left` alternate for each channel. At rest a client is in the channels that it was told of last, by the
 //!    lists of connections and of channels alike.
-//! 2. A content of a channel comes only between its `joined` and its `left`.
+//! 2. Content of a channel comes only between its `joined` and its `left`.
 //! 3. What is sent to a user reaches those connections that were open all the while, in the same order, each once.
 //! 4. Every request is answered once. A disconnect leaves no connection that was open before it was sent, and none that the
 //!    authorizer was asked about before.
@@ -54,7 +54,7 @@ struct Asked {
     client: Client,
     sent: usize,
     disconnects: Option<usize>,
-    /// To which user a content is sent, and its number.
+    /// To which user content is sent, and its number.
     content: Option<(usize, u64)>,
 }
 

@@ -12,7 +12,7 @@ use wsify::effect::{Effect, ShardId};
 use super::rig::Rig;
 
 /// The error with which redis refuses a command.
-pub const NO: &str = "NOPERM not for you";
+pub const BROKER_REFUSAL: &str = "NOPERM not for you";
 
 /// One link: commands on their way to redis, and replies on their way back, each in whole.
 #[derive(Debug, Default)]
@@ -149,7 +149,7 @@ impl Broker {
         let refuses = next.is_some_and(|command| command[0] == b"SUBSCRIBE");
         if refuses {
             self.listener.commands.pop_front();
-            self.listener.reply(format!("-{NO}\r\n"));
+            self.listener.reply(format!("-{BROKER_REFUSAL}\r\n"));
         }
         refuses
     }
@@ -158,7 +158,7 @@ impl Broker {
     pub fn refuse_publication(&mut self) -> bool {
         let refuses = self.publisher.next().is_some();
         if refuses {
-            self.publisher.reply(format!("-{NO}\r\n"));
+            self.publisher.reply(format!("-{BROKER_REFUSAL}\r\n"));
         }
         refuses
     }
@@ -171,6 +171,7 @@ impl Broker {
                 News::Listening(shard, up) => rig.hub.set_listening(shard, up),
                 News::Published(by, receipt) => rig.hub.receipt(by, receipt),
                 News::Subscribed(id, receipt) => rig.hub.subscribed(id, receipt),
+                News::Unsubscribed(channel) => rig.hub.unsubscribed(channel.as_str()),
                 other => unreachable!("nothing is hostile here: {other:?}"),
             }
         }
@@ -184,18 +185,19 @@ impl Broker {
         self.tell(rig);
         let now = rig.hub.clock.now;
         let reply = self.way(duty).replies.pop_front()?;
-        let step = self.dialogue.understand(duty, &reply, now);
+        let step = self.dialogue.handle_reply(duty, &reply, now);
         let step = step.expect("redis speaks as it should");
         let mut brought = None;
         match step {
             Progress::Starved => unreachable!("replies come whole"),
-            Progress::Understood(size) => assert_eq!(size, reply.len()),
+            Progress::Handled(size) => assert_eq!(size, reply.len()),
             Progress::Message(message) => {
                 let (channel, content) = (&reply[message.channel], &reply[message.content]);
                 let (channel, content) = (text(channel.to_vec()), text(content.to_vec()));
-                match rig.hub.arrived(&channel, content.as_bytes()) {
-                    true => brought = Some((channel, content)),
-                    false => self.way(duty).replies.push_front(reply),
+                if rig.hub.arrived(&channel, content.as_bytes()) {
+                    brought = Some((channel, content));
+                } else {
+                    self.way(duty).replies.push_front(reply)
                 }
             }
         }

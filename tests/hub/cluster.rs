@@ -12,7 +12,7 @@ use wsify::broker::redis::{LinkId, Order, Progress, Topology};
 use wsify::config::{RedisAddress, RedisDsn, RedisServers};
 use wsify::effect::{Effect, Receipt};
 use wsify::snapshot::{SnapshotHeader, SnapshotReader, SnapshotWriter};
-use wsify::wire::slot::{SLOTS, slot};
+use wsify::wire::hash_slot::{HASH_SLOTS, hash_slot};
 
 use super::broker::{array, commands, text};
 use super::rig::Rig;
@@ -176,6 +176,7 @@ impl Cluster {
                     rig.hub.returned(publication);
                 }
                 News::Subscribed(id, receipt) => rig.hub.subscribed(id, receipt),
+                News::Unsubscribed(channel) => rig.hub.unsubscribed(channel.as_str()),
                 News::Message(_) | News::Dropped(_) => unreachable!("{news:?}"),
             }
         }
@@ -211,7 +212,7 @@ impl Cluster {
             .collect()
     }
 
-    /// A link that is not there comes about, if its node is. `choice` is any number.
+    /// A link that is not there is established, if its node is there. `choice` is any number.
     pub fn open(&mut self, choice: usize, rig: &mut Rig) -> bool {
         let nodes = &self.nodes;
         let closed = self.of(|wire| !wire.open && nodes[wire.node].alive);
@@ -351,9 +352,10 @@ impl Cluster {
         let verb = words.next().expect("a verb");
         let rest: Vec<String> = words.collect();
         let replies: Vec<String> = match (verb.as_str(), rest.as_slice()) {
-            ("PING", _) => vec![match wire.subscribed.is_empty() {
-                true => "+PONG\r\n".into(),
-                false => "*2\r\n$4\r\npong\r\n$0\r\n\r\n".into(),
+            ("PING", _) => vec![if wire.subscribed.is_empty() {
+                "+PONG\r\n".into()
+            } else {
+                "*2\r\n$4\r\npong\r\n$0\r\n\r\n".into()
             }],
             ("ROLE", _) => vec!["*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n".into()],
             ("CLIENT", _) => vec!["+OK\r\n".into()],
@@ -374,9 +376,10 @@ impl Cluster {
                     None => channels
                         .iter()
                         .map(|channel| {
-                            match verb.starts_with("SS") {
-                                true => wire.subscribed.insert(channel.clone()),
-                                false => wire.subscribed.remove(channel),
+                            if verb.starts_with("SS") {
+                                wire.subscribed.insert(channel.clone())
+                            } else {
+                                wire.subscribed.remove(channel)
                             };
                             array(&[&kind, channel], ":1\r\n")
                         })
@@ -400,7 +403,7 @@ impl Cluster {
         let owner = self.nodes[node].believes[at];
         (owner != node).then(|| {
             self.disturbed = true;
-            let slot = slot(b"", channel.as_bytes());
+            let slot = hash_slot(b"", channel.as_bytes());
             format!("-MOVED {slot} n:{}\r\n", 1 + owner)
         })
     }
@@ -434,9 +437,10 @@ impl Cluster {
 
     /// How a node sees the cluster. The first one has all slots but those of the channels.
     fn view(&self, node: usize) -> String {
-        let mut owners = vec![0; usize::from(SLOTS)];
+        let mut owners = vec![0; usize::from(HASH_SLOTS)];
         for (channel, name) in self.channels.iter().enumerate() {
-            owners[usize::from(slot(b"", name.as_bytes()))] = self.nodes[node].believes[channel];
+            owners[usize::from(hash_slot(b"", name.as_bytes()))] =
+                self.nodes[node].believes[channel];
         }
         let mut shards = Vec::new();
         let mut from = 0;
@@ -475,11 +479,11 @@ impl Cluster {
         };
         match self
             .topology
-            .understand(id, &reply, now)
+            .handle_reply(id, &reply, now)
             .expect("nodes speak as they should")
         {
             Progress::Starved => unreachable!("replies come whole"),
-            Progress::Understood(size) => assert_eq!(size, reply.len()),
+            Progress::Handled(size) => assert_eq!(size, reply.len()),
             Progress::Message(message) => {
                 let (channel, content) = (&reply[message.channel], &reply[message.content]);
                 let (channel, content) = (text(channel.to_vec()), text(content.to_vec()));

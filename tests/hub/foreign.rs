@@ -17,7 +17,7 @@ use super::rig::{Rig, settings};
 
 /// Vacant slots take memory; a fuzzer would take all of it.
 const SLOTS: u32 = 4_096;
-/// A hub that does not come to rest in so many turns is left alone.
+/// A hub that does not come to rest in this many turns is left alone.
 const TURNS: usize = 200;
 
 /// What a connection's record says of its name.

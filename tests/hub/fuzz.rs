@@ -6,6 +6,7 @@
 )]
 
 mod client;
+mod facts;
 pub mod foreign;
 pub mod language;
 mod pipe;

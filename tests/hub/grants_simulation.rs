@@ -32,7 +32,7 @@ const MOST_CLIENTS: usize = 6;
 /// How long after its time an idle client may be asked about: two steps of the deadline wheel.
 const SLACK: Millis = 40;
 const VERBS: [&str; 3] = ["join", "leave", "broadcast"];
-const NO: &str = "the authorizer says no";
+const DENIED_MESSAGE: &str = "the authorizer says no";
 
 #[test]
 fn simulation() {
@@ -442,7 +442,7 @@ impl Sim {
                 self.done(at, &cmd, content);
             }
             Verdict::Deny => {
-                let message = fields.message.map_or(NO.to_owned(), Into::into);
+                let message = fields.message.map_or(DENIED_MESSAGE.to_owned(), Into::into);
                 grants.remembered.retain(|it| it.channel != cmd.channel);
                 if age > 0 {
                     grants.remember(entry(Some(message.clone())), now);

@@ -69,13 +69,17 @@ fn fields(bits: u8) -> AnswerFields {
     let patterns: Box<[Box<str>]> = Box::new(["a".into(), "é*".into()]);
     AnswerFields {
         user: has(0).then(|| "42".into()),
-        state: has(1).then(|| match has(2) {
-            true => NewState::Removed,
-            false => NewState::Json("\"a state that many have\"".into()),
+        state: has(1).then(|| {
+            if has(2) {
+                NewState::Removed
+            } else {
+                NewState::Json("\"a state that many have\"".into())
+            }
         }),
-        channels: match has(2) {
-            true => vec![ChannelName::checked("a"), ChannelName::checked("b")],
-            false => Vec::new(),
+        channels: if has(2) {
+            vec![ChannelName::checked("a"), ChannelName::checked("b")]
+        } else {
+            Vec::new()
         },
         allow: has(3).then(|| Allow {
             join: patterns.clone(),

@@ -11,6 +11,7 @@ mod facts;
 mod foreign;
 mod grants_simulation;
 mod handover;
+mod ledger;
 mod nodes;
 mod nodes_simulation;
 mod outage_simulation;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use wsify::clock::Millis;
-use wsify::effect::{ConnId, Effect, Receipt, ShardId};
+use wsify::effect::{Effect, PublishedBy, Receipt, ShardId};
 use wsify::hub::Settings;
 use wsify::metrics::Counters;
 use wsify::wire::node_message::envelope::NodeSeal;
@@ -22,7 +22,9 @@ const SPIN: usize = 100_000;
 #[derive(Debug)]
 enum Coming {
     Message(String, Vec<u8>),
-    Receipt(ConnId, Receipt),
+    Receipt(PublishedBy, Receipt),
+    /// The end of a subscription.
+    Unsubscribed(String),
 }
 
 pub struct Node {
@@ -38,6 +40,7 @@ pub struct Node {
     pub publishing: Receipt,
 }
 
+#[derive(Default)]
 pub struct Fleet {
     pub nodes: Vec<Node>,
     /// What was published on the channels of the nodes.
@@ -59,14 +62,16 @@ impl Node {
 }
 
 impl Fleet {
-    /// So many nodes with the same key, which know each other.
+    /// This many nodes with the same key, which know each other.
     pub fn of(count: usize) -> Fleet {
-        let mut fleet = Fleet {
-            nodes: Vec::new(),
-            said: Vec::new(),
-        };
+        Fleet::with(count, Some("key"), |_| {})
+    }
+
+    /// The same with this key, and with settings that `change` has changed.
+    pub fn with(count: usize, key: Option<&str>, change: impl Fn(&mut Settings)) -> Fleet {
+        let mut fleet = Fleet::default();
         for _ in 0..count {
-            fleet.add(Some("key"));
+            fleet.add_with(key, &change);
         }
         fleet.pass(600);
         fleet
@@ -74,18 +79,16 @@ impl Fleet {
 
     /// Another node, which is up.
     pub fn add(&mut self, key: Option<&str>) -> usize {
-        let instance = self.nodes.len() as u64 + 1;
-        self.add_with(
-            key,
-            Settings {
-                instance,
-                authorizer: true,
-                ..settings()
-            },
-        )
+        self.add_with(key, |_| {})
     }
 
-    pub fn add_with(&mut self, key: Option<&str>, settings: Settings) -> usize {
+    fn add_with(&mut self, key: Option<&str>, change: impl Fn(&mut Settings)) -> usize {
+        let mut settings = Settings {
+            instance: self.nodes.len() as u64 + 1,
+            authorizer: true,
+            ..settings()
+        };
+        change(&mut settings);
         self.add_rig(key, Rig::with(settings))
     }
 
@@ -143,7 +146,7 @@ impl Fleet {
     pub fn break_listening(&mut self, node: usize) {
         let node = &mut self.nodes[node];
         node.subscribed.clear();
-        node.coming.retain(|it| matches!(it, Coming::Receipt(..)));
+        node.coming.retain(|it| !matches!(it, Coming::Message(..)));
         for coming in &mut node.coming {
             if let Coming::Receipt(_, receipt) = coming {
                 *receipt = Receipt::Failed;
@@ -169,7 +172,11 @@ impl Fleet {
                     }
                     node.rig.hub.subscribed(wanted.id, receipt);
                 }
-                Effect::Unsubscribe(channel) => _ = node.subscribed.remove(channel.as_str()),
+                Effect::Unsubscribe(channel) => {
+                    node.subscribed.remove(channel.as_str());
+                    let unsubscribed = Coming::Unsubscribed(channel.to_string());
+                    node.coming.push_back(unsubscribed);
+                }
                 Effect::Publish(publication) => {
                     let receipt = node.publishing.clone();
                     if receipt == Receipt::Confirmed {
@@ -190,6 +197,10 @@ impl Fleet {
             None => false,
             Some(Coming::Receipt(from, receipt)) => {
                 node.rig.hub.receipt(from, receipt);
+                true
+            }
+            Some(Coming::Unsubscribed(channel)) => {
+                node.rig.hub.unsubscribed(&channel);
                 true
             }
             Some(Coming::Message(channel, content)) => {
@@ -289,7 +300,7 @@ impl Fleet {
     /// How many messages a node has dropped, by reason; those that it has dropped none of are left out.
     pub fn hostile(&self, node: usize) -> Vec<(&'static str, u64)> {
         let counts = &self.nodes[node].rig.hub.metrics().broker_hostile;
-        let labels = wsify::wire::node_message::Hostile::LABELS;
+        let labels = wsify::wire::node_message::NodeMessageError::LABELS;
         let found = labels.map(|label| (label, counts.get(label)));
         found.into_iter().filter(|(_, count)| *count > 0).collect()
     }

@@ -15,13 +15,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use wsify::effect::{Receipt, Verdict};
-use wsify::hub::Settings;
 use wsify::wire::answer_fields::AnswerFields;
 use wsify::wire::node_message::ALL_NODES;
 
 use crate::client::{Client, get};
 use crate::nodes::Fleet;
-use crate::rig::settings;
 use crate::seeds::{self, Dice, sum};
 
 const SEEDS: u64 = 12;
@@ -58,7 +56,7 @@ sum! {
     }
 }
 
-/// A content on its way: for which user or connection, and its number.
+/// Content on its way: for which user or connection, and its number.
 struct Sent {
     to: String,
     content: u64,
@@ -117,21 +115,10 @@ struct Sim {
 
 impl Sim {
     fn play(seed: u64) -> Counts {
-        let mut fleet = Fleet {
-            nodes: Vec::new(),
-            said: Vec::new(),
-        };
-        for instance in 1..=NODES as u64 {
-            let mut one = Settings {
-                instance,
-                authorizer: true,
-                max_channels: 2,
-                ..settings()
-            };
-            one.limits.ping_interval = 0;
-            fleet.add_with(Some("key"), one);
-        }
-        fleet.pass(600);
+        let fleet = Fleet::with(NODES, Some("key"), |it| {
+            it.max_channels = 2;
+            it.limits.ping_interval = 0;
+        });
         let looked_at = fleet.said.len();
         let mut sim = Sim {
             fleet,
@@ -260,9 +247,10 @@ impl Sim {
             return;
         }
         let v1 = self.dice.chance(80);
-        let more = match v1 {
-            true => "Sec-WebSocket-Protocol: wsify.v1\r\n",
-            false => "",
+        let more = if v1 {
+            "Sec-WebSocket-Protocol: wsify.v1\r\n"
+        } else {
+            ""
         };
         let rig = self.fleet.rig(node);
         let mut client = rig.upgrading(more);
@@ -322,9 +310,10 @@ impl Sim {
     }
 
     fn change_link(&mut self, node: usize) {
-        match self.broken[node] {
-            true => self.fleet.mend_listening(node),
-            false => self.fleet.break_listening(node),
+        if self.broken[node] {
+            self.fleet.mend_listening(node)
+        } else {
+            self.fleet.break_listening(node)
         }
         self.broken[node] = !self.broken[node];
         self.missed = self.fleet.said.len();
@@ -502,9 +491,10 @@ impl Actor {
                     self.v1 && (alone || message["channel"].is_string()),
                     "{line}"
                 );
-                self.gap = match message["channel"].is_null() {
-                    true => [true; 2],
-                    false => self.gap,
+                self.gap = if message["channel"].is_null() {
+                    [true; 2]
+                } else {
+                    self.gap
                 };
                 sum.gaps += 1;
                 return;

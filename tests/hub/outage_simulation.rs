@@ -111,7 +111,7 @@ struct Sim {
     queue: usize,
     batch: usize,
     condition: Condition,
-    /// Out of a hundred answers so many are wrong for their question alone.
+    /// Out of a hundred answers this many are wrong for their question alone.
     bad: usize,
     waiting: VecDeque<(Question, Millis)>,
     calls: Vec<Call>,
@@ -174,7 +174,7 @@ impl Sim {
                 workers,
                 batch,
                 queue,
-                patience: TIMEOUT,
+                authorizer_timeout: TIMEOUT,
             },
             ..settings()
         });
@@ -242,9 +242,10 @@ impl Sim {
                     actor.ids += 1;
                     let id = actor.ids;
                     let content = format!("[{at},{id}]");
-                    let command = match publishes {
-                        true => broadcast("c", &content),
-                        false => join("d"),
+                    let command = if publishes {
+                        broadcast("c", &content)
+                    } else {
+                        join("d")
                     };
                     actor.client.say(&with_id(id as u64, &command));
                     actor.said.push_back(Said {
@@ -281,10 +282,7 @@ impl Sim {
         if std::mem::take(&mut self.rig.recalled) > 0 {
             self.sum.outages += 1;
             // An answer of the same turn may have ended the outage already: then nothing is known for sure.
-            self.known = match is_answered {
-                true => Known::Up,
-                false => Known::Down,
-            };
+            self.known = if is_answered { Known::Up } else { Known::Down };
             self.out.clear();
             while let Some((question, asked)) = self.waiting.pop_front() {
                 self.is_not_put(&question, asked);
@@ -375,9 +373,10 @@ impl Sim {
             }
             self.numbers += 1;
             let hangs = self.condition == Condition::Hangs;
-            let takes = match hangs {
-                true => TIMEOUT,
-                false => self.dice.below(60) as Millis,
+            let takes = if hangs {
+                TIMEOUT
+            } else {
+                self.dice.below(60) as Millis
             };
             self.calls.push(Call {
                 number: self.numbers,

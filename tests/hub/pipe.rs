@@ -9,24 +9,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::rc::Rc;
 
-use wsify::connection::Stream;
-
-/// What the poll returns for this stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Edge {
-    pub readable: bool,
-    /// Whether the client has ended its stream.
-    pub closed: bool,
-    /// The connection is reset, and nothing can be sent to the client.
-    pub reset: bool,
-    pub writable: bool,
-}
-
-impl Edge {
-    pub fn any(self) -> bool {
-        self.readable || self.writable
-    }
-}
+use wsify::connection::{Readiness, Stream};
 
 /// How often the kernel would have been called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,12 +29,12 @@ pub struct Wire {
     room: usize,
     /// The most that one write takes, however much room there is.
     pub largest_write: usize,
-    /// One call in so many is interrupted; 0 is never.
+    /// One call in this many is interrupted; 0 is never.
     pub interrupted: usize,
     just_interrupted: bool,
-    /// One write in so many takes nothing though there is room; 0 is never.
+    /// One write in this many takes nothing though there is room; 0 is never.
     pub refused: usize,
-    edge: Edge,
+    edge: Readiness,
     /// A write was cut short: an edge is due when there is room.
     cut_short: bool,
     left: bool,
@@ -105,9 +88,9 @@ pub fn pipe() -> (Pipe, Far) {
         just_interrupted: false,
         refused: 0,
         // A fresh socket is writable, and the poll says so.
-        edge: Edge {
+        edge: Readiness {
             writable: true,
-            ..Edge::default()
+            ..Readiness::default()
         },
         cut_short: false,
         left: false,
@@ -175,7 +158,7 @@ impl Far {
     pub fn reset(&self) {
         let mut wire = self.0.borrow_mut();
         wire.broken = true;
-        wire.edge = Edge {
+        wire.edge = Readiness {
             readable: true,
             closed: true,
             reset: true,
@@ -188,12 +171,12 @@ impl Far {
         self.0.borrow_mut().broken = true;
     }
 
-    /// Limits the room in the kernel to so many more bytes.
+    /// Limits the room in the kernel to this many more bytes.
     pub fn narrow(&self, room: usize) {
         self.0.borrow_mut().room = room;
     }
 
-    /// Adds room for so many bytes.
+    /// Adds room for this many bytes.
     pub fn widen(&self, more: usize) {
         let mut wire = self.0.borrow_mut();
         wire.room = wire.room.saturating_add(more);
@@ -236,12 +219,13 @@ impl Far {
     }
 
     /// Takes the pending edge.
-    pub fn take_edge(&self) -> Edge {
+    pub fn take_edge(&self) -> Readiness {
         std::mem::take(&mut self.0.borrow_mut().edge)
     }
 
     pub fn has_edge(&self) -> bool {
-        self.0.borrow().edge.any()
+        let edge = self.0.borrow().edge;
+        edge.readable || edge.writable
     }
 
     /// The calls since this was last called.

@@ -91,6 +91,7 @@ pub fn settings() -> Settings {
         proxies: Proxies::default(),
         proxy_protocol: false,
         authorizer: false,
+        authorizer_url: "http://authorizer/".to_owned(),
         failure: FailurePolicy::default(),
         access_log: AccessLog::All,
         events: None,
@@ -322,14 +323,7 @@ impl Rig {
             let (id, far) = &self.wires[nth];
             if far.has_edge() && arrives() {
                 let edge = far.take_edge();
-                self.hub.ready(
-                    *id,
-                    edge.readable,
-                    edge.closed,
-                    edge.reset,
-                    edge.writable,
-                    &mut self.buffer,
-                );
+                self.hub.ready(*id, edge, &mut self.buffer);
                 self.between();
             }
         }

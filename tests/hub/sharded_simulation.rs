@@ -18,6 +18,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::client::{Client, broadcast, join, leave, post, with_id};
 use crate::cluster::{Cluster, Fate, NODES};
+use crate::ledger::{Ledger, Stretch};
 use crate::rig::{Rig, settings};
 use crate::seeds::{self, Dice};
 
@@ -62,18 +63,6 @@ struct Said {
     at: usize,
 }
 
-/// The time between the answer to a join and the answer to a leave.
-#[derive(Debug)]
-struct Stretch {
-    join_said: usize,
-    joined: usize,
-    leave_said: Option<usize>,
-    /// Positions of the messages heard, in the order in which they were brought.
-    heard: Vec<usize>,
-    /// Something was published that will not come, and a gap is due.
-    missed: bool,
-}
-
 struct Actor {
     client: Client,
     backend: bool,
@@ -83,21 +72,12 @@ struct Actor {
     gone: bool,
 }
 
-#[derive(Debug)]
-struct Message {
-    channel: usize,
-    said: usize,
-    brought: bool,
-}
-
 struct Sim {
     dice: Dice,
     rig: Rig,
     cluster: Cluster,
     actors: Vec<Actor>,
-    messages: Vec<Message>,
-    /// The messages brought for each channel, and when.
-    brought: Vec<Vec<(usize, usize)>>,
+    ledger: Ledger,
     /// When something last happened to the cluster, or the hub did not say that all is well.
     trouble: usize,
     step: usize,
@@ -107,6 +87,10 @@ struct Sim {
 
 fn name(channel: usize) -> String {
     format!("channel {channel}")
+}
+
+fn number(content: &str) -> usize {
+    content.parse().expect("a message's number")
 }
 
 impl Sim {
@@ -124,8 +108,7 @@ impl Sim {
             rig,
             cluster,
             actors: Vec::new(),
-            messages: Vec::new(),
-            brought: vec![Vec::new(); CHANNELS],
+            ledger: Ledger::new(CHANNELS),
             trouble: 0,
             step: 0,
             next_id: 0,
@@ -193,33 +176,20 @@ impl Sim {
                     comes: false,
                 }
                 | Fate::Lost(content) => {
-                    let channel = self.messages[content.parse::<usize>().unwrap()].channel;
+                    let channel = self.ledger.channel(number(&content));
                     self.sum.missed += 1;
                     let actors = self.actors.iter_mut().filter(|actor| !actor.gone);
                     for stretch in actors.filter_map(|actor| actor.stretches.get_mut(&channel)) {
                         stretch.missed = true;
                     }
                 }
-                Fate::Brought(content) => {
-                    let n = content.parse::<usize>().unwrap();
-                    let message = &mut self.messages[n];
-                    assert!(
-                        !std::mem::replace(&mut message.brought, true),
-                        "{n} is brought twice"
-                    );
-                    self.brought[message.channel].push((n, self.step));
-                }
+                Fate::Brought(content) => self.ledger.brings(number(&content), self.step),
             }
         }
     }
 
     fn message(&mut self, channel: usize) -> usize {
-        self.messages.push(Message {
-            channel,
-            said: self.step,
-            brought: false,
-        });
-        self.messages.len() - 1
+        self.ledger.message(channel, self.step)
     }
 
     fn arrive(&mut self) {
@@ -279,7 +249,7 @@ impl Sim {
             }
             What::PublishTwo(n) => {
                 let body = [n, n + 1].map(|n| {
-                    let channel = name(self.messages[n].channel);
+                    let channel = name(self.ledger.channel(n));
                     format!(r#"{{"channel":"{channel}","content":{n}}}"#)
                 });
                 actor.client.send(&post(&format!("[{}]", body.join(","))));
@@ -371,19 +341,14 @@ impl Sim {
                     What::Leave(c) if c == channel => Some(s.at),
                     _ => None,
                 });
-                let stretch = Stretch {
-                    join_said: said.at,
-                    joined: self.step,
-                    leave_said: None,
-                    heard: Vec::new(),
-                    missed: false,
-                };
+                let stretch = Stretch::new(said.at, self.step, false);
                 let stretch = actor.stretches.entry(channel).or_insert(stretch);
                 stretch.leave_said = behind;
             }
             What::Leave(channel) => {
                 if let Some(stretch) = self.actors[at].stretches.remove(&channel) {
-                    self.is_complete(at, channel, &stretch, stretch.leave_said);
+                    self.ledger
+                        .is_complete(channel, &stretch, stretch.leave_said);
                 }
             }
         }
@@ -391,38 +356,17 @@ impl Sim {
 
     fn is_confirmed(&mut self, n: usize) {
         self.sum.confirmed += 1;
-        let message = &self.messages[n];
-        let heard = self.actors.iter().any(|other| {
-            let stretch = other.stretches.get(&message.channel);
-            stretch
-                .is_some_and(|s| s.joined < message.said && s.leave_said.is_none() && !other.gone)
-        });
-        assert!(message.brought || !heard, "{n} is lost");
+        let channel = self.ledger.channel(n);
+        let actors = self.actors.iter().filter(|actor| !actor.gone);
+        let stretches = actors.filter_map(|actor| actor.stretches.get(&channel));
+        self.ledger.is_confirmed(n, stretches);
     }
 
     fn hears_content(&mut self, at: usize, n: usize) {
-        let channel = self.messages[n].channel;
-        let place = self.brought[channel].iter().position(|(m, _)| *m == n);
-        let place = place.expect("it was brought");
-        let stretch = self.actors[at].stretches.get_mut(&channel);
-        let stretch = stretch.expect("a member hears it");
-        let expected = stretch.heard.last().map_or(place, |last| last + 1);
-        assert_eq!(place, expected, "{at} misses something: {stretch:?}");
-        assert!(self.brought[channel][place].1 >= stretch.join_said);
-        stretch.heard.push(place);
+        let stretches = &mut self.actors[at].stretches;
+        let stretch = stretches.get_mut(&self.ledger.channel(n));
+        self.ledger.hears(stretch.expect("a member hears it"), n);
         self.sum.heard += 1;
-    }
-
-    /// All that was brought in the meantime was heard.
-    fn is_complete(&self, at: usize, channel: usize, stretch: &Stretch, until: Option<usize>) {
-        for (place, (n, brought)) in self.brought[channel].iter().enumerate() {
-            if *brought > stretch.joined && until.is_none_or(|until| *brought < until) {
-                assert!(
-                    stretch.heard.contains(&place),
-                    "{at} misses {n}: {stretch:?}"
-                );
-            }
-        }
     }
 
     /// Nothing more happens to the cluster, and everything takes its course.
@@ -464,7 +408,7 @@ impl Sim {
             assert!(actor.said.is_empty(), "{at}: {:?}", actor.said);
             for (channel, stretch) in &actor.stretches {
                 members.insert((self.cluster.owner(*channel), name(*channel)));
-                self.is_complete(at, *channel, stretch, None);
+                self.ledger.is_complete(*channel, stretch, None);
                 assert!(
                     !actor.v1 || !stretch.missed,
                     "{at} does not know that it has missed something: {stretch:?}"

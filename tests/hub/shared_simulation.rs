@@ -27,6 +27,7 @@ use wsify::wire::channel_name::ChannelName;
 
 use crate::broker::Broker;
 use crate::client::{Client, broadcast, close, join, leave, post, with_id};
+use crate::ledger::{Ledger, Stretch};
 use crate::rig::Rig;
 use crate::seeds::{self, Dice};
 
@@ -78,19 +79,13 @@ struct Said {
     at: usize,
 }
 
-/// The time between the answer to a join and the answer to a leave.
+/// What is known of a membership. It has missed something if the broker has not listened all the while.
 #[derive(Debug)]
-struct Stretch {
-    join_said: usize,
-    joined: usize,
+struct Membership {
+    stretch: Stretch,
     /// The epoch of the listening link in which the join was answered, if that link was up.
     listening: Option<usize>,
-    leave_said: Option<usize>,
-    /// Positions of the messages heard, in the order in which the broker brought them.
-    heard: Vec<usize>,
-    /// The broker has not listened since it was joined, and it has not been told of a gap.
-    missed: bool,
-    /// So many gaps it may be told of: one may be on its way when the link breaks again.
+    /// It may be told of this many gaps: one may be on its way when the link breaks again.
     gaps: usize,
 }
 
@@ -99,7 +94,7 @@ struct Actor {
     backend: bool,
     v1: bool,
     said: VecDeque<Said>,
-    stretches: HashMap<usize, Stretch>,
+    memberships: HashMap<usize, Membership>,
     gone: bool,
 }
 
@@ -110,21 +105,12 @@ impl Actor {
     }
 }
 
-#[derive(Debug)]
-struct Message {
-    channel: usize,
-    said: usize,
-    brought: Option<usize>,
-}
-
 struct Sim {
     dice: Dice,
     rig: Rig,
     broker: Broker,
     actors: Vec<Actor>,
-    messages: Vec<Message>,
-    /// The messages brought for each channel, and when.
-    brought: Vec<Vec<(usize, usize)>>,
+    ledger: Ledger,
     /// How often the listening link has come up.
     epoch: usize,
     /// When it was last lost.
@@ -161,8 +147,7 @@ impl Sim {
             rig,
             broker,
             actors: Vec::new(),
-            messages: Vec::new(),
-            brought: vec![Vec::new(); CHANNELS],
+            ledger: Ledger::new(CHANNELS),
             epoch: 0,
             lost: 0,
             trouble: 0,
@@ -243,11 +228,14 @@ impl Sim {
         let channel = (0..CHANNELS).find(|channel| told["channel"] == name(*channel));
         let channel = channel.expect("a channel");
         assert!(self.actors[at].v1);
-        let stretch = self.actors[at].stretches.get_mut(&channel);
-        let stretch = stretch.expect("a member is told");
-        assert!(stretch.gaps > 0, "{at} has missed nothing: {stretch:?}");
-        stretch.gaps -= 1;
-        stretch.missed = false;
+        let membership = self.actors[at].memberships.get_mut(&channel);
+        let membership = membership.expect("a member is told");
+        assert!(
+            membership.gaps > 0,
+            "{at} has missed nothing: {membership:?}"
+        );
+        membership.gaps -= 1;
+        membership.stretch.missed = false;
         self.sum.gaps += 1;
     }
 
@@ -268,9 +256,9 @@ impl Sim {
                         self.broker.break_listening(&mut self.rig);
                         self.lost = self.step;
                         let actors = self.actors.iter_mut();
-                        for stretch in actors.flat_map(|a| a.stretches.values_mut()) {
-                            stretch.gaps += 1;
-                            stretch.missed = true;
+                        for membership in actors.flat_map(|a| a.memberships.values_mut()) {
+                            membership.gaps += 1;
+                            membership.stretch.missed = true;
                         }
                     }
                 }
@@ -287,9 +275,10 @@ impl Sim {
         let client = self.rig.client();
         let mut said = VecDeque::new();
         if !backend {
-            let protocol = match v1 {
-                true => "Sec-WebSocket-Protocol: wsify.v1\r\n",
-                false => "",
+            let protocol = if v1 {
+                "Sec-WebSocket-Protocol: wsify.v1\r\n"
+            } else {
+                ""
             };
             client.send(&crate::client::upgrade("/ws", protocol));
             self.tick();
@@ -305,7 +294,7 @@ impl Sim {
             backend,
             v1,
             said,
-            stretches: HashMap::new(),
+            memberships: HashMap::new(),
             gone: false,
         });
     }
@@ -332,12 +321,7 @@ impl Sim {
     }
 
     fn message(&mut self, channel: usize) -> usize {
-        self.messages.push(Message {
-            channel,
-            said: self.step,
-            brought: None,
-        });
-        self.messages.len() - 1
+        self.ledger.message(channel, self.step)
     }
 
     fn say(&mut self) {
@@ -364,8 +348,8 @@ impl Sim {
         let command = match what {
             What::Join(channel) => join(&name(channel)),
             What::Leave(channel) => {
-                if let Some(stretch) = actor.stretches.get_mut(&channel) {
-                    stretch.leave_said.get_or_insert(self.step);
+                if let Some(membership) = actor.memberships.get_mut(&channel) {
+                    membership.stretch.leave_said.get_or_insert(self.step);
                 }
                 leave(&name(channel))
             }
@@ -414,16 +398,16 @@ impl Sim {
 
     /// redis has published: every channel that has to be subscribed is.
     fn executed(&mut self, n: usize) {
-        let channel = self.messages[n].channel;
+        let channel = self.ledger.channel(n);
         let up = self.rig.hub.is_broker_up();
         for actor in self.actors.iter().filter(|a| !a.gone) {
-            let Some(stretch) = actor.stretches.get(&channel) else {
+            let Some(membership) = actor.memberships.get(&channel) else {
                 continue;
             };
-            let listened = stretch.listening == Some(self.epoch) && self.broker.listening;
-            if stretch.leave_said.is_none() && (up || listened) {
+            let listened = membership.listening == Some(self.epoch) && self.broker.listening;
+            if membership.stretch.leave_said.is_none() && (up || listened) {
                 let is = self.broker.subscribed.contains(&name(channel));
-                assert!(is, "{channel} is not subscribed: {stretch:?}");
+                assert!(is, "{channel} is not subscribed: {membership:?}");
                 self.sum.checked += 1;
             }
         }
@@ -437,10 +421,7 @@ impl Sim {
             self.sum.refusals += 1;
         }
         if let Some((_, content)) = brought {
-            let n = number(&content);
-            let message = &mut self.messages[n];
-            assert!(message.brought.replace(self.step).is_none());
-            self.brought[message.channel].push((n, self.step));
+            self.ledger.brings(number(&content), self.step);
         }
     }
 
@@ -455,19 +436,14 @@ impl Sim {
             content.filter(|_| !self.actors[at].backend && !self.actors[at].is_opening())
         {
             let n = n as usize;
-            let channel = self.messages[n].channel;
-            let place = self.brought[channel].iter().position(|(m, _)| *m == n);
-            let place = place.expect("it was brought");
-            let (_, brought) = self.brought[channel][place];
-            let (v1, lost) = (self.actors[at].v1, self.lost);
-            let stretch = self.actors[at].stretches.get_mut(&channel);
-            let stretch = stretch.expect("a member hears it");
-            let expected = stretch.heard.last().map_or(place, |last| last + 1);
-            assert_eq!(place, expected, "{at} misses something: {stretch:?}");
-            assert!(brought >= stretch.join_said);
-            let told = !v1 || !stretch.missed || brought <= lost;
-            assert!(told, "{at} is not told of a gap: {stretch:?}");
-            stretch.heard.push(place);
+            let Actor {
+                memberships, v1, ..
+            } = &mut self.actors[at];
+            let membership = memberships.get_mut(&self.ledger.channel(n));
+            let membership = membership.expect("a member hears it");
+            let brought = self.ledger.hears(&mut membership.stretch, n);
+            let told = !*v1 || !membership.stretch.missed || brought <= self.lost;
+            assert!(told, "{at} is not told of a gap: {membership:?}");
             self.sum.heard += 1;
             return;
         }
@@ -496,14 +472,11 @@ impl Sim {
             }
             (What::Publish(n), _) => {
                 self.sum.confirmed += 1;
-                let message = &self.messages[n];
-                let heard = self.actors.iter().any(|other| {
-                    let stretch = other.stretches.get(&message.channel);
-                    stretch.is_some_and(|s| {
-                        s.joined < message.said && s.leave_said.is_none() && !other.gone
-                    })
-                });
-                assert!(message.brought.is_some() || !heard, "{n} is lost");
+                let channel = self.ledger.channel(n);
+                let actors = self.actors.iter().filter(|actor| !actor.gone);
+                let memberships = actors.filter_map(|actor| actor.memberships.get(&channel));
+                self.ledger
+                    .is_confirmed(n, memberships.map(|it| &it.stretch));
             }
             (What::Join(_), "unavailable") => {
                 assert!(self.refused >= said.at, "nothing refuses {said:?}");
@@ -523,8 +496,11 @@ impl Sim {
             }
             (What::Join(channel), _) => self.joined(at, channel, said.at),
             (What::Leave(channel), _) => {
-                if let Some(stretch) = self.actors[at].stretches.remove(&channel) {
-                    self.is_complete(at, channel, &stretch, stretch.leave_said);
+                if let Some(Membership { stretch, .. }) =
+                    self.actors[at].memberships.remove(&channel)
+                {
+                    self.ledger
+                        .is_complete(channel, &stretch, stretch.leave_said);
                 }
             }
         }
@@ -532,34 +508,19 @@ impl Sim {
 
     /// A join that was sent at that step has taken effect.
     fn joined(&mut self, at: usize, channel: usize, join_said: usize) {
-        let stretch = Stretch {
-            join_said,
-            joined: self.step,
-            listening: self.broker.listening.then_some(self.epoch),
-            leave_said: None,
-            heard: Vec::new(),
-            missed: !self.broker.listening,
-            gaps: usize::from(!self.broker.listening),
-        };
+        let listening = self.broker.listening;
         let actor = &mut self.actors[at];
         let behind = actor.said.iter().find_map(|s| match s.what {
             What::Leave(c) if c == channel => Some(s.at),
             _ => None,
         });
-        let stretch = actor.stretches.entry(channel).or_insert(stretch);
-        stretch.leave_said = behind;
-    }
-
-    /// Asserts that everything brought in the meantime was heard.
-    fn is_complete(&self, at: usize, channel: usize, stretch: &Stretch, until: Option<usize>) {
-        for (place, (n, brought)) in self.brought[channel].iter().enumerate() {
-            if *brought > stretch.joined && until.is_none_or(|until| *brought < until) {
-                assert!(
-                    stretch.heard.contains(&place),
-                    "{at} misses {n}: {stretch:?}"
-                );
-            }
-        }
+        let membership = actor.memberships.entry(channel);
+        let membership = membership.or_insert_with(|| Membership {
+            stretch: Stretch::new(join_said, self.step, !listening),
+            listening: listening.then_some(self.epoch),
+            gaps: usize::from(!listening),
+        });
+        membership.stretch.leave_said = behind;
     }
 
     /// Brings both links back, and runs until nothing is in transit.
@@ -596,10 +557,10 @@ impl Sim {
         let mut members = BTreeSet::new();
         for (at, actor) in self.actors.iter().enumerate().filter(|(_, a)| !a.gone) {
             assert!(actor.said.is_empty(), "{at}: {:?}", actor.said);
-            for (channel, stretch) in &actor.stretches {
+            for (channel, Membership { stretch, .. }) in &actor.memberships {
                 members.insert(name(*channel));
                 assert!(!actor.v1 || !stretch.missed, "{at} is not told of a gap");
-                self.is_complete(at, *channel, stretch, None);
+                self.ledger.is_complete(*channel, stretch, None);
             }
         }
         for actor in self.actors.iter().filter(|a| a.gone) {

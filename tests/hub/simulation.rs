@@ -172,7 +172,7 @@ struct Actor {
     queued: usize,
     transmitted: usize,
     log: Vec<Said>,
-    /// So much of the log has been answered.
+    /// This much of the log has been answered.
     answered: usize,
     joined: BTreeSet<usize>,
     /// How much of the log the authorizer has been asked about; the actor's channels when all of that is done.
@@ -675,13 +675,14 @@ impl Sim {
     }
 
     fn violate(&mut self, at: usize) {
-        let (code, reason) = match self.actors[at].deflate && self.dice.chance(50) {
-            true => (1007, "invalid_data"),
-            false => self.dice.of(&[
+        let (code, reason) = if self.actors[at].deflate && self.dice.chance(50) {
+            (1007, "invalid_data")
+        } else {
+            self.dice.of(&[
                 (1002, "protocol_error"),
                 (1007, "invalid_text"),
                 (1009, "too_big"),
-            ]),
+            ])
         };
         self.actors[at].bad = Some(reason);
         self.say(at, What::Violation(code), false);
@@ -699,12 +700,11 @@ impl Sim {
             if self.actors[at].outgoing.is_empty() && !self.actors[at].slow {
                 continue;
             }
-            let most = match self.dice.chance(self.knobs.chunked) {
-                true => {
-                    let some = self.dice.below(40);
-                    self.dice.of(&[0, 1, some])
-                }
-                false => usize::MAX,
+            let most = if self.dice.chance(self.knobs.chunked) {
+                let some = self.dice.below(40);
+                self.dice.of(&[0, 1, some])
+            } else {
+                usize::MAX
             };
             let witness = self.is_witness(at);
             let widens = self
@@ -728,9 +728,10 @@ impl Sim {
         if alive.filter(|a| a.stage != Stage::Backend).count() > self.most_websockets() {
             self.crowded = Some(self.step);
         }
-        self.rig.wanted = match self.dice.chance(self.knobs.knocking) {
-            true => 1 + self.dice.below(3),
-            false => 0,
+        self.rig.wanted = if self.dice.chance(self.knobs.knocking) {
+            1 + self.dice.below(3)
+        } else {
+            0
         };
         if self.rig.wanted > 0 {
             self.knocked = Some(self.step);
@@ -794,7 +795,7 @@ impl Sim {
         let mut about: Vec<ConnId> = self.rig.questions.iter().map(|q| q.from).collect();
         about.extend(self.lost.iter().map(|q| q.from));
         let count = about.len();
-        about.sort_unstable_by_key(|id| (id.slot, id.generation));
+        about.sort_unstable();
         about.dedup();
         assert_eq!(about.len(), count, "one question at a time");
     }
@@ -1342,9 +1343,10 @@ enum Outcome {
 
 impl Said {
     fn verdict(&self, knobs: &Knobs) -> Option<Verdict> {
-        match knobs.authorizer {
-            true => self.verdict,
-            false => Some(Verdict::Allow),
+        if knobs.authorizer {
+            self.verdict
+        } else {
+            Some(Verdict::Allow)
         }
     }
 }

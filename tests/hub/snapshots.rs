@@ -1,17 +1,18 @@
 //! Snapshots that are read by this release and every later one, and what other releases and strangers may have changed.
 //!
-//! `tests/hub/snapshots` has snapshots of release 4.0.0, which together have every kind of record of a hub. They are never
-//! made anew, as they stand for what this release has written. A release that adds a kind of record adds a file:
+//! `fuzz/corpus/snapshot` has snapshots of release 4.0.0, which together have every kind of record of a hub. They are
+//! never generated again, as they stand for what this release has written. A release that adds a kind of record adds a
+//! file:
 //!
 //! ```text
-//! WSIFY_SNAPSHOTS=tests/hub/snapshots cargo test --test hub -- simulation snapshots
+//! WSIFY_SNAPSHOTS=fuzz/corpus/snapshot cargo test --test hub -- simulation snapshots
 //! ```
 //!
 //! writes the first small snapshot of the simulations for each kind that no file has.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 
 use wsify::effect::Verdict;
@@ -49,9 +50,10 @@ fn joined(records: &[Record]) -> Vec<u8> {
     let end = RecordKind::End.number();
     for Record { kind, content } in records {
         let before = records.len() as u32 - 1;
-        let content = match *kind == end {
-            true => minicbor::to_vec(std::collections::BTreeMap::from([(0, before)])).unwrap(),
-            false => content.clone(),
+        let content = if *kind == end {
+            minicbor::to_vec(std::collections::BTreeMap::from([(0, before)])).unwrap()
+        } else {
+            content.clone()
         };
         snapshot.extend(kind.to_le_bytes());
         snapshot.extend((content.len() as u64).to_le_bytes());
@@ -67,18 +69,17 @@ fn kinds_of_hub() -> BTreeSet<u32> {
     all.filter(of_hub).collect()
 }
 
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hub/snapshots")
-}
-
+/// The snapshots of releases, by the names of their files. What a fuzzer has found beside them has no point in its name.
 fn files() -> Vec<(String, Vec<u8>)> {
-    let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(directory())
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/snapshot");
+    let mut files: Vec<(String, Vec<u8>)> = fs::read_dir(directory)
         .expect("a directory")
         .map(|entry| entry.expect("an entry").path())
         .map(|path| {
             let name = path.file_name().expect("a name").display().to_string();
             (name, fs::read(&path).expect("a snapshot"))
         })
+        .filter(|(name, _)| name.contains('.'))
         .collect();
     files.sort();
     files

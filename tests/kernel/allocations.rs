@@ -58,6 +58,7 @@ impl PuppetHub {
             proxies: Proxies::default(),
             proxy_protocol: false,
             authorizer: fields.is_some(),
+            authorizer_url: String::new(),
             failure: FailurePolicy::default(),
             access_log: AccessLog::Errors,
             events: None,
@@ -248,7 +249,7 @@ fn an_answer_takes_none() {
 }
 
 #[test]
-fn the_counter_counts() {
+fn allocations_are_counted() {
     let counted = allocation_counter::measure(|| drop(std::hint::black_box(Box::new(1))));
     assert_eq!(counted.count_total, 1);
 }

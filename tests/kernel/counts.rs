@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, Socket, Type};
 
 /// How long to wait for anything before the test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const MEMBERS: usize = 150;
 
 const JOIN: &str = r#"{"id":1,"command":"join","args":{"channel":"a"}}"#;
@@ -68,9 +68,10 @@ impl Calls {
     /// `fcntl` is left out, too: a debug build checks with it whether the descriptor that it closes is open.
     fn tally(&self) -> Vec<(&str, usize)> {
         let mut tally: Vec<(&str, usize)> = Vec::new();
-        let silent: &[&str] = match cfg!(debug_assertions) {
-            true => &["epoll_wait", "fcntl"],
-            false => &["epoll_wait"],
+        let silent: &[&str] = if cfg!(debug_assertions) {
+            &["epoll_wait", "fcntl"]
+        } else {
+            &["epoll_wait"]
         };
         for call in self.0.iter().filter(|call| !call.is(silent)) {
             let name = match call {
@@ -203,7 +204,7 @@ impl Watched {
         });
     }
 
-    fn go_on(&self) {
+    fn resume(&self) {
         kill_process(self.program.unwrap(), Signal::CONT).unwrap();
     }
 
@@ -271,7 +272,7 @@ fn patiently<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = look() {
             return found;
         }
-        assert!(from.elapsed() < PATIENCE, "{what} did not come");
+        assert!(from.elapsed() < TIMEOUT, "{what} did not come");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -282,7 +283,7 @@ struct Client(BufReader<TcpStream>);
 
 impl Client {
     fn on(stream: TcpStream) -> Client {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream.set_nodelay(true).unwrap();
         Client(BufReader::new(stream))
     }
@@ -476,7 +477,7 @@ fn a_connections_life_is_eight_calls() {
 }
 
 #[test]
-fn a_batch_of_newcomers_is_one_accept_in_vain() {
+fn a_batch_of_accepts_ends_with_one_that_finds_none() {
     const NEWCOMERS: usize = 20;
     let Some(mut wsify) = Watched::start(&[]) else {
         return;
@@ -485,7 +486,7 @@ fn a_batch_of_newcomers_is_one_accept_in_vain() {
         // They connect while the program is stopped, so that one turn accepts them all.
         wsify.stop();
         let mut crowd: Vec<Client> = (0..NEWCOMERS).map(|_| wsify.connect()).collect();
-        wsify.go_on();
+        wsify.resume();
         crowd.iter_mut().for_each(Client::upgrade);
     });
     let accepts: Vec<&Call> = calls

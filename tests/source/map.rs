@@ -35,6 +35,12 @@ fn map() -> Vec<String> {
         .collect()
 }
 
+/// Whether the map lists a file: not the form of its module in a snapshot.
+fn is_listed(name: &str) -> bool {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    !file.starts_with("saved")
+}
+
 /// Every file of Rust but the map itself, by its path below `src`, and its text. Files of tests and of fuzzing are not the
 /// product's.
 fn files() -> BTreeMap<String, String> {
@@ -81,7 +87,7 @@ fn every_file_has_its_line() {
         .filter(|name| name.ends_with(".rs"))
         .collect();
     described.sort();
-    let there: Vec<String> = files().into_keys().collect();
+    let there: Vec<String> = files().into_keys().filter(|name| is_listed(name)).collect();
     assert_eq!(described, there);
 }
 
@@ -234,7 +240,7 @@ fn imports() -> BTreeMap<String, BTreeSet<String>> {
             .filter_map(|path| resolve(absolute(path, &from)))
             .collect();
         taken.remove(file);
-        // A re-export is no import.
+        // A re-export is not an import.
         for statement in code.split("pub use ").skip(1) {
             let statement = format!("use {};", statement.split(';').next().unwrap());
             let mut found = Vec::new();
@@ -308,7 +314,7 @@ fn imports_are_found_in_every_form() {
     }
     let imports = imports();
     assert!(imports["hub/commands.rs"].contains("hub/publish.rs"));
-    assert!(imports["hub/turn.rs"].contains("connection/event.rs"));
+    assert!(imports["hub/turn.rs"].contains("connection/input.rs"));
     assert!(!imports["hub/publish.rs"].contains("hub/mod.rs"));
 }
 

@@ -124,7 +124,7 @@ fn simulate(copy: &Path, mutant: &Mutant) -> String {
         fs::write(copy.join(file), text).expect("written");
     }
     let mut command = Command::new(env!("CARGO"));
-    // What cargo sets for a test would have it build some dependencies anew.
+    // What cargo sets for a test would have it build some dependencies again.
     for (name, _) in std::env::vars() {
         if name.starts_with("CARGO_") && name != "CARGO_HOME" {
             command.env_remove(name);

@@ -19,9 +19,10 @@ fn section(page: &str, name: &str) -> String {
 fn marked(text: &str) -> String {
     let words = text.split_whitespace().map(|word| {
         let bare = word.trim_end_matches([',', ';', ':']);
-        match bare.contains([':', '/', '*', '[']) || bare.starts_with("--") {
-            true => format!("`{bare}`{}", &word[bare.len()..]),
-            false => word.to_owned(),
+        if bare.contains([':', '/', '*', '[']) || bare.starts_with("--") {
+            format!("`{bare}`{}", &word[bare.len()..])
+        } else {
+            word.to_owned()
         }
     });
     words.collect::<Vec<_>>().join(" ")

@@ -20,7 +20,7 @@ pub struct Fanout {
     outsider: Option<usize>,
     /// Bytes of one content.
     size: usize,
-    /// Contents are JSON as applications send it, and not noise.
+    /// Content is JSON as applications send it, and not noise.
     objects: bool,
     /// Members have agreed to compression.
     squeezer: Option<Box<wire::Squeezer>>,
@@ -168,9 +168,10 @@ impl Fanout {
         };
         let mut bytes = Vec::with_capacity(self.batch * (self.size + 96));
         for _ in 0..self.batch {
-            let content = match self.objects {
-                true => wire::objects(at, room.sequence, self.size),
-                false => wire::content(at, room.sequence, self.size),
+            let content = if self.objects {
+                wire::objects(at, room.sequence, self.size)
+            } else {
+                wire::content(at, room.sequence, self.size)
             };
             let text = wire::say(at, &content);
             self.masks = self.masks.wrapping_add(0x9e37_79b9);

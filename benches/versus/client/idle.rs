@@ -1,4 +1,4 @@
-//! Connections that have joined one room and are silent (M4): each sample opens so many more.
+//! Connections that have joined one room and are silent (M4): each sample opens this many more.
 
 use std::io;
 use std::time::Instant;

@@ -96,7 +96,7 @@ fn open(args: &[String]) -> io::Result<Scenario> {
 }
 
 impl Scenario {
-    /// One sample: of so many milliseconds, or (idle) of so many connections.
+    /// One sample: of this many milliseconds, or (idle) of this many connections.
     fn sample(&mut self, number: u64) -> io::Result<Sample> {
         let time = Duration::from_millis(number);
         match self {

@@ -17,7 +17,7 @@ use socket2::{Domain, Socket, Type};
 pub const INNER: usize = usize::MAX;
 
 /// How long nothing at all may happen while something is awaited.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// Source addresses 127.0.0.2 to 127.0.0.101, 28,000 ports each.
 const SOURCES: u64 = 100;
 
@@ -139,10 +139,10 @@ impl Net {
         }
         if !self.ready.is_empty() {
             self.heard = Instant::now();
-        } else if self.heard.elapsed() > PATIENCE {
+        } else if self.heard.elapsed() > TIMEOUT {
             return Err(io::Error::other(format!(
                 "nothing heard for {} s",
-                PATIENCE.as_secs()
+                TIMEOUT.as_secs()
             )));
         }
         Ok(())

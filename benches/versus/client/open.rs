@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::net::{Net, Ready};
 use crate::wire;
 
-/// So many at a time are fast, and fit any listen backlog.
+/// This many at a time are fast, and fit any listen backlog.
 pub const WINDOW: usize = 256;
 
 /// What a connection is to become.
@@ -85,7 +85,7 @@ impl Opening {
         self.phases.len() < self.plans.len() && self.phases.len() - self.open < self.window
     }
 
-    /// Begins so many more, as far as the window goes.
+    /// Begins this many more, as far as the window goes.
     pub fn begin(&mut self, net: &mut Net, at_most: usize) -> io::Result<()> {
         for _ in 0..at_most {
             if !self.eager() {

@@ -2,7 +2,8 @@
 //!
 //! Owns: their own poll, looked at between every few events of the client's, so that what is measured is the server.
 //!
-//! Decision: an open loop, over one question at a time per probe: a slow server gets as many questions as a fast one.
+//! Decision: an open loop rather than one question at a time per probe: a slow server gets as many questions as a fast
+//! one.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -45,7 +46,7 @@ struct Probe {
 }
 
 /// How long an answer may take before the sample counts as failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Probes {
     /// Makes probes of the links from `first` on; `per_second` questions of all together.
@@ -101,7 +102,7 @@ impl Probes {
     pub fn finish(&mut self) -> io::Result<Vec<u32>> {
         let begun = Instant::now();
         while self.probes.iter().any(|probe| !probe.awaited.is_empty()) {
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > TIMEOUT {
                 return Err(io::Error::other("a probe was never answered"));
             }
             self.hear(Duration::from_millis(100))?;

@@ -1,9 +1,9 @@
 //! One command with an answer, on many connections, one outstanding on each (M6): a join of the room one is in already.
 //!
-//! Decision: in volleys (all ask, then all answers are awaited), over asking again at each answer, because the client's
-//! work per command is as long as the floor's: in lockstep with it a fast server would sleep and wake for each command,
-//! and a slower one, always behind, would look cheaper than it is. With `closed=true` each asks again at its answer: where
-//! an authorizer takes its time, a volley would measure little but the wait for the last.
+//! Decision: in volleys (all ask, then all answers are awaited), rather than asking again at each answer, because the
+//! client's work per command is as long as the floor's: in lockstep with it a fast server would sleep and wake for each
+//! command, and a slower one, always behind, would look cheaper than it is. With `closed=true` each asks again at its
+//! answer: where an authorizer takes its time, a volley would measure little but the wait for the last.
 
 use std::io;
 use std::time::{Duration, Instant};

@@ -136,7 +136,8 @@ struct Shared {
     answers: Mutex<Vec<Asked>>,
 }
 
-/// One loop and so many blocking threads, each of which posts up to `most` questions at a time: more than one as an array.
+/// One loop and this many blocking threads, each of which posts up to `most` questions at a time: more than one as an
+/// array.
 pub fn run_threads(
     mut floor: Floor,
     authorizer: u16,

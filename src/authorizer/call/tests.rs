@@ -148,7 +148,7 @@ fn heard_of_half(status: u16, framing: &'static str, closes: bool) -> Answer {
         });
         let connections = server.connections();
         let heard = desk.ask();
-        if heard.status.is_some() || timeout >= PATIENCE {
+        if heard.status.is_some() || timeout >= TEST_TIMEOUT {
             desk.ask();
             let more = server.connections() - connections;
             assert_eq!(more, 2, "a broken answer ends its connection");
@@ -175,7 +175,7 @@ fn a_body_that_hangs_or_breaks_off_is_no_yes_but_a_no() {
 
 #[test]
 fn a_body_has_room_for_a_content_and_64_kib() {
-    // The settings of these tests allow a content of 1,000 bytes.
+    // The settings of these tests allow content of 1,000 bytes.
     let most = 1000 + 64 * 1024;
     for (length, fits) in [(most, true), (most + 1, false), (1 << 20, false)] {
         let body = format!("{{\"max_age\":5,\"x\":\"{}\"}}", "x".repeat(length - 20));
@@ -254,7 +254,7 @@ fn what_waits_while_a_worker_is_busy_is_one_batch() {
         format!("[{}]", bodies.collect::<Vec<_>>().join(","))
     };
     assert_eq!(bodies, [array(&[0]), array(&[1, 2, 4, 5]), array(&[6])]);
-    // An answer without an array is none to any question.
+    // An answer without an array answers no question.
     let slots: Vec<u32> = heard.iter().map(|answer| answer.to.slot).collect();
     assert_eq!(slots, [0, 1, 2, 4, 5, 6]);
     let calls: Vec<_> = heard

@@ -1,4 +1,4 @@
-//! What a snapshot holds of a link: its socket, what was read and is not understood, the back-off.
+//! What a snapshot holds of a link: its socket, what was read and is not handled, the back-off.
 //!
 //! An attempt at a connection is not handed over, nor the lookup of a name: they begin again.
 
@@ -10,7 +10,7 @@ use minicbor::{Decode, Encode};
 use mio::{Interest, Registry, Token};
 
 use super::{RedisLink, Stage};
-use crate::broker::socket::{Place, RedisSocket};
+use crate::broker::socket::{RedisSocket, RedisTarget};
 use crate::clock::Millis;
 
 #[derive(Debug, Encode, Decode)]
@@ -52,20 +52,25 @@ impl RedisLink {
             tries: self.tries,
             first: self.first as u64,
             opened: self.opened,
-            // A link that is made anew begins anew.
+            // A link that is made again starts from scratch.
             input: socket.map_or(&[], |_| self.input()),
         }
     }
 
     /// A link as it was saved, but for its socket.
-    pub fn restore(place: Arc<Place>, token: Token, seed: u64, saved: &SavedLink) -> RedisLink {
+    pub fn restore(
+        target: Arc<RedisTarget>,
+        token: Token,
+        seed: u64,
+        saved: &SavedLink,
+    ) -> RedisLink {
         RedisLink {
             stage: Stage::Resting { until: saved.until },
             tries: saved.tries,
-            // It counts on for ever, and what counts is its remainder.
+            // It counts on forever, and what counts is its remainder.
             first: saved.first as usize,
             opened: saved.opened,
-            ..RedisLink::new(place, token, seed)
+            ..RedisLink::new(target, token, seed)
         }
     }
 
@@ -94,8 +99,8 @@ impl RedisLink {
         self.sent = 0;
     }
 
-    /// Where it goes.
-    pub fn place(&self) -> &Place {
-        &self.place
+    /// The server that the link goes to.
+    pub fn target(&self) -> &RedisTarget {
+        &self.target
     }
 }

@@ -11,7 +11,7 @@ use crate::clock::Millis;
 use crate::wire::resp;
 
 /// How long redis may take to answer, in milliseconds (`docs/api.md#broadcast`).
-pub const PATIENCE: Millis = 5_000;
+pub const REPLY_TIMEOUT: Millis = 5_000;
 
 /// Why a link has to be closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,14 +65,14 @@ impl<W> Conversation<W> {
     /// When the answer that is awaited longest is too late.
     pub fn late_at(&self) -> Option<Millis> {
         let front = self.asked.front();
-        front.map(|asked| asked.at.saturating_add(PATIENCE))
+        front.map(|asked| asked.at.saturating_add(REPLY_TIMEOUT))
     }
 
     /// Fails if an answer is too late.
     ///
     /// # Errors
     /// Why the link has to be closed.
-    pub fn check_patience(&self, now: Millis) -> Result<(), LinkFault> {
+    pub fn check_timeout(&self, now: Millis) -> Result<(), LinkFault> {
         match self.late_at() {
             Some(late) if now >= late => Err(LinkFault::of_one("it does not answer")),
             _ => Ok(()),

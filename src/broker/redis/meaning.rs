@@ -13,12 +13,15 @@ const LONGEST_REASON: usize = 200;
 const DEFAULT_USER: &str = "default";
 /// What a redis without users (before 6) answers to `AUTH user password`.
 const NO_USERS: &str = "ERR wrong number of arguments";
+/// How the words begin with which redis closes a connection that it has just accepted: `maxclients` is reached, or
+/// protected mode is on. They are not an answer, but come before any.
+const TURNED_AWAY: [&str; 2] = ["ERR max number of clients", "DENIED "];
 
 pub const OTHER: &str = "it sent an unexpected reply";
 pub const UNASKED: &str = "it sent a reply that no command awaits";
 pub const NO_REDIS: &str = "it does not speak the protocol of redis";
 
-/// A reply that is no message.
+/// A reply that is not a message.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Meaning {
     Done,
@@ -31,7 +34,7 @@ pub enum Meaning {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// With so many replicas.
+    /// A master, with its number of replicas.
     Master(usize),
     Replica,
     Sentinel,
@@ -56,7 +59,20 @@ impl Meaning {
     }
 }
 
-/// As much of redis' words as is passed on.
+/// Why redis closes the connection, if it says so in place of an answer.
+///
+/// # Errors
+/// It does, with these words.
+pub fn check_turned_away(meaning: &Meaning) -> Result<(), LinkFault> {
+    match meaning {
+        Meaning::Error(why) if TURNED_AWAY.iter().any(|words| why.starts_with(words)) => {
+            Err(LinkFault::of_one(why.as_str()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A text of redis, shortened to what is passed on.
 pub fn shortened(words: &str) -> String {
     words.chars().take(LONGEST_REASON).collect()
 }
@@ -72,9 +88,10 @@ pub fn log_in<W>(
 ) {
     let user = credentials.user.as_deref().unwrap_or(DEFAULT_USER);
     let password = credentials.password.expose().as_bytes();
-    match named {
-        true => talk.ask(what, &[b"AUTH", user.as_bytes(), password], now),
-        false => talk.ask(what, &[b"AUTH", password], now),
+    if named {
+        talk.ask(what, &[b"AUTH", user.as_bytes(), password], now)
+    } else {
+        talk.ask(what, &[b"AUTH", password], now)
     }
 }
 

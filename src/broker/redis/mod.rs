@@ -8,8 +8,8 @@
 
 mod conversation;
 mod dialogue;
-mod journal;
 mod meaning;
+mod redis_log;
 mod saved;
 mod saved_values;
 mod scout;
@@ -28,13 +28,13 @@ use slab::Slab;
 
 pub use self::conversation::LinkFault;
 pub use self::dialogue::{Dialogue, Duty, LinkIdentity, Notice, Progress, SavedDialogue};
-use self::journal::Journal;
+use self::redis_log::RedisLog;
 #[doc(hidden)]
 pub use self::topology::fuzz;
 pub use self::topology::{LinkId, Order, Topology};
-use super::link::{Advance, RedisLink};
+use super::link::{self, Advance, RedisLink};
 use super::news::{Message, News};
-use super::socket::Place;
+use super::socket::RedisTarget;
 use crate::clock::Millis;
 use crate::config::{RedisAddress, RedisDsn, RedisServers};
 use crate::log::Log;
@@ -52,6 +52,8 @@ pub const MOST_LINKS: usize = 4 * topology::MOST_SHARDS;
 pub struct RedisSettings {
     pub dsn: RedisDsn,
     pub prefix: String,
+    /// Bytes of the largest content that clients may send.
+    pub largest_content: usize,
     /// For TLS.
     pub tls: Option<Arc<ClientConfig>>,
     /// The tokens of the links are these [`MOST_LINKS`], from this one on.
@@ -74,7 +76,8 @@ pub struct Redis {
     share: usize,
     /// What may still be done in this turn.
     budget: usize,
-    journal: Journal,
+    redis_log: RedisLog,
+    largest_reply: usize,
     /// When the last turn was.
     turned: Millis,
 }
@@ -84,7 +87,7 @@ struct Connected {
     id: LinkId,
     link: RedisLink,
     /// The hub cannot take the next message in this turn.
-    put_off: bool,
+    postponed: bool,
 }
 
 impl Redis {
@@ -101,6 +104,7 @@ impl Redis {
         let RedisSettings {
             dsn,
             prefix,
+            largest_content,
             tls,
             first_token,
             seed,
@@ -112,7 +116,7 @@ impl Redis {
             RedisServers::Cluster(seeds) => seeds,
         };
         for address in given {
-            place(address, tls.as_ref(), &waker)?;
+            target(address, tls.as_ref(), &waker)?;
         }
         Ok(Redis {
             topology: Topology::new(&dsn, prefix, probe, seed, now),
@@ -125,7 +129,8 @@ impl Redis {
             current: 0,
             share: 0,
             budget: 0,
-            journal: Journal::new(dsn, log, now),
+            redis_log: RedisLog::new(dsn, log, now),
+            largest_reply: link::largest_reply(largest_content),
             turned: now,
         })
     }
@@ -137,17 +142,18 @@ impl Redis {
         }
     }
 
-    /// Why it is down, for `--check`: empty while there is something left to be tried.
+    /// Why redis is down, for `--check`: empty while there is something left to be tried.
     pub fn trouble(&self) -> &str {
-        match self.topology.is_lost() {
-            true => self.journal.trouble(),
-            false => "",
+        if self.topology.is_lost() {
+            self.redis_log.trouble()
+        } else {
+            ""
         }
     }
 
-    /// The same, whatever is left to be tried.
+    /// The last reason why redis was down, even while there is something left to be tried.
     pub fn last_trouble(&self) -> &str {
-        self.journal.trouble()
+        self.redis_log.trouble()
     }
 
     pub fn has_work(&self) -> bool {
@@ -169,7 +175,7 @@ impl Redis {
             let Some(connected) = self.links.get_mut(key) else {
                 continue;
             };
-            connected.put_off = false;
+            connected.postponed = false;
             let id = connected.id;
             match connected.link.advance(registry, now) {
                 Advance::Nothing => {}
@@ -179,7 +185,7 @@ impl Redis {
             let Some(Connected { link, .. }) = self.links.get_mut(key) else {
                 continue;
             };
-            if let Err(why) = link.fill(buffer) {
+            if let Err(why) = link.fill(buffer, self.largest_reply) {
                 self.broken(key, &why, now);
             } else if link.is_open()
                 && !link.has_work()
@@ -206,15 +212,15 @@ impl Redis {
     }
 
     fn open(&mut self, id: LinkId, address: &RedisAddress, now: Millis) {
-        let place = match place(address, self.tls.as_ref(), &self.waker) {
-            Ok(place) if self.links.len() < MOST_LINKS => Arc::new(place),
+        let target = match target(address, self.tls.as_ref(), &self.waker) {
+            Ok(target) if self.links.len() < MOST_LINKS => Arc::new(target),
             Ok(_) => return self.topology.closed(id, now),
             Err(error) => {
-                self.journal.broken(id, address, &error.to_string(), now);
+                self.redis_log.broken(id, address, &error.to_string(), now);
                 return self.topology.closed(id, now);
             }
         };
-        let link = |token, seed| Ok::<_, Infallible>(RedisLink::new(place, token, seed));
+        let link = |token, seed| Ok::<_, Infallible>(RedisLink::new(target, token, seed));
         let Ok(()) = self.insert(id, link);
     }
 
@@ -232,8 +238,12 @@ impl Redis {
         let token = Token(self.first_token.saturating_add(key));
         self.seed = self.seed.rotate_left(7) ^ key as u64;
         let link = make(token, self.seed)?;
-        let put_off = false;
-        entry.insert(Connected { id, link, put_off });
+        let postponed = false;
+        entry.insert(Connected {
+            id,
+            link,
+            postponed,
+        });
         self.by_id.insert(id, key);
         Ok(())
     }
@@ -241,7 +251,7 @@ impl Redis {
     pub fn next(&mut self, now: Millis) -> Option<News> {
         loop {
             while let Some(notice) = self.topology.notice() {
-                self.journal.notice(&notice, now);
+                self.redis_log.notice(&notice, now);
             }
             self.budget = self.budget.checked_sub(1)?;
             if let Some(news) = self.topology.news() {
@@ -250,9 +260,9 @@ impl Redis {
             let key = self.next_link()?;
             let connected = self.links.get_mut(key)?;
             let link = &mut connected.link;
-            match self.topology.understand(connected.id, link.input(), now) {
+            match self.topology.handle_reply(connected.id, link.input(), now) {
                 Ok(Progress::Starved) => link.starve(),
-                Ok(Progress::Understood(count)) => link.consume(count),
+                Ok(Progress::Handled(count)) => link.consume(count),
                 Ok(Progress::Message(message)) => {
                     let link = key;
                     return Some(News::Message(Message { link, ..message }));
@@ -262,10 +272,10 @@ impl Redis {
         }
     }
 
-    /// The link whose replies are understood next.
+    /// The link whose replies are handled next.
     fn next_link(&mut self) -> Option<usize> {
         let fed = |connected: &Connected| {
-            connected.link.is_open() && connected.link.is_fed() && !connected.put_off
+            connected.link.is_open() && connected.link.is_fed() && !connected.postponed
         };
         if self.share > 0 && self.links.get(self.current).is_some_and(fed) {
             self.share = self.share.saturating_sub(1);
@@ -294,9 +304,9 @@ impl Redis {
         }
     }
 
-    pub fn put_off(&mut self, message: &Message) {
+    pub fn postpone(&mut self, message: &Message) {
         if let Some(connected) = self.links.get_mut(message.link) {
-            connected.put_off = true;
+            connected.postponed = true;
         }
     }
 
@@ -326,7 +336,7 @@ impl Redis {
         }
     }
 
-    /// A link is broken, or did not come about.
+    /// A link is broken, or was not established.
     fn broken(&mut self, key: usize, why: &str, now: Millis) {
         let Some(Connected { id, link, .. }) = self.links.get_mut(key) else {
             return;
@@ -336,13 +346,13 @@ impl Redis {
         if let Some(address) = self.topology.address(id)
             && !self.topology.is_leaving(id)
         {
-            self.journal.broken(id, address, why, now);
+            self.redis_log.broken(id, address, why, now);
         }
         self.topology.closed(id, now);
     }
 
     pub fn judge(&mut self, up: bool, now: Millis) -> bool {
-        self.journal.judge(up, now)
+        self.redis_log.judge(up, now)
     }
 
     /// What was found, for `--check`: a line for each server.
@@ -358,7 +368,7 @@ impl Redis {
         for (address, facts) in masters {
             let version = facts.version.as_deref().unwrap_or("version unknown");
             let replicas = match facts.replicas {
-                None => "it may not be asked for its role".to_owned(),
+                None => "its role is unknown: ROLE is not permitted".to_owned(),
                 Some(1) => "1 replica".to_owned(),
                 Some(count) => format!("{count} replicas"),
             };
@@ -368,17 +378,17 @@ impl Redis {
     }
 }
 
-fn place(
+fn target(
     address: &RedisAddress,
     tls: Option<&Arc<ClientConfig>>,
     waker: &Arc<Waker>,
-) -> io::Result<Place> {
+) -> io::Result<RedisTarget> {
     Ok(match address {
-        RedisAddress::Unix(path) => Place::Unix(path.clone()),
+        RedisAddress::Unix(path) => RedisTarget::Unix(path.clone()),
         RedisAddress::Tcp { host, port } => {
             let name = || ServerName::try_from(host.clone()).map_err(io::Error::other);
             let tls = tls.map(|config| Ok::<_, io::Error>((Arc::clone(config), name()?)));
-            Place::Tcp {
+            RedisTarget::Tcp {
                 host: host.clone(),
                 port: *port,
                 tls: tls.transpose()?,

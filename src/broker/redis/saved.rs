@@ -11,9 +11,9 @@ use std::sync::Arc;
 use minicbor::{Decode, Encode};
 use mio::{Registry, Waker};
 
-use super::journal::SavedJournal;
+use super::redis_log::SavedRedisLog;
 use super::saved_values::{SavedAddress, SavedLinkId, near, past};
-use super::{LinkId, Redis, RedisSettings, Topology, place};
+use super::{LinkId, Redis, RedisSettings, Topology, target};
 use crate::broker::link::{RedisLink, SavedLink};
 use crate::broker::socket::RedisSocket;
 use crate::clock::Millis;
@@ -27,7 +27,7 @@ struct SavedRedis {
     #[n(0)]
     servers: SavedServers,
     #[n(1)]
-    journal: SavedJournal,
+    redis_log: SavedRedisLog,
     /// Records of links, behind those of the topology.
     #[n(2)]
     links: u64,
@@ -90,7 +90,7 @@ impl Redis {
         links.filter_map(|(_, connected)| connected.link.descriptor())
     }
 
-    /// To be called between turns.
+    /// Writes redis' part of a snapshot. To be called between turns.
     ///
     /// # Errors
     /// Those of the writer.
@@ -101,8 +101,8 @@ impl Redis {
             }
         }
         let saved = SavedRedis {
-            servers: SavedServers::new(self.journal.dsn(), self.topology.prefix()),
-            journal: self.journal.save(),
+            servers: SavedServers::new(self.redis_log.dsn(), self.topology.prefix()),
+            redis_log: self.redis_log.save(),
             links: self.links.len() as u64,
             at: self.turned,
         };
@@ -111,7 +111,7 @@ impl Redis {
         for (_, connected) in &self.links {
             let saved = SavedConnected {
                 id: connected.id.into(),
-                address: (&connected.link.place().address()).into(),
+                address: (&connected.link.target().address()).into(),
                 link: connected.link.save(),
             };
             to.write(RecordKind::RedisLink, &saved)?;
@@ -137,13 +137,16 @@ impl Redis {
         let record = from.read_kind(RecordKind::Redis)?;
         let saved: SavedRedis = record.decode()?;
         if saved.servers != SavedServers::new(&dsn, &prefix) {
-            let problem = "it is of another redis than --broker-dsn and --broker-prefix name";
+            let problem = "another redis than --broker-dsn and --broker-prefix name";
             return Err(SnapshotError::new(problem));
         }
         let mut redis = Redis::new(settings, waker, log, now)
             .map_err(|e| SnapshotError::new(format!("--broker-dsn cannot be used: {e}")))?;
         let within = |error: SnapshotError| error.within(RecordKind::Redis);
-        redis.journal.restore(saved.journal, now).map_err(within)?;
+        redis
+            .redis_log
+            .restore(saved.redis_log, now)
+            .map_err(within)?;
         let (links, at) = (saved.links, past(saved.at, now).map_err(within)?);
         redis.topology = Topology::restore(&dsn, prefix, seed, from, now)?;
         match redis.restore_links(links, at, now, from, registry, sockets) {
@@ -173,7 +176,7 @@ impl Redis {
             let within = |error: SnapshotError| error.within(RecordKind::RedisLink);
             let id = saved.id.into();
             if !missing.remove(&id) {
-                return Err(within(SnapshotError::new("there is no such link")));
+                return Err(within(SnapshotError::new("unknown link, or a duplicate")));
             }
             if saved.link.socket.is_none() && self.topology.is_talking(id) {
                 lost.push(id);
@@ -203,26 +206,28 @@ impl Redis {
         // A view may have changed which node is asked next, while a scout is still at another one.
         let free = self.topology.is_cluster() && matches!(id, LinkId::Scout(_));
         if !free && self.topology.address(id) != Some(&address) {
-            return Err(SnapshotError::new("it goes to another server"));
+            return Err(SnapshotError::new(format!("unexpected server {address}")));
         }
         if saved.link.socket.is_some() && !self.topology.is_talking(id) {
-            return Err(SnapshotError::new("nothing is awaited on an open link"));
+            return Err(SnapshotError::new(
+                "an open link on which no reply is awaited",
+            ));
         }
         near(saved.link.until, now)?;
         past(saved.link.opened, now)?;
-        let place = place(&address, self.tls.as_ref(), &self.waker)
+        let target = target(&address, self.tls.as_ref(), &self.waker)
             .map_err(|e| SnapshotError::new(format!("{address} cannot be used: {e}")))?;
-        let place = Arc::new(place);
-        let socket = socket.map(|socket| RedisSocket::restore(socket, &place));
+        let target = Arc::new(target);
+        let socket = socket.map(|socket| RedisSocket::restore(socket, &target));
         let resumed = self.insert(id, |token, seed| {
-            let mut link = RedisLink::restore(place, token, seed, &saved.link);
+            let mut link = RedisLink::restore(target, token, seed, &saved.link);
             if let Some(socket) = socket {
                 link.resume(socket?, saved.link.input, registry)?;
             }
             Ok(link)
         });
         resumed.map_err(|e: io::Error| {
-            SnapshotError::new(format!("the socket to {address} is of no use: {e}"))
+            SnapshotError::new(format!("the socket to {address} cannot be used: {e}"))
         })
     }
 
@@ -231,7 +236,7 @@ impl Redis {
         if lost.is_empty() {
             return;
         }
-        self.journal.not_handed_over(lost.len(), at);
+        self.redis_log.not_handed_over(lost.len(), at);
         for id in lost {
             self.topology.closed(*id, now);
         }

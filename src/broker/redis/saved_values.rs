@@ -25,11 +25,12 @@ const FAR: Millis = 60_000;
 /// # Errors
 /// It is yet to come.
 pub fn past(at: Millis, now: Millis) -> Result<Millis, SnapshotError> {
-    match at <= now {
-        true => Ok(at),
-        false => Err(SnapshotError::new(
-            "something has happened that is yet to come",
-        )),
+    if at <= now {
+        Ok(at)
+    } else {
+        Err(SnapshotError::new(format!(
+            "a past time that is in the future: {at} ms, at {now} ms"
+        )))
     }
 }
 
@@ -38,9 +39,12 @@ pub fn past(at: Millis, now: Millis) -> Result<Millis, SnapshotError> {
 /// # Errors
 /// Nothing waits that long.
 pub fn near(at: Millis, now: Millis) -> Result<Millis, SnapshotError> {
-    match at <= now.saturating_add(FAR) {
-        true => Ok(at),
-        false => Err(SnapshotError::new("something waits too long")),
+    if at <= now.saturating_add(FAR) {
+        Ok(at)
+    } else {
+        Err(SnapshotError::new(format!(
+            "a deadline that is too far off: {at} ms, at {now} ms"
+        )))
     }
 }
 

@@ -3,8 +3,8 @@
 //! Owns: what is outstanding on that link, and the bytes to be sent. Knows: the commands of sentinels, and how a view is
 //! asked for. Never knows: sockets, clocks, or what is done with the answers.
 //!
-//! Decision: a sentinel is asked and listened to on one link, over two. A subscribed link may not ask in version 2 of
-//! the protocol, so the subscription is ended for each question. What is announced meanwhile is in the answer.
+//! Decision: a sentinel is asked and listened to on one link, rather than two. A subscribed link may not ask in version
+//! 2 of the protocol, so the subscription is ended for each question. What is announced meanwhile is in the answer.
 
 mod saved;
 
@@ -52,7 +52,7 @@ enum Awaited {
     Aside,
     Master,
     View(ViewForm),
-    /// Whether it is still there.
+    /// Whether it is still there. Any answer says so, an error of an ACL too.
     Ping,
 }
 
@@ -146,14 +146,14 @@ impl Scout {
     ///
     /// # Errors
     /// Why the link has to be closed.
-    pub fn understand(&mut self, bytes: &[u8], now: Millis) -> Result<Progress, LinkFault> {
+    pub fn handle_reply(&mut self, bytes: &[u8], now: Millis) -> Result<Progress, LinkFault> {
         let front = self.talk.asked.front().map(|asked| &asked.what);
         let step = match front {
             Some(Awaited::View(form)) => cluster_view::read_view(*form, bytes)
                 .map(|read| read.map(|(answer, size)| (Finding::View(answer), size))),
             Some(Awaited::Master) => nodes::read_master(bytes)
                 .map(|read| read.map(|(answer, size)| (Finding::Master(answer), size))),
-            _ => return self.understand_reply(bytes, now),
+            _ => return self.handle_plain_reply(bytes, now),
         };
         let (finding, size) = match step {
             Ok(Some(found)) => found,
@@ -163,17 +163,17 @@ impl Scout {
         self.talk.heard = now;
         self.talk.asked.pop_front();
         self.findings.push_back(finding);
-        Ok(Progress::Understood(size))
+        Ok(Progress::Handled(size))
     }
 
-    fn understand_reply(&mut self, bytes: &[u8], now: Millis) -> Result<Progress, LinkFault> {
+    fn handle_plain_reply(&mut self, bytes: &[u8], now: Millis) -> Result<Progress, LinkFault> {
         let (reply, size) = match resp::read(bytes) {
             Ok(Some(reply)) => reply,
             Ok(None) => return Ok(Progress::Starved),
             Err(Malformed) => return Err(LinkFault::of_one(meaning::NO_REDIS)),
         };
         self.talk.heard = now;
-        let step = Ok(Progress::Understood(size));
+        let step = Ok(Progress::Handled(size));
         if let RedisReply::Message { content, .. } = &reply {
             if let Inquiry::Master(name) = &self.inquiry {
                 let content = bytes.get(content.clone()).unwrap_or_default();
@@ -183,16 +183,15 @@ impl Scout {
             return step;
         }
         let meaning = Meaning::new(&reply, bytes);
+        meaning::check_turned_away(&meaning)?;
         let Some(Outstanding { what, .. }) = self.talk.asked.pop_front() else {
             return Err(LinkFault::of_one(match meaning {
                 Meaning::Error(why) => why,
                 _ => meaning::UNASKED.to_owned(),
             }));
         };
-        match (what, meaning) {
-            (Awaited::Login { alone_next }, meaning) => self.logged_in(meaning, alone_next, now)?,
-            (Awaited::Ping, Meaning::Error(why)) => return Err(LinkFault::of_one(why)),
-            _ => {}
+        if let Awaited::Login { alone_next } = what {
+            self.logged_in(meaning, alone_next, now)?;
         }
         step
     }
@@ -225,7 +224,7 @@ impl Scout {
     /// # Errors
     /// Why the link has to be closed.
     pub fn tick(&mut self, now: Millis) -> Result<(), LinkFault> {
-        self.talk.check_patience(now)?;
+        self.talk.check_timeout(now)?;
         if self.silent_at().is_some_and(|at| now >= at) {
             self.talk.ask(Awaited::Ping, &[b"PING"], now);
         }

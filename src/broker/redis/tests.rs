@@ -8,14 +8,15 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
+use minicbor::Decoder;
 use minicbor::data::Type as Datatype;
-use minicbor::{Decoder, Encoder};
 use mio::{Events, Poll};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::*;
-use crate::effect::{ConnId, Publication, ShardId, Subscription, SubscriptionId};
+use crate::effect::{ConnId, Publication, PublishedBy, ShardId, Subscription, SubscriptionId};
 use crate::log::Level;
+use crate::snapshot::tests::cbor::Part;
 use crate::snapshot::{RecordKind, SnapshotError, SnapshotHeader, SnapshotReader, SnapshotWriter};
 use crate::wire::channel_name::ChannelName;
 
@@ -45,6 +46,7 @@ fn settings(port: u16, tls: bool) -> RedisSettings {
             unused: Vec::new(),
         },
         prefix: "app:".to_owned(),
+        largest_content: 1024,
         tls: tls.then(|| Arc::new(config())),
         first_token: Token(100),
         seed: 1,
@@ -83,8 +85,9 @@ impl Program {
         self.redis.turn(self.poll.registry(), &mut buffer, now);
         while let Some(news) = self.redis.next(now) {
             self.told.push(match news {
-                News::Published(by, receipt) => format!("{} {receipt:?}", by.slot),
+                News::Published(by, receipt) => format!("{} {receipt:?}", by.slot().unwrap()),
                 News::Subscribed(id, receipt) => format!("channel {} {receipt:?}", id.serial),
+                News::Unsubscribed(channel) => format!("{channel} ended"),
                 News::Publishing(_, up) => format!("publishing {up}"),
                 News::Listening(_, up) => format!("listening {up}"),
                 News::Message(message) => {
@@ -107,10 +110,10 @@ impl Program {
     fn publish_content(&mut self, by: u32, content: &[u8]) {
         let now = self.now();
         let publication = Publication {
-            from: ConnId {
+            from: PublishedBy::Connection(ConnId {
                 slot: by,
                 generation: 0,
-            },
+            }),
             since: now,
             channel: ChannelName::checked("a"),
             content: content.into(),
@@ -368,23 +371,22 @@ fn a_snapshot_of_another_redis_is_refused() {
     let (listener, port) = listen();
     let (mut program, ..) = up(&listener, port);
     let snapshot = program.snapshot();
-    let restore =
-        |settings: RedisSettings, bytes: &[u8], sockets: bool| {
-            let poll = Poll::new().unwrap();
-            let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-            let log = Log::in_memory(Level::Info);
-            let mut reader = SnapshotReader::new(bytes, bytes.len() as u64)?;
-            let now = program.now();
-            let registry = poll.registry();
-            let redis =
-                Redis::restore(settings, waker, log, now, &mut reader, registry, |number| {
-                    match sockets {
-                        true => program.descriptor(number),
-                        false => Ok(None),
-                    }
-                });
-            redis.map(|redis| redis.descriptors().count())
-        };
+    let restore = |settings: RedisSettings, bytes: &[u8], sockets: bool| {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let log = Log::in_memory(Level::Info);
+        let mut reader = SnapshotReader::new(bytes, bytes.len() as u64)?;
+        let now = program.now();
+        let registry = poll.registry();
+        let redis = Redis::restore(settings, waker, log, now, &mut reader, registry, |number| {
+            if sockets {
+                program.descriptor(number)
+            } else {
+                Ok(None)
+            }
+        });
+        redis.map(|redis| redis.descriptors().count())
+    };
     assert_eq!(restore(settings(port, false), &snapshot, true), Ok(2));
     // To check it no socket is needed.
     assert_eq!(restore(settings(port, false), &snapshot, false), Ok(0));
@@ -443,14 +445,12 @@ pub fn forgetting_in_each_record(mut snapshot: &[u8]) -> Vec<u8> {
 
 /// The same record without the fact that is to be forgotten: it is 0, false or empty. `within`: the way to the record.
 pub fn forgetting(record: &[u8], within: &[&str]) -> Vec<u8> {
-    let mut copy = Vec::new();
-    let mut copier = Copier {
-        from: Decoder::new(record),
-        to: Encoder::new(&mut copy),
-        path: within.iter().map(ToString::to_string).collect(),
-    };
-    copier.value().unwrap();
-    copy
+    let mut record = Part::of(record);
+    forget(
+        &mut record,
+        &mut within.iter().map(ToString::to_string).collect(),
+    );
+    record.bytes()
 }
 
 /// Plays `tables`, which are all tests of `source` but `apart`. The caller has the program replaced at every step.
@@ -478,98 +478,58 @@ pub fn facts_without_effect(tables: &[fn()]) -> Vec<String> {
     missed.map(|fact| fact.join(" ")).collect()
 }
 
-struct Copier<'r, 'c> {
-    from: Decoder<'r>,
-    to: Encoder<&'c mut Vec<u8>>,
-    path: FactPath,
+/// Forgets the fact that is to be forgotten, if it is in this part. `path`: the way to it.
+fn forget(part: &mut Part, path: &mut FactPath) {
+    match part {
+        Part::Map(entries) => {
+            for (key, part) in entries {
+                forget_below(part, key.to_string(), path);
+            }
+        }
+        Part::Array(parts) => {
+            // The variant of an enum, and its fields.
+            if let [Part::Leaf(variant), Part::Array(fields)] = parts.as_mut_slice()
+                && let Ok(variant) = minicbor::decode::<u64>(variant)
+            {
+                for (nth, field) in fields.iter_mut().enumerate() {
+                    forget_below(field, format!("variant {variant} field {nth}"), path);
+                }
+            } else if forgets(path, !parts.is_empty()) {
+                parts.clear();
+            } else {
+                for part in parts {
+                    forget_below(part, "each".to_owned(), path);
+                }
+            }
+        }
+        Part::Leaf(bytes) => {
+            let mut from = Decoder::new(bytes);
+            let (telling, nothing) = match from.datatype().unwrap() {
+                Datatype::String | Datatype::Null => return,
+                Datatype::Bool => (from.bool().unwrap(), minicbor::to_vec(false)),
+                Datatype::Bytes => {
+                    let nothing = minicbor::to_vec(minicbor::bytes::ByteVec::from(vec![]));
+                    (!from.bytes().unwrap().is_empty(), nothing)
+                }
+                _ => (from.u64().unwrap() != 0, minicbor::to_vec(0)),
+            };
+            if forgets(path, telling) {
+                *bytes = nothing.unwrap();
+            }
+        }
+    }
 }
 
-type Copied = Result<(), minicbor::encode::Error<std::convert::Infallible>>;
+fn forget_below(part: &mut Part, step: String, path: &mut FactPath) {
+    path.push(step);
+    forget(part, path);
+    path.pop();
+}
 
-impl Copier<'_, '_> {
-    fn below(&mut self, step: String) -> Copied {
-        self.path.push(step);
-        self.value()?;
-        self.path.pop();
-        Ok(())
+/// Whether this fact is to be forgotten. `telling`: it is not 0 or empty already.
+fn forgets(path: &FactPath, telling: bool) -> bool {
+    if telling {
+        FACTS.with_borrow_mut(|facts| facts.insert(path.clone()));
     }
-
-    /// Whether this fact is to be forgotten. `telling`: it is not 0 or empty already.
-    fn forgets(&self, telling: bool) -> bool {
-        if telling {
-            FACTS.with_borrow_mut(|facts| facts.insert(self.path.clone()));
-        }
-        FORGOTTEN.with_borrow(|forgotten| forgotten.as_ref() == Some(&self.path))
-    }
-
-    fn value(&mut self) -> Copied {
-        match self.from.datatype().unwrap() {
-            Datatype::Map => {
-                let count = self.from.map().unwrap().unwrap();
-                self.to.map(count)?;
-                for _ in 0..count {
-                    let key = self.from.u64().unwrap();
-                    self.to.u64(key)?;
-                    self.below(key.to_string())?;
-                }
-            }
-            Datatype::Array => self.array()?,
-            Datatype::Bool => {
-                let is = self.from.bool().unwrap();
-                let forgets = self.forgets(is);
-                self.to.bool(is && !forgets)?;
-            }
-            Datatype::Bytes => {
-                let bytes = self.from.bytes().unwrap();
-                let forgets = self.forgets(!bytes.is_empty());
-                self.to.bytes(if forgets { b"" } else { bytes })?;
-            }
-            Datatype::String => {
-                let text = self.from.str().unwrap();
-                self.to.str(text)?;
-            }
-            Datatype::Null => {
-                self.from.null().unwrap();
-                self.to.null()?;
-            }
-            _ => {
-                let number = self.from.u64().unwrap();
-                let forgets = self.forgets(number != 0);
-                self.to.u64(if forgets { 0 } else { number })?;
-            }
-        }
-        Ok(())
-    }
-
-    fn array(&mut self) -> Copied {
-        let count = self.from.array().unwrap().unwrap();
-        let mut probe = self.from.clone();
-        let number = probe.u64().ok();
-        let is_variant = count == 2 && probe.datatype().ok() == Some(Datatype::Array);
-        match number.filter(|_| is_variant) {
-            // The variant of an enum, and its fields.
-            Some(variant) => {
-                self.from = probe;
-                self.to.array(2)?.u64(variant)?;
-                let fields = self.from.array().unwrap().unwrap();
-                self.to.array(fields)?;
-                for field in 0..fields {
-                    self.below(format!("variant {variant} field {field}"))?;
-                }
-            }
-            None if self.forgets(count > 0) => {
-                for _ in 0..count {
-                    self.from.skip().unwrap();
-                }
-                self.to.array(0)?;
-            }
-            None => {
-                self.to.array(count)?;
-                for _ in 0..count {
-                    self.below("each".to_owned())?;
-                }
-            }
-        }
-        Ok(())
-    }
+    FORGOTTEN.with_borrow(|forgotten| forgotten.as_ref() == Some(path))
 }

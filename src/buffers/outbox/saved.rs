@@ -27,7 +27,7 @@ enum SavedPiece {
 }
 
 impl Outbox {
-    /// `None`: nothing waits.
+    /// The outbox in a snapshot. `None`: nothing waits.
     pub fn save(&self, runs: &RunNumbers) -> Option<SavedOutbox> {
         let waiting = self.0.as_ref()?;
         let mut pieces = Vec::new();
@@ -67,9 +67,10 @@ impl Outbox {
                 }
             }
         }
-        match saved.blocked {
-            true => outbox.block(runs),
-            false => outbox.count(runs),
+        if saved.blocked {
+            outbox.block(runs)
+        } else {
+            outbox.count(runs)
         }
         Ok(outbox)
     }

@@ -38,7 +38,7 @@ pub struct RunNumbers {
     numbers: Vec<u32>,
 }
 
-/// The number of what is no run: a reader refuses it.
+/// The number of what is not a run: a reader refuses it.
 const NO_RUN: u32 = u32::MAX;
 
 impl RunNumbers {
@@ -76,7 +76,9 @@ impl Runs {
     pub fn restore(&mut self, saved: &SavedRun) -> Result<(), SnapshotError> {
         let bytes = saved.bytes.to_vec();
         if u32::try_from(bytes.len()).is_err() || self.live.len() >= NO_RUN as usize {
-            return Err(SnapshotError::new("there is too much of it"));
+            return Err(SnapshotError::new(
+                "too long, or too many records of this kind",
+            ));
         }
         self.held += bytes.len();
         self.begun += 1;

@@ -105,15 +105,16 @@ impl Exchange {
     }
 
     /// # Errors
-    /// It is for nothing that this release knows, or its origin is none.
+    /// It is for nothing that this release knows, or its origin is not valid.
     pub fn restore(saved: SavedExchange) -> Result<Exchange, SnapshotError> {
         let origin = saved.origin.map(|it| Vec::from(it).into_boxed_slice());
         if !origin.as_deref().is_none_or(is_value) {
-            return Err(SnapshotError::new("an origin that is no header's value"));
+            return Err(SnapshotError::new("invalid Origin"));
         }
-        let version = match saved.http10 {
-            true => Version::Http10,
-            false => Version::Http11,
+        let version = if saved.http10 {
+            Version::Http10
+        } else {
+            Version::Http11
         };
         Ok(Exchange {
             from: Peer::restore(saved.from),
@@ -146,7 +147,7 @@ impl HeadReader {
         }
     }
 
-    /// `input`: how many bytes are in the inbox.
+    /// Restores a reader. `input`: how many bytes are in the inbox.
     pub fn restore(saved: &SavedHeadReader, input: usize) -> HeadReader {
         HeadReader {
             since: saved.since,
@@ -190,7 +191,7 @@ impl BodyReader {
         };
         if expected != Some(saved.kept.len() as u64) || exchange.is_none() && upgrade.is_some() {
             return Err(SnapshotError::new(
-                "a body of which not all is kept that has come",
+                "the kept bytes of a body are not those that were received",
             ));
         }
         Ok(BodyReader {

@@ -10,7 +10,7 @@ use minicbor::{Decode, Encode};
 use super::{Identities, Identity};
 use crate::interned::Name;
 use crate::snapshot::{RecordKind, SnapshotError, SnapshotWriter, is_default};
-use crate::wire::question::{is_state, is_user};
+use crate::wire::answer_fields::{is_state, is_user};
 
 /// A state that several connections share. Its number is how many were before it.
 #[derive(Debug, Encode, Decode)]
@@ -62,15 +62,16 @@ impl Identities {
     /// Restores a state that is shared, before the identities.
     ///
     /// # Errors
-    /// It is no state.
+    /// It is not state.
     pub fn restore(
         &mut self,
         shared: &mut SharedStates,
         saved: &SavedState,
     ) -> Result<(), SnapshotError> {
-        let name = match is_state(saved.state) {
-            true => self.shared.keep(saved.state.into()),
-            false => None,
+        let name = if is_state(saved.state) {
+            self.shared.keep(saved.state.into())
+        } else {
+            None
         };
         shared.0.push(name.ok_or_else(no_state)?);
         Ok(())
@@ -83,7 +84,7 @@ impl Identities {
         }
     }
 
-    /// `None`: it shows nothing.
+    /// An identity in a snapshot. `None`: it shows nothing.
     pub fn save_one(&self, identity: Identity, states: &StateNumbers) -> Option<SavedIdentity> {
         if identity == Identity::default() {
             return None;
@@ -103,35 +104,33 @@ impl Identities {
     }
 
     /// # Errors
-    /// It is longer than one can be, or its state is no state.
+    /// It is longer than one can be, or its state is not state.
     pub fn restore_one(
         &mut self,
         saved: &SavedIdentity,
         shared: &SharedStates,
     ) -> Result<Identity, SnapshotError> {
-        let state: Option<Box<str>> = match saved.shared {
-            None => saved.state.clone(),
-            Some(number) => {
-                let name = shared.0.get(number as usize).copied();
-                let state = name.and_then(|name| self.shared.get(name));
-                Some(state.ok_or_else(no_state)?.clone())
-            }
-        };
-        let legal = saved.user.as_deref().is_none_or(is_user)
-            && state.as_deref().is_none_or(is_state)
-            && saved.query.len() <= usize::from(u16::MAX);
-        match legal {
-            true => {
-                let (user, sharing) = (saved.user.as_deref(), saved.shared.is_some());
-                Ok(self.put_sharing(&saved.query, user, state.as_deref(), sharing))
-            }
-            false => Err(no_state()),
+        let (query, user) = (&*saved.query, saved.user.as_deref());
+        let state = saved.state.as_deref();
+        if !user.is_none_or(is_user)
+            || !state.is_none_or(is_state)
+            || query.len() > usize::from(u16::MAX)
+        {
+            return Err(no_state());
         }
+        let Some(number) = saved.shared else {
+            let state = state.unwrap_or_default();
+            return Ok(self.put_text(query, user, state.as_bytes()));
+        };
+        // It was read once, whatever the number of identities that share it.
+        let name = shared.0.get(number as usize).copied();
+        let name = name.and_then(|name| self.shared.hold_again(name));
+        Ok(self.put_shared(query, user, name.ok_or_else(no_state)?))
     }
 }
 
 fn no_state() -> SnapshotError {
-    SnapshotError::new("a query, a user or a state that cannot be one")
+    SnapshotError::new("invalid query, user or state")
 }
 
 #[cfg(test)]
@@ -184,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_an_identity_is_refused() {
+    fn invalid_identities_in_a_snapshot_are_refused() {
         let long = "x".repeat(70_000);
         let identity = |query: &str, user: Option<&str>, state: Option<&str>| SavedIdentity {
             query: query.into(),

@@ -42,7 +42,7 @@ impl Phase {
         }
     }
 
-    /// `input`: how many bytes are in the inbox.
+    /// Restores a phase. `input`: how many bytes are in the inbox.
     ///
     /// # Errors
     /// It is malformed, or has begun in the future.
@@ -71,9 +71,10 @@ impl Phase {
             Phase::Streaming { beat } => *beat,
             Phase::Suspended(_) | Phase::Open(_) | Phase::Closing(_) => 0,
         };
-        match since <= now {
-            true => Ok(phase),
-            false => Err(SnapshotError::new("it has begun in the future")),
+        if since <= now {
+            Ok(phase)
+        } else {
+            Err(SnapshotError::new("the phase begins in the future"))
         }
     }
 }

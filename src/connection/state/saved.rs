@@ -6,7 +6,7 @@
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
-use super::{Broken, Connection, Marks};
+use super::{Connection, Marks, StreamFault};
 use crate::buffers::{Inbox, Outbox, RunNumbers, Runs, SavedOutbox};
 use crate::clock::Millis;
 use crate::connection::ending::SavedEnding;
@@ -47,7 +47,7 @@ pub struct SavedConnection {
     #[cbor(n(10), default, skip_if = "is_default")]
     hung_up: bool,
     #[n(11)]
-    broken: Option<SavedBroken>,
+    fault: Option<SavedStreamFault>,
     #[cbor(n(12), default, skip_if = "is_default")]
     asking: bool,
     #[cbor(n(13), default, skip_if = "is_default")]
@@ -64,13 +64,13 @@ pub struct SavedConnection {
 /// What the poll has reported of a broken stream.
 #[derive(Clone, Copy, Debug, Encode, Decode)]
 #[cbor(index_only)]
-enum SavedBroken {
+enum SavedStreamFault {
     #[n(0)]
-    Somehow,
+    Unknown,
     #[n(1)]
-    Off,
+    ResetByPeer,
     #[n(2)]
-    ByUs,
+    WriteAfterClose,
 }
 
 /// What saving a connection takes.
@@ -93,7 +93,8 @@ pub struct RestoreContext<'c> {
 }
 
 impl<S: Stream> Connection<S> {
-    /// `slot` and `socket` pass through. What can be read and understood is no fact: a restored connection tries to.
+    /// The connection in a snapshot. `slot` and `socket` pass through. What can be read and understood is not a fact: a
+    /// restored connection tries to.
     pub fn save(&self, slot: u32, socket: u64, context: SaveContext) -> SavedConnection {
         let session = &self.session;
         let input = self.inbox.bytes();
@@ -109,11 +110,11 @@ impl<S: Stream> Connection<S> {
             inbox: (!input.is_empty()).then(|| input.to_vec().into()),
             outbox: self.outbox.save(context.runs),
             hung_up: self.hung_up,
-            broken: match self.broken {
-                Broken::No => None,
-                Broken::Somehow => Some(SavedBroken::Somehow),
-                Broken::Off => Some(SavedBroken::Off),
-                Broken::ByUs => Some(SavedBroken::ByUs),
+            fault: match self.fault {
+                StreamFault::None => None,
+                StreamFault::Unknown => Some(SavedStreamFault::Unknown),
+                StreamFault::ResetByPeer => Some(SavedStreamFault::ResetByPeer),
+                StreamFault::WriteAfterClose => Some(SavedStreamFault::WriteAfterClose),
             },
             asking: self.asking,
             too_slow: self.too_slow,
@@ -123,8 +124,8 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// The hub's marks are those of a new connection: it makes them anew. `stream` is called last, so that no error behind it
-    /// closes the stream.
+    /// The hub's marks are those of a new connection: it makes them again. `stream` is called last, so that no error
+    /// behind it closes the stream.
     ///
     /// # Errors
     /// It is malformed, or refers to what is not there. What it holds by then is still held.
@@ -162,11 +163,11 @@ impl<S: Stream> Connection<S> {
             outbox,
             unread: true,
             hung_up: saved.hung_up,
-            broken: match saved.broken {
-                None => Broken::No,
-                Some(SavedBroken::Somehow) => Broken::Somehow,
-                Some(SavedBroken::Off) => Broken::Off,
-                Some(SavedBroken::ByUs) => Broken::ByUs,
+            fault: match saved.fault {
+                None => StreamFault::None,
+                Some(SavedStreamFault::Unknown) => StreamFault::Unknown,
+                Some(SavedStreamFault::ResetByPeer) => StreamFault::ResetByPeer,
+                Some(SavedStreamFault::WriteAfterClose) => StreamFault::WriteAfterClose,
             },
             asking: saved.asking,
             starved: false,

@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::{Awaits, Suspended};
+use super::{Awaits, PendingUpgrade, Suspended};
 use crate::connection::Limits;
 use crate::connection::exchange::{Exchange, SavedExchange};
 use crate::snapshot::{SnapshotError, size};
@@ -96,15 +96,10 @@ impl Awaits {
 impl Suspended {
     pub fn save(&self, awaits: Awaits) -> SavedSuspended {
         let work = match self {
-            Suspended::Upgrade {
-                exchange,
-                upgrade,
-                query,
-                fields,
-            } => SavedWork::Upgrade {
-                exchange: Box::new(exchange.save()),
-                upgrade: upgrade.save(),
-                query: query.clone(),
+            Suspended::Upgrade(pending, fields) => SavedWork::Upgrade {
+                exchange: Box::new(pending.exchange.save()),
+                upgrade: pending.upgrade.save(),
+                query: pending.query.clone(),
                 fields: fields.as_ref().map(|fields| Box::new(fields.save())),
             },
             Suspended::Command { command, message } => SavedWork::Command(command.save(message)),
@@ -128,7 +123,7 @@ impl Suspended {
         }
     }
 
-    /// `open`: in a WebSocket that is open.
+    /// Restores what waits. `open`: in a WebSocket that is open.
     ///
     /// # Errors
     /// It is malformed, or does not wait there, or not for this answer.
@@ -144,15 +139,18 @@ impl Suspended {
                 upgrade,
                 query,
                 fields,
-            } => Suspended::Upgrade {
-                exchange: Exchange::restore(*exchange)?,
-                upgrade: Upgrade::restore(upgrade)?,
-                query,
-                fields: match fields {
+            } => {
+                let pending = PendingUpgrade {
+                    exchange: Exchange::restore(*exchange)?,
+                    upgrade: Upgrade::restore(upgrade)?,
+                    query,
+                };
+                let fields = match fields {
                     Some(fields) => Some(Box::new(AnswerFields::restore(*fields)?)),
                     None => None,
-                },
-            },
+                };
+                Suspended::Upgrade(pending, fields)
+            }
             SavedWork::Command(command) => {
                 let (command, message) = Command::restore(command)?;
                 Suspended::Command { command, message }
@@ -171,11 +169,12 @@ impl Suspended {
                 bytes: size(bytes),
             },
         };
-        match work.may_wait(awaits, open) && work.held() <= limits.max_message {
-            true => Ok((awaits, work)),
-            false => Err(SnapshotError::new(
-                "what waits cannot wait there, or not for this answer",
-            )),
+        if work.may_wait(awaits, open) && work.buffered() <= limits.max_message {
+            Ok((awaits, work))
+        } else {
+            Err(SnapshotError::new(
+                "a request or command that cannot wait in this phase or for this answer, or is too large",
+            ))
         }
     }
 
@@ -183,7 +182,7 @@ impl Suspended {
     fn may_wait(&self, awaits: Awaits, open: bool) -> bool {
         let judged = matches!(awaits, Awaits::Verdict | Awaits::HeldVerdict);
         match self {
-            Suspended::Upgrade { .. } => !open && (judged || awaits == Awaits::Channel),
+            Suspended::Upgrade(..) => !open && (judged || awaits == Awaits::Channel),
             Suspended::Command { .. } => open && awaits != Awaits::Backend,
             Suspended::Refresh => open && judged,
             Suspended::Post { body, .. } => {

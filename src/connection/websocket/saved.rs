@@ -75,7 +75,9 @@ impl Open {
     /// It is malformed, or begins in the future.
     pub fn restore(saved: SavedOpen, now: Millis, limits: &Limits) -> Result<Open, SnapshotError> {
         if saved.active > now {
-            return Err(SnapshotError::new("a byte came in the future"));
+            return Err(SnapshotError::new(
+                "the last byte was received in the future",
+            ));
         }
         let suspended = saved.suspended;
         let suspended = suspended.map(|it| Suspended::restore(*it, true, limits));
@@ -112,7 +114,7 @@ impl Closing {
         limits: &Limits,
     ) -> Result<Closing, SnapshotError> {
         if saved.until > now.saturating_add(CLOSING) {
-            return Err(SnapshotError::new("it takes too long to close"));
+            return Err(SnapshotError::new("the close takes longer than it may"));
         }
         Ok(Closing {
             until: saved.until as u32,

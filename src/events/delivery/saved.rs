@@ -5,7 +5,7 @@
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
-use super::{BatchDelivery, LONGEST_PAUSE};
+use super::{BACKOFF, BatchDelivery};
 use crate::clock::Millis;
 use crate::snapshot::SnapshotError;
 use crate::wire::event_batch::EventBatch;
@@ -90,7 +90,7 @@ impl BatchDelivery {
         let mut batch = EventBatch::default();
         for EventUnderWay { at, json } in &events {
             if !batch.has_room(json.len()) {
-                return Err(SnapshotError::new("events that fit in no call"));
+                return Err(SnapshotError::new("more events than one call can have"));
             }
             batch.push(*at, json);
         }
@@ -98,7 +98,7 @@ impl BatchDelivery {
             batch: (!calls.is_empty()).then_some(batch),
             calls: calls.into_iter().map(|count| count as usize).collect(),
             failures,
-            next: next.min(now.saturating_add(LONGEST_PAUSE)),
+            next: next.min(now.saturating_add(BACKOFF.longest)),
             hurried,
             ..BatchDelivery::new(seed)
         })
@@ -106,7 +106,7 @@ impl BatchDelivery {
 }
 
 fn no_batch() -> SnapshotError {
-    SnapshotError::new("calls that do not make up the batch of events")
+    SnapshotError::new("the calls do not add up to the batch")
 }
 
 #[cfg(test)]
@@ -167,6 +167,6 @@ mod tests {
             ..SavedDelivery::default()
         };
         let restored = BatchDelivery::restore(endless, 1, 5).unwrap();
-        assert_eq!(restored.next_deadline(), Some(5 + LONGEST_PAUSE));
+        assert_eq!(restored.next_deadline(), Some(5 + BACKOFF.longest));
     }
 }

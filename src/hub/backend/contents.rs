@@ -1,4 +1,4 @@
-//! Contents to channels, users and connections, one target after the other (`docs/api.md#more-targets`).
+//! Content to channels, users and connections, one target after the other (`docs/api.md#more-targets`).
 //!
 //! Owns: how far a call has come, and what a user's or a connection's members are sent. Knows: channels, the broker's receipts.
 //! Never knows: the request.
@@ -11,22 +11,23 @@ use super::jobs::{Contents, Job, JobKind, Reach};
 use super::{JobProgress, reach};
 use crate::buffers::{Runs, Slice};
 use crate::connection::Stream;
-use crate::effect::{ConnId, Effect, Publication, Receipt};
+use crate::effect::{ConnId, Receipt};
 use crate::hub::audience::CONGESTED;
 use crate::hub::frames;
 use crate::hub::nodes::say;
-use crate::hub::publish;
+use crate::hub::publish::{self, PublishResult};
 use crate::hub::report;
 use crate::hub::settle::settle;
 use crate::hub::state::Hub;
-use crate::wire::answer;
+use crate::hub::waiter::WaiterId;
 use crate::wire::backend::answer::{BackendAnswer, CommandResult};
 use crate::wire::backend::{Publishing, Recipient, Target};
 use crate::wire::channel_name::ChannelName;
 use crate::wire::encoding::Encoding;
 use crate::wire::node_message::NodeMessage;
+use crate::wire::server_message;
 
-/// A content counts for one more step for each of these bytes.
+/// Content counts for one more step for each of these bytes.
 const STEP_BYTES: usize = 16 * 1024;
 
 impl Contents {
@@ -51,9 +52,15 @@ impl Contents {
             ..Contents::default()
         }
     }
+
+    /// Content of this many bytes was handed to the broker, which has not answered.
+    fn sent_out(&mut self, bytes: usize) {
+        self.unconfirmed = self.unconfirmed.saturating_add(1);
+        self.unconfirmed_bytes = self.unconfirmed_bytes.saturating_add(bytes);
+    }
 }
 
-/// How far a content has come to one target.
+/// How far content has come to one target.
 enum TargetProgress {
     ToAll,
     /// There is more of it.
@@ -66,14 +73,14 @@ enum TargetProgress {
 /// The next targets.
 pub fn advance<S: Stream>(
     hub: &mut Hub<S>,
-    id: ConnId,
+    id: WaiterId,
     job: &mut Job,
     left: &mut usize,
 ) -> JobProgress {
     let Job {
         kind: JobKind::Publish(contents),
         failure,
-        lined_up,
+        queued,
         ..
     } = job
     else {
@@ -100,14 +107,14 @@ pub fn advance<S: Stream>(
             return JobProgress::MoreToDo;
         }
         let sent = match target {
-            Target::Channel(name) => publish(hub, id, contents, name, &content, left),
+            Target::Channel(name) => publish(hub, id, contents, &name, &content, left),
             Target::Recipient(recipient) if hub.nodes.is_some() && contents.arrived.is_none() => {
                 pass_on(hub, id, contents, recipient, &content, left)
             }
             Target::Recipient(recipient) => send(
                 hub,
                 id,
-                (&mut *contents, &mut *lined_up),
+                (&mut *contents, &mut *queued),
                 &recipient,
                 &content,
                 left,
@@ -125,8 +132,8 @@ pub fn advance<S: Stream>(
 /// Why not all can be published, before anything is.
 fn obstacle<S: Stream>(hub: &Hub<S>, contents: &Contents) -> Option<Cow<'static, str>> {
     contents.left.iter().find_map(|(target, _)| match target {
-        Target::Channel(name) => publish::why_not(hub, name.as_str()),
-        Target::Recipient(_) if contents.arrived.is_none() => say::why_not(hub),
+        Target::Channel(name) => publish::refusal_reason(hub, name.as_str()),
+        Target::Recipient(_) if contents.arrived.is_none() => say::refusal_reason(hub),
         Target::Recipient(_) => None,
     })
 }
@@ -138,41 +145,32 @@ fn cost(content: &[u8]) -> usize {
 
 fn publish<S: Stream>(
     hub: &mut Hub<S>,
-    id: ConnId,
+    id: WaiterId,
     contents: &mut Contents,
-    name: ChannelName,
+    name: &ChannelName,
     content: &[u8],
     left: &mut usize,
 ) -> TargetProgress {
-    let congested = hub.channels.is_congested(name.as_str(), id, &hub.runs);
-    if congested || contents.unconfirmed_bytes > CONGESTED {
+    if contents.unconfirmed_bytes > CONGESTED {
         return TargetProgress::NotYet;
     }
+    let progress = match publish::send(hub, id, name.as_str(), content) {
+        PublishResult::Congested => return TargetProgress::NotYet,
+        PublishResult::Refused(why) => TargetProgress::Failed(why),
+        PublishResult::Delivered => TargetProgress::ToAll,
+        PublishResult::AwaitsReceipt => {
+            contents.sent_out(content.len());
+            TargetProgress::ToAll
+        }
+    };
     *left = left.saturating_sub(cost(content));
-    if let Some(why) = publish::why_not(hub, name.as_str()) {
-        return TargetProgress::Failed(why);
-    }
-    report::published(hub, id, Some(name.as_str()), content);
-    if hub.channels.subscriptions.is_shared() {
-        contents.unconfirmed = contents.unconfirmed.saturating_add(1);
-        let bytes = contents.unconfirmed_bytes;
-        contents.unconfirmed_bytes = bytes.saturating_add(content.len());
-        hub.effects.push_back(Effect::Publish(Publication {
-            from: id,
-            since: hub.clock.now,
-            channel: name,
-            content: content.into(),
-        }));
-    } else {
-        publish::deliver(hub, name.as_str(), content);
-    }
-    TargetProgress::ToAll
+    progress
 }
 
-/// Has all nodes send a content to a recipient, this one included.
+/// Has all nodes send content to a recipient, this one included.
 fn pass_on<S: Stream>(
     hub: &mut Hub<S>,
-    id: ConnId,
+    id: WaiterId,
     contents: &mut Contents,
     recipient: Recipient,
     content: &[u8],
@@ -182,20 +180,18 @@ fn pass_on<S: Stream>(
         return TargetProgress::NotYet;
     }
     *left = left.saturating_sub(cost(content));
-    if let Some(why) = say::why_not(hub) {
+    if let Some(why) = say::refusal_reason(hub) {
         return TargetProgress::Failed(why);
     }
-    report::published(hub, id, None, content);
-    contents.unconfirmed = contents.unconfirmed.saturating_add(1);
-    let bytes = contents.unconfirmed_bytes;
-    contents.unconfirmed_bytes = bytes.saturating_add(content.len());
+    report::published(hub, id.connection(), None, content);
+    contents.sent_out(content.len());
     // It is JSON, so that it is UTF-8.
     let content = str::from_utf8(content).unwrap_or_default();
-    say::to_all(hub, id, &NodeMessage::Content(recipient, content));
+    say::to_all(hub, id.into(), &NodeMessage::Content(recipient, content));
     TargetProgress::ToAll
 }
 
-/// Sends a content to one connection, at once. So what goes to it keeps the order in which it came.
+/// Sends content to one connection, at once. So what goes to it keeps the order in which it came.
 pub fn deliver_to_one<S: Stream>(hub: &mut Hub<S>, recipient: Recipient, content: &[u8]) {
     let mut contents = Contents::default();
     let mut reach = Reach::new(recipient);
@@ -206,11 +202,11 @@ pub fn deliver_to_one<S: Stream>(hub: &mut Hub<S>, recipient: Recipient, content
     release(&mut hub.runs, &mut contents);
 }
 
-/// Sends a content to the next connections of a recipient.
+/// Sends content to the next connections of a recipient.
 fn send<S: Stream>(
     hub: &mut Hub<S>,
-    id: ConnId,
-    (contents, lined_up): (&mut Contents, &mut bool),
+    id: WaiterId,
+    (contents, queued): (&mut Contents, &mut bool),
     recipient: &Recipient,
     content: &[u8],
     left: &mut usize,
@@ -219,12 +215,12 @@ fn send<S: Stream>(
         .reach
         .get_or_insert_with(|| Reach::new(recipient.clone()));
     if let Some(user) = reach.user()
-        && !hub.jobs.line_up(id, lined_up, user)
+        && !hub.jobs.enter_queue(id, queued, user)
     {
         return TargetProgress::NotYet;
     }
     if !reach.begun && contents.arrived.is_none() {
-        report::published(hub, id, None, content);
+        report::published(hub, id.connection(), None, content);
     }
     let cost = cost(content);
     let most = left.checked_div(cost).unwrap_or_default().max(1);
@@ -240,12 +236,12 @@ fn send<S: Stream>(
     release(&mut hub.runs, contents);
     contents.reach = None;
     if let Recipient::User(user) = recipient {
-        hub.jobs.step_out(id, lined_up, user);
+        hub.jobs.leave_queue(id, queued, user);
     }
     TargetProgress::ToAll
 }
 
-/// Sends a content to one connection, behind what waits for it.
+/// Sends content to one connection, behind what waits for it.
 fn deliver<S: Stream>(
     hub: &mut Hub<S>,
     id: ConnId,
@@ -264,7 +260,7 @@ fn deliver<S: Stream>(
     };
     let before = hub.runs.taken;
     if let Some(connection) = hub.roster.get(id) {
-        connection.deliver(slice, &mut hub.runs, &hub.settings.limits);
+        connection.deliver(slice, &mut hub.runs, &hub.limits);
     }
     let sent = hub.runs.taken.saturating_sub(before);
     hub.listeners.delivered(id.slot, 1, sent);
@@ -272,7 +268,7 @@ fn deliver<S: Stream>(
     settle(hub, id);
 }
 
-/// Encodes the frames for a recipient: the compressed ones, or the others. So a content is compressed once.
+/// Encodes the frames for a recipient: the compressed ones, or the others. So content is compressed once.
 fn encode<S: Stream>(
     hub: &mut Hub<S>,
     deflated: bool,
@@ -281,12 +277,13 @@ fn encode<S: Stream>(
     content: &[u8],
 ) {
     let prefix = match recipient {
-        Recipient::User(user) => answer::v1_prefix_for("user", user),
-        Recipient::Connection(id) => answer::v1_prefix_for("connection", id),
+        Recipient::User(user) => server_message::v1_prefix_for("user", user),
+        Recipient::Connection(id) => server_message::v1_prefix_for("connection", id),
     };
-    let smaller = match deflated {
-        true => hub.compression.deflate(content),
-        false => None,
+    let smaller = if deflated {
+        hub.compression.deflate(content)
+    } else {
+        None
     };
     let encodings = Encoding::ALL.into_iter().zip(frames);
     for (encoding, frame) in encodings.filter(|(it, _)| it.is_deflated() == deflated) {
@@ -300,8 +297,7 @@ fn encode<S: Stream>(
         *frame = Some(Slice { run, from: 0, to });
     }
     hub.compression.rest();
-    let cost = hub.compression.take_cost();
-    hub.agenda.understood = hub.agenda.understood.saturating_add(cost);
+    hub.agenda.count(hub.compression.take_cost());
 }
 
 /// The broker has answered a publication.

@@ -6,18 +6,19 @@ use super::JobProgress;
 use super::jobs::{Asker, Job, JobKind};
 use crate::clock::Millis;
 use crate::connection::Stream;
-use crate::effect::{ConnId, Receipt};
+use crate::effect::{PublishedBy, Receipt};
 use crate::hub::nodes::gathering::Gathering;
 use crate::hub::nodes::say;
 use crate::hub::publish;
 use crate::hub::state::Hub;
-use crate::wire::node_message::{Hostile, NodeAnswer, NodeMessage};
+use crate::hub::waiter::WaiterId;
+use crate::wire::node_message::{NodeAnswer, NodeMessage, NodeMessageError};
 
 /// How long nodes are waited for, in milliseconds. The backend has its answer within a second.
-const PATIENCE: Millis = 950;
+const GATHER_TIMEOUT: Millis = 950;
 
 /// Sends the command, or looks whether it can be answered.
-pub fn advance<S: Stream>(hub: &mut Hub<S>, id: ConnId, job: &mut Job) -> JobProgress {
+pub fn advance<S: Stream>(hub: &mut Hub<S>, id: WaiterId, job: &mut Job) -> JobProgress {
     if let Some(why) = job.failure.take() {
         return JobProgress::Failed(why);
     }
@@ -38,21 +39,21 @@ pub fn advance<S: Stream>(hub: &mut Hub<S>, id: ConnId, job: &mut Job) -> JobPro
     }
 }
 
-fn send<S: Stream>(hub: &mut Hub<S>, id: ConnId, gathering: &mut Gathering) -> JobProgress {
-    if let Some(why) = say::why_not(hub) {
+fn send<S: Stream>(hub: &mut Hub<S>, id: WaiterId, gathering: &mut Gathering) -> JobProgress {
+    if let Some(why) = say::refusal_reason(hub) {
         return JobProgress::Failed(why);
     }
-    let until = hub.clock.now.saturating_add(PATIENCE);
+    let until = hub.clock.now.saturating_add(GATHER_TIMEOUT);
     let (Some(nodes), Some(command)) = (&mut hub.nodes, gathering.command.take()) else {
         return JobProgress::Failed(say::AWAY.into());
     };
     let number = nodes.next_ticket();
-    let others = nodes.memory.peers.there();
+    let others = nodes.peers.there();
     gathering.begin(number, until, others.chain([nodes.id]));
     nodes.asked.insert(number, id);
     nodes.deadlines.push_back((until, number));
     let message = NodeMessage::Request { number, command };
-    say::to_all(hub, ConnId::of_ticket(number), &message);
+    say::to_all(hub, PublishedBy::Gathering(number), &message);
     JobProgress::Waits
 }
 
@@ -71,39 +72,39 @@ pub fn release<S: Stream>(hub: &mut Hub<S>, gathering: &Gathering) {
 }
 
 /// The command with this number, if it still waits.
-fn waiting<S: Stream>(hub: &mut Hub<S>, number: u32) -> Option<(ConnId, &mut Job)> {
+fn waiting<S: Stream>(hub: &mut Hub<S>, number: u32) -> Option<(WaiterId, &mut Job)> {
     let id = *hub.nodes.as_ref()?.asked.get(&number)?;
     Some((id, hub.jobs.get_mut(id)?))
 }
 
 /// The broker has answered to a command that was sent to all nodes.
-pub fn published<S: Stream>(hub: &mut Hub<S>, id: ConnId, receipt: &Receipt) {
+pub fn published<S: Stream>(hub: &mut Hub<S>, number: u32, receipt: &Receipt) {
     let Some(why) = publish::lost(receipt) else {
         return;
     };
-    if let Some((id, job)) = waiting(hub, id.generation) {
+    if let Some((id, job)) = waiting(hub, number) {
         job.failure.get_or_insert(why);
-        hub.jobs.go_on(id);
+        hub.jobs.make_ready(id);
     }
 }
 
 /// A node has answered. An answer to a command that does not wait any more is ignored.
 ///
 /// # Errors
-/// It is no answer to the command, or the second one.
+/// It is not an answer to the command, or the second one.
 pub fn answered<S: Stream>(
     hub: &mut Hub<S>,
     node: u64,
     number: u32,
     answer: NodeAnswer,
-) -> Result<(), Hostile> {
+) -> Result<(), NodeMessageError> {
     let Some((id, job)) = waiting(hub, number) else {
         return Ok(());
     };
     if let JobKind::Gather(gathering) = &mut job.kind {
         gathering.add(node, answer)?;
         if gathering.is_complete() {
-            hub.jobs.go_on(id);
+            hub.jobs.make_ready(id);
         }
     }
     Ok(())
@@ -121,7 +122,7 @@ pub fn gone<S: Stream>(hub: &mut Hub<S>, node: u64) {
         }) = hub.jobs.get_mut(*id)
         {
             gathering.leaves(node);
-            hub.jobs.go_on(*id);
+            hub.jobs.make_ready(*id);
         }
     }
 }

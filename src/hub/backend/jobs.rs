@@ -3,8 +3,7 @@
 //! Owns: the jobs, which of them may go on, and which wait for each other. Knows: values. Never knows: connections, or how a
 //! job is carried out.
 //!
-//! A job has the id of the connection whose request began it. A job of another node has an id that belongs to no
-//! connection. A job continues after its connection has ended, so that no command is left half done.
+//! A job has the name of the connection whose request began it. A job of another node has a number. A job continues after its connection has ended, so that no command is left half done.
 
 pub mod saved;
 pub mod saved_values;
@@ -14,8 +13,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 use crate::buffers::Slice;
-use crate::effect::ConnId;
 use crate::hub::nodes::gathering::Gathering;
+use crate::hub::waiter::WaiterId;
 use crate::wire::backend::answer::{ConnectionCounts, Page};
 use crate::wire::backend::{ConnectionFilter, Recipient, Target};
 use crate::wire::channel_name::ChannelName;
@@ -73,7 +72,14 @@ pub struct Acting {
     pub counts: ConnectionCounts,
 }
 
-/// Contents on their way to their targets.
+impl Acting {
+    /// Whether only the broker's answer may be missing.
+    pub fn is_over(&self) -> bool {
+        self.reach.next.is_none()
+    }
+}
+
+/// Content on its way to its targets.
 #[derive(Debug, Default)]
 pub struct Contents {
     pub begun: bool,
@@ -82,7 +88,7 @@ pub struct Contents {
     pub reach: Option<Reach>,
     /// The frames for that recipient, one for each encoding, as soon as they are needed.
     pub frames: [Option<Slice>; Encoding::ALL.len()],
-    /// They have come over the broker, and go to connections here. So many bytes.
+    /// They have come over the broker, and go to connections here. This many bytes.
     pub arrived: Option<usize>,
     /// Publications that the broker has not answered, and their bytes.
     pub unconfirmed: usize,
@@ -137,8 +143,8 @@ pub struct Job {
     pub asker: Option<Asker>,
     /// Why it is not done, if so.
     pub failure: Option<Cow<'static, str>>,
-    /// It is in a line for a user.
-    pub lined_up: bool,
+    /// It is in a queue for a user.
+    pub queued: bool,
     /// It is in the list of those that may go on.
     ready: bool,
 }
@@ -149,9 +155,14 @@ impl Job {
             kind,
             asker: None,
             failure: None,
-            lined_up: false,
+            queued: false,
             ready: false,
         }
+    }
+
+    /// Whether it has reached all connections, so that only the broker's answer may be missing.
+    fn is_over(&self) -> bool {
+        matches!(&self.kind, JobKind::Act(acting) if acting.is_over())
     }
 
     /// The walk that is under way.
@@ -166,11 +177,11 @@ impl Job {
 
 #[derive(Debug, Default)]
 pub struct Jobs {
-    jobs: HashMap<ConnId, Job>,
+    jobs: HashMap<WaiterId, Job>,
     /// Those that may go on.
-    ready: VecDeque<ConnId>,
+    ready: VecDeque<WaiterId>,
     /// Jobs that walk over the connections of a user, one at a time: all of them are sent the same in the same order.
-    lines: HashMap<Box<str>, VecDeque<ConnId>>,
+    queues: HashMap<Box<str>, VecDeque<WaiterId>>,
     /// What may still be done in this turn.
     pub left: usize,
 }
@@ -190,28 +201,29 @@ impl Jobs {
     }
 
     /// Whether a job waits for anything but its turn.
-    pub fn waits(&self, id: ConnId) -> bool {
+    pub fn waits(&self, id: WaiterId) -> bool {
         self.jobs.get(&id).is_some_and(|job| !job.ready)
     }
 
-    pub fn put(&mut self, id: ConnId, job: Job) {
+    pub fn put(&mut self, id: WaiterId, job: Job) {
         self.jobs.insert(id, job);
     }
 
-    pub fn take(&mut self, id: ConnId) -> Option<Job> {
+    pub fn take(&mut self, id: WaiterId) -> Option<Job> {
         let mut job = self.jobs.remove(&id)?;
         job.ready = false;
         Some(job)
     }
 
-    pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Job> {
-        match self.jobs.is_empty() {
-            true => None,
-            false => self.jobs.get_mut(&id),
+    pub fn get_mut(&mut self, id: WaiterId) -> Option<&mut Job> {
+        if self.jobs.is_empty() {
+            None
+        } else {
+            self.jobs.get_mut(&id)
         }
     }
 
-    /// Contents on their way, of all jobs.
+    /// Content on its way, of all jobs.
     pub fn contents(&mut self) -> impl Iterator<Item = &mut Contents> {
         self.jobs
             .values_mut()
@@ -222,14 +234,14 @@ impl Jobs {
     }
 
     /// Commands that all nodes were asked for.
-    pub fn gathering(&self) -> Vec<ConnId> {
+    pub fn gathering(&self) -> Vec<WaiterId> {
         let jobs = self.jobs.iter();
         let gathering = jobs.filter(|(_, job)| matches!(job.kind, JobKind::Gather(_)));
         gathering.map(|(id, _)| *id).collect()
     }
 
-    /// Has a job go on.
-    pub fn go_on(&mut self, id: ConnId) {
+    /// Has a job continue with its next turn.
+    pub fn make_ready(&mut self, id: WaiterId) {
         if let Some(job) = self.jobs.get_mut(&id)
             && !std::mem::replace(&mut job.ready, true)
         {
@@ -238,7 +250,7 @@ impl Jobs {
     }
 
     /// Has a job wait that may go on.
-    pub fn wait(&mut self, id: ConnId) {
+    pub fn wait(&mut self, id: WaiterId) {
         if let Some(job) = self.jobs.get_mut(&id)
             && std::mem::take(&mut job.ready)
         {
@@ -246,45 +258,45 @@ impl Jobs {
         }
     }
 
-    pub fn next_ready(&mut self) -> Option<ConnId> {
+    pub fn next_ready(&mut self) -> Option<WaiterId> {
         self.ready.pop_front()
     }
 
     /// Whether a job may walk over the connections of a user. If not, it goes on when it may.
-    pub fn line_up(&mut self, id: ConnId, lined_up: &mut bool, user: &str) -> bool {
-        if *lined_up {
-            let line = self.lines.get(user);
-            return line.is_some_and(|line| line.front() == Some(&id));
+    pub fn enter_queue(&mut self, id: WaiterId, queued: &mut bool, user: &str) -> bool {
+        if *queued {
+            let queue = self.queues.get(user);
+            return queue.is_some_and(|queue| queue.front() == Some(&id));
         }
-        *lined_up = true;
-        let line = self.lines.entry(user.into()).or_default();
-        line.push_back(id);
-        line.len() == 1
+        *queued = true;
+        let queue = self.queues.entry(user.into()).or_default();
+        queue.push_back(id);
+        queue.len() == 1
     }
 
     /// A job has gone over the connections of a user, or will not.
-    pub fn step_out(&mut self, id: ConnId, lined_up: &mut bool, user: &str) {
-        if !std::mem::take(lined_up) {
+    pub fn leave_queue(&mut self, id: WaiterId, queued: &mut bool, user: &str) {
+        if !std::mem::take(queued) {
             return;
         }
-        let Some(line) = self.lines.get_mut(user) else {
+        let Some(queue) = self.queues.get_mut(user) else {
             return;
         };
-        let was_first = line.front() == Some(&id);
-        line.retain(|other| *other != id);
-        match line.front().copied() {
-            None => _ = self.lines.remove(user),
-            Some(next) if was_first => self.go_on(next),
+        let was_first = queue.front() == Some(&id);
+        queue.retain(|other| *other != id);
+        match queue.front().copied() {
+            None => _ = self.queues.remove(user),
+            Some(next) if was_first => self.make_ready(next),
             Some(_) => {}
         }
     }
 
     /// A connection of a user was opened: walks that have begun skip it.
     pub fn opened(&mut self, user: &str, slot: u32) {
-        if self.lines.is_empty() {
+        if self.queues.is_empty() {
             return;
         }
-        let first = self.lines.get(user).and_then(|line| line.front());
+        let first = self.queues.get(user).and_then(|queue| queue.front());
         if let Some(job) = first.and_then(|first| self.jobs.get_mut(first))
             && let Some(reach) = job.reach()
             && reach.begun

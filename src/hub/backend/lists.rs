@@ -27,7 +27,7 @@ const SLOTS: u32 = 64;
 const FEW: usize = 16 * 1024;
 /// Channels of a connection that are shown.
 const SHOWN: usize = 100;
-/// A connection counts for one more step for so many channels that it is in.
+/// A connection counts for one more step for this many channels that it is in.
 const STEP_CHANNELS: usize = 32;
 
 pub fn of_channels<S: Stream>(
@@ -79,9 +79,10 @@ fn first_slot(node: u64, after: &str) -> Option<u32> {
     let (mut low, mut high) = (0, u64::from(u32::MAX).saturating_add(1));
     while low < high {
         let middle = low.midpoint(high);
-        match last_of(middle as u32).as_str() <= after {
-            true => low = middle.saturating_add(1),
-            false => high = middle,
+        if last_of(middle as u32).as_str() <= after {
+            low = middle.saturating_add(1);
+        } else {
+            high = middle;
         }
     }
     u32::try_from(low).ok()
@@ -107,17 +108,16 @@ pub fn advance<S: Stream>(hub: &mut Hub<S>, job: &mut Job, left: &mut usize) -> 
             break true;
         }
     };
-    match is_over {
-        true => {
-            let empty = Page::new(Listed::Channels, 0);
-            let page = std::mem::replace(page, empty);
-            let node = || format!("{:016x}", hub.settings.instance).into();
-            JobProgress::Done(BackendAnswer {
-                seq: seq.map(|seq| (node(), seq)).into_iter().collect(),
-                ..BackendAnswer::of(CommandResult::Page(page))
-            })
-        }
-        false => JobProgress::MoreToDo,
+    if is_over {
+        let empty = Page::new(Listed::Channels, 0);
+        let page = std::mem::replace(page, empty);
+        let node = || format!("{:016x}", hub.settings.instance).into();
+        JobProgress::Done(BackendAnswer {
+            seq: seq.map(|seq| (node(), seq)).into_iter().collect(),
+            ..BackendAnswer::of(CommandResult::Page(page))
+        })
+    } else {
+        JobProgress::MoreToDo
     }
 }
 
@@ -231,7 +231,7 @@ fn fitting<S: Stream>(hub: &mut Hub<S>, slot: u32, filter: &ConnectionFilter) ->
     if let ConnectionFilter::Recipient(Recipient::User(user)) = filter {
         return reach::open_of_user(hub, slot, user);
     }
-    let (id, connection) = hub.roster.tenant(slot).filter(|(_, c)| c.is_open())?;
+    let (id, connection) = hub.roster.in_slot(slot).filter(|(_, c)| c.is_open())?;
     let encoding = connection.encoding();
     let fits = match filter {
         ConnectionFilter::Channel(name) => hub.channels.is_member(slot, name.as_str(), encoding),

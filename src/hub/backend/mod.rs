@@ -3,7 +3,7 @@
 //! Owns: how a command is begun, goes on, waits and is answered. Knows: jobs. Never knows: how a request carries a command,
 //! or what is done to one connection.
 //!
-//! Decision: a command is a job that is done in small steps, over doing it at once. One that concerns 10,000
+//! Decision: a command is a job that is done in small steps, rather than doing it at once. One that concerns 10,000
 //! connections, or lists them, delays no other connection. A small one is done and answered within its request.
 
 mod actions;
@@ -24,6 +24,7 @@ use super::replies;
 use super::report;
 use super::settle::settle;
 use super::state::Hub;
+use super::waiter::WaiterId;
 use crate::connection::{Awaits, Exchange, Stream, Suspended};
 use crate::effect::{ConnId, Receipt};
 use crate::snapshot::SnapshotError;
@@ -57,7 +58,7 @@ pub fn begin<S: Stream>(
     command: BackendCommand,
     bytes: usize,
 ) {
-    if let Some(why) = say::why_not(hub) {
+    if let Some(why) = say::refusal_reason(hub) {
         return refuse(hub, id, exchange, why);
     }
     let kind = match command {
@@ -68,7 +69,7 @@ pub fn begin<S: Stream>(
     if let Some(connection) = hub.roster.get(id) {
         connection.suspend(Awaits::Backend, Suspended::Backend { exchange, bytes });
     }
-    start(hub, id, Job::new(kind));
+    start(hub, id.into(), Job::new(kind));
 }
 
 /// Begins a command that a node has asked all nodes for.
@@ -79,7 +80,7 @@ pub fn begin_for<S: Stream>(hub: &mut Hub<S>, asker: Asker, command: BackendComm
     start(hub, id, job);
 }
 
-/// Sends a content that has come over the broker to the connections here.
+/// Sends content that has come over the broker to the connections here.
 pub fn deliver<S: Stream>(hub: &mut Hub<S>, recipient: Recipient, content: Rc<[u8]>) {
     let Recipient::User(user) = &recipient else {
         return contents::deliver_to_one(hub, recipient, &content);
@@ -91,22 +92,22 @@ pub fn deliver<S: Stream>(hub: &mut Hub<S>, recipient: Recipient, content: Rc<[u
     if let Some(nodes) = &mut hub.nodes {
         nodes.backlog = nodes.backlog.saturating_add(content.len());
     }
-    let mut lined_up = false;
-    hub.jobs.line_up(id, &mut lined_up, user);
+    let mut queued = false;
+    hub.jobs.enter_queue(id, &mut queued, user);
     let mut job = Job::new(JobKind::Publish(Contents::arrived(recipient, content)));
-    job.lined_up = lined_up;
+    job.queued = queued;
     start(hub, id, job);
 }
 
-fn job_without_connection<S: Stream>(hub: &mut Hub<S>) -> ConnId {
+fn job_without_connection<S: Stream>(hub: &mut Hub<S>) -> WaiterId {
     let ticket = hub.nodes.as_mut().map_or(0, |nodes| nodes.next_ticket());
-    ConnId::of_ticket(ticket)
+    WaiterId::Ticket(ticket)
 }
 
-fn start<S: Stream>(hub: &mut Hub<S>, id: ConnId, job: Job) {
+fn start<S: Stream>(hub: &mut Hub<S>, id: WaiterId, job: Job) {
     hub.jobs.put(id, job);
     match hub.jobs.left {
-        0 => hub.jobs.go_on(id),
+        0 => hub.jobs.make_ready(id),
         _ => advance(hub, id),
     }
 }
@@ -149,7 +150,7 @@ fn act(action: Action, reach: Reach) -> JobKind {
 }
 
 /// Continues commands that may go on.
-pub fn go_on<S: Stream>(hub: &mut Hub<S>) {
+pub fn advance_all<S: Stream>(hub: &mut Hub<S>) {
     hub.jobs.left = STEPS;
     for _ in 0..hub.jobs.ready().min(JOBS) {
         if hub.jobs.left == 0 {
@@ -159,12 +160,14 @@ pub fn go_on<S: Stream>(hub: &mut Hub<S>) {
             return;
         };
         advance(hub, id);
-        settle(hub, id);
+        if let Some(id) = id.connection() {
+            settle(hub, id);
+        }
     }
 }
 
 /// The next steps of a job.
-fn advance<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
+fn advance<S: Stream>(hub: &mut Hub<S>, id: WaiterId) {
     let Some(mut job) = hub.jobs.take(id) else {
         return;
     };
@@ -181,7 +184,7 @@ fn advance<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     match progress {
         JobProgress::MoreToDo => {
             hub.jobs.put(id, job);
-            hub.jobs.go_on(id);
+            hub.jobs.make_ready(id);
         }
         JobProgress::Waits => hub.jobs.put(id, job),
         JobProgress::Done(answer) => {
@@ -196,7 +199,7 @@ fn advance<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
 }
 
 /// Releases what a job holds.
-fn end<S: Stream>(hub: &mut Hub<S>, id: ConnId, job: &mut Job) {
+fn end<S: Stream>(hub: &mut Hub<S>, id: WaiterId, job: &mut Job) {
     match &mut job.kind {
         JobKind::Publish(contents) => contents::end(hub, contents),
         JobKind::Act(acting) => actions::release(hub, &acting.action, acting.holds),
@@ -205,19 +208,22 @@ fn end<S: Stream>(hub: &mut Hub<S>, id: ConnId, job: &mut Job) {
     }
     let user: Option<Box<str>> = job.reach().and_then(|reach| reach.user().map(Into::into));
     if let Some(user) = user {
-        hub.jobs.step_out(id, &mut job.lined_up, &user);
+        hub.jobs.leave_queue(id, &mut job.queued, &user);
     }
 }
 
 /// Answers the request, or the node, that has begun a command.
 fn finish<S: Stream>(
     hub: &mut Hub<S>,
-    id: ConnId,
+    id: WaiterId,
     job: &Job,
     answer: Result<BackendAnswer, Cow<'static, str>>,
 ) {
     let Some(asker) = job.asker else {
-        return reply(hub, id, answer);
+        if let Some(id) = id.connection() {
+            reply(hub, id, answer);
+        }
+        return;
     };
     let answer = match answer {
         Ok(BackendAnswer { result, seq, .. }) => {
@@ -262,17 +268,18 @@ fn refuse<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, why: Cow<
 
 /// The broker has answered a publication. Returns whether it was a job's.
 pub fn confirmed<S: Stream>(hub: &mut Hub<S>, id: ConnId, receipt: &Receipt) -> bool {
+    let id = id.into();
     let Some(job) = hub.jobs.get_mut(id) else {
         return false;
     };
     contents::confirmed(job, receipt);
-    hub.jobs.go_on(id);
+    hub.jobs.make_ready(id);
     true
 }
 
 /// What a job has waited for has happened to its channel. `receipt` is what became of the subscription, if it waited for that.
 /// Returns whether there is such a job.
-pub fn resume<S: Stream>(hub: &mut Hub<S>, id: ConnId, receipt: Option<&Receipt>) -> bool {
+pub fn resume<S: Stream>(hub: &mut Hub<S>, id: WaiterId, receipt: Option<&Receipt>) -> bool {
     let Some(job) = hub.jobs.get_mut(id) else {
         return false;
     };
@@ -282,17 +289,17 @@ pub fn resume<S: Stream>(hub: &mut Hub<S>, id: ConnId, receipt: Option<&Receipt>
         );
         job.failure = Some(why.into());
     }
-    hub.jobs.go_on(id);
+    hub.jobs.make_ready(id);
     true
 }
 
-/// Gives a command up that waits for the broker or a channel, because the server stops. Returns its request.
-pub fn give_up<S: Stream>(hub: &mut Hub<S>, id: ConnId) -> Option<Exchange> {
-    if !hub.jobs.waits(id) {
+/// Cancels a command that waits for the broker or a channel, because the server stops. Returns its request.
+pub fn cancel<S: Stream>(hub: &mut Hub<S>, id: ConnId) -> Option<Exchange> {
+    if !hub.jobs.waits(id.into()) {
         return None;
     }
-    let mut job = hub.jobs.take(id)?;
-    end(hub, id, &mut job);
+    let mut job = hub.jobs.take(id.into())?;
+    end(hub, id.into(), &mut job);
     let now = hub.clock.now;
     match hub.roster.get(id)?.resume(Awaits::Backend, now) {
         Some(Suspended::Backend { exchange, .. }) => Some(exchange),
@@ -338,7 +345,9 @@ pub fn finish_gathering<S: Stream>(hub: &mut Hub<S>) {
         }
         hub.jobs.wait(id);
         advance(hub, id);
-        settle(hub, id);
+        if let Some(id) = id.connection() {
+            settle(hub, id);
+        }
     }
 }
 

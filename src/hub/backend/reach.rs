@@ -53,7 +53,7 @@ pub fn has_members<S: Stream>(hub: &mut Hub<S>, recipient: &Recipient) -> bool {
 
 /// The open connection in a slot, if it is this user's.
 pub fn open_of_user<S: Stream>(hub: &mut Hub<S>, slot: u32, user: &str) -> Option<ConnId> {
-    let (id, connection) = hub.roster.tenant(slot).filter(|(_, c)| c.is_open())?;
+    let (id, connection) = hub.roster.in_slot(slot).filter(|(_, c)| c.is_open())?;
     let identity = connection.identity();
     (hub.roster.identities.user(identity) == Some(user)).then_some(id)
 }
@@ -61,7 +61,7 @@ pub fn open_of_user<S: Stream>(hub: &mut Hub<S>, slot: u32, user: &str) -> Optio
 /// The connection with this public id, whatever its phase is.
 pub fn by_public_id<S: Stream>(hub: &mut Hub<S>, text: &str) -> Option<ConnId> {
     let public = PublicId::parse(text)?;
-    let (id, _) = hub.roster.tenant(public.slot)?;
+    let (id, _) = hub.roster.in_slot(public.slot)?;
     (hub.roster.subject(id).id.to_string() == text).then_some(id)
 }
 

@@ -47,7 +47,7 @@ impl Channel {
             audiences,
             prefix: _,
             waiting,
-            holds: _,
+            pins: _,
             subscribed,
         } = self;
         let audience = |encoding: Encoding| {

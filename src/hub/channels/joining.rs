@@ -1,6 +1,6 @@
 //! How a connection becomes a member of a channel, and how that ends.
 //!
-//! Owns: both ways of a membership, kept alike. Knows: slots and encodings. Never knows: what is still to be sent to a member
+//! Owns: both ways of a membership, kept alike. Knows: slots and encodings, the ends of subscriptions. Never knows: what is still to be sent to a member
 //! that leaves ([`Channels::pending`]).
 
 #![expect(
@@ -11,8 +11,20 @@
 use super::Channels;
 use crate::buffers::Runs;
 use crate::hub::memberships::AudienceId;
+use crate::hub::waiter::WaiterId;
 use crate::wire::channel_name::ChannelName;
 use crate::wire::encoding::Encoding;
+
+/// How a channel that was left stands at the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftStanding {
+    /// It is not subscribed any more, or still needed.
+    Settled,
+    /// The broker has been asked to end its subscription, and has not answered.
+    Unsubscribing,
+    /// The broker will be asked in this turn or the next one.
+    Unasked,
+}
 
 impl Channels {
     /// Makes `slot` a member. Joining twice has no further effect. Returns whether it is the channel's first.
@@ -60,6 +72,23 @@ impl Channels {
             }
         }
         vacated
+    }
+
+    /// How the channel `name`, which connections have left, stands at the broker. `leaving` is released by its answer.
+    pub fn standing_of_left(&mut self, name: &str, leaving: WaiterId) -> LeftStanding {
+        if !self.subscriptions.is_shared() {
+            return LeftStanding::Settled;
+        }
+        if let Some((_, channel)) = self.named_mut(name)
+            && channel.is_closing()
+        {
+            return LeftStanding::Unasked;
+        }
+        if self.subscriptions.unsubscriptions.awaits(name, leaving) {
+            LeftStanding::Unsubscribing
+        } else {
+            LeftStanding::Settled
+        }
     }
 
     /// Removes a member. Returns whether it was the channel's last.

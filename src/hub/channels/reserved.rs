@@ -3,8 +3,8 @@
 //! Owns: which connection waits with which channels. Knows: how each of them stands at the broker. Never knows: what an
 //! upgrade is, or why it has these channels.
 //!
-//! Decision: a channel is held until all are subscribed, over making the connection a member of each one at once. A
-//! member is sent what is published, which must not come before the `101`. A channel that is not held would be
+//! Decision: a channel is held until all are subscribed, rather than making the connection a member of each one at
+//! once. A member is sent what is published, which must not come before the `101`. A channel that is not held would be
 //! unsubscribed while the connection waits for the others.
 //!
 //! Decision: the broker is asked for all of them at once, but the connection waits for one at a time. Because a connection
@@ -28,16 +28,16 @@ impl Channels {
             return;
         }
         for name in &names {
-            self.hold(name.as_str());
+            self.pin(name.as_str());
         }
         self.reserved.insert(slot, names);
     }
 
     /// Holds a channel, so that it is kept without members.
-    pub fn hold(&mut self, name: &str) {
+    pub fn pin(&mut self, name: &str) {
         let index = self.open(name);
         if let Some(channel) = self.channels.get_mut(index) {
-            channel.holds += 1;
+            channel.pins += 1;
         }
     }
 
@@ -61,7 +61,7 @@ impl Channels {
             if std::mem::replace(&mut ready, false)
                 && let Some(channel) = self.channels.get_mut(index)
             {
-                channel.waiting.push(id);
+                channel.waiting.push(id.into());
             }
             if standing == BrokerStanding::Unasked {
                 self.ask(index);
@@ -78,22 +78,22 @@ impl Channels {
         let names = self.reserved.remove(&slot).unwrap_or_default();
         for name in &names {
             self.join(slot, name.as_str(), encoding);
-            self.let_go(name);
+            self.unpin(name);
         }
         names
     }
 
     /// Holds no channels for a connection any longer.
-    pub fn give_up_reserved(&mut self, slot: u32) {
+    pub fn release_reserved(&mut self, slot: u32) {
         for name in self.reserved.remove(&slot).unwrap_or_default() {
-            self.let_go(&name);
+            self.unpin(&name);
         }
     }
 
     /// Holds a channel no longer.
-    pub fn let_go(&mut self, name: &ChannelName) {
+    pub fn unpin(&mut self, name: &ChannelName) {
         if let Some((index, channel)) = self.named_mut(name.as_str()) {
-            channel.holds -= 1;
+            channel.pins -= 1;
             self.forget_if_empty(index);
         }
     }

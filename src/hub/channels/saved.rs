@@ -12,9 +12,10 @@ use minicbor::{Decode, Encode};
 use slab::Slab;
 
 use super::{Channels, Released};
-use crate::effect::{ConnId, SavedConnId, SavedReceipt};
+use crate::effect::{SavedConnId, SavedReceipt};
 use crate::hub::channel::Channel;
 use crate::hub::memberships::AudienceId;
+use crate::hub::waiter::WaiterId;
 use crate::snapshot::SnapshotError;
 use crate::wire::channel_name::ChannelName;
 use crate::wire::encoding::Encoding;
@@ -75,12 +76,13 @@ impl Channels {
         for (index, channel) in &channels {
             if *index < free || *index >= MOST_CHANNELS {
                 return Err(SnapshotError::new(format!(
-                    "channel {index} out of its order"
+                    "channel {index} is out of order"
                 )));
             }
             free = index + 1;
             if self.by_name.get(channel.name.as_str()).is_some() {
-                return Err(SnapshotError::new("two channels have one name"));
+                let problem = format!("duplicate channel {:?}", channel.name.as_str());
+                return Err(SnapshotError::new(problem));
             }
             self.by_name.insert(channel.name.clone(), *index);
             if channel.has_members() {
@@ -90,7 +92,10 @@ impl Channels {
                 let audience = channel.audience(encoding.index()).into_iter();
                 for (at, slot) in audience.flat_map(|audience| audience.slots()).enumerate() {
                     if !fits(slot, encoding) {
-                        return Err(SnapshotError::new("a member that cannot be one"));
+                        let problem = format!(
+                            "channel {index} has a member in slot {slot}, which has no open WebSocket with its encoding"
+                        );
+                        return Err(SnapshotError::new(problem));
                     }
                     self.restore_membership(slot, AudienceId::new(*index, encoding), at as u32)?;
                 }
@@ -110,7 +115,9 @@ impl Channels {
             return Ok(());
         };
         if joined.at(id).is_some() {
-            return Err(SnapshotError::new("a connection is a member twice"));
+            return Err(SnapshotError::new(
+                "a connection is twice a member of a channel",
+            ));
         }
         joined.put(id, at);
         self.memberships += 1;
@@ -133,14 +140,15 @@ impl Channels {
         Ok(())
     }
 
-    /// Something holds the channel `name`.
+    /// Counts one holder more of the channel `name`.
     ///
     /// # Errors
     /// It does not exist.
     pub fn restore_hold(&mut self, name: &str) -> Result<(), SnapshotError> {
         let held = self.named_mut(name).map(|(_, channel)| channel);
-        let held = held.ok_or_else(|| SnapshotError::new("a channel is held that is none"))?;
-        held.holds += 1;
+        let unknown = || SnapshotError::new(format!("unknown channel {name:?}"));
+        let held = held.ok_or_else(unknown)?;
+        held.pins += 1;
         Ok(())
     }
 
@@ -151,9 +159,10 @@ impl Channels {
     pub fn restore_released(&mut self, saved: SavedReleased) -> Result<Released, SnapshotError> {
         let channel = saved.channel as usize;
         let held = self.channels.get_mut(channel);
-        let held = held.ok_or_else(|| SnapshotError::new("they were released by no channel"))?;
-        held.holds += 1;
-        let ids: Vec<ConnId> = saved.ids.into_iter().map(Into::into).collect();
+        let unknown = || SnapshotError::new(format!("unknown number of a channel: {channel}"));
+        let held = held.ok_or_else(unknown)?;
+        held.pins += 1;
+        let ids: Vec<WaiterId> = saved.ids.into_iter().map(Into::into).collect();
         Ok(Released {
             channel,
             receipt: saved.receipt.map(Into::into),

@@ -78,18 +78,11 @@ impl Disconnects {
     /// It is yet to come.
     pub fn restore_begun(&mut self, slot: u32, began: u64) -> Result<(), SnapshotError> {
         if began > self.last {
-            return Err(SnapshotError::new("an upgrade that is yet to begin"));
+            let last = self.last;
+            let problem = format!("an upgrade after disconnect {began}: the last one is {last}");
+            return Err(SnapshotError::new(problem));
         }
-        self.begun.insert(slot, began);
-        let at = self.counts.binary_search_by_key(&began, |(last, _)| *last);
-        match at {
-            Ok(at) => {
-                if let Some((_, count)) = self.counts.get_mut(at) {
-                    *count = count.saturating_add(1);
-                }
-            }
-            Err(at) => self.counts.insert(at, (began, 1)),
-        }
+        self.enter(slot, began);
         Ok(())
     }
 }

@@ -106,14 +106,16 @@ impl TryFrom<SavedEffect<'_>> for Effect {
 }
 
 impl Effects {
-    /// All of them, in their order; those that are held back, too.
+    /// All of them, in their order: those that are held back are behind the others.
     pub fn all(&self) -> impl Iterator<Item = &Effect> {
-        self.waiting.iter()
+        let held_back = self.held_back.iter();
+        let held_back = held_back.flat_map(|it| it.effects.values());
+        self.leaving.iter().chain(held_back)
     }
 
     /// Appends one that was saved.
     pub fn restore(&mut self, saved: SavedEffect) -> Result<(), SnapshotError> {
-        self.waiting.push_back(saved.try_into()?);
+        self.leaving.push_back(saved.try_into()?);
         Ok(())
     }
 }

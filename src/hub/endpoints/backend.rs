@@ -8,10 +8,10 @@ use crate::effect::ConnId;
 use crate::hub::backend;
 use crate::hub::replies;
 use crate::hub::state::Hub;
-use crate::wire::answer::Fault;
 use crate::wire::backend::{BackendCommand, body, query};
 use crate::wire::endpoint::Endpoint;
 use crate::wire::http::{Head, Refusal, Status};
+use crate::wire::server_message::Fault;
 
 /// A request without a body has come.
 pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head: &Head) {

@@ -2,9 +2,8 @@
 //!
 //! Knows: where each gauge comes from. Never knows: the text format.
 //!
-//! Decision: the metrics of the process are read while the request is answered ([`process`]), over an effect and a
-//! phase that waits for its answer. It is the one exception to the rule that the hub never calls out, because no
-//! decision depends on them.
+//! Decision: the metrics of the process are read while the request is answered ([`process`]) rather than an effect and
+//! a phase that waits for its answer.
 
 use std::time::Duration;
 
@@ -19,8 +18,6 @@ use crate::process;
 use crate::wire::http::{Reply, Status};
 
 pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange) {
-    hub.listeners.metrics.sent = hub.runs.taken;
-    hub.listeners.metrics.compression = hub.compression.counts;
     let gauges = gauges(hub);
     let mut text = String::new();
     hub.listeners.metrics.render(&gauges, &mut text);
@@ -37,6 +34,8 @@ fn gauges<S: Stream>(hub: &Hub<S>) -> Gauges {
     let oldest_event = hub.drivers.oldest_event;
     let oldest_event = oldest_event.or_else(|| listeners.events.queue.oldest());
     Gauges {
+        sent: hub.runs.taken,
+        compression: hub.compression.counts,
         websockets: roster.websockets as u64,
         http_connections: roster.len().saturating_sub(roster.websockets) as u64,
         channels: hub.channels.len() as u64,

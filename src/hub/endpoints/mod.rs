@@ -85,7 +85,8 @@ fn read_body<S: Stream>(
     whole: Option<&[u8]>,
 ) {
     if !head.header("content-type").is_some_and(http::is_json) {
-        let message = "the body has another type: send it with Content-Type: application/json";
+        let message =
+            "the body is not declared as JSON: send it with Content-Type: application/json";
         let (status, code) = (Status::UnsupportedMediaType, "unsupported_media_type");
         let refusal = Refusal::new(status, code, message);
         return replies::refuse(hub, id, exchange, refusal);
@@ -93,7 +94,7 @@ fn read_body<S: Stream>(
     if let Some(whole) = whole {
         body(hub, id, exchange, whole);
     } else if let Some(connection) = hub.roster.get(id) {
-        connection.read_body(exchange, &hub.settings.limits);
+        connection.read_body(exchange, &hub.limits);
     }
 }
 
@@ -124,7 +125,7 @@ fn refuse_backend<S: Stream>(hub: &mut Hub<S>, id: ConnId, head: &Head) -> Optio
         let relayed = FORWARDED.iter().any(|name| head.header(name).is_some());
         let browser = head.header("origin").is_some();
         return (!local || relayed || browser).then(|| {
-            let message = "without a key only programs on this machine may do this: set --broadcasting-key \
+            let message = "without a key only programs on this machine may use this endpoint: set --broadcasting-key \
                            (or WSIFY_BROADCASTING_KEY) and send it as Authorization: Bearer KEY or ?key=KEY";
             Refusal::new(Status::Forbidden, "forbidden", message)
         });

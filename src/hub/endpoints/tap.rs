@@ -16,7 +16,7 @@ use crate::wire::channel_name::ChannelName;
 use crate::wire::http::{Head, Method, Refusal, Status};
 
 /// Slots that a new tap's walk looks at between two polls.
-const WALK: u32 = 512;
+const SLOTS_PER_WALK: u32 = 512;
 /// Older connections that a new tap shows at most.
 const FOUND: u64 = 100;
 /// Channels of a connection that a line names.
@@ -37,7 +37,7 @@ pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head
     let unavailable = if hub.drain.is_some() {
         Some(("draining", "the server is stopping: come back later"))
     } else if hub.listeners.taps.len() >= TAPS {
-        let message = "there are ten taps already: close one of them first";
+        let message = "ten taps are open already: close one of them first";
         Some(("too_many_taps", message))
     } else {
         None
@@ -88,20 +88,21 @@ fn walk<S: Stream>(hub: &mut Hub<S>) {
         if tap.walk.is_over() {
             continue;
         }
-        for _ in 0..WALK {
+        for _ in 0..SLOTS_PER_WALK {
             if tap.pending.len() >= PENDING / 2 {
                 break;
             }
             let Some(slot) = tap.walk.next() else { break };
-            let Some((id, connection)) = hub.roster.tenant(slot).filter(|(_, c)| c.is_open())
+            let Some((id, connection)) = hub.roster.in_slot(slot).filter(|(_, c)| c.is_open())
             else {
                 continue;
             };
             let queued = connection.waiting_out() as u64;
             let (encoding, identity) = (connection.encoding(), connection.identity());
-            let waits_for = match connection.is_held() {
-                true => Some("an authorizer that is down"),
-                false => connection.is_command_suspended().then_some(ASKED_ABOUT),
+            let waits_for = if connection.is_held() {
+                Some("an authorizer that is down")
+            } else {
+                connection.is_command_suspended().then_some(ASKED_ABOUT)
             };
             let subject = hub.roster.subject(id);
             if !tap
@@ -170,7 +171,7 @@ pub fn pump<S: Stream>(hub: &mut Hub<S>) {
 /// Ends all taps because the server stops, with a last line that reports it.
 pub fn end_all<S: Stream>(hub: &mut Hub<S>) {
     let at = report::unix_time(hub);
-    for mut tap in std::mem::take(&mut hub.listeners.taps.taps) {
+    for mut tap in hub.listeners.taps.take_all() {
         let id = tap.id;
         if let Some(connection) = hub.roster.get(id) {
             connection.push(&mut tap.pending);

@@ -4,16 +4,16 @@
 //! Owns: the order of the checks, and the refusals. Knows: limits. Never knows: what the authorizer is asked
 //! ([`crate::hub::permission`] does).
 
-use crate::connection::{Awaits, Exchange, Peer, Stream, Suspended};
+use crate::connection::{Awaits, Exchange, Peer, PendingUpgrade, Stream, Suspended};
 use crate::effect::{ConnId, Receipt};
 use crate::hub::backend;
 use crate::hub::disconnects::Survival;
-use crate::hub::permission::{self, AllowedUpgrade};
+use crate::hub::permission;
 use crate::hub::replies;
 use crate::hub::report;
 use crate::hub::settle::settle;
 use crate::hub::state::Hub;
-use crate::wire::answer_fields::NewState;
+use crate::wire::answer_fields::{AnswerFields, NewState};
 use crate::wire::handshake::{self, Upgrade};
 use crate::wire::http::{Head, Refusal, Status};
 
@@ -21,7 +21,7 @@ pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head
     let judged = handshake::judge(&head, hub.compression.is_on());
     if judged.is_ok() && !exchange.is_read() {
         if let Some(connection) = hub.roster.get(id) {
-            connection.read_empty_body(exchange, head, &hub.settings.limits);
+            connection.read_empty_body(exchange, head, &hub.limits);
         }
         return;
     }
@@ -35,7 +35,7 @@ pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head
     };
     if !hub.settings.origins.admit(&head) {
         report::upgrade_refused(hub, "origin");
-        let message = "pages of this origin may not connect: add it to --allowed-origins";
+        let message = "this origin is not allowed: add it to --allowed-origins";
         let refusal = Refusal::new(Status::Forbidden, "origin_not_allowed", message);
         return replies::refuse(hub, id, exchange, refusal);
     }
@@ -51,7 +51,7 @@ pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head
     if !hub.usage.per_address.has_room(exchange.from.network()) {
         let (code, message) = (
             "too_many_connections",
-            "there are as many connections from your address as there may be: close one, or come back later",
+            "there are too many connections from your address: close one, or come back later",
         );
         let refusal = Refusal::new(Status::TooManyRequests, code, message);
         return refuse_for_now(hub, id, exchange, refusal);
@@ -68,64 +68,61 @@ pub fn request<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: Exchange, head
 }
 
 /// The authorizer has allowed an upgrade.
-pub fn allowed<S: Stream>(hub: &mut Hub<S>, id: ConnId, mut allowed: AllowedUpgrade) {
-    let channels = std::mem::take(&mut allowed.fields.channels);
+pub fn allowed<S: Stream>(
+    hub: &mut Hub<S>,
+    id: ConnId,
+    pending: PendingUpgrade,
+    mut fields: Box<AnswerFields>,
+) {
+    let channels = std::mem::take(&mut fields.channels);
     hub.channels.reserve(id.slot, channels);
-    go_on(hub, id, allowed, None);
+    resume(hub, id, pending, fields, None);
 }
 
 /// Goes on with an upgrade that is allowed: it is open once its channels are subscribed. `receipt` is what became of the
 /// subscription that it has waited for, if it has.
-pub fn go_on<S: Stream>(
+pub fn resume<S: Stream>(
     hub: &mut Hub<S>,
     id: ConnId,
-    allowed: AllowedUpgrade,
+    pending: PendingUpgrade,
+    fields: Box<AnswerFields>,
     receipt: Option<Receipt>,
 ) {
-    let AllowedUpgrade {
-        exchange,
-        upgrade,
-        query,
-        fields,
-    } = allowed;
     if hub.drain.is_some() {
-        return refuse_stopping(hub, id, exchange);
+        return refuse_stopping(hub, id, pending.exchange);
     }
     let user = fields.user.as_deref().unwrap_or_default();
     match hub.disconnects.survival(id.slot, user) {
         Survival::Survives => {}
         Survival::Disconnected => {
             report::upgrade_refused(hub, "disconnected");
-            let message =
-                "the backend has disconnected this user: connect again only if that may be";
+            let message = "the backend has disconnected this user: reconnect only if your application allows it";
             let refusal = Refusal::new(Status::Forbidden, "disconnected", message);
-            return replies::refuse(hub, id, exchange, refusal);
+            return replies::refuse(hub, id, pending.exchange, refusal);
         }
         Survival::Unknown => {
-            let message = "too many users were disconnected meanwhile: connect again";
+            let message = "too many users were disconnected in the meantime: connect again";
             let refusal = Refusal::new(Status::Unavailable, "unavailable", message);
-            return refuse_for_now(hub, id, exchange, refusal);
+            return refuse_for_now(hub, id, pending.exchange, refusal);
         }
     }
     if let Some(Receipt::Refused(why)) = receipt {
         let message =
             format!("the broker refuses a channel of this client ({why}): come back later");
         let refusal = Refusal::new(Status::Unavailable, "unavailable", message);
-        return refuse_for_now(hub, id, exchange, refusal);
+        return refuse_for_now(hub, id, pending.exchange, refusal);
     }
     if !hub.channels.are_reserved_ready(id) {
         if let Some(connection) = hub.roster.get(id) {
-            let fields = Some(fields);
-            let work = Suspended::Upgrade {
-                exchange,
-                upgrade,
-                query,
-                fields,
-            };
-            connection.suspend(Awaits::Channel, work);
+            connection.suspend(Awaits::Channel, Suspended::Upgrade(pending, Some(fields)));
         }
         return;
     }
+    let PendingUpgrade {
+        exchange,
+        upgrade,
+        query,
+    } = pending;
     let state = fields.state.as_ref().and_then(NewState::json);
     keep(hub, id, &query, fields.user.as_deref(), state);
     permission::grant(hub, id, fields.allow, fields.expires_in);

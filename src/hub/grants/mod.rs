@@ -4,8 +4,8 @@
 //! Owns: the grants of all connections, in tables by slot. Knows: commands, channels, and the time as an argument. Never
 //! knows: connections, or what a refusal leads to. A connection without grants costs nothing here.
 //!
-//! Decision: a table for each kind of grant, over a field of the connection or one record for all kinds. Most servers
-//! use one kind, which takes 4 to 8 bytes per connection. An `allow` that many connections have is kept once.
+//! Decision: a table for each kind of grant rather than a field of the connection or one record for all kinds. Most
+//! servers use one kind, which takes 4 to 8 bytes per connection. An `allow` that many connections have is kept once.
 
 mod remembered;
 pub mod saved;
@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use self::remembered::Remembered;
 pub use self::remembered::Remembrance;
 use crate::clock::Millis;
-use crate::hub::outage::pause;
+use crate::hub::outage::BACKOFF;
 use crate::hub::slots::Slots;
 use crate::interned::{Interned, Name};
 use crate::random::Random;
@@ -60,10 +60,10 @@ impl Grants {
     }
 
     /// Whether a connection may go on could not be answered: it is asked about again after a pause, which grows.
-    pub fn put_off(&mut self, slot: u32, now: Millis, random: &mut Random) {
+    pub fn postpone(&mut self, slot: u32, now: Millis, random: &mut Random) {
         let failures = self.refresh_failures.entry(slot).or_default();
         *failures = failures.saturating_add(1);
-        let at = now.saturating_add(pause(*failures, random));
+        let at = now.saturating_add(BACKOFF.pause(*failures, random));
         if let Some(entry) = self.refresh.entry(slot) {
             *entry = at;
         }

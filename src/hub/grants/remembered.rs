@@ -3,8 +3,8 @@
 //! Owns: the answers, the oldest first. Knows: commands, channels, and the time as an argument. Never knows: connections,
 //! or why an answer is no longer wanted.
 //!
-//! Decision: a list that is searched from its front, over a table: it is short, and most connections remember one or two
-//! answers. Reconsider when [`MOST`] grows.
+//! Decision: a list that is searched from its front rather than a table: it is short, and most connections remember one
+//! or two answers. Reconsider when [`MAX_REMEMBERED_ANSWERS`] grows.
 
 pub mod saved;
 
@@ -12,7 +12,7 @@ use crate::clock::Millis;
 use crate::wire::command::Verb;
 
 /// Answers of one connection: a client chooses the channels, and the memory is the server's.
-const MOST: usize = 64;
+const MAX_REMEMBERED_ANSWERS: usize = 64;
 
 /// An answer that is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Remembered {
     ) {
         let same = |entry: &Entry| entry.verb == verb && *entry.channel == *channel;
         self.0.retain(|entry| now < entry.until && !same(entry));
-        if self.0.len() >= MOST {
+        if self.0.len() >= MAX_REMEMBERED_ANSWERS {
             self.0.remove(0);
         }
         self.0.push(Entry {
@@ -98,21 +98,24 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_64_goes_first() {
+    fn the_oldest_of_64_remembered_answers_is_dropped_first() {
         let mut remembered = Remembered::default();
         let name = |n: usize| format!("channel {n}");
-        for n in 0..MOST {
+        for n in 0..MAX_REMEMBERED_ANSWERS {
             remembered.put(Verb::Join, &name(n), Remembrance::Yes, 100, 0);
         }
-        // Answered anew, so it is the newest.
+        // Answered again, so it is the newest.
         remembered.put(Verb::Join, &name(0), Remembrance::No(None), 100, 0);
-        for n in MOST..MOST + 2 {
+        for n in MAX_REMEMBERED_ANSWERS..MAX_REMEMBERED_ANSWERS + 2 {
             remembered.put(Verb::Join, &name(n), Remembrance::Yes, 100, 0);
         }
-        let known: Vec<usize> = (0..MOST + 2)
+        let known: Vec<usize> = (0..MAX_REMEMBERED_ANSWERS + 2)
             .filter(|n| remembered.get(Verb::Join, &name(*n), 0).is_some())
             .collect();
-        let expected: Vec<usize> = [0].into_iter().chain(3..MOST + 2).collect();
-        assert_eq!((known.len(), known), (MOST, expected));
+        let expected: Vec<usize> = [0]
+            .into_iter()
+            .chain(3..MAX_REMEMBERED_ANSWERS + 2)
+            .collect();
+        assert_eq!((known.len(), known), (MAX_REMEMBERED_ANSWERS, expected));
     }
 }

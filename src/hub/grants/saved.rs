@@ -78,7 +78,7 @@ impl Grants {
     /// There are too many.
     pub fn restore_allow(&mut self, allow: Allow) -> Result<Name, SnapshotError> {
         let name = self.allows.keep(allow);
-        name.ok_or_else(|| SnapshotError::new("there are more of them than can be named"))
+        name.ok_or_else(|| SnapshotError::new("too many different lists of grants"))
     }
 
     /// Gives the connection in `slot`, which has none, its grants. `allows`: those that were restored, in their order.
@@ -94,7 +94,8 @@ impl Grants {
         if let Some(number) = saved.allow {
             let name = allows.get(number as usize).copied();
             let name = name.and_then(|name| self.allows.hold_again(name));
-            let name = name.ok_or_else(|| SnapshotError::new("an allow that is not there"))?;
+            let unknown = || SnapshotError::new(format!("unknown number of an allow: {number}"));
+            let name = name.ok_or_else(unknown)?;
             if let Some(entry) = self.allow.entry(slot) {
                 *entry = Some(name);
             }

@@ -3,8 +3,8 @@
 //! Owns: the search for them. Knows: which connections may be evicted. Never knows: how many connections wait to be
 //! accepted.
 //!
-//! Decision: a walk that goes round the slots, over a list of idle connections. A new connection takes a slot that was
-//! freed behind the walk, so it is checked last, as in a list by age. And no list has to be kept up to date.
+//! Decision: a walk that goes round the slots rather than a list of idle connections. A new connection takes a slot
+//! that was freed behind the walk, so it is checked last, as in a list by age. And no list has to be kept up to date.
 
 use crate::connection::{Evictable, Stream};
 use crate::effect::ConnId;
@@ -13,7 +13,7 @@ use crate::hub::state::Hub;
 use crate::hub::turn::turn;
 
 /// Slots checked between two polls.
-const WALK: u32 = 4096;
+const SLOTS_PER_WALK: u32 = 4096;
 
 /// Evicts at most `wanted` connections without a request, or, if there are none, one whose request is not complete.
 /// Returns whether it is worth going on: false when no slot had a candidate.
@@ -21,13 +21,13 @@ pub fn evict<S: Stream>(hub: &mut Hub<S>, wanted: usize, buffer: &mut [u8]) -> b
     let slots = hub.roster.slots();
     let mut left = wanted;
     let mut begun = None;
-    for _ in 0..slots.min(WALK) {
+    for _ in 0..slots.min(SLOTS_PER_WALK) {
         if left == 0 {
             return true;
         }
         let slot = hub.usage.eviction.next_around(slots);
         hub.usage.evicted_none = hub.usage.evicted_none.saturating_add(1);
-        let Some((id, connection)) = hub.roster.tenant(slot) else {
+        let Some((id, connection)) = hub.roster.in_slot(slot) else {
             continue;
         };
         let mut evictable = connection.evictable(hub.clock.now);
@@ -52,7 +52,7 @@ pub fn evict<S: Stream>(hub: &mut Hub<S>, wanted: usize, buffer: &mut [u8]) -> b
         && let Some(id) = begun
     {
         evict_one(hub, id);
-        hub.usage.eviction.go_on_behind(id.slot);
+        hub.usage.eviction.continue_after(id.slot);
     }
     if hub.usage.evicted_none < slots {
         return true;

@@ -53,8 +53,8 @@ impl Memory {
         (self.most / 2).saturating_sub(outbound(runs)) / 2
     }
 
-    /// Notes that the questions which are held have so many bytes now.
-    pub fn hold(&mut self, bytes: usize) {
+    /// Sets how many bytes the held questions have.
+    pub fn set_held_bytes(&mut self, bytes: usize) {
         self.held = bytes;
     }
 

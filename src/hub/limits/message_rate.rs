@@ -15,7 +15,7 @@ const MESSAGE: u64 = 1_000;
 
 #[derive(Debug)]
 pub struct MessageRate {
-    /// Messages; 0 is no limit.
+    /// Messages; 0 means no limit.
     per_second: u64,
     /// On a clock that gains `per_second` in a millisecond: when the messages so far are paid for.
     paid: Slots<u64>,

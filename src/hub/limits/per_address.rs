@@ -3,7 +3,7 @@
 //! Owns: the address of each of them, and how many share it. Knows: slots. Never knows: connections. Without the limit it
 //! holds nothing.
 //!
-//! Decision: a tree, over a hash table. Clients choose their addresses, and a table that grows is filled anew in one
+//! Decision: a tree rather than a hash table. Clients choose their addresses, and a table that grows is rehashed in one
 //! step, which delays the loop with a million addresses. Reconsider when upgrades are bound by it.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use crate::hub::slots::Slots;
 
 #[derive(Debug)]
 pub struct PerAddress {
-    /// WebSockets from one address; 0 is no limit.
+    /// WebSockets from one address; 0 means no limit.
     most: usize,
     counts: BTreeMap<Network, usize>,
     /// The address as which each slot's WebSocket was counted.
@@ -49,7 +49,7 @@ impl PerAddress {
     }
 
     /// Counts it no longer.
-    pub fn leave(&mut self, slot: u32) {
+    pub fn uncount(&mut self, slot: u32) {
         let Some(Some(network)) = self.counted.take(slot) else {
             return;
         };

@@ -2,8 +2,8 @@
 //!
 //! Owns: how many of them in a turn. Knows: connections. Never knows: why something was missed.
 //!
-//! Decision: contents that come meanwhile wait, over sending each client what comes with its own gap before it. A mark for
-//! each connection would cost memory all the time, and the walk takes seconds only with a million clients.
+//! Decision: content that comes meanwhile waits, rather than sending each client what comes with its own gap before it.
+//! A mark for each connection would cost memory all the time, and the walk takes seconds only with a million clients.
 
 use super::missed::MissedWalk;
 use crate::connection::Stream;
@@ -35,7 +35,7 @@ pub fn begin_once<S: Stream>(hub: &mut Hub<S>) {
 }
 
 /// Tells the next clients.
-pub fn go_on<S: Stream>(hub: &mut Hub<S>) {
+pub fn advance<S: Stream>(hub: &mut Hub<S>) {
     let mut left = CLIENTS;
     for _ in 0..SLOTS {
         let Some(missed) = hub.nodes.as_mut().map(|nodes| &mut nodes.missed) else {
@@ -48,7 +48,7 @@ pub fn go_on<S: Stream>(hub: &mut Hub<S>) {
         if hub.roster.opened_at(slot).is_none_or(|opened| opened > at) {
             continue;
         }
-        let Some((id, connection)) = hub.roster.tenant(slot) else {
+        let Some((id, connection)) = hub.roster.in_slot(slot) else {
             continue;
         };
         if !connection.is_open() || !connection.encoding().is_v1() {

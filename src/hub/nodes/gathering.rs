@@ -11,7 +11,7 @@ use crate::wire::backend::BackendCommand;
 use crate::wire::backend::answer::{
     AskedNodes, BackendAnswer, CommandResult, ConnectionCounts, Listed, Page,
 };
-use crate::wire::node_message::{Hostile, NodeAnswer};
+use crate::wire::node_message::{NodeAnswer, NodeMessageError};
 
 const NO_ANSWER: &str = "no node has answered: nothing is known to have been done; try again later";
 
@@ -52,7 +52,7 @@ impl Gathering {
         }
     }
 
-    /// It was sent to these nodes.
+    /// Notes the nodes that the command was sent to.
     pub fn begin(&mut self, number: u32, until: Millis, asked: impl Iterator<Item = u64>) {
         (self.number, self.until) = (number, until);
         self.asked.extend(asked);
@@ -62,9 +62,9 @@ impl Gathering {
     ///
     /// # Errors
     /// The node has answered before, or to another command.
-    pub fn add(&mut self, node: u64, answer: NodeAnswer) -> Result<(), Hostile> {
+    pub fn add(&mut self, node: u64, answer: NodeAnswer) -> Result<(), NodeMessageError> {
         if self.done.contains(&node) || self.failed.contains(&node) {
-            return Err(Hostile::Replayed);
+            return Err(NodeMessageError::Replayed);
         }
         match answer {
             NodeAnswer::Failed(why) => {
@@ -73,7 +73,7 @@ impl Gathering {
             }
             NodeAnswer::Done { result, seq } => {
                 if !are_alike(&self.answer.result, &result) {
-                    return Err(Hostile::Malformed);
+                    return Err(NodeMessageError::Malformed);
                 }
                 let seq = seq.map(|seq| (format!("{node:016x}").into(), seq));
                 let seq = seq.into_iter().collect();
@@ -168,7 +168,7 @@ mod tests {
             gathering.add(node, counts(connections)).unwrap();
         }
         assert!(!gathering.is_complete());
-        assert_eq!(gathering.add(3, counts(1)), Err(Hostile::Replayed));
+        assert_eq!(gathering.add(3, counts(1)), Err(NodeMessageError::Replayed));
         assert_eq!(
             json(gathering),
             r#"{"connections":7,"nodes":{"asked":3,"answered":2}}"#
@@ -214,13 +214,16 @@ mod tests {
     fn an_answer_to_another_command_is_malformed() {
         let result = CommandResult::Page(Page::new(Listed::Channels, 1));
         let page = NodeAnswer::Done { result, seq: None };
-        assert_eq!(disconnect().add(1, page.clone()), Err(Hostile::Malformed));
+        assert_eq!(
+            disconnect().add(1, page.clone()),
+            Err(NodeMessageError::Malformed)
+        );
         let mut list = Gathering::new(BackendCommand::ListConnections {
             filter: crate::wire::backend::ConnectionFilter::All,
             after: "".into(),
             limit: 1,
         });
-        assert_eq!(list.add(1, page), Err(Hostile::Malformed));
-        assert_eq!(list.add(1, counts(1)), Err(Hostile::Malformed));
+        assert_eq!(list.add(1, page), Err(NodeMessageError::Malformed));
+        assert_eq!(list.add(1, counts(1)), Err(NodeMessageError::Malformed));
     }
 }

@@ -15,7 +15,7 @@ use crate::hub::report;
 use crate::hub::state::Hub;
 use crate::wire::backend::Recipient;
 use crate::wire::node_message::envelope::Envelope;
-use crate::wire::node_message::{Hostile, NodeMessage, read};
+use crate::wire::node_message::{NodeMessage, NodeMessageError, read};
 
 /// Bytes that are heard in one turn, and for how many of them each message counts besides its own. What is not a command
 /// costs a hash and a look-up, or a write to one client.
@@ -54,10 +54,10 @@ pub fn heard<S: Stream>(hub: &mut Hub<S>, channel: &str, bytes: &[u8]) -> bool {
     true
 }
 
-fn take<S: Stream>(hub: &mut Hub<S>, channel: &str, bytes: &[u8]) -> Result<(), Hostile> {
-    let most = hub.settings.limits.max_message.max(PAGE);
+fn take<S: Stream>(hub: &mut Hub<S>, channel: &str, bytes: &[u8]) -> Result<(), NodeMessageError> {
+    let most = hub.limits.max_message.max(PAGE);
     if bytes.len() > most.saturating_add(ENVELOPE) {
-        return Err(Hostile::TooLarge);
+        return Err(NodeMessageError::TooLarge);
     }
     let Some(nodes) = &mut hub.nodes else {
         return Ok(());
@@ -71,13 +71,13 @@ fn take<S: Stream>(hub: &mut Hub<S>, channel: &str, bytes: &[u8]) -> Result<(), 
 }
 
 /// Judges a signed message by its time and its number.
-fn admit<S: Stream>(hub: &mut Hub<S>, envelope: &Envelope) -> Result<(), Hostile> {
+fn admit<S: Stream>(hub: &mut Hub<S>, envelope: &Envelope) -> Result<(), NodeMessageError> {
     let unix = report::unix_time(hub);
     let Some(nodes) = &mut hub.nodes else {
         return Ok(());
     };
-    let since = nodes.memory.since.unwrap_or_default();
-    match nodes.memory.peers.admit(envelope, unix, since) {
+    let since = nodes.since.unwrap_or_default();
+    match nodes.peers.admit(envelope, unix, since) {
         Admittance::Admitted => Ok(()),
         Admittance::Refused(why) => Err(why),
         Admittance::Missed => {
@@ -85,20 +85,24 @@ fn admit<S: Stream>(hub: &mut Hub<S>, envelope: &Envelope) -> Result<(), Hostile
             if read::message(envelope.message, content) == Ok(true) {
                 gap::begin_once(hub);
             }
-            Err(Hostile::Old)
+            Err(NodeMessageError::Old)
         }
     }
 }
 
 /// Does what a node has said.
-fn act<S: Stream>(hub: &mut Hub<S>, node: u64, message: NodeMessage) -> Result<(), Hostile> {
+fn act<S: Stream>(
+    hub: &mut Hub<S>,
+    node: u64,
+    message: NodeMessage,
+) -> Result<(), NodeMessageError> {
     let now = hub.clock.now;
     let Some(nodes) = &mut hub.nodes else {
         return Ok(());
     };
     let is_own = node == nodes.id;
     if !is_own {
-        nodes.memory.peers.heard(node, now)?;
+        nodes.peers.heard(node, now)?;
     }
     match message {
         NodeMessage::Here { new } if new && !is_own => {
@@ -106,13 +110,13 @@ fn act<S: Stream>(hub: &mut Hub<S>, node: u64, message: NodeMessage) -> Result<(
         }
         NodeMessage::Here { .. } => {}
         NodeMessage::Gone => {
-            nodes.memory.peers.gone(node);
+            nodes.peers.gone(node);
             backend::gather::gone(hub, node);
         }
         NodeMessage::Content(recipient, content) => hear_content(hub, recipient, content),
         NodeMessage::Request { number, command } => {
             if hub.jobs.len() >= JOBS {
-                return Err(Hostile::TooMany);
+                return Err(NodeMessageError::TooMany);
             }
             backend::begin_for(hub, Asker { node, number }, command);
         }

@@ -13,7 +13,7 @@ pub struct MissedWalk {
 }
 
 impl MissedWalk {
-    /// Over the slots below `end`.
+    /// A walk over the slots below `end`.
     pub fn below(end: u32, at: Millis) -> MissedWalk {
         MissedWalk {
             walk: Walk::below(end),

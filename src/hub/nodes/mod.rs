@@ -1,17 +1,17 @@
 //! The nodes that share a broker: which of them there are, and what this one says to them (`docs/scaling.md#nodes`).
 //!
-//! Owns: what this node knows of the others, the commands it has asked all of them for, and what waits. Knows: values.
-//! Never knows: redis, requests, or how a command is carried out.
+//! Owns: what this node knows of the others, the commands it has asked all of them for, and the contents that wait.
+//! Knows: messages between nodes, as values. Never knows: redis, requests, or how a command is carried out.
 //!
 //! The files, from the top down: `hear` takes messages of nodes, `rounds` is what is due in each turn. `say` publishes
 //! messages, and `gap` tells clients what they have missed. `peers`, `standing`, `gathering` and `missed` are the state.
 //!
-//! Decision: nodes announce themselves every [`HERE`](rounds::HERE) milliseconds, over counting redis' subscribers. Other
-//! programs may subscribe too, and a node with another key is none of ours. The price: a node that has crashed is
-//! asked until it has been silent for [`peers::SILENCE`].
+//! Decision: nodes announce themselves every [`HERE`](rounds::HERE) milliseconds, rather than counting redis'
+//! subscribers. Other programs may subscribe too, and a node with another key is none of ours. The price: a node that
+//! has crashed is asked until it has been silent for [`peers::SILENCE`].
 //!
-//! Decision: a node does what it has asked for itself when its own message comes back, over doing it at once. So all
-//! nodes do everything in the order of the broker, and nothing is done if the broker refuses the message.
+//! Decision: a node does what it has asked for itself when its own message comes back, rather than doing it at once. So
+//! all nodes do everything in the order of the broker, and nothing is done if the broker refuses the message.
 
 pub mod gap;
 pub mod gathering;
@@ -31,19 +31,9 @@ use self::peers::Peers;
 use self::standing::NodeChannels;
 use super::subscriptions::Subscriptions;
 use crate::clock::Millis;
-use crate::effect::ConnId;
+use crate::hub::waiter::WaiterId;
 use crate::wire::backend::Recipient;
 use crate::wire::node_message::envelope::NodeSeal;
-
-/// What a node has to remember as long as it has its name.
-#[derive(Debug, Default)]
-pub struct NodeMemory {
-    /// Messages that it has sent.
-    pub count: u64,
-    /// When it began, in Unix milliseconds. What was sent before is not for it.
-    pub since: Option<Millis>,
-    pub peers: Peers,
-}
 
 /// The other nodes, as this one sees them.
 #[derive(Debug)]
@@ -51,19 +41,23 @@ pub struct Nodes {
     /// This node's name.
     pub id: u64,
     pub seal: NodeSeal,
-    pub memory: NodeMemory,
+    /// Messages that it has sent under this name.
+    pub count: u64,
+    /// When it began to have it, in Unix milliseconds. What was sent before is not for it.
+    pub since: Option<Millis>,
+    pub peers: Peers,
     pub channels: NodeChannels,
     /// Clients are being told that they may have missed what goes to users and connections.
     pub missed: MissedWalk,
     /// Commands that all nodes were asked for, by their number: the connections that wait for the answer.
-    pub asked: HashMap<u32, ConnId>,
+    pub asked: HashMap<u32, WaiterId>,
     /// When each of them is answered at the latest; some may have been answered.
     pub deadlines: VecDeque<(Millis, u32)>,
     /// The last number for a command.
     ticket: u32,
-    /// Contents that wait until clients are told what they have missed, in their order.
+    /// Content that waits until clients are told what they have missed, in their order.
     pub held: VecDeque<(Recipient, Rc<[u8]>)>,
-    /// Bytes of contents that have come and are not sent.
+    /// Bytes of content that has come and is not sent.
     pub backlog: usize,
     /// What may still be heard in this turn.
     pub left: usize,
@@ -78,7 +72,9 @@ impl Nodes {
         Nodes {
             id,
             seal,
-            memory: NodeMemory::default(),
+            count: 0,
+            since: None,
+            peers: Peers::default(),
             channels: NodeChannels::new(id, subscriptions),
             missed: MissedWalk::default(),
             asked: HashMap::new(),
@@ -112,6 +108,6 @@ impl Nodes {
 
     /// Nodes that are there, this one included.
     pub fn len(&self) -> usize {
-        self.memory.peers.there().count().saturating_add(1)
+        self.peers.there().count().saturating_add(1)
     }
 }

@@ -1,6 +1,7 @@
 //! Other nodes: which of them are there, and which of their messages have come.
 //!
-//! Owns: that. Knows: names, numbers, times. Never knows: what a message says.
+//! Owns: each node's last announcement, and the numbers of its messages. Knows: names and times. Never knows: what a
+//! message says.
 //!
 //! Decision: a message is in time if its time differs from this node's clock by [`AGE`] at most, in either direction. A clock
 //! that is ahead would otherwise sign messages that can be repeated for as long as it is. So clocks have to agree.
@@ -11,7 +12,7 @@
 use std::collections::BTreeMap;
 
 use crate::clock::Millis;
-use crate::wire::node_message::Hostile;
+use crate::wire::node_message::NodeMessageError;
 use crate::wire::node_message::envelope::Envelope;
 use crate::wire::node_message::replay::ReplayWindow;
 
@@ -20,7 +21,7 @@ pub const AGE: Millis = 30_000;
 /// A node that has been silent for so long is not asked any more.
 pub const SILENCE: Millis = 10_000;
 /// Nodes that are kept. Without a key any program may invent some.
-const MOST: usize = 1_000;
+const MAX_PEERS: usize = 1_000;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodePeer {
@@ -37,7 +38,7 @@ pub enum Admittance {
     Admitted,
     /// It comes too late, and for the first time.
     Missed,
-    Refused(Hostile),
+    Refused(NodeMessageError),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,30 +62,31 @@ impl Peers {
                     peer.window.admit(count, time);
                     Admittance::Missed
                 }
-                None => Admittance::Refused(Hostile::Old),
+                None => Admittance::Refused(NodeMessageError::Old),
             };
         }
         if !self.has_room(node) {
-            return Admittance::Refused(Hostile::TooMany);
+            return Admittance::Refused(NodeMessageError::TooMany);
         }
         let peer = self.all.entry(node).or_default();
-        match peer.window.admit(count, time) {
-            true => Admittance::Admitted,
-            false => Admittance::Refused(Hostile::Replayed),
+        if peer.window.admit(count, time) {
+            Admittance::Admitted
+        } else {
+            Admittance::Refused(NodeMessageError::Replayed)
         }
     }
 
     fn has_room(&self, node: u64) -> bool {
-        self.all.len() < MOST || self.all.contains_key(&node)
+        self.all.len() < MAX_PEERS || self.all.contains_key(&node)
     }
 
     /// A node is there.
     ///
     /// # Errors
     /// There are too many.
-    pub fn heard(&mut self, node: u64, now: Millis) -> Result<(), Hostile> {
+    pub fn heard(&mut self, node: u64, now: Millis) -> Result<(), NodeMessageError> {
         if !self.has_room(node) {
-            return Err(Hostile::TooMany);
+            return Err(NodeMessageError::TooMany);
         }
         let peer = self.all.entry(node).or_default();
         (peer.heard, peer.there) = (now, true);
@@ -143,11 +145,11 @@ mod tests {
         let now = START + 100_000;
         let table = [
             (envelope(1, now, 1), Admittance::Admitted),
-            (envelope(1, now, 1), refused(Hostile::Replayed)),
+            (envelope(1, now, 1), refused(NodeMessageError::Replayed)),
             (envelope(1, now - 30_000, 3), Admittance::Admitted),
-            (envelope(1, now - 30_001, 4), refused(Hostile::Old)),
+            (envelope(1, now - 30_001, 4), refused(NodeMessageError::Old)),
             (envelope(1, now + 30_000, 2), Admittance::Admitted),
-            (envelope(1, now + 30_001, 5), refused(Hostile::Old)),
+            (envelope(1, now + 30_001, 5), refused(NodeMessageError::Old)),
             (envelope(2, now, 3), Admittance::Admitted),
         ];
         for (envelope, expected) in table {
@@ -155,12 +157,12 @@ mod tests {
         }
         // Sent before this node began.
         let early = peers.admit(&envelope(3, START - 1, 1), START + 5, START);
-        assert_eq!(early, refused(Hostile::Old));
+        assert_eq!(early, refused(NodeMessageError::Old));
         assert_eq!(peers.there().count(), 0);
     }
 
     #[test]
-    fn what_comes_too_late_is_told_from_what_is_repeated() {
+    fn late_node_messages_differ_from_repeated_ones() {
         let mut peers = Peers::default();
         let now = START + 10_000;
         assert_eq!(
@@ -171,7 +173,7 @@ mod tests {
         let late = envelope(1, now + 1_000, 8);
         let later = now + 60_000;
         assert_eq!(peers.admit(&late, later, START), Admittance::Missed);
-        let old = Admittance::Refused(Hostile::Old);
+        let old = Admittance::Refused(NodeMessageError::Old);
         assert_eq!(peers.admit(&late, later, START), old);
         assert_eq!(peers.admit(&envelope(1, now, 6), later, START), old);
         peers.gone(1);
@@ -195,7 +197,7 @@ mod tests {
         peers.forget(10_000, START + 10_000);
         assert_eq!(there(&peers), [2]);
         let again = peers.admit(&envelope(1, START, 1), START + 10_000, START);
-        assert_eq!(again, Admittance::Refused(Hostile::Replayed));
+        assert_eq!(again, Admittance::Refused(NodeMessageError::Replayed));
         peers.refresh(20_000);
         peers.forget(29_999, START + 30_001);
         // The others are forgotten, and what they have sent is too old.
@@ -205,13 +207,13 @@ mod tests {
     #[test]
     fn nodes_cannot_be_invented_without_end() {
         let mut peers = Peers::default();
-        for node in 0..MOST as u64 {
+        for node in 0..MAX_PEERS as u64 {
             peers.heard(node, 0).unwrap();
         }
-        assert_eq!(peers.heard(5_000, 0), Err(Hostile::TooMany));
+        assert_eq!(peers.heard(5_000, 0), Err(NodeMessageError::TooMany));
         assert_eq!(peers.heard(7, 1), Ok(()));
         let refused = peers.admit(&envelope(5_000, START, 1), START, START);
-        assert_eq!(refused, Admittance::Refused(Hostile::TooMany));
+        assert_eq!(refused, Admittance::Refused(NodeMessageError::TooMany));
         // Without a signature nothing of them is remembered.
         peers.forget(SILENCE + 1, START);
         assert_eq!(peers.all.len(), 0);

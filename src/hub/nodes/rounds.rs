@@ -4,7 +4,7 @@
 
 use crate::clock::Millis;
 use crate::connection::Stream;
-use crate::effect::{ConnId, Receipt, SubscriptionId};
+use crate::effect::{PublishedBy, Receipt, SubscriptionId};
 use crate::hub::backend;
 use crate::hub::nodes::{gap, hear, say};
 use crate::hub::report;
@@ -15,18 +15,18 @@ use crate::wire::node_message::NodeMessage;
 pub const HERE: Millis = 2_000;
 /// How long after this node has announced itself others are waited for that it does not know, in milliseconds.
 const SETTLES: Millis = 500;
-/// Contents that have waited and are sent in one turn.
+/// Pieces of content that have waited and are sent in one turn.
 const CONTENTS: usize = 64;
 
 /// Goes on with what is due.
-pub fn go_on<S: Stream>(hub: &mut Hub<S>) {
+pub fn advance<S: Stream>(hub: &mut Hub<S>) {
     if hub.nodes.is_none() {
         return;
     }
     hear::begin_turn(hub);
     subscribe(hub);
     announce(hub);
-    gap::go_on(hub);
+    gap::advance(hub);
     deliver_held(hub);
     finish_overdue(hub);
 }
@@ -34,7 +34,7 @@ pub fn go_on<S: Stream>(hub: &mut Hub<S>) {
 fn subscribe<S: Stream>(hub: &mut Hub<S>) {
     let unix = report::unix_time(hub);
     if let Some(nodes) = &mut hub.nodes {
-        nodes.memory.since.get_or_insert(unix);
+        nodes.since.get_or_insert(unix);
         nodes.channels.ask(&mut hub.channels.subscriptions);
     }
 }
@@ -86,13 +86,13 @@ fn announce<S: Stream>(hub: &mut Hub<S>) {
     }
     // If this node had no turn for a while, or could hear none of the others, their silence says nothing.
     if due.is_none_or(|at| now > at.saturating_add(HERE)) {
-        nodes.memory.peers.refresh(now);
+        nodes.peers.refresh(now);
     }
-    nodes.memory.peers.forget(now, unix);
-    say::to_all(hub, ConnId::NONE, &NodeMessage::Here { new });
+    nodes.peers.forget(now, unix);
+    say::to_all(hub, PublishedBy::Nothing, &NodeMessage::Here { new });
 }
 
-/// Sends contents that have waited until clients were told what they have missed.
+/// Sends content that has waited until clients were told what they have missed.
 fn deliver_held<S: Stream>(hub: &mut Hub<S>) {
     for _ in 0..CONTENTS {
         let nodes = hub.nodes.as_mut().filter(|it| !it.missed.is_under_way());
@@ -116,7 +116,7 @@ fn finish_overdue<S: Stream>(hub: &mut Hub<S>) {
     if nodes.settled_at.is_some_and(|at| now >= at) {
         nodes.settled_at = None;
         for id in nodes.asked.values() {
-            hub.jobs.go_on(*id);
+            hub.jobs.make_ready(*id);
         }
     }
     while let Some((at, number)) = nodes.deadlines.front().copied()
@@ -124,14 +124,14 @@ fn finish_overdue<S: Stream>(hub: &mut Hub<S>) {
     {
         nodes.deadlines.pop_front();
         if let Some(id) = nodes.asked.get(&number) {
-            hub.jobs.go_on(*id);
+            hub.jobs.make_ready(*id);
         }
     }
 }
 
 /// Tells the other nodes that this one stops.
-pub fn leave<S: Stream>(hub: &mut Hub<S>) {
-    if say::why_not(hub).is_none() {
-        say::to_all(hub, ConnId::NONE, &NodeMessage::Gone);
+pub fn announce_gone<S: Stream>(hub: &mut Hub<S>) {
+    if say::refusal_reason(hub).is_none() {
+        say::to_all(hub, PublishedBy::Nothing, &NodeMessage::Gone);
     }
 }

@@ -42,7 +42,7 @@ pub struct SavedNodes<'b> {
     /// Clients that were open then are being told of a gap.
     #[n(8)]
     missed_at: Option<Millis>,
-    /// Contents that wait for that.
+    /// Content that waits for that.
     #[cbor(b(9), default)]
     held: Vec<SavedHeldContent<'b>>,
 }
@@ -117,7 +117,9 @@ impl Nodes {
         let Nodes {
             id: _,
             seal: _,
-            memory,
+            count,
+            since,
+            peers,
             channels,
             missed,
             asked: _,
@@ -129,19 +131,16 @@ impl Nodes {
             next_here,
             settled_at,
         } = self;
+        let peers = peers.all.iter();
+        let peers = peers.map(|(node, peer)| (*node, peer).into());
         let held = held.iter().map(|(recipient, content)| SavedHeldContent {
             recipient: recipient.into(),
             content,
         });
         SavedNodes {
-            count: memory.count,
-            since: memory.since,
-            peers: memory
-                .peers
-                .all
-                .iter()
-                .map(|(node, peer)| (*node, peer).into())
-                .collect(),
+            count: *count,
+            since: *since,
+            peers: peers.collect(),
             channels: channels.subscribed().map(|it| it.save()).collect(),
             known: channels.known,
             ticket: *ticket,
@@ -163,9 +162,9 @@ impl Nodes {
         subscriptions: &mut Subscriptions,
     ) -> Result<Nodes, SnapshotError> {
         let mut nodes = Nodes::new(id, NodeSeal::default(), subscriptions);
-        nodes.memory.count = saved.count;
-        nodes.memory.since = saved.since;
-        nodes.memory.peers = Peers {
+        nodes.count = saved.count;
+        nodes.since = saved.since;
+        nodes.peers = Peers {
             all: saved.peers.into_iter().map(Into::into).collect(),
         };
         nodes

@@ -1,14 +1,14 @@
 //! What this node says to the others.
 //!
-//! Owns: the envelope of its messages. Knows: the broker's effects. Never knows: why something is said.
+//! Owns: the envelope of its messages. Knows: how something is handed to the broker. Never knows: why something is said.
 
 use std::borrow::Cow;
 
 use crate::connection::Stream;
-use crate::effect::{ConnId, Effect, Publication};
+use crate::effect::PublishedBy;
+use crate::hub::publish;
 use crate::hub::report;
 use crate::hub::state::Hub;
-use crate::wire::channel_name::ChannelName;
 use crate::wire::node_message::envelope::Envelope;
 use crate::wire::node_message::{ALL_NODES, NodeMessage, channel_of};
 
@@ -16,7 +16,7 @@ use crate::wire::node_message::{ALL_NODES, NodeMessage, channel_of};
 pub const AWAY: &str = "the broker is down: nothing is known to have been done; try again later";
 
 /// Why other nodes cannot be asked now, if so.
-pub fn why_not<S: Stream>(hub: &Hub<S>) -> Option<Cow<'static, str>> {
+pub fn refusal_reason<S: Stream>(hub: &Hub<S>) -> Option<Cow<'static, str>> {
     let subscriptions = &hub.channels.subscriptions;
     if !subscriptions.is_available(ALL_NODES) {
         return Some(AWAY.into());
@@ -40,32 +40,27 @@ pub fn is_heard<S: Stream>(hub: &Hub<S>) -> bool {
 }
 
 /// Says something to all nodes, this one included. `from` is answered when the broker has published it.
-pub fn to_all<S: Stream>(hub: &mut Hub<S>, from: ConnId, message: &NodeMessage) {
+pub fn to_all<S: Stream>(hub: &mut Hub<S>, from: PublishedBy, message: &NodeMessage) {
     say(hub, from, ALL_NODES, message);
 }
 
 /// Says something to one node. Whether it comes there shows when it says something.
 pub fn to_one<S: Stream>(hub: &mut Hub<S>, node: u64, message: &NodeMessage) {
-    say(hub, ConnId::NONE, &channel_of(node), message);
+    say(hub, PublishedBy::Nothing, &channel_of(node), message);
 }
 
-fn say<S: Stream>(hub: &mut Hub<S>, from: ConnId, channel: &str, message: &NodeMessage) {
+fn say<S: Stream>(hub: &mut Hub<S>, from: PublishedBy, channel: &str, message: &NodeMessage) {
     let time = report::unix_time(hub);
     let Some(nodes) = &mut hub.nodes else {
         return;
     };
-    nodes.memory.count = nodes.memory.count.saturating_add(1);
+    nodes.count = nodes.count.saturating_add(1);
     let envelope = Envelope {
         node: nodes.id,
         time,
-        count: nodes.memory.count,
+        count: nodes.count,
         message: &message.json(),
     };
     let content = nodes.seal.seal(channel, &envelope).into();
-    hub.effects.push_back(Effect::Publish(Publication {
-        from,
-        since: hub.clock.now,
-        channel: ChannelName::checked(channel),
-        content,
-    }));
+    publish::hand_out(hub, from, channel, content);
 }

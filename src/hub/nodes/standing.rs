@@ -2,8 +2,8 @@
 //!
 //! Owns: how they stand. Knows: subscriptions. Never knows: which messages come on them.
 //!
-//! Decision: they are no channels of the hub, which clients join and lists show. They are subscribed, restored and asked
-//! for again like those, by the same [`Subscriptions`].
+//! Decision: they are not channels of the hub, which clients join and lists show. They are subscribed, restored and
+//! asked for again like those, by the same [`Subscriptions`].
 //!
 //! Decision: if the broker refuses them, backends' commands are answered with `503`, and clients are served as
 //! before. Chosen over counting as down: an ACL may allow only the clients' channels.
@@ -63,7 +63,9 @@ impl NodeChannels {
         subscriptions: &mut Subscriptions,
     ) -> Result<(), SnapshotError> {
         if saved.len() != self.channels.len() {
-            return Err(SnapshotError::new("a node has two channels"));
+            let (expected, found) = (self.channels.len(), saved.len());
+            let problem = format!("expected {expected} channels of the node, found {found}");
+            return Err(SnapshotError::new(problem));
         }
         for (channel, saved) in self.channels.iter_mut().zip(saved) {
             let name = channel.name.as_str();

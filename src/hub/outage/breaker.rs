@@ -10,13 +10,14 @@
 //! slow start ── a failed call ──────────────────────────────────> down
 //! ```
 //!
-//! Decision: the slow start counts questions, over calls. A batch is one call with many questions, so that calls only grow
-//! more slowly than they might. Counting questions needs nothing from the driver.
+//! Decision: the slow start counts questions rather than calls. A batch is one call with many questions, so that calls
+//! only grow more slowly than they might. Counting questions needs nothing from the driver.
 
 pub mod saved;
 
 use std::collections::HashSet;
 
+use crate::backoff::Backoff;
 use crate::clock::Millis;
 use crate::effect::{Answer, ConnId};
 use crate::random::Random;
@@ -25,18 +26,13 @@ use crate::random::Random;
 const FAILURES: u32 = 5;
 /// Connections that these calls are about, at least: what one client says may make an authorizer fail.
 const CONNECTIONS: usize = 3;
-/// The first pause between a failure and the next attempt; each further one is doubled.
-const FIRST_PAUSE: Millis = 250;
-/// The longest pause: what an authorizer that is back waits for at most.
-const LONGEST_PAUSE: Millis = 5_000;
+/// The pauses between attempts. An authorizer that is back waits for the longest at most.
+pub const BACKOFF: Backoff = Backoff {
+    first: 250,
+    longest: 5_000,
+};
 /// How long a slow start takes at most: a minute without a failed call.
 const SLOW_START: Millis = 60_000;
-
-/// The pause before the next attempt, after `failures` failed ones in a row: between half and the whole, at random.
-pub fn pause(failures: u32, random: &mut Random) -> Millis {
-    let doublings = failures.saturating_sub(1).min(16);
-    random.jittered((FIRST_PAUSE << doublings).min(LONGEST_PAUSE))
-}
 
 /// What an answer says about the authorizer as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +119,7 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// There are so many workers, and up to `batch` questions in a call.
+    /// There are this many workers, and up to `batch` questions in a call.
     pub fn new(workers: usize, batch: usize) -> Breaker {
         let workers = workers.max(1);
         Breaker {
@@ -236,7 +232,7 @@ impl Breaker {
         self.out.clear();
         self.state = BreakerState::Down {
             failures: 1,
-            next: now.saturating_add(pause(1, random)),
+            next: now.saturating_add(BACKOFF.pause(1, random)),
             probe: None,
         };
         OutageChange::Down
@@ -260,7 +256,7 @@ impl Breaker {
         } else if probe.is_some() || outcome == CallOutcome::Nothing {
             return;
         }
-        *next = now.saturating_add(pause(*failures, random));
+        *next = now.saturating_add(BACKOFF.pause(*failures, random));
     }
 }
 

@@ -1,10 +1,10 @@
-//! Questions that wait in the hub: in a line, or for the end of a pause.
+//! Questions that wait in the hub: in the queue, or for the end of a pause.
 //!
 //! Owns: the questions, their order, and until when each may wait. Knows: ids and times. Never knows: connections, whether
 //! the authorizer is down, or why a question waits.
 //!
-//! Decision: trees of keys beside one table, over a list that is walked. The first in line, the next pause and the next
-//! limit are found in logarithmic time, however many questions wait.
+//! Decision: trees of keys beside one table rather than a list that is walked. The first in the queue, the next pause
+//! and the next limit are found in logarithmic time, however many questions wait.
 
 pub mod saved;
 
@@ -30,7 +30,7 @@ struct HeldQuestion {
 
 #[derive(Clone, Copy, Debug)]
 enum Position {
-    InLine(u64),
+    InQueue(u64),
     Pausing(Key),
     Asked,
 }
@@ -40,7 +40,7 @@ enum Position {
 pub struct HeldQuestions {
     questions: HashMap<ConnId, HeldQuestion>,
     /// By ticket.
-    line: BTreeMap<u64, ConnId>,
+    queue: BTreeMap<u64, ConnId>,
     pauses: BTreeMap<Key, ConnId>,
     limits: BTreeMap<Key, ConnId>,
     tickets: u64,
@@ -66,12 +66,12 @@ impl HeldQuestions {
         self.tickets
     }
 
-    /// A question begins to wait, at the end of the line, until it is taken out or the time is over.
+    /// A question begins to wait, at the end of the queue, until it is taken out or the time is over.
     pub fn insert(&mut self, question: Question, until: Millis) {
         let (from, bytes) = (question.from, question.body.len());
         self.remove(from);
         let (ticket, until) = (self.ticket(), (until, self.ticket()));
-        self.line.insert(ticket, from);
+        self.queue.insert(ticket, from);
         self.limits.insert(until, from);
         self.bytes = self.bytes.saturating_add(bytes);
         self.questions.insert(
@@ -80,7 +80,7 @@ impl HeldQuestions {
                 question: Some(question),
                 bytes,
                 until,
-                place: Position::InLine(ticket),
+                place: Position::InQueue(ticket),
                 failures: 0,
             },
         );
@@ -90,7 +90,7 @@ impl HeldQuestions {
     pub fn put_back(&mut self, question: Question) -> Option<u32> {
         let from = question.from;
         self.questions.get_mut(&from)?.question = Some(question);
-        self.line_up(from);
+        self.enqueue(from);
         self.note_failure(from)
     }
 
@@ -101,54 +101,54 @@ impl HeldQuestions {
         Some(held.failures)
     }
 
-    /// A question that is in line is to wait for the end of a pause before.
+    /// A question that is in the queue is to wait for the end of a pause before.
     pub fn pause(&mut self, from: ConnId, until: Millis) {
         let key = (until, self.ticket());
         if let Some(held) = self.questions.get_mut(&from)
-            && let Position::InLine(ticket) = held.place
+            && let Position::InQueue(ticket) = held.place
         {
-            self.line.remove(&ticket);
+            self.queue.remove(&ticket);
             self.pauses.insert(key, from);
             held.place = Position::Pausing(key);
         }
     }
 
-    /// Puts at most `most` questions whose pause is over into the line.
+    /// Puts at most `most` questions whose pause is over into the queue.
     pub fn end_pauses(&mut self, now: Millis, most: usize) {
         for _ in 0..most {
             match self.pauses.first_entry() {
                 Some(first) if first.key().0 <= now => {
                     let from = first.remove();
-                    self.line_up(from);
+                    self.enqueue(from);
                 }
                 _ => return,
             }
         }
     }
 
-    /// Puts the question whose pause ends next into the line.
+    /// Puts the question whose pause ends next into the queue.
     pub fn end_next_pause(&mut self) {
         if let Some((_, from)) = self.pauses.pop_first() {
-            self.line_up(from);
+            self.enqueue(from);
         }
     }
 
-    fn line_up(&mut self, from: ConnId) {
+    fn enqueue(&mut self, from: ConnId) {
         let ticket = self.ticket();
         if let Some(held) = self.questions.get_mut(&from) {
-            held.place = Position::InLine(ticket);
-            self.line.insert(ticket, from);
+            held.place = Position::InQueue(ticket);
+            self.queue.insert(ticket, from);
         }
     }
 
-    /// The first in line.
+    /// The first in the queue.
     pub fn first(&self) -> Option<ConnId> {
-        self.line.first_key_value().map(|(_, from)| *from)
+        self.queue.first_key_value().map(|(_, from)| *from)
     }
 
-    /// Takes the first in line, to be asked now.
+    /// Takes the first in the queue, to be asked now.
     pub fn take_first(&mut self) -> Option<Question> {
-        let (_, from) = self.line.pop_first()?;
+        let (_, from) = self.queue.pop_first()?;
         let held = self.questions.get_mut(&from)?;
         held.place = Position::Asked;
         held.question.take()
@@ -179,7 +179,7 @@ impl HeldQuestions {
         self.limits.remove(&held.until);
         self.bytes = self.bytes.saturating_sub(held.bytes);
         match held.place {
-            Position::InLine(ticket) => self.line.remove(&ticket).is_some(),
+            Position::InQueue(ticket) => self.queue.remove(&ticket).is_some(),
             Position::Pausing(key) => self.pauses.remove(&key).is_some(),
             Position::Asked => false,
         }
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_again_goes_to_the_end_of_the_line() {
+    fn a_held_question_that_fails_again_goes_to_the_end_of_the_queue() {
         let mut held = HeldQuestions::default();
         for slot in 0..3 {
             held.insert(question(slot), 1_000);
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn time_is_over_for_each_in_its_turn_whether_it_waits_or_is_asked() {
+    fn held_questions_are_overdue_in_the_order_of_their_limits() {
         let mut held = HeldQuestions::default();
         for (slot, until) in [(0, 300), (1, 100), (2, 200)] {
             held.insert(question(slot), until);
@@ -272,7 +272,7 @@ mod tests {
             over.push((from.slot, held.remove(from)));
         }
         assert_eq!(over, [(1, true), (2, true), (0, false)]);
-        assert!(held.is_empty() && held.bytes() == 0 && held.line.is_empty());
+        assert!(held.is_empty() && held.bytes() == 0 && held.queue.is_empty());
     }
 
     #[test]
@@ -285,7 +285,7 @@ mod tests {
         assert!(!held.remove(id(3)));
         assert!([0, 1, 2].into_iter().all(|slot| held.remove(id(slot))));
         assert!(held.put_back(question(1)).is_none());
-        let left = [held.line.len(), held.pauses.len(), held.limits.len()];
+        let left = [held.queue.len(), held.pauses.len(), held.limits.len()];
         assert_eq!((left, held.bytes()), ([0, 0, 0], 0));
     }
 }

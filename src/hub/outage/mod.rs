@@ -19,7 +19,7 @@ use crate::config::AuthorizerFailure;
 use crate::effect::{Answer, ConnId, Question};
 use crate::random::Random;
 
-pub use self::breaker::{OutageChange, pause};
+pub use self::breaker::{BACKOFF, OutageChange};
 
 /// Pauses that end between two polls.
 const PAUSES: usize = 64;
@@ -53,7 +53,7 @@ impl Outage {
         }
     }
 
-    /// `--authorizer-failure`.
+    /// The value of `--authorizer-failure`.
     pub fn failure(&self) -> AuthorizerFailure {
         self.policy.failure
     }
@@ -106,23 +106,23 @@ impl Outage {
             self.breaker.let_out(question.from);
             return Admission::Ask(question);
         }
-        let (fits, patience) = match self.policy.failure {
+        let (fits, longest) = match self.policy.failure {
             AuthorizerFailure::Hold => (question.body.len() <= room, self.policy.hold),
             // It waits as for a worker.
             _ => {
                 let fits = !self.is_down() && self.held.len() < self.policy.queue;
-                (fits, self.policy.patience)
+                (fits, self.policy.authorizer_timeout)
             }
         };
         if !fits {
             return Admission::Refuse;
         }
-        self.held.insert(question, now.saturating_add(patience));
+        self.held.insert(question, now.saturating_add(longest));
         Admission::Wait
     }
 
     /// An answer has come, for whichever connection.
-    pub fn heard(
+    pub fn note_answer(
         &mut self,
         answer: &Answer,
         now: Millis,
@@ -164,7 +164,7 @@ impl Outage {
             return false;
         };
         if !self.is_down() {
-            let until = now.saturating_add(breaker::pause(failures, random));
+            let until = now.saturating_add(BACKOFF.pause(failures, random));
             self.held.pause(from, until);
         }
         true
@@ -175,7 +175,7 @@ impl Outage {
         self.held.is_empty()
     }
 
-    /// Puts what has paused long enough into the line.
+    /// Puts what has paused long enough into the queue.
     pub fn end_pauses(&mut self, now: Millis) {
         self.breaker.pass(now);
         self.held.end_pauses(now, PAUSES);
@@ -198,9 +198,10 @@ impl Outage {
     /// The next connection whose question is given up: it has waited too long, or nothing waits for an authorizer that is
     /// down. To be [forgotten](Outage::forget).
     pub fn next_given_up(&self, now: Millis) -> Option<ConnId> {
-        let refused = match self.refuses_waiting() {
-            true => self.held.first(),
-            false => None,
+        let refused = if self.refuses_waiting() {
+            self.held.first()
+        } else {
+            None
         };
         refused.or_else(|| self.held.overdue(now))
     }
@@ -227,9 +228,10 @@ impl Outage {
         }
         let waits = self.held.first().is_some();
         let pausing = self.held.next_pause();
-        let turn = match self.breaker.admits(now) {
-            true => Some(now),
-            false => self.breaker.next(),
+        let turn = if self.breaker.admits(now) {
+            Some(now)
+        } else {
+            self.breaker.next()
         };
         let goes = waits || self.is_down() && pausing.is_some();
         let refused = (waits && self.refuses_waiting()).then_some(now);

@@ -17,7 +17,7 @@ use crate::config;
 use crate::connection::Ending;
 use crate::hub::roster::Subject;
 use crate::hub::slots::Slots;
-use crate::log::{Level, Log, Seldom, Value};
+use crate::log::{Level, Log, Throttle, Value};
 
 /// Lines in one second, with `errors`.
 const LINES: u64 = 100;
@@ -39,7 +39,7 @@ pub struct AccessLogger {
     /// Empty unless the log is to be `all`.
     counts: Slots<Counts>,
     /// Lines about faults, with `errors`.
-    faults: Seldom,
+    faults: Throttle,
 }
 
 impl AccessLogger {
@@ -48,7 +48,7 @@ impl AccessLogger {
             wanted,
             log,
             counts: Slots::default(),
-            faults: Seldom::lines_in(LINES, SECOND),
+            faults: Throttle::lines_in(LINES, SECOND),
         }
     }
 
@@ -168,7 +168,7 @@ impl AccessLogger {
         match self.faults.take_left_out(now) {
             0 => {}
             more => self.log.info(
-                "the access log left out lines: too many in one second",
+                "access log lines were left out: too many in one second",
                 &[("left_out", Value::Number(more))],
             ),
         }

@@ -1,8 +1,8 @@
-//! Questions, answers, and commands that need no question, as events.
+//! Reports of questions, answers, and commands that need no question.
 //!
 //! Owns: which listener gets what of them. Knows: grants. Never knows: what an answer leads to.
 
-use super::tell;
+use super::emit_to_taps;
 use crate::connection::Stream;
 use crate::effect::{Answer, ConnId, Verdict};
 use crate::hub::grants::{Known, Remembrance};
@@ -14,7 +14,7 @@ use crate::wire::command::Verb;
 /// The authorizer is asked.
 pub fn asked<S: Stream>(hub: &mut Hub<S>, id: ConnId, asked: Asked, channel: Option<&str>) {
     hub.listeners.metrics.questions.add(asked.as_str());
-    tell(hub, "question", Some(id), channel, |line| {
+    emit_to_taps(hub, "question", Some(id), channel, |line| {
         line.text("command", asked.as_str());
     });
 }
@@ -45,7 +45,7 @@ pub fn known<S: Stream>(hub: &mut Hub<S>, id: ConnId, verb: Verb, channel: &str,
     }
     let pattern = hub.grants.pattern(id.slot, verb, channel);
     let pattern = pattern.map(str::to_owned);
-    tell(hub, "verdict", Some(id), Some(channel), |line| {
+    emit_to_taps(hub, "verdict", Some(id), Some(channel), |line| {
         line.text("command", verb.as_str());
         line.text("verdict", verdict.as_str());
         line.text("by", by);

@@ -6,11 +6,11 @@ use super::event_queue::EventQueue;
 use crate::clock::{Millis, rfc3339};
 use crate::hub::settings::EventSettings;
 use crate::hub::slots::Slots;
-use crate::log::Seldom;
+use crate::log::Throttle;
 use crate::wire::event::{EventKind, EventKinds};
 
 /// The pause between two lines about dropped events, in milliseconds.
-const SELDOM: Millis = 60_000;
+const LOG_INTERVAL: Millis = 60_000;
 
 #[derive(Debug)]
 pub struct EventListener {
@@ -20,7 +20,7 @@ pub struct EventListener {
     /// The first close code that was sent or received, of WebSockets that are being closed. Empty unless `disconnected` is
     /// chosen.
     pub codes: Slots<Option<u16>>,
-    pub drops: Seldom,
+    pub drops: Throttle,
     /// Dropped events that no line has reported.
     pub unreported: u64,
     /// What the last event had, as many happen in the same millisecond.
@@ -49,7 +49,7 @@ impl EventListener {
             kinds: settings.map_or(EventKinds::default(), |it| it.kinds),
             queue: EventQueue::new(settings.map_or(0, |it| it.queue)),
             codes: Slots::default(),
-            drops: Seldom::once_in(SELDOM),
+            drops: Throttle::once_in(LOG_INTERVAL),
             unreported: 0,
             time: EventTime::default(),
         }

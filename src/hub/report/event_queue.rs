@@ -3,8 +3,8 @@
 //! Owns: their order and numbers, and which are dropped. Knows: limits on their number and bytes. Never knows: what an event
 //! says, or how it is sent.
 //!
-//! Decision: the oldest are dropped, over refusing new ones. Because a receiver that comes back then learns what is the case
-//! now, and the gap in the numbers tells it what to look up.
+//! Decision: the oldest are dropped, rather than refusing new ones, because a receiver that comes back then learns what
+//! is the case now, and the gap in the numbers tells it what to look up.
 
 pub mod saved;
 
@@ -140,7 +140,7 @@ impl EventQueue {
 mod tests {
     use super::*;
 
-    /// Pushes events of so many bytes.
+    /// Pushes events of this many bytes.
     fn push(queue: &mut EventQueue, count: usize, size: usize) {
         for _ in 0..count {
             queue.push(queue.last_seq(), |out, seq| {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_out_in_this_turn_does_not_wait() {
+    fn events_for_the_next_call_do_not_count_as_waiting() {
         let mut queue = EventQueue::new(1);
         push(&mut queue, 4, 4);
         assert_eq!((queue.trim(0), queue.len()), (0, 4));

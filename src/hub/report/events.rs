@@ -3,8 +3,8 @@
 //! Owns: what happens to a connection, as events. Knows: which kinds are chosen ([`super::event_listener`]), and the facts
 //! around it. Never knows: how events travel.
 //!
-//! Decision: an event is encoded when it happens, over keeping what it is made of. Because it shows a connection as it was
-//! then, and nothing of the connection is left when it is sent.
+//! Decision: an event is encoded when it happens, rather than keeping what it is made of, because it shows a connection
+//! as it was then, and nothing of the connection is left when it is sent.
 
 use super::event_listener::EventListener;
 use super::unix_time;
@@ -23,6 +23,7 @@ use crate::wire::event_batch::EventBatch;
 const CHANNELS: usize = 100;
 /// The code of a connection that ended without a close frame (RFC 6455 7.1.5).
 const ABNORMAL: u16 = 1006;
+
 /// An upgrade was granted.
 pub fn connected<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
     if hub.listeners.events.wants(EventKind::Connected) {

@@ -1,8 +1,8 @@
-//! The event that members may have missed messages.
+//! The report that members may have missed messages.
 //!
 //! Knows: what is counted of it. Never knows: why, or what the members are sent.
 
-use super::tell;
+use super::emit_to_taps;
 use crate::connection::Stream;
 use crate::hub::state::Hub;
 
@@ -17,7 +17,7 @@ pub fn gap<S: Stream>(hub: &mut Hub<S>, channel: usize) {
         return;
     };
     let members = hub.channels.members(name.as_str()) as u64;
-    tell(hub, "gap", None, Some(name.as_str()), |line| {
+    emit_to_taps(hub, "gap", None, Some(name.as_str()), |line| {
         line.number("members", members);
     });
 }
@@ -27,7 +27,7 @@ pub fn missed_by_all<S: Stream>(hub: &mut Hub<S>) {
     let gaps = &mut hub.listeners.metrics.broker_gaps;
     *gaps = gaps.saturating_add(1);
     let clients = hub.roster.websockets as u64;
-    tell(hub, "gap", None, None, |line| {
+    emit_to_taps(hub, "gap", None, None, |line| {
         line.number("clients", clients);
     });
 }

@@ -1,7 +1,8 @@
 //! The listeners: metrics, the access log, taps, the receiver of events, and the log.
 //!
-//! Owns: the five of them. Knows: numbers and slots. What happens for every send and every read is counted here
-//! directly. Other events come from [`super`], which knows the connections. Never knows: why something happens.
+//! Owns: each listener's own state, and the throttles of log lines. Knows: numbers and slots. What happens for every
+//! send and every read is counted here directly. Other reports come from [`super`], which knows the connections. Never
+//! knows: why something happens.
 
 pub mod saved;
 
@@ -10,18 +11,18 @@ use std::time::Duration;
 use super::access_log::AccessLogger;
 use super::event_listener::EventListener;
 use super::tap::Taps;
-use crate::clock::Millis;
+use crate::clock::{Millis, micros};
 use crate::connection::Ending;
 use crate::hub::settings::Settings;
-use crate::log::{Condition, Log, Seldom, Spells};
+use crate::log::{Condition, Log, OutageThrottle, Throttle};
 use crate::metrics::Metrics;
 use crate::wire::answer_fields::AnswerField;
-use crate::wire::node_message::Hostile;
+use crate::wire::node_message::NodeMessageError;
 
 /// The least time, in milliseconds, between the log lines that report the memory budget as used up and as free again.
 const STEADY: Millis = 5_000;
 /// The pause between two lines of the same kind about faulty answers of the authorizer, in milliseconds.
-const SELDOM: Millis = 60_000;
+const LOG_INTERVAL: Millis = 60_000;
 
 /// Outages of the authorizer logged in that time: one that fails on and off must not flood the log.
 const OUTAGES: u64 = 6;
@@ -37,25 +38,25 @@ pub struct Listeners {
     /// The memory budget is used up.
     pub overloaded: Condition,
     /// Lines about outages of the authorizer.
-    pub outages: Spells,
+    pub outages: OutageThrottle,
     /// Lines about questions that failed while there is no outage.
-    pub failed_questions: Seldom,
+    pub failed_questions: Throttle,
     /// Lines about answers of the authorizer that are a 2xx other than 200.
-    pub other_2xx: Seldom,
+    pub other_2xx: Throttle,
     /// Lines about answers of the authorizer that cannot be read.
-    pub unreadable: Seldom,
+    pub unreadable: Throttle,
     /// Lines about fields in them that cannot be used, by field.
-    pub wrong_fields: [Seldom; AnswerField::ALL.len()],
+    pub wrong_fields: [Throttle; AnswerField::ALL.len()],
     /// Lines about messages of other nodes that are dropped.
-    pub hostile: Seldom,
+    pub hostile: Throttle,
     /// When each batch that has gone out in this turn was begun: the low half of the clock's microseconds.
     gone_out: Vec<u32>,
 }
 
 impl Listeners {
     pub fn new(settings: &Settings, mut metrics: Metrics, log: Log) -> Listeners {
-        metrics.endings.know(&Ending::LABELS);
-        metrics.broker_hostile.know(&Hostile::LABELS);
+        metrics.endings.preset(&Ending::LABELS);
+        metrics.broker_hostile.preset(&NodeMessageError::LABELS);
         Listeners {
             metrics,
             access_log: AccessLogger::new(settings.access_log, log.clone()),
@@ -64,12 +65,12 @@ impl Listeners {
             log,
             full: Condition::lasting(0),
             overloaded: Condition::lasting(STEADY),
-            outages: Spells::logged(OUTAGES, SELDOM),
-            failed_questions: Seldom::once_in(SELDOM),
-            other_2xx: Seldom::once_in(SELDOM),
-            unreadable: Seldom::once_in(SELDOM),
-            wrong_fields: [const { Seldom::once_in(SELDOM) }; AnswerField::ALL.len()],
-            hostile: Seldom::once_in(SELDOM),
+            outages: OutageThrottle::logged(OUTAGES, LOG_INTERVAL),
+            failed_questions: Throttle::once_in(LOG_INTERVAL),
+            other_2xx: Throttle::once_in(LOG_INTERVAL),
+            unreadable: Throttle::once_in(LOG_INTERVAL),
+            wrong_fields: [const { Throttle::once_in(LOG_INTERVAL) }; AnswerField::ALL.len()],
+            hostile: Throttle::once_in(LOG_INTERVAL),
             gone_out: Vec::new(),
         }
     }
@@ -87,7 +88,7 @@ impl Listeners {
         self.access_log.message(slot);
     }
 
-    /// Counts contents put into a connection's outbox.
+    /// Counts content put into a connection's outbox.
     #[inline]
     pub fn enqueued(&mut self, slot: u32, contents: u32) {
         self.metrics.delivered(contents);
@@ -106,7 +107,7 @@ impl Listeners {
         self.access_log.delivered(slot, 0, bytes);
     }
 
-    /// Counts contents delivered to a connection, and bytes sent.
+    /// Counts content delivered to a connection, and bytes sent.
     #[inline(always)]
     pub fn delivered(&mut self, slot: u32, contents: u32, bytes: u64) {
         self.metrics.delivered(contents);
@@ -120,12 +121,12 @@ impl Listeners {
 
     /// Notes the end of a turn that began at `begin`, in microseconds. What went out in it counts as sent at its end.
     pub fn turn_over(&mut self, begin: u64, end: Duration) {
-        let micros = end.as_micros() as u64;
-        let took = Duration::from_micros(micros.saturating_sub(begin));
+        let now = micros(end);
+        let took = Duration::from_micros(now.saturating_sub(begin));
         self.metrics.turn_time.observe(took);
         self.metrics.longest_turn.observe(end, took);
         for since in self.gone_out.drain(..) {
-            let took = (micros as u32).wrapping_sub(since);
+            let took = (now as u32).wrapping_sub(since);
             let took = Duration::from_micros(took.into());
             self.metrics.fanout_time.observe(took);
         }

@@ -1,15 +1,14 @@
-//! Events: each function here is one, and metrics, access log, taps and log listen.
+//! Events: each function here is one. Metrics, the access log, taps, the receiver of events and the log listen.
 //!
-//! Owns: which listener gets what of an event. Knows: the facts around it (connection, channel, number of members).
+//! Owns: which listener gets what of a report. Knows: the facts around it (connection, channel, number of members).
 //! Never knows: why it happened, or what follows. What happens for every read and every send is counted in
 //! [`listeners`] directly.
 //!
-//! A new event is a function here, and a line in it for each listener.
-//!
-//! Decision: the end of a WebSocket is two events. [`websocket_ended`] is reported when its close begins, because a tap
-//! on a channel needs the memberships, which end then. [`dropped`] is reported when its socket is closed, because until
-//! then the close frame and what waits before it are still being sent and counted. One event would lose memberships or
-//! counts, or keep memberships during the close. Reconsider when memberships are kept until the connection is dropped.
+//! Decision: the end of a WebSocket is two reports. [`websocket_ended`] is reported when its close begins, because a
+//! tap on a channel needs the memberships, which end then. [`dropped`] is reported when its socket is closed, because
+//! until then the close frame and what waits before it are still being sent and counted. One report would lose
+//! memberships or counts, or keep memberships during the close. Reconsider when memberships are kept until the
+//! connection is dropped.
 
 pub mod access_log;
 mod answers;
@@ -32,13 +31,13 @@ use crate::clock::Millis;
 use crate::connection::{Ending, Exchange, Peer, Stream};
 use crate::effect::{Answer, ConnId};
 use crate::log::Value;
-use crate::wire::answer::{Code, Rejected};
 use crate::wire::channel_name::ChannelName;
 use crate::wire::command::{Command, Verb};
 use crate::wire::encoding::Encoding;
 use crate::wire::endpoint::Endpoint;
 use crate::wire::frame;
 use crate::wire::http::{self, Refusal, Status};
+use crate::wire::server_message::{Code, Rejected};
 
 /// A connection was accepted.
 pub fn accepted<S: Stream>(hub: &mut Hub<S>, id: ConnId) {
@@ -76,7 +75,7 @@ pub fn replied<S: Stream>(hub: &mut Hub<S>, endpoint: Endpoint, status: Status) 
 pub fn refused<S: Stream>(hub: &mut Hub<S>, id: ConnId, exchange: &Exchange, refusal: &Refusal) {
     let endpoint = exchange.endpoint.label();
     let status = refusal.status.code();
-    tell(hub, "refused", Some(id), None, |line| {
+    emit_to_taps(hub, "refused", Some(id), None, |line| {
         line.text("endpoint", endpoint);
         line.number("status", status.into());
         line.text("code", refusal.code);
@@ -109,9 +108,12 @@ pub fn connecting<S: Stream>(hub: &mut Hub<S>, id: ConnId, from: Peer, query: &s
             continue;
         }
         tap.line("connect", at, Some(&subject), None, |line, filter| {
-            let shown = |(name, values): &(String, Vec<String>)| match filter.shows(name) {
-                true => format!("{name}={}", values.join(",")),
-                false => format!("{name}=***"),
+            let shown = |(name, values): &(String, Vec<String>)| {
+                if filter.shows(name) {
+                    format!("{name}={}", values.join(","))
+                } else {
+                    format!("{name}=***")
+                }
             };
             let pairs: Vec<String> = pairs.iter().map(shown).collect();
             line.text("query", &pairs.join("&"));
@@ -127,7 +129,7 @@ pub fn upgrade_refused<S: Stream>(hub: &mut Hub<S>, outcome: &'static str) {
 /// An upgrade was granted.
 pub fn opened<S: Stream>(hub: &mut Hub<S>, id: ConnId, encoding: Encoding, joined: &[ChannelName]) {
     hub.listeners.metrics.handshakes.add("accepted");
-    tell(hub, "open", Some(id), None, |line| {
+    emit_to_taps(hub, "open", Some(id), None, |line| {
         line.text("hears", encoding.shown());
     });
     events::connected(hub, id);
@@ -151,7 +153,10 @@ pub fn websocket_ended<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Option<E
     let most = hub.settings.max_connections.saturating_mul(9);
     let full = &mut hub.listeners.full;
     if full.holds() && hub.roster.websockets.saturating_mul(10) < most && full.end(hub.clock.now) {
-        hub.listeners.log.info("the server is no longer full", &[]);
+        let open = ("connections", Value::Number(hub.roster.websockets as u64));
+        hub.listeners
+            .log
+            .info("the server is no longer full", &[open]);
     }
 }
 
@@ -177,7 +182,7 @@ fn tap_end<S: Stream>(hub: &mut Hub<S>, id: ConnId, ending: Ending) {
 /// The authorizer has answered for a command that waits, or for an upgrade.
 pub fn decided<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str, channel: Option<&str>) {
     answers::log(hub, answer, command);
-    tell(hub, "verdict", Some(answer.to), channel, |line| {
+    emit_to_taps(hub, "verdict", Some(answer.to), channel, |line| {
         line.text("command", command);
         line.text("verdict", answer.verdict.as_str());
         if let Some(status) = answer.status.filter(|status| *status != 200) {
@@ -203,7 +208,7 @@ pub fn command_done<S: Stream>(hub: &mut Hub<S>, id: ConnId, command: &Command, 
 fn command_shown<S: Stream>(hub: &mut Hub<S>, id: ConnId, verb: Verb, channel: &str) {
     if !hub.listeners.taps.is_empty() {
         let members = hub.channels.members(channel) as u64;
-        tell(hub, verb.as_str(), Some(id), Some(channel), |line| {
+        emit_to_taps(hub, verb.as_str(), Some(id), Some(channel), |line| {
             line.number("members", members);
         });
     }
@@ -211,20 +216,17 @@ fn command_shown<S: Stream>(hub: &mut Hub<S>, id: ConnId, verb: Verb, channel: &
 
 /// A backend has made a connection join a channel, or leave it.
 pub fn moved_by_backend<S: Stream>(hub: &mut Hub<S>, id: ConnId, joined: bool, channel: &str) {
-    let verb = match joined {
-        true => Verb::Join,
-        false => Verb::Leave,
-    };
+    let verb = if joined { Verb::Join } else { Verb::Leave };
     hub.listeners.metrics.backend_memberships.add(verb.as_str());
     command_shown(hub, id, verb, channel);
 }
 
-/// A content for its user, or for itself alone, was sent to a connection.
+/// Content for its user, or for itself alone, was sent to a connection.
 pub fn delivered_to<S: Stream>(hub: &mut Hub<S>, id: ConnId, bytes: u64) {
     if !hub.listeners.taps.watches(id.slot) {
         return;
     }
-    tell(hub, "deliver", Some(id), None, |line| {
+    emit_to_taps(hub, "deliver", Some(id), None, |line| {
         line.number("messages", 1);
         line.number("bytes", bytes);
     });
@@ -247,7 +249,7 @@ pub fn command_failed<S: Stream>(
 ) {
     let verb = command.verb.as_str();
     hub.listeners.metrics.commands.add([verb, code.as_str()]);
-    tell(
+    emit_to_taps(
         hub,
         "refused",
         Some(id),
@@ -260,11 +262,11 @@ pub fn command_failed<S: Stream>(
     );
 }
 
-/// A message was no command.
+/// A message was not a valid command.
 pub fn message_rejected<S: Stream>(hub: &mut Hub<S>, id: ConnId, rejected: &Rejected) {
     let code = rejected.fault.code.as_str();
     hub.listeners.metrics.commands.add(["other", code]);
-    tell(hub, "refused", Some(id), None, |line| {
+    emit_to_taps(hub, "refused", Some(id), None, |line| {
         line.text("code", code);
         line.text("message", &rejected.fault.message);
     });
@@ -272,8 +274,13 @@ pub fn message_rejected<S: Stream>(hub: &mut Hub<S>, id: ConnId, rejected: &Reje
 
 /// A connection has published something, which goes to the members or the broker next. `channel` is none if it goes to
 /// connections.
-pub fn published<S: Stream>(hub: &mut Hub<S>, from: ConnId, channel: Option<&str>, content: &[u8]) {
-    tell(hub, "broadcast", Some(from), channel, |line| {
+pub fn published<S: Stream>(
+    hub: &mut Hub<S>,
+    from: Option<ConnId>,
+    channel: Option<&str>,
+    content: &[u8],
+) {
+    emit_to_taps(hub, "broadcast", from, channel, |line| {
         line.content(content);
     });
 }
@@ -284,7 +291,7 @@ pub fn fanned_out<S: Stream>(hub: &mut Hub<S>, channel: &str, content: &[u8]) {
     *fanouts = fanouts.saturating_add(1);
     if !hub.listeners.taps.is_empty() {
         let members = hub.channels.members(channel) as u64;
-        tell(hub, "fanout", None, Some(channel), |line| {
+        emit_to_taps(hub, "fanout", None, Some(channel), |line| {
             line.content(content);
             line.number("members", members);
         });
@@ -343,22 +350,28 @@ pub fn server_is_full<S: Stream>(hub: &mut Hub<S>) {
 /// The memory budget is used up: a connection that holds much of it is ended.
 pub fn overloaded<S: Stream>(hub: &mut Hub<S>) {
     if hub.listeners.overloaded.begin(hub.clock.now) {
-        let bytes = hub.usage.memory.total(&hub.runs) as u64;
-        hub.listeners.log.warn(
-            "too much waits in the queues: the largest holders are disconnected; see --max-total-queue-size",
-            &[("bytes", Value::Number(bytes))],
-        );
+        let message = "queue memory is used up: the connections with the most buffered bytes are disconnected; \
+                       raise --max-total-queue-size, and add memory if needed";
+        hub.listeners.log.warn(message, &memory_budget(hub));
     }
 }
 
 /// Checks whether the memory budget is no longer used up.
-pub fn look_whether_relaxed<S: Stream>(hub: &mut Hub<S>) {
+pub fn check_memory_relief<S: Stream>(hub: &mut Hub<S>) {
     let overloaded = &mut hub.listeners.overloaded;
     if overloaded.holds() && hub.usage.memory.is_relaxed(&hub.runs) && overloaded.end(hub.clock.now)
     {
-        let room = "there is room again in the queues";
-        hub.listeners.log.info(room, &[]);
+        let message = "there is queue memory again: no more connections are disconnected for it";
+        hub.listeners.log.info(message, &memory_budget(hub));
     }
+}
+
+/// The buffered bytes, and `--max-total-queue-size`.
+fn memory_budget<S: Stream>(hub: &Hub<S>) -> [(&'static str, Value<'static>); 2] {
+    let number = |bytes: usize| Value::Number(bytes as u64);
+    let bytes = number(hub.usage.memory.total(&hub.runs));
+    let limit = number(hub.settings.max_total_queue);
+    [("bytes", bytes), ("limit", limit)]
 }
 
 /// The Unix time, in milliseconds.
@@ -366,9 +379,9 @@ pub fn unix_time<S>(hub: &Hub<S>) -> Millis {
     hub.clock.unix.saturating_add(hub.clock.now)
 }
 
-/// Shows an event to the taps that look at the connection or the channel.
+/// Emits a line to the taps that look at the connection or the channel.
 #[inline]
-fn tell<S: Stream>(
+fn emit_to_taps<S: Stream>(
     hub: &mut Hub<S>,
     event: &str,
     id: Option<ConnId>,

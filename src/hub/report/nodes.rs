@@ -5,10 +5,10 @@
 use crate::connection::Stream;
 use crate::hub::state::Hub;
 use crate::log::Value;
-use crate::wire::node_message::Hostile;
+use crate::wire::node_message::NodeMessageError;
 
 /// A message is dropped.
-pub fn hostile<S: Stream>(hub: &mut Hub<S>, channel: &str, why: &Hostile) {
+pub fn hostile<S: Stream>(hub: &mut Hub<S>, channel: &str, why: &NodeMessageError) {
     let now = hub.clock.now;
     let listeners = &mut hub.listeners;
     listeners.metrics.broker_hostile.add(why.label());

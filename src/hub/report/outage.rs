@@ -2,7 +2,7 @@
 //!
 //! Owns: which listener gets what. Knows: answers, and connections that wait. Never knows: whether the authorizer is down.
 
-use super::tell;
+use super::emit_to_taps;
 use crate::config::AuthorizerFailure;
 use crate::connection::Stream;
 use crate::effect::{Answer, ConnId, Verdict};
@@ -29,14 +29,27 @@ pub fn answered<S: Stream>(hub: &mut Hub<S>, answer: &Answer) {
 pub fn went_down<S: Stream>(hub: &mut Hub<S>, answer: &Answer) {
     if let Some(left_out) = hub.listeners.outages.begin(hub.clock.now) {
         let reason = answer.trouble.as_deref().unwrap_or("unknown");
+        let failure = hub.outage.failure();
+        let message = match failure {
+            AuthorizerFailure::Close => {
+                "the authorizer is down: upgrades get 503, and clients whose commands need it are closed with 1013"
+            }
+            AuthorizerFailure::Reject => {
+                "the authorizer is down: upgrades get 503, and commands that need it get the error authorizer_down"
+            }
+            AuthorizerFailure::Hold => {
+                "the authorizer is down: upgrades and commands that need it wait, up to --authorizer-hold"
+            }
+        };
         let fields = [
             ("reason", Value::Text(reason)),
-            ("then", Value::Text(hub.outage.failure().as_str())),
+            ("url", Value::Text(&hub.settings.authorizer_url)),
+            ("then", Value::Text(failure.as_str())),
             ("outages_left_out", Value::Number(left_out)),
         ];
-        let shown = if left_out > 0 { 3 } else { 2 };
+        let shown = if left_out > 0 { 4 } else { 3 };
         let fields = fields.get(..shown).unwrap_or_default();
-        hub.listeners.log.error("the authorizer is down", fields);
+        hub.listeners.log.error(message, fields);
     }
 }
 
@@ -53,7 +66,7 @@ pub fn came_back<S: Stream>(hub: &mut Hub<S>) {
     }
 }
 
-/// A question has failed, which is no outage yet.
+/// A question has failed, which is not an outage yet.
 fn question_failed<S: Stream>(hub: &mut Hub<S>, answer: &Answer) {
     if !hub.outage.is_down()
         && let Some(left_out) = hub.listeners.failed_questions.admit(hub.clock.now)
@@ -98,7 +111,7 @@ fn waits<S: Stream>(hub: &mut Hub<S>, event: &str, id: ConnId, asked: Asked, rea
     let connection = hub.roster.get(id);
     let command = connection.and_then(|c| c.command());
     let channel = command.map(|(command, message)| command.channel(message).to_owned());
-    tell(hub, event, Some(id), channel.as_deref(), |line| {
+    emit_to_taps(hub, event, Some(id), channel.as_deref(), |line| {
         line.text("command", asked.as_str());
         line.number("failed", failures);
         if let Some(reason) = reason {

@@ -11,7 +11,7 @@
 //! - A tap never slows anything down. It gets at most [`PENDING`] bytes per turn, and at most [`OUTBOX`] wait to be
 //!   sent. Further lines are lost, and a line reports how many.
 //! - Values of queries are hidden, except for the parameter that is filtered by: they may be tokens, and a screen may
-//!   be shared. The first [`CONTENT`] bytes of contents are shown, because that is the purpose.
+//!   be shared. The first [`CONTENT`] bytes of the content are shown, because that is the purpose.
 //! - A tap shows nothing of its own connection.
 
 use std::io::Write;
@@ -31,7 +31,7 @@ pub const TAPS: usize = 10;
 pub const PENDING: usize = 16 * 1024;
 /// Bytes that may wait to be sent to one tap.
 pub const OUTBOX: usize = 256 * 1024;
-/// Bytes of a content that a line shows.
+/// Bytes of content that a line shows.
 const CONTENT: usize = 200;
 
 /// The filter of a tap: all that is set must fit.
@@ -73,7 +73,7 @@ impl Filter {
                 other => {
                     let other: String = other.chars().take(40).collect();
                     return Err(format!(
-                        "{other:?} is nothing to look at: use channel=NAME, connection=ID or query=NAME:VALUE"
+                        "unknown parameter {other:?}: use channel=NAME, connection=ID or query=NAME:VALUE"
                     ));
                 }
             }
@@ -144,12 +144,11 @@ impl TapLine<'_> {
             return;
         }
         for c in serde_json::to_string(text).unwrap_or_default().chars() {
-            match log::is_visible(c) {
-                true => self.0.extend(c.encode_utf8(&mut [0; 4]).bytes()),
-                false => {
-                    for unit in c.encode_utf16(&mut [0; 2]) {
-                        let _ = write!(self.0, "\\u{unit:04x}");
-                    }
+            if log::is_visible(c) {
+                self.0.extend(c.encode_utf8(&mut [0; 4]).bytes())
+            } else {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(self.0, "\\u{unit:04x}");
                 }
             }
         }
@@ -177,7 +176,7 @@ impl TapLine<'_> {
         self.0.push(b']');
     }
 
-    /// A content: its beginning, and its length.
+    /// Content: its beginning, and its length.
     pub fn content(&mut self, content: &[u8]) {
         let begin = content.get(..CONTENT).unwrap_or(content);
         let begin = match str::from_utf8(begin) {
@@ -201,7 +200,7 @@ impl TapLine<'_> {
 }
 
 impl Tap {
-    /// `walk` is over the connections that are there.
+    /// A tap. `walk` is over the connections that are there.
     pub fn new(id: ConnId, filter: Filter, walk: Walk) -> Tap {
         Tap {
             id,
@@ -301,6 +300,12 @@ impl Taps {
     pub fn lost(&self) -> u64 {
         let lost = self.taps.iter().map(|tap| tap.lost_ever);
         lost.fold(self.lost, u64::saturating_add)
+    }
+
+    /// Takes all taps, which end. The lines that they have lost stay counted.
+    pub fn take_all(&mut self) -> Vec<Tap> {
+        self.lost = self.lost();
+        std::mem::take(&mut self.taps)
     }
 
     /// Lines that were lost before this program took over.

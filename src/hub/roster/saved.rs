@@ -38,10 +38,12 @@ impl<S: Stream> Roster<S> {
         for (slot, connection) in &connections {
             let slot = *slot as usize;
             if slot < free || slot >= MOST_SLOTS {
-                return Err(SnapshotError::new(format!("slot {slot} out of its order")));
+                return Err(SnapshotError::new(format!("slot {slot} is out of order")));
             }
             if connection.serial() == 0 || connection.serial() > accepted {
-                return Err(SnapshotError::new("a connection that was not accepted"));
+                let serial = connection.serial();
+                let problem = format!("connection {serial} of {accepted} that were accepted");
+                return Err(SnapshotError::new(problem));
             }
             free = slot.saturating_add(1);
         }

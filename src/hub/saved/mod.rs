@@ -3,8 +3,8 @@
 //! Owns: which part writes what. Knows: every part of the hub. Never knows: the format of a record, which each part has
 //! in a file `saved.rs` of its own; sockets, which the caller names by numbers.
 //!
-//! Facts are saved, and nothing that follows from them: the agenda, the counts of the roster and the limits, the indexes
-//! of channels and users are made anew by [`rebuild`]. What is on its way through a part for a moment is
+//! Facts are saved, and nothing that follows from them: the agenda, the counts of the roster and the limits, the
+//! indexes of channels and users are rebuilt by [`rebuild`]. What is on its way through a part for a moment is
 //! [finished](super::finish) before.
 //!
 //! A snapshot can be made between any two doors of the hub. Answers to what has left it come to the one that is restored,
@@ -19,6 +19,7 @@ use std::io::{self, Write};
 use self::facts::{SavedHub, SavedHubEnd, SavedSlot};
 use super::finish;
 use super::grants::saved::AllowNumbers;
+use super::settle;
 use super::state::Hub;
 use crate::connection::{SaveContext, Stream};
 use crate::effect::Question;
@@ -27,7 +28,7 @@ use crate::snapshot::{RecordKind, SnapshotWriter};
 use crate::wire::channel_name::ChannelName;
 
 impl<S: Stream> Hub<S> {
-    /// From now on no question and no publication leaves by [`Hub::effect`], or they leave again. Clients go on being
+    /// Holds questions and publications back from [`Hub::effect`], or lets them leave again. Clients go on being
     /// read and served.
     pub fn hold_back(&mut self, holding_back: bool) {
         self.effects.hold_back(holding_back);
@@ -36,6 +37,16 @@ impl<S: Stream> Hub<S> {
     /// Takes questions back that have left and were not put, in their order. They leave again before all others.
     pub fn take_back(&mut self, questions: Vec<Question>) {
         self.effects.take_back(questions);
+    }
+
+    /// No turn came for a while, and the program goes on: what clients have sent meanwhile is read before anything is due.
+    pub fn stood_still(&mut self) {
+        for slot in 0..self.roster.slots() {
+            if let Some((id, connection)) = self.roster.in_slot(slot) {
+                connection.readable(false, false);
+                settle::settle(self, id);
+            }
+        }
     }
 
     /// Writes everything that the hub holds. `socket`: the number by which a stream is found again. Taps end. The hub can
@@ -157,7 +168,7 @@ fn save_questions<S: Stream, W: Write>(hub: &Hub<S>, to: &mut SnapshotWriter<W>)
     for effect in hub.effects.all() {
         to.write(RecordKind::Effect, &SavedEffect::from(effect))?;
     }
-    for publication in &hub.returned.waiting {
+    for publication in hub.returned.all() {
         to.write(RecordKind::Returned, &publication.save())?;
     }
     Ok(())

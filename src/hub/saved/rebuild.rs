@@ -9,20 +9,20 @@ use crate::hub::state::Hub;
 /// Counts and lists every connection as what it is.
 pub fn rebuild<S: Stream>(hub: &mut Hub<S>) {
     hub.agenda.begin_at(hub.clock.now);
-    hub.usage.memory.hold(hub.outage.bytes());
+    hub.usage.memory.set_held_bytes(hub.outage.bytes());
     let events = hub.listeners.events.queue.bytes();
     hub.usage.memory.note_events(events);
-    hub.returned.due = true;
+    hub.returned.mark_due();
     for slot in 0..hub.roster.slots() {
         count(hub, slot);
-        if let Some((id, _)) = hub.roster.tenant(slot) {
+        if let Some((id, _)) = hub.roster.in_slot(slot) {
             settle::enlist(hub, id);
         }
     }
 }
 
 fn count<S: Stream>(hub: &mut Hub<S>, slot: u32) {
-    let Some((id, connection)) = hub.roster.tenant(slot) else {
+    let Some((id, connection)) = hub.roster.in_slot(slot) else {
         return;
     };
     hub.usage.memory.note(slot, connection.waiting_in());

@@ -25,7 +25,7 @@ use crate::hub::state::Hub;
 use crate::hub::subscriptions::Subscriptions;
 use crate::interned::Name;
 use crate::log::Log;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, SavedMetrics};
 use crate::random::Random;
 use crate::snapshot::{Record, RecordKind, SnapshotError, SnapshotReader};
 use crate::wire::answer_fields::Allow;
@@ -56,7 +56,7 @@ impl<S: Stream> Hub<S> {
         from: &mut SnapshotReader<R>,
         mut stream: impl FnMut(u64) -> Result<S, SnapshotError>,
     ) -> Result<Hub<S>, SnapshotError> {
-        let missing = || SnapshotError::new("the hub is not in it");
+        let missing = || SnapshotError::new("expected record Hub");
         let first = from.read_next()?.ok_or_else(missing)?;
         if first.kind != RecordKind::Hub {
             return Err(missing().within(first.kind));
@@ -104,7 +104,8 @@ impl<S: Stream> Restoring<S> {
     ) -> Result<(), SnapshotError> {
         loop {
             let record = from.read_next()?;
-            let record = record.ok_or_else(|| SnapshotError::new("the hub has no end"))?;
+            let record = record
+                .ok_or_else(|| SnapshotError::new("the snapshot ends before record HubEnd"))?;
             let kind = record.kind;
             if kind == RecordKind::HubEnd {
                 let end = record.decode()?;
@@ -148,14 +149,16 @@ impl<S: Stream> Restoring<S> {
         stream: &mut impl FnMut(u64) -> Result<S, SnapshotError>,
     ) -> Result<(), SnapshotError> {
         let Some(connections) = &mut self.connections else {
-            return Err(SnapshotError::new("a connection behind all others"));
+            return Err(SnapshotError::new(
+                "out of order: connections come before channels",
+            ));
         };
         let (slot, socket) = (saved.slot, saved.socket);
         let mut context = RestoreContext {
             runs: &mut self.hub.runs,
             identities: &mut self.hub.roster.identities,
             shared: &self.shared,
-            limits: self.hub.settings.limits,
+            limits: self.hub.limits,
             now: self.hub.clock.now,
         };
         let connection = Connection::restore(saved, || stream(socket), &mut context)?;
@@ -173,7 +176,7 @@ impl<S: Stream> Restoring<S> {
 
     fn subscriptions(&mut self, record: &Record) -> Result<(), SnapshotError> {
         if self.channels.is_some() {
-            return Err(SnapshotError::new("it comes twice"));
+            return Err(SnapshotError::new("duplicate record"));
         }
         self.channels = Some(Vec::new());
         self.hub.channels.subscriptions = Subscriptions::restore(&record.decode()?)?;
@@ -186,7 +189,8 @@ impl<S: Stream> Restoring<S> {
     }
 
     fn channel(&mut self, saved: SavedChannel) -> Result<(), SnapshotError> {
-        let behind = || SnapshotError::new("a channel behind all others");
+        let behind =
+            || SnapshotError::new("out of order: channels come right after record Subscriptions");
         let channels = self.channels.as_mut().ok_or_else(behind)?;
         let index = saved.index as usize;
         let subscriptions = &mut self.hub.channels.subscriptions;
@@ -205,7 +209,7 @@ impl<S: Stream> Restoring<S> {
             ..
         } = &mut self.hub;
         all.restore_all(channels, |slot, encoding| {
-            let member = roster.tenant(slot);
+            let member = roster.in_slot(slot);
             member.is_some_and(|(_, c)| c.is_open() && !c.is_over() && c.encoding() == encoding)
         })
     }
@@ -236,12 +240,12 @@ impl<S: Stream> Restoring<S> {
             RecordKind::HeldQuestion => hub.outage.restore_held(record.decode()?)?,
             RecordKind::Effect => hub.effects.restore(record.decode()?)?,
             RecordKind::Returned => {
-                let publication = Publication::restore(record.decode()?)?;
-                hub.returned.waiting.push_back(publication);
+                hub.returned.push(Publication::restore(record.decode()?)?);
             }
             RecordKind::Metrics => {
-                hub.listeners.metrics.restore(&record.decode()?);
-                hub.compression.counts = hub.listeners.metrics.compression;
+                let saved: SavedMetrics = record.decode()?;
+                hub.listeners.metrics.restore(&saved);
+                hub.compression.counts = saved.compression();
             }
             RecordKind::Report => hub.listeners.restore(record.decode()?, now),
             RecordKind::Events => {
@@ -249,15 +253,16 @@ impl<S: Stream> Restoring<S> {
                 queue.restore_events(&record.decode()?, now)?;
             }
             RecordKind::Drain => hub.drain = Some(DrainPlan::restore(record.decode()?)),
-            _ => return Err(SnapshotError::new("it does not belong to the hub")),
+            _ => return Err(SnapshotError::new("not a record of the hub")),
         }
         Ok(())
     }
 
     fn slot(&mut self, saved: SavedSlot) -> Result<(), SnapshotError> {
         let (hub, slot) = (&mut self.hub, saved.slot);
-        if hub.roster.tenant(slot).is_none() {
-            return Err(SnapshotError::new("there is no connection in this slot"));
+        if hub.roster.in_slot(slot).is_none() {
+            let problem = format!("there is no connection in slot {slot}");
+            return Err(SnapshotError::new(problem));
         }
         if let Some(opened) = saved.opened {
             hub.roster.open(slot, opened.min(hub.clock.now));
@@ -292,7 +297,11 @@ impl<S: Stream> Restoring<S> {
         self.all_channels()?;
         let all = (self.hub.roster.len(), self.hub.channels.len());
         if (all.0 as u64, all.1 as u64) != (saved.connections, saved.channels) {
-            return Err(SnapshotError::new("it is not all there"));
+            let problem = format!(
+                "expected {} connections and {} channels, found {} and {}",
+                saved.connections, saved.channels, all.0, all.1
+            );
+            return Err(SnapshotError::new(problem));
         }
         let hub = &mut self.hub;
         hub.runs.end_restore();

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use minicbor::{Decode, Encode};
 
-use super::{MOST_NAMES, Named, Shard, Shards, Slot};
+use super::{HashSlot, MOST_NAMES, Named, Shard, Shards};
 use crate::effect::ShardId;
 use crate::snapshot::SnapshotError;
 
@@ -104,8 +104,9 @@ impl Shards {
             away: _,
             missing: _,
         } = self;
-        let alike = |one: &Slot, other: &Slot| (one.shard, one.since) == (other.shard, other.since);
-        let run = |run: &[Slot]| SavedSlotRun {
+        let alike =
+            |one: &HashSlot, other: &HashSlot| (one.shard, one.since) == (other.shard, other.since);
+        let run = |run: &[HashSlot]| SavedSlotRun {
             count: run.len() as u32,
             shard: run.first().and_then(|slot| slot.shard).map(|id| id.0),
             since: run.first().map_or(0, |slot| slot.since),
@@ -130,7 +131,7 @@ impl Shards {
         let all = shards.slots.len();
         let mut slots = Vec::with_capacity(all);
         for run in &saved.slots {
-            let slot = Slot {
+            let slot = HashSlot {
                 shard: run.shard.map(ShardId),
                 since: run.since,
                 missing: 0,
@@ -144,7 +145,9 @@ impl Shards {
         };
         let few = saved.names.len() <= MOST_NAMES && saved.shards.len() <= 1 << 16;
         if slots.len() != all || !few || !saved.shards.iter().all(named) {
-            return Err(SnapshotError::new("its shards do not fit together"));
+            return Err(SnapshotError::new(
+                "wrong number of slots, unknown name of a shard, or too many shards or names",
+            ));
         }
         shards.slots = slots;
         shards.shards = saved.shards.iter().map(Shard::from).collect();

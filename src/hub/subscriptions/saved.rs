@@ -7,6 +7,8 @@ use std::rc::Rc;
 
 use minicbor::{Decode, Encode};
 
+use super::unsubscriptions::Unsubscriptions;
+use super::unsubscriptions::saved::SavedUnsubscription;
 use super::{Round, State, Subscribed, Subscriptions};
 use crate::clock::Millis;
 use crate::effect::Effect;
@@ -16,7 +18,7 @@ use crate::snapshot::{SnapshotError, size};
 
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
-pub struct SavedSubscriptions {
+pub struct SavedSubscriptions<'b> {
     #[n(0)]
     shards: Option<SavedShards>,
     #[n(1)]
@@ -25,6 +27,8 @@ pub struct SavedSubscriptions {
     walk: Option<SavedRound>,
     #[cbor(n(3), default)]
     again: Vec<SavedAgain>,
+    #[cbor(b(4), default)]
+    unsubscriptions: Vec<SavedUnsubscription<'b>>,
 }
 
 /// Where the walk over all channels is.
@@ -118,13 +122,14 @@ impl Subscribed {
 }
 
 impl Subscriptions {
-    pub fn save(&self) -> SavedSubscriptions {
+    pub fn save(&self) -> SavedSubscriptions<'_> {
         let Subscriptions {
             shards,
             asked,
             walk,
             again,
             changes: _,
+            unsubscriptions,
         } = self;
         let round = |Round { at, left }: Round| SavedRound {
             at: at as u64,
@@ -142,6 +147,7 @@ impl Subscriptions {
             asked: *asked,
             walk: walk.map(round),
             again: again.collect(),
+            unsubscriptions: unsubscriptions.save(),
         }
     }
 
@@ -151,7 +157,7 @@ impl Subscriptions {
     }
 
     /// # Errors
-    /// Its shards do not fit together.
+    /// Its shards do not fit together, or a subscription ends that cannot.
     pub fn restore(saved: &SavedSubscriptions) -> Result<Subscriptions, SnapshotError> {
         let round = |round: &SavedRound| Round {
             at: size(round.at),
@@ -164,6 +170,7 @@ impl Subscriptions {
             asked: saved.asked,
             walk: saved.walk.as_ref().map(round),
             again: again.collect(),
+            unsubscriptions: Unsubscriptions::restore(&saved.unsubscriptions)?,
             ..Subscriptions::default()
         })
     }
@@ -175,7 +182,11 @@ impl Subscriptions {
     pub fn restore_change(&mut self, change: Effect) -> Result<(), SnapshotError> {
         match change {
             Effect::Subscribe(_) | Effect::Unsubscribe(_) => self.changes.push_back(change),
-            _ => return Err(SnapshotError::new("the broker is asked for something else")),
+            _ => {
+                return Err(SnapshotError::new(
+                    "neither a subscription nor the end of one",
+                ));
+            }
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Counters, histograms and the longest of late in a snapshot.
+//! Counters, histograms and recent maxima in a snapshot.
 //!
 //! Owns: the labels that only a snapshot has named. Never knows: what is counted.
 //!
@@ -14,10 +14,10 @@ use crate::metrics::{Counters, Histogram, Longest};
 
 /// Labels that are kept.
 const LABELS: usize = 1_000;
-/// A count beyond this one is no count: behind it is room for what is counted on top of it, and for sums.
-const MOST: u64 = 1 << 58;
+/// A count beyond this one is not a count: behind it is room for what is counted on top of it, and for sums.
+const MAX_COUNT: u64 = 1 << 58;
 /// A sum of what was observed likewise: 146 years in nanoseconds.
-const MOST_SUM: u64 = 1 << 62;
+const MAX_SUM: u64 = 1 << 62;
 
 /// Texts of labels that came with a snapshot, each once.
 static KEPT: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
@@ -98,7 +98,7 @@ impl<K: CounterKey> Counters<K> {
 
     pub fn restore(&mut self, saved: &[SavedCounter]) {
         for SavedCounter { labels, count } in saved {
-            let count = (*count).min(MOST);
+            let count = (*count).min(MAX_COUNT);
             let mut keys = self.iter().map(|(key, _)| key);
             let known = keys.find(|key| key.texts() == *labels);
             drop(keys);
@@ -173,10 +173,10 @@ impl<T: Measure> Histogram<T> {
             let value = saved.bounds.get(at).map_or(u64::MAX, |bound| *bound);
             let bucket = self.bounds.partition_point(|bound| bound.number() < value);
             if let Some(sum) = self.counts.get_mut(bucket) {
-                *sum = sum.saturating_add(*count).min(MOST);
+                *sum = sum.saturating_add(*count).min(MAX_COUNT);
             }
         }
-        self.sum = T::of(saved.sum.min(MOST_SUM));
+        self.sum = T::of(saved.sum.min(MAX_SUM));
     }
 }
 

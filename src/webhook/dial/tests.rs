@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 fn one_lookup_for_all_callers() {
     let url: Url = "http://localhost:81/".parse().unwrap();
     let names = Arc::new(Names::new(&url));
-    // Another caller's lookup is under way: it is waited for, but no longer than patience lasts.
+    // Another caller's lookup is under way: it is waited for, but no longer than the timeout.
     lock(&names.lookup).under_way = true;
     assert_eq!(names.look_up(Duration::from_millis(10)), None);
     let waiting: Vec<_> = (0..4)
         .map(|_| {
             let names = Arc::clone(&names);
-            thread::spawn(move || names.look_up(PATIENCE))
+            thread::spawn(move || names.look_up(TEST_TIMEOUT))
         })
         .collect();
     until(|| Arc::strong_count(&names) == 5);
@@ -112,12 +112,12 @@ impl Drop for Pki {
 }
 
 #[test]
-fn https() {
+fn https_certificates_are_checked() {
     for own in [false, true] {
         let pki = Pki::new(own);
         let server = pki.server(|peer| {
             while peer.request().is_some() {
-                peer.say(NO);
+                peer.say(FORBIDDEN);
             }
         });
         for (round, host) in ["localhost", "127.0.0.1"].into_iter().enumerate() {
@@ -183,7 +183,7 @@ fn a_tls_connection_with_plaintext_left_in_its_session_is_not_used_again() {
     });
     let url = format!("https://localhost:{}/", server.addr.port());
     let dialer = Dialer::new(&url.parse().unwrap(), Some(&pki.trusted), "a test").unwrap();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     let mut link = dialer.dial(deadline).unwrap();
     assert_eq!(link.read(&mut [0; 4], deadline).unwrap(), 4);
     assert!(!link.is_quiet());

@@ -10,15 +10,15 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use super::state::MAX_STATE;
 use super::wrong::{AnswerField, WrongField};
 use super::{Allow, AnswerFields, Asked, CloseWith, NewState};
 use crate::wire::channel_name::{ChannelName, MAX_NAME};
 use crate::wire::json::members::{Members, elements, members};
 use crate::wire::json::scalars::{integer, string, text, user};
 use crate::wire::json::utf8;
-use crate::wire::question::MAX_STATE;
 
-/// What a body may have besides a content.
+/// What a body may have besides content.
 const BESIDES_CONTENT: usize = 64 * 1024;
 /// Patterns of one `allow`, and their bytes: they are compared one by one with each command's channel.
 const MAX_PATTERNS: usize = 100;
@@ -234,9 +234,10 @@ fn set(
 }
 
 fn at_most(value: &str, most: usize) -> Result<(), Cow<'static, str>> {
-    match value.len() <= most {
-        true => Ok(()),
-        false => Err(format!("{most} bytes at most").into()),
+    if value.len() <= most {
+        Ok(())
+    } else {
+        Err(format!("{most} bytes at most").into())
     }
 }
 
@@ -306,9 +307,10 @@ fn allow(value: &str) -> Result<Allow, Cow<'static, str>> {
         }
         *patterns = found.into();
     }
-    match bytes <= MAX_PATTERN_BYTES {
-        true => Ok(allow),
-        false => Err(format!("{MAX_PATTERN_BYTES} bytes of patterns at most").into()),
+    if bytes <= MAX_PATTERN_BYTES {
+        Ok(allow)
+    } else {
+        Err(format!("{MAX_PATTERN_BYTES} bytes of patterns at most").into())
     }
 }
 
@@ -317,9 +319,10 @@ pub(super) fn check_pattern(pattern: &str) -> Result<(), Cow<'static, str>> {
     if name.trim().is_empty() && pattern != "*" {
         return Err("a pattern is blank".into());
     }
-    match name.len() <= MAX_NAME {
-        true => Ok(()),
-        false => Err(format!("a pattern has over {MAX_NAME} bytes").into()),
+    if name.len() <= MAX_NAME {
+        Ok(())
+    } else {
+        Err(format!("a pattern has over {MAX_NAME} bytes").into())
     }
 }
 

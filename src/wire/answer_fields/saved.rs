@@ -4,11 +4,10 @@ use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
 use super::read::check_pattern;
-use super::{Allow, AnswerFields, Asked, CloseWith, NewState};
+use super::{Allow, AnswerFields, Asked, CloseWith, NewState, is_state, is_user};
 use crate::snapshot::{SnapshotError, is_default};
 use crate::wire::channel_name::ChannelName;
 use crate::wire::json;
-use crate::wire::question::{is_state, is_user};
 
 /// The fields of one answer.
 #[derive(Clone, Debug, Encode, Decode)]
@@ -106,16 +105,19 @@ impl AnswerFields {
             && saved.state.as_deref().is_none_or(is_state)
             && content.as_deref().is_none_or(json::is_value);
         if !legal {
-            return Err(SnapshotError::new("an answer that cannot be used"));
+            return Err(SnapshotError::new(
+                "invalid user, state or content of an answer",
+            ));
         }
         let channels = saved.channels.iter();
         let channels = channels.map(|name| ChannelName::restore(name));
         let reason = saved.reason;
         Ok(AnswerFields {
             user: saved.user,
-            state: match saved.stateless {
-                true => Some(NewState::Removed),
-                false => saved.state.map(NewState::Json),
+            state: if saved.stateless {
+                Some(NewState::Removed)
+            } else {
+                saved.state.map(NewState::Json)
             },
             channels: channels.collect::<Result<_, _>>()?,
             allow: saved.allow.map(Allow::restore).transpose()?,
@@ -142,7 +144,7 @@ impl Asked {
             Asked::Refresh,
         ];
         let mut all = all.into_iter();
-        let unknown = || SnapshotError::new(format!("there is no question about {text:?}"));
+        let unknown = || SnapshotError::new(format!("unknown kind of question {text:?}"));
         all.find(|asked| asked.as_str() == text).ok_or_else(unknown)
     }
 }
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_answer_can_say_is_refused() {
+    fn impossible_answer_fields_in_a_snapshot_are_refused() {
         let alterations: [fn(&mut SavedFields); 8] = [
             |it| it.user = Some("".into()),
             |it| it.state = Some("{".into()),
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_asked_comes_back() {
+    fn kinds_of_questions_are_restored() {
         for asked in [
             Asked::Connect,
             Asked::Join,

@@ -69,7 +69,7 @@ pub struct WrongField {
 }
 
 impl WrongField {
-    /// `value`: as it was written. What may be private, a state or a content, is not shown.
+    /// `value`: as it was written. What may be private, a state or content, is not shown.
     pub(super) fn new(field: AnswerField, value: &str, why: impl Into<Box<str>>) -> WrongField {
         let shown = match field {
             AnswerField::Body | AnswerField::State | AnswerField::Content => {
@@ -84,7 +84,7 @@ impl WrongField {
         }
     }
 
-    /// The body as a whole, which has so many bytes.
+    /// The body as a whole, which has this many bytes.
     pub fn body(len: usize, why: impl Into<Box<str>>) -> WrongField {
         WrongField {
             field: AnswerField::Body,

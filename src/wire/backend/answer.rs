@@ -15,7 +15,7 @@ pub use self::saved::SavedPage;
 
 use super::MAX_LIMIT;
 use crate::wire::channel_name::ChannelName;
-use crate::wire::{answer, json};
+use crate::wire::{json, server_message};
 
 /// Bytes of a page's JSON, and of them for what stands behind the entries.
 const MAX_PAGE: usize = 1024 * 1024;
@@ -49,9 +49,9 @@ pub enum CommandResult {
 /// What became of connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionCounts {
-    /// Those that are now as was wanted.
+    /// Connections that are now as was wanted.
     pub connections: u64,
-    /// Those that are in as many channels as they may be.
+    /// Connections that are in as many channels as they may be.
     pub full: u64,
 }
 
@@ -143,7 +143,7 @@ impl ShownConnection {
         }
         let connected = format!(r#","connected_ms":{},"channels":["#, self.connected_ms);
         out.extend_from_slice(connected.as_bytes());
-        answer::push_names(out, &self.channels);
+        server_message::push_names(out, &self.channels);
         let total = format!(r#"],"channels_total":{}}}"#, self.channels_total);
         out.extend_from_slice(total.as_bytes());
     }
@@ -264,7 +264,7 @@ fn next_of(mine: &mut Entries, others: &mut Entries) -> Option<PageEntry> {
 }
 
 impl BackendAnswer {
-    /// Of a node alone.
+    /// The answer of one node alone.
     pub fn of(result: CommandResult) -> BackendAnswer {
         BackendAnswer {
             result,

@@ -10,12 +10,12 @@ use std::collections::HashSet;
 use std::fmt;
 
 use super::{BackendCommand, MAX_TARGETS, Publishing, Recipient, Target};
-use crate::wire::answer::Fault;
 use crate::wire::channel_name::ChannelName;
 use crate::wire::command::{self, Post};
 use crate::wire::json::members::{Members, elements, members};
 use crate::wire::json::scalars::{beginning, integer, string, text, user};
 use crate::wire::json::{self, utf8};
+use crate::wire::server_message::Fault;
 
 /// The close code of a connection that a backend has ended, if it does not name one.
 const USUAL_CODE: u16 = 4403;

@@ -4,9 +4,9 @@
 use super::body::{Broadcast, broadcast, disconnect, membership};
 use super::query::{list_channels, list_connections};
 use super::{BackendCommand, MAX_LIMIT, MAX_TARGETS, Recipient, Target};
-use crate::wire::answer::Fault;
 use crate::wire::channel_name::ChannelName;
 use crate::wire::json::is_json;
+use crate::wire::server_message::Fault;
 
 /// Panics if a promise is broken.
 pub fn fuzz(bytes: &[u8]) {

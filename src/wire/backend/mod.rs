@@ -31,7 +31,7 @@ pub enum Recipient {
     Connection(Box<str>),
 }
 
-/// Where a content goes.
+/// A target of content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     Channel(ChannelName),
@@ -55,7 +55,7 @@ pub enum BackendCommand {
     Disconnect {
         recipient: Recipient,
         code: u16,
-        /// Empty is none.
+        /// Empty means none.
         reason: Box<str>,
     },
     Join(Recipient, ChannelName),

@@ -2,8 +2,8 @@
 //!
 //! Owns: the parameters, their types and ranges. Never knows: what is there.
 //!
-//! Decision: parameters that mean something are decoded strictly, over the lenient way of [`http::query_pairs`]. A name in
-//! which bytes were replaced would silently be another one.
+//! Decision: parameters that mean something are decoded strictly rather than the lenient way of [`http::query_pairs`].
+//! A name in which bytes were replaced would silently be another one.
 //!
 //! [`http::query_pairs`]: crate::wire::http::query_pairs
 
@@ -94,11 +94,10 @@ fn parameters<const N: usize>(
 }
 
 fn decode(text: &str) -> Cow<'_, [u8]> {
-    match text.contains('+') {
-        true => {
-            let spaced = text.replace('+', " ");
-            Cow::Owned(percent_decode(spaced.as_bytes()).collect())
-        }
-        false => percent_decode(text.as_bytes()).into(),
+    if text.contains('+') {
+        let spaced = text.replace('+', " ");
+        Cow::Owned(percent_decode(spaced.as_bytes()).collect())
+    } else {
+        percent_decode(text.as_bytes()).into()
     }
 }

@@ -25,7 +25,7 @@ fn many(body: &str) -> Vec<(Vec<Target>, String)> {
 }
 
 #[test]
-fn what_is_broadcast_goes_to_its_targets() {
+fn broadcast_bodies_name_their_targets() {
     let to_user = vec![Target::Recipient(user("42"))];
     for (body, expected) in [
         (
@@ -65,7 +65,7 @@ fn what_is_broadcast_goes_to_its_targets() {
 }
 
 #[test]
-fn what_is_wrong_in_a_broadcast_is_named_with_its_value() {
+fn faults_of_a_broadcast_body_name_the_value() {
     for (body, expected) in [
         ("[]", "the body is []"),
         (

@@ -118,7 +118,7 @@ fn cluster_slots() {
 }
 
 #[test]
-fn what_is_no_view() {
+fn malformed_cluster_views_are_refused() {
     for text in [
         "x",
         ":1",

@@ -3,11 +3,12 @@
 #![expect(clippy::indexing_slicing, reason = "a broken promise is to panic")]
 
 use super::*;
-use crate::wire::answer::{push_ok, push_v1, v1_prefix};
+use crate::wire::server_message::{push_ok, push_v1, v1_prefix};
 
 /// Panics if a promise is broken.
 pub fn fuzz(bytes: &[u8]) {
-    use crate::wire::question::{push_connection, push_question, read_state};
+    use crate::wire::answer_fields::read_state;
+    use crate::wire::question::{push_connection, push_question};
     use serde_json::Value;
 
     // A second opinion. It holds less: no lone surrogates, no numbers beyond f64, no deep nesting.

@@ -71,9 +71,10 @@ impl SavedSpan {
     /// The part, which is to be JSON.
     fn restore_json(self, message: &[u8]) -> Result<Span, SnapshotError> {
         let span = self.restore();
-        match json::is_value(span.of(message)) {
-            true => Ok(span),
-            false => Err(SnapshotError::new("a part of a message that is not JSON")),
+        if json::is_value(span.of(message)) {
+            Ok(span)
+        } else {
+            Err(SnapshotError::new("a part of a message that is not JSON"))
         }
     }
 }
@@ -100,7 +101,7 @@ impl SavedText {
 }
 
 impl Command {
-    /// `message`: the one that it was parsed from.
+    /// The command in a snapshot. `message`: the one that it was parsed from.
     pub fn save(&self, message: &[u8]) -> SavedCommand {
         SavedCommand {
             verb: self.verb.as_str().into(),
@@ -131,7 +132,7 @@ impl Command {
 }
 
 impl Post {
-    /// `body`: what it was read from, or nothing.
+    /// The post in a snapshot. `body`: what it was read from, or nothing.
     pub fn save(&self, body: &[u8]) -> SavedPost {
         SavedPost {
             channel: SavedText::of(&self.channel),
@@ -146,15 +147,16 @@ impl Post {
     /// There is a body, and its parts do not lie in it, or are no JSON, or no channel's name.
     pub fn restore(saved: SavedPost) -> Result<(Post, Box<[u8]>), SnapshotError> {
         let body = saved.body;
-        let post = match body.is_empty() {
-            true => Post {
+        let post = if body.is_empty() {
+            Post {
                 channel: saved.channel.restore(None)?,
                 content: saved.content.map(SavedSpan::restore),
-            },
-            false => Post {
+            }
+        } else {
+            Post {
                 channel: saved.channel.restore(Some(&body))?,
                 content: saved.content.map(|it| it.restore_json(&body)).transpose()?,
-            },
+            }
         };
         Ok((post, body))
     }
@@ -164,9 +166,9 @@ impl Verb {
     /// What [`Verb::as_str`] has returned.
     ///
     /// # Errors
-    /// It is no command.
+    /// It is not a command.
     pub fn restore(text: &str) -> Result<Verb, SnapshotError> {
-        let unknown = || SnapshotError::new(format!("there is no command {text:?}"));
+        let unknown = || SnapshotError::new(format!("unknown command {text:?}"));
         Verb::named(text).ok_or_else(unknown)
     }
 }

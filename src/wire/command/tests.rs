@@ -47,7 +47,7 @@ const COMMANDS: &[(&str, &str)] = &[
         r#"{"command":"broadcast","args":{"channel":"h","content":{"any":"JSON"}}}"#,
         r#"broadcast "h" {"any":"JSON"} {"channel":"h","content":{"any":"JSON"}} -"#,
     ),
-    // Digits, order and inner white space stay as sent; white space around a value is no part of it.
+    // Digits, order and inner white space stay as sent; white space around a value is not part of it.
     (
         "{ \"command\" :\"broadcast\",\"args\"\t: \r\n{ \"content\" : { \"b\" : 1.00,\n\"a\":1e999 } , \"channel\":\"h\" } ,\"id\": 1.0e2 }",
         "broadcast \"h\" { \"b\" : 1.00,\n\"a\":1e999 } { \"content\" : { \"b\" : 1.00,\n\"a\":1e999 } , \"channel\":\"h\" } 1.0e2",
@@ -64,7 +64,7 @@ const COMMANDS: &[(&str, &str)] = &[
         r#"{"command":"broadcast","args":{"channel":"h","content":null}}"#,
         r#"broadcast "h" null {"channel":"h","content":null} -"#,
     ),
-    // Ids as they were sent; null is none.
+    // Ids as they were sent; null means none.
     (
         r#"{"id":9007199254740993000000001,"command":"join","args":{"channel":"h"}}"#,
         r#"join "h" null {"channel":"h"} 9007199254740993000000001"#,
@@ -337,7 +337,7 @@ fn commands_are_read() {
 }
 
 #[test]
-fn what_is_no_command_is_rejected() {
+fn messages_that_are_no_commands_are_rejected() {
     for (message, expected) in REJECTED {
         assert_eq!(outcome(message.as_bytes()), *expected, "{message}");
         let padded = format!("\n {message} \t");
@@ -381,11 +381,11 @@ fn faults_say_what_to_do() {
         (r#"{"command":1}"#, "command is not a string"),
         (
             r#"{"command":"connect"}"#,
-            "only the server may say connect",
+            "connect is not a command for clients",
         ),
         (
             r#"{"command":"fly"}"#,
-            r#""fly": say join, leave or broadcast"#,
+            r#""fly": send join, leave or broadcast"#,
         ),
         (r#"{"command":"join"}"#, "name it as args.channel"),
         (

@@ -29,7 +29,7 @@ pub(super) fn inflated(
 
 /// Panics if a promise is broken.
 ///
-/// The first two bytes choose how large a message may be; the rest is taken for a payload, and for a content.
+/// The first two bytes choose how large a message may be; the rest is taken for a payload, and for content.
 pub fn fuzz(bytes: &[u8]) {
     let Some((max, bytes)) = bytes.split_first_chunk() else {
         return;

@@ -94,7 +94,7 @@ fn the_examples_of_the_rfc_are_read() {
 }
 
 #[test]
-fn what_cannot_be_inflated_or_ends_early_is_refused() {
+fn malformed_or_truncated_deflate_data_is_refused() {
     use Violation::*;
     let table = [
         ("nothing at all", "", CutDeflate),
@@ -256,7 +256,7 @@ fn words(len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn whatever_was_compressed_before_leaves_no_trace() {
+fn earlier_messages_do_not_change_how_a_message_is_compressed() {
     // Each of these ends its compression in another way: in room to spare, at its very end, in vain.
     let mut deflater = Deflater::default();
     let sizes = [1, 7, 100, 2047, 2048, 3000, 8191, 20_000, 70_000];
@@ -293,7 +293,7 @@ fn many_contents_in_vain_leave_no_trace() {
 }
 
 #[test]
-fn what_is_deflated_is_inflated() {
+fn deflate_round_trip() {
     let (mut deflater, mut inflater) = (Deflater::default(), Inflater::default());
     for len in [200, 512, 2048, 16_384, 65_535, 65_536, 400_000] {
         let content = json(len);

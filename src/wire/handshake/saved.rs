@@ -38,15 +38,16 @@ impl Upgrade {
     /// # Errors
     /// It could not be answered with a `101`.
     pub fn restore(saved: SavedUpgrade) -> Result<Upgrade, SnapshotError> {
-        let malformed = || SnapshotError::new("an upgrade that is none");
+        let malformed = || SnapshotError::new("invalid upgrade: its accept, subprotocol or window");
         let accept: [u8; 28] = saved
             .accept
             .as_bytes()
             .try_into()
             .map_err(|_| malformed())?;
-        let deflate = match saved.deflate {
-            true => Some(Agreement::of(saved.server_max_window_bits).ok_or_else(malformed)?),
-            false => None,
+        let deflate = if saved.deflate {
+            Some(Agreement::of(saved.server_max_window_bits).ok_or_else(malformed)?)
+        } else {
+            None
         };
         let protocol = saved.protocol;
         let is_legal = protocol.as_ref().is_none_or(|it| is_token(it.as_bytes()));

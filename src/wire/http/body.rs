@@ -19,7 +19,7 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 pub enum Framing {
     /// There is no body.
     None,
-    /// So many bytes. A number that no `u64` holds is `u64::MAX`: well-formed, and over any limit.
+    /// This many bytes. A number that no `u64` holds is `u64::MAX`: well-formed, and over any limit.
     Length(u64),
     Chunked,
 }
@@ -203,7 +203,7 @@ impl Body {
             _ => "the LF of CR LF",
         };
         bad_request(format!(
-            "the chunked body has '{}' in the place of {wanted}",
+            "the chunked body has '{}' instead of {wanted}",
             byte.escape_ascii()
         ))
     }
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_announced_takes_no_memory() {
+    fn an_announced_body_length_allocates_nothing() {
         let mut content = Vec::new();
         let mut body = Body::new(Framing::Length(1 << 62));
         body.feed(b"abc", Some(&mut content), u64::MAX).unwrap();

@@ -85,7 +85,7 @@ impl HeaderFacts {
         Ok(())
     }
 
-    /// RFC 9112 6.1 and 6.3.
+    /// How the body is framed (RFC 9112 6.1 and 6.3).
     pub fn framing(&self, version: Version) -> Result<Framing, Refusal> {
         match (&self.codings, self.length) {
             (None, None) => Ok(Framing::None),
@@ -104,7 +104,7 @@ impl HeaderFacts {
             (Some(codings), None) if codings.all != 1 => Err(Refusal::new(
                 Status::NotImplemented,
                 "not_implemented",
-                "a transfer coding other than chunked is not understood here: send chunked alone",
+                "a transfer coding other than chunked is not supported: send chunked alone",
             )),
             (Some(_), None) => Ok(Framing::Chunked),
         }
@@ -116,7 +116,7 @@ fn unmet(expectation: &[u8]) -> Refusal {
         Status::ExpectationFailed,
         "expectation_failed",
         format!(
-            "the expectation \"{}\" cannot be met: only 100-continue is known",
+            "the expectation \"{}\" cannot be met: only 100-continue is supported",
             shown(expectation)
         ),
     )

@@ -1,11 +1,11 @@
 //! A request's head: its bytes and its lines (RFC 9112 2 to 5).
 //!
 //! Decisions
-//! - `httparse` splits a head into its parts, over a parser of our own, because that needs SIMD and years of fuzzing.
-//!   The rules of RFC 9112 about the parts' meaning are checked here. Reconsider when httparse accepts what section 5
-//!   forbids.
-//! - A [`Head`] owns one copy of its bytes and spans into it, over borrowing from the input, because it is part of an
-//!   event. That is two allocations per request, a twentieth of the cost of a `POST`.
+//! - `httparse` splits a head into its parts rather than a parser of our own, because that needs SIMD and years of
+//!   fuzzing. The rules of RFC 9112 about the parts' meaning are checked here. Reconsider when httparse accepts what
+//!   section 5 forbids.
+//! - A [`Head`] owns one copy of its bytes and spans into it, rather than borrowing from the input, because it is part
+//!   of an `Input`. That is two allocations per request, a twentieth of the cost of a `POST`.
 //! - A lone LF ends no line, although RFC 9112 2.2 permits that it does. A proxy that takes it for a part of a value
 //!   would see other headers, which allows request smuggling. No library writes it.
 
@@ -162,8 +162,8 @@ pub fn worth_parsing(bytes: &[u8], already_seen: usize) -> bool {
 /// Reads a request's head from the start of `bytes`: the head and its length, or `None` if it is incomplete. Empty
 /// lines before it are skipped (RFC 9112 2.2) and count to [`MAX_HEAD`].
 ///
-/// What can be no request is refused as early as possible: by its first byte, its first line, or the line that breaks a
-/// rule.
+/// What cannot be a request is refused as early as possible: by its first byte, its first line, or the line that breaks
+/// a rule.
 ///
 /// # Errors
 /// `400` what RFC 9112 calls malformed, `417` an unknown expectation, `431` over [`MAX_HEAD`] or [`MAX_HEADERS`],
@@ -269,7 +269,7 @@ fn not_a_request(error: httparse::Error, bytes: &[u8]) -> Refusal {
         httparse::Error::Token | httparse::Error::Status => match bytes.first() {
             // A TLS record of type handshake (RFC 8446 5.1).
             Some(0x16) => bad_request(
-                "this looks like TLS, but plain HTTP is spoken here: use http:// or ws://, or put a TLS proxy in front",
+                "this looks like TLS, but this port speaks plain HTTP: use http:// or ws://, or put a TLS proxy in front",
             ),
             _ => bad_request(
                 "this is not HTTP/1.1: send a request line like `GET /ws HTTP/1.1`, its parts one space apart",
@@ -288,7 +288,7 @@ fn other_version(bytes: &[u8]) -> Refusal {
                 Status::VersionNotSupported,
                 "version_not_supported",
                 format!(
-                    "\"{}\" is not spoken here: use HTTP/1.1 or HTTP/1.0",
+                    "\"{}\" is not supported: use HTTP/1.1 or HTTP/1.0",
                     shown(word)
                 ),
             )
@@ -323,9 +323,10 @@ pub fn canonical_name(name: &str) -> String {
     let mut upper = true;
     name.chars()
         .map(|c| {
-            let c = match upper {
-                true => c.to_ascii_uppercase(),
-                false => c.to_ascii_lowercase(),
+            let c = if upper {
+                c.to_ascii_uppercase()
+            } else {
+                c.to_ascii_lowercase()
             };
             upper = c == '-';
             c

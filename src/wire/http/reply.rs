@@ -91,7 +91,7 @@ impl Reply {
         }
     }
 
-    /// The same with one more header.
+    /// The reply with one more header.
     pub fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Reply {
         self.headers.push((name, value.into()));
         self
@@ -124,13 +124,13 @@ impl Refusal {
         }
     }
 
-    /// The same with one more header.
+    /// The refusal with one more header.
     pub fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Refusal {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// `{"error":{"code":"…","message":"…"}}` (`docs/api.md#errors`).
+    /// The reply `{"error":{"code":"…","message":"…"}}` (`docs/api.md#errors`).
     pub fn reply(self) -> Reply {
         let message = serde_json::Value::from(self.message);
         let body = format!(
@@ -160,7 +160,7 @@ pub struct ReplyOptions {
 }
 
 impl ReplyOptions {
-    /// For the reply to input that is no request.
+    /// For the reply to input that is not a request.
     pub const LAST: ReplyOptions = ReplyOptions {
         version: Version::Http11,
         close: true,

@@ -45,7 +45,7 @@ impl<'a> RequestTarget<'a> {
                     path: target,
                     query: "",
                 }),
-                _ => Err(malformed("is not host:port, as CONNECT wants it")),
+                _ => Err(malformed("is not host:port, as CONNECT requires")),
             };
         }
         let (scheme, rest) = target
@@ -75,7 +75,7 @@ impl<'a> RequestTarget<'a> {
 }
 
 /// A query string's parameters, grouped by name in the order of first appearance, percent-decoded, `+` a space; bytes
-/// that are no UTF-8 become U+FFFD (`docs/authorizer.md#questions`).
+/// that are not UTF-8 become U+FFFD (`docs/authorizer.md#questions`).
 pub fn query_pairs(raw: &str) -> Vec<(String, Vec<String>)> {
     let mut pairs: Vec<(String, Vec<String>)> = Vec::new();
     if raw.is_empty() {

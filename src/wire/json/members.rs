@@ -26,7 +26,7 @@ impl Members<'_> {
     }
 }
 
-/// The members of an object. A name that came twice is no error here.
+/// The members of an object. A name that came twice is not an error here.
 pub(in crate::wire) fn members(bytes: &[u8]) -> Result<Members<'_>, NoObject> {
     let text = utf8(bytes).map_err(NoObject::NotUtf8)?;
     match first_byte(text.as_bytes()) {
@@ -44,7 +44,7 @@ pub(in crate::wire) fn members(bytes: &[u8]) -> Result<Members<'_>, NoObject> {
     Ok(members)
 }
 
-/// The elements of an array, as they were written. `None`: the text is no array.
+/// The elements of an array, as they were written. `None`: the text is not an array.
 pub(in crate::wire) fn elements(text: &str) -> Option<Vec<&str>> {
     if first_byte(text.as_bytes()) != Some(b'[') {
         return None;
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_or_no_array_is_told_apart() {
+    fn objects_arrays_and_other_json_are_distinguished() {
         for bad in ["[]", "null", "1", "\"{}\""] {
             let read = members(bad.as_bytes());
             assert!(matches!(read, Err(NoObject::AnotherType)), "{bad}");

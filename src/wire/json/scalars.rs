@@ -14,9 +14,10 @@ const SHOWN: usize = 64;
 
 /// The text of a JSON string. `None`: it is another value, or no Unicode text.
 pub(in crate::wire) fn text(value: &str) -> Option<Cow<'_, str>> {
-    match value.starts_with('"') {
-        true => unquote(value).ok(),
-        false => None,
+    if value.starts_with('"') {
+        unquote(value).ok()
+    } else {
+        None
     }
 }
 

@@ -43,9 +43,10 @@ pub(super) fn read_all(
         );
         if let Some(message) = &reader.message {
             let (has, owns) = (message.bytes.len(), message.bytes.capacity());
-            let max = match message.compressed {
-                true => deflate::bound(max),
-                false => max,
+            let max = if message.compressed {
+                deflate::bound(max)
+            } else {
+                max
             };
             assert!(has <= max && owns <= has.max(32) * 2, "{has} {owns}");
             // What was checked is not checked again.

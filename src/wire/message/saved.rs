@@ -29,7 +29,7 @@ pub struct SavedMessage {
 }
 
 impl Reader {
-    /// `None`: no message has begun.
+    /// The reader in a snapshot. `None`: no message has begun.
     pub fn save(&self) -> Option<SavedMessage> {
         let message = self.message.as_ref()?;
         Some(SavedMessage {
@@ -42,7 +42,7 @@ impl Reader {
         })
     }
 
-    /// `max`: bytes that a message may have.
+    /// Restores a reader. `max`: bytes that a message may have.
     ///
     /// # Errors
     /// The message is longer than that, or a text that is not UTF-8.
@@ -50,19 +50,19 @@ impl Reader {
         let Some(saved) = saved else {
             return Ok(Reader::default());
         };
-        let most = match saved.compressed {
-            false => max,
-            true => deflate::bound(max),
+        let most = if saved.compressed {
+            deflate::bound(max)
+        } else {
+            max
         };
         let room = most.checked_sub(saved.bytes.len());
         let left = usize::try_from(saved.left).ok();
         let left = left.filter(|left| room.is_some_and(|room| *left <= room));
-        let left = left.ok_or(SnapshotError::new(
-            "a message that is longer than it may be",
-        ))?;
-        let kind = match saved.binary {
-            true => Opcode::Binary,
-            false => Opcode::Text,
+        let left = left.ok_or(SnapshotError::new("a message over --max-message-size"))?;
+        let kind = if saved.binary {
+            Opcode::Binary
+        } else {
+            Opcode::Text
         };
         let mut message = Assembly {
             last: saved.last,
@@ -72,7 +72,7 @@ impl Reader {
             ..Assembly::new(kind, saved.compressed)
         };
         if message.is_plain_text() && message.check().is_err() {
-            return Err(SnapshotError::new("a text that is not UTF-8"));
+            return Err(SnapshotError::new("a text message that is not UTF-8"));
         }
         Ok(Reader {
             message: Some(Box::new(message)),
@@ -97,7 +97,7 @@ mod tests {
         let table = [
             (message(false, 5, b"hello"), true),
             (message(false, 5, "héé".as_bytes()), true),
-            // A text may end within a character, and compressed bytes are no text.
+            // A text may end within a character, and compressed bytes are not text.
             (message(false, 5, b"h\xC3"), true),
             (message(true, 5, b"\xFF\xFE"), true),
             (message(false, 5, b"h\xFF"), false),

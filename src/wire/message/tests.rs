@@ -74,7 +74,7 @@ fn text(text: &str) -> OwnedItem {
 }
 
 #[test]
-fn messages_are_heard() {
+fn frames_become_messages() {
     let ping = |bytes: &[u8]| OwnedItem::Ping(bytes.to_vec());
     let binary = |bytes: &[u8]| OwnedItem::Binary(bytes.to_vec());
     let long = "é".repeat(40_000);
@@ -112,7 +112,7 @@ fn messages_are_heard() {
 }
 
 #[test]
-fn an_example_of_the_rfc() {
+fn masked_hello_of_rfc_6455_is_read() {
     // Section 5.7.
     let hello = [
         0x81, 0x85, 0x37, 0xFA, 0x21, 0x3D, 0x7F, 0x9F, 0x4D, 0x51, 0x58,
@@ -154,7 +154,7 @@ fn a_message_has_a_largest_size_however_it_is_cut() {
     );
     let header = &frame(0x82, &[7; 201])[..4];
     breaks(header, 200, &[], 1009);
-    // The limit is the message's, not the frame's, and is the next message's anew.
+    // The limit is the message's, not the frame's, and is the next message's again.
     let whole = frames(&[(0x02, &[7; 150]), (0x80, &[7; 50])]);
     let over = [&whole[..], &frame(0x02, &[7; 150]), &[0x80, 0x80 | 51]].concat();
     breaks(&over, 200, &[OwnedItem::Binary(exact.to_vec())], 1009);
@@ -217,7 +217,7 @@ fn compressed_messages_come_out_as_they_are() {
         (&[(0x41, b"\xF2\x48\xCD"), (0x80, b"\xC9\xC9\x07\x00")],
             &[compressed(Opcode::Text, b"\xF2\x48\xCD\xC9\xC9\x07\x00")]),
         (&[(0xC2, b"")], &[compressed(Opcode::Binary, b"")]),
-        // What is no UTF-8 is none of a compressed message's.
+        // What is not UTF-8 is none of a compressed message's.
         (&[(0x41, b"\xFF"), (0x89, b"p"), (0x00, b""), (0x80, b"\xFF")],
             &[ping(b"p"), compressed(Opcode::Text, b"\xFF\xFF")]),
         // Plain ones between them.
@@ -297,7 +297,7 @@ fn a_compressed_message_may_be_a_little_larger_than_a_plain_one() {
 }
 
 #[test]
-fn closes_are_judged() {
+fn close_codes_and_reasons_are_validated() {
     for code in 0..=u16::MAX {
         let allowed = match code {
             0..=999 | 1004..=1006 | 1015..=2999 | 5000.. => false,

@@ -3,17 +3,17 @@
 //! Owns: the form of the envelope, the key, the signature. Knows: bytes. Never knows: the clock, which nodes there are, or
 //! what a message means.
 //!
-//! Decision: one fixed form, over any JSON object with these members. The message is found without reading it, so a forged
-//! one costs no more than its hash. New facts belong in the message.
+//! Decision: one fixed form rather than any JSON object with these members. The message is found without reading it, so
+//! a forged one costs no more than its hash. New facts belong in the message.
 //!
-//! Decision: the key of the signature is derived from `--broadcasting-key` and the prefix. So a signature proves nothing
-//! about another use of that key, and a message of a deployment with another prefix is not accepted. The channel is
-//! signed too, so that an answer to one node is none to another.
+//! Decision: the key of the signature is derived from `--broadcasting-key` and the prefix. So a signature proves
+//! nothing about another use of that key, and a message of a deployment with another prefix is not accepted. The
+//! channel is signed too, so that an answer to one node is not valid for another.
 
 use ring::hmac;
 use subtle::ConstantTimeEq;
 
-use super::Hostile;
+use super::NodeMessageError;
 
 /// What the key is derived for.
 const PURPOSE: &str = "wsify nodes 1\n";
@@ -41,7 +41,7 @@ pub struct NodeSeal {
 }
 
 impl NodeSeal {
-    /// `key`: `--broadcasting-key`. `prefix`: what stands before the broker's channels.
+    /// The seal of a node's messages. `key`: `--broadcasting-key`. `prefix`: what stands before the broker's channels.
     pub fn new(key: Option<&str>, prefix: &str) -> NodeSeal {
         let derived = key.map(|key| {
             let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());
@@ -83,17 +83,22 @@ impl NodeSeal {
     ///
     /// # Errors
     /// It has no envelope, or is not signed as it has to be. Without a key, what is signed is another deployment's.
-    pub fn open<'m>(&self, channel: &str, bytes: &'m [u8]) -> Result<Envelope<'m>, Hostile> {
-        let (envelope, signature) = parse(bytes).ok_or(Hostile::Malformed)?;
+    pub fn open<'m>(
+        &self,
+        channel: &str,
+        bytes: &'m [u8],
+    ) -> Result<Envelope<'m>, NodeMessageError> {
+        let (envelope, signature) = parse(bytes).ok_or(NodeMessageError::Malformed)?;
         match (&self.key, signature) {
             (None, None) => Ok(envelope),
-            (Some(_), None) => Err(Hostile::Unsigned),
-            (None, Some(_)) => Err(Hostile::WrongSignature),
+            (Some(_), None) => Err(NodeMessageError::Unsigned),
+            (None, Some(_)) => Err(NodeMessageError::WrongSignature),
             (Some(key), Some(given)) => {
                 let expected = sign(key, channel, &envelope);
-                match bool::from(expected.as_ref().ct_eq(&given)) {
-                    true => Ok(envelope),
-                    false => Err(Hostile::WrongSignature),
+                if bool::from(expected.as_ref().ct_eq(&given)) {
+                    Ok(envelope)
+                } else {
+                    Err(NodeMessageError::WrongSignature)
                 }
             }
         }
@@ -205,10 +210,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_comes_out_with_the_same_key_prefix_and_channel_alone() {
+    fn a_signature_is_valid_for_one_key_prefix_and_channel() {
         let signed = keyed().seal("c", &ENVELOPE);
         assert_eq!(keyed().open("c", &signed), Ok(ENVELOPE));
-        let wrong = Err(Hostile::WrongSignature);
+        let wrong = Err(NodeMessageError::WrongSignature);
         assert_eq!(keyed().open("d", &signed), wrong);
         assert_eq!(NodeSeal::default().open("c", &signed), wrong);
         for (key, prefix) in [("other", "app:"), ("some-long-random-text", "app")] {
@@ -217,7 +222,7 @@ mod tests {
         }
         let plain = NodeSeal::default().seal("c", &ENVELOPE);
         assert_eq!(NodeSeal::default().open("c", &plain), Ok(ENVELOPE));
-        assert_eq!(keyed().open("c", &plain), Err(Hostile::Unsigned));
+        assert_eq!(keyed().open("c", &plain), Err(NodeMessageError::Unsigned));
     }
 
     #[test]
@@ -256,10 +261,13 @@ mod tests {
             let bad = good.replacen(from, to, 1);
             assert_ne!(bad, good);
             let opened = seal.open("c", bad.as_bytes());
-            assert_eq!(opened, Err(Hostile::Malformed), "{bad}");
+            assert_eq!(opened, Err(NodeMessageError::Malformed), "{bad}");
         }
         for bad in ["", "{", "null", "[1]", "\u{feff}", "hello"] {
-            assert_eq!(seal.open("c", bad.as_bytes()), Err(Hostile::Malformed));
+            assert_eq!(
+                seal.open("c", bad.as_bytes()),
+                Err(NodeMessageError::Malformed)
+            );
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::envelope::{Envelope, NodeSeal};
 use super::replay::ReplayWindow;
-use super::{ALL_NODES, Hostile, NodeAnswer, NodeMessage, read};
+use super::{ALL_NODES, NodeAnswer, NodeMessage, NodeMessageError, read};
 use crate::wire::backend::answer::CommandResult;
 use crate::wire::json::is_json;
 
@@ -63,6 +63,9 @@ fn check(message: &[u8]) {
             };
             assert!(is_json(&NodeSeal::default().seal("c", &envelope)));
         }
-        Err(why) => assert!(matches!(why, Hostile::Malformed | Hostile::Unknown)),
+        Err(why) => assert!(matches!(
+            why,
+            NodeMessageError::Malformed | NodeMessageError::Unknown
+        )),
     }
 }

@@ -4,8 +4,8 @@
 //! which nodes there are, or what follows from a message. [`envelope`] says which node a message is from, and proves it.
 //! [`read`] and [`write`] are its JSON, and [`replay`] finds messages that came before.
 //!
-//! Decision: JSON, over a binary form. Messages can be read with `redis-cli`, a content is passed on byte for byte, and the
-//! readers of backends' bodies check what other nodes ask for.
+//! Decision: JSON rather than a binary form. Messages can be read with `redis-cli`, content is passed on byte for byte,
+//! and the readers of backends' bodies check what other nodes ask for.
 //!
 //! Decision: all channels have the same hash tag, so that in a cluster one master carries them. Then all nodes receive
 //! messages in the same order, a command and its answers come the same way, and there is one shard whose loss matters.
@@ -40,9 +40,9 @@ pub enum NodeMessage<'m> {
     Here { new: bool },
     /// The node stops.
     Gone,
-    /// A content for connections, which is JSON.
+    /// Content for connections, which is JSON.
     Content(Recipient, &'m str),
-    /// A command for all nodes. It is never `Publish`: contents are sent one by one.
+    /// A command for all nodes. It is never `Publish`: content is sent piece by piece.
     Request {
         number: u32,
         command: BackendCommand,
@@ -65,8 +65,8 @@ pub enum NodeAnswer {
 
 /// Why a message is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Hostile {
-    /// It is no message of a node, or a value in it is wrong.
+pub enum NodeMessageError {
+    /// It is not a message of a node, or a value in it is wrong.
     Malformed,
     TooLarge,
     /// It has no signature, and this node has a key.
@@ -83,7 +83,7 @@ pub enum Hostile {
     TooMany,
 }
 
-impl Hostile {
+impl NodeMessageError {
     pub const LABELS: [&'static str; 8] = [
         "malformed",
         "too_large",
@@ -98,14 +98,14 @@ impl Hostile {
     /// The metric's label.
     pub fn label(&self) -> &'static str {
         match self {
-            Hostile::Malformed => "malformed",
-            Hostile::TooLarge => "too_large",
-            Hostile::Unsigned => "unsigned",
-            Hostile::WrongSignature => "wrong_signature",
-            Hostile::Old => "old",
-            Hostile::Replayed => "replayed",
-            Hostile::Unknown => "unknown",
-            Hostile::TooMany => "too_many",
+            NodeMessageError::Malformed => "malformed",
+            NodeMessageError::TooLarge => "too_large",
+            NodeMessageError::Unsigned => "unsigned",
+            NodeMessageError::WrongSignature => "wrong_signature",
+            NodeMessageError::Old => "old",
+            NodeMessageError::Replayed => "replayed",
+            NodeMessageError::Unknown => "unknown",
+            NodeMessageError::TooMany => "too_many",
         }
     }
 }

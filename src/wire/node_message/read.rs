@@ -4,8 +4,7 @@
 //!
 //! An unknown member is ignored. An unknown message is dropped, and counted as `unknown`.
 
-use super::{Hostile, NodeAnswer, NodeMessage};
-use crate::wire::answer::Fault;
+use super::{NodeAnswer, NodeMessage, NodeMessageError};
 use crate::wire::backend::answer::{
     CommandResult, ConnectionCounts, EntryValue, Listed, Page, PageEntry,
 };
@@ -13,6 +12,7 @@ use crate::wire::backend::{BackendCommand, ConnectionFilter, MAX_LIMIT, Recipien
 use crate::wire::json::first_byte;
 use crate::wire::json::members::{Members, elements};
 use crate::wire::json::scalars::{integer, string, text};
+use crate::wire::server_message::Fault;
 
 /// Bytes of a text that only tells where something is: a name, an id, a prefix. Queries are bounded by the request's head.
 const MAX_TEXT: usize = 16 * 1024;
@@ -22,9 +22,9 @@ const MAX_WHY: usize = 4 * 1024;
 /// A value cannot be used. Which one does not matter: no node sends it.
 struct Bad;
 
-impl From<Bad> for Hostile {
-    fn from(_: Bad) -> Hostile {
-        Hostile::Malformed
+impl From<Bad> for NodeMessageError {
+    fn from(_: Bad) -> NodeMessageError {
+        NodeMessageError::Malformed
     }
 }
 
@@ -37,8 +37,11 @@ impl From<Fault> for Bad {
 /// Reads a message, and hands it to `then`.
 ///
 /// # Errors
-/// It is no message, or has a value of another type or range.
-pub fn message<R>(bytes: &[u8], then: impl FnOnce(NodeMessage<'_>) -> R) -> Result<R, Hostile> {
+/// It is not a message, or has a value of another type or range.
+pub fn message<R>(
+    bytes: &[u8],
+    then: impl FnOnce(NodeMessage<'_>) -> R,
+) -> Result<R, NodeMessageError> {
     let own = body::object_of(bytes, "").map_err(Bad::from)?;
     let name = own.value("command").and_then(text).ok_or(Bad)?;
     let message = match &*name {
@@ -65,7 +68,7 @@ pub fn message<R>(bytes: &[u8], then: impl FnOnce(NodeMessage<'_>) -> R) -> Resu
         }
         "channels" => request(&own, list_channels(&own)?)?,
         "connections" => request(&own, list_connections(&own)?)?,
-        _ => return Err(Hostile::Unknown),
+        _ => return Err(NodeMessageError::Unknown),
     };
     Ok(then(message))
 }

@@ -3,8 +3,8 @@
 //! Owns: the newest number and time, and which of the numbers shortly before it have come. Knows: numbers. Never knows: clocks,
 //! nodes.
 //!
-//! Decision: a window, over accepting growing numbers only. After a slot of a cluster has moved, a message may come behind
-//! one that was sent later.
+//! Decision: a window, rather than accepting growing numbers only. After a slot of a cluster has moved, a message may
+//! come behind one that was sent later.
 
 /// Numbers before the newest one that may still come.
 const WINDOW: u64 = 1_024;
@@ -53,10 +53,7 @@ impl ReplayWindow {
     fn set(&mut self, count: u64, seen: bool) {
         let (at, bit) = place(count);
         if let Some(word) = self.seen.get_mut(at) {
-            *word = match seen {
-                true => *word | bit,
-                false => *word & !bit,
-            };
+            *word = if seen { *word | bit } else { *word & !bit };
         }
     }
 }

@@ -156,12 +156,15 @@ fn members_that_a_newer_version_adds_are_ignored_and_new_messages_are_unknown() 
         r#"{"command":""}"#,
         r#"{"command":"publish"}"#,
     ] {
-        assert_eq!(message(text.as_bytes(), |_| ()), Err(Hostile::Unknown));
+        assert_eq!(
+            message(text.as_bytes(), |_| ()),
+            Err(NodeMessageError::Unknown)
+        );
     }
 }
 
 #[test]
-fn what_no_node_sends_is_malformed() {
+fn malformed_node_messages_are_refused() {
     for text in [
         "",
         "null",
@@ -205,11 +208,11 @@ fn what_no_node_sends_is_malformed() {
         r#"{"command":"answer","number":1,"listed":"connections","entries":[],"more":false,"seq":"1"}"#,
     ] {
         let read = message(text.as_bytes(), |_| ());
-        assert_eq!(read, Err(Hostile::Malformed), "{text}");
+        assert_eq!(read, Err(NodeMessageError::Malformed), "{text}");
     }
     assert_eq!(
         message(b"{\"command\":\"\xff\"}", |_| ()),
-        Err(Hostile::Malformed)
+        Err(NodeMessageError::Malformed)
     );
 }
 
@@ -225,17 +228,18 @@ fn a_page_has_no_more_entries_than_a_page_may_have() {
     assert_eq!(message(text(1_000).as_bytes(), |_| ()), Ok(()));
     assert_eq!(
         message(text(1_001).as_bytes(), |_| ()),
-        Err(Hostile::Malformed)
+        Err(NodeMessageError::Malformed)
     );
 }
 
 #[test]
 fn channels_of_nodes_are_reserved_and_in_one_slot() {
-    use crate::wire::slot::slot;
+    use crate::wire::hash_slot::hash_slot;
     let own = channel_of(0xa265_abcd_a451_4c6f);
     assert_eq!(own, "wsify:{nodes}:a265abcda4514c6f");
     for prefix in ["", "app:", "{a}:", "}{", "{"] {
-        let [all, own] = [ALL_NODES, &own].map(|name| slot(prefix.as_bytes(), name.as_bytes()));
+        let [all, own] =
+            [ALL_NODES, &own].map(|name| hash_slot(prefix.as_bytes(), name.as_bytes()));
         assert_eq!(all, own, "{prefix}");
     }
     assert!(ChannelName::check(&own).is_err());

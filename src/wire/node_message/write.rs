@@ -45,7 +45,7 @@ impl NodeMessage<'_> {
                 BackendCommand::Leave(..) => "leave",
                 BackendCommand::ListChannels { .. } => "channels",
                 BackendCommand::ListConnections { .. } => "connections",
-                // Contents go out one by one.
+                // Content goes out piece by piece.
                 BackendCommand::Publish(_) => "publish",
             },
         }
@@ -99,7 +99,7 @@ fn push_answer(out: &mut Vec<u8>, answer: &NodeAnswer) {
         NodeAnswer::Done { result, seq } => (result, seq),
     };
     match result {
-        // Contents are answered by the broker.
+        // Content is answered by the broker.
         CommandResult::Published => {}
         CommandResult::Counts(ConnectionCounts { connections, full }) => {
             push_number(out, "connections", *connections);

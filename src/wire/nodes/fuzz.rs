@@ -22,7 +22,7 @@ pub fn fuzz(bytes: &[u8]) {
         _ => {
             let words = String::from_utf8_lossy(bytes);
             if let ClusterError::Moved(slot, address) = ClusterError::parse(&words) {
-                assert!(slot < SLOTS && address.is_none_or(|address| address.port != 0));
+                assert!(slot < HASH_SLOTS && address.is_none_or(|address| address.port != 0));
             }
             let _ = switched("mymaster", bytes);
         }
@@ -32,7 +32,7 @@ pub fn fuzz(bytes: &[u8]) {
         assert!(
             slots
                 .clone()
-                .all(|slots| slots.start() <= slots.end() && *slots.end() < SLOTS)
+                .all(|slots| slots.start() <= slots.end() && *slots.end() < HASH_SLOTS)
         );
     }
 }

@@ -102,7 +102,7 @@ fn errors_of_a_cluster() {
 }
 
 #[test]
-fn what_sentinels_say() {
+fn messages_of_sentinels_are_read() {
     let at = |host: &str, port| {
         let host = Some(host.to_owned());
         Ok(MasterAnswer::At(NodeAddress { host, port }))

@@ -27,7 +27,7 @@ pub struct Knobs {
     /// Turns in which connections wait to be accepted without a free descriptor.
     pub knocking: usize,
     pub read_buffer: usize,
-    /// The smallest content that is compressed; `None` is no compression.
+    /// The smallest content that is compressed; `None` means no compression.
     pub compression: Option<usize>,
 
     // Sizes.
@@ -41,9 +41,9 @@ pub struct Knobs {
     pub steps: usize,
 
     // The kernel.
-    /// One call in so many is interrupted; 0 is never.
+    /// One call in this many is interrupted; 0 is never.
     pub interrupted: usize,
-    /// One write in so many takes nothing though there is room; 0 is never.
+    /// One write in this many takes nothing though there is room; 0 is never.
     pub refused: usize,
     /// Turns in which some edges are delayed.
     pub lazy: usize,
@@ -117,9 +117,10 @@ fn share(dice: &mut Dice, usual: usize) -> usize {
 
 impl Knobs {
     pub fn draw(dice: &mut Dice) -> Knobs {
-        let large = match dice.chance(2) {
-            true => LARGE,
-            false => dice.of(&[1, 60, 60, 2_000]),
+        let large = if dice.chance(2) {
+            LARGE
+        } else {
+            dice.of(&[1, 60, 60, 2_000])
         };
         let crowd = if large < 100 && dice.chance(8) {
             150
@@ -193,7 +194,7 @@ impl Knobs {
             },
             stops: dice.chance(50),
             compression: match large {
-                // So large a content takes its time here.
+                // So large content takes its time here.
                 LARGE => None,
                 _ => dice.of(&[None, Some(1), Some(60), Some(512)]),
             },

@@ -79,7 +79,7 @@ fn messages_behind_an_upgrade_request_are_handled_though_the_client_has_left() {
 }
 
 #[test]
-fn what_was_answered_before_the_upgrade_is_still_sent() {
+fn answers_before_an_upgrade_are_still_sent() {
     let mut rig = Rig::with_authorizer();
     let mut ann = rig.client();
     ann.far.narrow(0);

@@ -88,11 +88,23 @@ fn id_of(rig: &mut Rig, client: &Client) -> String {
 
 /// Everything goes, and nothing of it is left.
 fn leave_empty(rig: &mut Rig, clients: &[Client]) {
+    reset(rig, clients);
+    rig.assert_empty();
+}
+
+/// The same with a broker, where nothing stays subscribed.
+fn leave_both_empty(rig: &mut Rig, broker: &mut Broker, clients: &[Client]) {
+    reset(rig, clients);
+    broker.settle(rig);
+    assert!(broker.subscribed.is_empty());
+    rig.assert_empty();
+}
+
+fn reset(rig: &mut Rig, clients: &[Client]) {
     for client in clients {
         client.far.reset();
     }
     rig.run();
-    rig.assert_empty();
 }
 
 // -- broadcast
@@ -522,7 +534,7 @@ fn a_leave_forgets_what_was_remembered_about_the_channel() {
     ann.say(&crate::client::leave("a"));
     rig.run();
     rig.answer_fields(Verdict::Allow, remembered());
-    // It is no member any more, and is found all the same.
+    // It is no longer a member, and is found all the same.
     let body = r#"{"user":"42","channel":"a"}"#;
     assert_eq!(post(&mut rig, "/leave", body), r#"200 {"connections":1}"#);
     ann.say(&join("a"));
@@ -558,7 +570,93 @@ fn a_join_is_answered_when_the_broker_has_subscribed() {
     let mut refused = refused;
     assert_eq!(refused.hear(), ["503 unavailable"]);
     assert_eq!((ann.hear(), rig.hub.inventory().memberships), (vec![], 1));
-    leave_empty(&mut rig, &[ann, backend, refused]);
+    leave_both_empty(&mut rig, &mut broker, &[ann, backend, refused]);
+}
+
+/// A user joins the channel `a`, and the broker subscribes it.
+fn joins(rig: &mut Rig, broker: &mut Broker, user: &str) {
+    let mut join = asking(
+        rig,
+        "/join",
+        &format!(r#"{{"user":"{user}","channel":"a"}}"#),
+    );
+    broker.settle(rig);
+    assert_eq!(end(rig, &mut join), COUNTS_ONE);
+}
+
+/// A user is asked to leave it.
+fn leaving(rig: &mut Rig, broker: &mut Broker, user: &str) -> Client {
+    let leave = asking(
+        rig,
+        "/leave",
+        &format!(r#"{{"user":"{user}","channel":"a"}}"#),
+    );
+    broker.run(rig);
+    leave
+}
+
+const COUNTS_ONE: &str = r#"200 {"connections":1}"#;
+
+#[test]
+fn a_leave_is_answered_when_the_broker_has_unsubscribed() {
+    let mut rig = Rig::with_authorizer();
+    let mut broker = Broker::up(&mut rig);
+    let mut clients = ["42", "43"].map(|user| client_of(&mut rig, user, V1));
+    for user in ["42", "43"] {
+        joins(&mut rig, &mut broker, user);
+    }
+    // Another member needs the subscription.
+    let mut first = leaving(&mut rig, &mut broker, "42");
+    assert_eq!(first.hear(), [COUNTS_ONE]);
+    let mut last = leaving(&mut rig, &mut broker, "43");
+    // It is left already, and the subscription ends.
+    let mut again = leaving(&mut rig, &mut broker, "42");
+    let told = [r#"{"joined":"a"}"#, r#"{"left":"a"}"#];
+    assert_eq!(clients.each_mut().map(Client::hear), [told, told]);
+    // Another program goes on with it.
+    rig.hand_over();
+    broker.hand_over(&mut rig);
+    broker.run(&mut rig);
+    assert!(broker.execute_change() && broker.subscribed.is_empty());
+    assert_eq!((last.hear(), again.hear()), (vec![], vec![]));
+    broker.settle(&mut rig);
+    assert_eq!([last.hear(), again.hear()], [[COUNTS_ONE], [COUNTS_ONE]]);
+    assert_eq!(rig.hub.inventory().unsubscriptions, 0);
+    let [ann, ben] = clients;
+    leave_both_empty(&mut rig, &mut broker, &[ann, ben, first, last, again]);
+}
+
+#[test]
+fn a_leave_waits_for_what_is_still_on_its_way_to_the_channel() {
+    let mut rig = Rig::with_authorizer();
+    let mut broker = Broker::up(&mut rig);
+    let mut ann = client_of(&mut rig, "42", "");
+    joins(&mut rig, &mut broker, "42");
+    // The channel is in the list of those that are served, and the broker is asked when it has been.
+    assert!(rig.hub.arrived("a", b"1"));
+    let mut leave = leaving(&mut rig, &mut broker, "42");
+    assert_eq!((ann.hear(), leave.hear()), (vec!["1".into()], vec![]));
+    assert!(broker.execute_change() && broker.subscribed.is_empty());
+    broker.settle(&mut rig);
+    assert_eq!(leave.hear(), [COUNTS_ONE]);
+    leave_both_empty(&mut rig, &mut broker, &[ann, leave]);
+}
+
+#[test]
+fn a_leave_whose_broker_goes_away_is_answered() {
+    let mut rig = Rig::with_authorizer();
+    let mut broker = Broker::up(&mut rig);
+    let ann = client_of(&mut rig, "42", "");
+    joins(&mut rig, &mut broker, "42");
+    let mut leave = leaving(&mut rig, &mut broker, "42");
+    assert_eq!(leave.hear(), [""; 0]);
+    broker.break_listening(&mut rig);
+    broker.run(&mut rig);
+    assert_eq!(leave.hear(), [COUNTS_ONE]);
+    assert_eq!(rig.hub.inventory().unsubscriptions, 0);
+    broker.mend_listening(&mut rig);
+    broker.settle(&mut rig);
+    leave_both_empty(&mut rig, &mut broker, &[ann, leave]);
 }
 
 #[test]
@@ -572,7 +670,7 @@ fn a_command_goes_on_when_its_backend_has_gone() {
     backend.far.reset();
     broker.settle(&mut rig);
     assert_eq!(ann.hear(), [r#"{"joined":"a"}"#]);
-    leave_empty(&mut rig, &[ann]);
+    leave_both_empty(&mut rig, &mut broker, &[ann]);
 }
 
 #[test]

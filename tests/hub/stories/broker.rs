@@ -3,7 +3,7 @@
 use wsify::effect::Verdict;
 use wsify::hub::Settings;
 
-use crate::broker::{Broker, NO};
+use crate::broker::{BROKER_REFUSAL, Broker};
 use crate::client::{Client, broadcast, get, join, leave, post, with_id};
 use crate::rig::{Rig, settings};
 
@@ -229,9 +229,10 @@ fn commands_outstanding_when_a_link_breaks_are_unavailable() {
             broker.settle(&mut rig);
             // The reply on the other link counts.
             let came = published && broker.listening;
-            match came {
-                true => assert_eq!(ann.hear(), ["1".into(), ok(2)]),
-                false => assert_eq!(heard(&mut ann), ["unavailable 2"]),
+            if came {
+                assert_eq!(ann.hear(), ["1".into(), ok(2)])
+            } else {
+                assert_eq!(heard(&mut ann), ["unavailable 2"])
             }
             let answer = if came { "201" } else { "503 unavailable" };
             assert_eq!(backend.hear(), [answer]);
@@ -283,7 +284,7 @@ fn a_first_join_that_the_broker_refuses_says_why_and_a_new_one_asks_again() {
     broker.run(&mut rig);
     let [line] = ann.hear().try_into().unwrap();
     assert!(
-        line.contains(r#""code":"unavailable""#) && line.contains(NO),
+        line.contains(r#""code":"unavailable""#) && line.contains(BROKER_REFUSAL),
         "{line}"
     );
     assert!(!line.contains("another"), "{line}");
@@ -349,7 +350,7 @@ fn a_channel_with_members_that_the_broker_refuses_is_asked_for_until_it_is_subsc
         assert_eq!(rig.sends(&mut probe, &get("/health")), [DEGRADED]);
         let [client, backend] = published(&mut rig, &mut broker, "a");
         assert!(
-            client.contains("unavailable") && client.contains(NO),
+            client.contains("unavailable") && client.contains(BROKER_REFUSAL),
             "{client}"
         );
         assert_eq!(backend, "503 unavailable");
@@ -412,7 +413,7 @@ fn a_publication_that_the_broker_refuses_says_why() {
     broker.settle(&mut rig);
     let [line] = ann.hear().try_into().unwrap();
     assert!(
-        line.contains(r#""code":"unavailable""#) && line.contains(NO),
+        line.contains(r#""code":"unavailable""#) && line.contains(BROKER_REFUSAL),
         "{line}"
     );
     assert_eq!(backend.hear(), ["503 unavailable"]);

@@ -31,12 +31,12 @@ fn member(rig: &mut Rig, channel: &str, headers: &str) -> Client {
     client
 }
 
-/// A content that is worth it, `n` of which differ.
+/// Content that is worth it, `n` of which differ.
 fn large(n: usize) -> String {
     format!(r#"{{"n":{n},"x":"{}"}}"#, "x".repeat(MIN_SIZE))
 }
 
-/// A content of this size that does not get smaller.
+/// Content of this size that does not get smaller.
 fn noise(size: usize) -> String {
     let mut seed = 7u64;
     let letters = (0..size - 2).map(|_| {
@@ -83,9 +83,10 @@ fn a_broadcast_is_compressed_once_whoever_hears_it() {
     rig.says(&mut ann, &broadcast("a", &content));
     for (headers, member) in &mut members {
         let v1 = headers.contains("wsify.v1");
-        let expected = match v1 {
-            true => format!(r#"{{"channel":"a","content":{content}}}"#),
-            false => content.clone(),
+        let expected = if v1 {
+            format!(r#"{{"channel":"a","content":{content}}}"#)
+        } else {
+            content.clone()
         };
         assert_eq!(member.hear(), [expected], "{headers}");
         let compressed = usize::from([DEFLATE, V1_DEFLATE].contains(headers));
@@ -136,7 +137,7 @@ fn a_small_window_means_plain_contents_and_compressed_messages_all_the_same() {
 }
 
 #[test]
-fn what_is_not_worth_it_is_plain_and_in_order() {
+fn contents_too_small_to_compress_are_sent_plain_and_in_order() {
     let mut rig = rig();
     let mut ann = member(&mut rig, "a", DEFLATE);
     let mut ben = member(&mut rig, "a", V1_DEFLATE);
@@ -208,7 +209,7 @@ fn what_backends_and_other_nodes_publish_is_compressed_too() {
 }
 
 #[test]
-fn who_joins_and_leaves_within_a_batch_misses_nothing_and_hears_nothing_twice() {
+fn joining_and_leaving_within_a_compressed_batch_loses_and_repeats_nothing() {
     for headers in [DEFLATE, V1_DEFLATE] {
         let mut rig = rig();
         let mut crowd: Vec<Client> = (0..100)
@@ -325,7 +326,7 @@ fn the_authorizer_is_asked_about_what_was_inflated() {
 }
 
 #[test]
-fn what_breaks_the_rules_ends_the_connection() {
+fn malformed_compressed_messages_end_the_connection() {
     let payload = compress(broadcast("a", &large(1)).as_bytes());
     let cut = &payload[..payload.len() - 1];
     let bomb = compress(&vec![b' '; (1 << 20) + 1]);
@@ -355,7 +356,7 @@ fn what_breaks_the_rules_ends_the_connection() {
         rig.run();
         rig.assert_empty();
     }
-    // The largest one there may be is no command, and no violation.
+    // The largest one there may be is not a command, and no violation.
     let mut rig = rig();
     let mut ann = member(&mut rig, "a", DEFLATE);
     let heard = rig.sends(&mut ann, &frame(COMPRESSED, &exact));

@@ -201,6 +201,25 @@ fn a_client_whose_input_waits_to_be_read_is_not_silent() {
 }
 
 #[test]
+fn what_has_come_while_the_loop_stood_still_is_read_before_anything_is_due() {
+    let mut rig = Rig::new();
+    let crowd: Vec<Client> = (0..600).map(|_| rig.websocket()).collect();
+    let silent = rig.websocket();
+    rig.pass(25_100);
+    for client in &crowd {
+        client.send(&frame(PONG, b""));
+    }
+    rig.hub.clock.now += 25_100;
+    rig.hub.stood_still();
+    // The poll does not report all of them at once.
+    rig.tick_some(|| false);
+    rig.run();
+    assert!(crowd.iter().all(|client| !client.far.is_dropped()));
+    rig.pass(25_100);
+    assert!(silent.far.is_dropped());
+}
+
+#[test]
 fn a_request_that_waits_to_be_read_is_not_late() {
     let mut rig = Rig::new();
     let flood = text("x").repeat(20_000);
@@ -455,7 +474,7 @@ fn over_max_total_queue_the_largest_holders_are_disconnected() {
     let mut dan = rig.client();
     let post = &post(&" ".repeat(5_000))[..3_500];
     assert_eq!(rig.sends(&mut dan, post), ["503 overloaded, close", "end"]);
-    assert!(rig.log.take().contains("too much waits"));
+    assert!(rig.log.take().contains("queue memory is used up"));
     // Connections that hold little stay.
     let mut eve = rig.websocket();
     assert_eq!(rig.sends(&mut eve, &begun(500)), [""; 0]);
@@ -466,7 +485,7 @@ fn over_max_total_queue_the_largest_holders_are_disconnected() {
     rig.pass(5_000);
     eve.send(b" ");
     rig.run();
-    assert!(rig.log.take().contains("there is room again"));
+    assert!(rig.log.take().contains("there is queue memory again"));
     eve.far.reset();
     rig.run();
     rig.assert_empty();

@@ -54,7 +54,7 @@ fn line(event: &Value) -> String {
 }
 
 #[test]
-fn a_life_is_told_in_its_order() {
+fn events_of_a_connection_arrive_in_order() {
     let mut rig = Rig::with(telling());
     rig.hub.clock.unix = 1_767_268_799_000;
     let mut ann = rig.websocket();
@@ -308,7 +308,7 @@ fn a_close_that_is_found_after_a_broken_write_has_the_client_s_code() {
 }
 
 #[test]
-fn what_is_said_before_the_end_happens_before_it() {
+fn commands_sent_before_a_close_are_carried_out_before_it() {
     let mut rig = Rig::with(telling());
     let ann = rig.websocket();
     ann.send(&[text(&join("a")), text(&leave("a")), text(&join("b"))].concat());
@@ -377,7 +377,7 @@ fn refused_upgrades_and_requests_are_no_connections() {
 }
 
 #[test]
-fn a_slot_s_next_connection_has_its_own_life() {
+fn a_reused_slot_does_not_inherit_events() {
     let mut rig = Rig::with(with_events("disconnected", 10));
     let mut ann = rig.member("a");
     rig.pass(5_000);
@@ -523,7 +523,7 @@ fn a_stop_closes_clients_in_three_quarters_of_its_time() {
 }
 
 #[test]
-fn what_waits_is_bounded_and_the_gap_shows_in_seq() {
+fn waiting_events_are_bounded_and_the_gap_shows_in_seq() {
     let mut rig = Rig::with(Settings {
         limits: Limits {
             ping_interval: 0,
@@ -602,7 +602,7 @@ fn waiting_events_take_their_share_of_the_memory_and_no_more() {
 }
 
 #[test]
-fn what_a_backend_does_is_told_as_what_clients_do() {
+fn joins_and_disconnects_by_backends_make_the_same_events() {
     let mut rig = Rig::with(Settings {
         authorizer: true,
         ..telling()

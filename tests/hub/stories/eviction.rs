@@ -8,7 +8,7 @@ use crate::rig::Rig;
 /// Milliseconds. Longer than any connection is spared from eviction.
 const LONG: u64 = 300;
 
-/// A turn in which so many connections are to be evicted. Returns whether any may be left to evict.
+/// A turn in which this many connections are to be evicted. Returns whether any may be left to evict.
 fn evict(rig: &mut Rig, wanted: usize) -> bool {
     let worth = rig.hub.evict(wanted, &mut rig.buffer);
     rig.run();

@@ -6,7 +6,7 @@ use wsify::hub::Settings;
 use wsify::wire::answer_fields::{Allow, AnswerFields, CloseWith, NewState};
 use wsify::wire::channel_name::ChannelName;
 
-use crate::broker::{Broker, NO};
+use crate::broker::{BROKER_REFUSAL, Broker};
 use crate::client::{Client, PING, broadcast, frame, get, join, leave, with_id};
 use crate::rig::{Rig, settings};
 
@@ -674,7 +674,7 @@ fn a_client_that_is_reset_or_stopped_takes_its_refresh_back() {
 }
 
 #[test]
-fn what_is_behind_a_refresh_is_heard_though_the_client_has_left() {
+fn messages_behind_a_refresh_are_handled_though_the_client_has_left() {
     let mut rig = quiet();
     let mut ben = rig.member("a");
     let ann = expiring(&mut rig);
@@ -715,7 +715,7 @@ fn nothing_of_a_connection_s_grants_is_left_to_the_next_in_its_slot() {
 }
 
 #[test]
-fn what_many_connections_share_is_kept_once() {
+fn an_allow_shared_by_many_connections_is_kept_once() {
     let mut rig = quiet();
     let clients: Vec<Client> = (0..100)
         .map(|n| {
@@ -826,7 +826,7 @@ fn an_upgrade_whose_channel_redis_refuses_is_answered_503() {
     broker.bring(&mut rig);
     broker.run(&mut rig);
     assert_eq!(ann.hear(), ["503 unavailable"]);
-    assert!(ann.head.contains(NO), "{}", ann.head);
+    assert!(ann.head.contains(BROKER_REFUSAL), "{}", ann.head);
     assert!(ann.header("Retry-After").is_some());
     broker.settle(&mut rig);
     assert!(broker.subscribed.is_empty());

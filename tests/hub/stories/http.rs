@@ -269,9 +269,10 @@ fn the_client_decides_whether_the_connection_is_kept() {
         let mut ann = rig.client();
         // Requests pipelined behind the last one are not answered.
         let heard = rig.sends(&mut ann, &[request.as_bytes(), &get("/health")].concat());
-        match closed {
-            true => assert_eq!(heard, [&format!("{HEALTHY}, close"), "end"]),
-            false => assert_eq!(heard, [HEALTHY, HEALTHY]),
+        if closed {
+            assert_eq!(heard, [&format!("{HEALTHY}, close"), "end"])
+        } else {
+            assert_eq!(heard, [HEALTHY, HEALTHY])
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 use wsify::config::AccessLog;
 use wsify::effect::{Receipt, Verdict};
-use wsify::hub::{EventSettings, Settings};
+use wsify::hub::EventSettings;
 use wsify::wire::answer_fields::AnswerFields;
 use wsify::wire::event::EventKinds;
 use wsify::wire::node_message::envelope::{Envelope, NodeSeal};
@@ -11,7 +11,6 @@ use wsify::wire::node_message::{ALL_NODES, channel_of};
 
 use crate::client::{Client, get, join};
 use crate::nodes::{Fleet, SHARD};
-use crate::rig::settings;
 
 const V1: &str = "Sec-WebSocket-Protocol: wsify.v1\r\n";
 const GAP: &str = r#"{"gap":true}"#;
@@ -213,21 +212,8 @@ fn a_join_that_the_broker_refuses_one_node_is_not_answered_by_it() {
 }
 
 #[test]
-fn joins_that_are_forbidden_are_added() {
-    let mut fleet = Fleet {
-        nodes: Vec::new(),
-        said: Vec::new(),
-    };
-    for instance in 1..=2 {
-        let one = Settings {
-            instance,
-            authorizer: true,
-            max_channels: 1,
-            ..settings()
-        };
-        fleet.add_with(None, one);
-    }
-    fleet.pass(600);
+fn joins_over_max_channels_are_summed_over_all_nodes() {
+    let mut fleet = Fleet::with(2, None, |it| it.max_channels = 1);
     for node in [0, 1, 1] {
         let _ = member(&mut fleet, node, &["a"]);
     }
@@ -284,24 +270,12 @@ fn lists_are_merged_page_by_page() {
 
 #[test]
 fn lists_have_the_last_event_of_each_node_that_sends_events() {
-    let mut fleet = Fleet {
-        nodes: Vec::new(),
-        said: Vec::new(),
-    };
-    for instance in [1, 2, 3] {
+    let mut fleet = Fleet::with(3, Some("key"), |it| {
         let kinds = EventKinds::parse("connected").unwrap();
         let queue = 10;
-        let events = (instance < 3).then_some(EventSettings { kinds, queue });
-        let one = Settings {
-            instance,
-            events,
-            authorizer: true,
-            access_log: AccessLog::Off,
-            ..settings()
-        };
-        fleet.add_with(Some("key"), one);
-    }
-    fleet.pass(600);
+        it.events = (it.instance < 3).then_some(EventSettings { kinds, queue });
+        it.access_log = AccessLog::Off;
+    });
     let _clients = [0, 1, 1, 2].map(|node| client(&mut fleet, node, "42", ""));
     fleet.settle();
     let seq = json!({"0000000000000001": 1, "0000000000000002": 2});
@@ -323,7 +297,7 @@ fn a_node_that_hangs_is_asked_and_waited_for_less_than_a_second_and_may_act_late
     let answer = fleet.ends(0, &mut backend);
     assert_eq!(answer, counted(2, r#","nodes":{"answered":2,"asked":3}"#));
     assert_eq!(mine[2].hear(), [""; 0]);
-    // Its answer comes too late, which is no fault.
+    // Its answer comes too late, which is not a fault.
     fleet.nodes[2].hangs = false;
     fleet.settle();
     assert_eq!(mine[2].hear(), ["close 4403"]);
@@ -334,7 +308,7 @@ fn a_node_that_hangs_is_asked_and_waited_for_less_than_a_second_and_may_act_late
 #[test]
 fn a_node_that_is_silent_for_long_is_not_asked_any_more_and_one_that_stops_is_not_at_once() {
     let mut fleet = Fleet::of(4);
-    fleet.rig(3).hub.leave_nodes();
+    fleet.rig(3).hub.announce_gone();
     fleet.rig(3).tick();
     fleet.take(3);
     fleet.nodes[3].hangs = true;
@@ -374,7 +348,7 @@ fn a_node_that_stops_while_it_is_asked_is_not_waited_for() {
     let mut backend = fleet.begins(0, &get("/channels"));
     fleet.settle();
     assert_eq!(backend.hear(), [""; 0]);
-    fleet.rig(2).hub.leave_nodes();
+    fleet.rig(2).hub.announce_gone();
     fleet.rig(2).tick();
     fleet.take(2);
     fleet.settle();
@@ -501,7 +475,7 @@ fn the_publishing_link_makes_no_gap_and_neither_does_the_start() {
 }
 
 #[test]
-fn what_a_node_that_hung_for_long_cannot_accept_any_more_is_a_gap() {
+fn a_node_that_hung_reports_a_gap_for_messages_that_are_too_old() {
     let mut fleet = Fleet::of(2);
     let mut ann = client(&mut fleet, 1, "42", V1);
     fleet.pass(2_000);
@@ -600,7 +574,7 @@ fn messages_that_are_not_signed_as_they_have_to_be_change_nothing_and_are_counte
 }
 
 #[test]
-fn what_was_said_before_changes_nothing() {
+fn replayed_node_messages_change_nothing() {
     let mut fleet = Fleet::of(2);
     let mut ann = client(&mut fleet, 0, "42", V1);
     let body = r#"{"user":"42","content":1}"#;
@@ -674,11 +648,7 @@ fn nodes_with_another_key_or_none_are_other_programs() {
 
 #[test]
 fn without_a_key_anything_that_is_well_formed_is_believed() {
-    let mut fleet = Fleet {
-        nodes: Vec::new(),
-        said: Vec::new(),
-    };
-    fleet.add(None);
+    let mut fleet = Fleet::with(1, None, |_| {});
     let mut ann = client(&mut fleet, 0, "42", V1);
     let none = NodeSeal::default();
     let message = r#"{"command":"content","user":"42","content":1}"#;
@@ -743,7 +713,7 @@ fn a_command_under_way_is_answered_before_the_program_is_replaced() {
 // -- fairness
 
 #[test]
-fn a_turn_hears_a_part_of_a_flood() {
+fn a_turn_handles_a_bounded_number_of_node_messages() {
     let mut fleet = Fleet::of(2);
     let mut ann = client(&mut fleet, 0, "42", "");
     let key = NodeSeal::new(Some("key"), "");

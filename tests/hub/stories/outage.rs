@@ -30,7 +30,7 @@ fn with(failure: AuthorizerFailure) -> Settings {
     }
 }
 
-/// A rig with so many members of `a`, whose authorizer is down; the first three have noticed. With `hold` these wait.
+/// A rig with this many members of `a`, whose authorizer is down; the first three have noticed. With `hold` these wait.
 fn down(failure: AuthorizerFailure, members: usize) -> (Rig, Vec<Client>) {
     let mut rig = rig(failure);
     let mut clients: Vec<Client> = (0..members).map(|_| rig.member("a")).collect();
@@ -60,6 +60,20 @@ fn down(failure: AuthorizerFailure, members: usize) -> (Rig, Vec<Client>) {
     (rig, clients)
 }
 
+/// The same with `reject`. The authorizer has answered one question since, and all members have asked to join `d`.
+fn slow_start(members: usize) -> (Rig, Vec<Client>) {
+    let (mut rig, clients) = down(AuthorizerFailure::Reject, members);
+    rig.pass(250);
+    clients[0].say(&join("c"));
+    rig.run();
+    rig.answer(Verdict::Allow);
+    for client in &clients {
+        client.say(&with_id(2, &join("d")));
+    }
+    rig.run();
+    (rig, clients)
+}
+
 fn is_down(rig: &mut Rig) -> bool {
     health(rig) == r#"200 {"authorizer":"down","status":"ok"}"#
 }
@@ -83,6 +97,12 @@ fn gauge(rig: &mut Rig, name: &str) -> String {
     rig.run();
     let line = text.lines().find(|line| line.starts_with(name));
     line.unwrap_or_else(|| panic!("{name}")).to_owned()
+}
+
+/// Whether a line of the log is the first of an outage.
+fn is_down_line(line: &serde_json::Value) -> bool {
+    let message = line["message"].as_str().unwrap();
+    message.starts_with("the authorizer is down: ")
 }
 
 /// The log's lines about outages, without what differs.
@@ -138,10 +158,16 @@ fn with_close_every_question_is_asked_and_the_gauge_follows_the_calls() {
         "wsify_authorizer_up 1"
     );
     let lines = rig.logged();
-    let down = lines
-        .iter()
-        .find(|line| line["message"] == "the authorizer is down");
-    assert_eq!(down.unwrap()["then"], "close");
+    let down = lines.iter().find(|line| is_down_line(line)).unwrap();
+    assert_eq!(down["then"], "close");
+    assert_eq!(down["url"], "http://authorizer/");
+    assert!(
+        down["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("closed with 1013"),
+        "{down}"
+    );
     let up = lines
         .iter()
         .find(|line| line["message"] == "the authorizer answers again");
@@ -179,7 +205,12 @@ fn with_reject_commands_get_an_error_and_the_connection_stays() {
 #[test]
 fn with_reject_nothing_is_asked_of_an_authorizer_that_is_down_but_one_probe() {
     let (mut rig, mut clients) = down(AuthorizerFailure::Reject, 3);
-    assert_eq!(outages(&rig), ["the authorizer is down"]);
+    assert_eq!(
+        outages(&rig),
+        [
+            "the authorizer is down: upgrades get 503, and commands that need it get the error authorizer_down"
+        ]
+    );
     assert_eq!(
         gauge(&mut rig, "wsify_authorizer_up"),
         "wsify_authorizer_up 0"
@@ -217,15 +248,7 @@ fn with_reject_nothing_is_asked_of_an_authorizer_that_is_down_but_one_probe() {
 
 #[test]
 fn after_an_outage_questions_go_out_no_faster_than_answers_come_back() {
-    let (mut rig, mut clients) = down(AuthorizerFailure::Reject, 20);
-    rig.pass(250);
-    clients[0].say(&join("c"));
-    rig.run();
-    rig.answer(Verdict::Allow);
-    for client in &clients {
-        client.say(&with_id(2, &join("d")));
-    }
-    rig.run();
+    let (mut rig, mut clients) = slow_start(20);
     // Until every worker is busy.
     for out in [1, 2, 4, 4, 4, 4, 1] {
         assert_eq!(rig.questions.len(), out);
@@ -247,15 +270,7 @@ fn after_an_outage_questions_go_out_no_faster_than_answers_come_back() {
 
 #[test]
 fn a_failed_call_in_a_slow_start_is_an_outage_again_and_what_waits_is_rejected() {
-    let (mut rig, mut clients) = down(AuthorizerFailure::Reject, 20);
-    rig.pass(250);
-    clients[0].say(&join("c"));
-    rig.run();
-    rig.answer(Verdict::Allow);
-    for client in &clients {
-        client.say(&with_id(2, &join("d")));
-    }
-    rig.run();
+    let (mut rig, mut clients) = slow_start(20);
     assert_eq!(rig.questions.len(), 1);
     rig.answer(Verdict::Unavailable);
     assert!(is_down(&mut rig));
@@ -267,15 +282,7 @@ fn a_failed_call_in_a_slow_start_is_an_outage_again_and_what_waits_is_rejected()
 
 #[test]
 fn with_reject_what_waits_in_a_slow_start_waits_as_for_a_worker() {
-    let (mut rig, mut clients) = down(AuthorizerFailure::Reject, 5);
-    rig.pass(250);
-    clients[0].say(&join("c"));
-    rig.run();
-    rig.answer(Verdict::Allow);
-    for client in &clients {
-        client.say(&with_id(2, &join("d")));
-    }
-    rig.run();
+    let (mut rig, mut clients) = slow_start(5);
     // The first hangs.
     rig.pass(4_999);
     assert_eq!(clients[1].hear(), [""; 0]);
@@ -514,9 +521,10 @@ fn a_held_client_whose_socket_ends_has_left() {
         let held = rig.hub.inventory().held;
         assert_eq!(held, 4);
         for client in [&clients[0], &ben] {
-            match reset {
-                true => client.far.reset(),
-                false => client.far.leave(),
+            if reset {
+                client.far.reset()
+            } else {
+                client.far.leave()
             }
         }
         rig.run();
@@ -648,7 +656,7 @@ fn a_tap_shows_what_waits_for_an_authorizer_that_is_down() {
 }
 
 #[test]
-fn a_crowd_that_waits_is_let_out_and_given_up_in_parts() {
+fn held_questions_are_asked_and_given_up_in_parts() {
     let mut rig = Rig::with(Settings {
         failure: FailurePolicy {
             workers: 1_000,
@@ -694,9 +702,7 @@ fn an_outage_that_flickers_is_logged_now_and_then() {
     let _ben = rig.upgrading("");
     rig.answer(Verdict::Unavailable);
     let lines = rig.logged();
-    let line = lines
-        .iter()
-        .find(|line| line["message"] == "the authorizer is down");
+    let line = lines.iter().find(|line| is_down_line(line));
     assert_eq!(line.unwrap()["outages_left_out"], 14);
 }
 

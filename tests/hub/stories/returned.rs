@@ -46,7 +46,7 @@ fn publishers(rig: &mut Rig) -> (Client, Client) {
 }
 
 #[test]
-fn what_is_returned_is_published_once_its_channel_can_be_and_in_order() {
+fn returned_publications_are_published_in_order_once_their_shard_is_up() {
     let mut rig = cluster();
     let (mut client, mut backend) = publishers(&mut rig);
     let publications = published(&mut rig);
@@ -71,7 +71,7 @@ fn what_is_returned_is_published_once_its_channel_can_be_and_in_order() {
 }
 
 #[test]
-fn what_is_returned_and_finds_no_master_in_time_is_unavailable() {
+fn a_returned_publication_without_a_master_in_time_is_unavailable() {
     let mut rig = cluster();
     let (mut client, mut backend) = publishers(&mut rig);
     let publications = published(&mut rig);

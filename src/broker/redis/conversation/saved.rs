@@ -28,7 +28,7 @@ struct SavedOutstanding<W> {
 }
 
 impl<W> Conversation<W> {
-    /// `save` does it for what is awaited.
+    /// The conversation in a snapshot. `save` saves what is awaited.
     pub fn save<'c, S>(&'c self, save: impl Fn(&'c W) -> S) -> SavedConversation<'c, S> {
         let saved = |asked: &'c Outstanding<W>| SavedOutstanding {
             at: asked.at,
@@ -41,7 +41,7 @@ impl<W> Conversation<W> {
         }
     }
 
-    /// `restore` does it for what is awaited.
+    /// Restores a conversation. `restore` restores what is awaited.
     ///
     /// # Errors
     /// A time is impossible, or what is awaited is.

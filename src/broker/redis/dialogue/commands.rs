@@ -68,7 +68,7 @@ impl Dialogue {
     /// Ends a channel's subscription.
     pub fn unsubscribe(&mut self, channel: ChannelName, now: Millis) {
         if !self.listener.up {
-            return;
+            return self.news.push_back(News::Unsubscribed(channel));
         }
         self.subscribe_batch(now);
         if self.is_sharded()

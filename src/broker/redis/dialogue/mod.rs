@@ -11,13 +11,13 @@
 //!   listening link breaks fails: it may have been published, and may have missed the members here. Chosen over waiting
 //!   for the message itself, which others may have published as well, and over trusting redis' answer alone. It costs
 //!   one more round trip. Reconsider when the time matters more than the promise.
-//! - **Whatever is outstanding for [`PATIENCE`] breaks the link**: a redis that hangs counts as down. Replies carry no
+//! - **Whatever is outstanding for [`REPLY_TIMEOUT`] breaks the link**: a redis that hangs counts as down. Replies carry no
 //!   id, so a missing one cannot be skipped. While replies are not read, because too much is on its way to members,
 //!   time does not count. Then only publications that wait for their confirmation are given up.
-//! - **The role is asked on the publishing link however busy it is**, over asking when it is silent. A demoted redis
-//!   goes on confirming what is published. A subscribed link may not ask, in version 2 of the protocol.
-//! - **In a cluster the end of a subscription is confirmed by a `PING` behind it**, over its own answer. When a slot
-//!   moves, redis ends subscriptions by itself with the same reply, and then answers ours with an error.
+//! - **The role is asked on the publishing link however busy it is** rather than asking when it is silent. A demoted
+//!   redis goes on confirming what is published. A subscribed link may not ask, in version 2 of the protocol.
+//! - **In a cluster the end of a subscription is confirmed by a `PING` behind it** rather than its own answer. When a
+//!   slot moves, redis ends subscriptions by itself with the same reply, and then answers ours with an error.
 
 mod commands;
 mod replies;
@@ -31,15 +31,15 @@ use std::rc::Rc;
 pub use self::saved::SavedDialogue;
 pub use self::values::{Duty, Hint, LinkIdentity, Moved, Notice, Progress, RedisKind, ServerFacts};
 use self::values::{Half, Published, SentPublication, What};
-use super::conversation::{LinkFault, PATIENCE};
+use super::conversation::{LinkFault, REPLY_TIMEOUT};
 use super::meaning;
 use crate::broker::news::{Message, News};
 use crate::clock::Millis;
 use crate::effect::{Receipt, Subscription};
 use crate::wire::channel_name::{ChannelName, RESERVED};
+use crate::wire::hash_slot;
 use crate::wire::json;
 use crate::wire::resp::{self, RedisReply};
-use crate::wire::slot;
 
 /// When an answer is late enough to ask others whether this is still a master, in milliseconds.
 const SLOW: Millis = 1_000;
@@ -90,9 +90,10 @@ impl Dialogue {
     /// The slot of a channel; all have the same one outside a cluster.
     fn slot(&self, channel: &str) -> u16 {
         let prefix = self.identity.prefix.as_bytes();
-        match self.is_sharded() {
-            true => slot::slot(prefix, channel.as_bytes()),
-            false => 0,
+        if self.is_sharded() {
+            hash_slot::hash_slot(prefix, channel.as_bytes())
+        } else {
+            0
         }
     }
 
@@ -138,9 +139,10 @@ impl Dialogue {
     /// A link was opened: sends its handshake.
     pub fn opened(&mut self, duty: Duty, now: Millis) {
         self.half(duty).talk.heard = now;
-        match self.identity.credentials.is_some() {
-            true => self.authenticate(duty, true, now),
-            false => self.introduce(duty, now),
+        if self.identity.credentials.is_some() {
+            self.authenticate(duty, true, now)
+        } else {
+            self.introduce(duty, now)
         }
     }
 
@@ -148,15 +150,15 @@ impl Dialogue {
     ///
     /// # Errors
     /// Why the link has to be closed.
-    pub fn understand(
+    pub fn handle_reply(
         &mut self,
         duty: Duty,
         bytes: &[u8],
         now: Millis,
     ) -> Result<Progress, LinkFault> {
-        if let Some(read) = self.understand_aside(duty, bytes) {
+        if let Some(read) = self.handle_sharded_reply(duty, bytes) {
             self.half(duty).talk.heard = now;
-            return read.map(|size| size.map_or(Progress::Starved, Progress::Understood));
+            return read.map(|size| size.map_or(Progress::Starved, Progress::Handled));
         }
         let (reply, size) = match resp::read(bytes) {
             Ok(Some(reply)) => reply,
@@ -166,12 +168,12 @@ impl Dialogue {
         self.half(duty).talk.heard = now;
         let RedisReply::Message { channel, content } = reply else {
             self.replied(duty, &reply, bytes, now)?;
-            return Ok(Progress::Understood(size));
+            return Ok(Progress::Handled(size));
         };
         let name = bytes.get(channel.clone()).unwrap_or_default();
         let Some(name) = self.unprefixed(name) else {
             self.news.push_back(News::Dropped("unknown"));
-            return Ok(Progress::Understood(size));
+            return Ok(Progress::Handled(size));
         };
         // What nodes say to each other is checked where it is read.
         if !name.starts_with(RESERVED)
@@ -180,7 +182,7 @@ impl Dialogue {
             let channel = name.to_owned();
             self.news.push_back(News::Dropped("not_json"));
             self.notices.push_back(Notice::NotJson { channel });
-            return Ok(Progress::Understood(size));
+            return Ok(Progress::Handled(size));
         }
         let channel = channel.end.saturating_sub(name.len())..channel.end;
         Ok(Progress::Message(Message {
@@ -198,14 +200,14 @@ impl Dialogue {
     }
 
     /// Gives up what has waited too long, and asks a silent redis whether it is still there. Not to be called while there
-    /// are replies to be understood.
+    /// are replies to be handled.
     ///
     /// # Errors
     /// Why the link has to be closed.
     pub fn tick(&mut self, duty: Duty, now: Millis) -> Result<(), LinkFault> {
         let position = self.heard;
         let half = self.half(duty);
-        half.talk.check_patience(now)?;
+        half.talk.check_timeout(now)?;
         match duty {
             Duty::Publish if half.up && now >= half.checked.saturating_add(SILENCE) => {
                 half.checked = now;
@@ -230,15 +232,25 @@ impl Dialogue {
         first.map(|at| at.saturating_add(SLOW))
     }
 
-    /// Fails what was published too long ago and was not heard here.
-    pub fn give_up(&mut self, now: Millis) {
-        let late = |p: &Published| now >= p.at.saturating_add(PATIENCE);
+    /// Fails what was published too long ago and was not heard here, or is not answered although something else comes.
+    pub fn fail_overdue(&mut self, now: Millis) {
+        let late = |p: &Published| now >= p.at.saturating_add(REPLY_TIMEOUT);
         while self.published.front().is_some_and(late) {
-            self.heard_one(Receipt::Failed);
+            self.finish_first(Receipt::Failed);
+        }
+        let heard = self.publisher.talk.heard;
+        let late = |at: Millis| heard >= at.saturating_add(REPLY_TIMEOUT);
+        let asked = self.publisher.talk.asked.iter_mut();
+        for asked in asked.take_while(|asked| late(asked.at)) {
+            if let What::Publish(sent) = &mut asked.what
+                && let Some(by) = sent.by.take()
+            {
+                self.news.push_back(News::Published(by, Receipt::Failed));
+            }
         }
     }
 
-    /// When [`Dialogue::tick`] or [`Dialogue::give_up`] has something to do, if nothing happens before.
+    /// When [`Dialogue::tick`] or [`Dialogue::fail_overdue`] has something to do, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Millis> {
         let (publisher, listener) = (&self.publisher, &self.listener);
         let check = publisher
@@ -247,7 +259,7 @@ impl Dialogue {
         let silent = listener.up && listener.talk.asked.is_empty();
         let silence = silent.then(|| listener.talk.heard.saturating_add(SILENCE));
         let published = self.published.front();
-        let heard = published.map(|p| p.at.saturating_add(PATIENCE));
+        let heard = published.map(|p| p.at.saturating_add(REPLY_TIMEOUT));
         let late = [publisher.talk.late_at(), listener.talk.late_at()];
         let all = late.into_iter().chain([check, silence, heard]);
         all.flatten().min()
@@ -267,6 +279,9 @@ impl Dialogue {
                 What::Subscribe(channels, confirmed) => {
                     self.fail_subscriptions(channels.into_iter().skip(confirmed));
                 }
+                What::Unsubscribe(channels, ended) => {
+                    self.end_subscriptions(channels.into_iter().skip(ended));
+                }
                 _ => {}
             }
         }
@@ -275,9 +290,10 @@ impl Dialogue {
         }
         let subscribing = std::mem::take(&mut self.subscribing);
         self.fail_subscriptions(subscribing.into_iter());
-        self.unsubscribing.clear();
+        let unsubscribing = std::mem::take(&mut self.unsubscribing);
+        self.end_subscriptions(unsubscribing.into_iter());
         while !self.published.is_empty() {
-            self.heard_one(Receipt::Failed);
+            self.finish_first(Receipt::Failed);
         }
         self.covered = self.heard;
         for asked in &mut self.publisher.talk.asked {
@@ -303,8 +319,13 @@ impl Dialogue {
         self.news.extend(failed);
     }
 
+    /// Requests to end subscriptions are answered.
+    fn end_subscriptions(&mut self, channels: impl Iterator<Item = ChannelName>) {
+        self.news.extend(channels.map(News::Unsubscribed));
+    }
+
     /// What was published first is done with.
-    fn heard_one(&mut self, receipt: Receipt) {
+    fn finish_first(&mut self, receipt: Receipt) {
         if let Some(published) = self.published.pop_front() {
             self.heard = self.heard.saturating_add(1);
             let by = published.by.into_iter();

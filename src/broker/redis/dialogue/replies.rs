@@ -15,8 +15,7 @@ use crate::wire::channel_name::ChannelName;
 use crate::wire::resp::RedisReply;
 
 pub(super) const REPLICA: &str = "it is a replica: what is published there reaches no other server; give the master's address to --broker-dsn";
-pub(super) const SENTINEL: &str =
-    "it is a sentinel and no master: give the master's address to --broker-dsn";
+pub(super) const SENTINEL: &str = "it is a sentinel and no master: give the master's address to --broker-dsn, or use redis-sentinel://";
 /// The same of a master that sentinels or a cluster have named: another one will be.
 pub(super) const FORMER_MASTER: &str = "it is a replica";
 
@@ -33,9 +32,11 @@ impl Dialogue {
             return Ok(());
         }
         let meaning = Meaning::new(reply, bytes);
+        if !self.half(duty).up {
+            meaning::check_turned_away(&meaning)?;
+        }
         let Some(Outstanding { at, what }) = self.half(duty).talk.asked.pop_front() else {
             return Err(LinkFault::of_one(match meaning {
-                // An error before the first command: too many clients, protected mode.
                 Meaning::Error(why) => why,
                 _ => meaning::UNASKED.to_owned(),
             }));
@@ -45,7 +46,7 @@ impl Dialogue {
             (What::Role, meaning) => self.judge_role(&meaning)?,
             (What::Ping(position), Meaning::Done) => {
                 while self.heard < position && !self.published.is_empty() {
-                    self.heard_one(Receipt::Confirmed);
+                    self.finish_first(Receipt::Confirmed);
                 }
             }
             (What::Ping(_), Meaning::Error(why)) => return Err(LinkFault::of_one(why)),
@@ -59,23 +60,17 @@ impl Dialogue {
             }
             (What::Unsubscribe(channels, _), meaning) if self.is_sharded() => {
                 // Only the answer to the PING behind it is the end of it.
-                if meaning != Meaning::Done {
-                    let what = What::Unsubscribe(channels, 0);
-                    let asked = Outstanding { at, what };
-                    self.listener.talk.asked.push_front(asked);
+                match meaning {
+                    Meaning::Done => self.end_subscriptions(channels.into_iter()),
+                    _ => self.still_awaits(at, What::Unsubscribe(channels, 0)),
                 }
             }
             (What::Unsubscribe(channels, ended), Meaning::Unsubscribed) => {
-                let ended = ended.saturating_add(1);
-                if ended < channels.len() {
-                    let what = What::Unsubscribe(channels, ended);
-                    self.listener
-                        .talk
-                        .asked
-                        .push_front(Outstanding { at, what });
-                }
+                self.unsubscribed(at, channels, ended);
             }
-            (What::Unsubscribe(..), Meaning::Error(_)) => {}
+            (What::Unsubscribe(channels, ended), Meaning::Error(_)) => {
+                self.end_subscriptions(channels.into_iter().skip(ended));
+            }
             _ => return Err(LinkFault::of_one(meaning::OTHER)),
         }
         Ok(())
@@ -125,17 +120,20 @@ impl Dialogue {
     ) -> Result<(), LinkFault> {
         match (step, meaning) {
             (Greeting::Auth { alone_next }, meaning) => {
-                match meaning::logged_in(meaning, alone_next, "the user and the password")? {
-                    true => self.introduce(duty, now),
-                    false => self.authenticate(duty, false, now),
+                if meaning::logged_in(meaning, alone_next, "the user and the password")? {
+                    self.introduce(duty, now)
+                } else {
+                    self.authenticate(duty, false, now)
                 }
+            }
+            (Greeting::Select | Greeting::Ping, Meaning::Error(why))
+                if why.starts_with("NOAUTH") =>
+            {
+                let why = "it requires a password: set one in --broker-dsn";
+                return Err(LinkFault::of_one(why));
             }
             (Greeting::Select, Meaning::Error(why)) => {
                 let why = format!("it refuses the database of --broker-dsn: {why}");
-                return Err(LinkFault::of_one(why));
-            }
-            (Greeting::Ping, Meaning::Error(why)) if why.starts_with("NOAUTH") => {
-                let why = "it wants a password: give it one in --broker-dsn";
                 return Err(LinkFault::of_one(why));
             }
             (Greeting::Ping, Meaning::Error(why)) => return Err(LinkFault::of_one(why)),
@@ -184,12 +182,24 @@ impl Dialogue {
         }
         let confirmed = confirmed.saturating_add(1);
         if confirmed < channels.len() {
-            let what = What::Subscribe(channels, confirmed);
-            self.listener
-                .talk
-                .asked
-                .push_front(Outstanding { at, what });
+            self.still_awaits(at, What::Subscribe(channels, confirmed));
         }
+    }
+
+    /// The subscription of the next channel of a command has ended.
+    fn unsubscribed(&mut self, at: Millis, channels: Vec<ChannelName>, ended: usize) {
+        let channel = channels.get(ended).cloned();
+        self.end_subscriptions(channel.into_iter());
+        let ended = ended.saturating_add(1);
+        if ended < channels.len() {
+            self.still_awaits(at, What::Unsubscribe(channels, ended));
+        }
+    }
+
+    /// Another reply is awaited to what was asked at this time, before all others.
+    fn still_awaits(&mut self, at: Millis, what: What) {
+        let asked = Outstanding { at, what };
+        self.listener.talk.asked.push_front(asked);
     }
 
     /// A command to subscribe is refused. One refused channel refuses the whole command: which one it is shows when each is
@@ -214,12 +224,11 @@ impl Dialogue {
         }
         for channel in channels {
             // Outstanding for now, it would come behind its end.
-            match self.is_unwanted(&channel.channel) {
-                true => {
-                    let news = News::Subscribed(channel.id, Receipt::Failed);
-                    self.news.push_back(news);
-                }
-                false => self.subscribe_all(vec![channel], now),
+            if self.is_unwanted(&channel.channel) {
+                let news = News::Subscribed(channel.id, Receipt::Failed);
+                self.news.push_back(news);
+            } else {
+                self.subscribe_all(vec![channel], now)
             }
         }
         Ok(())

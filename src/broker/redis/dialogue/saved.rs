@@ -8,12 +8,12 @@ use crate::broker::redis::conversation::{Conversation, SavedConversation};
 use crate::broker::redis::saved_values::{SavedForm, past};
 use crate::clock::Millis;
 use crate::effect::{
-    ConnId, Publication, SavedConnId, SavedPublication, SavedSubscription, Subscription,
+    Publication, PublishedBy, SavedConnId, SavedPublication, SavedSubscription, Subscription,
     restore_channel,
 };
 use crate::snapshot::SnapshotError;
 use crate::wire::channel_name::ChannelName;
-use crate::wire::slot::SLOTS;
+use crate::wire::hash_slot::HASH_SLOTS;
 
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
@@ -106,7 +106,7 @@ struct SavedSent<'b> {
 }
 
 impl Dialogue {
-    /// News, notices and hints have to be taken before.
+    /// The dialogue in a snapshot. News, notices and hints have to be taken before.
     pub fn save(&self) -> SavedDialogue<'_> {
         debug_assert!(self.news.is_empty() && self.notices.is_empty() && self.hints.is_empty());
         let published = |it: &Published| SavedPublished {
@@ -135,7 +135,7 @@ impl Dialogue {
         let published = |it: SavedPublished| {
             Ok(Published {
                 at: past(it.at, now)?,
-                by: it.by.map(ConnId::from),
+                by: it.by.map(PublishedBy::from),
                 slot: checked_slot(it.slot)?,
             })
         };
@@ -167,7 +167,7 @@ impl Dialogue {
         match end {
             Some(end) if pings.chain([self.covered]).all(|it| it <= end) => Ok(()),
             _ => Err(SnapshotError::new(
-                "a PING is to confirm what was not published",
+                "a PING that confirms more than was published",
             )),
         }
     }
@@ -245,7 +245,7 @@ impl What {
             SavedWhat::View(form) => What::View(form.into()),
             SavedWhat::Ping(position) => What::Ping(position),
             SavedWhat::Publish(sent) => What::Publish(SentPublication {
-                by: sent.by.map(ConnId::from),
+                by: sent.by.map(PublishedBy::from),
                 slot: checked_slot(sent.slot)?,
                 kept: sent
                     .kept
@@ -277,13 +277,18 @@ fn names(saved: Vec<&str>) -> Result<Vec<ChannelName>, SnapshotError> {
 /// Of the channels in a command the one that is confirmed next.
 fn place_in(next: u64, channels: usize) -> Result<usize, SnapshotError> {
     let next = usize::try_from(next).ok().filter(|next| *next < channels);
-    next.ok_or_else(|| SnapshotError::new("more channels are confirmed than a command has"))
+    next.ok_or_else(|| {
+        SnapshotError::new(format!(
+            "more channels are confirmed than the {channels} of a command"
+        ))
+    })
 }
 
 fn checked_slot(slot: u16) -> Result<u16, SnapshotError> {
-    match slot < SLOTS {
-        true => Ok(slot),
-        false => Err(SnapshotError::new("there is no such slot")),
+    if slot < HASH_SLOTS {
+        Ok(slot)
+    } else {
+        Err(SnapshotError::new(format!("unknown slot {slot}")))
     }
 }
 
@@ -327,17 +332,17 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused() {
+    fn an_inconsistent_snapshot_of_a_dialogue_is_refused() {
         type Change = fn(&mut SavedDialogue);
         let changes: &[(Change, &str)] = &[
-            (|it| it.covered = 6, "a PING is to confirm"),
-            (|it| it.heard = u64::MAX, "a PING is to confirm"),
-            (|it| it.heard = 3, "a PING is to confirm"),
-            (|it| it.published.clear(), "a PING is to confirm"),
-            (|it| it.published[0].slot = SLOTS, "no such slot"),
-            (|it| it.published[0].at = NOW + 1, "yet to come"),
-            (|it| it.publisher.checked = u64::MAX, "yet to come"),
-            (|it| it.unsubscribing.push(""), "is no channel"),
+            (|it| it.covered = 6, "a PING that confirms more"),
+            (|it| it.heard = u64::MAX, "a PING that confirms more"),
+            (|it| it.heard = 3, "a PING that confirms more"),
+            (|it| it.published.clear(), "a PING that confirms more"),
+            (|it| it.published[0].slot = HASH_SLOTS, "unknown slot"),
+            (|it| it.published[0].at = NOW + 1, "in the future"),
+            (|it| it.publisher.checked = u64::MAX, "in the future"),
+            (|it| it.unsubscribing.push(""), "invalid channel name"),
             (|it| it.listener.talk.awaits(SavedWhat::Ping(6)), "a PING"),
             (
                 |it| {
@@ -357,7 +362,7 @@ mod tests {
                         .talk
                         .awaits(SavedWhat::Unsubscribe(vec![" "], 0))
                 },
-                "is no channel",
+                "invalid channel name",
             ),
             (
                 |it| {
@@ -369,7 +374,7 @@ mod tests {
                         doubtful: false,
                     }));
                 },
-                "no such slot",
+                "unknown slot",
             ),
         ];
         let dialogue = dialogue();

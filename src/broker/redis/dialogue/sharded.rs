@@ -2,8 +2,8 @@
 //!
 //! Owns: what follows for what is outstanding. Knows: slots. Never knows: which other nodes there are.
 //!
-//! Decision: a slot that is about to move (`ASK`, `TRYAGAIN`) is asked again a little later, over asking its next node. A
-//! message that is published there reaches no member, because members listen here.
+//! Decision: a slot that is about to move (`ASK`, `TRYAGAIN`) is asked again a little later, rather than asking its
+//! next node. A message that is published there reaches no member, because members listen here.
 
 use std::rc::Rc;
 
@@ -30,8 +30,8 @@ impl Dialogue {
         self.publisher.up
     }
 
-    /// Understands an answer that is read in a way of its own, and how long it is. `None`: no such answer is awaited.
-    pub(super) fn understand_aside(
+    /// Handles an answer that is read in a way of its own, and how long it is. `None`: no such answer is awaited.
+    pub(super) fn handle_sharded_reply(
         &mut self,
         duty: Duty,
         bytes: &[u8],

@@ -8,7 +8,7 @@ use crate::broker::news::Message;
 use crate::broker::redis::conversation::Conversation;
 use crate::clock::Millis;
 use crate::config::Credentials;
-use crate::effect::{ConnId, Publication, ShardId, Subscription};
+use crate::effect::{Publication, PublishedBy, ShardId, Subscription};
 use crate::wire::channel_name::ChannelName;
 use crate::wire::cluster_view::{ViewAnswer, ViewForm};
 use crate::wire::nodes::NodeAddress;
@@ -30,7 +30,7 @@ impl Duty {
         }
     }
 
-    /// For the log.
+    /// The link's name in the log.
     pub fn name(self) -> &'static str {
         match self {
             Duty::Publish => "publishing",
@@ -64,13 +64,13 @@ pub enum RedisKind {
     Shard,
 }
 
-/// How far [`Dialogue::understand`] came.
+/// How far [`Dialogue::handle_reply`] came.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
     /// More bytes are needed.
     Starved,
-    /// So many bytes are understood; there may be news.
-    Understood(usize),
+    /// This many bytes are handled; there may be news.
+    Handled(usize),
     /// A message. Its bytes are to be kept until it is taken.
     Message(Message),
 }
@@ -93,7 +93,7 @@ pub enum Notice {
         node: String,
         why: String,
     },
-    /// A server has become a master, or is none any more.
+    /// A server has become a master, or is no longer one.
     Master {
         server: String,
         is: bool,
@@ -161,7 +161,7 @@ pub enum What {
     /// The answer says that what was published before this position has come.
     Ping(u64),
     Publish(SentPublication),
-    /// The first so many are confirmed.
+    /// How many of the first are confirmed.
     Subscribe(Vec<Subscription>, usize),
     /// The same; in a cluster all are confirmed by the `PING` behind them.
     Unsubscribe(Vec<ChannelName>, usize),
@@ -171,7 +171,7 @@ pub enum What {
 #[derive(Debug)]
 pub struct SentPublication {
     /// `None`: nothing waits for it any more.
-    pub by: Option<ConnId>,
+    pub by: Option<PublishedBy>,
     pub slot: u16,
     /// In a cluster it may have to be published again.
     pub kept: Option<Box<Publication>>,
@@ -196,6 +196,6 @@ pub enum Greeting {
 pub struct Published {
     pub at: Millis,
     /// `None`: nothing waits for it any more.
-    pub by: Option<ConnId>,
+    pub by: Option<PublishedBy>,
     pub slot: u16,
 }

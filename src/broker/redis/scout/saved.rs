@@ -71,7 +71,11 @@ impl Scout {
         let inquiry = match (saved.form, master) {
             (None, Some(master)) => Inquiry::Master(master.to_owned()),
             (Some(form), None) => Inquiry::View(form.into()),
-            _ => return Err(SnapshotError::new("it asks for what is not needed")),
+            _ => {
+                return Err(SnapshotError::new(
+                    "a question about a master in a cluster, or about a view outside of one",
+                ));
+            }
         };
         let awaited = |saved| {
             Ok(match saved {

@@ -4,8 +4,8 @@
 //! is said on a link, or how it is made.
 //!
 //! Decisions
-//! - **A view is asked for on a publishing link**, over a link of its own: there are two links for each master, and no
-//!   more. Only while none is up, a scout asks one node after the other.
+//! - **A view is asked for on a publishing link** rather than a link of its own: there are two links for each master,
+//!   and no more. Only while none is up, a scout asks one node after the other.
 //! - **The nodes of the last view are asked too, not only those of the DSN**: over the years all of these may be replaced.
 
 mod saved;
@@ -13,15 +13,16 @@ mod saved;
 use std::collections::VecDeque;
 
 pub use self::saved::SavedCluster;
+use super::hash_slots::HashSlotTable;
 use super::links::LinkId;
-use super::slots::SlotTable;
+use crate::backoff::Backoff;
 use crate::broker::redis::dialogue::Duty;
 use crate::clock::Millis;
 use crate::config::RedisAddress;
 use crate::effect::{Publication, ShardId};
 use crate::random::Random;
 use crate::wire::cluster_view::ViewForm;
-use crate::wire::slot;
+use crate::wire::hash_slot;
 
 /// Masters that are connected to, with two links each. Redis itself recommends no more nodes.
 pub const MOST_SHARDS: usize = 1_000;
@@ -29,14 +30,16 @@ pub const MOST_SHARDS: usize = 1_000;
 const MOST_KNOWN: usize = 2_000;
 /// The pause between two views: at least, while something is wrong, and otherwise; in milliseconds.
 const AT_LEAST: Millis = 100;
-const SOON: Millis = 250;
-const SELDOM: Millis = 10_000;
+const SHORT_PAUSE: Millis = 250;
+const USUAL_PAUSE: Millis = 10_000;
 /// How long a master may take to show its view, and a node to be connected to besides, before another one is asked.
 const VIEWING: Millis = 1_000;
 const SCOUTING: Millis = 2_000;
-/// The pause when no node has answered: the first, and the longest.
-const FIRST_REST: Millis = 100;
-const LONGEST_REST: Millis = 5_000;
+/// The pauses when no node has answered.
+const BACKOFF: Backoff = Backoff {
+    first: 100,
+    longest: 5_000,
+};
 /// When something is published again that was refused as its slot is about to move.
 const AGAIN: Millis = 100;
 
@@ -52,7 +55,7 @@ pub enum Due {
 
 #[derive(Debug)]
 pub struct Cluster {
-    pub slots: SlotTable,
+    pub slots: HashSlotTable,
     pub tls: bool,
     pub form: ViewForm,
     seeds: Vec<RedisAddress>,
@@ -85,7 +88,7 @@ pub struct Cluster {
 impl Cluster {
     pub fn new(seeds: Vec<RedisAddress>, tls: bool, now: Millis) -> Cluster {
         Cluster {
-            slots: SlotTable::default(),
+            slots: HashSlotTable::default(),
             tls,
             form: ViewForm::Shards,
             seeds,
@@ -107,7 +110,7 @@ impl Cluster {
 
     /// The shard that has a channel.
     pub fn route(&self, prefix: &str, channel: &str) -> Option<ShardId> {
-        let slot = slot::slot(prefix.as_bytes(), channel.as_bytes());
+        let slot = hash_slot::hash_slot(prefix.as_bytes(), channel.as_bytes());
         self.slots.owner(slot)
     }
 
@@ -128,8 +131,8 @@ impl Cluster {
         self.known = others.take(MOST_KNOWN).collect();
     }
 
-    /// Something is to be published again, a little later.
-    pub fn put_off(&mut self, publication: Box<Publication>, now: Millis) {
+    /// Keeps a publication that is to be published again a little later.
+    pub fn postpone(&mut self, publication: Box<Publication>, now: Millis) {
         self.waiting
             .push_back((now.saturating_add(AGAIN), publication));
     }
@@ -156,7 +159,7 @@ impl Cluster {
     /// A master has not answered by this time: the others may know of another one. To be called as long as that lasts.
     pub fn master_is_slow(&mut self, at: Millis) {
         self.slow_noted = self.slow_noted.max(at);
-        let soon = self.last.saturating_add(SOON);
+        let soon = self.last.saturating_add(SHORT_PAUSE);
         self.ask_at = self.ask_at.min(soon);
     }
 
@@ -177,7 +180,7 @@ impl Cluster {
         }
     }
 
-    /// In which order `count` shards are to be asked for a view.
+    /// The order in which `count` shards are to be asked for a view.
     pub fn turns(&mut self, count: usize) -> impl Iterator<Item = usize> + use<> {
         let next = self.next;
         let turns = (0..count).filter_map(move |n| n.saturating_add(next).checked_rem(count));
@@ -206,23 +209,21 @@ impl Cluster {
         self.tried = self.tried.saturating_add(1);
         self.ask_at = now;
         if self.tried >= self.nodes() {
-            let rest = FIRST_REST.saturating_mul(1 << self.rounds.min(16));
-            let rest = random.jittered(rest.min(LONGEST_REST));
-            self.ask_at = now.saturating_add(rest);
             (self.tried, self.rounds) = (0, self.rounds.saturating_add(1));
+            self.ask_at = now.saturating_add(BACKOFF.pause(self.rounds, random));
         }
     }
 
-    /// A view has come; `amiss`: something is wrong all the same.
-    pub fn answered(&mut self, useful: bool, amiss: bool, random: &mut Random, now: Millis) {
+    /// A view has come; `troubled`: something is wrong all the same.
+    pub fn answered(&mut self, useful: bool, troubled: bool, random: &mut Random, now: Millis) {
         (self.asked, self.last) = (None, now);
         if useful {
             (self.tried, self.rounds) = (0, 0);
         }
-        let pause = match (self.again, amiss || !useful) {
+        let pause = match (self.again, troubled || !useful) {
             (true, _) => AT_LEAST,
-            (false, true) => random.jittered(SOON),
-            (false, false) => SELDOM,
+            (false, true) => random.jittered(SHORT_PAUSE),
+            (false, false) => USUAL_PAUSE,
         };
         self.ask_at = now.saturating_add(pause);
     }

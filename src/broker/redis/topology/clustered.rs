@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::cluster::{Cluster, Due, MOST_SHARDS};
+use super::hash_slots::Change;
 use super::links::{LinkId, Order};
-use super::slots::Change;
-use super::{Guide, Master, Topology};
+use super::{Discovery, Master, Topology};
 use crate::broker::news::News;
 use crate::broker::redis::dialogue::{Hint, Moved, Notice};
 use crate::broker::redis::scout::{Inquiry, Scout};
@@ -22,7 +22,7 @@ use crate::clock::Millis;
 use crate::config::RedisAddress;
 use crate::effect::{Receipt, ShardId};
 use crate::wire::cluster_view::{ClusterView, Node, ViewAnswer, ViewForm};
-use crate::wire::slot::SLOTS;
+use crate::wire::hash_slot::HASH_SLOTS;
 
 /// How long links to a master without slots stay, in milliseconds.
 const LINGER: Millis = 3_000;
@@ -33,15 +33,15 @@ const NO_SLOTS: &str =
 
 impl Topology {
     fn cluster(&mut self) -> Option<&mut Cluster> {
-        match &mut self.guide {
-            Guide::Cluster(cluster) => Some(cluster),
+        match &mut self.discovery {
+            Discovery::Cluster(cluster) => Some(cluster),
             _ => None,
         }
     }
 
     /// Publishes again what has waited for that, and asks for a view if that is due.
     pub(super) fn turn_cluster(&mut self, now: Millis) {
-        let Guide::Cluster(cluster) = &mut self.guide else {
+        let Discovery::Cluster(cluster) = &mut self.discovery else {
             return;
         };
         while let Some(publication) = cluster.next_again(now) {
@@ -75,7 +75,7 @@ impl Topology {
 
     /// Asks a master for its view, or sends out a scout.
     fn ask_view(&mut self, now: Millis) {
-        let Guide::Cluster(cluster) = &mut self.guide else {
+        let Discovery::Cluster(cluster) = &mut self.discovery else {
             return;
         };
         for at in cluster.turns(self.masters.len()) {
@@ -97,7 +97,7 @@ impl Topology {
     }
 
     /// Whether a slot has no master, or a master is away or does not answer.
-    fn is_amiss(&mut self, now: Millis) -> bool {
+    fn is_troubled(&mut self, now: Millis) -> bool {
         let well =
             |master: &Master| master.leave_at.is_some() || master.is_up() && !master.is_slow(now);
         let up = self.masters.iter().flatten().all(well);
@@ -114,7 +114,7 @@ impl Topology {
     /// A scout got no view.
     pub(super) fn next_candidate(&mut self, now: Millis) {
         self.call_back();
-        if let Guide::Cluster(cluster) = &mut self.guide {
+        if let Discovery::Cluster(cluster) = &mut self.discovery {
             cluster.in_vain(&mut self.random, now);
         }
     }
@@ -122,25 +122,26 @@ impl Topology {
     /// A scout has a node's view.
     pub(super) fn view_found(&mut self, answer: ViewAnswer, now: Millis) {
         let asked = self.address(LinkId::Scout(SCOUT)).cloned();
-        match self.take_view(answer, asked.as_ref(), None, now) {
-            true => self.call_back(),
-            false => self.next_candidate(now),
+        if self.take_view(answer, asked.as_ref(), None, now) {
+            self.call_back()
+        } else {
+            self.next_candidate(now)
         }
     }
 
     /// What a node has said of its cluster.
     pub(super) fn heed_node(&mut self, id: ShardId, hint: Hint, now: Millis) {
-        let Guide::Cluster(cluster) = &mut self.guide else {
+        let Discovery::Cluster(cluster) = &mut self.discovery else {
             return;
         };
         match hint {
             Hint::Ended(slot) => {
                 let lost = cluster.slots.lost(slot, id, now);
                 cluster.want_view(Some(id), now);
-                self.tell(lost);
+                self.push_slot_news(lost);
             }
             Hint::Moved(moved) => self.redirect(id, moved, now),
-            Hint::Again(publication) => cluster.put_off(publication, now),
+            Hint::Again(publication) => cluster.postpone(publication, now),
             Hint::Doubt => cluster.want_view(None, now),
             Hint::View(answer) => {
                 let asked = self.master(id).map(|master| master.address.clone());
@@ -149,7 +150,7 @@ impl Topology {
         }
     }
 
-    fn tell(&mut self, changes: impl IntoIterator<Item = Change>) {
+    fn push_slot_news(&mut self, changes: impl IntoIterator<Item = Change>) {
         let news = changes.into_iter();
         self.news
             .extend(news.map(|(slots, shard)| News::Slots(slots, shard)));
@@ -157,7 +158,7 @@ impl Topology {
 
     /// Something was refused as another node has the slot. It is asked for again there, within limits.
     fn redirect(&mut self, id: ShardId, moved: Moved, now: Millis) {
-        let Guide::Cluster(cluster) = &mut self.guide else {
+        let Discovery::Cluster(cluster) = &mut self.discovery else {
             return;
         };
         let follow = cluster.slots.may_move(moved.slot, id, now);
@@ -173,16 +174,20 @@ impl Topology {
                 Some(to) if to != id => cluster.slots.assign(moved.slot, to),
                 _ => cluster.slots.lost(moved.slot, id, now),
             });
-            self.tell(change);
+            self.push_slot_news(change);
         }
-        let receipt = || match follow {
-            true => Receipt::Failed,
-            false => Receipt::Refused(Rc::clone(&moved.words)),
+        let receipt = || {
+            if follow {
+                Receipt::Failed
+            } else {
+                Receipt::Refused(Rc::clone(&moved.words))
+            }
         };
         if let Some(publication) = moved.publication {
-            self.news.push_back(match follow {
-                true => News::Returned(*publication),
-                false => News::Published(publication.from, receipt()),
+            self.news.push_back(if follow {
+                News::Returned(*publication)
+            } else {
+                News::Published(publication.from, receipt())
             });
         }
         for channel in moved.subscriptions {
@@ -224,9 +229,9 @@ impl Topology {
                 Err(why)
             }
         };
-        let amiss = self.is_amiss(now);
-        if let Guide::Cluster(cluster) = &mut self.guide {
-            cluster.answered(why.is_ok(), amiss, &mut self.random, now);
+        let troubled = self.is_troubled(now);
+        if let Discovery::Cluster(cluster) = &mut self.discovery {
+            cluster.answered(why.is_ok(), troubled, &mut self.random, now);
         }
         let useful = why.is_ok();
         if let Err(why) = why {
@@ -265,8 +270,7 @@ impl Topology {
             0 => return Err(NO_SLOTS.to_owned()),
             1..=MOST_SHARDS => {}
             count => {
-                let why =
-                    format!("it names {count} masters: {MOST_SHARDS} at most are connected to");
+                let why = format!("it names {count} masters: at most {MOST_SHARDS} are supported");
                 return Err(why);
             }
         }
@@ -280,15 +284,16 @@ impl Topology {
         cluster.remember(nodes.filter_map(place));
         let changes = cluster.slots.view(&table, from, now);
         let needed = cluster.slots.shards();
-        self.tell(changes);
+        self.push_slot_news(changes);
         for (at, master) in self.masters.iter_mut().enumerate() {
             let Some(master) = master else {
                 continue;
             };
             let leave_at = now.saturating_add(LINGER);
-            master.leave_at = match needed.contains(&ShardId(at as u16)) {
-                true => None,
-                false => Some(master.leave_at.unwrap_or(leave_at)),
+            master.leave_at = if needed.contains(&ShardId(at as u16)) {
+                None
+            } else {
+                Some(master.leave_at.unwrap_or(leave_at))
             };
         }
         self.leave_masters(now);
@@ -307,7 +312,7 @@ impl Topology {
             Some((address, ShardId(at as u16)))
         });
         let known: BTreeMap<RedisAddress, ShardId> = known.collect();
-        let mut table = vec![None; usize::from(SLOTS)];
+        let mut table = vec![None; usize::from(HASH_SLOTS)];
         for (address, places) in owners {
             let id = known.get(&address).copied();
             let id = id.or_else(|| self.add(address));

@@ -3,7 +3,7 @@
 #![expect(clippy::expect_used, reason = "a broken promise is to panic")]
 
 use super::*;
-use crate::effect::{ConnId, Publication, Subscription, SubscriptionId};
+use crate::effect::{ConnId, Publication, PublishedBy, Subscription, SubscriptionId};
 use crate::snapshot::{SnapshotError, SnapshotHeader, SnapshotReader, SnapshotWriter};
 use crate::wire::channel_name::ChannelName;
 
@@ -64,10 +64,10 @@ fn play(topology: &mut Topology) {
     let channel = || ChannelName::checked("a");
     topology.publish(
         Publication {
-            from: ConnId {
+            from: PublishedBy::Connection(ConnId {
                 slot: 1,
                 generation: 1,
-            },
+            }),
             since: NOW,
             channel: channel(),
             content: b"1".as_slice().into(),
@@ -83,7 +83,7 @@ fn play(topology: &mut Topology) {
     topology.finish(NOW);
     for (nth, link) in topology.links().into_iter().enumerate() {
         for reply in ["+OK\r\n", ":1\r\n", "-MOVED 15495 h:3\r\n"] {
-            let _ = topology.understand(link, reply.as_bytes(), NOW);
+            let _ = topology.handle_reply(link, reply.as_bytes(), NOW);
         }
         let _ = topology.tick(link, NOW);
         if nth.is_multiple_of(2) {

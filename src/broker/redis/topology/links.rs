@@ -15,7 +15,7 @@ pub enum LinkId {
     Scout(usize),
 }
 
-/// What is to be done with a link. One that breaks is made anew until it is to be closed.
+/// What is to be done with a link. One that breaks is made again until it is to be closed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Order {
     Open(LinkId, RedisAddress),

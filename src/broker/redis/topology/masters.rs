@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use super::links::{LinkId, Order};
-use super::{Guide, MOST_SHARDS, Master, Topology};
+use super::{Discovery, MOST_SHARDS, Master, Topology};
 use crate::broker::news::News;
 use crate::broker::redis::dialogue::{Dialogue, Duty, LinkIdentity, Notice};
 use crate::clock::Millis;
@@ -17,9 +17,9 @@ use crate::wire::channel_name::ChannelName;
 impl Topology {
     /// The shard that has a channel.
     fn route(&self, channel: &str) -> Option<ShardId> {
-        match &self.guide {
-            Guide::Nothing | Guide::Sentinels(_) => Some(ShardId(0)),
-            Guide::Cluster(cluster) => cluster.route(&self.identity.prefix, channel),
+        match &self.discovery {
+            Discovery::Nothing | Discovery::Sentinels(_) => Some(ShardId(0)),
+            Discovery::Cluster(cluster) => cluster.route(&self.identity.prefix, channel),
         }
     }
 
@@ -56,8 +56,12 @@ impl Topology {
     /// Ends a channel's subscription.
     pub fn unsubscribe(&mut self, channel: ChannelName, now: Millis) {
         let id = self.route(channel.as_str());
-        if let Some(master) = id.and_then(|id| self.master_mut(id)) {
-            master.dialogue.unsubscribe(channel, now);
+        match id.and_then(|id| self.master_mut(id)) {
+            Some(master) => {
+                master.dialogue.unsubscribe(channel, now);
+                self.collect(id, now);
+            }
+            None => self.news.push_back(News::Unsubscribed(channel)),
         }
     }
 
@@ -85,7 +89,7 @@ impl Topology {
             .and_then(Option::as_mut)
         {
             while let Some(news) = master.dialogue.news() {
-                if let Guide::Sentinels(sentinels) = &mut self.guide
+                if let Discovery::Sentinels(sentinels) = &mut self.discovery
                     && matches!(news, News::Publishing(_, true) | News::Listening(_, true))
                     && master.is_up()
                 {
@@ -136,7 +140,7 @@ impl Topology {
         Some(id)
     }
 
-    /// A master is none any more: what is outstanding there fails.
+    /// A server is no longer a master: what is outstanding there fails.
     pub(super) fn remove(&mut self, id: ShardId, now: Millis) {
         for duty in Duty::BOTH {
             if let Some(master) = self.master_mut(id) {

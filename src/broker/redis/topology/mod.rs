@@ -4,18 +4,18 @@
 //! has which channel. Never knows: sockets, clocks. Commands, bytes and what becomes of links come in; [`News`], bytes and
 //! [`Order`]s go out; time is an argument.
 //!
-//! Decision: one type for the three of them, over three drivers. The commands to a master are the same, and so are the
-//! orders about its links. They differ in what names the masters (`watched.rs`, `clustered.rs`).
+//! Decision: one type for the three of them rather than three drivers. The commands to a master are the same, and so
+//! are the orders about its links. They differ in what names the masters (`watched.rs`, `clustered.rs`).
 
 mod cluster;
 mod clustered;
 mod fuzz;
+mod hash_slots;
 mod links;
 mod masters;
 mod saved;
 mod saved_news;
 mod sentinels;
-mod slots;
 mod watched;
 
 use std::collections::VecDeque;
@@ -42,7 +42,7 @@ use crate::wire::nodes::NodeAddress;
 struct Master {
     address: RedisAddress,
     dialogue: Dialogue,
-    /// When its links are closed, if it is no master any more.
+    /// When its links are closed, if it is no longer a master.
     leave_at: Option<Millis>,
 }
 
@@ -58,7 +58,7 @@ impl Master {
 
 /// What names the masters.
 #[derive(Debug)]
-enum Guide {
+enum Discovery {
     Nothing,
     Sentinels(Box<Sentinels>),
     Cluster(Box<Cluster>),
@@ -70,7 +70,7 @@ pub struct Topology {
     identity: LinkIdentity,
     masters: Vec<Option<Master>>,
     scouts: Vec<Option<Scout>>,
-    guide: Guide,
+    discovery: Discovery,
     orders: VecDeque<Order>,
     news: VecDeque<News>,
     notices: VecDeque<Notice>,
@@ -97,7 +97,7 @@ impl Topology {
             identity,
             masters: Vec::new(),
             scouts: Vec::new(),
-            guide: Guide::Nothing,
+            discovery: Discovery::Nothing,
             orders: VecDeque::new(),
             news: VecDeque::new(),
             notices: VecDeque::new(),
@@ -115,7 +115,7 @@ impl Topology {
             } => topology.watch(sentinels, master, credentials.as_ref(), now),
             RedisServers::Cluster(seeds) => {
                 let cluster = Cluster::new(seeds.clone(), dsn.tls, now);
-                topology.guide = Guide::Cluster(Box::new(cluster));
+                topology.discovery = Discovery::Cluster(Box::new(cluster));
             }
         }
         topology
@@ -176,14 +176,14 @@ impl Topology {
                 if let Some(scout) = self.scout_mut(nth) {
                     scout.opened(now);
                 }
-                if let Guide::Sentinels(sentinels) = &mut self.guide {
+                if let Discovery::Sentinels(sentinels) = &mut self.discovery {
                     sentinels.asked(nth);
                 }
             }
         }
     }
 
-    /// A link is broken, or did not come about.
+    /// A link is broken, or was not established.
     pub fn closed(&mut self, link: LinkId, now: Millis) {
         match link {
             LinkId::Master(id, duty) => {
@@ -204,18 +204,18 @@ impl Topology {
 
     /// A link to a master is away.
     fn missed(&mut self, link: LinkId, now: Millis) {
-        match &mut self.guide {
-            Guide::Nothing => {}
-            Guide::Sentinels(sentinels) => sentinels.doubt(now),
-            Guide::Cluster(cluster) => cluster.link_lost(link, now),
+        match &mut self.discovery {
+            Discovery::Nothing => {}
+            Discovery::Sentinels(sentinels) => sentinels.doubt(now),
+            Discovery::Cluster(cluster) => cluster.link_lost(link, now),
         }
     }
 
     fn scout_lost(&mut self, nth: usize, now: Millis) {
-        match &mut self.guide {
-            Guide::Nothing => {}
-            Guide::Sentinels(sentinels) => sentinels.lost(nth),
-            Guide::Cluster(_) => self.next_candidate(now),
+        match &mut self.discovery {
+            Discovery::Nothing => {}
+            Discovery::Sentinels(sentinels) => sentinels.lost(nth),
+            Discovery::Cluster(_) => self.next_candidate(now),
         }
     }
 
@@ -223,7 +223,7 @@ impl Topology {
     ///
     /// # Errors
     /// Why the link has to be closed.
-    pub fn understand(
+    pub fn handle_reply(
         &mut self,
         link: LinkId,
         bytes: &[u8],
@@ -231,11 +231,11 @@ impl Topology {
     ) -> Result<Progress, LinkFault> {
         let step = match link {
             LinkId::Master(id, duty) => match self.master_mut(id) {
-                Some(master) => master.dialogue.understand(duty, bytes, now),
+                Some(master) => master.dialogue.handle_reply(duty, bytes, now),
                 None => Ok(Progress::Starved),
             },
             LinkId::Scout(nth) => match self.scout_mut(nth) {
-                Some(scout) => scout.understand(bytes, now),
+                Some(scout) => scout.handle_reply(bytes, now),
                 None => Ok(Progress::Starved),
             },
         };
@@ -246,7 +246,7 @@ impl Topology {
         step
     }
 
-    /// Gives up what is too late on a link. Not to be called while there are replies to be understood.
+    /// Gives up what is too late on a link. Not to be called while there are replies to be handled.
     ///
     /// # Errors
     /// Why the link has to be closed.
@@ -268,14 +268,14 @@ impl Topology {
         for at in 0..self.masters.len() {
             let id = ShardId(at as u16);
             if let Some(master) = self.master_mut(id) {
-                master.dialogue.give_up(now);
+                master.dialogue.fail_overdue(now);
                 self.collect(Some(id), now);
             }
         }
-        match &self.guide {
-            Guide::Nothing => {}
-            Guide::Sentinels(_) => self.turn_sentinels(now),
-            Guide::Cluster(_) => self.turn_cluster(now),
+        match &self.discovery {
+            Discovery::Nothing => {}
+            Discovery::Sentinels(_) => self.turn_sentinels(now),
+            Discovery::Cluster(_) => self.turn_cluster(now),
         }
     }
 
@@ -285,10 +285,10 @@ impl Topology {
         let shards = shards.filter_map(|master| master.dialogue.next_deadline());
         let scouts = self.scouts.iter().flatten();
         let scouts = scouts.filter_map(Scout::next_deadline);
-        let guide = match &self.guide {
-            Guide::Nothing => None,
-            Guide::Sentinels(sentinels) => Some(sentinels.next_deadline()),
-            Guide::Cluster(cluster) => {
+        let discovery = match &self.discovery {
+            Discovery::Nothing => None,
+            Discovery::Sentinels(sentinels) => Some(sentinels.next_deadline()),
+            Discovery::Cluster(cluster) => {
                 let masters = self.masters.iter().flatten();
                 let slow = masters.filter_map(|master| master.dialogue.slow_at());
                 let slow = slow.filter(|at| *at > cluster.slow_noted).min();
@@ -298,15 +298,15 @@ impl Topology {
                 next.into_iter().flatten().min()
             }
         };
-        shards.chain(scouts).chain(guide).min()
+        shards.chain(scouts).chain(discovery).min()
     }
 
     /// Whether all servers that could name the masters were asked without result.
     pub fn is_lost(&self) -> bool {
-        match &self.guide {
-            Guide::Nothing => true,
-            Guide::Sentinels(sentinels) => sentinels.are_lost(),
-            Guide::Cluster(cluster) => cluster.is_lost(),
+        match &self.discovery {
+            Discovery::Nothing => true,
+            Discovery::Sentinels(sentinels) => sentinels.are_lost(),
+            Discovery::Cluster(cluster) => cluster.is_lost(),
         }
     }
 
@@ -330,13 +330,13 @@ impl Topology {
     }
 
     pub fn is_cluster(&self) -> bool {
-        matches!(self.guide, Guide::Cluster(_))
+        matches!(self.discovery, Discovery::Cluster(_))
     }
 
     /// How many sentinels answer, of how many.
     pub fn sentinels(&self) -> Option<(usize, usize)> {
         let up = self.scouts.iter().flatten().filter(|scout| scout.is_up());
-        let watched = matches!(self.guide, Guide::Sentinels(_));
+        let watched = matches!(self.discovery, Discovery::Sentinels(_));
         watched.then(|| (up.count(), self.scouts.len()))
     }
 
@@ -348,13 +348,13 @@ impl Topology {
         }
     }
 
-    /// Where a link goes.
+    /// The address that a link goes to.
     pub fn address(&self, link: LinkId) -> Option<&RedisAddress> {
-        match (link, &self.guide) {
+        match (link, &self.discovery) {
             (LinkId::Master(id, _), _) => self.master(id).map(|master| &master.address),
-            (LinkId::Scout(nth), Guide::Sentinels(sentinels)) => sentinels.address(nth),
-            (LinkId::Scout(_), Guide::Cluster(cluster)) => cluster.candidate(),
-            (LinkId::Scout(_), Guide::Nothing) => None,
+            (LinkId::Scout(nth), Discovery::Sentinels(sentinels)) => sentinels.address(nth),
+            (LinkId::Scout(_), Discovery::Cluster(cluster)) => cluster.candidate(),
+            (LinkId::Scout(_), Discovery::Nothing) => None,
         }
     }
 

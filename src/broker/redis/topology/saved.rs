@@ -9,14 +9,14 @@ use minicbor::{Decode, Encode};
 use super::cluster::{Cluster, SavedCluster};
 use super::saved_news::SavedNews;
 use super::sentinels::{SavedSentinels, Sentinels};
-use super::{Guide, LinkId, MOST_SHARDS, Master, Topology};
+use super::{Discovery, LinkId, MOST_SHARDS, Master, Topology};
 use crate::broker::news::News;
 use crate::broker::redis::dialogue::{Dialogue, Duty, LinkIdentity, SavedDialogue};
 use crate::broker::redis::saved_values::{SavedAddress, near};
 use crate::broker::redis::scout::{SavedScout, Scout};
 use crate::clock::Millis;
 use crate::config::{Credentials, RedisAddress, RedisDsn, RedisServers};
-use crate::effect::ShardId;
+use crate::effect::{ShardId, restore_channel};
 use crate::snapshot::{RecordKind, SnapshotError, SnapshotReader, SnapshotWriter, size};
 
 #[derive(Debug, Encode, Decode)]
@@ -29,9 +29,12 @@ struct SavedTopology<'b> {
     #[n(1)]
     scouts: u64,
     #[b(2)]
-    guide: SavedGuide<'b>,
+    discovery: SavedGuide<'b>,
     #[cbor(b(3), default)]
     news: Vec<SavedNews<'b>>,
+    /// Channels whose subscriptions have ended, which is news, too.
+    #[cbor(b(4), default)]
+    unsubscribed: Vec<&'b str>,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -76,12 +79,13 @@ impl Topology {
         let saved = SavedTopology {
             masters: self.masters.iter().flatten().count() as u64,
             scouts: self.scouts.iter().flatten().count() as u64,
-            guide: match &self.guide {
-                Guide::Nothing => SavedGuide::Nothing,
-                Guide::Sentinels(sentinels) => SavedGuide::Sentinels(sentinels.save()),
-                Guide::Cluster(cluster) => SavedGuide::Cluster(cluster.save()),
+            discovery: match &self.discovery {
+                Discovery::Nothing => SavedGuide::Nothing,
+                Discovery::Sentinels(sentinels) => SavedGuide::Sentinels(sentinels.save()),
+                Discovery::Cluster(cluster) => SavedGuide::Cluster(cluster.save()),
             },
             news: self.news.iter().filter_map(News::save).collect(),
+            unsubscribed: self.news.iter().filter_map(unsubscribed).collect(),
         };
         to.write(RecordKind::RedisServers, &saved)?;
         for (shard, master) in (0..).zip(&self.masters) {
@@ -121,9 +125,13 @@ impl Topology {
         let saved: SavedTopology = record.decode()?;
         let within = |error: SnapshotError| error.within(RecordKind::RedisServers);
         let (masters, scouts) = (saved.masters, saved.scouts);
-        topology.guide = guide(saved.guide, dsn, now).map_err(within)?;
+        topology.discovery = discovery(saved.discovery, dsn, now).map_err(within)?;
         let news: Result<_, _> = saved.news.into_iter().map(News::restore).collect();
         topology.news = news.map_err(within)?;
+        for channel in saved.unsubscribed {
+            let channel = restore_channel(channel).map_err(within)?;
+            topology.news.push_back(News::Unsubscribed(channel));
+        }
         for _ in 0..masters {
             let record = from.read_kind(RecordKind::RedisMaster)?;
             let saved: SavedMaster = record.decode()?;
@@ -153,7 +161,7 @@ impl Topology {
         let at = usize::from(saved.shard);
         // In their order, each once.
         if at < self.masters.len() || at >= MOST_SHARDS {
-            return Err(SnapshotError::new("there is no room for such a shard"));
+            return Err(SnapshotError::new(format!("shard {at} is out of order")));
         }
         let identity = LinkIdentity {
             shard: ShardId(saved.shard),
@@ -186,7 +194,9 @@ impl Topology {
         };
         let nth = size(saved.nth);
         if nth < self.scouts.len() || nth >= most {
-            return Err(SnapshotError::new("there is no room for such a scout"));
+            return Err(SnapshotError::new(format!(
+                "scout {nth} is out of order, or one too many"
+            )));
         }
         let credentials: Option<Credentials> = credentials.cloned();
         let scout = Scout::restore(saved.scout, master, credentials, now)?;
@@ -198,24 +208,26 @@ impl Topology {
     /// Whether the masters are those that are named.
     fn check(&self, dsn: &RedisDsn) -> Result<(), SnapshotError> {
         let mut masters = self.masters.iter().flatten();
-        let named = match (&self.guide, &dsn.servers) {
-            (Guide::Sentinels(sentinels), _) => sentinels.master(),
+        let named = match (&self.discovery, &dsn.servers) {
+            (Discovery::Sentinels(sentinels), _) => sentinels.master(),
             (_, RedisServers::One(address)) => Some(address),
-            (Guide::Cluster(cluster), _) => {
+            (Discovery::Cluster(cluster), _) => {
                 let known = |id: &ShardId| self.master(*id).is_some();
-                return match cluster.slots.shards().iter().all(known) {
-                    true => Ok(()),
-                    false => Err(SnapshotError::new("a slot's shard does not exist")),
+                return if cluster.slots.shards().iter().all(known) {
+                    Ok(())
+                } else {
+                    Err(SnapshotError::new("a slot of an unknown shard"))
                 };
             }
-            (Guide::Nothing, _) => None,
+            (Discovery::Nothing, _) => None,
         };
         let master = masters.next().map(|master| &master.address);
-        match master == named && self.masters.len() <= 1 {
-            true => Ok(()),
-            false => Err(SnapshotError::new(
-                "it has another master than the one that is named",
-            )),
+        if master == named && self.masters.len() <= 1 {
+            Ok(())
+        } else {
+            Err(SnapshotError::new(
+                "another master than the one that is named",
+            ))
         }
     }
 
@@ -245,20 +257,28 @@ impl Topology {
     }
 }
 
-fn guide(saved: SavedGuide, dsn: &RedisDsn, now: Millis) -> Result<Guide, SnapshotError> {
+/// The channel whose subscription has ended, if that is the news.
+fn unsubscribed(news: &News) -> Option<&str> {
+    match news {
+        News::Unsubscribed(channel) => Some(channel.as_str()),
+        _ => None,
+    }
+}
+
+fn discovery(saved: SavedGuide, dsn: &RedisDsn, now: Millis) -> Result<Discovery, SnapshotError> {
     Ok(match (saved, &dsn.servers) {
-        (SavedGuide::Nothing, RedisServers::One(_)) => Guide::Nothing,
+        (SavedGuide::Nothing, RedisServers::One(_)) => Discovery::Nothing,
         (SavedGuide::Sentinels(saved), RedisServers::Sentinel { sentinels, .. }) => {
             let sentinels: &[RedisAddress] = sentinels;
-            Guide::Sentinels(Box::new(Sentinels::restore(saved, sentinels, now)?))
+            Discovery::Sentinels(Box::new(Sentinels::restore(saved, sentinels, now)?))
         }
         (SavedGuide::Cluster(saved), RedisServers::Cluster(seeds)) => {
             let cluster = Cluster::restore(saved, seeds.clone(), dsn.tls, now)?;
-            Guide::Cluster(Box::new(cluster))
+            Discovery::Cluster(Box::new(cluster))
         }
         _ => {
             return Err(SnapshotError::new(
-                "the servers are named in another way than --broker-dsn says",
+                "another kind of --broker-dsn: one redis, Sentinel and Cluster differ",
             ));
         }
     })

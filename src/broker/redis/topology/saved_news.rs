@@ -8,7 +8,7 @@ use crate::effect::{
     Publication, SavedConnId, SavedPublication, SavedReceipt, SavedSubscriptionId, ShardId,
 };
 use crate::snapshot::SnapshotError;
-use crate::wire::slot::SLOTS;
+use crate::wire::hash_slot::HASH_SLOTS;
 
 /// Why messages are dropped.
 const REASONS: [&str; 2] = ["unknown", "not_json"];
@@ -34,7 +34,8 @@ pub enum SavedNews<'b> {
 }
 
 impl News {
-    /// `None`: messages lie in what a link has read, and are understood again.
+    /// `None`: messages lie in what a link has read, and are handled again. Ends of subscriptions have a list of their
+    /// own: an older release passes that over, and has no value for another kind of news.
     pub(super) fn save(&self) -> Option<SavedNews<'_>> {
         Some(match self {
             News::Shard(shard, name) => SavedNews::Shard(shard.0, name.as_deref()),
@@ -47,17 +48,20 @@ impl News {
             News::Returned(publication) => SavedNews::Returned(publication.save()),
             News::Subscribed(id, receipt) => SavedNews::Subscribed((*id).into(), receipt.save()),
             News::Dropped(why) => SavedNews::Dropped(why),
-            News::Message(_) => return None,
+            News::Message(_) | News::Unsubscribed(_) => return None,
         })
     }
 
     pub(super) fn restore(saved: SavedNews) -> Result<News, SnapshotError> {
         Ok(match saved {
             SavedNews::Shard(id, name) => News::Shard(shard(id)?, name.map(Into::into)),
-            SavedNews::Slots(first, last, id) if first <= last && last < SLOTS => {
+            SavedNews::Slots(first, last, id) if first <= last && last < HASH_SLOTS => {
                 News::Slots(first..=last, id.map(shard).transpose()?)
             }
-            SavedNews::Slots(..) => return Err(SnapshotError::new("there are no such slots")),
+            SavedNews::Slots(first, last, _) => {
+                let problem = format!("unknown slots {first} to {last}");
+                return Err(SnapshotError::new(problem));
+            }
             SavedNews::Publishing(id, up) => News::Publishing(shard(id)?, up),
             SavedNews::Listening(id, up) => News::Listening(shard(id)?, up),
             SavedNews::Published(by, receipt) => News::Published(by.into(), receipt.into()),
@@ -65,7 +69,7 @@ impl News {
             SavedNews::Subscribed(id, receipt) => News::Subscribed(id.into(), receipt.into()),
             SavedNews::Dropped(why) => {
                 let known = REASONS.into_iter().find(|known| *known == why);
-                let unknown = || SnapshotError::new("a message was dropped for no known reason");
+                let unknown = || SnapshotError::new(format!("unknown reason {why:?}"));
                 News::Dropped(known.ok_or_else(unknown)?)
             }
         })
@@ -73,8 +77,11 @@ impl News {
 }
 
 fn shard(id: u16) -> Result<ShardId, SnapshotError> {
-    match usize::from(id) < MOST_SHARDS {
-        true => Ok(ShardId(id)),
-        false => Err(SnapshotError::new("there are not that many shards")),
+    if usize::from(id) < MOST_SHARDS {
+        Ok(ShardId(id))
+    } else {
+        Err(SnapshotError::new(format!(
+            "shard {id} is out of range: at most {MOST_SHARDS}"
+        )))
     }
 }

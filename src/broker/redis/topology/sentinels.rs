@@ -4,10 +4,11 @@
 //! are asked.
 //!
 //! Decisions
-//! - **What most sentinels name is the master**, over what the first one names. A sentinel that was cut off goes on
-//!   naming the former master, which may be up and report that it is one. If only one sentinel answers, its answer
+//! - **What most sentinels name is the master** rather than what the first one names. A sentinel that was cut off goes
+//!   on naming the former master, which may be up and report that it is one. If only one sentinel answers, its answer
 //!   counts.
-//! - **An announcement counts at once**, over a vote: it is made when a new master was promoted, and never of an old one.
+//! - **An announcement counts at once** rather than a vote: it is made when a new master was promoted, and never of an
+//!   old one.
 //! - **While the links to a master are up it stays the master** unless more sentinels name another one. When they are not,
 //!   addresses that have not been tried come first.
 
@@ -20,8 +21,8 @@ use crate::config::RedisAddress;
 /// How long the other sentinels may take once one has answered, in milliseconds.
 const GRACE: Millis = 300;
 /// The pause between two questions: while there is no master, and otherwise.
-const SOON: Millis = 500;
-const SELDOM: Millis = 10_000;
+const SHORT_PAUSE: Millis = 500;
+const USUAL_PAUSE: Millis = 10_000;
 
 #[derive(Debug)]
 struct Witness {
@@ -63,7 +64,7 @@ impl Sentinels {
             master: None,
             doubtful: true,
             failed: Vec::new(),
-            ask_at: now.saturating_add(SOON),
+            ask_at: now.saturating_add(SHORT_PAUSE),
             answered: None,
             voting: true,
         }
@@ -73,7 +74,11 @@ impl Sentinels {
     pub fn is_to_ask(&mut self, now: Millis) -> bool {
         let due = now >= self.ask_at;
         if due {
-            self.ask_at = now.saturating_add(if self.doubtful { SOON } else { SELDOM });
+            self.ask_at = now.saturating_add(if self.doubtful {
+                SHORT_PAUSE
+            } else {
+                USUAL_PAUSE
+            });
             self.forget_answers();
             self.voting = true;
         }
@@ -98,7 +103,8 @@ impl Sentinels {
     pub fn answer(&mut self, nth: usize, named: Option<RedisAddress>, now: Millis) {
         if let Some(witness) = self.witnesses.get_mut(nth) {
             (witness.named, witness.asked) = (named, false);
-            // While there is a master one answer alone, to a question from before or of a link that has come back, is no vote.
+            // While there is a master one answer alone, to a question from before or of a link that has come back, is
+            // not a vote.
             if self.doubtful || self.voting {
                 self.answered.get_or_insert(now);
             }
@@ -112,7 +118,7 @@ impl Sentinels {
         }
     }
 
-    /// Where a sentinel is.
+    /// The address of a sentinel.
     pub fn address(&self, nth: usize) -> Option<&RedisAddress> {
         self.witnesses.get(nth).map(|witness| &witness.address)
     }
@@ -128,7 +134,7 @@ impl Sentinels {
         self.choose(named)
     }
 
-    /// A link to the master is broken, or it is none.
+    /// A link to the master is broken, or the server is not a master.
     pub fn doubt(&mut self, now: Millis) {
         if !std::mem::replace(&mut self.doubtful, true) {
             self.ask_at = now;
@@ -141,10 +147,10 @@ impl Sentinels {
         }
     }
 
-    /// Both links to the master are up.
+    /// Notes that both links to the master are up.
     pub fn confirm(&mut self, now: Millis) {
         if std::mem::replace(&mut self.doubtful, false) {
-            self.ask_at = now.saturating_add(SELDOM);
+            self.ask_at = now.saturating_add(USUAL_PAUSE);
             self.forget_answers();
         }
         self.failed.clear();
@@ -167,13 +173,11 @@ impl Sentinels {
         };
         let mut untried = named.clone();
         untried.retain(|it| !self.failed.contains(it));
-        let best = match self.doubtful {
-            // All that were tried are tried again.
-            true => best(&untried).or_else(|| best(&named))?,
-            false => {
-                let master = self.master.as_ref().map_or(0, votes);
-                best(&named).filter(|it| votes(it) > master)?
-            }
+        let best = if self.doubtful {
+            best(&untried).or_else(|| best(&named))?
+        } else {
+            let master = self.master.as_ref().map_or(0, votes);
+            best(&named).filter(|it| votes(it) > master)?
         };
         if self.failed.contains(&best) {
             self.failed.clear();
@@ -227,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_most_of_them_name_is_the_master() {
+    fn the_master_is_what_most_sentinels_name() {
         for (answers, expected) in [
             (vec![Some(1)], Some(1)),
             (vec![Some(1), Some(2), Some(2)], Some(2)),

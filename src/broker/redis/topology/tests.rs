@@ -8,7 +8,7 @@ use super::*;
 use crate::broker::news::News;
 use crate::broker::redis::tests::{facts_without_effect, forgetting_in_each_record, goes_on};
 use crate::config::{Credentials, RedisDsn};
-use crate::effect::{ConnId, Publication, Subscription, SubscriptionId};
+use crate::effect::{ConnId, Publication, PublishedBy, Subscription, SubscriptionId};
 use crate::secret::Secret;
 use crate::snapshot::{SnapshotError, SnapshotHeader, SnapshotReader, SnapshotWriter};
 use crate::wire::channel_name::ChannelName;
@@ -140,12 +140,13 @@ fn news(topology: &mut Topology) -> Vec<String> {
             }
             News::Publishing(id, up) => format!("{} publishing {up}", id.0),
             News::Listening(id, up) => format!("{} listening {up}", id.0),
-            News::Published(by, receipt) => format!("{} {receipt:?}", by.slot),
+            News::Published(by, receipt) => format!("{} {receipt:?}", by.slot().unwrap()),
             News::Returned(publication) => {
                 assert_eq!(*publication.content, *b"1");
-                format!("{} returned", publication.from.slot)
+                format!("{} returned", publication.from.slot().unwrap())
             }
             News::Subscribed(id, receipt) => format!("channel {} {receipt:?}", id.serial),
+            News::Unsubscribed(channel) => format!("{channel} ended"),
             News::Dropped(_) | News::Message(_) => unreachable!("{news:?}"),
         });
     }
@@ -181,9 +182,9 @@ fn reply(topology: &mut Topology, id: LinkId, replies: &[&str], now: Millis) -> 
     let bytes = replies.concat();
     let mut rest = bytes.as_bytes();
     while !rest.is_empty() {
-        match understand(topology, id, rest, now) {
+        match handle_reply(topology, id, rest, now) {
             Ok(Progress::Starved) => panic!("half a reply: {}", rest.escape_ascii()),
-            Ok(Progress::Understood(count)) => rest = &rest[count..],
+            Ok(Progress::Handled(count)) => rest = &rest[count..],
             Ok(Progress::Message(message)) => rest = &rest[message.size..],
             Err(fault) => return Some(fault.why),
         }
@@ -192,7 +193,7 @@ fn reply(topology: &mut Topology, id: LinkId, replies: &[&str], now: Millis) -> 
 }
 
 /// Understands what comes first, as it comes in.
-fn understand(
+fn handle_reply(
     topology: &mut Topology,
     id: LinkId,
     bytes: &[u8],
@@ -205,13 +206,13 @@ fn understand(
     };
     for end in (0..size).step_by(size / most + 1) {
         hand_over(topology);
-        let step = topology.understand(id, &bytes[..end], now);
+        let step = topology.handle_reply(id, &bytes[..end], now);
         if step != Ok(Progress::Starved) {
             hand_over(topology);
             return step;
         }
     }
-    let step = topology.understand(id, bytes, now);
+    let step = topology.handle_reply(id, bytes, now);
     hand_over(topology);
     step
 }
@@ -288,10 +289,10 @@ fn two_masters() -> Topology {
 fn publication(by: u32, channel: &str) -> Publication {
     let generation = 0;
     Publication {
-        from: ConnId {
+        from: PublishedBy::Connection(ConnId {
             slot: by,
             generation,
-        },
+        }),
         since: 0,
         channel: ChannelName::checked(channel),
         content: b"1".as_slice().into(),
@@ -332,7 +333,7 @@ fn one_redis_is_one_shard() {
 fn a_cluster_is_found_through_its_seeds() {
     let mut topology = cluster();
     assert_eq!(orders(&mut topology), ["open scout0 s:1"]);
-    // One is not there, one refuses, one speaks something else, one is no cluster; a round of them takes a pause.
+    // One is not there, one refuses, one speaks something else, one is not a cluster; a round of them takes a pause.
     topology.closed(LinkId::Scout(0), 10);
     assert_eq!(orders(&mut topology), ["close scout0"]);
     topology.turn(10);
@@ -390,7 +391,7 @@ fn a_node_that_hangs_does_not_keep_the_others_from_being_asked() {
     assert_eq!(reply(&mut topology, LinkId::Scout(0), &[OK], 20), None);
     let half = &whole.as_bytes()[..whole.len() / 2];
     assert_eq!(
-        topology.understand(LinkId::Scout(0), half, 20),
+        topology.handle_reply(LinkId::Scout(0), half, 20),
         Ok(Progress::Starved)
     );
     topology.turn(1_999);
@@ -609,7 +610,7 @@ fn a_slot_that_is_about_to_move_is_tried_again_a_little_later() {
 }
 
 #[test]
-fn what_a_master_ends_is_looked_for_and_what_others_say_of_it_counts_less() {
+fn a_slot_without_owner_is_looked_for_and_a_masters_own_view_wins() {
     let mut topology = two_masters();
     for _ in 0..3 {
         let ended = "*3\r\n$12\r\nsunsubscribe\r\n$1\r\na\r\n:0\r\n";
@@ -857,7 +858,7 @@ fn again(topology: &mut Topology, nth: usize, port: u16, now: Millis) -> Option<
     reply(topology, LinkId::Scout(nth), &replies, now)
 }
 
-/// The master `m:1` is up, and so are so many sentinels.
+/// The master `m:1` is up, and so are this many sentinels.
 fn found(sentinels: u16) -> Topology {
     let mut topology = watched(sentinels);
     for nth in 0..usize::from(sentinels) {
@@ -977,7 +978,9 @@ fn a_silent_sentinel_is_asked_whether_it_is_there() {
     assert!(said(&mut topology, id).is_empty());
     assert_eq!(topology.tick(id, 5_000), Ok(()));
     assert_eq!(said(&mut topology, id), ["PING"]);
-    assert_eq!(reply(&mut topology, id, &[PONG], 7_000), None);
+    // An ACL that forbids the question proves it, too.
+    let refused = "-NOPERM no permissions to run 'ping'\r\n";
+    assert_eq!(reply(&mut topology, id, &[refused], 7_000), None);
     assert_eq!(topology.tick(id, 11_999), Ok(()));
     assert!(said(&mut topology, id).is_empty());
     assert_eq!(topology.tick(id, 12_000), Ok(()));
@@ -1005,7 +1008,7 @@ const TABLES: &[fn()] = &[
     subscriptions_follow_their_slot,
     nodes_that_name_each_other_or_themselves_are_not_followed_for_ever,
     a_slot_that_is_about_to_move_is_tried_again_a_little_later,
-    what_a_master_ends_is_looked_for_and_what_others_say_of_it_counts_less,
+    a_slot_without_owner_is_looked_for_and_a_masters_own_view_wins,
     a_master_that_hangs_has_the_others_asked,
     a_view_that_will_not_come_is_asked_for_elsewhere_and_not_too_often,
     nodes_of_the_last_view_are_asked_when_no_master_can_be,
@@ -1020,7 +1023,7 @@ const TABLES: &[fn()] = &[
 ];
 
 #[test]
-fn everything_goes_on_in_the_next_program() {
+fn a_topology_cut_anywhere_goes_on_in_the_next_program() {
     REPLACED.set(true);
     goes_on(include_str!("tests.rs"), TABLES, 3);
 }
@@ -1038,6 +1041,7 @@ fn busy() -> [(Topology, Option<RedisDsn>); 3] {
     let mut watched = found(2);
     watched.publish(publication(1, "a"), 0);
     watched.closed(listening(0), 100);
+    watched.unsubscribe(ChannelName::checked("b"), 100);
     watched.turn(100);
     let watched = (watched, dsn());
     let mut cluster = two_masters();
@@ -1079,7 +1083,7 @@ fn a_hostile_snapshot_causes_no_panic() {
             topology.subscribe(subscription(9, "b"), LATER);
             for id in topology.links() {
                 for reply in [OK, ":1\r\n", "-MOVED 15495 m:1\r\n"] {
-                    let _ = topology.understand(id, reply.as_bytes(), LATER);
+                    let _ = topology.handle_reply(id, reply.as_bytes(), LATER);
                 }
                 let _ = topology.tick(id, LATER);
                 topology.closed(id, LATER);
@@ -1109,7 +1113,10 @@ fn a_snapshot_of_other_servers_is_refused() {
     }
     DSN.set(Some(dsn));
     let error = restored(&snapshots[1]).unwrap_err().to_string();
-    assert!(error.contains("another number of sentinels"), "{error}");
+    assert!(
+        error.contains("names 3 sentinels, the snapshot 2"),
+        "{error}"
+    );
     let mut dsn = all[0].1.clone().unwrap();
     dsn.servers = RedisServers::One(at("h", 6_380));
     DSN.set(Some(dsn));
@@ -1119,7 +1126,7 @@ fn a_snapshot_of_other_servers_is_refused() {
 
 #[test]
 #[ignore = "it plays all tables for each fact, which takes a minute"]
-fn every_fact_of_a_snapshot_counts() {
+fn every_fact_of_a_topology_snapshot_has_an_effect() {
     REPLACED.set(true);
     let mut missed = facts_without_effect(TABLES);
     // The dialogue has a test of its own.

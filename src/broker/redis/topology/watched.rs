@@ -4,7 +4,7 @@
 
 use super::links::LinkId;
 use super::sentinels::Sentinels;
-use super::{Guide, Topology};
+use super::{Discovery, Topology};
 use crate::broker::news::News;
 use crate::broker::redis::dialogue::Notice;
 use crate::broker::redis::meaning;
@@ -27,7 +27,7 @@ impl Topology {
         now: Millis,
     ) {
         let sentinels = Sentinels::new(addresses.to_vec(), now);
-        self.guide = Guide::Sentinels(Box::new(sentinels));
+        self.discovery = Discovery::Sentinels(Box::new(sentinels));
         self.news.push_back(News::Slots(0..=0, Some(MASTER)));
         for (nth, address) in addresses.iter().enumerate() {
             let inquiry = Inquiry::Master(master.to_owned());
@@ -38,7 +38,7 @@ impl Topology {
 
     /// Asks the sentinels if that is due, and follows what they have answered.
     pub(super) fn turn_sentinels(&mut self, now: Millis) {
-        let Guide::Sentinels(sentinels) = &mut self.guide else {
+        let Discovery::Sentinels(sentinels) = &mut self.discovery else {
             return;
         };
         if sentinels.is_to_ask(now) {
@@ -62,8 +62,8 @@ impl Topology {
                 Finding::Master(answer) => self.named(nth, answer, now),
                 Finding::Switched(address) => {
                     let announced = self.reached(nth, &address);
-                    if let (Guide::Sentinels(sentinels), Some(address)) =
-                        (&mut self.guide, announced)
+                    if let (Discovery::Sentinels(sentinels), Some(address)) =
+                        (&mut self.discovery, announced)
                         && let Some(master) = sentinels.announced(address)
                     {
                         self.follow(master, now);
@@ -88,7 +88,7 @@ impl Topology {
             MasterAnswer::At(address) => self.reached(nth, &address),
             MasterAnswer::Unknown | MasterAnswer::Refused(_) => None,
         };
-        if let Guide::Sentinels(sentinels) = &mut self.guide {
+        if let Discovery::Sentinels(sentinels) = &mut self.discovery {
             sentinels.answer(nth, named, now);
             if let Some(master) = sentinels.decide(now) {
                 self.follow(master, now);

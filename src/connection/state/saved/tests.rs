@@ -9,7 +9,9 @@ use std::rc::Rc;
 use super::*;
 use crate::buffers::{SavedRun, SavedSlice, Slice, Waits};
 use crate::clock::Clock;
-use crate::connection::{Awaits, Event, Exchange, Filled, SavedState, Suspended, Understood};
+use crate::connection::{
+    Awaits, Exchange, Filled, Input, NextInput, PendingUpgrade, SavedState, Suspended,
+};
 use crate::snapshot::{RecordKind, SnapshotHeader, SnapshotReader, SnapshotWriter};
 use crate::wire::answer_fields::AnswerFields;
 use crate::wire::channel_name::ChannelName;
@@ -111,9 +113,10 @@ impl Side {
             room,
             ..Wire::default()
         }));
-        let peer = match proxy {
-            true => "127.0.0.1:1",
-            false => "203.0.113.7:51814",
+        let peer = if proxy {
+            "127.0.0.1:1"
+        } else {
+            "203.0.113.7:51814"
         };
         let peer = Peer::new(peer.parse().unwrap());
         let stream = Scripted(Rc::clone(&wire));
@@ -162,16 +165,16 @@ impl Side {
 
     fn work(&mut self) {
         while !self.connection.is_over() {
-            self.understand();
+            self.handle_input();
             let mut buffer = [0; 64];
-            let hears = self.connection.is_listening() || self.connection.hears_pings();
+            let hears = self.connection.is_listening() || self.connection.answers_pings();
             if !hears || !self.connection.is_unread() {
                 break;
             }
             match self.connection.fill(&mut buffer, self.clock.now) {
                 Filled::Bytes(count) => self.connection.keep_input(&buffer[..count]),
                 Filled::Nothing => {}
-                Filled::End if self.connection.is_held() => self.connection.leave(self.clock.now),
+                Filled::End if self.connection.is_held() => self.connection.abandon(self.clock.now),
                 Filled::End => self.connection.ended(self.clock.now),
                 Filled::Broken => self.connection.fail(Ending::Reset),
             }
@@ -185,12 +188,12 @@ impl Side {
         }
     }
 
-    fn understand(&mut self) {
+    fn handle_input(&mut self) {
         loop {
             if self.connection.is_over() {
                 return;
             }
-            if self.connection.hears_pings() {
+            if self.connection.answers_pings() {
                 let mut input = self.connection.take_input();
                 let used = self.connection.answer_pings(input.bytes(), &LIMITS);
                 self.connection.put_input_back(input, used);
@@ -202,43 +205,43 @@ impl Side {
             let mut input = self.connection.take_input();
             let step = self.connection.next(input.bytes(), &self.clock, &LIMITS);
             let bytes = input.bytes().to_vec();
-            let Understood { used, event } = step;
+            let NextInput { used, input: next } = step;
             self.connection.put_input_back(input, used);
-            match event {
+            match next {
                 None => return,
-                Some(event) => self.react(event, &bytes),
+                Some(next) => self.react(next, &bytes),
             }
         }
     }
 
-    fn react(&mut self, event: Event, input: &[u8]) {
-        match event {
-            Event::Introduced(client) => {
+    fn react(&mut self, next: Input, input: &[u8]) {
+        match next {
+            Input::Introduced(client) => {
                 self.heard.push(format!("introduced {client:?}"));
                 if let Some(client) = client {
                     self.connection.introduce(Peer::new(client));
                 }
             }
-            Event::Request(mut exchange, head, body) => {
+            Input::Request(mut exchange, head, body) => {
                 exchange.endpoint = Endpoint::of(&head, true);
                 let body = body.map(|range| input[range].to_vec());
                 self.heard.push(format!("{:?} {body:?}", exchange.endpoint));
                 self.request(exchange, head, body);
             }
-            Event::Body(exchange, payload) => {
+            Input::Body(exchange, payload) => {
                 let body = payload.of(input).to_vec();
                 self.post(exchange, &body);
             }
-            Event::BadBody(exchange, refusal) => self.answer(exchange, &refusal.reply(), true),
-            Event::Said(kind, payload) => {
+            Input::BadBody(exchange, refusal) => self.answer(exchange, &refusal.reply(), true),
+            Input::Said(kind, payload) => {
                 self.heard.push(format!("{kind:?}"));
                 self.said(payload.of(input));
             }
-            Event::Compressed(kind, payload) => {
+            Input::Compressed(kind, payload) => {
                 let text = format!("{kind:?} {:?}", payload.of(input));
                 self.tell(&text);
             }
-            Event::Bye(ending) => {
+            Input::Bye(ending) => {
                 self.heard.push(format!("bye {ending:?}"));
                 self.connection.close(ending, None, self.clock.now);
             }
@@ -307,12 +310,12 @@ impl Side {
         if query.is_empty() {
             return self.open(exchange, upgrade, "", None);
         }
-        let work = Suspended::Upgrade {
+        let pending = PendingUpgrade {
             exchange,
             upgrade,
             query: query.into(),
-            fields: None,
         };
+        let work = Suspended::Upgrade(pending, None);
         self.connection.suspend(Awaits::Verdict, work);
         self.connection.set_asking(true);
         if query.contains("held") {
@@ -394,12 +397,7 @@ impl Side {
         self.connection.set_asking(false);
         self.heard.push(format!("{awaits:?} {work:?}"));
         match work {
-            Suspended::Upgrade {
-                exchange,
-                upgrade,
-                query,
-                fields: None,
-            } if query.contains("channels") => {
+            Suspended::Upgrade(pending, None) if pending.query.contains("channels") => {
                 let long = format!("{{\"long\":\"{}\"}}", "x".repeat(20));
                 let fields = AnswerFields {
                     user: Some("ann".into()),
@@ -408,20 +406,12 @@ impl Side {
                     content: Some(b"[1]".to_vec().into()),
                     ..*AnswerFields::with_state(&long)
                 };
-                let work = Suspended::Upgrade {
-                    exchange,
-                    upgrade,
-                    query,
-                    fields: Some(Box::new(fields)),
-                };
+                let work = Suspended::Upgrade(pending, Some(Box::new(fields)));
                 self.connection.suspend(Awaits::Channel, work);
             }
-            Suspended::Upgrade {
-                exchange,
-                upgrade,
-                query,
-                fields,
-            } => self.open(exchange, upgrade, &query, fields),
+            Suspended::Upgrade(pending, fields) => {
+                self.open(pending.exchange, pending.upgrade, &pending.query, fields);
+            }
             Suspended::Command { command, message } if awaits == Awaits::Channel => {
                 let (command, message) = command.with_content(&message, b"[\"other\"]");
                 let work = Suspended::Command { command, message };

@@ -1,7 +1,8 @@
 //! Commands of backends under way, in a snapshot: a command that was begun is not left half done.
 //!
 //! Owns: [`SavedJob`] and [`SavedJobQueue`]. Knows: that frames for a recipient are encoded again when they are needed.
-//! Which jobs are ready and which are in a line follows from the queue.
+//! Which jobs are ready and which are in a queue follows from the queue. A job that
+//! waits for the end of a subscription is among the ready ones: it looks again whether that is still under way.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -10,7 +11,8 @@ use minicbor::{Decode, Encode};
 
 use super::saved_values::{SavedAction, SavedReach, SavedScope, SavedTarget};
 use super::{Acting, Asker, Contents, Job, JobKind, Jobs, List};
-use crate::effect::{ConnId, SavedConnId};
+use crate::effect::SavedConnId;
+use crate::hub::waiter::WaiterId;
 use crate::snapshot::{SnapshotError, size};
 use crate::wire::backend::Target;
 use crate::wire::backend::answer::{ConnectionCounts, Page, SavedPage};
@@ -55,12 +57,12 @@ struct SavedContents<'b> {
     unconfirmed: u64,
     #[cbor(n(4), default)]
     unconfirmed_bytes: u64,
-    /// They have come over the broker: so many bytes.
+    /// They have come over the broker: this many bytes.
     #[n(5)]
     arrived: Option<u64>,
 }
 
-/// A content, and the targets that it has not been sent to.
+/// Content, and the targets that it has not been sent to.
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
 struct SavedPublishing<'b> {
@@ -103,13 +105,13 @@ pub struct SavedJobQueue<'b> {
     #[cbor(n(0), default)]
     ready: Vec<SavedConnId>,
     #[cbor(b(1), default)]
-    lines: Vec<SavedLine<'b>>,
+    queues: Vec<SavedQueue<'b>>,
 }
 
 /// Jobs that walk over the connections of a user, one at a time.
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
-struct SavedLine<'b> {
+struct SavedQueue<'b> {
     #[b(0)]
     user: &'b str,
     #[n(1)]
@@ -231,14 +233,14 @@ impl TryFrom<SavedJobKind<'_>> for JobKind {
 impl Jobs {
     /// Every job, in the order of ids.
     pub fn save(&self) -> impl Iterator<Item = SavedJob<'_>> {
-        let mut jobs: Vec<(&ConnId, &Job)> = self.jobs.iter().collect();
-        jobs.sort_unstable_by_key(|(id, _)| (id.slot, id.generation));
+        let mut jobs: Vec<(&WaiterId, &Job)> = self.jobs.iter().collect();
+        jobs.sort_unstable_by_key(|(id, _)| SavedConnId::from(**id));
         jobs.into_iter().filter_map(|(id, job)| {
             let Job {
                 kind,
                 asker,
                 failure,
-                lined_up: _,
+                queued: _,
                 ready: _,
             } = job;
             Some(SavedJob {
@@ -252,23 +254,30 @@ impl Jobs {
 
     pub fn save_queue(&self) -> SavedJobQueue<'_> {
         let Jobs {
-            jobs: _,
+            jobs,
             ready,
-            lines,
+            queues,
             left: _,
         } = self;
-        let ids = |ids: &VecDeque<ConnId>| ids.iter().copied().map(Into::into).collect();
-        let mut lines: Vec<SavedLine> = lines
+        let ids = |ids: &VecDeque<WaiterId>| ids.iter().copied().map(Into::into).collect();
+        let mut queues: Vec<SavedQueue> = queues
             .iter()
-            .map(|(user, line)| SavedLine {
+            .map(|(user, queue)| SavedQueue {
                 user,
-                ids: ids(line),
+                ids: ids(queue),
             })
             .collect();
-        lines.sort_unstable_by_key(|line| line.user);
+        queues.sort_unstable_by_key(|queue| queue.user);
+        let mut look_again: Vec<WaiterId> = jobs
+            .iter()
+            .filter(|(_, job)| !job.ready && job.is_over())
+            .map(|(id, _)| *id)
+            .collect();
+        look_again.sort_unstable_by_key(|id| SavedConnId::from(*id));
+        let ready = ready.iter().copied().chain(look_again);
         SavedJobQueue {
-            ready: ids(ready),
-            lines,
+            ready: ready.map(Into::into).collect(),
+            queues,
         }
     }
 
@@ -277,12 +286,12 @@ impl Jobs {
     /// # Errors
     /// There is one with this id; or it means nothing here.
     pub fn restore(&mut self, saved: SavedJob) -> Result<&Job, SnapshotError> {
-        let id = ConnId::from(saved.id);
+        let id = WaiterId::from(saved.id);
         let mut job = Job::new(saved.kind.try_into()?);
         job.failure = saved.failure.map(|why| why.to_owned().into());
         job.asker = saved.asker.map(|(node, number)| Asker { node, number });
         if self.jobs.contains_key(&id) {
-            return Err(SnapshotError::new("a connection has two commands"));
+            return Err(SnapshotError::new("two commands of one connection"));
         }
         Ok(self.jobs.entry(id).or_insert(job))
     }
@@ -292,23 +301,25 @@ impl Jobs {
     /// # Errors
     /// One of them is not there, or is in a list twice.
     pub fn restore_queue(&mut self, saved: SavedJobQueue) -> Result<(), SnapshotError> {
-        let missing = || SnapshotError::new("a command that is not there waits");
-        for id in saved.ready.into_iter().map(ConnId::from) {
+        let missing = || SnapshotError::new("an unknown command in a queue");
+        for id in saved.ready.into_iter().map(WaiterId::from) {
             let job = self.jobs.get_mut(&id).ok_or_else(missing)?;
             if std::mem::replace(&mut job.ready, true) {
-                return Err(SnapshotError::new("a command goes on twice"));
+                return Err(SnapshotError::new(
+                    "a command is twice in the list of those that may go on",
+                ));
             }
             self.ready.push_back(id);
         }
-        for SavedLine { user, ids } in saved.lines {
-            let line: VecDeque<ConnId> = ids.into_iter().map(ConnId::from).collect();
-            for id in &line {
+        for SavedQueue { user, ids } in saved.queues {
+            let queue: VecDeque<WaiterId> = ids.into_iter().map(WaiterId::from).collect();
+            for id in &queue {
                 let job = self.jobs.get_mut(id).ok_or_else(missing)?;
-                if std::mem::replace(&mut job.lined_up, true) {
-                    return Err(SnapshotError::new("a command is in two lines"));
+                if std::mem::replace(&mut job.queued, true) {
+                    return Err(SnapshotError::new("a command waits in two queues"));
                 }
             }
-            self.lines.insert(user.into(), line);
+            self.queues.insert(user.into(), queue);
         }
         Ok(())
     }

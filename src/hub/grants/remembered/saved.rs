@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::{Entry, MOST, Remembered, Remembrance};
+use super::{Entry, MAX_REMEMBERED_ANSWERS, Remembered, Remembrance};
 use crate::clock::Millis;
 use crate::snapshot::SnapshotError;
 use crate::wire::command::Verb;
@@ -51,14 +51,19 @@ impl Remembered {
     /// # Errors
     /// They are too many, or about a command that this release does not know.
     pub fn restore(saved: &[SavedRemembered]) -> Result<Remembered, SnapshotError> {
-        if saved.len() > MOST {
-            return Err(SnapshotError::new("too many answers are remembered"));
+        if saved.len() > MAX_REMEMBERED_ANSWERS {
+            let problem = format!(
+                "{} remembered answers: at most {MAX_REMEMBERED_ANSWERS}",
+                saved.len()
+            );
+            return Err(SnapshotError::new(problem));
         }
         let entry = |saved: &SavedRemembered| {
             let verb = Verb::restore(saved.verb)?;
-            let answer = match saved.allowed {
-                true => Remembrance::Yes,
-                false => Remembrance::No(saved.why.map(Into::into)),
+            let answer = if saved.allowed {
+                Remembrance::Yes
+            } else {
+                Remembrance::No(saved.why.map(Into::into))
             };
             Ok(Entry {
                 verb,

@@ -122,7 +122,7 @@ impl Breaker {
             out,
         } = self;
         let mut out: Vec<ConnId> = out.iter().copied().collect();
-        out.sort_unstable_by_key(|id| (id.slot, id.generation));
+        out.sort_unstable();
         SavedBreaker {
             state: state.into(),
             out: out.into_iter().map(Into::into).collect(),

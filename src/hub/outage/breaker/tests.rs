@@ -177,7 +177,7 @@ fn calls_from_before_the_outage_put_the_probe_off_and_do_not_lengthen_the_pause(
         let next = bench.breaker.next().unwrap();
         assert!((125..=250).contains(&(next - bench.now)));
     }
-    // What was not put is no failure of the authorizer's.
+    // What was not put is not a failure of the authorizer's.
     let next = bench.breaker.next();
     bench.now += 100;
     bench.hears(8, CallOutcome::Nothing);
@@ -281,7 +281,7 @@ fn in_a_slow_start_nothing_that_is_out_may_be_taken_back() {
 }
 
 #[test]
-fn what_an_answer_says_about_the_authorizer() {
+fn which_answers_count_as_authorizer_failures() {
     let answer = |call, status, call_failed| Answer {
         call,
         status,
@@ -315,7 +315,8 @@ fn pauses_double_up_to_five_seconds() {
         (60, 5_000),
         (u32::MAX, 5_000),
     ] {
-        let found: HashSet<Millis> = (0..5_000).map(|_| pause(failures, &mut random)).collect();
+        let pauses = (0..5_000).map(|_| BACKOFF.pause(failures, &mut random));
+        let found: HashSet<Millis> = pauses.collect();
         assert!(
             found
                 .iter()

@@ -39,7 +39,7 @@ struct SavedKey {
 #[derive(Clone, Copy, Debug, Encode, Decode)]
 enum SavedPosition {
     #[n(0)]
-    InLine(#[n(0)] u64),
+    InQueue(#[n(0)] u64),
     #[n(1)]
     Pausing(#[n(0)] SavedKey),
     #[n(2)]
@@ -61,7 +61,7 @@ impl From<SavedKey> for Key {
 impl From<Position> for SavedPosition {
     fn from(place: Position) -> SavedPosition {
         match place {
-            Position::InLine(ticket) => SavedPosition::InLine(ticket),
+            Position::InQueue(ticket) => SavedPosition::InQueue(ticket),
             Position::Pausing(key) => SavedPosition::Pausing(key.into()),
             Position::Asked => SavedPosition::Asked,
         }
@@ -71,7 +71,7 @@ impl From<Position> for SavedPosition {
 impl From<SavedPosition> for Position {
     fn from(saved: SavedPosition) -> Position {
         match saved {
-            SavedPosition::InLine(ticket) => Position::InLine(ticket),
+            SavedPosition::InQueue(ticket) => Position::InQueue(ticket),
             SavedPosition::Pausing(key) => Position::Pausing(key.into()),
             SavedPosition::Asked => Position::Asked,
         }
@@ -79,7 +79,7 @@ impl From<SavedPosition> for Position {
 }
 
 impl HeldQuestions {
-    /// Those whose time is over first come first.
+    /// The held questions, those whose time is over first in front.
     pub fn save(&self) -> impl Iterator<Item = SavedHeld<'_>> {
         let found = |from: &ConnId| Some((*from, self.questions.get(from)?));
         let held = self.limits.values().filter_map(found);
@@ -119,11 +119,13 @@ impl HeldQuestions {
         let place = Position::from(saved.place);
         let own = question.as_ref().is_none_or(|it| it.from == from);
         if !own || question.is_none() != matches!(place, Position::Asked) {
-            return Err(SnapshotError::new("a question that waits in two places"));
+            return Err(SnapshotError::new(
+                "a held question that is also being asked, or belongs to another connection",
+            ));
         }
         let until = Key::from(saved.until);
         let other = match place {
-            Position::InLine(ticket) => self.line.insert(ticket, from),
+            Position::InQueue(ticket) => self.queue.insert(ticket, from),
             Position::Pausing(key) => self.pauses.insert(key, from),
             Position::Asked => None,
         };
@@ -140,9 +142,10 @@ impl HeldQuestions {
         };
         self.bytes = self.bytes.saturating_add(bytes);
         let other = other.or(self.limits.insert(until, from));
-        match other.is_some() || self.questions.insert(from, held).is_some() {
-            true => Err(SnapshotError::new("two questions wait in one place")),
-            false => Ok(()),
+        if other.is_some() || self.questions.insert(from, held).is_some() {
+            Err(SnapshotError::new("two held questions in one place"))
+        } else {
+            Ok(())
         }
     }
 }

@@ -4,7 +4,7 @@ use minicbor::{Decode, Encode};
 
 use super::{AccessLogger, Counts};
 use crate::clock::Millis;
-use crate::log::SavedSeldom;
+use crate::log::SavedThrottle;
 
 /// When a connection began, and its counts.
 #[derive(Debug, Encode, Decode)]
@@ -55,7 +55,7 @@ impl AccessLogger {
     }
 
     /// The throttle of its lines.
-    pub fn save(&self) -> SavedSeldom {
+    pub fn save(&self) -> SavedThrottle {
         let AccessLogger {
             wanted: _,
             log: _,
@@ -65,7 +65,7 @@ impl AccessLogger {
         faults.save()
     }
 
-    pub fn restore(&mut self, saved: SavedSeldom, now: Millis) {
+    pub fn restore(&mut self, saved: SavedThrottle, now: Millis) {
         self.faults.restore(saved, now);
     }
 }

@@ -57,7 +57,9 @@ impl EventQueue {
     ) -> Result<(), SnapshotError> {
         for (at, json) in saved.each() {
             if !json::is_value(json) || at > now || u32::try_from(json.len()).is_err() {
-                return Err(SnapshotError::new("an event that is none"));
+                return Err(SnapshotError::new(
+                    "an event that is not JSON, is too long or lies in the future",
+                ));
             }
             self.append(at, json);
         }

@@ -6,20 +6,20 @@ use super::Listeners;
 use crate::clock::Millis;
 use crate::hub::report::event_listener::EventListener;
 use crate::hub::report::event_queue::saved::SavedEventQueue;
-use crate::log::{SavedSeldom, SavedSpells};
+use crate::log::{SavedOutageThrottle, SavedThrottle};
 use crate::wire::answer_fields::AnswerField;
 
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct SavedReport<'b> {
     #[n(0)]
-    access_log: SavedSeldom,
+    access_log: SavedThrottle,
     #[n(1)]
     lost_tap_lines: u64,
     #[n(2)]
     events: SavedEventQueue,
     #[n(3)]
-    drops: SavedSeldom,
+    drops: SavedThrottle,
     /// Dropped events that no line has reported.
     #[cbor(n(4), default)]
     unreported: u64,
@@ -30,20 +30,20 @@ pub struct SavedReport<'b> {
     #[n(6)]
     overloaded: Option<Millis>,
     #[n(7)]
-    outages: SavedSpells,
+    outages: SavedOutageThrottle,
     #[n(8)]
-    failed_questions: SavedSeldom,
+    failed_questions: SavedThrottle,
     #[n(9)]
-    other_2xx: SavedSeldom,
+    other_2xx: SavedThrottle,
     #[n(10)]
-    unreadable: SavedSeldom,
+    unreadable: SavedThrottle,
     #[cbor(b(11), default)]
     wrong_fields: Vec<SavedWrongField<'b>>,
     /// When batches were begun that have gone out in this turn.
     #[cbor(n(12), default)]
     gone_out: Vec<u32>,
     #[n(13)]
-    hostile: Option<SavedSeldom>,
+    hostile: Option<SavedThrottle>,
 }
 
 /// The throttle of lines about a field.
@@ -53,7 +53,7 @@ struct SavedWrongField<'b> {
     #[b(0)]
     field: &'b str,
     #[n(1)]
-    lines: SavedSeldom,
+    lines: SavedThrottle,
 }
 
 impl Listeners {

@@ -51,9 +51,10 @@ impl Page {
     /// # Errors
     /// It has more entries than it may have.
     pub fn restore(saved: SavedPage) -> Result<Page, SnapshotError> {
-        let listed = match saved.connections {
-            true => Listed::Connections,
-            false => Listed::Channels,
+        let listed = if saved.connections {
+            Listed::Connections
+        } else {
+            Listed::Channels
         };
         let mut page = Page::new(listed, size(saved.limit));
         for SavedEntry { key, members, json } in saved.entries {
@@ -63,7 +64,9 @@ impl Page {
             };
             let key = key.into();
             if !page.add(PageEntry { key, value }) {
-                return Err(SnapshotError::new("a page that is too long"));
+                return Err(SnapshotError::new(
+                    "a page with more entries than its limit",
+                ));
             }
         }
         page.more = saved.more;

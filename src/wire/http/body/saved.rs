@@ -139,7 +139,7 @@ impl Body {
         match body.come() {
             Some(_) => Ok(body),
             None => Err(SnapshotError::new(
-                "a body of which more is left than there is",
+                "a body of which more is left than was announced",
             )),
         }
     }

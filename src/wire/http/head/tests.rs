@@ -121,7 +121,7 @@ fn heads_are_read() {
             "get / HTTP/1.1\r\nHost: h\r\n\r\n",
             "Other / ? Http11 None keep=true continue=false [Host=h]",
         ),
-        // White space around a value, none in it, and bytes that are no UTF-8 (RFC 9110 5.5).
+        // White space around a value, none in it, and bytes that are not UTF-8 (RFC 9110 5.5).
         (
             "PUT /?{\"a\":[1|2]}ü HTTP/1.1\r\nHost: h\r\nA:\t b  c \t\r\nB:\r\nC: \u{fc}\r\n\r\n",
             "Other / ?{\"a\":[1|2]}ü Http11 None keep=true continue=false [Host=h|A=b  c|B=|C=\\xc3\\xbc]",
@@ -163,7 +163,7 @@ fn heads_are_read() {
 }
 
 #[test]
-fn what_is_not_all_there_is_not_yet() {
+fn an_incomplete_head_is_awaited() {
     for text in [
         "",
         "\r",

@@ -2,10 +2,10 @@
 
 use minicbor::{Decode, Encode};
 
-use super::{Cluster, MOST_KNOWN, MOST_SHARDS, SlotTable};
+use super::{Cluster, HashSlotTable, MOST_KNOWN, MOST_SHARDS};
 use crate::broker::redis::saved_values::{SavedAddress, SavedForm, SavedLinkId, near, past};
 use crate::broker::redis::topology::LinkId;
-use crate::broker::redis::topology::slots::SavedSlots;
+use crate::broker::redis::topology::hash_slots::SavedHashSlots;
 use crate::clock::Millis;
 use crate::config::RedisAddress;
 use crate::effect::{Publication, SavedPublication, ShardId};
@@ -15,7 +15,7 @@ use crate::snapshot::SnapshotError;
 #[cbor(map)]
 pub struct SavedCluster<'b> {
     #[n(0)]
-    slots: SavedSlots,
+    slots: SavedHashSlots,
     #[n(1)]
     form: SavedForm,
     #[cbor(n(2), default)]
@@ -91,9 +91,8 @@ impl Cluster {
         now: Millis,
     ) -> Result<Cluster, SnapshotError> {
         if saved.known.len() > MOST_KNOWN {
-            return Err(SnapshotError::new(
-                "it knows more nodes than are remembered",
-            ));
+            let problem = format!("{} known nodes: at most {MOST_KNOWN}", saved.known.len());
+            return Err(SnapshotError::new(problem));
         }
         let waiting = |saved: SavedWaiting| {
             let publication = Publication::restore(saved.publication)?;
@@ -101,7 +100,7 @@ impl Cluster {
         };
         let waiting: Result<_, SnapshotError> = saved.waiting.into_iter().map(waiting).collect();
         Ok(Cluster {
-            slots: SlotTable::restore(saved.slots, now)?,
+            slots: HashSlotTable::restore(saved.slots, now)?,
             form: saved.form.into(),
             known: saved.known.into_iter().map(RedisAddress::from).collect(),
             asked: saved.asked.map(LinkId::from),
@@ -111,7 +110,7 @@ impl Cluster {
             ask_at: near(saved.ask_at, now)?,
             last: past(saved.last, now)?,
             slow_noted: past(saved.slow_noted, now)?,
-            // It counts on for ever, and what counts is its remainder.
+            // It counts on forever, and what counts is its remainder.
             candidate: saved.candidate as usize,
             tried: number(saved.tried, seeds.len().saturating_add(MOST_KNOWN))?,
             rounds: saved.rounds,
@@ -124,5 +123,5 @@ impl Cluster {
 
 fn number(saved: u64, most: usize) -> Result<usize, SnapshotError> {
     let number = usize::try_from(saved).ok().filter(|it| *it <= most);
-    number.ok_or_else(|| SnapshotError::new("more nodes were asked than there are"))
+    number.ok_or_else(|| SnapshotError::new(format!("node {saved} of {most}")))
 }

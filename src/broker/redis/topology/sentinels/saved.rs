@@ -67,7 +67,9 @@ impl Sentinels {
         now: Millis,
     ) -> Result<Sentinels, SnapshotError> {
         if saved.witnesses.len() != addresses.len() {
-            return Err(SnapshotError::new("it has another number of sentinels"));
+            let (expected, found) = (addresses.len(), saved.witnesses.len());
+            let problem = format!("--broker-dsn names {expected} sentinels, the snapshot {found}");
+            return Err(SnapshotError::new(problem));
         }
         let witness = |(saved, address): (SavedWitness, &RedisAddress)| Witness {
             address: address.clone(),

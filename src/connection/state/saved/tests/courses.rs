@@ -280,7 +280,7 @@ fn compare(script: &[u8], course: Course) -> Snapshot {
 }
 
 #[test]
-fn whatever_is_cut_anywhere_goes_on_as_if_it_was_not() {
+fn a_snapshot_at_any_byte_changes_nothing() {
     let upgrade = upgrade("/ws", "");
     for (nth, script) in scripts().iter().enumerate() {
         // The same upgrade need not be cut again and again.

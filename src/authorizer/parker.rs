@@ -1,14 +1,14 @@
 //! Where an idle worker is called.
 //!
-//! Owns: a call that has not been heard. Knows: the worker's thread. Never knows: which questions wait.
+//! Owns: a call that the worker has not taken. Knows: the worker's thread. Never knows: which questions wait.
 
 use std::sync::{Arc, Mutex};
 use std::thread::{self, Thread};
 
 use crate::webhook::lock;
 
-/// Where an idle worker is called.
-pub(super) struct Seat {
+/// The place where an idle worker waits to be called.
+pub(super) struct Parker {
     pub(super) number: usize,
     thread: Thread,
     called: Mutex<Option<Call>>,
@@ -16,15 +16,15 @@ pub(super) struct Seat {
 
 pub(super) enum Call {
     /// A question waits.
-    Look,
+    Wake,
     /// The worker is to end.
     Stop,
 }
 
-impl Seat {
-    /// The seat of the thread that calls this.
-    pub(super) fn own(number: usize) -> Seat {
-        Seat {
+impl Parker {
+    /// The parker of the thread that calls this.
+    pub(super) fn own(number: usize) -> Parker {
+        Parker {
             number,
             thread: thread::current(),
             called: Mutex::new(None),
@@ -35,10 +35,10 @@ impl Seat {
         lock(&self.called).take()
     }
 
-    pub(super) fn call(seat: Option<Arc<Seat>>, call: Call) {
-        if let Some(seat) = seat {
-            *lock(&seat.called) = Some(call);
-            seat.thread.unpark();
+    pub(super) fn call(parker: Option<Arc<Parker>>, call: Call) {
+        if let Some(parker) = parker {
+            *lock(&parker.called) = Some(call);
+            parker.thread.unpark();
         }
     }
 }

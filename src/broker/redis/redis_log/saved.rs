@@ -2,19 +2,19 @@
 
 use minicbor::{Decode, Encode};
 
-use super::{Journal, MASTER, MOST_SAID, SCOUT};
+use super::{MASTER, MAX_REMEMBERED_REASONS, RedisLog, SCOUT};
 use crate::broker::redis::saved_values::past;
 use crate::clock::Millis;
-use crate::log::{SavedSeldom, Value};
+use crate::log::{SavedThrottle, Value};
 use crate::snapshot::SnapshotError;
 
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
-pub struct SavedJournal {
+pub struct SavedRedisLog {
     #[n(0)]
     down: Option<Millis>,
     #[cbor(n(1), default)]
-    said: Vec<SavedTrouble>,
+    logged: Vec<SavedTrouble>,
     #[n(2)]
     trouble: String,
     #[n(3)]
@@ -22,19 +22,19 @@ pub struct SavedJournal {
     #[n(4)]
     broke: bool,
     #[n(5)]
-    broken: SavedSeldom,
+    broken: SavedThrottle,
     #[n(6)]
-    masters: SavedSeldom,
+    masters: SavedThrottle,
     #[n(7)]
-    not_json: SavedSeldom,
+    not_json: SavedThrottle,
     #[n(8)]
-    refused_channels: SavedSeldom,
+    refused_channels: SavedThrottle,
     #[n(9)]
-    refused_publications: SavedSeldom,
+    refused_publications: SavedThrottle,
     #[n(10)]
-    refused_views: SavedSeldom,
+    refused_views: SavedThrottle,
     #[n(11)]
-    no_master: SavedSeldom,
+    no_master: SavedThrottle,
 }
 
 /// The last reason that was logged for a server.
@@ -50,16 +50,19 @@ struct SavedTrouble {
     why: String,
 }
 
-impl Journal {
-    pub fn save(&self) -> SavedJournal {
-        let said = self.said.iter().map(|((server, about), why)| SavedTrouble {
-            server: server.clone(),
-            scout: *about == SCOUT,
-            why: why.clone(),
-        });
-        SavedJournal {
+impl RedisLog {
+    pub fn save(&self) -> SavedRedisLog {
+        let logged = self
+            .logged
+            .iter()
+            .map(|((server, about), why)| SavedTrouble {
+                server: server.clone(),
+                scout: *about == SCOUT,
+                why: why.clone(),
+            });
+        SavedRedisLog {
             down: self.down,
-            said: said.collect(),
+            logged: logged.collect(),
             trouble: self.trouble.clone(),
             known: self.known,
             broke: self.broke,
@@ -75,13 +78,17 @@ impl Journal {
 
     /// # Errors
     /// It is down since a time that is yet to come.
-    pub fn restore(&mut self, saved: SavedJournal, now: Millis) -> Result<(), SnapshotError> {
+    pub fn restore(&mut self, saved: SavedRedisLog, now: Millis) -> Result<(), SnapshotError> {
         self.down = saved.down.map(|since| past(since, now)).transpose()?;
-        let said = saved.said.into_iter().take(MOST_SAID).map(|it| {
-            let about = if it.scout { SCOUT } else { MASTER };
-            ((it.server, about), it.why)
-        });
-        self.said = said.collect();
+        let logged = saved
+            .logged
+            .into_iter()
+            .take(MAX_REMEMBERED_REASONS)
+            .map(|it| {
+                let about = if it.scout { SCOUT } else { MASTER };
+                ((it.server, about), it.why)
+            });
+        self.logged = logged.collect();
         self.trouble = saved.trouble;
         (self.known, self.broke) = (saved.known, saved.broke);
         self.broken.restore(saved.broken, now);
@@ -95,7 +102,8 @@ impl Journal {
         Ok(())
     }
 
-    /// So many links were not handed over, and are away since then. When all is well again, it is logged how long that took.
+    /// Notes that `links` links were not handed over, and are away since then. When all is well again, it is logged how
+    /// long that took.
     pub fn not_handed_over(&mut self, links: usize, since: Millis) {
         self.broke = true;
         self.down.get_or_insert(since);
@@ -124,7 +132,7 @@ mod tests {
         RedisAddress::Tcp { host, port }
     }
 
-    fn journal(log: &Log) -> Journal {
+    fn redis_log(log: &Log) -> RedisLog {
         let dsn = RedisDsn {
             servers: RedisServers::Cluster(vec![address(1)]),
             tls: false,
@@ -132,18 +140,18 @@ mod tests {
             db: 0,
             unused: Vec::new(),
         };
-        Journal::new(dsn, log.clone(), 0)
+        RedisLog::new(dsn, log.clone(), 0)
     }
 
-    type Step = fn(&mut Journal, Millis) -> bool;
+    type Step = fn(&mut RedisLog, Millis) -> bool;
 
-    fn notice(journal: &mut Journal, notice: &Notice, now: Millis) -> bool {
-        journal.notice(notice, now);
+    fn notice(redis_log: &mut RedisLog, notice: &Notice, now: Millis) -> bool {
+        redis_log.notice(notice, now);
         true
     }
 
-    fn broken(journal: &mut Journal, id: LinkId, why: &str, now: Millis) -> bool {
-        journal.broken(id, &address(1), why, now);
+    fn broken(redis_log: &mut RedisLog, id: LinkId, why: &str, now: Millis) -> bool {
+        redis_log.broken(id, &address(1), why, now);
         true
     }
 
@@ -196,17 +204,17 @@ mod tests {
     /// Plays all steps several times. Returns what was found and logged.
     fn play(replaced: bool) -> (Vec<bool>, Vec<String>) {
         let log = Log::in_memory(Level::Info);
-        let (mut journal, mut now) = (journal(&log), 0);
+        let (mut redis_log, mut now) = (redis_log(&log), 0);
         let mut found = Vec::new();
         let steps = [STEPS.repeat(3), FLOOD.repeat(500), STEPS.repeat(2)].concat();
         for step in steps {
             now += 60;
-            found.push(step(&mut journal, now));
+            found.push(step(&mut redis_log, now));
             if replaced {
-                let record = forgetting(&minicbor::to_vec(journal.save()).unwrap(), &[]);
+                let record = forgetting(&minicbor::to_vec(redis_log.save()).unwrap(), &[]);
                 let saved = minicbor::decode(&record).unwrap();
-                journal = self::journal(&log);
-                journal.restore(saved, now).unwrap();
+                redis_log = self::redis_log(&log);
+                redis_log.restore(saved, now).unwrap();
             }
         }
         // All but the time of the clock on the wall.
@@ -226,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fact_of_a_snapshot_counts() {
+    fn every_fact_of_a_journal_snapshot_has_an_effect() {
         // How many lines about servers and about masters were left out: that is not logged.
         assert_eq!(facts_without_effect(&[table]), ["5 2", "6 2"]);
     }

@@ -6,61 +6,68 @@ mod saved;
 
 use std::collections::HashMap;
 
-pub use self::saved::SavedJournal;
+pub use self::saved::SavedRedisLog;
 use super::dialogue::Notice;
 use super::topology::LinkId;
 use crate::clock::Millis;
 use crate::config::{RedisAddress, RedisDsn, RedisServers};
-use crate::log::{Log, Seldom, Value};
+use crate::log::{Log, Throttle, Value};
 
 /// The pause between two lines about the same trouble, in milliseconds.
-const SAY_AGAIN: Millis = 60_000;
+const REPEAT_INTERVAL: Millis = 60_000;
 /// Lines in that time about servers that are down, and about masters: more than any cluster that exists needs.
 const MOST_LINES: u64 = 200;
 /// Addresses whose trouble is remembered.
-const MOST_SAID: usize = 1_000;
+const MAX_REMEMBERED_REASONS: usize = 1_000;
 /// What a server is for.
 const MASTER: &str = "master";
 const SCOUT: &str = "scout";
 
-pub struct Journal {
+const REFUSED_PUBLICATION: &str = "the broker refuses to publish: clients get the error unavailable, backends 503; \
+    allow the channels of --broker-prefix, see docs/scaling.md#acls";
+const REFUSED_VIEW: &str = "a node does not say which masters the broker's cluster has: the server asks other nodes too; \
+    check that it is a cluster's node, and its ACL (docs/scaling.md#acls)";
+const NO_MASTER: &str = "a sentinel does not say where the broker's master is: the server asks the others too; \
+    check the master's name and the sentinels' password in --broker-dsn (docs/scaling.md#sentinel)";
+
+pub struct RedisLog {
     dsn: RedisDsn,
     log: Log,
     /// Since when it is down.
     down: Option<Millis>,
     /// The last reason that was logged for each server, by its address and what it is for.
-    said: HashMap<(String, &'static str), String>,
+    logged: HashMap<(String, &'static str), String>,
     trouble: String,
     /// It has been up.
     known: bool,
     /// A link has broken since all was well.
     broke: bool,
-    broken: Seldom,
-    masters: Seldom,
-    not_json: Seldom,
-    refused_channels: Seldom,
-    refused_publications: Seldom,
-    refused_views: Seldom,
-    no_master: Seldom,
+    broken: Throttle,
+    masters: Throttle,
+    not_json: Throttle,
+    refused_channels: Throttle,
+    refused_publications: Throttle,
+    refused_views: Throttle,
+    no_master: Throttle,
 }
 
-impl Journal {
-    pub fn new(dsn: RedisDsn, log: Log, now: Millis) -> Journal {
-        Journal {
+impl RedisLog {
+    pub fn new(dsn: RedisDsn, log: Log, now: Millis) -> RedisLog {
+        RedisLog {
             dsn,
             log,
             down: Some(now),
-            said: HashMap::new(),
+            logged: HashMap::new(),
             trouble: String::new(),
             known: false,
             broke: false,
-            broken: Seldom::lines_in(MOST_LINES, SAY_AGAIN),
-            masters: Seldom::lines_in(MOST_LINES, SAY_AGAIN),
-            not_json: Seldom::once_in(SAY_AGAIN),
-            refused_channels: Seldom::once_in(SAY_AGAIN),
-            refused_publications: Seldom::once_in(SAY_AGAIN),
-            refused_views: Seldom::once_in(SAY_AGAIN),
-            no_master: Seldom::once_in(SAY_AGAIN),
+            broken: Throttle::lines_in(MOST_LINES, REPEAT_INTERVAL),
+            masters: Throttle::lines_in(MOST_LINES, REPEAT_INTERVAL),
+            not_json: Throttle::once_in(REPEAT_INTERVAL),
+            refused_channels: Throttle::once_in(REPEAT_INTERVAL),
+            refused_publications: Throttle::once_in(REPEAT_INTERVAL),
+            refused_views: Throttle::once_in(REPEAT_INTERVAL),
+            no_master: Throttle::once_in(REPEAT_INTERVAL),
         }
     }
 
@@ -73,7 +80,7 @@ impl Journal {
         &self.trouble
     }
 
-    /// A link is broken, or did not come about.
+    /// A link is broken, or was not established.
     pub fn broken(&mut self, id: LinkId, address: &RedisAddress, why: &str, now: Millis) {
         let (link, line) = match (id, &self.dsn.servers) {
             (LinkId::Master(_, duty), RedisServers::Cluster(_)) => {
@@ -90,22 +97,26 @@ impl Journal {
         }
         let server = address.to_string();
         self.trouble = match self.dsn.servers {
-            RedisServers::One(_) => why.to_owned(),
-            _ => format!("{server}: {why}"),
+            RedisServers::Sentinel { .. } | RedisServers::Cluster(_)
+                if !why.starts_with(&server) =>
+            {
+                format!("{server}: {why}")
+            }
+            _ => why.to_owned(),
         };
-        if self.said.len() >= MOST_SAID {
-            self.said.clear();
+        if self.logged.len() >= MAX_REMEMBERED_REASONS {
+            self.logged.clear();
         }
         // One line for both links: they break for the same reason.
         let about = match id {
             LinkId::Master(..) => MASTER,
             LinkId::Scout(_) => SCOUT,
         };
-        let said = self.said.entry((server.clone(), about)).or_default();
-        if *said == why {
+        let logged = self.logged.entry((server.clone(), about)).or_default();
+        if *logged == why {
             return;
         }
-        *said = why.to_owned();
+        *logged = why.to_owned();
         if self.broken.admit(now).is_none() {
             return;
         }
@@ -121,7 +132,7 @@ impl Journal {
         }
     }
 
-    /// `up`: all is well now. Returns whether it is again, after a link had broken.
+    /// Logs whether the broker is up. `up`: all is well now. Returns whether it is up again, after a link had broken.
     pub fn judge(&mut self, up: bool, now: Millis) -> bool {
         let since = match (self.down, up) {
             (None, false) => {
@@ -132,7 +143,7 @@ impl Journal {
             _ => return false,
         };
         self.down = None;
-        self.said.clear();
+        self.logged.clear();
         self.trouble.clear();
         let fields = [
             ("broker", Value::Shown(&self.dsn)),
@@ -149,11 +160,12 @@ impl Journal {
         known && broke
     }
 
-    /// A server has become a master of the broker, or is none any more. Not logged at the start.
+    /// A server has become a master of the broker, or is no longer one. Not logged at the start.
     fn master(&mut self, server: &str, is: bool, now: Millis) {
-        let line = match is {
-            true => "the broker has a new master",
-            false => "a server is no master of the broker any more",
+        let line = if is {
+            "the broker has a new master"
+        } else {
+            "a server is no master of the broker any more: its links are closed"
         };
         if self.known && self.masters.admit(now).is_some() {
             let fields = [
@@ -165,7 +177,7 @@ impl Journal {
     }
 
     pub fn notice(&mut self, notice: &Notice, now: Millis) {
-        let seldom = match notice {
+        let throttle = match notice {
             Notice::Master { server, is } => return self.master(server, *is, now),
             Notice::NotJson { .. } => &mut self.not_json,
             Notice::RefusedChannel { .. } => &mut self.refused_channels,
@@ -179,7 +191,7 @@ impl Journal {
                 &mut self.no_master
             }
         };
-        let Some(left_out) = seldom.admit(now) else {
+        let Some(left_out) = throttle.admit(now) else {
             return;
         };
         let count = Value::Number(left_out.saturating_add(1));
@@ -201,25 +213,23 @@ impl Journal {
             }
             Notice::RefusedPublication { why } => {
                 let fields = [("reason", Value::Text(why)), ("refusals", count)];
-                self.log.error("the broker refuses to publish", &fields);
+                self.log.error(REFUSED_PUBLICATION, &fields);
             }
             Notice::RefusedView { node, why } => {
-                let line = "a node does not say which masters the broker's cluster has";
                 let fields = [
                     ("server", Value::Text(node)),
                     ("reason", Value::Text(why)),
                     ("refusals", count),
                 ];
-                self.log.error(line, &fields);
+                self.log.error(REFUSED_VIEW, &fields);
             }
             Notice::NoMaster { sentinel, why } => {
-                let line = "a sentinel does not say where the broker's master is";
                 let fields = [
                     ("sentinel", Value::Text(sentinel)),
                     ("reason", Value::Text(why)),
                     ("refusals", count),
                 ];
-                self.log.error(line, &fields);
+                self.log.error(NO_MASTER, &fields);
             }
         }
     }

@@ -6,18 +6,18 @@
 //! Decisions
 //! - **What a node says of its own slots counts more than what others say of it**, for [`GUARDED`] milliseconds. Views
 //!   lag behind while slots move, and a late one would move a slot back and forth.
-//! - **A slot that is redirected too often is not redirected any more for a while**, over following for ever. Two nodes
-//!   that name each other would keep the loop busy.
+//! - **A slot that is redirected too often is not redirected any more for a while** rather than following forever. Two
+//!   nodes that name each other would keep the loop busy.
 
 mod saved;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-pub use self::saved::SavedSlots;
+pub use self::saved::SavedHashSlots;
 use crate::clock::Millis;
 use crate::effect::ShardId;
-use crate::wire::slot::SLOTS;
+use crate::wire::hash_slot::HASH_SLOTS;
 
 /// How long a node's own answer counts more than the views of other nodes, in milliseconds.
 const GUARDED: Millis = 3_000;
@@ -40,21 +40,21 @@ struct Denial {
 pub type Change = (RangeInclusive<u16>, Option<ShardId>);
 
 #[derive(Debug)]
-pub struct SlotTable {
+pub struct HashSlotTable {
     owners: Vec<Option<ShardId>>,
     said: BTreeMap<u16, Denial>,
 }
 
-impl Default for SlotTable {
-    fn default() -> SlotTable {
-        SlotTable {
-            owners: vec![None; SLOTS.into()],
+impl Default for HashSlotTable {
+    fn default() -> HashSlotTable {
+        HashSlotTable {
+            owners: vec![None; HASH_SLOTS.into()],
             said: BTreeMap::new(),
         }
     }
 }
 
-impl SlotTable {
+impl HashSlotTable {
     pub fn owner(&self, slot: u16) -> Option<ShardId> {
         self.owners.get(usize::from(slot)).copied().flatten()
     }
@@ -81,9 +81,10 @@ impl SlotTable {
     /// A shard has said that a slot is not its own. Returns what changes.
     pub fn lost(&mut self, slot: u16, shard: ShardId, now: Millis) -> Option<Change> {
         self.note(slot, shard, now);
-        match self.owner(slot) == Some(shard) {
-            true => self.set(slot, None),
-            false => None,
+        if self.owner(slot) == Some(shard) {
+            self.set(slot, None)
+        } else {
+            None
         }
     }
 
@@ -128,7 +129,7 @@ impl SlotTable {
         };
         self.said.retain(|_, said| lasting(said));
         let mut changes: Vec<Change> = Vec::new();
-        for slot in 0..SLOTS {
+        for slot in 0..HASH_SLOTS {
             let owner = view.get(usize::from(slot)).copied().flatten();
             let doubted = self.said.get(&slot).is_some_and(|said| {
                 let guarded = now < said.at.saturating_add(GUARDED);
@@ -156,7 +157,7 @@ mod tests {
     const TWO: ShardId = ShardId(2);
 
     fn view(stretches: &[(RangeInclusive<u16>, ShardId)]) -> Vec<Option<ShardId>> {
-        let mut view = vec![None; SLOTS.into()];
+        let mut view = vec![None; HASH_SLOTS.into()];
         for (slots, shard) in stretches {
             for slot in slots.clone() {
                 view[usize::from(slot)] = Some(*shard);
@@ -166,8 +167,8 @@ mod tests {
     }
 
     #[test]
-    fn a_view_changes_what_differs() {
-        let mut table = SlotTable::default();
+    fn a_cluster_view_changes_only_slots_that_differ() {
+        let mut table = HashSlotTable::default();
         let halves = view(&[(0..=9_999, ONE), (10_000..=16_383, TWO)]);
         let changes = [(0..=9_999, Some(ONE)), (10_000..=16_383, Some(TWO))];
         assert_eq!(table.view(&halves, None, 0), changes);
@@ -187,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_nodes_own_words_count_more_than_what_others_say_of_it() {
-        let mut table = SlotTable::default();
+        let mut table = HashSlotTable::default();
         let one = view(&[(0..=16_383, ONE)]);
         table.view(&one, None, 0);
         assert_eq!(table.lost(5, ONE, 100), Some((5..=5, None)));
@@ -208,7 +209,7 @@ mod tests {
 
     #[test]
     fn nodes_that_name_each_other_are_not_followed_for_ever() {
-        let mut table = SlotTable::default();
+        let mut table = HashSlotTable::default();
         for n in 0..5 {
             assert!(table.may_move(7, if n % 2 == 0 { ONE } else { TWO }, n));
         }

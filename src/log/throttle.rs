@@ -5,13 +5,13 @@
 mod saved;
 mod saved_conditions;
 
-pub use self::saved::SavedSeldom;
-pub use self::saved_conditions::SavedSpells;
+pub use self::saved::SavedThrottle;
+pub use self::saved_conditions::SavedOutageThrottle;
 use crate::clock::Millis;
 
 /// A limited number of lines in each interval. Further ones are counted.
 #[derive(Clone, Debug)]
-pub struct Seldom {
+pub struct Throttle {
     lines: u64,
     interval: Millis,
     /// When the interval that the last line has begun is over.
@@ -21,15 +21,15 @@ pub struct Seldom {
     left_out: u64,
 }
 
-impl Seldom {
+impl Throttle {
     /// One line in each interval.
-    pub const fn once_in(interval: Millis) -> Seldom {
-        Seldom::lines_in(1, interval)
+    pub const fn once_in(interval: Millis) -> Throttle {
+        Throttle::lines_in(1, interval)
     }
 
     /// At most `lines` lines in each interval, which is in milliseconds.
-    pub const fn lines_in(lines: u64, interval: Millis) -> Seldom {
-        Seldom {
+    pub const fn lines_in(lines: u64, interval: Millis) -> Throttle {
+        Throttle {
             lines,
             interval,
             until: 0,
@@ -58,13 +58,14 @@ impl Seldom {
 
     /// How many lines were left out in an interval that is over, for a line of their own. Zero if none were.
     pub fn take_left_out(&mut self, now: Millis) -> u64 {
-        match now >= self.until {
-            true => std::mem::take(&mut self.left_out),
-            false => 0,
+        if now >= self.until {
+            std::mem::take(&mut self.left_out)
+        } else {
+            0
         }
     }
 
-    /// When [`Seldom::take_left_out`] will have something to report.
+    /// When [`Throttle::take_left_out`] will have something to report.
     pub fn deadline(&self) -> Option<Millis> {
         (self.left_out > 0).then_some(self.until)
     }
@@ -110,22 +111,22 @@ impl Condition {
 /// A condition that comes and goes, such as an outage of another program. Its beginning and end are logged, at most a
 /// number of times in an interval.
 #[derive(Clone, Debug)]
-pub struct Spells {
-    lines: Seldom,
+pub struct OutageThrottle {
+    lines: Throttle,
     /// When the one that lasts began, and whether that was logged.
     since: Option<(Millis, bool)>,
 }
 
-impl Spells {
-    /// So many in each interval are logged.
-    pub const fn logged(most: u64, interval: Millis) -> Spells {
-        Spells {
-            lines: Seldom::lines_in(most, interval),
+impl OutageThrottle {
+    /// A condition whose first `most` spells in each interval are logged.
+    pub const fn logged(most: u64, interval: Millis) -> OutageThrottle {
+        OutageThrottle {
+            lines: Throttle::lines_in(most, interval),
             since: None,
         }
     }
 
-    /// It lasts now. Returns how many were left out since the last line, if it has just begun and is to be logged.
+    /// Notes that it lasts. Returns how many were left out since the last line, if it has just begun and is to be logged.
     pub fn begin(&mut self, now: Millis) -> Option<u64> {
         if self.since.is_some() {
             return None;
@@ -135,7 +136,7 @@ impl Spells {
         admitted
     }
 
-    /// It no longer lasts. Returns how long it did, if its beginning was logged.
+    /// Notes that it no longer lasts. Returns how long it did, if its beginning was logged.
     pub fn end(&mut self, now: Millis) -> Option<Millis> {
         let (since, logged) = self.since.take()?;
         logged.then(|| now.saturating_sub(since))
@@ -148,29 +149,29 @@ mod tests {
 
     #[test]
     fn lines_beyond_the_limit_are_left_out_and_counted() {
-        let mut seldom = Seldom::lines_in(2, 1_000);
-        assert_eq!(seldom.deadline(), None);
-        assert_eq!(seldom.admit(500), Some(0));
-        assert_eq!(seldom.admit(500), Some(0));
-        assert_eq!(seldom.admit(600), None);
-        assert_eq!(seldom.admit(1_499), None);
-        assert_eq!(seldom.take_left_out(1_499), 0);
-        assert_eq!(seldom.deadline(), Some(1_500));
-        assert_eq!(seldom.take_left_out(1_500), 2);
-        assert_eq!(seldom.deadline(), None);
-        assert_eq!(seldom.admit(1_500), Some(0));
-        assert_eq!(seldom.admit(1_500), Some(0));
-        assert_eq!(seldom.admit(1_500), None);
+        let mut throttle = Throttle::lines_in(2, 1_000);
+        assert_eq!(throttle.deadline(), None);
+        assert_eq!(throttle.admit(500), Some(0));
+        assert_eq!(throttle.admit(500), Some(0));
+        assert_eq!(throttle.admit(600), None);
+        assert_eq!(throttle.admit(1_499), None);
+        assert_eq!(throttle.take_left_out(1_499), 0);
+        assert_eq!(throttle.deadline(), Some(1_500));
+        assert_eq!(throttle.take_left_out(1_500), 2);
+        assert_eq!(throttle.deadline(), None);
+        assert_eq!(throttle.admit(1_500), Some(0));
+        assert_eq!(throttle.admit(1_500), Some(0));
+        assert_eq!(throttle.admit(1_500), None);
         // The next line has the count if no line of its own had it.
-        assert_eq!(seldom.admit(9_000), Some(1));
-        let mut once = Seldom::once_in(5_000);
+        assert_eq!(throttle.admit(9_000), Some(1));
+        let mut once = Throttle::once_in(5_000);
         assert_eq!((once.admit(0), once.admit(4_999)), (Some(0), None));
         assert_eq!(once.admit(5_000), Some(1));
     }
 
     #[test]
     fn what_comes_and_goes_often_is_logged_now_and_then_and_always_as_a_pair() {
-        let mut outages = Spells::logged(2, 1_000);
+        let mut outages = OutageThrottle::logged(2, 1_000);
         assert_eq!(outages.end(0), None);
         assert_eq!((outages.begin(10), outages.begin(20)), (Some(0), None));
         assert_eq!((outages.end(40), outages.end(50)), (Some(30), None));

@@ -2,16 +2,16 @@
 
 use minicbor::{Decode, Encode};
 
-use super::saved::SavedSeldom;
-use super::{Condition, Spells};
+use super::saved::SavedThrottle;
+use super::{Condition, OutageThrottle};
 use crate::clock::Millis;
 
 /// A condition that comes and goes.
 #[derive(Clone, Copy, Debug, Default, Encode, Decode)]
 #[cbor(map)]
-pub struct SavedSpells {
+pub struct SavedOutageThrottle {
     #[n(0)]
-    lines: SavedSeldom,
+    lines: SavedThrottle,
     /// When the one that lasts began.
     #[n(1)]
     since: Option<Millis>,
@@ -32,17 +32,17 @@ impl Condition {
     }
 }
 
-impl Spells {
-    pub fn save(&self) -> SavedSpells {
-        let Spells { lines, since } = self;
-        SavedSpells {
+impl OutageThrottle {
+    pub fn save(&self) -> SavedOutageThrottle {
+        let OutageThrottle { lines, since } = self;
+        SavedOutageThrottle {
             lines: lines.save(),
             since: since.map(|(since, _)| since),
             logged: since.is_some_and(|(_, logged)| logged),
         }
     }
 
-    pub fn restore(&mut self, saved: SavedSpells, now: Millis) {
+    pub fn restore(&mut self, saved: SavedOutageThrottle, now: Millis) {
         self.lines.restore(saved.lines, now);
         let since = saved.since.map(|since| since.min(now));
         self.since = since.map(|since| (since, saved.logged));

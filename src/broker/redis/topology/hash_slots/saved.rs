@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::{Denial, SlotTable};
+use super::{Denial, HashSlotTable};
 use crate::broker::redis::saved_values::past;
 use crate::clock::Millis;
 use crate::effect::ShardId;
@@ -10,7 +10,7 @@ use crate::snapshot::SnapshotError;
 
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
-pub struct SavedSlots {
+pub struct SavedHashSlots {
     #[cbor(n(0), default)]
     stretches: Vec<SavedStretch>,
     #[cbor(n(1), default)]
@@ -42,8 +42,8 @@ struct SavedDenial {
     begun: Millis,
 }
 
-impl SlotTable {
-    pub fn save(&self) -> SavedSlots {
+impl HashSlotTable {
+    pub fn save(&self) -> SavedHashSlots {
         let mut next: u16 = 0;
         let mut stretches = Vec::new();
         for owners in self.owners.chunk_by(|one, next| one == next) {
@@ -64,7 +64,7 @@ impl SlotTable {
             moves: said.moves,
             begun: said.begun,
         };
-        SavedSlots {
+        SavedHashSlots {
             stretches,
             said: self.said.iter().map(denial).collect(),
         }
@@ -72,11 +72,12 @@ impl SlotTable {
 
     /// # Errors
     /// There are no such slots, or a time is impossible.
-    pub fn restore(saved: SavedSlots, now: Millis) -> Result<SlotTable, SnapshotError> {
-        let mut table = SlotTable::default();
+    pub fn restore(saved: SavedHashSlots, now: Millis) -> Result<HashSlotTable, SnapshotError> {
+        let mut table = HashSlotTable::default();
         for SavedStretch { first, last, shard } in saved.stretches {
             let owners = table.owners.get_mut(usize::from(first)..=usize::from(last));
-            let owners = owners.ok_or_else(|| SnapshotError::new("there are no such slots"))?;
+            let unknown = || SnapshotError::new(format!("unknown slots {first} to {last}"));
+            let owners = owners.ok_or_else(unknown)?;
             owners.fill(Some(ShardId(shard)));
         }
         for saved in saved.said {
@@ -98,7 +99,7 @@ mod tests {
 
     #[test]
     fn slots_that_do_not_exist_are_refused() {
-        let stretch = |first, last| SavedSlots {
+        let stretch = |first, last| SavedHashSlots {
             stretches: vec![SavedStretch {
                 first,
                 last,
@@ -107,14 +108,14 @@ mod tests {
             said: Vec::new(),
         };
         for (first, last) in [(0, 16_384), (16_384, 16_384), (9, 7), (0, u16::MAX)] {
-            assert!(SlotTable::restore(stretch(first, last), 0).is_err());
+            assert!(HashSlotTable::restore(stretch(first, last), 0).is_err());
         }
         for (first, last) in [(0, 0), (0, 16_383), (16_383, 16_383)] {
-            let table = SlotTable::restore(stretch(first, last), 0).unwrap();
+            let table = HashSlotTable::restore(stretch(first, last), 0).unwrap();
             assert_eq!(table.owner(first), Some(ShardId(1)));
             assert_eq!(table.owner(last), Some(ShardId(1)));
         }
-        let said = |at, begun| SavedSlots {
+        let said = |at, begun| SavedHashSlots {
             stretches: Vec::new(),
             said: vec![SavedDenial {
                 slot: 7,
@@ -124,8 +125,8 @@ mod tests {
                 begun,
             }],
         };
-        assert!(SlotTable::restore(said(5, 5), 5).is_ok());
-        assert!(SlotTable::restore(said(6, 5), 5).is_err());
-        assert!(SlotTable::restore(said(5, 6), 5).is_err());
+        assert!(HashSlotTable::restore(said(5, 5), 5).is_ok());
+        assert!(HashSlotTable::restore(said(6, 5), 5).is_err());
+        assert!(HashSlotTable::restore(said(5, 6), 5).is_err());
     }
 }

@@ -2,12 +2,12 @@
 
 use minicbor::{Decode, Encode};
 
-use super::Seldom;
+use super::Throttle;
 use crate::clock::Millis;
 
 #[derive(Clone, Copy, Debug, Default, Encode, Decode)]
 #[cbor(map)]
-pub struct SavedSeldom {
+pub struct SavedThrottle {
     #[n(0)]
     until: Millis,
     #[n(1)]
@@ -16,9 +16,9 @@ pub struct SavedSeldom {
     left_out: u64,
 }
 
-impl Seldom {
-    pub fn save(&self) -> SavedSeldom {
-        SavedSeldom {
+impl Throttle {
+    pub fn save(&self) -> SavedThrottle {
+        SavedThrottle {
             until: self.until,
             left: self.left,
             left_out: self.left_out,
@@ -26,7 +26,7 @@ impl Seldom {
     }
 
     /// Goes on as the saved one would, within its own limits.
-    pub fn restore(&mut self, saved: SavedSeldom, now: Millis) {
+    pub fn restore(&mut self, saved: SavedThrottle, now: Millis) {
         self.until = saved.until.min(now.saturating_add(self.interval));
         self.left = saved.left.min(self.lines);
         self.left_out = saved.left_out;
@@ -38,17 +38,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_throttle_goes_on() {
-        let mut before = Seldom::lines_in(2, 1_000);
+    fn a_log_throttle_is_restored() {
+        let mut before = Throttle::lines_in(2, 1_000);
         assert_eq!(before.admit(500), Some(0));
         assert_eq!(before.admit(500), Some(0));
         assert_eq!(before.admit(500), None);
-        let mut after = Seldom::lines_in(2, 1_000);
+        let mut after = Throttle::lines_in(2, 1_000);
         after.restore(before.save(), 900);
         assert_eq!(after.admit(1_499), None);
         assert_eq!(after.admit(1_500), Some(2));
         // One that was without end has one.
-        let absurd = SavedSeldom {
+        let absurd = SavedThrottle {
             until: u64::MAX,
             left: u64::MAX,
             left_out: u64::MAX,

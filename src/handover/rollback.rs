@@ -1,4 +1,4 @@
-//! The way back: if the new program fails before it has served anything, the old one runs again, in the same process.
+//! The rollback: if the new program fails before it has served anything, the old one runs again, in the same process.
 //!
 //! Owns: what that takes, prepared beforehand. Knows: execve(2), signals. Never knows: why the new program fails.
 //!
@@ -24,8 +24,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 use std::time::Duration;
 
-use super::role::{HandoverRole, Legacy, VARIABLE};
-use super::{patience, program};
+use super::role::{HandoverRole, TakeoverState, VARIABLE};
+use super::{program, timeout};
 
 /// What is caught, and the reason that the log gives.
 const CAUGHT: [(i32, &str); 7] = [
@@ -72,11 +72,11 @@ impl Strings {
     }
 }
 
-/// The way back, open until it is [closed](WayBack::close).
+/// The rollback, possible until it is [closed](Rollback::close).
 #[derive(Debug)]
 #[must_use]
-pub struct WayBack {
-    legacy: Legacy,
+pub struct Rollback {
+    takeover: TakeoverState,
     before: Vec<(i32, SignalAction)>,
 }
 
@@ -89,13 +89,13 @@ impl std::fmt::Debug for SignalAction {
     }
 }
 
-impl WayBack {
+impl Rollback {
     /// Opens it: from now on a fatal signal leads back to the program that has written the snapshot, and so does the end of
-    /// `patience`.
-    pub fn open(legacy: Legacy) -> WayBack {
+    /// `timeout`.
+    pub fn open(takeover: TakeoverState) -> Rollback {
         let environment = |reason: &str| {
             let others = env::vars_os().filter(|(name, _)| name != VARIABLE);
-            let role = HandoverRole::Return(legacy, reason.to_owned()).text(process::id());
+            let role = HandoverRole::Return(takeover, reason.to_owned()).text(process::id());
             let own = (VARIABLE.into(), role.into());
             Strings::new(others.chain([own]).map(|(name, value)| {
                 let mut text: OsString = name;
@@ -105,7 +105,7 @@ impl WayBack {
             }))
         };
         let prepared = Prepared {
-            path: CString::new(path(legacy.program).as_bytes()).unwrap_or_default(),
+            path: CString::new(path(takeover.program).as_bytes()).unwrap_or_default(),
             arguments: Strings::new(env::args_os()),
             environments: CAUGHT.map(|(_, reason)| environment(reason)).into(),
         };
@@ -115,13 +115,13 @@ impl WayBack {
             if !is_main_thread() {
                 go_back(libc::SIGABRT);
             }
-            let error = execute(&legacy, &format!("it panicked: {panic}"));
+            let error = execute(&takeover, &format!("it panicked: {panic}"));
             eprintln!("{panic}; there is no way back: {error}");
         }));
-        let size = fs::metadata(path(legacy.snapshot)).map_or(0, |it| it.len());
-        set_alarm(patience(size));
+        let size = fs::metadata(path(takeover.snapshot)).map_or(0, |it| it.len());
+        set_alarm(timeout(size));
         let before = before.into();
-        WayBack { legacy, before }
+        Rollback { takeover, before }
     }
 
     /// Closes it: the new program has taken over. What would be caught has its former effect.
@@ -135,17 +135,17 @@ impl WayBack {
 
     /// Goes back, for this reason. Returns only if that fails.
     pub fn go(self, reason: &str) -> io::Error {
-        let legacy = self.legacy;
+        let takeover = self.takeover;
         self.close();
-        execute(&legacy, reason)
+        execute(&takeover, reason)
     }
 }
 
 /// Replaces this program by the old one. Returns only if that fails.
-fn execute(legacy: &Legacy, reason: &str) -> io::Error {
-    let role = HandoverRole::Return(*legacy, reason.to_owned());
+fn execute(takeover: &TakeoverState, reason: &str) -> io::Error {
+    let role = HandoverRole::Return(*takeover, reason.to_owned());
     ignore_alarms(true);
-    exec(program::command(path(legacy.program).as_ref(), &role))
+    exec(program::command(path(takeover.program).as_ref(), &role))
 }
 
 /// Replaces this program. Returns only if that fails; SIGPIPE is then ignored as before.
@@ -257,7 +257,7 @@ extern "C" fn go_back(signal: i32) {
                 environment.pointers.as_ptr(),
             );
         }
-        // There is no way back: the signal has its usual effect.
+        // No rollback is possible: the signal has its usual effect.
         libc::signal(signal, libc::SIG_DFL);
         libc::raise(signal);
     }
@@ -272,7 +272,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::handover::{StandstillTimes, keep};
+    use crate::handover::{PauseTimes, keep};
 
     const FAILURE: &str = "WSIFY_TEST_FAILURE";
 
@@ -287,10 +287,10 @@ mod tests {
     fn fail(how: &str) {
         let file = File::open("/proc/self/exe").unwrap();
         keep(&file, true).unwrap();
-        let way_back = WayBack::open(Legacy {
+        let rollback = Rollback::open(TakeoverState {
             snapshot: file.as_raw_fd(),
             program: file.as_raw_fd(),
-            times: StandstillTimes::default(),
+            times: PauseTimes::default(),
         });
         match how {
             "crash" => raise(libc::SIGSEGV),
@@ -298,9 +298,9 @@ mod tests {
             "hang" => raise(libc::SIGALRM),
             "panic" => panic!("oh no"),
             "thread" => thread::spawn(|| raise(libc::SIGBUS)).join().unwrap(),
-            "error" => _ = way_back.go("no room"),
+            "error" => _ = rollback.go("no room"),
             "late" => {
-                way_back.close();
+                rollback.close();
                 raise(libc::SIGSEGV);
             }
             _ => {}
@@ -338,7 +338,7 @@ mod tests {
 
     /// What this test prints in a process of its own.
     fn played(how: &str) -> String {
-        let test = "handover::way_back::tests::every_failure_leads_back_to_the_old_program";
+        let test = "handover::rollback::tests::every_failure_leads_back_to_the_old_program";
         let output = Command::new(env::current_exe().unwrap())
             .args([test, "--exact", "--nocapture"])
             .env(FAILURE, how)

@@ -1,4 +1,4 @@
-//! Every event that a connection yields to the hub.
+//! Every input that a connection yields to the hub.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -10,9 +10,9 @@ use crate::wire::frame::Opcode;
 use crate::wire::http::{Head, Refusal};
 use crate::wire::message::Payload;
 
-/// Every event that a connection yields to the hub.
+/// Every input that a connection yields to the hub.
 #[derive(Debug)]
-pub enum Event {
+pub enum Input {
     /// The header of the PROXY protocol: the client's address, if it has one.
     Introduced(Option<SocketAddr>),
     /// A request's head, and the range of its body if the input holds all of it. Otherwise nothing of the body was
@@ -32,47 +32,47 @@ pub enum Event {
 
 /// How far a session came with its input.
 #[derive(Debug)]
-pub struct Understood {
+pub struct NextInput {
     /// Bytes of the input that are used, and not to be passed again.
     pub used: usize,
     /// `None`: more bytes are needed.
-    pub event: Option<Event>,
+    pub input: Option<Input>,
 }
 
-impl Understood {
-    pub(super) fn event(used: usize, event: Event) -> Understood {
-        Understood {
+impl NextInput {
+    pub(super) fn of(used: usize, input: Input) -> NextInput {
+        NextInput {
             used,
-            event: Some(event),
+            input: Some(input),
         }
     }
 
-    pub(super) fn wait(used: usize) -> Understood {
-        Understood { used, event: None }
+    pub(super) fn wait(used: usize) -> NextInput {
+        NextInput { used, input: None }
     }
 
     /// What an open WebSocket has read `at` bytes behind the input's start, in `count` bytes.
     #[inline]
-    pub(super) fn said(said: Option<Said>, at: usize, count: usize) -> Understood {
-        let event = said.map(|said| match said {
-            Said::Message(kind, payload) => Event::Said(kind, shift(payload, at)),
-            Said::Compressed(kind, payload) => Event::Compressed(kind, shift(payload, at)),
-            Said::End(ending) => Event::Bye(ending),
+    pub(super) fn said(said: Option<Said>, at: usize, count: usize) -> NextInput {
+        let input = said.map(|said| match said {
+            Said::Message(kind, payload) => Input::Said(kind, shift(payload, at)),
+            Said::Compressed(kind, payload) => Input::Compressed(kind, shift(payload, at)),
+            Said::End(ending) => Input::Bye(ending),
         });
         let used = at.saturating_add(count);
-        Understood { used, event }
+        NextInput { used, input }
     }
 
     /// What was found `at` bytes behind the input's start, in `count` bytes.
-    pub(super) fn found(found: HeadStep, at: usize, count: usize) -> Understood {
-        let event = match found {
-            HeadStep::Client(client) => Event::Introduced(client),
+    pub(super) fn found(found: HeadStep, at: usize, count: usize) -> NextInput {
+        let input = match found {
+            HeadStep::Client(client) => Input::Introduced(client),
             HeadStep::Request(exchange, head, body) => {
                 let shift =
                     |body: Range<usize>| body.start.saturating_add(at)..body.end.saturating_add(at);
-                Event::Request(exchange, head, body.map(shift))
+                Input::Request(exchange, head, body.map(shift))
             }
         };
-        Understood::event(at.saturating_add(count), event)
+        NextInput::of(at.saturating_add(count), input)
     }
 }

@@ -3,14 +3,14 @@
 //! Knows: the cluster specification. Never knows: which node has a slot.
 
 /// Slots of a cluster.
-pub const SLOTS: u16 = 16_384;
+pub const HASH_SLOTS: u16 = 16_384;
 
 /// The slot of the channel whose name at redis is `prefix` and `name`.
 ///
 /// Only what lies between the first `{` and the next `}` counts, if that is not empty.
-pub fn slot(prefix: &[u8], name: &[u8]) -> u16 {
+pub fn hash_slot(prefix: &[u8], name: &[u8]) -> u16 {
     if memchr::memchr(b'{', prefix).is_none() && memchr::memchr(b'{', name).is_none() {
-        return crc16(crc16(0, prefix), name) % SLOTS;
+        return crc16(crc16(0, prefix), name) % HASH_SLOTS;
     }
     let whole = [prefix, name].concat();
     let tag = memchr::memchr(b'{', &whole).and_then(|open| {
@@ -18,7 +18,7 @@ pub fn slot(prefix: &[u8], name: &[u8]) -> u16 {
         behind.get(..memchr::memchr(b'}', behind)?)
     });
     let hashed = tag.filter(|tag| !tag.is_empty()).unwrap_or(&whole);
-    crc16(0, hashed) % SLOTS
+    crc16(0, hashed) % HASH_SLOTS
 }
 
 /// CRC-16/XMODEM, continued from `crc`.
@@ -79,7 +79,7 @@ mod tests {
             // Wherever the prefix ends.
             for cut in 0..=name.len() {
                 let (prefix, rest) = name.as_bytes().split_at(cut);
-                assert_eq!(slot(prefix, rest), expected, "{name} cut at {cut}");
+                assert_eq!(hash_slot(prefix, rest), expected, "{name} cut at {cut}");
             }
         }
     }

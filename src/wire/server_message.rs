@@ -1,4 +1,4 @@
-//! JSON for clients: answers to commands, errors, and contents for members that use `wsify.v1`.
+//! JSON for clients: answers to commands, errors, and content for members that use `wsify.v1`.
 //!
 //! Owns: the codes of errors. Knows: JSON. Never knows: what led to an error.
 
@@ -64,7 +64,7 @@ impl From<BadChannel> for Fault {
     }
 }
 
-/// A message that is no command: the fault, and the parts of the message that could be read.
+/// A message that is not a command: the fault, and the parts of the message that could be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
     pub fault: Fault,
@@ -141,9 +141,10 @@ pub fn push_welcome(out: &mut Vec<u8>, id: &str, user: Option<&str>, channels: &
 
 /// Appends what a client that uses `wsify.v1` is told when a backend has made it join a channel, or leave it.
 pub fn push_moved(out: &mut Vec<u8>, joined: bool, channel: &str) {
-    out.extend_from_slice(match joined {
-        true => br#"{"joined":"#,
-        false => br#"{"left":"#.as_slice(),
+    out.extend_from_slice(if joined {
+        br#"{"joined":"#
+    } else {
+        br#"{"left":"#.as_slice()
     });
     json::push_string(out, channel);
     out.push(b'}');
@@ -164,7 +165,7 @@ pub fn v1_prefix(channel: &str) -> Vec<u8> {
     v1_prefix_for("channel", channel)
 }
 
-/// The bytes before a content that goes to what `target` and `name` say.
+/// The bytes before content that goes to what `target` and `name` say.
 pub fn v1_prefix_for(target: &str, name: &str) -> Vec<u8> {
     let mut out = b"{".to_vec();
     json::push_string(&mut out, target);
@@ -177,7 +178,7 @@ pub fn v1_prefix_for(target: &str, name: &str) -> Vec<u8> {
 /// The bytes behind the content.
 pub const V1_SUFFIX: &[u8] = b"}";
 
-/// Appends a content for a member that uses `wsify.v1`. `prefix` is the channel's [`v1_prefix`], `content` is JSON.
+/// Appends content for a member that uses `wsify.v1`. `prefix` is the channel's [`v1_prefix`], `content` is JSON.
 pub fn push_v1(out: &mut Vec<u8>, prefix: &[u8], content: &[u8]) {
     out.extend_from_slice(prefix);
     out.extend_from_slice(content);
@@ -240,7 +241,7 @@ mod tests {
                     .unwrap_err()
                     .push(out)
             }),
-            r#"{"id":7,"error":{"code":"unknown_command","message":"there is no command \"fl\\\"y\": say join, leave or broadcast","command":"fl\"y","channel":"h"}}"#
+            r#"{"id":7,"error":{"code":"unknown_command","message":"unknown command \"fl\\\"y\": send join, leave or broadcast","command":"fl\"y","channel":"h"}}"#
         );
     }
 }

@@ -1,19 +1,19 @@
-//! A server that another program has left goes on (docs/operating.md#replacing-the-program).
+//! Resumes a server that another program has left (docs/operating.md#replacing-the-program).
 //!
-//! Owns: what is logged and counted of a handover that is over. Knows: how long the loop stood still. Never knows: how the
-//! parts were restored.
+//! Owns: what is logged and counted of a handover that is over. Knows: how long the loop was paused. Never knows: how
+//! the parts were restored.
 
 use std::time::Duration;
 
 use super::Server;
-use crate::clock::Millis;
-use crate::handover::{StandstillTimes, monotonic};
+use crate::clock::{Millis, micros};
+use crate::handover::{PauseTimes, monotonic};
 use crate::log::{SavedLog, Value};
 
-/// How long the loop has stood still, and why this program goes on.
+/// How long the loop has been paused, and why this program goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standstill {
-    pub times: StandstillTimes,
+pub struct Pause {
+    pub times: PauseTimes,
     /// When this program began to run, on the kernel's monotonic clock.
     pub begun: Duration,
     /// Why the new program has failed, if this is the old one again.
@@ -22,11 +22,11 @@ pub struct Standstill {
 
 impl Server {
     /// Serves from now on. `stop_at`: when a graceful stop under way ends; `log`: lines that could not be written.
-    pub fn arrive(&mut self, stop_at: Option<Millis>, log: SavedLog, standstill: &Standstill) {
-        // They were open for the way back until now.
+    pub fn resume(&mut self, stop_at: Option<Millis>, log: SavedLog, pause: &Pause) {
+        // They were open for a rollback until now.
         let _ = self.keep_descriptors(false);
         self.log.restore(log);
-        let outcome = if standstill.failure.is_some() {
+        let outcome = if pause.failure.is_some() {
             "undone"
         } else {
             "done"
@@ -34,23 +34,23 @@ impl Server {
         self.hub.metrics_mut().handovers.add(outcome);
         let connections = self.hub.connections();
         match &stop_at {
-            Some(until) => self.go_on_stopping(*until),
+            Some(until) => self.resume_stop(*until),
             None => self.manager.reloaded(self.hub.clock.now, connections),
         }
-        self.log_arrival(standstill);
+        self.log_resumption(pause);
     }
 
-    fn log_arrival(&self, standstill: &Standstill) {
-        let StandstillTimes {
+    fn log_resumption(&self, pause: &Pause) {
+        let PauseTimes {
             frozen,
             saved,
             checked,
-        } = standstill.times;
-        let (begun, now) = (micros(standstill.begun), micros(monotonic()));
+        } = pause.times;
+        let (begun, now) = (micros(pause.begun), micros(monotonic()));
         let millis = |from: u64, to: u64| Value::Number(to.saturating_sub(from).div_ceil(1000));
         let connections = Value::Number(self.hub.connections() as u64);
         let stood = ("stood_still_ms", millis(frozen, now));
-        if let Some(why) = &standstill.failure {
+        if let Some(why) = &pause.failure {
             let fields = [
                 ("reason", Value::Text(why)),
                 ("connections", connections),
@@ -72,8 +72,4 @@ impl Server {
         let message = "the program was replaced, and this one goes on";
         self.log.info(message, &fields);
     }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
