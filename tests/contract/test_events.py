@@ -129,11 +129,11 @@ def test_the_first_hundred_channels_are_named_in_byte_order(serve, receiver):
 
 
 @pytest.mark.parametrize("verb", ["join", "broadcast"])
-def test_a_disconnect_of_a_user_whose_command_waits_for_redis(serve, receiver, authorizer, verb):
+def test_a_disconnect_of_a_user_whose_command_waits_for_redis(node, receiver, authorizer, verb):
     authorizer.on(with_fields(user="42"), "connect")
     redis = Redis()
     try:
-        server = serve("--events-url", receiver.url, "--broker-driver", "redis", "--broker-dsn", redis.dsn, auth=authorizer)
+        server = node(redis.dsn, "--events-url", receiver.url, auth=authorizer)
         ws = server.ws().join("a")
         redis.hang()
         ws.say(command(verb, "b", "1" if verb == "broadcast" else None, id=1)).say(command("broadcast", "a", "2", id=2))

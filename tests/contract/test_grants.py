@@ -288,20 +288,8 @@ def redis():
     redis.kill()
 
 
-@pytest.fixture
-def node(serve, authorizer, redis):
-    """A server that shares its channels and asks `authorizer`."""
-
-    def start():
-        server = serve("--broker-driver", "redis", "--broker-dsn", redis.dsn, auth=authorizer)
-        until(lambda: server.call("GET", "/health").status == 200, "the broker is up")
-        return server
-
-    return start
-
-
 def test_the_101_comes_when_redis_has_the_channels_subscribed(node, authorizer, redis):
-    server = node()
+    server = node(redis.dsn, auth=authorizer)
     names = [fresh() for _ in range(20)]
     authorizer.on(with_fields(channels=names), "connect")
     for _ in range(3):
@@ -315,7 +303,7 @@ def test_the_101_comes_when_redis_has_the_channels_subscribed(node, authorizer, 
 
 def test_a_channel_that_redis_refuses_refuses_the_upgrade(node, authorizer, redis):
     redis.ask("ACL", "SETUSER", "default", "resetchannels", "&ok*")
-    server = node()
+    server = node(redis.dsn, auth=authorizer)
     authorizer.on(with_fields(channels=["ok", "forbidden"]), "connect")
     stream = server.knock()
     response = stream.response()

@@ -442,11 +442,11 @@ def test_they_are_for_backends(serve, method, path):
         assert locked.call("HEAD", f"{path}?key=s3cret").body == b""
 
 
-def test_without_redis_nothing_is_done(serve, authorizer):
+def test_without_redis_nothing_is_done(node, authorizer):
     authorizer.on(with_fields(user="42"), "connect")
     redis = Redis()
     try:
-        server = serve("--broker-driver", "redis", "--broker-dsn", redis.dsn, auth=authorizer)
+        server = node(redis.dsn, auth=authorizer)
         ws = server.ws(protocols="wsify.v1")
         channel = fresh()
         response = server.post(json.dumps({"user": "42", "channel": channel}), "/join")
