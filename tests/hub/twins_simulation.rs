@@ -87,6 +87,72 @@ fn simulation() {
     }
 }
 
+// What lives bring about too seldom.
+
+#[test]
+fn connections_keep_their_own_of_several_shared_states() {
+    let mut rig = Rig::with_authorizer();
+    let clients = [40, 40, 50, 50].map(|long| {
+        let state = format!(r#"{{"roles":"{}"}}"#, "x".repeat(long));
+        (rig.granted(*AnswerFields::with_state(&state)), long)
+    });
+    assert_eq!(rig.hub.inventory().shared_states, 2);
+    rig.hand_over();
+    for (client, long) in &clients {
+        client.say(&join("c"));
+        rig.run();
+        let shown = rig.connection_shown();
+        assert_eq!(shown["state"]["roles"].as_str().map(str::len), Some(*long));
+        rig.answer(Verdict::Allow);
+    }
+}
+
+#[test]
+fn a_client_that_was_reset_before_a_replacement_is_not_asked_about_behind_it() {
+    let mut fleet = Fleet::of(1);
+    let rig = fleet.rig(0);
+    let client = rig.websocket();
+    client.say(&broadcast("a", "1"));
+    rig.run();
+    rig.answer(Verdict::Allow);
+    // While the broker has not confirmed it.
+    client.say(&join("b"));
+    client.far.reset();
+    rig.run();
+    assert_eq!(rig.hub.inventory().websockets, 1);
+    fleet.hand_over(0);
+    fleet.settle();
+    assert_eq!(fleet.rig(0).asked(), [""; 0]);
+    assert!(client.far.is_dropped());
+}
+
+#[test]
+fn what_waits_for_a_slow_client_is_released_behind_a_replacement_if_memory_is_short() {
+    let mut rig = Rig::with(Settings {
+        limits: Limits {
+            max_queue: 4_000,
+            ..settings().limits
+        },
+        max_total_queue: 20_000,
+        ..settings()
+    });
+    let mut sender = rig.websocket();
+    let content = format!(r#""{}""#, "x".repeat(3_000));
+    let readers = ["a", "b", "c"].map(|channel| {
+        let reader = rig.member(channel);
+        reader.far.narrow(0);
+        reader
+    });
+    for channel in ["a", "a", "b", "c"] {
+        rig.says(&mut sender, &broadcast(channel, &content));
+    }
+    assert!(!readers[0].far.is_dropped());
+    rig.hand_over();
+    rig.run();
+    assert!(readers[0].far.is_dropped());
+    assert!(!readers[1].far.is_dropped());
+}
+
 seeds::sum! {
     /// What was played.
     struct Sum {
@@ -250,6 +316,8 @@ impl Twin {
             Theme::Usual,
             Theme::Answers,
             Theme::Nodes,
+            Theme::Nodes,
+            Theme::Memory,
             Theme::Memory,
         ]);
         let settings = draw(&mut dice, theme);
@@ -368,7 +436,7 @@ impl Twin {
         match self.theme {
             Theme::Answers if self.dice.chance(5) => self.down = !self.down,
             // Clients leave while the broker is slow.
-            Theme::Nodes if self.fleet.nodes[0].waits && self.dice.chance(20) => {
+            Theme::Nodes if self.fleet.nodes[0].waits && self.dice.chance(35) => {
                 return self.end_somehow();
             }
             Theme::Nodes if self.dice.chance(30) => return self.disturb_broker(),
@@ -698,11 +766,12 @@ impl Twin {
             fields.user = Some(format!("user {n}").into());
         }
         if self.dice.chance(50) {
-            // None, one that many have, and one of its own.
-            fields.state = Some(match n {
+            let long = 40 + self.dice.below(2);
+            // None, one of its own, and two that many have.
+            fields.state = Some(match self.dice.below(5) {
                 0 => NewState::Removed,
-                1 => NewState::Json(format!(r#"{{"roles":"{}"}}"#, "x".repeat(40)).into()),
-                _ => NewState::Json(self.said.to_string().into()),
+                1 => NewState::Json(self.said.to_string().into()),
+                _ => NewState::Json(format!(r#"{{"roles":"{}"}}"#, "x".repeat(long)).into()),
             });
         }
         if self.dice.chance(40) {
@@ -912,7 +981,7 @@ impl Twin {
 fn draw(dice: &mut Dice, theme: Theme) -> Settings {
     let events = dice.of(&[0, 3, 1_000]);
     let (queue, total_queue) = if theme == Theme::Memory {
-        (4_000, dice.of(&[16_000, 24_000]))
+        (4_000, dice.of(&[20_000, 28_000]))
     } else {
         let queue = dice.of(&[4_000, 1 << 20]);
         (queue, dice.of(&[60_000, 1 << 30]))
@@ -930,7 +999,8 @@ fn draw(dice: &mut Dice, theme: Theme) -> Settings {
     Settings {
         limits: Limits {
             ping_interval: dice.of(&[0, 40, 400]) * GRAIN,
-            handshake_timeout: 160 * GRAIN,
+            // Not near to where input of an answered request is discarded until.
+            handshake_timeout: 160 * GRAIN + 44,
             max_queue: queue,
             ..settings().limits
         },
