@@ -447,6 +447,7 @@ fn hub(authorizer: bool) -> Hub<Puppet> {
         failure: FailurePolicy::default(),
         access_log: AccessLog::Errors,
         events: None,
+        slots: 1_000_000,
         instance: 1,
     };
     let clock = Clock {

@@ -121,6 +121,7 @@ fn asked(bench: &mut Bench, case: &Case) -> Vec<Row> {
             ratio: Some(fast / rate(&floor)),
             target: least,
             control: None,
+            pauses: None,
             note: format!(
                 "the reference is one loop whose calls do not block; median latency {:.1} ms, there {:.1}",
                 median(rounds.iter().map(|it| trip(&it.wsify))),
@@ -153,6 +154,7 @@ fn cpu_row(name: &str, target: Target, note: String, rounds: &[Round]) -> Row {
         ratio: Some(ratio),
         target,
         control: control(rounds, micros),
+        pauses: None,
         client_busy: Some(median(rounds.iter().map(|it| it.wsify.client_busy))),
         note,
         failed: None,

@@ -80,6 +80,7 @@ fn same_bytes(bench: &mut Bench) -> Vec<Row> {
                 ratio: None,
                 target: once,
                 control: None,
+                pauses: None,
                 client_busy: None,
                 note: format!(
                     "{:.1} us each, other programs included; {:.1} us alone",
@@ -144,6 +145,7 @@ fn cpu_row(name: &str, target: Target, rounds: &[Round]) -> Row {
         ratio: Some(ratio),
         target,
         control: control(rounds, micros),
+        pauses: None,
         client_busy: Some(median(rounds.iter().map(|it| it.wsify.client_busy))),
         note: String::new(),
         failed: None,

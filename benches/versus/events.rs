@@ -35,6 +35,7 @@ fn row(bench: &mut Bench, name: &str, delay: u64, target: Target) -> Row {
                 ratio: Some(ratio),
                 target,
                 control: control(&rounds, micros),
+                pauses: None,
                 client_busy: Some(median(rounds.iter().map(|it| it.wsify.client_busy))),
                 note: String::new(),
                 failed: None,

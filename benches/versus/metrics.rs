@@ -232,6 +232,7 @@ fn cpu_row(
                 ratio: Some(ratio),
                 target,
                 control: control(&rounds, micros),
+                pauses: None,
                 client_busy: Some(median(rounds.iter().map(|it| it.wsify.client_busy))),
                 note: String::new(),
                 failed: None,
@@ -271,12 +272,13 @@ fn fairness(bench: &mut Bench) -> Vec<Row> {
         millis: 2000,
         fresh: false,
     });
+    let rounds = rounds.and_then(|rounds| Ok((rounds, bench.cores.pause(0.999)?)));
     let rows = match rounds {
         Err(error) => vec![
             Row::failed("M3", fair, Target::AtMost(0.02), &error),
             Row::failed("M3", completion, Target::AtMost(1.05), &error),
         ],
-        Ok(rounds) => {
+        Ok((rounds, pause)) => {
             let said = |taken: &Taken, what: &str| taken.said[what].as_f64().unwrap_or(f64::NAN);
             let duration = |taken: &Taken| said(taken, "broadcast_us") / 1000.0;
             let slowest = |taken: &Taken| said(taken, "p999_us") / 1000.0;
@@ -296,6 +298,7 @@ fn fairness(bench: &mut Bench) -> Vec<Row> {
                 )),
                 target: Target::AtMost(0.02),
                 control: None,
+                pauses: Some(pause / wsify),
                 client_busy: Some(busy),
                 note: format!("one broadcast takes {wsify:.0} ms; the floor does not slice"),
                 failed: None,
@@ -308,6 +311,7 @@ fn fairness(bench: &mut Bench) -> Vec<Row> {
                 ratio: Some(1.0 / ratio),
                 target: Target::AtMost(1.05),
                 control: control(&rounds, duration),
+                pauses: None,
                 note: "the ratio is wsify / floor".to_owned(),
                 samples: Value::Null,
                 ..row_like(&row)
@@ -356,6 +360,7 @@ fn memory(bench: &mut Bench) -> Vec<Row> {
                 ratio: None,
                 target,
                 control: None,
+                pauses: None,
                 client_busy: None,
                 note: String::new(),
                 failed: None,
@@ -483,6 +488,7 @@ fn stalled_rows(bench: &mut Bench, speed: &str, growth: &str) -> io::Result<Vec<
         ratio: Some(ratio),
         target: Target::AtLeast(0.98),
         control: control(&rounds, micros),
+        pauses: None,
         client_busy: Some(median(rounds.iter().map(|it| it.wsify.client_busy))),
         note: "the reference is wsify without them".to_owned(),
         failed: None,
@@ -496,6 +502,7 @@ fn stalled_rows(bench: &mut Bench, speed: &str, growth: &str) -> io::Result<Vec<
         ratio: Some(grown / published),
         target: Target::AtMost(1.5),
         control: None,
+        pauses: None,
         note: "the reference is what was published once all were stalled".to_owned(),
         samples: json!({ "rss_connected": before, "rss_stalled": filled, "rss_after": after }),
         ..row_like(&row)
@@ -536,14 +543,14 @@ fn rush(bench: &mut Bench) -> Vec<Row> {
             let mut wsify = bench.contend(Program::Wsify(flags, "handshake"), &client)?;
             rounds.push((floor, wsify.take(0)?));
         }
-        Ok::<_, io::Error>(rounds)
+        Ok::<_, io::Error>((rounds, bench.cores.pause(0.99)?))
     })();
     let rows = match measured {
         Err(error) => vec![
             Row::failed("M12", &time, Target::AtMost(1.10), &error),
             Row::failed("M12", trip, Target::FigureAtMost(5.0), &error),
         ],
-        Ok(rounds) => {
+        Ok((rounds, pause)) => {
             let seconds = |taken: &Taken| taken.said["ns"].as_f64().unwrap_or(f64::NAN) / 1e9;
             let asked = crowd as f64 * DELAY_MS / 1000.0 / WORKERS;
             let least = |floor: &Taken| seconds(floor).max(asked);
@@ -561,6 +568,7 @@ fn rush(bench: &mut Bench) -> Vec<Row> {
                 )),
                 target: Target::AtMost(1.10),
                 control: None,
+                pauses: None,
                 client_busy: Some(median(rounds.iter().map(|(_, wsify)| wsify.client_busy))),
                 note: format!(
                     "the reference is the longer of the authorizer's {asked:.2} s and the floor's {:.2} s",
@@ -579,6 +587,7 @@ fn rush(bench: &mut Bench) -> Vec<Row> {
                 wsify: median(rounds.iter().map(|(_, wsify)| p99(wsify))),
                 ratio: None,
                 target: Target::FigureAtMost(5.0),
+                pauses: Some(pause),
                 ..row_like(&row)
             };
             vec![row, trip]

@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, Signal};
@@ -68,6 +69,60 @@ impl Cores {
     }
 }
 
+/// How long the cores are watched for pauses.
+const WATCH: Duration = Duration::from_secs(5);
+/// The moments of that at which the length of the pause is noted.
+const MOMENTS: u32 = 5_000;
+
+impl Cores {
+    /// How long both cores, while they compute, stand still at a moment, as a percentile in ms. A virtual machine may stand
+    /// still for tens of ms, as its host gives its cores to others.
+    pub fn pause(self, percentile: f64) -> io::Result<f64> {
+        let begun = Instant::now();
+        let watch = |core| thread::spawn(move || pauses(core, begun));
+        let watched = [self.server, self.client].map(watch);
+        let mut found = Vec::new();
+        for thread in watched {
+            found.extend(thread.join().map_err(|_| io::Error::other("panicked"))??);
+        }
+        let left = |moment: Instant| {
+            let now = found.iter().filter(|(from, _)| *from <= moment);
+            now.map(|(_, to)| to.saturating_duration_since(moment))
+                .max()
+                .unwrap_or_default()
+        };
+        let moments = (0..MOMENTS).map(|nth| begun + WATCH / MOMENTS * nth);
+        let mut pauses: Vec<Duration> = moments.map(left).collect();
+        pauses.sort_unstable();
+        let at = (percentile * f64::from(MOMENTS)) as usize;
+        let pause = pauses.get(at).copied().unwrap_or_default();
+        Ok(pause.as_secs_f64() * 1000.0)
+    }
+}
+
+/// When this core has stood still, in the time to watch from `begun` on.
+fn pauses(core: usize, begun: Instant) -> io::Result<Vec<(Instant, Instant)>> {
+    const SHORTEST: Duration = Duration::from_micros(50);
+    pin(core)?;
+    let mut pauses = Vec::new();
+    let mut last = begun;
+    while last < begun + WATCH {
+        let now = Instant::now();
+        if now - last >= SHORTEST {
+            pauses.push((last, now));
+        }
+        last = now;
+    }
+    Ok(pauses)
+}
+
+/// Has this thread run on one core only.
+fn pin(core: usize) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
+
 /// The logical cores on the same physical one: `0,4` or `0-1`.
 fn siblings(cpu: usize) -> Vec<usize> {
     let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
@@ -99,9 +154,7 @@ fn prepare(core: &str, parent: &str) -> io::Result<()> {
     if now.as_deref() != Some(parent) {
         return Err(io::Error::other("the parent is gone already"));
     }
-    let mut set = CpuSet::new();
-    set.set(core.parse().map_err(io::Error::other)?);
-    rustix::thread::sched_setaffinity(None, &set)?;
+    pin(core.parse().map_err(io::Error::other)?)?;
     let limit = rustix::process::getrlimit(Resource::Nofile);
     rustix::process::setrlimit(
         Resource::Nofile,

@@ -23,8 +23,8 @@ const CLOSES: u64 = 16;
 /// The part of the drain time after which all clients are closed if events have a receiver, in percent. The rest is for
 /// their events.
 const WITH_EVENTS: Millis = 75;
-/// Slots that each walk looks at between two polls: 0.01 to 0.2 milliseconds, as they are in a cache or not.
-const SLOTS_PER_WALK: u32 = 1024;
+/// Slots that each walk looks at between two polls: 0.01 to 0.4 milliseconds, as they are in a cache or not.
+const SLOTS_PER_WALK: u32 = 256;
 
 /// Begins a graceful stop, which is to be over in `time`.
 pub fn begin<S: Stream>(hub: &mut Hub<S>, time: Millis) {

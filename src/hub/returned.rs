@@ -16,6 +16,8 @@ const MANY: usize = 512;
 #[derive(Debug, Default)]
 pub struct Returned {
     waiting: VecDeque<Publication>,
+    /// Since when the one that has waited longest has.
+    oldest: Option<Millis>,
     /// Something has changed since they were last looked at.
     due: bool,
 }
@@ -23,6 +25,8 @@ pub struct Returned {
 impl Returned {
     /// Keeps a publication behind the others.
     pub fn push(&mut self, publication: Publication) {
+        let since = publication.since;
+        self.oldest = Some(self.oldest.map_or(since, |oldest| oldest.min(since)));
         self.waiting.push_back(publication);
     }
 
@@ -38,6 +42,7 @@ impl Returned {
             return VecDeque::new();
         }
         self.due = false;
+        self.oldest = None;
         std::mem::take(&mut self.waiting)
     }
 
@@ -48,8 +53,8 @@ impl Returned {
 
     /// When the first of them has waited for too long.
     pub fn next_deadline(&self) -> Option<Millis> {
-        let first = self.all().map(|publication| publication.since).min();
-        first.map(|since| since.saturating_add(PUBLISH_TIMEOUT))
+        let oldest = self.oldest;
+        oldest.map(|since| since.saturating_add(PUBLISH_TIMEOUT))
     }
 
     /// All of them, in their order.

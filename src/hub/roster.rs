@@ -29,6 +29,9 @@ pub struct PublicId {
     pub serial: u64,
 }
 
+/// Slots that are reserved at most. The kernel provides memory for them only when they are used. Without a reservation
+/// the slab would be moved when it grows, which delays the loop by two milliseconds for half a million connections.
+const MOST_RESERVED: usize = 1 << 20;
 /// The part of a serial number that a public id shows.
 const SERIAL: u64 = (1 << 48) - 1;
 
@@ -92,10 +95,10 @@ pub struct Roster<S> {
 }
 
 impl<S: Stream> Roster<S> {
-    /// A roster without connections. `node` is the process's random name.
-    pub fn new(node: u64) -> Roster<S> {
+    /// A roster without connections. `node` is the process's random name. Room for `slots` connections is reserved.
+    pub fn new(node: u64, slots: usize) -> Roster<S> {
         Roster {
-            slab: Slab::new(),
+            slab: Slab::with_capacity(slots.min(MOST_RESERVED)),
             accepted: 0,
             node,
             identities: Identities::default(),

@@ -43,6 +43,8 @@ pub struct Settings {
     pub access_log: AccessLog,
     /// `None`: events have no receiver.
     pub events: Option<EventSettings>,
+    /// Connections of all kinds for which room is reserved.
+    pub slots: usize,
     /// This process's name in connections' ids, and the seed of its random numbers.
     pub instance: u64,
 }

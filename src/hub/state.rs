@@ -77,7 +77,7 @@ impl<S: Stream> Hub<S> {
     pub fn new(settings: Settings, clock: Clock, metrics: Metrics, log: Log) -> Hub<S> {
         Hub {
             clock,
-            roster: Roster::new(settings.instance),
+            roster: Roster::new(settings.instance, settings.slots),
             channels: Channels::default(),
             grants: Grants::default(),
             users: Users::default(),

@@ -78,7 +78,12 @@ impl LoopParts {
         // Where threads cannot have a descriptor table of their own, their descriptors are in this one.
         let capacity = Capacity::of(self.fds, reserved_fds(config) + listeners + workers);
         let max_connections = max_connections(config, &capacity, log);
-        (capacity, settings(config, max_connections, workers, node))
+        let slots = capacity.sockets;
+        let settings = Settings {
+            slots,
+            ..settings(config, max_connections, workers, node)
+        };
+        (capacity, settings)
     }
 
     /// The server of all its parts.
@@ -220,6 +225,7 @@ pub(super) fn settings(
             kinds: config.events.kinds,
             queue: config.events.queue,
         }),
+        slots: 0,
         instance: random,
     }
 }

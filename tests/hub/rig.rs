@@ -95,6 +95,7 @@ pub fn settings() -> Settings {
         failure: FailurePolicy::default(),
         access_log: AccessLog::All,
         events: None,
+        slots: 0,
         instance: 1,
     }
 }

@@ -62,6 +62,7 @@ impl PuppetHub {
             failure: FailurePolicy::default(),
             access_log: AccessLog::Errors,
             events: None,
+            slots: 0,
             instance: 1,
         };
         let clock = Clock {

@@ -19,8 +19,8 @@ use crate::wire::backend::answer::{
 };
 use crate::wire::backend::{ConnectionFilter, Recipient};
 
-/// Channels in one step. Each takes a microsecond, if nothing of it is in a cache.
-const CHANNELS: usize = 4;
+/// Channels in one step. Each takes up to eight microseconds, if nothing of it is in a cache.
+const CHANNELS: usize = 2;
 /// Slots that are looked at in one step.
 const SLOTS: u32 = 64;
 /// Members of a small channel.
