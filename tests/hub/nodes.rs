@@ -35,8 +35,12 @@ pub struct Node {
     coming: VecDeque<Coming>,
     /// It gets no turn.
     pub hangs: bool,
+    /// The broker does nothing for it.
+    pub waits: bool,
     /// The broker answers this to subscriptions and publications.
     pub subscribing: Receipt,
+    /// Only for this channel. `None`: for all.
+    pub subscribing_to: Option<String>,
     pub publishing: Receipt,
 }
 
@@ -55,7 +59,9 @@ impl Node {
             subscribed: BTreeSet::new(),
             coming: VecDeque::new(),
             hangs: false,
+            waits: false,
             subscribing: Receipt::Confirmed,
+            subscribing_to: None,
             publishing: Receipt::Confirmed,
         }
     }
@@ -166,7 +172,12 @@ impl Fleet {
             let node = &mut self.nodes[at];
             match effect {
                 Effect::Subscribe(wanted) => {
-                    let receipt = node.subscribing.clone();
+                    let only = node.subscribing_to.as_deref();
+                    let receipt = if only.is_none_or(|only| only == wanted.channel.as_str()) {
+                        node.subscribing.clone()
+                    } else {
+                        Receipt::Confirmed
+                    };
                     if receipt == Receipt::Confirmed {
                         node.subscribed.insert(wanted.channel.to_string());
                     }
@@ -218,23 +229,30 @@ impl Fleet {
         self.nodes[at].coming.len()
     }
 
-    /// Moves everything along until nothing is on its way, but to nodes that hang.
+    /// Moves everything along until nothing is on its way, but to nodes that hang or wait.
     pub fn settle(&mut self) {
         for _ in 0..SPIN {
+            let mut moved = false;
             for at in 0..self.nodes.len() {
                 if !self.nodes[at].hangs {
                     self.nodes[at].rig.run();
                     // What was put off comes in another turn.
                     self.nodes[at].rig.tick();
-                    self.take(at);
-                    while self.bring(at) {}
+                    if !self.nodes[at].waits {
+                        moved |= !self.nodes[at].rig.effects.is_empty();
+                        self.take(at);
+                        while self.bring(at) {
+                            moved = true;
+                        }
+                    }
                 }
             }
             let quiet = |node: &Node| {
-                node.hangs
-                    || !node.rig.has_work() && node.rig.effects.is_empty() && node.coming.is_empty()
+                let all_came = node.rig.effects.is_empty() && node.coming.is_empty();
+                node.hangs || !node.rig.has_work() && (node.waits || all_came)
             };
-            if self.nodes.iter().all(quiet) {
+            // What has come is followed by a turn.
+            if !moved && self.nodes.iter().all(quiet) {
                 return;
             }
         }

@@ -11,6 +11,7 @@
 //! 5. In a slow start fewer questions go out than twice as many as were answered, until all workers are busy.
 //! 6. With `hold` a question that is asked again is the same, byte for byte; no other has its id.
 //! 7. A client that answers pings is never ended as silent. When all have gone nothing is left.
+//! 8. With `hold` a client's pings are answered while its only command is held.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -29,6 +30,8 @@ const SEEDS: u64 = 96;
 const CLIENTS: usize = 10;
 const TIMEOUT: Millis = 1_000;
 const SLOW_START: Millis = 60_000;
+/// Turns in which a pong comes, even if the hub is replaced in one of them.
+const PONG_TURNS: usize = 4;
 
 #[test]
 fn simulation() {
@@ -100,6 +103,9 @@ struct Actor {
     published: Vec<usize>,
     refused: HashSet<usize>,
     leaving: bool,
+    /// Pings that are not answered, and turns in which one should have been.
+    pings: usize,
+    unanswered: usize,
 }
 
 struct Sim {
@@ -224,6 +230,8 @@ impl Sim {
                 published: Vec::new(),
                 refused: HashSet::new(),
                 leaving: false,
+                pings: 0,
+                unanswered: 0,
             });
         }
         for _ in 0..self.dice.below(4) {
@@ -237,7 +245,10 @@ impl Sim {
                 0 => actor.client.far.leave(),
                 1 => actor.client.far.reset(),
                 2 => actor.client.send(&close(1000)),
-                3..20 => actor.client.send(&frame(PING, b"")),
+                3..20 => {
+                    actor.client.send(&frame(PING, b""));
+                    actor.pings += 1;
+                }
                 _ if actor.said.len() < 6 => {
                     actor.ids += 1;
                     let id = actor.ids;
@@ -311,6 +322,28 @@ impl Sim {
                 "ping" => self.witness.send(&frame(PONG, b"")),
                 _ => self.witnessed.push(line),
             }
+        }
+        self.check_pongs();
+    }
+
+    /// Those whose only command is held get their pongs (8).
+    fn check_pongs(&mut self) {
+        let waiting = self.waiting.iter().map(|(question, _)| question.from);
+        let questions = self.calls.iter().flat_map(|call| &call.questions);
+        let called = questions.map(|(question, _)| question.from);
+        let coming = self.coming.iter().map(|(from, _)| *from);
+        let outside: HashSet<ConnId> = waiting.chain(called).chain(coming).collect();
+        for actor in &mut self.actors {
+            let is_held = self.failure == Hold
+                && actor.said.len() == 1
+                && !actor.leaving
+                && !outside.contains(&actor.client.id);
+            if !is_held || actor.pings == 0 {
+                actor.unanswered = 0;
+                continue;
+            }
+            actor.unanswered += 1;
+            assert!(actor.unanswered < PONG_TURNS, "a ping is not answered");
         }
     }
 
@@ -439,7 +472,7 @@ impl Sim {
         let actor = &mut self.actors[at];
         match line {
             "ping" => actor.client.send(&frame(PONG, b"")),
-            "pong " => {}
+            "pong " => actor.pings -= 1,
             "101" => actor.is_open = true,
             "end" => actor.leaving = true,
             "close 1013" => {

@@ -5,11 +5,12 @@
 //! has each fact forgotten in turn, and prints those that nothing has missed, which takes minutes:
 //! `cargo test --test hub every_fact -- --ignored --nocapture`.
 //!
-//! Owns: what is compared: all that clients and backends are sent, questions, events, log lines, lists, and in the end
-//! `/metrics`. Left out is what may differ: slots in ids, as a restored hub takes other vacant ones; the order within a step
-//! of what happens at the same time; measured times, and the memory of the process.
+//! Owns: what is compared: all that clients, backends and other nodes are sent, questions, events, log lines, lists, and in
+//! the end `/metrics`. Left out is what may differ: slots in ids, as a restored hub takes other vacant ones; the order
+//! within a step of what happens at the same time; measured times, and the memory of the process.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::catch_unwind;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,6 +27,7 @@ use wsify::wire::answer_fields::{
 use wsify::wire::channel_name::ChannelName;
 use wsify::wire::event::EventKinds;
 use wsify::wire::node_message::ALL_NODES;
+use wsify::wire::node_message::envelope::NodeSeal;
 
 use crate::client::{
     Client, DEFLATE, PING, PONG, TEXT, broadcast, close, frame, get, join, leave, text, upgrade,
@@ -46,6 +48,36 @@ const USERS: usize = 3;
 const GRAIN: u64 = 64;
 /// More than the access log has room for in a second.
 const CROWD: usize = 130;
+/// What the nodes sign their messages with, if there are two.
+const KEY: Option<&str> = Some("key");
+/// How a message between nodes begins that the second one has sent.
+const OF_THE_SECOND: &[u8] = br#"{"node":"0000000000000002""#;
+/// The last messages of a node, one of which may come again.
+const RECENT: usize = 6;
+
+/// What happens in a life more often than in others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Theme {
+    /// Nothing.
+    Usual,
+    /// The authorizer is down, or answers as it should not.
+    Answers,
+    /// Another node and the broker come and go.
+    Nodes,
+    /// Clients read slowly, and there is little memory.
+    Memory,
+}
+
+impl Theme {
+    /// What passes at once.
+    fn grains(self) -> &'static [u64] {
+        match self {
+            Theme::Usual => &[0, 0, 1, 5, 5, 32, 320, 1_000],
+            Theme::Answers | Theme::Nodes => &[0, 0, 1, 5, 5, 32, 160, 320],
+            Theme::Memory => &[0, 0, 1, 1, 5, 5, 32, 320],
+        }
+    }
+}
 
 #[test]
 fn simulation() {
@@ -53,6 +85,72 @@ fn simulation() {
         assert!(sum.replaced > 2_000 && sum.compared > 80_000, "{sum:?}");
         assert!(sum.questions > 1_200 && sum.events > 600, "{sum:?}");
     }
+}
+
+// What lives bring about too seldom.
+
+#[test]
+fn connections_keep_their_own_of_several_shared_states() {
+    let mut rig = Rig::with_authorizer();
+    let clients = [40, 40, 50, 50].map(|long| {
+        let state = format!(r#"{{"roles":"{}"}}"#, "x".repeat(long));
+        (rig.granted(*AnswerFields::with_state(&state)), long)
+    });
+    assert_eq!(rig.hub.inventory().shared_states, 2);
+    rig.hand_over();
+    for (client, long) in &clients {
+        client.say(&join("c"));
+        rig.run();
+        let shown = rig.connection_shown();
+        assert_eq!(shown["state"]["roles"].as_str().map(str::len), Some(*long));
+        rig.answer(Verdict::Allow);
+    }
+}
+
+#[test]
+fn a_client_that_was_reset_before_a_replacement_is_not_asked_about_behind_it() {
+    let mut fleet = Fleet::of(1);
+    let rig = fleet.rig(0);
+    let client = rig.websocket();
+    client.say(&broadcast("a", "1"));
+    rig.run();
+    rig.answer(Verdict::Allow);
+    // While the broker has not confirmed it.
+    client.say(&join("b"));
+    client.far.reset();
+    rig.run();
+    assert_eq!(rig.hub.inventory().websockets, 1);
+    fleet.hand_over(0);
+    fleet.settle();
+    assert_eq!(fleet.rig(0).asked(), [""; 0]);
+    assert!(client.far.is_dropped());
+}
+
+#[test]
+fn what_waits_for_a_slow_client_is_released_behind_a_replacement_if_memory_is_short() {
+    let mut rig = Rig::with(Settings {
+        limits: Limits {
+            max_queue: 4_000,
+            ..settings().limits
+        },
+        max_total_queue: 20_000,
+        ..settings()
+    });
+    let mut sender = rig.websocket();
+    let content = format!(r#""{}""#, "x".repeat(3_000));
+    let readers = ["a", "b", "c"].map(|channel| {
+        let reader = rig.member(channel);
+        reader.far.narrow(0);
+        reader
+    });
+    for channel in ["a", "a", "b", "c"] {
+        rig.says(&mut sender, &broadcast(channel, &content));
+    }
+    assert!(!readers[0].far.is_dropped());
+    rig.hand_over();
+    rig.run();
+    assert!(readers[0].far.is_dropped());
+    assert!(!readers[1].far.is_dropped());
 }
 
 seeds::sum! {
@@ -78,23 +176,25 @@ fn play(seed: u64) -> Sum {
     found.sum
 }
 
-/// Seeds that are played for one fact at most.
-const TRIES: usize = 8;
+/// Seeds that are played for one fact at most: those in which most snapshots have it.
+const TRIES: usize = 12;
 
 #[test]
 #[ignore = "it plays the twins for each fact, which takes minutes"]
 fn nearly_every_fact_of_a_snapshot_is_missed_if_it_is_forgotten() {
     let mut lives = Vec::new();
-    let mut seeds: BTreeMap<Fact, Vec<usize>> = BTreeMap::new();
+    let mut seeds: BTreeMap<Fact, Vec<(Reverse<usize>, usize)>> = BTreeMap::new();
     for seed in 0..SEEDS {
         let mut twin = Twin::replaced(seed);
-        twin.facts = Some(BTreeSet::new());
+        twin.facts = Some(BTreeMap::new());
         let mut lived = twin.live();
-        for fact in lived.facts.take().into_iter().flatten() {
-            seeds.entry(fact).or_default().push(lives.len());
+        for (fact, snapshots) in lived.facts.take().into_iter().flatten() {
+            let seeds = seeds.entry(fact).or_default();
+            seeds.push((Reverse(snapshots), lives.len()));
         }
         lives.push(lived.steps);
     }
+    seeds.values_mut().for_each(|seeds| seeds.sort_unstable());
     let is_noticed = |fact: &Fact, seed: usize| {
         let lived = catch_unwind(|| {
             let mut twin = Twin::replaced(seed as u64);
@@ -103,13 +203,13 @@ fn nearly_every_fact_of_a_snapshot_is_missed_if_it_is_forgotten() {
         });
         lived.ok().as_ref() != Some(&lives[seed])
     };
-    let seeds: Vec<(Fact, Vec<usize>)> = seeds.into_iter().collect();
+    let seeds: Vec<_> = seeds.into_iter().collect();
     let (next, unnoticed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {
         while let Some((fact, seeds)) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
             let mut tried = seeds.iter().take(TRIES);
             let name = fact.join(" ");
-            if !tried.any(|seed| is_noticed(fact, *seed)) {
+            if !tried.any(|(_, seed)| is_noticed(fact, *seed)) {
                 println!("unnoticed in {} of {SEEDS} seeds: {name}", seeds.len());
                 unnoticed.lock().unwrap().push(name);
             }
@@ -148,17 +248,22 @@ impl Actor {
 }
 
 struct Twin {
+    theme: Theme,
     dice: Dice,
     fleet: Fleet,
     /// Decides when the hub is replaced. `None`: never.
     replacing: Option<Dice>,
-    /// The facts of its snapshots, if they are collected.
-    facts: Option<BTreeSet<Fact>>,
+    /// The facts of its snapshots, and how many of these have each, if they are collected.
+    facts: Option<BTreeMap<Fact, usize>>,
     actors: Vec<Actor>,
     /// Questions that are not answered, the oldest connection's first.
     open: Vec<Question>,
     /// The authorizer fails.
     down: bool,
+    /// The last call that has failed since then.
+    failed_call: Option<u64>,
+    /// Messages between nodes that were looked at.
+    overheard: usize,
     /// What is seen in this step, and in each one before.
     seen: Vec<String>,
     steps: Vec<Vec<String>>,
@@ -186,6 +291,10 @@ fn is_exact(line: &str) -> bool {
     line.starts_with("wsify_") && !measured.iter().any(|it| line.starts_with(it))
 }
 
+fn is_gap(line: &str) -> bool {
+    line.contains(r#","gap":true"#)
+}
+
 fn request(path: &str, body: &str) -> Vec<u8> {
     format!(
         "POST {path} HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -202,28 +311,35 @@ impl Twin {
     /// One that is never replaced.
     fn new(seed: u64) -> Twin {
         let mut dice = Dice(seed);
-        let settings = draw(&mut dice);
+        let theme = dice.of(&[
+            Theme::Usual,
+            Theme::Usual,
+            Theme::Answers,
+            Theme::Nodes,
+            Theme::Nodes,
+            Theme::Memory,
+            Theme::Memory,
+        ]);
+        let settings = draw(&mut dice, theme);
         let level = dice.of(&[Level::Info, Level::Debug]);
         let second = Settings {
             instance: 2,
             ..settings.clone()
         };
         let rig = Rig::with_level(settings, level);
-        let mut fleet = if dice.chance(50) {
+        let mut fleet = if theme != Theme::Nodes && dice.chance(50) {
             Fleet::alone(rig)
         } else {
-            let mut fleet = Fleet {
-                nodes: Vec::new(),
-                said: Vec::new(),
-            };
-            fleet.add_rig(Some("key"), rig);
-            fleet.add_rig(Some("key"), Rig::with(second));
+            let mut fleet = Fleet::default();
+            fleet.add_rig(KEY, rig);
+            fleet.add_rig(KEY, Rig::with(second));
             fleet.pass(600);
             fleet
         };
         let now = fleet.now();
         fleet.pass(now.next_multiple_of(GRAIN) - now);
         Twin {
+            theme,
             dice,
             fleet,
             replacing: None,
@@ -231,6 +347,8 @@ impl Twin {
             actors: Vec::new(),
             open: Vec::new(),
             down: false,
+            failed_call: None,
+            overheard: 0,
             seen: Vec::new(),
             steps: Vec::new(),
             said: 0,
@@ -258,12 +376,13 @@ impl Twin {
 
     fn live_while(mut self, goes_on: impl Fn(&[Vec<String>]) -> bool) -> Twin {
         for _ in 0..STEPS {
+            self.end_pauses();
             for _ in 0..self.dice.of(&[1, 2, 5]) {
                 self.act();
             }
             self.rest();
             self.replace();
-            let grains = self.dice.of(&[0, 0, 1, 5, 5, 32, 320, 1_000]);
+            let grains = self.dice.of(self.theme.grains());
             self.fleet.pass(grains * GRAIN);
             self.rest();
             if self.dice.chance(25) {
@@ -280,16 +399,21 @@ impl Twin {
         self
     }
 
-    /// Has the hub replaced, perhaps. Commands that other nodes are asked for are answered before, so there must be none.
+    /// Has the hub replaced, perhaps. Commands that other nodes are asked for are answered before, so there must be none. One
+    /// that is not replaced looks at all its connections all the same, as a restored one does.
     fn replace(&mut self) {
         let wants = self.replacing.as_mut().is_some_and(|dice| dice.chance(40));
         let is_alone = self.fleet.nodes.len() == 1;
         if wants && (is_alone || self.rig().hub.inventory().jobs == 0) {
             if let Some(all) = &mut self.facts {
-                all.append(&mut facts(&self.fleet.rig(0).snapshot()));
+                for fact in facts(&self.fleet.rig(0).snapshot()) {
+                    *all.entry(fact).or_default() += 1;
+                }
             }
             self.fleet.hand_over(0);
             self.sum.replaced += 1;
+        } else {
+            self.rig().hub.stood_still();
         }
     }
 
@@ -309,6 +433,16 @@ impl Twin {
     // -- what happens
 
     fn act(&mut self) {
+        match self.theme {
+            Theme::Answers if self.dice.chance(5) => self.down = !self.down,
+            // Clients leave while the broker is slow.
+            Theme::Nodes if self.fleet.nodes[0].waits && self.dice.chance(35) => {
+                return self.end_somehow();
+            }
+            Theme::Nodes if self.dice.chance(30) => return self.disturb_broker(),
+            Theme::Memory if self.dice.chance(20) => return self.narrow_or_widen(),
+            _ => {}
+        }
         match self.dice.below(100) {
             0..10 => self.arrive(),
             10..40 => self.say(),
@@ -385,9 +519,12 @@ impl Twin {
     }
 
     fn say(&mut self) {
-        let Some(at) = self.someone() else {
-            return;
-        };
+        if let Some(at) = self.someone() {
+            self.speak(at);
+        }
+    }
+
+    fn speak(&mut self, at: usize) {
         for _ in 0..self.dice.of(&[1, 1, 3, 8]) {
             let channel = name(self.dice.below(CHANNELS));
             let command = match self.dice.below(10) {
@@ -431,6 +568,10 @@ impl Twin {
             return;
         };
         let (how, code) = (self.dice.below(5), self.dice.of(&[1000, 4001]));
+        // What it has said before its end is served.
+        if self.dice.chance(50) {
+            self.speak(at);
+        }
         let actor = &mut self.actors[at];
         match how {
             0 => actor.send(&close(code)),
@@ -500,20 +641,40 @@ impl Twin {
         let channel = name(self.dice.below(CHANNELS));
         let content = self.content();
         let receipt = receipts[self.dice.below(receipts.len())].clone();
-        let said = self.dice.below(self.fleet.said.len());
-        match self.dice.below(8) {
+        let recent = self.dice.below(RECENT);
+        match self.dice.below(10) {
             0 => self.fleet.break_listening(0),
             1 => self.fleet.mend_listening(0),
             2 => self.fleet.nodes[0].publishing = receipt,
-            3 => self.fleet.nodes[0].subscribing = receipt,
+            // Of several at once each would have another random pause.
+            3 => {
+                let is_nodes = self.dice.chance(30);
+                let node = &mut self.fleet.nodes[0];
+                node.subscribing = receipt;
+                node.subscribing_to = Some(if is_nodes { ALL_NODES.into() } else { channel });
+            }
             4 => self.fleet.publish(ALL_NODES, b"{}"),
             // A message that has come already.
             5 | 6 => {
-                if let Some((channel, message)) = self.fleet.said.get(said).cloned() {
+                let said = self.fleet.said.iter().rev();
+                let mut said = said.filter(|(_, message)| message.starts_with(OF_THE_SECOND));
+                if let Some((channel, message)) = said.nth(recent).cloned() {
                     self.fleet.publish(&channel, &message);
                 }
             }
+            7 => self.fleet.nodes[1].hangs = true,
+            8 => self.fleet.nodes[0].waits = true,
             _ => self.fleet.publish(&channel, content.as_bytes()),
+        }
+    }
+
+    /// A node hangs or waits for a while.
+    fn end_pauses(&mut self) {
+        for at in 0..self.fleet.nodes.len() {
+            let node = &mut self.fleet.nodes[at];
+            if (node.hangs || node.waits) && self.dice.chance(25) {
+                (node.hangs, node.waits) = (false, false);
+            }
         }
     }
 
@@ -554,7 +715,8 @@ impl Twin {
             return;
         }
         let question = self.open.remove(self.dice.below(self.open.len()));
-        let roll = self.dice.below(100);
+        let is_odd = self.theme == Theme::Answers && self.dice.chance(60);
+        let roll = self.dice.below(if is_odd { 24 } else { 100 });
         let verdict = match roll {
             _ if self.down => Verdict::Unavailable,
             0..4 => Verdict::Unavailable,
@@ -568,7 +730,11 @@ impl Twin {
             why: "a text".into(),
         };
         let down = self.down;
+        // A call may have been for several questions.
+        let same_call = self.failed_call.filter(|_| down && self.dice.chance(50));
         let answer = self.rig().send_verdict(&question, verdict, None);
+        answer.call = same_call.or(answer.call);
+        let failed_call = answer.call.filter(|_| down);
         answer.trouble = (verdict == Verdict::Unavailable).then(|| "trouble".to_owned());
         match verdict {
             // It alone is not answered as it should be.
@@ -581,6 +747,7 @@ impl Twin {
             Verdict::Allow if roll < 24 => answer.unreadable = Some("no JSON".to_owned()),
             Verdict::Allow | Verdict::Deny => answer.fields = fields.boxed(),
         }
+        self.failed_call = failed_call;
         self.fleet.settle();
     }
 
@@ -599,11 +766,12 @@ impl Twin {
             fields.user = Some(format!("user {n}").into());
         }
         if self.dice.chance(50) {
-            // None, one that many have, and one of its own.
-            fields.state = Some(match n {
+            let long = 40 + self.dice.below(2);
+            // None, one of its own, and two that many have.
+            fields.state = Some(match self.dice.below(5) {
                 0 => NewState::Removed,
-                1 => NewState::Json(format!(r#"{{"roles":"{}"}}"#, "x".repeat(40)).into()),
-                _ => NewState::Json(self.said.to_string().into()),
+                1 => NewState::Json(self.said.to_string().into()),
+                _ => NewState::Json(format!(r#"{{"roles":"{}"}}"#, "x".repeat(long)).into()),
             });
         }
         if self.dice.chance(40) {
@@ -651,6 +819,7 @@ impl Twin {
             }
         }
         self.take_questions();
+        self.overhear();
         let mut logged = self.rig().logged();
         for line in &mut logged {
             line["time"] = Value::Null;
@@ -664,6 +833,33 @@ impl Twin {
         lines.sort_unstable();
         self.seen.append(&mut lines);
         self.take_events();
+    }
+
+    /// Looks at what the node has told the others. In which order it has numbered what it says in a step is no difference.
+    fn overhear(&mut self) {
+        let instance = self.rig().settings.instance;
+        let seal = NodeSeal::new(KEY, "");
+        let (mut shown, mut numbers) = (Vec::new(), Vec::new());
+        for (channel, message) in &self.fleet.said[self.overheard..] {
+            let Ok(envelope) = seal.open(channel, message) else {
+                continue;
+            };
+            if envelope.node != instance {
+                continue;
+            }
+            let mut message: Value = serde_json::from_slice(envelope.message).expect("JSON");
+            numbers.push((envelope.count, message["number"].take().as_u64()));
+            shown.push(format!("to {channel} at {}: {message}", envelope.time));
+        }
+        self.overheard = self.fleet.said.len();
+        shown.sort_unstable();
+        numbers.sort_unstable();
+        if !numbers.is_empty() {
+            shown.push(format!("numbers {numbers:?}"));
+        }
+        for shown in shown {
+            self.saw(&shown);
+        }
     }
 
     fn take_events(&mut self) {
@@ -710,6 +906,10 @@ impl Twin {
                 }
             }
             shown.extend(lines);
+            // Gaps in several channels come in any order.
+            for gaps in shown.chunk_by_mut(|one, other| is_gap(one) && is_gap(other)) {
+                gaps.sort_unstable();
+            }
             for line in shown {
                 self.saw(&format!("client {at}: {line}"));
             }
@@ -778,21 +978,38 @@ impl Twin {
     }
 }
 
-fn draw(dice: &mut Dice) -> Settings {
+fn draw(dice: &mut Dice, theme: Theme) -> Settings {
     let events = dice.of(&[0, 3, 1_000]);
+    let (queue, total_queue) = if theme == Theme::Memory {
+        (4_000, dice.of(&[20_000, 28_000]))
+    } else {
+        let queue = dice.of(&[4_000, 1 << 20]);
+        (queue, dice.of(&[60_000, 1 << 30]))
+    };
+    let failures = [
+        AuthorizerFailure::Reject,
+        AuthorizerFailure::Hold,
+        AuthorizerFailure::Close,
+    ];
+    let failure = if theme == Theme::Answers {
+        dice.of(&failures[..2])
+    } else {
+        dice.of(&failures)
+    };
     Settings {
         limits: Limits {
             ping_interval: dice.of(&[0, 40, 400]) * GRAIN,
-            handshake_timeout: 160 * GRAIN,
-            max_queue: dice.of(&[4_000, 1 << 20]),
+            // Not near to where input of an answered request is discarded until.
+            handshake_timeout: 160 * GRAIN + 44,
+            max_queue: queue,
             ..settings().limits
         },
-        authorizer: dice.chance(75),
+        authorizer: theme == Theme::Answers || dice.chance(75),
         max_connections: dice.of(&[4, 1_000]),
         max_connections_per_ip: dice.of(&[0, 0, 6]),
         max_channels: dice.of(&[2, 1_000]),
         max_message_rate: dice.of(&[0, 2, 10]),
-        max_total_queue: dice.of(&[60_000, 1 << 30]),
+        max_total_queue: total_queue,
         compression: dice.of(&[None, Some(1), Some(60)]),
         access_log: dice.of(&[AccessLog::All, AccessLog::Errors]),
         events: (events > 0).then(|| EventSettings {
@@ -800,11 +1017,7 @@ fn draw(dice: &mut Dice) -> Settings {
             queue: events,
         }),
         failure: FailurePolicy {
-            failure: dice.of(&[
-                AuthorizerFailure::Close,
-                AuthorizerFailure::Reject,
-                AuthorizerFailure::Hold,
-            ]),
+            failure,
             hold: dice.of(&[50, 700]) * GRAIN,
             workers: dice.of(&[1, 4]),
             ..FailurePolicy::default()

@@ -17,24 +17,21 @@ pub(super) fn log<S: Stream>(hub: &mut Hub<S>, answer: &Answer, command: &str) {
     let status = answer.status.unwrap_or_default();
     let shown = Value::Number(status.into());
     if let Some(why) = &answer.unreadable
-        && listeners.unreadable.admit(now).is_some()
+        && let Some(left_out) = listeners.unreadable.admit(now)
     {
-        listeners.log.warn(
-            "the authorizer's answer to a connect cannot be read: the client is admitted without a state",
-            &[("reason", Value::Text(why))],
-        );
+        let line = "the authorizer's answer to a connect cannot be read: the client is admitted without a state";
+        warn(listeners, line, left_out, &[("reason", Value::Text(why))]);
     }
     for wrong in &answer.wrong {
         log_wrong_field(listeners, now, wrong, command, status);
     }
     if answer.verdict == Verdict::Deny
         && (200..300).contains(&status)
-        && listeners.other_2xx.admit(now).is_some()
+        && let Some(left_out) = listeners.other_2xx.admit(now)
     {
-        listeners.log.warn(
-            "the authorizer answers with a 2xx other than 200, which counts as a no: answer 200 to allow",
-            &[("status", shown), ("command", Value::Text(command))],
-        );
+        let line = "the authorizer answers with a 2xx other than 200, which counts as a no: answer 200 to allow";
+        let fields = [("status", shown), ("command", Value::Text(command))];
+        warn(listeners, line, left_out, &fields);
     }
     if answer.status.is_some_and(|status| status != 200) && listeners.log.enabled(Level::Debug) {
         let subject = hub.roster.subject(answer.to);
@@ -58,23 +55,30 @@ fn log_wrong_field(
     status: u16,
 ) {
     let throttle = listeners.wrong_fields.get_mut(wrong.field as usize);
-    if throttle.is_none_or(|it| it.admit(now).is_none()) {
+    let Some(left_out) = throttle.and_then(|it| it.admit(now)) else {
         return;
-    }
+    };
     let line = match status {
         200 => {
             "the authorizer's answer has a wrong field: it counts as a failure, and none of it is used"
         }
         _ => "the authorizer's refusal has a wrong field, which is not used: the refusal stands",
     };
-    listeners.log.warn(
-        line,
-        &[
-            ("field", Value::Text(wrong.field.as_str())),
-            ("value", Value::Text(&wrong.value)),
-            ("reason", Value::Text(&wrong.why)),
-            ("command", Value::Text(command)),
-            ("status", Value::Number(status.into())),
-        ],
-    );
+    let fields = [
+        ("field", Value::Text(wrong.field.as_str())),
+        ("value", Value::Text(&wrong.value)),
+        ("reason", Value::Text(&wrong.why)),
+        ("command", Value::Text(command)),
+        ("status", Value::Number(status.into())),
+    ];
+    warn(listeners, line, left_out, &fields);
+}
+
+/// Logs a line, with the number of those left out before it, if there are any.
+fn warn(listeners: &Listeners, line: &str, left_out: u64, fields: &[(&str, Value)]) {
+    let mut fields = fields.to_vec();
+    if left_out > 0 {
+        fields.push(("left_out", Value::Number(left_out)));
+    }
+    listeners.log.warn(line, &fields);
 }

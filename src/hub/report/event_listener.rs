@@ -18,7 +18,7 @@ pub struct EventListener {
     kinds: EventKinds,
     pub queue: EventQueue,
     /// The first close code that was sent or received, of WebSockets that are being closed. Empty unless `disconnected` is
-    /// chosen.
+    /// chosen, and between two calls of the hub: the event follows in the one that closes.
     pub codes: Slots<Option<u16>>,
     pub drops: Throttle,
     /// Dropped events that no line has reported.

@@ -32,7 +32,8 @@ pub struct SavedHub {
     pub evicted_none: u32,
 }
 
-/// What is kept of a connection outside of it.
+/// What is kept of a connection outside of it. Number 3 is in snapshots of 4.0.0, and is not needed: a close code is kept
+/// within one call of the hub.
 #[derive(Debug, Encode, Decode)]
 #[cbor(map)]
 pub struct SavedSlot<'b> {
@@ -44,9 +45,6 @@ pub struct SavedSlot<'b> {
     /// When its messages so far are paid for, by `--max-message-rate`'s clock.
     #[n(2)]
     pub paid: Option<u64>,
-    /// The first close code that was sent or received.
-    #[n(3)]
-    pub close_code: Option<u16>,
     #[n(4)]
     pub counts: Option<SavedCounts>,
     #[b(5)]
@@ -66,15 +64,13 @@ impl SavedSlot<'_> {
             slot: _,
             opened,
             paid,
-            close_code,
             counts,
             grants,
             upgrade_began,
             reserved,
         } = self;
-        let numbers = opened.is_none() && paid.is_none() && close_code.is_none();
-        let more = counts.is_none() && grants.is_none() && upgrade_began.is_none();
-        numbers && more && reserved.is_none()
+        let numbers = opened.is_none() && paid.is_none() && upgrade_began.is_none();
+        numbers && counts.is_none() && grants.is_none() && reserved.is_none()
     }
 }
 

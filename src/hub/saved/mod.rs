@@ -121,7 +121,6 @@ fn save_slots<S: Stream, W: Write>(hub: &Hub<S>, to: &mut SnapshotWriter<W>) -> 
             slot,
             opened: hub.roster.opened_at(slot),
             paid: hub.usage.message_rate.paid(slot),
-            close_code: listeners.events.codes.get(slot).copied().flatten(),
             counts: listeners.access_log.save_counts(slot),
             grants: hub.grants.save(slot, &allows),
             upgrade_began: hub.disconnects.begun_at(slot),

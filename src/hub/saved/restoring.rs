@@ -270,11 +270,6 @@ impl<S: Stream> Restoring<S> {
         if let Some(paid) = saved.paid {
             hub.usage.message_rate.restore(slot, paid);
         }
-        if let Some(code) = saved.close_code
-            && let Some(entry) = hub.listeners.events.codes.entry(slot)
-        {
-            *entry = Some(code);
-        }
         if let Some(counts) = &saved.counts {
             hub.listeners.access_log.restore_counts(slot, counts);
         }
