@@ -189,7 +189,10 @@ impl Process {
     pub fn cpu_ns(&self) -> io::Result<u64> {
         let mut sum = 0;
         for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            // A thread may have ended meanwhile.
+            let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else {
+                continue;
+            };
             let first = text.split_whitespace().next().unwrap_or_default();
             sum += first.parse::<u64>().map_err(io::Error::other)?;
         }

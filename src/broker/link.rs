@@ -28,7 +28,7 @@ const BACKOFF: Backoff = Backoff {
     longest: 5_000,
 };
 /// A connection that lasted so long was a good one: the next attempt is a first one again.
-const STEADY: Millis = 10_000;
+const STEADY: Millis = 1_000;
 /// Reads in one turn, each of the whole buffer: a flood gets its share.
 const READS: usize = 4;
 /// A reply that has not ended by then has no end; the messages of servers with a larger `--max-message-size` fit.

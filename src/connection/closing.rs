@@ -24,14 +24,14 @@ impl<S: Stream> Connection<S> {
         self.inbox = Inbox::default();
     }
 
-    /// It is to be closed because the server stops, once the open question is answered.
+    /// It is to be closed because the server stops, once the open question is answered, and what has come is handled.
     pub fn stop(&mut self) {
         self.stopping = true;
     }
 
     /// Whether it is to be closed now because the server stops.
     pub fn is_to_stop(&self) -> bool {
-        self.stopping && !self.session.is_command_suspended()
+        self.stopping && !self.session.is_command_suspended() && !self.has_work()
     }
 
     /// Ends it at once.

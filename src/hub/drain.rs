@@ -6,7 +6,8 @@
 //! Clients are closed one after the other, evenly over most of the drain time, so that they do not all reconnect at
 //! once. What was published to a client and what waits in its outbox is sent before the close frame
 //! ([`super::settle::close`]). Upgrades about which the authorizer is being asked are refused at once. A client whose
-//! command waits is closed when it is answered, or when it has waited long enough.
+//! command waits is closed when it is answered, or when it has waited long enough. Likewise one that has sent messages which
+//! were not handled yet.
 
 use super::backend;
 use super::drain_plan::DrainPlan;
@@ -81,7 +82,7 @@ fn close_clients<S: Stream>(hub: &mut Hub<S>) {
         };
         connection.stop();
         plan.close_one();
-        if connection.is_command_suspended() {
+        if connection.is_command_suspended() || connection.has_work() {
             plan.wait(id, now);
         }
         left = left.saturating_sub(1);
@@ -89,7 +90,7 @@ fn close_clients<S: Stream>(hub: &mut Hub<S>) {
     }
 }
 
-/// Closes clients whose command has waited long enough.
+/// Closes clients whose commands have waited long enough.
 fn close_waiting<S: Stream>(hub: &mut Hub<S>) {
     let now = hub.clock.now;
     for _ in 0..CLOSES {

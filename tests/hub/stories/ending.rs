@@ -415,6 +415,45 @@ fn commands_with_an_open_question_are_answered_before_the_stop() {
 }
 
 #[test]
+fn messages_that_have_come_are_handled_before_the_stop() {
+    let mut rig = Rig::with_authorizer();
+    let mut ann = rig.member("a");
+    for id in 1..=3 {
+        ann.say(&with_id(id, &broadcast("a", "1")));
+    }
+    rig.run();
+    rig.hub.drain(10_000);
+    rig.pass(100);
+    for id in 1..=3 {
+        assert_eq!(rig.asked(), ["broadcast a"]);
+        assert_eq!(ann.hear(), [""; 0]);
+        rig.answer(Verdict::Allow);
+        let heard = ann.hear();
+        let answer = format!(r#"{{"id":{id},"ok":true}}"#);
+        assert_eq!(heard[..2], [answer.as_str(), "1"]);
+        assert_eq!(
+            heard.get(2).map(String::as_str),
+            (id == 3).then_some("close 1012")
+        );
+    }
+}
+
+#[test]
+fn a_flood_that_has_come_is_handled_before_the_stop() {
+    let mut rig = Rig::new();
+    let mut ann = rig.member("a");
+    for id in 0..1_500 {
+        ann.say(&with_id(id, &join("b")));
+    }
+    rig.tick();
+    rig.hub.drain(10_000);
+    rig.pass(100);
+    let heard = ann.hear();
+    assert_eq!(heard.len(), 1_501);
+    assert_eq!(heard[1_499..], [r#"{"id":1499,"ok":true}"#, "close 1012"]);
+}
+
+#[test]
 fn a_stop_refuses_many_open_upgrades_in_parts() {
     let mut rig = Rig::with_authorizer();
     let crowd: Vec<Client> = (0..5_000).map(|_| rig.client()).collect();
