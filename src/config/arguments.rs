@@ -77,7 +77,7 @@ impl Arguments {
             (format!("--{}", flag.name), text, true)
         } else if let Some(text) = env(&variable).filter(|text| !text.is_empty()) {
             let text = utf8(&text, &variable)?;
-            (format!("{variable} (--{})", flag.name), text, true)
+            (variable, text, true)
         } else {
             let default = flag.default.to_owned();
             (format!("--{}", flag.name), default, false)

@@ -118,7 +118,7 @@ fn a_variable_counts_where_there_is_no_flag() {
     let stop = read(&[], &nonsense).unwrap_err();
     assert_eq!(
         stop.text,
-        "wsify: WSIFY_MAX_CHANNELS (--max-channels): invalid value \"nonsense\": \
+        "wsify: WSIFY_MAX_CHANNELS: invalid value \"nonsense\": \
          expected a whole number from 1 to 1000000"
     );
 }
