@@ -1,5 +1,6 @@
 """The program under test: starts it with flags, reads its log, and ends it by its process id."""
 
+import collections
 import json
 import os
 import random
@@ -36,17 +37,28 @@ def environment(extra=None):
     return clean | (extra or {})
 
 
+# Ports that were given out last: a test may start its servers later.
+GIVEN = collections.deque(maxlen=200)
+# Tests run in parallel, and each process of theirs has ports of its own: those that leave its number when divided by 16.
+# A redis of a cluster listens on the port that is 10,000 higher as well, which leaves the same.
+PROCESSES = 16
+OWN = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % PROCESSES
+
+
 def free_port(host="127.0.0.1"):
     """A port below the kernel's own range, so that no outgoing connection takes it before the server does."""
     while True:
-        port = random.randrange(10000, 32000)
+        port = random.randrange(10000 + OWN, 32000, PROCESSES)
+        if port in GIVEN:
+            continue
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
-                return port
             except OSError:
                 continue
+        GIVEN.append(port)
+        return port
 
 
 def run(*flags, env=None, cwd=None):
