@@ -18,7 +18,7 @@ use crate::clock::Millis;
 /// Time from an activity to trimming. Idle workers have ended by then, unless the authorizer's `Keep-Alive` is longer.
 const DELAY: Millis = 5_000;
 
-/// Time from emptying the cache to trimming, which the thread that empties it has long ended by then.
+/// Time from emptying the cache to trimming. The thread that empties it has ended long before.
 const EMPTYING: Millis = 100;
 
 /// Heaps shared by all threads.

@@ -82,7 +82,7 @@ fn close_clients<S: Stream>(hub: &mut Hub<S>) {
         };
         connection.stop();
         plan.close_one();
-        if connection.is_command_suspended() || connection.has_work() {
+        if !connection.is_to_stop() {
             plan.wait(id, now);
         }
         left = left.saturating_sub(1);

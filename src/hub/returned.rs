@@ -16,7 +16,7 @@ const MANY: usize = 512;
 #[derive(Debug, Default)]
 pub struct Returned {
     waiting: VecDeque<Publication>,
-    /// Since when the one that has waited longest has.
+    /// The earliest [`Publication::since`] of them.
     oldest: Option<Millis>,
     /// Something has changed since they were last looked at.
     due: bool,

@@ -78,9 +78,8 @@ impl LoopParts {
         // Where threads cannot have a descriptor table of their own, their descriptors are in this one.
         let capacity = Capacity::of(self.fds, reserved_fds(config) + listeners + workers);
         let max_connections = max_connections(config, &capacity, log);
-        let slots = capacity.sockets;
         let settings = Settings {
-            slots,
+            slots: capacity.sockets,
             ..settings(config, max_connections, workers, node)
         };
         (capacity, settings)
